@@ -1,0 +1,120 @@
+"""The one tree of errors: grouped by what the caller does next, each with a stable code.
+
+- `RequestError`: fix the request. An outcome made from it is `rejected`.
+- `RetryError`: try again; the same request can succeed later. An outcome made from it is `failed`.
+- `OperatorError`: call an operator; trying again does not help.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+
+class Code(StrEnum):
+    """Stable names of everything that can be wrong; a code never changes its meaning or its group."""
+
+    # --- fix the request ---
+    BAD_NAME = "bad_name"
+    BAD_REQUEST_ID = "bad_request_id"
+    BAD_HEADER = "bad_header"
+    BAD_CONTENT_TYPE = "bad_content_type"
+    BAD_JSON = "bad_json"
+    DUPLICATE_KEY = "duplicate_key"
+    BAD_ARROW = "bad_arrow"
+    BAD_ARGUMENT = "bad_argument"
+    MISSING_ARGUMENT = "missing_argument"
+    UNKNOWN_ARGUMENT = "unknown_argument"
+    UNKNOWN_MODEL = "unknown_model"
+    MODEL_EXISTS = "model_exists"
+    UNKNOWN_FUNCTION = "unknown_function"
+    UNKNOWN_TABLE = "unknown_table"
+    TABLE_EXISTS = "table_exists"
+    UNKNOWN_COLUMN = "unknown_column"
+    COLUMN_EXISTS = "column_exists"
+    MISSING_COLUMN = "missing_column"
+    TYPE_MISMATCH = "type_mismatch"
+    LOSSY_NUMBER = "lossy_number"
+    OUT_OF_RANGE = "out_of_range"
+    NOT_NULL = "not_null"
+    CONSTRAINT = "constraint"
+    BODY_TOO_LARGE = "body_too_large"
+    REQUEST_ID_REUSED = "request_id_reused"
+    STALE_VERSION = "stale_version"
+    UNKNOWN_VERSION = "unknown_version"
+    BAD_SQL = "bad_sql"
+    SQL_NOT_ALLOWED = "sql_not_allowed"
+    SOURCE_NOT_ALLOWED = "source_not_allowed"
+    BAD_SOURCE = "bad_source"
+    RESULT_TOO_LARGE = "result_too_large"
+    USAGE = "usage"
+
+    # --- try again ---
+    UNAVAILABLE = "unavailable"
+    TIMED_OUT = "timed_out"
+    OVER_LIMIT = "over_limit"
+    LOG_FULL = "log_full"
+    SET_ASIDE = "set_aside"
+    SOURCE_UNAVAILABLE = "source_unavailable"
+    DISK_FULL = "disk_full"
+    BUSY = "busy"
+
+    # --- call an operator ---
+    FENCED = "fenced"
+    CORRUPT = "corrupt"
+    LOG_REPLACED = "log_replaced"
+    LOG_PURGED = "log_purged"
+    LOG_BEHIND = "log_behind"
+    WRONG_CONFIGURATION = "wrong_configuration"
+    NOT_AUTHORIZED = "not_authorized"
+    INTERNAL = "internal"
+
+
+class TeatreeError(Exception):
+    """What was wrong, where, and what to do about it.
+
+    `where` names the place in the request or the system (`rows[3].id`, a key, a path); `hint` says what to do next.
+    """
+
+    def __init__(self, code: Code, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = f" (at {self.where})" if self.where else ""
+        advice = f" {self.hint}" if self.hint else ""
+        return f"{self.code}: {self.message}{place}{advice}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form in which a notice carries an error: `code`, `message`, `where`."""
+        message = f"{self.message} {self.hint}" if self.hint else self.message
+        return {"code": str(self.code), "message": message, "where": self.where}
+
+
+class RequestError(TeatreeError):
+    """The request is wrong: fix it and send it under a new id."""
+
+
+class RetryError(TeatreeError):
+    """We could not: the same request can succeed later."""
+
+
+class OperatorError(TeatreeError):
+    """Somebody has to look: trying again changes nothing."""
+
+
+class FencedError(OperatorError):
+    """Another writer owns the model now; the one that hears this leaves."""
+
+    def __init__(self, message: str, *, where: str | None = None) -> None:
+        super().__init__(Code.FENCED, message, where=where, hint="This manager leaves; the other one goes on.")
+
+
+class CorruptError(OperatorError):
+    """Stored bytes are not what was written."""
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(Code.CORRUPT, message, where=where, hint=hint)

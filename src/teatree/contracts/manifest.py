@@ -1,0 +1,193 @@
+"""The manifest of one version: the commit point of everything (docs/decisions/0003)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from attrs import field, frozen
+from blake3 import blake3
+
+from teatree.contracts.codec import dump_json, parse_json, structure, tolerate_unknown_keys, unstructure
+from teatree.contracts.errors import CorruptError, RequestError
+from teatree.contracts.schema import Schema
+
+FORMAT = 1
+
+
+class ManifestKind(StrEnum):
+    """Why a manifest was written."""
+
+    FENCE = "fence"
+    """A new writer's first act: the same content as its predecessor, under a new epoch."""
+    BATCH = "batch"
+    """A batch of requests moved the offset."""
+
+
+class ModelState(StrEnum):
+    """Whether the model is alive at this version."""
+
+    ABSENT = "absent"
+    ACTIVE = "active"
+    DROPPED = "dropped"
+
+
+@frozen
+class ObjectRef:
+    """An object beside the manifest: its key below the model's folder, bytes and blake3 (hex)."""
+
+    key: str
+    size_bytes: int
+    checksum: str
+    rows: int = 0
+
+
+@frozen
+class Extent:
+    """A zstd frame within a pack."""
+
+    pack: str
+    """Key of the pack, from the store's root."""
+    offset: int
+    length: int
+    checksum: str
+    """blake3 (hex) of the bytes before compression."""
+
+
+@frozen
+class FileLayout:
+    """The DuckDB file of a version: a header part and blocks, found through a table of leaves."""
+
+    size_bytes: int
+    block_bytes: int
+    block_count: int
+    header: Extent
+    leaves: tuple[Extent, ...]
+    """The block table, `storage.packs.LEAF_ENTRIES` entries a leaf; leaf i describes blocks i*LEAF_ENTRIES and on."""
+    bases: tuple[str, ...]
+    """Folders of the packs that entries name by number; 0 is the model's own."""
+
+
+@frozen
+class StreamStamp:
+    """Which log an offset belongs to: the stream's name and the moment it was created, as its server tells it."""
+
+    name: str
+    created: str
+
+
+@frozen
+class LedgerRef:
+    """Where the remembered ids lie: sorted runs, then the outcome segments that no run holds yet."""
+
+    runs: tuple[ObjectRef, ...] = ()
+    tail: tuple[int, ...] = ()
+    """Versions whose outcome segments follow the runs, ascending."""
+
+
+@frozen
+class TableEntry:
+    """One user table at this version."""
+
+    name: str
+    schema: Schema
+    rows: int
+    primary_key: tuple[str, ...] = ()
+    changed_in: int = 0
+    """The version that changed it last: its archive lies under that number."""
+
+
+@frozen
+class ModelOptions:
+    """What `create_model` chose; kept here so that a rebuilt catalogue lacks nothing."""
+
+    engine: str = "duckdb"
+    storage_version: str | None = None
+    app: str | None = None
+    limits: dict[str, int] = field(factory=dict)
+
+
+@frozen
+class Life:
+    """The model's present life in the log, and the end of the one before."""
+
+    created_seq: int = 0
+    """Sequence of the `create_model` request; 0 while absent."""
+    dropped_seq: int = 0
+    """Sequence of the last `drop_model` request; 0 if there was none."""
+
+
+@frozen
+class Manifest:
+    """Everything that a version is; a reader needs nothing else but the objects it names."""
+
+    model: str
+    goal_model_id: str
+    version: int
+    write_id: str
+    """Random, 16 hex digits: tells our own lost reply from another writer's manifest."""
+    parent_write_id: str
+    """The write id of version - 1; empty for version 1."""
+    kind: ManifestKind
+    epoch: int
+    """The number of the writer's fence manifest."""
+    state: ModelState
+    at: datetime
+    """When it was written, by the writer's clock, never before its predecessor's."""
+    log_at: datetime
+    """JetStream's time of the last request it holds."""
+    offset: int
+    """Sequence in the log up to which everything is applied."""
+    stream: StreamStamp
+    content_version: int
+    """The newest batch manifest up to here: fences repeat its content."""
+    content_write_id: str
+    user_version: int
+    """The newest version up to here that changed user tables."""
+    last_effect_seq: int
+    """Sequence of the last request that took effect."""
+    said_version: int
+    """Up to which version all outcomes were known to be said when this was written."""
+    life: Life = Life()
+    options: ModelOptions = ModelOptions()
+    file: FileLayout | None = None
+    """None while there is no model."""
+    tables: tuple[TableEntry, ...] = ()
+    pack: ObjectRef | None = None
+    """The pack written for this version; None if nothing changed."""
+    outcomes: ObjectRef | None = None
+    """This version's outcome segment."""
+    ledger: LedgerRef = LedgerRef()
+    changed_tables: tuple[str, ...] = ()
+    writer: dict[str, Any] = field(factory=dict)
+    """Host and process of the writer, for people."""
+    format: int = FORMAT
+
+    def to_json(self) -> bytes:
+        """Return the manifest's bytes: one JSON object whose member `checksum` covers the rest."""
+        members = unstructure(self)
+        return dump_json({**members, "checksum": blake3(dump_json(members)).hexdigest()})
+
+
+def read_manifest(body: bytes, where: str) -> Manifest:
+    """Return the manifest in `body`; raises `corrupt` if it is damaged or of a format that we do not know."""
+    try:
+        members = parse_json(body, where)
+    except RequestError as e:
+        raise CorruptError(f"The manifest is damaged: {e.message}", where=where) from e
+    if not isinstance(members, dict) or "checksum" not in members:
+        raise CorruptError("This is not a manifest.", where=where)
+    if members.get("format") != FORMAT:
+        raise CorruptError(
+            f"The manifest has format {members.get('format')}; this release reads {FORMAT}.",
+            where=where,
+            hint="Use a newer release of teatree.",
+        )
+    checksum = members.pop("checksum")
+    if blake3(dump_json(members)).hexdigest() != checksum:
+        raise CorruptError("The manifest's checksum does not match its content.", where=where)
+    return structure(members, Manifest, where)
+
+
+tolerate_unknown_keys(Manifest)

@@ -1,0 +1,116 @@
+"""Names and identifiers, checked where they come in."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+
+from teatree.contracts.errors import Code, RequestError
+
+_MODEL = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_COLUMN_BYTES_MAX = 255
+RESERVED_ID_PREFIX = "seq-"
+OWN_SCHEMA = "_teatree"
+"""The schema inside a model's file that holds Teatree's own tables; no request may read or write it."""
+
+_MODEL_NAMESPACE = uuid.UUID("7d0c5a5e-7a0f-5b6e-9d4e-3f1f5e0f7ea7")
+
+
+def check_model(name: str) -> str:
+    """Return a model's name, or raise `bad_name`."""
+    return _check_token(name, "model")
+
+
+def check_function(name: str) -> str:
+    """Return a function's name, or raise `bad_name`."""
+    return _check_token(name, "function")
+
+
+def _check_token(name: object, kind: str) -> str:
+    if isinstance(name, str) and _MODEL.fullmatch(name):
+        return name
+    raise RequestError(
+        Code.BAD_NAME,
+        f"{name!r} is not a {kind} name.",
+        where=kind,
+        hint="Use a lower-case letter, then up to 62 lower-case letters, digits or underscores.",
+    )
+
+
+def check_identifier(name: object, where: str) -> str:
+    """Return a table's or column's name as DuckDB takes it, or raise `bad_name`.
+
+    Any text up to 255 bytes without control characters; Teatree's own prefix `_teatree` is refused.
+    """
+    if not isinstance(name, str) or not name or len(name.encode("utf-8", "replace")) > _COLUMN_BYTES_MAX:
+        raise RequestError(Code.BAD_NAME, f"{name!r} is not a name.", where=where, hint="Use 1 to 255 bytes of text.")
+    if not name.isprintable():
+        raise RequestError(Code.BAD_NAME, f"{name!r} has characters that cannot be printed.", where=where)
+    if name.lower().startswith(OWN_SCHEMA):
+        raise RequestError(Code.BAD_NAME, f"{name!r} is reserved for Teatree's own tables.", where=where)
+    return name
+
+
+def check_table(name: object, where: str = "table") -> str:
+    """Return a table's name, or raise `bad_name`.
+
+    As `check_identifier`, and nothing that a path, a subject or an object key would read as more than a name.
+    """
+    table = check_identifier(name, where)
+    if any(c in table for c in "/\\*>?\0") or ".." in table or table.strip() != table:
+        raise RequestError(
+            Code.BAD_NAME, f"{table!r} is not a table name.", where=where, hint="Leave out / \\ * > ? .. and outer spaces."
+        )
+    return table
+
+
+def check_request_id(request_id: str, where: str = "Teatree-Request-Id") -> str:
+    """Return a sender's request id, or raise `bad_request_id`."""
+    if not _ID.fullmatch(request_id):
+        raise RequestError(
+            Code.BAD_REQUEST_ID,
+            f"{request_id[:80]!r} is not a request id.",
+            where=where,
+            hint="Use 1 to 64 of A-Z a-z 0-9 _ and -.",
+        )
+    if request_id.startswith(RESERVED_ID_PREFIX):
+        raise RequestError(
+            Code.BAD_REQUEST_ID, f"{request_id!r} begins with the reserved prefix {RESERVED_ID_PREFIX!r}.", where=where
+        )
+    return request_id
+
+
+def check_group_id(group_id: str) -> str:
+    """Return a bulk sender's group id, or raise `bad_request_id`."""
+    if not _ID.fullmatch(group_id):
+        raise RequestError(
+            Code.BAD_REQUEST_ID,
+            f"{group_id[:80]!r} is not a group id.",
+            where="Teatree-Group",
+            hint="Use 1 to 64 of A-Z a-z 0-9 _ and -.",
+        )
+    return group_id
+
+
+def sequence_id(seq: int) -> str:
+    """Return the id of a request that came without one: its sequence in the log."""
+    return f"{RESERVED_ID_PREFIX}{seq}"
+
+
+def goal_model_id(prefix: str, model: str) -> uuid.UUID:
+    """Return the id under which a model's objects lie: the same for the same installation prefix and name, for ever.
+
+    A derived id needs no registry: whoever knows the name finds the chain (docs/decisions/0002).
+    """
+    return uuid.uuid5(_MODEL_NAMESPACE, f"{prefix}/{check_model(model)}")
+
+
+def new_id() -> str:
+    """Return a fresh UUIDv7 in its text form (RFC 9562): 48 bits of Unix milliseconds, then random bits."""
+    value = int.from_bytes((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10), "big")
+    value = value & ~(0xF << 76) | (0x7 << 76)
+    value = value & ~(0x3 << 62) | (0x2 << 62)
+    return str(uuid.UUID(int=value))

@@ -1,0 +1,111 @@
+"""A request as it lies in the log: its envelope, not yet its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from attrs import field, frozen
+from blake3 import blake3
+
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import check_function, check_group_id, check_model, check_request_id, sequence_id
+
+HEADER_REQUEST_ID = "Teatree-Request-Id"
+HEADER_NATS_ID = "Nats-Msg-Id"
+HEADER_GROUP = "Teatree-Group"
+HEADER_ARGS = "Teatree-Args"
+HEADER_CONTENT_TYPE = "Content-Type"
+HEADER_TRACEPARENT = "traceparent"
+CONTENT_JSON = "application/json"
+CONTENT_ARROW = "application/vnd.apache.arrow.stream"
+ARGS_HEADER_BYTES_MAX = 32_768
+"""Bytes of `Teatree-Args`: NATS takes 64 KiB of headers in all."""
+
+
+@frozen
+class Request:
+    """One message of the log, addressed to one function of one model."""
+
+    model: str
+    function: str
+    seq: int
+    """Sequence number in the log: the one order."""
+    at: datetime
+    """When JetStream accepted it; all history is measured by this clock."""
+    request_id: str
+    body: bytes = field(repr=False, default=b"")
+    content_type: str = CONTENT_JSON
+    args: str | None = field(repr=False, default=None)
+    """The header `Teatree-Args`: the arguments beside an Arrow body, one line of ASCII JSON."""
+    group: str | None = None
+    traceparent: str | None = None
+    invalid: RequestError | None = field(default=None, eq=False)
+    """What is wrong with the envelope itself; such a request is rejected with it when its turn comes."""
+
+    @property
+    def body_hash(self) -> bytes:
+        """16 bytes that tell two requests under one id apart: blake3 over function, content type, arguments and body."""
+        hasher = blake3(
+            b"\0".join((self.function.encode(), self.content_type.encode(), (self.args or "").encode(), b""))
+        )
+        return hasher.update(self.body).digest(length=16)
+
+
+def read_request(model: str, function: str, seq: int, at: datetime, headers: Mapping[str, str], body: bytes) -> Request:
+    """Return the request that a message carries; a fault of its headers is kept in `invalid`, never raised.
+
+    The id is `Teatree-Request-Id`, else `Nats-Msg-Id`, else `seq-<seq>`; an id that cannot be used is replaced by the last.
+    """
+    faults: list[RequestError] = []
+    request_id = sequence_id(seq)
+    raw_id = headers.get(HEADER_REQUEST_ID) or headers.get(HEADER_NATS_ID)
+    group = headers.get(HEADER_GROUP) or None
+    content_type = (headers.get(HEADER_CONTENT_TYPE) or CONTENT_JSON).split(";")[0].strip().lower()
+    args = headers.get(HEADER_ARGS)
+    try:
+        check_model(model)
+        check_function(function)
+    except RequestError as e:
+        faults.append(e)
+    try:
+        if raw_id is not None:
+            request_id = check_request_id(raw_id)
+    except RequestError as e:
+        faults.append(e)
+    try:
+        if group is not None:
+            check_group_id(group)
+    except RequestError as e:
+        group = None
+        faults.append(e)
+    if content_type not in (CONTENT_JSON, CONTENT_ARROW):
+        faults.append(
+            RequestError(
+                Code.BAD_CONTENT_TYPE,
+                f"The content type {content_type[:80]!r} is not known.",
+                where=HEADER_CONTENT_TYPE,
+                hint=f"Use {CONTENT_JSON} or {CONTENT_ARROW}.",
+            )
+        )
+    if args is not None and (len(args) > ARGS_HEADER_BYTES_MAX or not args.isascii()):
+        faults.append(
+            RequestError(
+                Code.BAD_HEADER,
+                f"{HEADER_ARGS} must be ASCII JSON of at most {ARGS_HEADER_BYTES_MAX} bytes.",
+                where=HEADER_ARGS,
+            )
+        )
+    return Request(
+        model=model,
+        function=function,
+        seq=seq,
+        at=at,
+        request_id=request_id,
+        body=body,
+        content_type=content_type,
+        args=args,
+        group=group,
+        traceparent=headers.get(HEADER_TRACEPARENT),
+        invalid=faults[0] if faults else None,
+    )

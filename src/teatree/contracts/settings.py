@@ -1,0 +1,212 @@
+"""Every setting, read once from the environment and passed on; nothing else reads `os.environ`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import field, frozen
+
+from teatree.contracts.errors import Code, OperatorError
+
+ENV_FILE = "teatree.env"
+"""Written by `teatree up` into its data folder when all is ready; mode 0600."""
+
+
+@frozen
+class NatsSettings:
+    """How to reach NATS."""
+
+    url: str = "nats://127.0.0.1:4222"
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    prefix: str = "teatree"
+    """First token of every subject: several installations can share one NATS."""
+
+
+@frozen
+class PostgresSettings:
+    """How to reach PostgreSQL."""
+
+    url: str | None = field(default=None, repr=False)
+    """libpq URL; it may carry a password, so it is never shown."""
+    password: str | None = field(default=None, repr=False)
+
+
+@frozen
+class StoreSettings:
+    """How to reach the object store."""
+
+    url: str = "file:///var/lib/teatree/store"
+    """`file:///folder` or `s3://bucket/prefix?endpoint=http://host:port&region=name`."""
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+
+
+@frozen
+class LimitSettings:
+    """The limits of one model's manager; each bounds a queue, a size, a time or a count."""
+
+    batch_requests_max: int = 4_000
+    """Requests in one transaction: beyond this a longer batch only adds latency."""
+    batch_bytes_max: int = 64_000_000
+    """Bytes of bodies in one transaction: bounds the memory of a batch to a few times this."""
+    read_ahead_bytes_max: int = 32_000_000
+    """Bytes asked of the log at once, while the batch before is applied."""
+    request_bytes_max: int = 8_000_000
+    """Bytes of one request's body; NATS' own `max_payload` applies before it."""
+    rows_bytes_max: int = 512_000_000
+    """Bytes of one request's rows once decoded: a small compressed body must not fill the memory."""
+    request_time_ms_max: int = 300_000
+    """Milliseconds that one request may run in the database before it is interrupted and `failed`."""
+    query_time_ms_max: int = 60_000
+    """Milliseconds that one query may run."""
+    query_rows_max: int = 10_000_000
+    """Rows of one query's result over all pages."""
+    page_rows_max: int = 10_000
+    """Rows in one page of a query's result."""
+    page_bytes_max: int = 750_000
+    """Bytes of a page that travels in a notice; a larger one lies in the object store and the notice refers to it."""
+    pages_inline_max: int = 100
+    """Pages of one result that travel in notices; the rest are referred to."""
+    load_retry_ms_max: int = 30_000
+    """Milliseconds for which a `load` is tried while its source is away, before it is `failed`."""
+    memory_bytes_max: int = 1_000_000_000
+    """DuckDB's `memory_limit` of the writer."""
+    temp_bytes_max: int = 20_000_000_000
+    """DuckDB's `max_temp_directory_size`."""
+    threads: int = 2
+    """DuckDB's threads."""
+    remember_days: int = 30
+    """Days for which a request id is remembered; longer than the log keeps requests."""
+    remember_rows_max: int = 200_000_000
+    """Request ids remembered at most, the newest ones: bounds the ledger's disk at 16 bytes an id."""
+    kill_tries_max: int = 3
+    """Times that a request may take its manager down before it is set aside as `failed`."""
+    disk_free_bytes_min: int = 200_000_000
+    """Free bytes on the data folder's disk below which nothing new is applied."""
+
+
+@frozen
+class ManagerSettings:
+    """How a manager behaves over time."""
+
+    lease_ms: int = 10_000
+    """Milliseconds that a lease holds without renewal."""
+    idle_exit_ms: int = 300_000
+    """Milliseconds without a request after which a manager drains and leaves; 0 keeps it for ever."""
+    poll_ms: int = 2_000
+    """Milliseconds between looks at the log when no hint comes: the truth behind the wake hints."""
+    take_over_wait_ms: int = 20_000
+    """Milliseconds that a second manager waits for the first one's lease before it leaves."""
+    versions_kept: int = 2
+    """Local version files kept, apart from those that a reader has open: the newest and one behind."""
+    archive_interval_ms: int = 1_000
+    """Milliseconds between Parquet archives of a busy model: they lag and coalesce."""
+
+
+@frozen
+class DispatcherSettings:
+    """How the dispatcher behaves over time."""
+
+    poll_ms: int = 2_000
+    """Milliseconds between looks at every model."""
+    retention_days: float = 7.0
+    """Days for which the log keeps what is applied; shorter than ids are remembered."""
+    restart_ms_min: int = 100
+    """Milliseconds before a manager that died is started again; doubles with each death."""
+    restart_ms_max: int = 30_000
+    """The longest such wait."""
+    managers_max: int = 64
+    """Managers on this host; further models wait."""
+
+
+@frozen
+class Settings:
+    """All settings of one process."""
+
+    nats: NatsSettings = NatsSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    store: StoreSettings = StoreSettings()
+    limits: LimitSettings = LimitSettings()
+    manager: ManagerSettings = ManagerSettings()
+    dispatcher: DispatcherSettings = DispatcherSettings()
+    data: Path = Path("teatree-data")
+    """The local folder: read-write files, local versions, caches."""
+    host: str = field(factory=socket.gethostname)
+    """The name under which this host holds leases."""
+    load_roots: tuple[str, ...] = ()
+    """Places that `load` may read: folders, or `s3://bucket/prefix`. None by default."""
+    failpoints: str | None = None
+
+
+_GROUPS = {"limits": LimitSettings, "manager": ManagerSettings, "dispatcher": DispatcherSettings}
+
+
+def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Settings:
+    """Return the settings that `environ` and, beneath it, `<data>/teatree.env` give.
+
+    Connection settings are `TEATREE_NATS_URL`, `TEATREE_NATS_USER`, `TEATREE_NATS_PASSWORD`, `TEATREE_PREFIX`,
+    `TEATREE_POSTGRES_URL`, `TEATREE_POSTGRES_PASSWORD`, `TEATREE_STORE_URL`, `TEATREE_STORE_ACCESS_KEY`,
+    `TEATREE_STORE_SECRET_KEY`, `TEATREE_DATA`, `TEATREE_HOST`, `TEATREE_LOAD_ROOTS` (separated by commas);
+    the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>` and `TEATREE_DISPATCHER_<NAME>`.
+    Raises `wrong_configuration` for a value that is not of its type.
+    """
+    folder = data or Path(environ.get("TEATREE_DATA", "teatree-data"))
+    values = {**read_env_file(folder / ENV_FILE), **environ}
+    groups = {name: kind(**_group_values(values, name, kind)) for name, kind in _GROUPS.items()}
+    roots = values.get("TEATREE_LOAD_ROOTS", "")
+    return Settings(
+        nats=NatsSettings(
+            url=values.get("TEATREE_NATS_URL", NatsSettings().url),
+            user=values.get("TEATREE_NATS_USER"),
+            password=values.get("TEATREE_NATS_PASSWORD"),
+            prefix=values.get("TEATREE_PREFIX", NatsSettings().prefix),
+        ),
+        postgres=PostgresSettings(
+            url=values.get("TEATREE_POSTGRES_URL"), password=values.get("TEATREE_POSTGRES_PASSWORD")
+        ),
+        store=StoreSettings(
+            url=values.get("TEATREE_STORE_URL", StoreSettings().url),
+            access_key=values.get("TEATREE_STORE_ACCESS_KEY"),
+            secret_key=values.get("TEATREE_STORE_SECRET_KEY"),
+        ),
+        data=folder.absolute(),
+        host=values.get("TEATREE_HOST") or socket.gethostname(),
+        load_roots=tuple(root.strip() for root in roots.split(",") if root.strip()),
+        failpoints=values.get("TEATREE_FAILPOINTS"),
+        **groups,
+    )
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Return the `NAME=value` lines of a file; an absent file has none."""
+    if not path.is_file():
+        return {}
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def process_environ() -> Mapping[str, str]:
+    """Return the environment of this process: the one place that reads it."""
+    return os.environ
+
+
+def _group_values(values: Mapping[str, str], group: str, kind: type) -> dict[str, int | float]:
+    found: dict[str, int | float] = {}
+    for name, default in ((a.name, a.default) for a in kind.__attrs_attrs__):  # type: ignore[attr-defined]
+        variable = f"TEATREE_{group.upper()}_{name.upper()}"
+        if variable not in values:
+            continue
+        try:
+            found[name] = type(default)(values[variable])
+        except ValueError:
+            raise OperatorError(
+                Code.WRONG_CONFIGURATION,
+                f"{variable}={values[variable]!r} is not a number.",
+                where=variable,
+                hint=f"The default is {default}.",
+            ) from None
+    return found
