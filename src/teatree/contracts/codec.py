@@ -17,6 +17,8 @@ import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn
 
+from teatree.contracts.dtype_parser import parse_dtype
+from teatree.contracts.dtypes import Dtype
 from teatree.contracts.errors import Code, CorruptError, RequestError
 
 T = TypeVar("T")
@@ -127,6 +129,8 @@ def _make_converter() -> cattrs.Converter:
     converter.register_unstructure_hook(datetime, utc_text)
     converter.register_structure_hook(uuid.UUID, lambda v, _: uuid.UUID(_strict(str)(v, str)))
     converter.register_unstructure_hook(uuid.UUID, str)
+    converter.register_structure_hook(Dtype, lambda v, _: parse_dtype(_strict(str)(v, str)))
+    converter.register_unstructure_hook_func(lambda t: isinstance(t, type) and issubclass(t, Dtype), str)
     return converter
 
 
