@@ -62,6 +62,7 @@ class Code(StrEnum):
     # --- call an operator ---
     FENCED = "fenced"
     CORRUPT = "corrupt"
+    NOT_FOUND = "not_found"
     LOG_REPLACED = "log_replaced"
     LOG_PURGED = "log_purged"
     LOG_BEHIND = "log_behind"

@@ -1,0 +1,165 @@
+"""The object store: immutable bytes under keys, with the one conditional write that commits everything.
+
+Implementations lie beside this file (`local`, `s3`); `open_store` picks one by URL. All are safe to share by threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from teatree.contracts.settings import StoreSettings
+
+KEY_BYTES_MAX = 900
+"""Bytes of a key: S3 takes 1,024 with the store's own prefix."""
+PART_BYTES_MAX = 255
+"""Bytes between two slashes: the longest name of a file."""
+COPY_BYTES = 1_048_576
+"""Bytes moved at once between a file and the store."""
+
+
+@frozen
+class ObjectInfo:
+    """What the store knows about one object without reading it."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+    """In UTC, by the store's clock."""
+
+
+class NotFoundError(OperatorError):
+    """There is no object under this key."""
+
+    def __init__(self, key: str, store_url: str) -> None:
+        super().__init__(
+            Code.NOT_FOUND,
+            f"The object store {store_url} has no object {key!r}.",
+            where=key,
+            hint="It was cleaned up, or the store is not the one it was written to.",
+        )
+        self.key = key
+
+
+class ObjectStore(ABC):
+    """Bytes under keys.
+
+    A key is parts joined by `/`; no key may be another one's folder. An object appears whole or not at all, and what a
+    write returned for survives a crash of everything. Raises `unavailable` or `disk_full` when trying again can help,
+    `not_authorized` or `wrong_configuration` when it cannot, and `bad_name` for a key that is none.
+    """
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where the store is, without secrets."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes; raises `NotFoundError`."""
+
+    @abstractmethod
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset` on; raises `NotFoundError`, or `corrupt` if there are fewer."""
+
+    @abstractmethod
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Yield an object's bytes in pieces; raises `NotFoundError`, or `corrupt` if they end early."""
+
+    def download(self, key: str, path: Path) -> None:
+        """Write an object into the file at `path`, which appears whole or not at all; raises `NotFoundError`."""
+        part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.part")
+        try:
+            with part.open("xb") as file:
+                for piece in self.stream(key):
+                    file.write(piece)
+            part.replace(path)
+        except OSError as e:
+            code = Code.DISK_FULL if e.errno in (errno.ENOSPC, errno.EDQUOT) else Code.UNAVAILABLE
+            raise RetryError(
+                code, f"Could not write {path}: {e.strerror}.", where=key, hint="Look at that disk; then try again."
+            ) from e
+        finally:
+            with suppress(FileNotFoundError):
+                part.unlink()
+
+    @abstractmethod
+    def put(self, key: str, body: bytes | Path) -> None:
+        """Write an object, in place of one that is there."""
+
+    @abstractmethod
+    def put_if_absent(self, key: str, body: bytes | Path) -> bool:
+        """Write an object unless there is one: of any number of callers at once, one creates it and hears True.
+
+        False says only that something is there: it can be our own, when the reply to an earlier try was lost. A writer
+        that must know stamps its bytes and reads them back.
+        """
+
+    @abstractmethod
+    def head(self, key: str) -> ObjectInfo | None:
+        """Return what is known about an object; None if there is none."""
+
+    @abstractmethod
+    def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
+        """Yield the objects whose keys begin with `prefix` and come after `start_after`, in the order of their keys."""
+
+    @abstractmethod
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that are not there are passed over."""
+
+
+def open_store(settings: StoreSettings) -> ObjectStore:
+    """Return the store that a URL names: `file:///folder` or `s3://bucket/prefix?endpoint=…&region=…`.
+
+    Nothing is asked of the store yet. Raises `wrong_configuration`.
+    """
+    match urlsplit(settings.url).scheme:
+        case "file":
+            from teatree.storage.local import open_local_store  # noqa: PLC0415
+
+            return open_local_store(settings)
+        case "s3":
+            from teatree.storage.s3 import open_s3_store  # noqa: PLC0415  # boto3 costs 0.3 s
+
+            return open_s3_store(settings)
+        case scheme:
+            raise OperatorError(
+                Code.WRONG_CONFIGURATION,
+                f"No object store is known for URLs that begin with {scheme!r}.",
+                where="TEATREE_STORE_URL",
+                hint="Use file:///folder or s3://bucket/prefix.",
+            )
+
+
+def check_key(key: str) -> str:
+    """Return a key, or raise `bad_name` if it is empty, absolute, too long or would lead elsewhere."""
+    parts = key.split("/")
+    size_bytes = len(key.encode("utf-8", "replace"))
+    fits = size_bytes <= KEY_BYTES_MAX and all(len(p.encode("utf-8", "replace")) <= PART_BYTES_MAX for p in parts)
+    if fits and key.isprintable() and "\\" not in key and not any(part in ("", ".", "..") for part in parts):
+        return key
+    raise RequestError(
+        Code.BAD_NAME,
+        f"{key[:200]!r} is not an object's key.",
+        where="key",
+        hint="Join names by single slashes, without . and .., and stay short.",
+    )
+
+
+def body_size_bytes(body: bytes | Path) -> int:
+    """Return the size of what is to be written."""
+    return len(body) if isinstance(body, bytes) else os.stat(body).st_size  # noqa: PTH116

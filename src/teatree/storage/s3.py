@@ -1,0 +1,367 @@
+"""The object store in an S3 bucket; the only door to boto3.
+
+Every call has short time-outs and a bounded number of tries with back-off: who calls decides how long to go on.
+A write that must create uses `If-None-Match: *`, in one put or, for large bodies, when the multipart upload completes.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+import boto3
+from attrs import frozen
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ResponseStreamingError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+from typing_extensions import override
+
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
+from teatree.storage.objects import COPY_BYTES, NotFoundError, ObjectInfo, ObjectStore, body_size_bytes, check_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+    from teatree.contracts.settings import StoreSettings
+
+CONNECT_TIMEOUT_S = 5
+"""Seconds to connect: an endpoint in reach answers in milliseconds."""
+READ_TIMEOUT_S = 30
+"""Seconds of silence within a reply: a multipart upload's completion can take that long."""
+TRIES_MAX = 4
+"""Tries of one call, with back-off by boto's standard mode: about ten seconds of refusals."""
+CONFLICT_TRIES_MAX = 6
+"""Tries of a conditional write while another one of the same key is under way (409)."""
+CONFLICT_WAIT_S = 0.05
+"""Seconds before the second such try; doubles with each, with jitter."""
+CONNECTIONS_MAX = 16
+"""Connections kept: a lazy reader fetches this many blocks at once."""
+SINGLE_PUT_BYTES_MAX = 32_000_000
+"""Bytes up to which a body goes in one put: beyond it a lost connection would cost too much."""
+PART_BYTES_MIN = 16_000_000
+"""Bytes of a part of a multipart upload; with PARTS_AT_ONCE it bounds the memory of an upload."""
+PARTS_MAX = 10_000
+"""S3's own limit."""
+PARTS_AT_ONCE = 3
+DELETE_KEYS_MAX = 1_000
+"""S3's own limit of keys in one call."""
+NO_REGION = "us-east-1"
+"""What servers without regions expect in signatures."""
+
+_NOT_FOUND = frozenset({"NoSuchKey", "404", "NotFound"})
+_CONFIGURATION = frozenset(
+    {"NoSuchBucket", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+)
+_TRANSIENT = frozenset({"RequestTimeout", "SlowDown", "NoSuchUpload"})
+"""`NoSuchUpload`: a completion whose reply was lost was tried again; the caller's next try sees what is there."""
+_TRANSIENT_STATUS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
+
+
+@frozen
+class S3Location:
+    """What a store's URL says."""
+
+    bucket: str
+    prefix: str
+    """Empty, or ending in a slash."""
+    endpoint: str | None
+    region: str
+
+
+def read_location(url: str) -> S3Location:
+    """Return what `s3://bucket/prefix?endpoint=http://host:port&region=name` says; raises `wrong_configuration`."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    endpoint = options.pop("endpoint", None)
+    region = options.pop("region", NO_REGION)
+    problem = None
+    if "@" in parts.netloc:
+        problem = "it carries credentials"
+        url = f"s3://…@{parts.netloc.rpartition('@')[2]}{parts.path}"
+    elif not parts.netloc or ":" in parts.netloc:
+        problem = "it names no bucket"
+    elif options:
+        problem = f"it has unknown options: {', '.join(sorted(options))}"
+    elif endpoint is not None and (urlsplit(endpoint).scheme not in ("http", "https") or "@" in endpoint):
+        problem = "its endpoint is not http://host:port or https://host:port"
+    if problem:
+        raise OperatorError(
+            Code.WRONG_CONFIGURATION,
+            f"{url!r} is not an object store: {problem}.",
+            where="TEATREE_STORE_URL",
+            hint="Use s3://bucket/prefix?endpoint=http://host:port&region=name; credentials are settings of their own.",
+        )
+    prefix = parts.path.strip("/")
+    if prefix:
+        check_key(prefix)
+    return S3Location(parts.netloc, f"{prefix}/" if prefix else "", endpoint, region)
+
+
+def open_s3_store(settings: StoreSettings) -> S3ObjectStore:
+    """Return the store that `s3://…` names; without keys in the settings boto3 looks for credentials itself."""
+    location = read_location(settings.url)
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": TRIES_MAX},
+        max_pool_connections=CONNECTIONS_MAX,
+        # Bucket names in host names need DNS and certificates that other servers than Amazon's do not have.
+        s3={"addressing_style": "path"} if location.endpoint else {},
+    )
+    try:
+        client = boto3.session.Session().client(
+            "s3",
+            endpoint_url=location.endpoint,
+            region_name=location.region,
+            aws_access_key_id=settings.access_key,
+            aws_secret_access_key=settings.secret_key,
+            config=config,
+        )
+    except (BotoCoreError, ValueError) as e:
+        raise OperatorError(
+            Code.WRONG_CONFIGURATION, f"The object store {settings.url} cannot be used: {e}", where="TEATREE_STORE_URL"
+        ) from e
+    return S3ObjectStore(client, location, settings.url)
+
+
+class S3ObjectStore(ObjectStore):
+    """Objects in a bucket, below a prefix."""
+
+    def __init__(self, client: S3Client, location: S3Location, url: str) -> None:
+        self._client = client
+        self._bucket = location.bucket
+        self._prefix = location.prefix
+        self._url = url
+        self._bucket_seen = threading.Event()
+
+    @property
+    @override
+    def url(self) -> str:
+        return self._url
+
+    @override
+    def get(self, key: str) -> bytes:
+        with self._translated("read", key):
+            body: bytes = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"].read()
+        return body
+
+    @override
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        if length == 0:
+            return b""
+        wanted = f"bytes={offset}-{offset + length - 1}"
+        with self._translated("read", key):
+            found: bytes = self._client.get_object(Bucket=self._bucket, Key=self._key(key), Range=wanted)["Body"].read()
+        if len(found) != length:
+            raise CorruptError(
+                f"The object has {len(found)} of the {length} bytes wanted from byte {offset} on.", where=key
+            )
+        return found
+
+    @override
+    def stream(self, key: str) -> Iterator[bytes]:
+        with self._translated("read", key):
+            body = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"]
+        with body:
+            while True:
+                with self._translated("read", key):
+                    piece = body.read(COPY_BYTES)
+                if not piece:
+                    return
+                yield piece
+
+    @override
+    def put(self, key: str, body: bytes | Path) -> None:
+        with self._translated("write", key):
+            self._upload(self._key(key), body, {})
+
+    @override
+    def put_if_absent(self, key: str, body: bytes | Path) -> bool:
+        for attempt in range(CONFLICT_TRIES_MAX):
+            with self._translated("create", key):
+                try:
+                    self._upload(self._key(key), body, {"IfNoneMatch": "*"})
+                except ClientError as e:
+                    if _status(e) == HTTPStatus.PRECONDITION_FAILED:
+                        return False
+                    if _status(e) != HTTPStatus.CONFLICT:
+                        raise
+                else:
+                    return True
+            time.sleep(CONFLICT_WAIT_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311  # only spreads the tries
+        raise RetryError(
+            Code.UNAVAILABLE,
+            f"Could not create {key!r} in the object store {self._url}: other writes of it were under way "
+            f"at each of {CONFLICT_TRIES_MAX} tries.",
+            where=key,
+            hint="Try again.",
+        )
+
+    @override
+    def head(self, key: str) -> ObjectInfo | None:
+        try:
+            with self._translated("look at", key):
+                reply = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+        except NotFoundError:
+            self._require_bucket()
+            return None
+        return ObjectInfo(key, reply["ContentLength"], reply["LastModified"].astimezone(UTC))
+
+    @override
+    def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
+        arguments: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
+        if start_after:
+            arguments["StartAfter"] = self._prefix + start_after
+        pages = iter(self._client.get_paginator("list_objects_v2").paginate(**arguments))
+        while True:
+            with self._translated("list", prefix):
+                page = next(pages, None)
+            if page is None:
+                return
+            for found in page.get("Contents", ()):
+                key = found["Key"].removeprefix(self._prefix)
+                if key and not key.endswith("/"):  # consoles create such marks for folders
+                    yield ObjectInfo(key, found["Size"], found["LastModified"].astimezone(UTC))
+
+    @override
+    def delete(self, keys: Iterable[str]) -> None:
+        batch = []
+        for key in keys:
+            batch.append(self._key(key))
+            if len(batch) == DELETE_KEYS_MAX:
+                self._delete(batch)
+                batch = []
+        if batch:
+            self._delete(batch)
+
+    def _key(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        with self._translated("delete", keys[0]):
+            reply = self._client.delete_objects(
+                Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+            )
+        for error in reply.get("Errors", ()):
+            code = error.get("Code", "")
+            if code not in _NOT_FOUND:
+                detail = f"{code}: {error.get('Message', '')}"
+                raise self._error("delete", error.get("Key", ""), code, 403 if "Denied" in code else 500, detail)
+
+    def _upload(self, key: str, body: bytes | Path, condition: dict[str, Any]) -> None:
+        size_bytes = body_size_bytes(body)
+        if size_bytes > SINGLE_PUT_BYTES_MAX:
+            self._upload_parts(key, body, size_bytes, condition)
+        elif isinstance(body, Path):
+            with body.open("rb") as file:
+                self._client.put_object(Bucket=self._bucket, Key=key, Body=file, **condition)
+        else:
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=body, **condition)
+
+    def _upload_parts(self, key: str, body: bytes | Path, size_bytes: int, condition: dict[str, Any]) -> None:
+        part_bytes = max(PART_BYTES_MIN, -(-size_bytes // PARTS_MAX))
+        upload_id = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)["UploadId"]
+
+        def send(index: int) -> CompletedPartTypeDef:
+            part = _read_part(body, index * part_bytes, part_bytes)
+            reply = self._client.upload_part(
+                Bucket=self._bucket, Key=key, UploadId=upload_id, PartNumber=index + 1, Body=part
+            )
+            return {"PartNumber": index + 1, "ETag": reply["ETag"]}
+
+        try:
+            with ThreadPoolExecutor(PARTS_AT_ONCE, "s3-part") as pool:
+                parts = tuple(pool.map(send, range(-(-size_bytes // part_bytes))))
+            self._client.complete_multipart_upload(
+                Bucket=self._bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}, **condition
+            )
+        except BaseException:
+            # The first error is the one to tell; an upload left open is the bucket's life-cycle rule's to remove.
+            with suppress(BotoCoreError, ClientError):
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
+            raise
+
+    def _require_bucket(self) -> None:
+        """Raise if the bucket is missing, which looks like a missing object to HEAD; asked once."""
+        if self._bucket_seen.is_set():
+            return
+        with self._translated("find the bucket of", ""):
+            try:
+                self._client.head_bucket(Bucket=self._bucket)
+            except ClientError as e:
+                if _status(e) == HTTPStatus.NOT_FOUND:
+                    raise self._error("use", "", "NoSuchBucket", 404, f"no bucket {self._bucket!r}") from e
+                raise
+        self._bucket_seen.set()
+
+    @contextmanager
+    def _translated(self, operation: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as e:
+            error = e.response.get("Error", {})
+            code = error.get("Code", "")
+            status = _status(e)
+            detail = f"{code}: {error.get('Message') or 'no reason given'} (HTTP {status})"
+            raise self._error(operation, key, code, status, detail) from e
+        except (NoCredentialsError, PartialCredentialsError) as e:
+            raise self._error(operation, key, "AccessDenied", 403, str(e)) from e
+        except (BotoConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError) as e:
+            raise self._error(operation, key, "", 503, str(e)) from e
+        except FlexibleChecksumError as e:
+            raise CorruptError(f"What came from the object store {self._url} is damaged: {e}.", where=key) from e
+        except BotoCoreError as e:
+            raise self._error(operation, key, "", 400, str(e)) from e
+
+    def _error(self, operation: str, key: str, code: str, status: int, detail: str) -> TeatreeError:
+        message = f"Could not {operation} {key!r} in the object store {self._url}: {detail}."
+        if code in _CONFIGURATION:
+            hint = "Check the bucket, the region and the endpoint."
+            return OperatorError(Code.WRONG_CONFIGURATION, message, where="TEATREE_STORE_URL", hint=hint)
+        if code in _NOT_FOUND:
+            return NotFoundError(key, self._url)
+        if code in _TRANSIENT or status in _TRANSIENT_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return RetryError(Code.UNAVAILABLE, message, where=key, hint="Try again when the object store is back.")
+        match status:
+            case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+                hint = "Check TEATREE_STORE_ACCESS_KEY and _SECRET_KEY, what they may do, and this host's clock."
+                return OperatorError(Code.NOT_AUTHORIZED, message, where=key, hint=hint)
+            case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return CorruptError(message, where=key, hint="The object is shorter than what refers to it says.")
+            case _:
+                hint = "The server refuses what S3 allows: check it."
+                return OperatorError(Code.WRONG_CONFIGURATION, message, where=key, hint=hint)
+
+
+def _status(error: ClientError) -> int:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+def _read_part(body: bytes | Path, offset: int, length: int) -> bytes:
+    if isinstance(body, bytes):
+        return body[offset : offset + length]
+    with body.open("rb") as file:
+        file.seek(offset)
+        return file.read(length)
