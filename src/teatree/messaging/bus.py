@@ -1,0 +1,426 @@
+"""The bus: our connection to NATS, and the only door to the nats-py library.
+
+One bus belongs to one event loop. It reconnects for ever; what was asked when the connection went fails at once with
+`unavailable`, so that the caller asks again instead of waiting for a time-out. Messages reach subscriptions through
+sinks that take the bytes of the wire: nats-py's own queue, task and header parser per message cost more than all our
+work on it (docs/decisions/0004).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription as NatsSubscription
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
+from typing_extensions import override
+
+from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.settings import NatsSettings
+from teatree.messaging.headers import decode_headers, decode_status, encode_headers
+from teatree.messaging.inbox import Exchange, Inbox, ReplySink
+from teatree.messaging.jetstream import IS_IT_UP, NO_RESPONDERS, PubAck, api_error, read_ack
+from teatree.messaging.message import Message, Sink, Subscription
+from teatree.messaging.subjects import Subjects
+
+CONNECT_TIMEOUT_S = 5
+PING_INTERVAL_S = 5
+PINGS_OUTSTANDING_MAX = 2
+RECONNECT_WAIT_S = 0.25
+SEND_BUFFER_BYTES_MAX = 4_000_000
+"""Bytes that may wait to be written before a sender waits with them."""
+SEND_TIMEOUT_S = 10
+API_TIMEOUT_MS = 5_000
+
+_CONTROL = (b"MSG ", b"HMSG ")
+_HMSG_FIELDS = 5
+_MSG_FIELDS = 4
+
+
+class _Parser(Parser):
+    """Reads MSG and HMSG in one pass over the buffer and hands them to our sinks; leaves the rest to nats-py."""
+
+    nc: _Client
+
+    @override
+    async def parse(self, data: bytes = b"") -> None:
+        if self.state != AWAITING_CONTROL_LINE:
+            await super().parse(data)
+            return
+        buffer: bytearray = self.buf
+        buffer += data
+        start = 0
+        while buffer.startswith(_CONTROL, start):
+            line_end = buffer.find(b"\r\n", start)
+            if line_end < 0:
+                break
+            fields = buffer[start:line_end].split()
+            body_start = line_end + 2
+            end = body_start + int(fields[-1])
+            if len(buffer) < end + 2:
+                break
+            block = None
+            reply = b""
+            if fields[0] == b"HMSG":
+                headers_end = body_start + int(fields[-2])
+                block = bytes(buffer[body_start:headers_end])
+                body_start = headers_end
+                if len(fields) > _HMSG_FIELDS:
+                    reply = bytes(fields[3])
+            elif len(fields) > _MSG_FIELDS:
+                reply = bytes(fields[3])
+            sink = self.nc.sinks.get(int(fields[2]))
+            if sink is not None:
+                sink(bytes(fields[1]), reply, block, bytes(buffer[body_start:end]))
+            start = end + 2
+        del buffer[:start]
+        if buffer and not buffer.startswith(_CONTROL):
+            await super().parse()
+
+
+class _Client(Client):
+    """nats-py's client with sinks, frames written as bytes, and no way to close itself over a server's error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sinks: dict[int, Sink] = {}
+        self._ps = _Parser(self)
+
+    async def add_sink(self, subject: str, queue: str, sink: Sink) -> int:
+        """Subscribe, so that the sink misses nothing from the first message on; return the subscription's number."""
+        self._sid += 1
+        sid = self._sid
+        self.sinks[sid] = sink
+        subscription = NatsSubscription(self, sid, subject, queue=queue)
+        self._subs[sid] = subscription
+        await self._send_subscribe(subscription)
+        return sid
+
+    async def remove_sink(self, sid: int) -> None:
+        self.sinks.pop(sid, None)
+        self._subs.pop(sid, None)
+        if self.is_connected:
+            await self._send_unsubscribe(sid)
+
+    async def send_frames(self, frames: Iterable[bytes]) -> None:
+        """Write frames of the protocol; waits while too much is waiting to be written."""
+        for frame in frames:
+            await self._send_command(frame)
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
+    async def round_trip(self, timeout_s: float) -> None:
+        """Wait until the server has seen all that was sent before: PING queues behind it, unlike in `Client.flush`."""
+        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._pongs.append(pong)
+        await self._send_command(b"PING\r\n")
+        await self._flush_pending()
+        # Never cancelled: nats-py resolves every pong it gets, and breaks on one that was.
+        _, late = await asyncio.wait((pong,), timeout=timeout_s)
+        if late:
+            raise nats.errors.FlushTimeoutError
+
+    @override
+    async def _process_err(self, err_msg: str) -> None:
+        """Report a server's error; if the server is about to close the connection, connect again."""
+        error = nats.errors.Error(f"nats: {err_msg}")
+        await self._error_cb(error)
+        if "permissions violation" not in err_msg and "invalid subject" not in err_msg:
+            await self._process_op_err(error)
+
+
+class Bus:
+    """A connection to NATS with the subjects of one installation."""
+
+    def __init__(self, client: _Client, settings: NatsSettings) -> None:
+        self.prefix = settings.prefix
+        self.subjects = Subjects(settings.prefix)
+        self.reconnects = 0
+        """Times that the connection was lost and found again."""
+        self.last_error: str | None = None
+        """What the server or the network complained about last."""
+        self._client = client
+        self._place = show_url(settings.url)
+        self._inbox = Inbox()
+        self._subscriptions: set[Subscription] = set()
+        self._connected = asyncio.Event()
+        self._closed = False
+
+    @classmethod
+    async def connect(cls, settings: NatsSettings, *, name: str, wait_ms: int = 0) -> Bus:
+        """Return a connected bus; `name` shows in the server's monitoring.
+
+        Keeps trying for `wait_ms`, then raises `unavailable`; raises `not_authorized` at once.
+        """
+        give_up_at = asyncio.get_running_loop().time() + wait_ms / 1000
+        while True:
+            try:
+                return await cls._connect_once(settings, name)
+            except RetryError:
+                if asyncio.get_running_loop().time() >= give_up_at:
+                    raise
+                await asyncio.sleep(RECONNECT_WAIT_S)
+
+    @classmethod
+    async def _connect_once(cls, settings: NatsSettings, name: str) -> Bus:
+        client = _Client()
+        bus = cls(client, settings)
+        try:
+            await client.connect(
+                settings.url,
+                name=name,
+                user=settings.user,
+                password=settings.password,
+                error_cb=bus._on_error,
+                disconnected_cb=bus._on_disconnected,
+                reconnected_cb=bus._on_reconnected,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                max_reconnect_attempts=-1,
+                # Jitter: a fleet of managers does not come back in one blow.
+                reconnect_time_wait=RECONNECT_WAIT_S * random.uniform(1, 2),  # type: ignore[arg-type]  # noqa: S311
+                ping_interval=PING_INTERVAL_S,
+                max_outstanding_pings=PINGS_OUTSTANDING_MAX,
+                pending_size=SEND_BUFFER_BYTES_MAX,
+                flush_timeout=SEND_TIMEOUT_S,
+            )
+        except (OSError, nats.errors.Error, _FirstConnectError) as e:
+            await client.close()
+            raise bus._connect_error(e) from None
+        bus._connected.set()
+        await client.add_sink(bus._inbox.filter, "", bus._inbox.push)
+        return bus
+
+    def _connect_error(self, error: Exception) -> TeatreeError:
+        cause = error.__cause__ or error
+        text = str(cause).lower()
+        if "authorization" in text or "authentication" in text:
+            return OperatorError(
+                Code.NOT_AUTHORIZED,
+                "NATS refused the user or the password.",
+                where=self._place,
+                hint="Check TEATREE_NATS_USER and TEATREE_NATS_PASSWORD.",
+            )
+        return RetryError(
+            Code.UNAVAILABLE, f"NATS cannot be reached: {_cause_text(cause)}.", where=self._place, hint=IS_IT_UP
+        )
+
+    async def _on_error(self, error: Exception) -> None:
+        self.last_error = _cause_text(error)
+        if not self._connected.is_set() and not self.reconnects and self._client.stats["reconnects"] == 0:
+            raise _FirstConnectError from error
+
+    async def _on_disconnected(self) -> None:
+        self._connected.clear()
+        self.reconnects += 1
+        self._inbox.interrupted(self._lost())
+
+    async def _on_reconnected(self) -> None:
+        self._connected.set()
+        for subscription in self._subscriptions:
+            subscription.interrupted()
+
+    def _lost(self) -> RetryError:
+        return RetryError(
+            Code.UNAVAILABLE,
+            f"The connection to NATS is lost: {self.last_error or 'closed'}.",
+            where=self._place,
+            hint=IS_IT_UP,
+        )
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the server can be reached now."""
+        return self._connected.is_set() and not self._closed
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of headers and body that the server takes in one message."""
+        return int(self._client.max_payload)
+
+    async def wait_connected(self, timeout_ms: float) -> None:
+        """Return when connected; raises `unavailable` if that takes longer."""
+        if self.is_connected:
+            return
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                await self._connected.wait()
+        except TimeoutError:
+            raise self._lost() from None
+
+    async def close(self) -> None:
+        """Send what waits to be sent, then disconnect; fails whatever still waits for a reply."""
+        if self._closed:
+            return
+        self._closed = True
+        self._inbox.interrupted(self._lost())
+        await self._client.close()
+
+    async def flush(self, timeout_ms: float = API_TIMEOUT_MS) -> None:
+        """Wait until the server has seen all that was sent."""
+        await self.wait_connected(timeout_ms)
+        try:
+            await self._client.round_trip(timeout_ms / 1000)
+        except (nats.errors.Error, OSError):
+            raise self._lost() from None
+
+    # --- sending ---
+
+    def frame(self, subject: str, body: bytes, headers: Mapping[str, str] | bytes | None, reply: str = "") -> bytes:
+        """Return a message as the bytes that `send` takes; `headers` may be encoded already.
+
+        Raises `body_too_large` for what the server would not take.
+        """
+        block = headers if isinstance(headers, bytes) else encode_headers(headers) if headers else b""
+        size = len(block) + len(body)
+        if size > self.max_payload:
+            raise RequestError(
+                Code.BODY_TOO_LARGE,
+                f"The message has {size} bytes with its headers; the server takes {self.max_payload}.",
+                where=subject,
+                hint="Send fewer rows at a time, or store a file and send `load` with its address.",
+            )
+        address = f"{subject} {reply}" if reply else subject
+        if block:
+            return b"HPUB %b %d %d\r\n%b%b\r\n" % (address.encode(), len(block), size, block, body)
+        return b"PUB %b %d\r\n%b\r\n" % (address.encode(), size, body)
+
+    async def send(self, frames: Iterable[bytes]) -> None:
+        """Send frames in their order; raises `unavailable` when there is no connection."""
+        if not self.is_connected:
+            raise self._lost()
+        try:
+            await self._client.send_frames(frames)
+        except (nats.errors.Error, OSError) as e:
+            raise RetryError(
+                Code.UNAVAILABLE, f"NATS cannot be reached: {_cause_text(e)}.", where=self._place, hint=IS_IT_UP
+            ) from e
+
+    async def publish(self, subject: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        """Publish without a receipt."""
+        _check_subject(subject)
+        await self.send((self.frame(subject, body, headers),))
+
+    # --- asking ---
+
+    def open(self, sink_of: Callable[[Exchange], ReplySink]) -> Exchange:
+        """Return an exchange: a reply subject, and a sink for what comes to it."""
+        return self._inbox.open(sink_of)
+
+    async def request(
+        self,
+        subject: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        timeout_ms: float = API_TIMEOUT_MS,
+    ) -> Message:
+        """Return the first reply; raises `timed_out`, or `unavailable` if nobody listens or the connection is lost."""
+        _check_subject(subject)
+        replies: list[tuple[bytes | None, bytes]] = []
+
+        def sink_of(exchange: Exchange) -> ReplySink:
+            def sink(_: bytes, block: bytes | None, body: bytes) -> None:
+                replies.append((block, body))
+                exchange.finish()
+
+            return sink
+
+        with self.open(sink_of) as exchange:
+            frame = self.frame(subject, body, headers, exchange.reply)
+            await self.wait_connected(timeout_ms)
+            await self.send((frame,))
+            await exchange.wait(timeout_ms, subject)
+        block, reply = replies[0]
+        if decode_status(block) == NO_RESPONDERS:
+            raise RetryError(Code.UNAVAILABLE, f"Nobody listens on {subject}.", where=subject, hint=IS_IT_UP)
+        return Message(subject, decode_headers(block), reply)
+
+    async def subscribe(
+        self, subject: str, queue: str = "", *, pending_max: int = 65_536, pending_bytes_max: int = 64_000_000
+    ) -> Subscription:
+        """Return a subscription that is in force: what is published from now on arrives, or is said to be missing."""
+        subscription = Subscription(subject, pending_max, pending_bytes_max)
+        unsubscribe = await self.subscribe_sink(subject, subscription.push, queue)
+
+        async def close() -> None:
+            self._subscriptions.discard(subscription)
+            await unsubscribe()
+
+        subscription.opened(close)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def subscribe_sink(self, subject: str, sink: Sink, queue: str = "") -> Callable[[], Awaitable[None]]:
+        """Hand every message on a subject to a sink; return how to end that."""
+        _check_subject(subject)
+        await self.wait_connected(API_TIMEOUT_MS)
+        sid = await self._client.add_sink(subject, queue, sink)
+        await self.flush()
+
+        async def unsubscribe() -> None:
+            await self._client.remove_sink(sid)
+
+        return unsubscribe
+
+    # --- JetStream ---
+
+    async def js(
+        self, call: str, payload: Mapping[str, Any] | None = None, timeout_ms: float = API_TIMEOUT_MS
+    ) -> dict[str, Any]:
+        """Call JetStream's API (`STREAM.INFO.REQUESTS`) and return its answer; raises its error as ours."""
+        try:
+            reply = await self.request(f"$JS.API.{call}", json.dumps(payload or {}).encode(), None, timeout_ms)
+        except RetryError as e:
+            if e.code is not Code.UNAVAILABLE or not self.is_connected:
+                raise
+            raise RetryError(
+                Code.UNAVAILABLE, "JetStream does not answer on this server.", where=call, hint=IS_IT_UP
+            ) from None
+        answer: dict[str, Any] = json.loads(reply.body)
+        if "error" in answer:
+            raise api_error(answer["error"], call)
+        return answer
+
+    async def publish_log(
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        timeout_ms: float = API_TIMEOUT_MS,
+    ) -> PubAck:
+        """Publish into a stream and return its receipt.
+
+        Raises `body_too_large` before sending; `log_full`, `unavailable` (no stream takes it) or `timed_out`: then it
+        may or may not be stored, and the same request id can be sent again.
+        """
+        try:
+            reply = await self.request(subject, body, headers, timeout_ms)
+        except RetryError as e:
+            if e.code is not Code.UNAVAILABLE or not self.is_connected:
+                raise
+            raise RetryError(Code.UNAVAILABLE, f"No stream takes {subject}.", where=subject, hint=IS_IT_UP) from None
+        return read_ack(reply.body, subject)
+
+
+class _FirstConnectError(Exception):
+    """Carries a connection's first failure out of nats-py, which would go on trying."""
+
+
+def show_url(url: str) -> str:
+    """Return a URL without the user and the password that it may carry."""
+    parts = urlsplit(url if "//" in url else f"nats://{url}")
+    return f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1]}"
+
+
+def _check_subject(subject: str) -> None:
+    if not subject or not subject.isprintable() or " " in subject:
+        raise RequestError(Code.BAD_NAME, f"{subject[:80]!r} is not a subject.", where="subject")
+
+
+def _cause_text(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).removeprefix("nats: ").rstrip(".")

@@ -1,0 +1,56 @@
+"""NATS message headers: their bytes on the wire, both ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from teatree.contracts.errors import Code, RequestError
+
+_VERSION = b"NATS/1.0"
+_KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BREAKS = re.compile(r"[\r\n\x00]")
+HEADERS_BYTES_MAX = 65_000
+"""Bytes of all headers of a message: the server stores up to 64 KiB."""
+
+
+def encode_headers(headers: Mapping[str, str]) -> bytes:
+    """Return the header block of a message; raises `bad_header` for what would not come out as it went in."""
+    lines = [_VERSION]
+    for key, value in headers.items():
+        if not _KEY.fullmatch(key):
+            raise RequestError(Code.BAD_HEADER, f"{key[:80]!r} is not a header name.", where=key[:80])
+        if _BREAKS.search(value) or value != value.strip():
+            raise RequestError(
+                Code.BAD_HEADER,
+                f"The header {key} has a line break, a zero byte or outer spaces.",
+                where=key,
+                hint="Headers are one line of text.",
+            )
+        lines.append(f"{key}: {value}".encode())
+    block = b"\r\n".join(lines) + b"\r\n\r\n"
+    if len(block) > HEADERS_BYTES_MAX:
+        raise RequestError(
+            Code.BAD_HEADER, f"The headers have {len(block)} bytes; {HEADERS_BYTES_MAX} is the most.", where="headers"
+        )
+    return block
+
+
+def decode_headers(block: bytes | None) -> dict[str, str]:
+    """Return the headers of a message; of a repeated name, the first value."""
+    if not block:
+        return {}
+    headers: dict[str, str] = {}
+    for line in block.decode("utf-8", "replace").split("\r\n")[1:]:
+        key, colon, value = line.partition(":")
+        if colon and key not in headers:
+            headers[key.strip()] = value.strip()
+    return headers
+
+
+def decode_status(block: bytes | None) -> int:
+    """Return the status code of a header block, 0 if it carries none."""
+    if not block or block[8:9] != b" ":
+        return 0
+    code = block[9:12]
+    return int(code) if code.isdigit() else 0

@@ -1,0 +1,149 @@
+"""The two streams: created at start, or checked; a wrong existing configuration is never used in silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from teatree.contracts.errors import Code, OperatorError
+from teatree.messaging.bus import Bus
+from teatree.messaging.jetstream import ERROR_NO_STREAM, ERROR_STREAM_EXISTS, ApiError
+
+NANOSECONDS = 1_000_000_000
+_DUPLICATE_WINDOW_NS = 100_000_000
+"""The shortest the server takes. JetStream's window works per stream, not per model: within it, one sender's
+`Nats-Msg-Id` would swallow another model's request. We remember ids ourselves."""
+_SIZES = frozenset({"max_bytes", "max_msgs", "max_age", "max_msg_size", "duplicate_window"})
+"""An operator's to choose; all but the log's `max_age`, which would drop what is not applied."""
+
+
+@frozen
+class LogState:
+    """The log as its server tells it."""
+
+    name: str
+    created: str
+    """When the stream was created: another stamp is another log."""
+    first_seq: int
+    last_seq: int
+    messages: int
+    size_bytes: int
+    size_bytes_max: int
+    """-1: no limit."""
+
+
+async def ensure_streams(bus: Bus, *, log_bytes_max: int, notices_age_s: float, notices_max: int) -> None:
+    """Create the log and the stream of notices, or check the existing ones; raises `wrong_configuration`.
+
+    Sizes and ages are for streams that are created now; those of existing ones are left as their operator chose them.
+    """
+    await _ensure(bus, log_config(bus, log_bytes_max), frozenset({"max_age", "max_msgs_per_subject"}))
+    await _ensure(bus, notices_config(bus, notices_age_s, notices_max), frozenset())
+
+
+def log_config(bus: Bus, size_bytes_max: int) -> dict[str, Any]:
+    """Return the configuration of the log: nothing unapplied is ever dropped."""
+    subjects = bus.subjects
+    return {
+        "name": subjects.requests_stream,
+        "subjects": [subjects.requests_all],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "discard_new_per_subject": False,
+        "max_bytes": size_bytes_max,
+        "max_age": 0,
+        "max_msgs": -1,
+        "max_msgs_per_subject": -1,
+        "allow_atomic": True,
+        "allow_direct": True,
+        "allow_rollup_hdrs": False,
+        "duplicate_window": _DUPLICATE_WINDOW_NS,
+        "republish": {
+            "src": subjects.requests_all,
+            "dest": f"{subjects.prefix}.wake.{{{{wildcard(1)}}}}",
+            "headers_only": True,
+        },
+    }
+
+
+def notices_config(bus: Bus, age_s: float, count_max: int) -> dict[str, Any]:
+    """Return the configuration of the notices: bounded, since every subject costs the server memory.
+
+    They can be told again from the chain, so the stream need not sync every one of them.
+    """
+    subjects = bus.subjects
+    return {
+        "name": subjects.notices_stream,
+        "subjects": [subjects.notices_all],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": round(age_s * NANOSECONDS),
+        "max_msgs": count_max,
+        "max_bytes": -1,
+        "allow_direct": True,
+        "allow_atomic": False,
+        "persist_mode": "async",
+        "duplicate_window": _DUPLICATE_WINDOW_NS,
+    }
+
+
+async def log_state(bus: Bus) -> LogState:
+    """Return the log's stamp and bounds; raises `unavailable` or an error that names the missing stream."""
+    info = await bus.js(f"STREAM.INFO.{bus.subjects.requests_stream}")
+    state = info["state"]
+    return LogState(
+        name=info["config"]["name"],
+        created=info["created"],
+        first_seq=int(state["first_seq"]),
+        last_seq=int(state["last_seq"]),
+        messages=int(state["messages"]),
+        size_bytes=int(state["bytes"]),
+        size_bytes_max=int(info["config"].get("max_bytes", -1)),
+    )
+
+
+async def _ensure(bus: Bus, wanted: dict[str, Any], enforced_sizes: frozenset[str]) -> None:
+    name = wanted["name"]
+    try:
+        info = await bus.js(f"STREAM.INFO.{name}")
+    except ApiError as e:
+        if e.number != ERROR_NO_STREAM:
+            raise
+        try:
+            info = await bus.js(f"STREAM.CREATE.{name}", wanted)
+        except ApiError as e:
+            if e.number != ERROR_STREAM_EXISTS:
+                raise
+            info = await bus.js(f"STREAM.INFO.{name}")  # another process was quicker, with other sizes
+    faults = differences(wanted, info["config"], _SIZES - enforced_sizes)
+    if faults:
+        raise OperatorError(
+            Code.WRONG_CONFIGURATION,
+            f"The stream {name} is not configured as Teatree needs it: {'; '.join(faults)}.",
+            where=f"stream {name}",
+            hint=f"Change it with `nats stream edit {name}`, or choose another TEATREE_PREFIX.",
+        )
+
+
+def differences(wanted: dict[str, Any], found: dict[str, Any], free: frozenset[str] = frozenset()) -> list[str]:
+    """Return what to change, member by member; members in `free` may have any value.
+
+    The server leaves members out that have their default, and servers before 2.12 do not know `persist_mode`.
+    """
+    faults = []
+    for member, value in wanted.items():
+        if member in free or member == "persist_mode":
+            continue
+        actual = found.get(member, _default(value))
+        if isinstance(value, dict) and isinstance(actual, dict):
+            actual = {key: actual.get(key, _default(part)) for key, part in value.items()}
+        if actual != value:
+            faults.append(f"{member} is {actual!r}, not {value!r}")
+    return faults
+
+
+def _default(value: Any) -> Any:
+    return {bool: False, int: 0, str: "", list: []}.get(type(value))

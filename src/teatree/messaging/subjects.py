@@ -1,0 +1,142 @@
+"""Subjects and stream names: the addresses of DESIGN.md, section 4, as pure functions of the prefix."""
+
+from __future__ import annotations
+
+import re
+
+from attrs import field, frozen
+
+from teatree.contracts.errors import Code, OperatorError, RequestError
+from teatree.contracts.names import check_function, check_group_id, check_model
+
+DEFAULT_PREFIX = "teatree"
+_PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]{1,200}")
+
+
+def _check_prefix(_: object, __: object, value: str) -> None:
+    if not _PREFIX.fullmatch(value):
+        raise OperatorError(
+            Code.WRONG_CONFIGURATION,
+            f"{value!r} is not a subject prefix.",
+            where="TEATREE_PREFIX",
+            hint="Use a lower-case letter, then up to 31 lower-case letters, digits, underscores or dashes.",
+        )
+
+
+@frozen
+class Subjects:
+    """Every subject of one installation.
+
+    Names that go out as requests or reads are checked strictly. The others only have to be single tokens: what
+    arrived under a name that breaks the rules must still be read and answered.
+    """
+
+    prefix: str = field(default=DEFAULT_PREFIX, validator=_check_prefix)
+
+    @property
+    def requests_stream(self) -> str:
+        """Name of the stream that is the log."""
+        return self._stream("REQUESTS")
+
+    @property
+    def notices_stream(self) -> str:
+        """Name of the stream that keeps notices."""
+        return self._stream("NOTICES")
+
+    def _stream(self, name: str) -> str:
+        return name if self.prefix == DEFAULT_PREFIX else f"{name}_{self.prefix}"
+
+    @property
+    def requests_all(self) -> str:
+        """Filter for every request."""
+        return f"{self.prefix}.request.*.*"
+
+    def request(self, model: str, function: str) -> str:
+        """Return where a request is published; raises `bad_name`."""
+        return f"{self.prefix}.request.{check_model(model)}.{check_function(function)}"
+
+    def request_filter(self, model: str) -> str:
+        """Return the filter for every request to one model."""
+        return f"{self.prefix}.request.{_token(model, 'model')}.*"
+
+    def parse_request(self, subject: str) -> tuple[str, str]:
+        """Return model and function of a request's subject, unchecked; raises `bad_name` if it is none."""
+        return self._parse("request", subject)
+
+    @property
+    def wake_all(self) -> str:
+        """Filter for every model's hints."""
+        return f"{self.prefix}.wake.*"
+
+    def wake(self, model: str) -> str:
+        """Return where the hints that a model has a new request arrive: headers only."""
+        return f"{self.prefix}.wake.{_token(model, 'model')}"
+
+    def parse_wake(self, subject: str) -> str:
+        """Return the model that a hint names."""
+        return subject.rsplit(".", 1)[-1]
+
+    @property
+    def notices_all(self) -> str:
+        """Filter for every notice."""
+        return f"{self.prefix}.notify.>"
+
+    def notify(self, model: str, request_id: str, kind: str) -> str:
+        """Return where one kind of notice on one request is published."""
+        return f"{self.prefix}.notify.{_token(model, 'model')}.{_token(request_id, 'request id')}.{kind}"
+
+    def notify_request(self, model: str, request_id: str) -> str:
+        """Return the filter for every kind of notice on one request."""
+        return self.notify(model, request_id, "*")
+
+    def notify_version(self, model: str) -> str:
+        """Return where new versions of a model are announced."""
+        return f"{self.prefix}.notify.{_token(model, 'model')}.version"
+
+    def notify_group(self, model: str, group: str) -> str:
+        """Return where a bulk sender's outcomes are published, one notice per version."""
+        return f"{self.prefix}.notify.{_token(model, 'model')}.group.{check_group_id(group)}.done"
+
+    def notify_model(self, model: str) -> str:
+        """Return the filter for every notice of one model."""
+        return f"{self.prefix}.notify.{_token(model, 'model')}.>"
+
+    @property
+    def queries_all(self) -> str:
+        """Filter for every direct read."""
+        return f"{self.prefix}.query.*.*"
+
+    def query(self, model: str, function: str) -> str:
+        """Return where a direct read is asked; raises `bad_name`."""
+        return f"{self.prefix}.query.{check_model(model)}.{check_function(function)}"
+
+    def query_model(self, model: str) -> str:
+        """Return the filter for every direct read of one model."""
+        return f"{self.prefix}.query.{_token(model, 'model')}.*"
+
+    def parse_query(self, subject: str) -> tuple[str, str]:
+        """Return model and function of a direct read's subject, unchecked; raises `bad_name` if it is none."""
+        return self._parse("query", subject)
+
+    def _parse(self, family: str, subject: str) -> tuple[str, str]:
+        tokens = subject.split(".")
+        if len(tokens) != 4 or tokens[0] != self.prefix or tokens[1] != family:
+            raise RequestError(
+                Code.BAD_NAME,
+                f"{subject!r} is not a {family} subject.",
+                where="subject",
+                hint=f"Use {self.prefix}.{family}.<model>.<function>.",
+            )
+        return tokens[2], tokens[3]
+
+
+def _token(value: str, where: str) -> str:
+    if _TOKEN.fullmatch(value):
+        return value
+    raise RequestError(
+        Code.BAD_NAME,
+        f"{value[:80]!r} cannot be part of a subject.",
+        where=where,
+        hint="Leave out spaces, control characters, '.', '*' and '>'.",
+    )
