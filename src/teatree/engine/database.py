@@ -1,0 +1,186 @@
+"""The one read-write DuckDB file of a model: set up so that only we decide when it changes.
+
+Concurrency: one thread at a time uses a `Database`; `read_at` may be called by another while no checkpoint runs. What a
+checkpoint wrote is not overwritten before the next one, so the file is read between two checkpoints without a copy.
+
+DuckDB's lock on the file is a POSIX record lock: any close of any descriptor of that file by this process drops it. So one
+descriptor is opened before the database, serves every read, and is closed after it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.settings import LimitSettings
+from teatree.engine.duckdb_errors import translate
+from teatree.engine.guard import lock_down
+
+BLOCK_BYTES = 262_144
+STORAGE_VERSIONS = ("v1.2.0", "v1.3.0", "v1.4.0", "v1.5.0", "v2.0.0", "latest")
+"""What `create_model` may ask for: the oldest DuckDB that must be able to open a version."""
+
+
+class Database:
+    """An open read-write model file."""
+
+    def __init__(self, path: Path, limits: LimitSettings, storage_version: str | None = None) -> None:
+        """Open or create the file at `path`; raises `corrupt` if DuckDB cannot, `busy` if another process has it."""
+        self.path = path
+        self._limits = limits
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_RDONLY) if path.exists() else -1
+        try:
+            self._con = _open(path, limits, storage_version)
+        except duckdb.Error as e:
+            self._close_descriptor()
+            raise _open_error(path, e) from e
+        if self._descriptor < 0:
+            self._descriptor = os.open(path, os.O_RDONLY)
+        self.in_transaction = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database, then the descriptor that kept its lock."""
+        self._con.close()
+        self._close_descriptor()
+
+    def _close_descriptor(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The one connection, for what SQL texts cannot carry: Arrow tables, parsing."""
+        return self._con
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the main file, as it lies."""
+        return os.fstat(self._descriptor).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes of the main file."""
+        body = os.pread(self._descriptor, length, offset)
+        if len(body) != length:
+            raise CorruptError(
+                f"The file ends after {offset + len(body)} bytes; {offset + length} were expected.", where=str(self.path)
+            )
+        return body
+
+    def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows, Teatree errors instead of DuckDB's."""
+        try:
+            return self._con.execute(sql, parameters or None).fetchall()
+        except duckdb.Error as e:
+            raise translate(e) from e
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the block in one transaction: committed at its end, rolled back after any error.
+
+        `COMMIT` after an error returns success and rolls back: whoever needs to know reads the offset again.
+        """
+        self.rows("BEGIN")
+        self.in_transaction = True
+        try:
+            yield
+            self.rows("COMMIT")
+        except BaseException:
+            self._rollback()
+            raise
+        finally:
+            self.in_transaction = False
+
+    def _rollback(self) -> None:
+        try:
+            self._con.execute("ROLLBACK")
+        except duckdb.TransactionException:
+            return  # COMMIT failed and ended the transaction itself
+        except duckdb.Error as e:
+            raise OperatorError(
+                Code.INTERNAL, f"The database could not roll back: {e}", where=str(self.path)
+            ) from e
+
+    @contextmanager
+    def time_limit(self, limit_ms: int, what: str) -> Iterator[None]:
+        """Interrupt the statement that runs when `limit_ms` are over, and raise `timed_out`."""
+        expired = threading.Event()
+
+        def interrupt() -> None:
+            expired.set()
+            self._con.interrupt()
+
+        timer = threading.Timer(limit_ms / 1000, interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except TeatreeError as e:
+            if expired.is_set():
+                raise RetryError(
+                    Code.TIMED_OUT,
+                    f"{what} ran longer than {limit_ms} ms.",
+                    hint="Ask for less at once, or have the model's limit raised.",
+                ) from e
+            raise
+        finally:
+            timer.cancel()
+
+    def checkpoint(self) -> None:
+        """Write everything committed into the main file."""
+        self.rows("CHECKPOINT")
+
+
+def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duckdb.DuckDBPyConnection:
+    temp = path.parent / "tmp"
+    con = duckdb.connect(
+        ":memory:",
+        config={
+            "threads": limits.threads,
+            "memory_limit": f"{limits.memory_bytes_max}B",
+            "temp_directory": str(temp),
+            "max_temp_directory_size": f"{limits.temp_bytes_max}B",
+            # Only we checkpoint: the version that is being read must not move (docs/decisions/0005).
+            "wal_autocheckpoint": "1000GB",
+            "auto_checkpoint_skip_wal_threshold": str(2**40),
+            "preserve_insertion_order": "true",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        },
+    )
+    try:
+        version = f" (STORAGE_VERSION '{storage_version}')" if storage_version and not path.exists() else ""
+        quoted = str(path).replace("'", "''")
+        con.execute(f"ATTACH '{quoted}' AS model{version}")
+        con.execute("USE model")
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute("PRAGMA disable_checkpoint_on_shutdown")
+        lock_down(con)
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def _open_error(path: Path, e: duckdb.Error) -> TeatreeError:
+    if "lock" in str(e).lower():
+        return RetryError(
+            Code.BUSY, f"Another process has {path.name} open.", where=str(path), hint="Is another manager running?"
+        )
+    if isinstance(e, duckdb.InvalidInputException):
+        return RequestError(Code.BAD_ARGUMENT, str(e).splitlines()[0], where="storage_version")
+    return CorruptError(f"DuckDB cannot open the file: {str(e).splitlines()[0]}", where=str(path))

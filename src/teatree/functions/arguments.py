@@ -1,0 +1,164 @@
+"""A call: one request's arguments, taken apart with an error that names the place of every fault."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from teatree.contracts.codec import parse_json
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, Request
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from teatree.contracts.schema import Schema
+    from teatree.functions.handles import Parameters
+
+T = TypeVar("T")
+_REQUIRED: Any = object()
+PARAMETERS_MAX = 1_000
+"""Parameters of one statement."""
+
+
+class Call:
+    """The arguments of one request, each taken once; `finish` refuses what nobody took."""
+
+    def __init__(self, request: Request, rows_bytes_max: int) -> None:
+        """Parse the arguments; raises `bad_json`, `duplicate_key`, `bad_argument` or `bad_header`."""
+        self.request = request
+        self._rows_bytes_max = rows_bytes_max
+        self._members = _members(request)
+        self.expected_version = self.integer("expected_version", None)
+
+    def take(self, name: str, kind: type[T] | tuple[type[T], ...], noun: str, default: Any = _REQUIRED) -> T:
+        """Take one argument of a kind; raises `missing_argument` or `bad_argument`."""
+        value = self._members.pop(name, None)
+        if value is None:
+            if default is _REQUIRED:
+                raise RequestError(
+                    Code.MISSING_ARGUMENT, f"{self.request.function} needs the argument {name!r}.", where=name
+                )
+            return default  # type: ignore[no-any-return]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise RequestError(Code.BAD_ARGUMENT, f"{name!r} must be {noun}, not {_brief(value)}.", where=name)
+        return value
+
+    def text(self, name: str, default: Any = _REQUIRED) -> Any:
+        """Take a text."""
+        return self.take(name, str, "a text", default)
+
+    def choice(self, name: str, choices: tuple[str, ...], default: Any = _REQUIRED) -> str:
+        """Take one of some texts."""
+        value: str = self.take(name, str, "a text", default)
+        if value not in choices:
+            raise RequestError(Code.BAD_ARGUMENT, f"{name!r} is one of {', '.join(choices)}; not {value!r}.", where=name)
+        return value
+
+    def integer(self, name: str, default: Any = _REQUIRED) -> Any:
+        """Take a whole number of at least 0."""
+        value = self.take(name, int, "a whole number", default)
+        if isinstance(value, int) and not 0 <= value < 2**63:
+            raise RequestError(Code.OUT_OF_RANGE, f"{name!r} is out of range: {value}.", where=name)
+        return value
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """Take true or false."""
+        return self.take(name, bool, "true or false", default)
+
+    def members(self, name: str, default: Any = _REQUIRED) -> dict[str, Any]:
+        """Take an object."""
+        return self.take(name, dict, "an object", default)
+
+    def items(self, name: str, default: Any = _REQUIRED) -> list[Any]:
+        """Take a list."""
+        return self.take(name, list, "a list", default)
+
+    def texts(self, name: str, default: Any = _REQUIRED) -> list[str]:
+        """Take a list of texts."""
+        return self._each(name, self.items(name, default), str, "a text")
+
+    def parameters(self) -> Parameters:
+        """Take a statement's `parameters`: a list for `?`, an object for `$name`; plain scalars."""
+        value: Any = self.take("parameters", (list, dict), "a list or an object", ())
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        if len(value) > PARAMETERS_MAX:
+            raise RequestError(
+                Code.OUT_OF_RANGE, f"At most {PARAMETERS_MAX} parameters are taken.", where="parameters"
+            )
+        for key, item in pairs:
+            if isinstance(item, (dict, list)):
+                raise RequestError(
+                    Code.BAD_ARGUMENT, "A parameter must be a text, a number, true, false or null.", where=f"parameters[{key!r}]"
+                )
+        return value  # type: ignore[no-any-return]
+
+    def _each(self, name: str, values: list[Any], kind: type[T], noun: str) -> list[T]:
+        for place, value in enumerate(values):
+            if not isinstance(value, kind):
+                raise RequestError(
+                    Code.BAD_ARGUMENT, f"It must be {noun}, not {_brief(value)}.", where=f"{name}[{place}]"
+                )
+        return values
+
+    def rows(self) -> list[dict[str, Any]] | pa.Table:
+        """Take the rows: objects of the JSON argument `rows`, or the Arrow body as a table."""
+        if self.request.content_type != CONTENT_ARROW:
+            rows: list[dict[str, Any]] = self._each("rows", self.items("rows"), dict, "an object")
+            return rows
+        from teatree.datasets.arrow import read_arrow_stream  # noqa: PLC0415  JSON calls never need Arrow here
+
+        if "rows" in self._members:
+            raise RequestError(Code.BAD_ARGUMENT, "Rows came twice: as the Arrow body and as 'rows'.", where="rows")
+        return read_arrow_stream(self.request.body, self._rows_bytes_max)
+
+    def finish(self, *, takes_rows: bool = False) -> None:
+        """Refuse the arguments that nobody took; raises `unknown_argument`."""
+        if self._members:
+            name = next(iter(self._members))
+            raise RequestError(
+                Code.UNKNOWN_ARGUMENT, f"{self.request.function} has no argument {name!r}.", where=name
+            )
+        if not takes_rows and self.request.content_type == CONTENT_ARROW:
+            raise RequestError(
+                Code.BAD_CONTENT_TYPE,
+                f"{self.request.function} takes no rows, so its body must be JSON.",
+                where="Content-Type",
+            )
+
+
+def to_table(rows: list[dict[str, Any]] | pa.Table, schema: Schema, where: str = "rows") -> list[pa.Table]:
+    """Return rows as Arrow tables of exactly the schema's types, one for each set of columns that rows name.
+
+    Raises `unknown_column`, `missing_column`, `type_mismatch`, `lossy_number` and their like, naming `rows[i].column`.
+    """
+    from teatree.datasets.arrow import fit_table  # noqa: PLC0415
+    from teatree.datasets.rows import RowDecoder  # noqa: PLC0415
+
+    if not isinstance(rows, list):
+        return [fit_table(rows, schema, where)]
+    decoder = RowDecoder(schema)
+    return decoder.tables([decoder.decode(rows, where)])
+
+
+def _members(request: Request) -> dict[str, Any]:
+    if request.content_type == CONTENT_ARROW:
+        place, text = HEADER_ARGS, (request.args or "{}").encode()
+    else:
+        place, text = "body", request.body or b"{}"
+        if request.args is not None:
+            raise RequestError(
+                Code.BAD_HEADER, f"{HEADER_ARGS} goes with an Arrow body; put the arguments into the body.", where=place
+            )
+    members = parse_json(text, place)
+    if not isinstance(members, dict):
+        raise RequestError(
+            Code.BAD_ARGUMENT, f"The arguments must be a JSON object, not {_brief(members)}.", where=place
+        )
+    return members
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004
+
+

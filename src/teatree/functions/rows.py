@@ -1,0 +1,167 @@
+"""The built-in functions that change rows: append, replace, upsert, update, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.schema import Field, Schema
+from teatree.datasets.ddl import quote
+from teatree.functions.arguments import Call, to_table
+from teatree.functions.handles import ROWS_VIEW, TableInfo, Write
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def append(db: Write, call: Call) -> dict[str, int]:
+    """Add rows to a table."""
+    table = db.table(call.text("table"))
+    rows = call.rows()
+    call.finish(takes_rows=True)
+    return {"rows": insert(db, table, to_table(rows, table.schema))}
+
+
+def replace(db: Write, call: Call) -> dict[str, int]:
+    """Put rows in place of all that a table holds."""
+    table = db.table(call.text("table"))
+    rows = call.rows()
+    call.finish(takes_rows=True)
+    tables = to_table(rows, table.schema)
+    db.run(f"DELETE FROM {quote(table.name)}")
+    db.changed(table.name)
+    return {"rows": insert(db, table, tables)}
+
+
+def upsert(db: Write, call: Call) -> dict[str, int]:
+    """Add rows, or set the columns they name where a row with their key is there already."""
+    table = db.table(call.text("table"))
+    rows = call.rows()
+    key = _key(table, call.texts("key", []))
+    call.finish(takes_rows=True)
+    count = 0
+    tables = to_table(rows, table.schema)
+    _refuse_repeated_keys(tables, key)
+    for part in tables:
+        db.run_with(part, _upsert_sql(table, part.column_names, key))
+        count += part.num_rows
+    db.changed(table.name)
+    return {"rows": count}
+
+
+def update(db: Write, call: Call) -> dict[str, int]:
+    """Set columns in the rows in which all of `where` holds."""
+    table = db.table(call.text("table"))
+    new = call.members("set")
+    where = call.members("where", {})
+    call.finish()
+    if not new:
+        raise RequestError(Code.MISSING_ARGUMENT, "update needs at least one column to set.", where="set")
+    view, names = _one_row(table, {"set": new, "where": where})
+    pairs = list(zip(table.require(list(new), "set"), names["set"], strict=True))
+    targets = ", ".join(f"{quote(column)} = {ROWS_VIEW}.{quote(name)}" for column, name in pairs)
+    condition = _condition(table, where, names["where"])
+    changed = db.run_with(view, f"UPDATE {quote(table.name)} AS t SET {targets} FROM {ROWS_VIEW} WHERE {condition}")
+    db.changed(table.name)
+    return {"rows": _count(changed)}
+
+
+def delete(db: Write, call: Call) -> dict[str, int]:
+    """Delete the rows in which all of `where` holds."""
+    table = db.table(call.text("table"))
+    where = call.members("where")
+    call.finish()
+    view, names = _one_row(table, {"where": where})
+    condition = _condition(table, where, names["where"])
+    changed = db.run_with(view, f"DELETE FROM {quote(table.name)} AS t USING {ROWS_VIEW} WHERE {condition}")
+    db.changed(table.name)
+    return {"rows": _count(changed)}
+
+
+def insert(db: Write, table: TableInfo, parts: Sequence[pa.Table]) -> int:
+    """Insert Arrow rows, one statement a part; columns left out take their defaults. Return the number of rows."""
+    count = 0
+    for part in parts:
+        columns = ", ".join(quote(name) for name in part.column_names)
+        db.run_with(part, f"INSERT INTO {quote(table.name)} ({columns}) SELECT {columns} FROM {ROWS_VIEW}")
+        count += part.num_rows
+    db.changed(table.name)
+    return count
+
+
+def _key(table: TableInfo, key: list[str]) -> tuple[str, ...]:
+    if key:
+        return table.require(key, "key")
+    if not table.primary_key:
+        raise RequestError(
+            Code.MISSING_ARGUMENT, f"The table {table.name!r} has no primary key: name the 'key' columns.", where="key"
+        )
+    return table.primary_key
+
+
+def _refuse_repeated_keys(parts: Sequence[pa.Table], key: tuple[str, ...]) -> None:
+    seen: dict[tuple[Any, ...], int] = {}
+    place = 0
+    for part in parts:
+        for name in key:
+            if name not in part.column_names:
+                raise RequestError(Code.MISSING_COLUMN, f"Every row needs the key column {name!r}.", where="rows")
+        for values in zip(*(part.column(name).to_pylist() for name in key), strict=True):
+            if None in values:
+                raise RequestError(Code.NOT_NULL, "A key column is null.", where=f"rows[{place}]")
+            if seen.setdefault(values, place) != place:
+                raise RequestError(
+                    Code.CONSTRAINT, f"Its key is also that of rows[{seen[values]}].", where=f"rows[{place}]"
+                )
+            place += 1
+
+
+def _upsert_sql(table: TableInfo, columns: list[str], key: tuple[str, ...]) -> str:
+    listed = ", ".join(quote(name) for name in columns)
+    others = [name for name in columns if name not in key]
+    if set(key) == set(table.primary_key):
+        updates = ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in others)
+        action = f"DO UPDATE SET {updates}" if others else "DO NOTHING"
+        target = ", ".join(quote(name) for name in key)
+        return f"INSERT INTO {quote(table.name)} ({listed}) SELECT {listed} FROM {ROWS_VIEW} ON CONFLICT ({target}) {action}"
+    condition = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in key)
+    matched = ", ".join(f"{quote(name)} = s.{quote(name)}" for name in others)
+    then = f"WHEN MATCHED THEN UPDATE SET {matched} " if others else ""
+    values = ", ".join(f"s.{quote(name)}" for name in columns)
+    return (
+        f"MERGE INTO {quote(table.name)} AS t USING {ROWS_VIEW} AS s ON {condition} "
+        f"{then}WHEN NOT MATCHED THEN INSERT ({listed}) VALUES ({values})"
+    )
+
+
+def _one_row(table: TableInfo, groups: dict[str, dict[str, Any]]) -> tuple[pa.Table, dict[str, list[str]]]:
+    """Return a table of one row that holds the values of all groups, typed as their columns, and its columns' names."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    arrays: list[Any] = []
+    names: dict[str, list[str]] = {}
+    for group, values in groups.items():
+        fields = [table.schema.field(name, f"{group}.{name}") for name in values]
+        schema = Schema(tuple(Field(f.name, f.dtype) for f in fields))
+        names[group] = [f"{group}_{place}" for place in range(len(fields))]
+        if fields:
+            part = to_table([dict(zip(schema.names, values.values(), strict=True))], schema, group)[0]
+            arrays.extend(part.column(name) for name in schema.names)
+    labels = [name for group in names.values() for name in group]
+    if not labels:
+        return pa.table({"_": pa.array([True])}), names
+    return pa.table(dict(zip(labels, arrays, strict=True))), names
+
+
+def _condition(table: TableInfo, where: dict[str, Any], names: list[str]) -> str:
+    columns = table.require(list(where), "where")
+    tests = [
+        f"t.{quote(column)} IS NOT DISTINCT FROM {ROWS_VIEW}.{quote(name)}"
+        for column, name in zip(columns, names, strict=True)
+    ]
+    return " AND ".join(tests) or "true"
+
+
+def _count(result: list[tuple[Any, ...]]) -> int:
+    return int(result[0][0]) if result else 0

@@ -1,0 +1,143 @@
+"""The built-in functions that change tables: create_table, alter_table, drop_table; and what create_model takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.manifest import ModelOptions
+from teatree.contracts.names import check_identifier, check_table
+from teatree.contracts.schema import Field, Schema, parse_dtype
+from teatree.datasets.ddl import add_column_sql, create_table_sql, drop_column_sql, quote, rename_column_sql
+from teatree.datasets.defaults import default_sql
+from teatree.functions.arguments import Call
+from teatree.functions.handles import Write
+
+TABLES_MAX = 1_000
+"""Tables of one model: every manifest names them all."""
+ENGINES = ("duckdb",)
+_COLUMN_MEMBERS = {"name", "type", "nullable", "default"}
+_TABLE_MEMBERS = {"table", "columns", "primary_key", "if_not_exists"}
+
+
+def create_table(db: Write, call: Call) -> dict[str, Any]:
+    """Create a table."""
+    members = {
+        "table": call.text("table"),
+        "columns": call.items("columns"),
+        "primary_key": call.texts("primary_key", []),
+        "if_not_exists": call.flag("if_not_exists"),
+    }
+    call.finish()
+    return {"created": make_table(db, members, "")}
+
+
+def make_table(db: Write, members: dict[str, Any], where: str) -> bool:
+    """Create the table that `create_table`'s members describe; return False if it was there and may be."""
+    name = check_table(members.get("table"), f"{where}table")
+    columns = members.get("columns")
+    if not isinstance(columns, list) or not columns:
+        raise RequestError(Code.MISSING_ARGUMENT, "A table needs at least one column.", where=f"{where}columns")
+    schema = Schema(tuple(_column(raw, f"{where}columns[{place}]") for place, raw in enumerate(columns)))
+    key = members.get("primary_key") or []
+    if not isinstance(key, list):
+        raise RequestError(Code.BAD_ARGUMENT, "'primary_key' must be a list of columns.", where=f"{where}primary_key")
+    primary_key = tuple(schema.field(str(column), f"{where}primary_key").name for column in key)
+    if db.find_table(name) is not None:
+        if members.get("if_not_exists"):
+            return False
+        raise RequestError(Code.TABLE_EXISTS, f"There is a table {name!r} already.", where=f"{where}table")
+    if len(db.tables()) >= TABLES_MAX:
+        raise RequestError(Code.OUT_OF_RANGE, f"A model has at most {TABLES_MAX} tables.", where=f"{where}table")
+    db.run(create_table_sql(name, schema, primary_key))
+    db.changed(name, schema=True)
+    return True
+
+
+def alter_table(db: Write, call: Call) -> dict[str, Any]:
+    """Add, drop or rename columns of a table: exactly one of `add`, `drop`, `rename`."""
+    table = db.table(call.text("table"))
+    add = call.members("add", None)
+    drop = call.text("drop", None)
+    rename = call.members("rename", None)
+    call.finish()
+    if sum(change is not None for change in (add, drop, rename)) != 1:
+        raise RequestError(Code.BAD_ARGUMENT, "alter_table takes one of 'add', 'drop' and 'rename'.", where="add")
+    if add is not None:
+        column = _column(add, "add")
+        if column.name in table.schema:
+            raise RequestError(Code.COLUMN_EXISTS, f"There is a column {column.name!r} already.", where="add.name")
+        db.run(add_column_sql(table.name, column))
+    elif drop is not None:
+        db.run(drop_column_sql(table.name, table.schema.field(drop, "drop").name))
+    elif rename is not None:
+        if len(rename) != 1:
+            raise RequestError(Code.BAD_ARGUMENT, "'rename' is an object of one old and one new name.", where="rename")
+        old, new = next(iter(rename.items()))
+        found = table.schema.field(old, "rename")
+        target = check_identifier(new, f"rename.{old}")
+        if target in table.schema and target.lower() != found.name.lower():
+            raise RequestError(Code.COLUMN_EXISTS, f"There is a column {target!r} already.", where=f"rename.{old}")
+        db.run(rename_column_sql(table.name, found.name, target))
+    db.changed(table.name, schema=True)
+    return {"columns": list(db.table(table.name).schema.names)}
+
+
+def drop_table(db: Write, call: Call) -> dict[str, Any]:
+    """Drop a table."""
+    name = call.text("table")
+    missing_ok = call.flag("if_exists")
+    call.finish()
+    if missing_ok and db.find_table(name) is None:
+        return {"dropped": False}
+    table = db.table(name)
+    db.run(f"DROP TABLE {quote(table.name)}")
+    db.changed(table.name, schema=True)
+    return {"dropped": True}
+
+
+def read_model_arguments(call: Call) -> tuple[ModelOptions, list[dict[str, Any]]]:
+    """Return the options and the tables that a `create_model` asks for."""
+    engine = call.choice("engine", ENGINES, "duckdb")
+    storage_version = call.text("storage_version", None)
+    app = call.text("app", None)
+    limits = call.members("limits", {})
+    tables = call.items("tables", [])
+    call.finish()
+    for name, value in limits.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise RequestError(Code.BAD_ARGUMENT, "A limit is a whole number above 0.", where=f"limits.{name}")
+    for place, table in enumerate(tables):
+        where = f"tables[{place}]"
+        if not isinstance(table, dict):
+            raise RequestError(Code.BAD_ARGUMENT, "A table is an object, as create_table takes it.", where=where)
+        _refuse_unknown(table, _TABLE_MEMBERS, where)
+    return ModelOptions(engine=engine, storage_version=storage_version, app=app, limits=dict(limits)), tables
+
+
+def _column(raw: Any, where: str) -> Field:
+    if not isinstance(raw, dict):
+        raise RequestError(Code.BAD_ARGUMENT, "A column is an object with 'name' and 'type'.", where=where)
+    _refuse_unknown(raw, _COLUMN_MEMBERS, where)
+    for name in ("name", "type"):
+        if not isinstance(raw.get(name), str):
+            raise RequestError(Code.MISSING_ARGUMENT, f"A column needs a text {name!r}.", where=f"{where}.{name}")
+    nullable = raw.get("nullable", True)
+    if not isinstance(nullable, bool):
+        raise RequestError(Code.BAD_ARGUMENT, "'nullable' must be true or false.", where=f"{where}.nullable")
+    dtype = parse_dtype(raw["type"], f"{where}.type")
+    default = raw.get("default")
+    return Field(
+        name=check_identifier(raw["name"], f"{where}.name"),
+        dtype=dtype,
+        nullable=nullable,
+        default=None if default is None else default_sql(default, dtype, f"{where}.default"),
+    )
+
+
+def _refuse_unknown(members: dict[str, Any], known: set[str], where: str) -> None:
+    for name in members:
+        if name not in known:
+            raise RequestError(
+                Code.UNKNOWN_ARGUMENT, f"There is no member {name!r} here.", where=f"{where}.{name}"
+            )

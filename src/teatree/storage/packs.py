@@ -1,0 +1,182 @@
+"""Packs and the block table: how a version's bytes lie in the object store (docs/decisions/0003).
+
+A pack is `MAGIC` and then zstd frames, one a piece: changed blocks, the header part of the file, changed leaves of the
+block table. Nothing in it is ever rewritten. The block table has one 64-byte entry a block, `LEAF_ENTRIES` a leaf; a version
+writes only the leaves in which an entry changed and refers to the older ones where they lie, so that a manifest and its
+pack grow with the change and not with the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Self
+
+import numpy as np
+import zstandard
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from teatree.contracts.errors import CorruptError
+from teatree.contracts.manifest import Extent, FileLayout, ObjectRef
+
+MAGIC = b"TTPACK1\n"
+LEAF_ENTRIES = 128
+HASH_BYTES = 32
+COMPRESSION_LEVEL = 1
+"""DuckDB's blocks are compressed already; a higher level costs time and gains little."""
+
+ENTRY = np.dtype(
+    [
+        ("pack", "<u8"),  # number of the version whose pack holds the block
+        ("write", "<u8"),  # that version's write id
+        ("offset", "<u8"),  # of the frame within the pack
+        ("length", "<u4"),  # of the frame
+        ("base", "<u2"),  # whose pack: index into FileLayout.bases
+        ("flags", "<u2"),  # 0
+        ("hash", "u1", (HASH_BYTES,)),  # blake3 of the block
+    ]
+)
+"""One block's place and hash: 64 bytes, little-endian."""
+
+Entries = NDArray[np.void]
+
+
+def pack_key(folder: str, version: int, write_id: str) -> str:
+    """Return the key of the pack that a writer made for a version: no two writers ever share one."""
+    return f"{folder}/packs/{version:020d}-{write_id}"
+
+
+def checksum(body: bytes) -> str:
+    """Return the blake3 of some bytes, as hex."""
+    return blake3(body).hexdigest()
+
+
+class PackWriter:
+    """Writes one pack to a local file, to be uploaded when it is complete.
+
+    Use as a context manager; `close` (or leaving the block) completes the file, `abandon` removes it.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self.key = key
+        self._file: IO[bytes] = path.open("wb")
+        self._hasher = blake3()
+        self._compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL, write_content_size=True)
+        self._size = 0
+        self.frames = 0
+        self._write(MAGIC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _write(self, body: bytes) -> None:
+        self._file.write(body)
+        self._hasher.update(body)
+        self._size += len(body)
+
+    def add(self, body: bytes) -> tuple[int, int]:
+        """Append one piece; return the offset and length of its frame."""
+        frame = self._compressor.compress(body)
+        offset = self._size
+        self._write(frame)
+        self.frames += 1
+        return offset, len(frame)
+
+    def add_extent(self, body: bytes) -> Extent:
+        """Append one piece; return where it lies and what it must hash to."""
+        offset, length = self.add(body)
+        return Extent(pack=self.key, offset=offset, length=length, checksum=checksum(body))
+
+    def finish(self, folder: str) -> ObjectRef:
+        """Complete the file and return its reference, its key taken relative to the model's `folder`."""
+        self._file.close()
+        return ObjectRef(
+            key=self.key.removeprefix(f"{folder}/"),
+            size_bytes=self._size,
+            checksum=self._hasher.hexdigest(),
+            rows=self.frames,
+        )
+
+
+def unpack(frame: bytes, size_bytes: int, where: str) -> bytes:
+    """Return the piece in a zstd frame of a pack; raises `corrupt` if it is damaged or not `size_bytes` long."""
+    try:
+        body = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size_bytes)
+    except zstandard.ZstdError as e:
+        raise CorruptError(f"A frame of a pack is damaged: {e}", where=where) from e
+    if len(body) != size_bytes:
+        raise CorruptError(f"A frame holds {len(body)} bytes instead of {size_bytes}.", where=where)
+    return body
+
+
+def verified(body: bytes, expected: str, where: str) -> bytes:
+    """Return `body` if it hashes to `expected` (hex), else raise `corrupt`."""
+    if checksum(body) != expected:
+        raise CorruptError("The bytes do not match their hash.", where=where)
+    return body
+
+
+class BlockTable:
+    """Where every block of one version's file lies, and what it hashes to."""
+
+    def __init__(self, entries: Entries, leaves: tuple[Extent, ...], bases: tuple[str, ...]) -> None:
+        self.entries = entries
+        self.leaves = leaves
+        self.bases = bases
+
+    @classmethod
+    def empty(cls, folder: str) -> BlockTable:
+        """Return the table of a file without blocks."""
+        return cls(np.zeros(0, ENTRY), (), (folder,))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def pack_of(self, entry: np.void) -> str:
+        """Return the key of the pack that holds an entry's block."""
+        return pack_key(self.bases[int(entry["base"])], int(entry["pack"]), f"{int(entry['write']):016x}")
+
+    def changed(self, block_count: int, updates: dict[int, np.void], writer: PackWriter) -> BlockTable:
+        """Return the table after `updates` at `block_count` blocks, its changed leaves appended to `writer`."""
+        entries = np.zeros(block_count, ENTRY)
+        kept = min(block_count, len(self.entries))
+        entries[:kept] = self.entries[:kept]
+        for index, entry in updates.items():
+            entries[index] = entry
+        dirty = {index // LEAF_ENTRIES for index in updates}
+        if block_count != len(self.entries) and block_count:
+            dirty.add((block_count - 1) // LEAF_ENTRIES)
+        leaves: list[Extent] = []
+        for number in range(-(-block_count // LEAF_ENTRIES)):
+            if number in dirty or number >= len(self.leaves):
+                piece = entries[number * LEAF_ENTRIES : (number + 1) * LEAF_ENTRIES]
+                leaves.append(writer.add_extent(piece.tobytes()))
+            else:
+                leaves.append(self.leaves[number])
+        return BlockTable(entries, tuple(leaves), self.bases)
+
+
+def new_entry(version: int, write_id: str, offset: int, length: int, digest: bytes) -> np.void:
+    """Return the entry of a block that lies in this version's own pack."""
+    entry = np.zeros(1, ENTRY)
+    entry["pack"], entry["write"], entry["offset"], entry["length"] = version, int(write_id, 16), offset, length
+    entry["hash"] = np.frombuffer(digest, "u1")
+    return entry[0]  # type: ignore[no-any-return]
+
+
+def table_from_leaves(layout: FileLayout, leaves: Iterable[bytes], where: str) -> BlockTable:
+    """Return the block table that the (decompressed, verified) leaves of a layout hold."""
+    entries = np.frombuffer(b"".join(leaves), ENTRY)
+    if len(entries) != layout.block_count:
+        raise CorruptError(f"The block table has {len(entries)} entries for {layout.block_count} blocks.", where=where)
+    return BlockTable(entries, layout.leaves, layout.bases)
+
+
+def leaf_bytes(layout: FileLayout, number: int) -> int:
+    """Return the size of leaf `number` of a layout, decompressed."""
+    return min(LEAF_ENTRIES, layout.block_count - number * LEAF_ENTRIES) * ENTRY.itemsize
