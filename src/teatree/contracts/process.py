@@ -1,0 +1,98 @@
+"""The identity of a process on this host: a pid alone is used again, with its start time and the boot it is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from attrs import frozen
+
+_START_TIME_FIELD = 22 - 3
+"""Index of `starttime` in /proc/<pid>/stat once pid and command, which may hold blanks, are cut off."""
+_STATE_FIELD = 0
+
+
+@frozen
+class ProcessId:
+    """One process, once and for all on this host."""
+
+    pid: int
+    started: int
+    """Start time as the kernel tells it: clock ticks since boot (Linux), else milliseconds since the epoch."""
+    boot: str = ""
+    """The kernel's boot id; empty where there is none."""
+
+
+def own_process() -> ProcessId:
+    """Return the identity of this process."""
+    identity = process_id(os.getpid())
+    if identity is None:
+        msg = "This process cannot find itself: is /proc mounted?"
+        raise RuntimeError(msg)
+    return identity
+
+
+def process_id(pid: int) -> ProcessId | None:
+    """Return the identity of the live process with this pid; None if there is none, or only its zombie."""
+    if Path("/proc/self/stat").exists():
+        return _from_proc(pid)
+    import psutil  # noqa: PLC0415 - needed only where there is no /proc
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return ProcessId(pid, round(process.create_time() * 1000))
+    except psutil.NoSuchProcess:
+        return None
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Return whether that very process still runs: a later one with its pid does not count."""
+    return process_id(process.pid) == process
+
+
+def end_process(process: ProcessId, *, ask: signal.Signals = signal.SIGTERM, wait_ms_max: int = 10_000) -> bool:
+    """Ask the process to end, kill it if it has not within `wait_ms_max`; return whether it went by itself.
+
+    Returns once it is gone. It need not be a child of ours.
+    """
+    if not _send(process, ask) or _wait_until_gone(process, wait_ms_max):
+        return True
+    _send(process, signal.SIGKILL)
+    while not _wait_until_gone(process, 1_000):  # the kernel may still be busy for it
+        _send(process, signal.SIGKILL)
+    return False
+
+
+def _send(process: ProcessId, number: signal.Signals) -> bool:
+    if not is_alive(process):
+        return False
+    try:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _wait_until_gone(process: ProcessId, wait_ms_max: int) -> bool:
+    deadline = time.monotonic() + wait_ms_max / 1000
+    while is_alive(process):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _from_proc(pid: int) -> ProcessId | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    if fields[_STATE_FIELD] in {"Z", "X"}:
+        return None
+    return ProcessId(pid, int(fields[_START_TIME_FIELD]), boot)

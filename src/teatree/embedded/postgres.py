@@ -1,0 +1,230 @@
+"""PostgreSQL 18 from its wheel: one cluster, one database, a unix socket, scram passwords, nothing on the network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from typing_extensions import override
+
+from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.process import process_id
+from teatree.contracts.settings import PostgresSettings
+from teatree.embedded.postgres_user import ServerUser, choose_server_user
+from teatree.embedded.secret_file import kept_secrets, private_folder
+from teatree.embedded.server import Server
+from teatree.embedded.wheels import postgres_home
+
+USER = "teatree"
+DATABASE = "teatree"
+_SOCKET_FOLDER_CHARS_MAX = 90
+"""A socket's path fits in 107 bytes, and PostgreSQL adds `/.s.PGSQL.5432` and, once, `.lock`."""
+_SETUP_S_MAX = 120
+_NO_PID = 2**22 + 1
+"""Above the largest pid that Linux gives."""
+_READY_LINE = 8
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "shared_buffers": "64MB",
+    "max_connections": "200",
+    "max_wal_size": "256MB",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_min_error_statement": "panic",  # statements hold users' data
+}
+_INITDB = ["--auth=reject", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+_HBA = "local all all scram-sha-256\n"
+
+
+class PostgresServer(Server):
+    """A PostgreSQL server that only its owner's processes reach, through a socket in the file system.
+
+    It works as root too, where PostgreSQL itself refuses to run: see `postgres_user`.
+    """
+
+    name = "postgres"
+    stop_signal = signal.SIGINT
+    """A fast shutdown: connections are ended, the cluster is checkpointed."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        user: ServerUser | None = None,
+        ready_ms_max: int = 60_000,
+        stop_ms_max: int = 20_000,
+    ) -> None:
+        super().__init__(folder, ready_ms_max=ready_ms_max, stop_ms_max=stop_ms_max)
+        self._user = user or choose_server_user()
+        self._home = postgres_home()
+
+    def settings(self, database: str = DATABASE) -> PostgresSettings:
+        """Return how to reach a database of the server."""
+        url = f"postgresql://{USER}@/{database}?host={quote(str(self._socket_folder), safe='')}"
+        return PostgresSettings(url=url, password=self._password())
+
+    def _password(self) -> str:
+        return kept_secrets(self._folder / "secrets.json", ("password",))["password"]
+
+    @property
+    def _cluster(self) -> Path:
+        return self._folder / "cluster"
+
+    @property
+    def _run_folder(self) -> Path:
+        """A short path in the folder for temporary files: for what the server could not reach in its own folder."""
+        key = hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"teatree-{os.getuid()}-{key}"
+
+    @property
+    def _socket_folder(self) -> Path:
+        inside = self._folder / "socket"
+        fits = len(os.fsencode(inside)) <= _SOCKET_FOLDER_CHARS_MAX
+        return inside if fits and self._user.reaches_all else self._run_folder
+
+    @override
+    def _marker(self) -> str:
+        return f"--unix_socket_directories={self._socket_folder}"
+
+    @override
+    def _command(self) -> list[str]:
+        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        cluster = self._user.cluster_argument(self._cluster)
+        return self._user.command(self._home / "bin" / "postgres", "-D", cluster, self._marker(), *settings)
+
+    @override
+    def _spawn_options(self) -> dict[str, Any]:
+        return {"cwd": self._cluster, **self._user.options()}
+
+    @override
+    def _prepare(self) -> None:
+        self._prepare_run_folder()
+        self._prepare_programs()
+        if not self._cluster.is_dir():
+            self._create_cluster()
+        self._user.own(self._cluster)
+        self._release_reused_pid()
+
+    @override
+    def _is_ready(self) -> bool:
+        try:
+            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) >= _READY_LINE and lines[_READY_LINE - 1].strip() == "ready" and lines[0] == str(self.pid)
+
+    @override
+    def _can_start_again(self, said: bytes) -> bool:
+        if b"is still in use" not in said:
+            return False
+        time.sleep(0.2)  # the last processes of a server that was killed are about to leave
+        return True
+
+    @override
+    def _cleanup(self) -> None:
+        if self._run_folder.is_dir():
+            shutil.rmtree(self._run_folder)
+
+    def _prepare_run_folder(self) -> None:
+        if self._socket_folder != self._run_folder and self._user.can_run(self._home / "bin" / "initdb"):
+            private_folder(self._socket_folder)
+            return
+        self._run_folder.mkdir(mode=0o700, exist_ok=True)
+        found = self._run_folder.lstat()
+        if self._run_folder.is_symlink() or found.st_uid not in {os.getuid(), self._user.uid()}:
+            raise OperatorError(
+                Code.WRONG_CONFIGURATION,
+                f"The folder {self._run_folder} belongs to somebody else.",
+                where=str(self._run_folder),
+                hint="Remove it, or set TMPDIR to another folder.",
+            )
+        self._user.own(self._run_folder)
+        if self._socket_folder != self._run_folder:
+            private_folder(self._socket_folder)
+
+    def _prepare_programs(self) -> None:
+        """Copy the programs to where the server's user can run them, if it cannot where they are."""
+        original = postgres_home()
+        self._home = original
+        if self._user.can_run(original / "bin" / "initdb"):
+            return
+        root = self._run_folder / "programs"
+        if root.exists():
+            shutil.rmtree(root)
+        self._home = root / original.parent.name / original.name
+        (self._home / "bin").mkdir(parents=True)
+        for program in ("postgres", "initdb"):
+            shutil.copy2(original / "bin" / program, self._home / "bin" / program)
+        for part in (Path("lib") / "postgresql", Path("share")):
+            shutil.copytree(original / part, self._home / part)
+        libraries = original.parent.with_name(original.parent.name + ".libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, root / libraries.name)
+        for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
+            folder.chmod(0o755)
+        self._user.own(root)
+
+    def _create_cluster(self) -> None:
+        """Make the cluster beside its place, and move it there when it is complete: never half of one."""
+        part = self._folder / "cluster.part"
+        if part.exists():
+            shutil.rmtree(part)
+        part.mkdir(mode=0o700)
+        self._user.own(part)
+        self._run(part, "initdb", f"--username={USER}", *_INITDB)
+        (part / "pg_hba.conf").write_text(_HBA)
+        statements = f"ALTER ROLE {USER} PASSWORD '{self._password()}';\nCREATE DATABASE {DATABASE};\n"
+        said = self._run(part, "postgres", "--single", stdin=statements, database="postgres")
+        if "ERROR" in said or "FATAL" in said:
+            raise _setup_failed(said.replace(self._password(), "…"))
+        part.rename(self._cluster)
+
+    def _run(self, cluster: Path, program: str, *arguments: str, stdin: str = "", database: str | None = None) -> str:
+        named = [*arguments, "-D", self._user.cluster_argument(cluster), *([database] if database else [])]
+        done = subprocess.run(
+            self._user.command(self._home / "bin" / program, *named),
+            input=stdin,
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_SETUP_S_MAX,
+            env=dict(self._environment()),
+            cwd=cluster,
+            **self._user.options(),
+        )
+        if done.returncode != 0:
+            raise _setup_failed(str(done.stdout))
+        said: str = done.stdout
+        return said
+
+    def _release_reused_pid(self) -> None:
+        """Let a crashed cluster start although its pid has gone to another process.
+
+        The other lines of the lock file stay: by them the server sees whether processes of its own are still there.
+        """
+        lock = self._cluster / "postmaster.pid"
+        if not lock.is_file():
+            return
+        pid, _, rest = lock.read_text().partition("\n")
+        if pid.strip().isdigit() and process_id(int(pid)) is not None:
+            lock.write_text(f"{_NO_PID}\n{rest}")
+
+
+def _setup_failed(said: str) -> OperatorError:
+    return OperatorError(
+        Code.WRONG_CONFIGURATION,
+        f"PostgreSQL's cluster could not be created. It said: {said.strip()[-1_000:]}",
+        where="postgres",
+        hint="See that the data folder is on a writable disk with space, or use an outside PostgreSQL.",
+    )

@@ -1,0 +1,160 @@
+"""As whom PostgreSQL runs: it refuses root, and needs a user whose name is known.
+
+An ordinary user runs it directly. For root, and for a user id without a name, there are two ways:
+
+- In a user namespace of its own, where no id is mapped, the server sees itself and its files as `nobody`, while the
+  kernel still takes it for their owner, without any of root's powers. Nothing has to be copied or handed over.
+- Where such a namespace is forbidden (most containers), root starts it as `nobody`, to whom the cluster is handed over.
+
+Either may be unable to enter a folder above the cluster or the programs (a 0700 home). So the cluster is named as
+`/proc/self/cwd`, which needs no way from the top, and the programs are copied to where they can be run.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from typing_extensions import override
+
+from teatree.contracts.errors import Code, OperatorError
+
+_WORKING_FOLDER = "/proc/self/cwd"
+_PROBE_S_MAX = 20
+
+
+class ServerUser(ABC):
+    """How to run PostgreSQL's programs so that they do not refuse."""
+
+    reaches_all = False
+    """Whether the server can enter every folder that we can."""
+
+    @abstractmethod
+    def command(self, program: Path, *arguments: str) -> list[str]:
+        """Return the command that runs the program as this user."""
+
+    def options(self) -> dict[str, Any]:
+        """Return what `subprocess` must be told besides."""
+        return {}
+
+    def cluster_argument(self, cluster: Path) -> str:  # noqa: ARG002 - the others need it
+        """Return how a program started in the cluster's folder has to call that folder."""
+        return _WORKING_FOLDER
+
+    def uid(self) -> int:
+        """Return the id that must own the server's files."""
+        return os.getuid()
+
+    def own(self, path: Path) -> None:
+        """Hand the file, or the folder with all in it, to this user."""
+        if path.lstat().st_uid == self.uid():
+            return
+        for found in (path, *path.rglob("*")):
+            os.chown(found, self.uid(), -1, follow_symlinks=False)
+
+    def can_run(self, program: Path) -> bool:
+        """Return whether this user can start the program where it lies."""
+        command = self.command(program, "--version")
+        return _succeeds(command, **self.options())
+
+
+@frozen
+class SameUser(ServerUser):
+    """The ordinary case: PostgreSQL runs as we do."""
+
+    reaches_all = True
+
+    @override
+    def command(self, program: Path, *arguments: str) -> list[str]:
+        return [str(program), *arguments]
+
+    @override
+    def cluster_argument(self, cluster: Path) -> str:
+        return str(cluster)
+
+
+@frozen
+class UnmappedUser(ServerUser):
+    """A user namespace without any mapped id."""
+
+    unshare: str
+    """Path of `unshare`; it becomes the server, so that the pid is the server's."""
+
+    @override
+    def command(self, program: Path, *arguments: str) -> list[str]:
+        return [self.unshare, "--user", "--", str(program), *arguments]
+
+
+@frozen
+class OtherUser(ServerUser):
+    """Another user, whom only root can become."""
+
+    other_uid: int
+    other_gid: int
+
+    @override
+    def command(self, program: Path, *arguments: str) -> list[str]:
+        return [str(program), *arguments]
+
+    @override
+    def options(self) -> dict[str, Any]:
+        return {"user": self.other_uid, "group": self.other_gid, "extra_groups": []}
+
+    @override
+    def uid(self) -> int:
+        return self.other_uid
+
+
+def choose_server_user() -> ServerUser:
+    """Return as whom PostgreSQL can run here; raises `wrong_configuration` if there is no way."""
+    if os.geteuid() != 0 and _has_name(os.geteuid()):
+        return SameUser()
+    unshare = shutil.which("unshare")
+    if unshare is not None and _succeeds([unshare, "--user", "--", "id", "-un"]):
+        return UnmappedUser(unshare)
+    if os.geteuid() == 0:
+        try:
+            nobody = pwd.getpwnam("nobody")
+        except KeyError:
+            raise _no_way("there is no user `nobody`") from None
+        return OtherUser(nobody.pw_uid, nobody.pw_gid)
+    raise _no_way(f"the user id {os.geteuid()} has no name")
+
+
+def _no_way(cause: str) -> OperatorError:
+    return OperatorError(
+        Code.WRONG_CONFIGURATION,
+        f"PostgreSQL cannot run here: {cause}, and user namespaces are not allowed.",
+        where="postgres",
+        hint="Run as an ordinary user, or use an outside PostgreSQL.",
+    )
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def _succeeds(command: list[str], **options: Any) -> bool:
+    try:
+        done = subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_PROBE_S_MAX,
+            **options,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0

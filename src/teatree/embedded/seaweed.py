@@ -1,0 +1,120 @@
+"""SeaweedFS from its wheel: a real S3 server on loopback, with one bucket and one pair of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+
+from typing_extensions import override
+
+from teatree.contracts.codec import dump_json
+from teatree.contracts.settings import StoreSettings
+from teatree.embedded.ports import LOOPBACK, remembered_ports
+from teatree.embedded.secret_file import kept_secrets, private_folder, write_private
+from teatree.embedded.server import Server
+from teatree.embedded.signed_request import S3Access, signed_status
+from teatree.embedded.wheels import weed_program
+
+BUCKET = "teatree"
+ACCESS_KEY = "teatree"
+REGION = "us-east-1"
+_MEMORY_LIMIT = "512MiB"
+_PARTS = ("s3", "filer", "volume", "master", "admin")
+_TWIN_OFFSET = 10_000
+"""Each part also listens for gRPC this far above its port."""
+_SECRETS = ("secret_key", "volume_writes", "filer_writes", "filer_reads")
+_PROBE = "ready"
+"""A small object that is written to see that the server stores."""
+
+
+class SeaweedServer(Server):
+    """An S3 server that checks signatures; its ports stay the same for this folder.
+
+    Its inner parts listen on loopback as well, their HTTP closed by keys of their own (`security.toml`).
+    """
+
+    name = "seaweed"
+
+    def __init__(self, folder: Path, *, ready_ms_max: int = 60_000, stop_ms_max: int = 15_000) -> None:
+        super().__init__(folder, ready_ms_max=ready_ms_max, stop_ms_max=stop_ms_max)
+        self._ports: dict[str, int] = {}
+
+    def settings(self, prefix: str = "main") -> StoreSettings:
+        """Return how to reach this prefix of the bucket; call it once the server has been started."""
+        endpoint = f"http://{LOOPBACK}:{self._ports['s3']}"
+        return StoreSettings(
+            url=f"s3://{BUCKET}/{prefix}?endpoint={endpoint}&region={REGION}",
+            access_key=ACCESS_KEY,
+            secret_key=self._secrets()["secret_key"],
+        )
+
+    def _secrets(self) -> dict[str, str]:
+        return kept_secrets(self._folder / "secrets.json", _SECRETS)
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    @override
+    def _marker(self) -> str:
+        return f"-dir={self._data}"
+
+    @override
+    def _command(self) -> list[str]:
+        ports = [f"-{part}.port={port}" for part, port in self._ports.items()]
+        twins = [f"-{part}.port.grpc={port + _TWIN_OFFSET}" for part, port in self._ports.items()]
+        return [
+            str(weed_program()),
+            f"-logdir={self._folder / 'logs'}",
+            "mini",
+            self._marker(),
+            f"-ip={LOOPBACK}",
+            f"-ip.bind={LOOPBACK}",
+            *ports,
+            *twins,
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            f"-s3.config={self._folder / 's3.json'}",
+            "-s3.allowDeleteBucketNotEmpty=false",
+            "-s3.autoCreateBucket=false",
+            f"-bucket={BUCKET}",
+            "-master.telemetry=false",
+            "-admin.ui=false",
+            "-webdav=false",
+        ]
+
+    @override
+    def _environment(self) -> Mapping[str, str]:
+        return {**super()._environment(), "GOMEMLIMIT": _MEMORY_LIMIT}
+
+    @override
+    def _prepare(self) -> None:
+        private_folder(self._data)
+        private_folder(self._folder / "logs")
+        self._ports = remembered_ports(self._ports_path, _PARTS, _TWIN_OFFSET)
+        secrets = self._secrets()
+        keys = {"accessKey": ACCESS_KEY, "secretKey": secrets["secret_key"]}
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        identities = [{"name": "teatree", "credentials": [keys], "actions": actions}]
+        write_private(self._folder / "s3.json", dump_json({"identities": identities}).decode())
+        write_private(
+            self._folder / "security.toml",
+            "[access]\nui = false\n"
+            "[filer.expose_directory_metadata]\nenabled = false\n"
+            f'[jwt.signing]\nkey = "{secrets["volume_writes"]}"\n'
+            f'[jwt.filer_signing]\nkey = "{secrets["filer_writes"]}"\n'
+            f'[jwt.filer_signing.read]\nkey = "{secrets["filer_reads"]}"\n',
+        )
+
+    @override
+    def _is_ready(self) -> bool:
+        access = S3Access(LOOPBACK, self._ports["s3"], ACCESS_KEY, self._secrets()["secret_key"])
+        return signed_status(access, "PUT", f"/{BUCKET}/{_PROBE}", b"ready") == HTTPStatus.OK
+
+    @override
+    def _cleanup(self) -> None:
+        """Remove the sockets that it puts into /tmp, under names that hold its ports."""
+        for part, port in self._ports.items():
+            for name in (f"{part}-{port}", f"{part}-grpc-{port + _TWIN_OFFSET}"):
+                Path(f"/tmp/seaweedfs-{name}.sock").unlink(missing_ok=True)  # noqa: S108 - its choice, not ours

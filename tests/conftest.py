@@ -1,0 +1,72 @@
+"""Fixtures for all tests. Servers are real, start with the first test that asks, and live for the session.
+
+- `nats_server`: `NatsSettings` with a subject prefix of the test's own.
+- `postgres_server`: `PostgresSettings` of a new, empty database, dropped after the test.
+- `s3_server`: `StoreSettings` with a key prefix of the test's own in a real S3 server's bucket.
+- `file_store`: `StoreSettings` of an empty local folder.
+- `object_store_settings`: a test that takes it runs twice, with `file_store` and with `s3_server`.
+- `service_settings`: `Settings` of NATS, PostgreSQL and `file_store` with an own data folder, for our processes.
+- `servers`: the servers themselves (`servers.nats()`, …), to kill and start one; leave it running.
+
+`service_environment(settings)` in `servers.py` gives the variables with which to start a process of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import servers as running
+from servers import TestServers
+from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServers]:
+    """Return the session's servers; none runs before it is asked for."""
+    started = TestServers(tmp_path_factory.mktemp("servers"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def nats_server(servers: TestServers) -> NatsSettings:
+    """Return access to NATS under a subject prefix of the test's own."""
+    return servers.fresh_nats()
+
+
+@pytest.fixture
+def postgres_server(servers: TestServers) -> Iterator[PostgresSettings]:
+    """Return access to an empty database of the test's own."""
+    database = servers.fresh_database()
+    yield database
+    servers.drop_database(database)
+
+
+@pytest.fixture
+def s3_server(servers: TestServers) -> StoreSettings:
+    """Return access to S3 under a key prefix of the test's own."""
+    return servers.fresh_bucket_prefix()
+
+
+@pytest.fixture
+def file_store(tmp_path: Path) -> StoreSettings:
+    """Return access to an object store in an empty local folder."""
+    return running.file_store(tmp_path / "store")
+
+
+@pytest.fixture(params=["file", "s3"])
+def object_store_settings(request: pytest.FixtureRequest) -> StoreSettings:
+    """Return access to an empty store of each kind in turn."""
+    settings: StoreSettings = request.getfixturevalue("file_store" if request.param == "file" else "s3_server")
+    return settings
+
+
+@pytest.fixture
+def service_settings(
+    nats_server: NatsSettings, postgres_server: PostgresSettings, file_store: StoreSettings, tmp_path: Path
+) -> Settings:
+    """Return the settings of a process of ours, everything in them the test's own."""
+    return Settings(nats=nats_server, postgres=postgres_server, store=file_store, data=tmp_path / "data")

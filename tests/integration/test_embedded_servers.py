@@ -1,0 +1,219 @@
+"""The embedded servers: reachable with their secrets only, on loopback only, and back after any death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nats
+import nats.errors
+import psutil
+import psycopg
+import pytest
+from nats.js.api import StreamConfig
+
+from servers import TestServers
+from teatree.contracts.errors import RetryError
+from teatree.contracts.process import is_alive, process_id
+from teatree.contracts.settings import NatsSettings, PostgresSettings, StoreSettings
+from teatree.embedded.nats import NatsServer
+from teatree.embedded.postgres import PostgresServer
+from teatree.embedded.postgres_user import OtherUser
+from teatree.embedded.seaweed import SeaweedServer
+from teatree.embedded.server import Server
+from teatree.embedded.signed_request import S3Access, signed_status
+
+KINDS: list[type[Server]] = [NatsServer, PostgresServer, SeaweedServer]
+
+
+def kill_dead(server: Server) -> None:
+    """Kill a server and wait until nothing of that process is left."""
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    while server.is_running():
+        time.sleep(0.01)
+
+
+async def count_messages(settings: NatsSettings) -> int:
+    """Publish one message to a stream of the prefix's own; return how many the stream holds."""
+    connection = await nats.connect(settings.url, user=settings.user, password=settings.password)
+    try:
+        jetstream = connection.jetstream()
+        await jetstream.add_stream(StreamConfig(name=settings.prefix, subjects=[f"{settings.prefix}.>"]))
+        return (await jetstream.publish(f"{settings.prefix}.x", b"1")).seq
+    finally:
+        await connection.close()
+
+
+def count_rows(settings: PostgresSettings) -> int:
+    """Insert one row into a table; return how many it holds."""
+    with psycopg.connect(settings.url or "", password=settings.password) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS t (i INT)")
+        connection.execute("INSERT INTO t VALUES (1)")
+        row = connection.execute("SELECT count(*) FROM t").fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+async def test_nats_keeps_acknowledged_messages_and_its_port_over_kill_9(tmp_path: Path) -> None:
+    """What was acknowledged is there after a kill, at the same address, for the same password."""
+    with NatsServer(tmp_path) as server:
+        settings = server.settings()
+        assert await count_messages(settings) == 1
+        kill_dead(server)
+        server.start()
+        assert server.settings() == settings
+        assert await count_messages(settings) == 2
+
+
+async def test_nats_wants_the_password(nats_server: NatsSettings) -> None:
+    """A client without the password is turned away."""
+    with pytest.raises(nats.errors.Error, match="Authorization"):
+        await nats.connect(nats_server.url, allow_reconnect=False)
+
+
+async def test_nats_syncs_every_message(servers: TestServers) -> None:
+    """The configuration that decides durability says so, and only its owner can read it."""
+    config = servers.nats().folder / "nats.conf"
+    assert '"sync_interval":"always"' in config.read_text().replace(" ", "")
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+
+
+def test_postgres_keeps_committed_rows_over_kill_9(tmp_path: Path) -> None:
+    """What was committed is there after a kill; the lock file left behind stops nobody."""
+    with PostgresServer(tmp_path) as server:
+        assert count_rows(server.settings()) == 1
+        kill_dead(server)
+        server.start()
+        assert count_rows(server.settings()) == 2
+
+
+def test_postgres_starts_although_its_old_pid_is_somebody_elses(tmp_path: Path) -> None:
+    """A pid in a lock file that was given to another process since does not keep the server from starting."""
+    with PostgresServer(tmp_path) as server:
+        assert count_rows(server.settings()) == 1
+        kill_dead(server)
+        lock = tmp_path / "cluster" / "postmaster.pid"
+        lock.write_text(f"{os.getpid()}\n" + lock.read_text().partition("\n")[2])
+        server.start()
+        assert count_rows(server.settings()) == 2
+
+
+def test_postgres_wants_the_password(postgres_server: PostgresSettings) -> None:
+    """A client with another password is turned away, and there is no trusted one."""
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(postgres_server.url or "", password="wrong")
+
+
+def test_postgres_takes_a_folder_whose_path_is_too_long_for_a_socket(tmp_path: Path) -> None:
+    """The socket then lies in a short private folder, which goes with the server."""
+    with PostgresServer(tmp_path / ("long" * 30)) as server:
+        host = psycopg.conninfo.conninfo_to_dict(server.settings().url or "")["host"]
+        assert stat.S_IMODE(Path(str(host)).stat().st_mode) == 0o700
+        assert count_rows(server.settings()) == 1
+    assert not Path(str(host)).exists()
+
+
+def test_postgres_is_created_again_when_its_creation_was_cut_short(tmp_path: Path) -> None:
+    """Half a cluster is never taken for a whole one."""
+    (tmp_path / "cluster.part" / "base").mkdir(parents=True)
+    with PostgresServer(tmp_path) as server:
+        assert count_rows(server.settings()) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("home", ["open", "closed"])
+def test_postgres_runs_as_nobody_where_root_has_no_user_namespaces(tmp_path: Path, home: str) -> None:
+    """Root in a container: the server can enter neither the folder nor, below a 0700 home, its programs."""
+    nobody = OtherUser(65534, 65534)
+    folder = tmp_path / home
+    folder.mkdir(mode=0o700 if home == "closed" else 0o755)
+    with PostgresServer(folder / "data", user=nobody) as server:
+        assert server.pid is not None
+        assert Path(f"/proc/{server.pid}").stat().st_uid == 65534
+        assert count_rows(server.settings()) == 1
+
+
+def test_s3_keeps_objects_over_kill_9_and_checks_signatures(tmp_path: Path) -> None:
+    """An object that was stored is there after a kill, at the same address, for the holder of the key only."""
+    with SeaweedServer(tmp_path) as server:
+        settings = server.settings()
+        access = s3_access(settings)
+        assert signed_status(access, "PUT", "/teatree/x", b"1") == 200
+        kill_dead(server)
+        server.start()
+        assert server.settings() == settings
+        assert signed_status(access, "GET", "/teatree/x") == 200
+        assert signed_status(s3_access(settings, secret="wrong"), "GET", "/teatree/x") == 403
+
+
+def s3_access(settings: StoreSettings, secret: str | None = None) -> S3Access:
+    """Return where the settings' endpoint is and its keys."""
+    port = int(settings.url.partition("endpoint=http://127.0.0.1:")[2].partition("&")[0])
+    return S3Access("127.0.0.1", port, settings.access_key or "", secret or settings.secret_key or "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_next_start_ends_what_a_killed_run_left(tmp_path: Path, kind: type[Server]) -> None:
+    """A server whose parent was killed is found and ended by the next start in its folder, even without a pid file."""
+    script = (
+        "import os, sys; from pathlib import Path; from importlib import import_module; "
+        "server = getattr(import_module(sys.argv[1]), sys.argv[2])(Path(sys.argv[3])); server.start(); "
+        "print(server.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    for has_pid_file in (True, False):
+        command = [sys.executable, "-c", script, kind.__module__, kind.__name__, str(tmp_path)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        left = process_id(int(done.stdout))
+        assert left is not None, done.stderr
+        if not has_pid_file:
+            (tmp_path / "server.pid.json").unlink()
+        with kind(tmp_path) as server:
+            assert not is_alive(left)
+            assert server.pid not in {None, left.pid}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_listens_beyond_loopback(servers: TestServers, kind: type[Server]) -> None:
+    """No socket of a server is bound to an address that another host could reach."""
+    server = {NatsServer: servers.nats, PostgresServer: servers.postgres, SeaweedServer: servers.seaweed}[kind]()
+    connections = psutil.Process(server.pid).net_connections(kind="inet")
+    listening = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+    assert listening == (set() if kind is PostgresServer else {"127.0.0.1"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_secrets_stay_out_of_arguments_logs_and_open_files(servers: TestServers, kind: type[Server]) -> None:
+    """No secret of a server can be read by another user."""
+    server = {NatsServer: servers.nats, PostgresServer: servers.postgres, SeaweedServer: servers.seaweed}[kind]()
+    secrets = [part for part in (server.folder / "secrets.json").read_text().split('"') if len(part) == 48]
+    assert secrets
+    seen = " ".join(psutil.Process(server.pid).cmdline()) + server.log_path.read_text()
+    assert not any(secret in seen for secret in secrets)
+    assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
+
+
+def test_a_port_that_was_taken_meanwhile_is_given_up(tmp_path: Path) -> None:
+    """Between two runs somebody else may take the port: the server moves instead of failing."""
+    with NatsServer(tmp_path) as server:
+        port = int(server.settings().url.rpartition(":")[2])
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with NatsServer(tmp_path) as server:
+            assert not server.settings().url.endswith(f":{port}")
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """The error carries the server's own last words, and nothing is left running."""
+    (tmp_path / "jetstream").write_text("not a folder")
+    server = NatsServer(tmp_path)
+    with pytest.raises(RetryError, match="storage directory is not a directory"):
+        server.start()
+    assert not server.is_running()

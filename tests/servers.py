@@ -1,0 +1,106 @@
+"""The real servers that tests run against: each is started once per session, by the first test that asks for it."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TypeVar
+
+import psycopg
+from attrs import evolve
+
+from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
+from teatree.embedded.nats import NatsServer
+from teatree.embedded.postgres import PostgresServer
+from teatree.embedded.seaweed import SeaweedServer
+from teatree.embedded.server import Server
+
+S = TypeVar("S", bound=Server)
+
+
+class TestServers:
+    """NATS, PostgreSQL and an S3 server in one folder, started when first asked for.
+
+    The server objects themselves (`nats()`, `postgres()`, `seaweed()`) are for tests that stop, kill or restart one;
+    they must leave it running.
+    """
+
+    __test__ = False  # pytest: this is no test class
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: dict[str, Server] = {}
+
+    def nats(self) -> NatsServer:
+        """Return the running NATS server."""
+        return self._started_once(NatsServer)
+
+    def postgres(self) -> PostgresServer:
+        """Return the running PostgreSQL server."""
+        return self._started_once(PostgresServer)
+
+    def seaweed(self) -> SeaweedServer:
+        """Return the running S3 server."""
+        return self._started_once(SeaweedServer)
+
+    def fresh_nats(self) -> NatsSettings:
+        """Return access to NATS under a subject prefix that nobody has used."""
+        return self.nats().settings(prefix=_fresh_name())
+
+    def fresh_database(self) -> PostgresSettings:
+        """Return access to a new, empty database."""
+        server, name = self.postgres(), _fresh_name()
+        self.run_sql(server.settings(), f"CREATE DATABASE {name}")
+        return server.settings(name)
+
+    def fresh_bucket_prefix(self) -> StoreSettings:
+        """Return access to S3 under a key prefix that nobody has used."""
+        return self.seaweed().settings(prefix=_fresh_name())
+
+    def drop_database(self, database: PostgresSettings) -> None:
+        """Drop a database that `fresh_database` made, and end what is still connected to it."""
+        name = psycopg.conninfo.conninfo_to_dict(database.url or "")["dbname"]
+        self.run_sql(self.postgres().settings(), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def stop(self) -> None:
+        """Stop all that was started."""
+        while self._started:
+            self._started.popitem()[1].stop()
+
+    @staticmethod
+    def run_sql(database: PostgresSettings, statement: str) -> None:
+        """Run one statement outside a transaction."""
+        with psycopg.connect(database.url or "", password=database.password, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def _started_once(self, kind: type[S]) -> S:
+        server = self._started.setdefault(kind.name, kind(self._folder / kind.name))
+        assert isinstance(server, kind)
+        server.start()  # does nothing if it runs
+        return server
+
+
+def file_store(folder: Path) -> StoreSettings:
+    """Return access to an object store in a local folder."""
+    return evolve(StoreSettings(), url=folder.absolute().as_uri())
+
+
+def _fresh_name() -> str:
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+def service_environment(settings: Settings) -> dict[str, str]:
+    """Return the variables that give these connection settings to a process of ours; add `os.environ` for the rest."""
+    values = {
+        "TEATREE_NATS_URL": settings.nats.url,
+        "TEATREE_NATS_USER": settings.nats.user,
+        "TEATREE_NATS_PASSWORD": settings.nats.password,
+        "TEATREE_PREFIX": settings.nats.prefix,
+        "TEATREE_POSTGRES_URL": settings.postgres.url,
+        "TEATREE_POSTGRES_PASSWORD": settings.postgres.password,
+        "TEATREE_STORE_URL": settings.store.url,
+        "TEATREE_STORE_ACCESS_KEY": settings.store.access_key,
+        "TEATREE_STORE_SECRET_KEY": settings.store.secret_key,
+        "TEATREE_DATA": str(settings.data),
+    }
+    return {name: value for name, value in values.items() if value is not None}
