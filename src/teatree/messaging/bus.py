@@ -127,6 +127,13 @@ class _Client(Client):
             raise nats.errors.FlushTimeoutError
 
     @override
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        """Take a message that nats-py's own parser met, after a PING for example."""
+        sink = self.sinks.get(sid)
+        if sink is not None:
+            sink(bytes(subject), bytes(reply), headers, data)
+
+    @override
     async def _process_err(self, err_msg: str) -> None:
         """Report a server's error; if the server is about to close the connection, connect again."""
         error = nats.errors.Error(f"nats: {err_msg}")
@@ -148,7 +155,7 @@ class Bus:
         self._client = client
         self._place = show_url(settings.url)
         self._inbox = Inbox()
-        self._subscriptions: set[Subscription] = set()
+        self._interrupted: dict[int, Callable[[], None]] = {}
         self._connected = asyncio.Event()
         self._closed = False
 
@@ -222,8 +229,8 @@ class Bus:
 
     async def _on_reconnected(self) -> None:
         self._connected.set()
-        for subscription in self._subscriptions:
-            subscription.interrupted()
+        for interrupted in list(self._interrupted.values()):
+            interrupted()
 
     def _lost(self) -> RetryError:
         return RetryError(
@@ -345,24 +352,27 @@ class Bus:
     ) -> Subscription:
         """Return a subscription that is in force: what is published from now on arrives, or is said to be missing."""
         subscription = Subscription(subject, pending_max, pending_bytes_max)
-        unsubscribe = await self.subscribe_sink(subject, subscription.push, queue)
-
-        async def close() -> None:
-            self._subscriptions.discard(subscription)
-            await unsubscribe()
-
-        subscription.opened(close)
-        self._subscriptions.add(subscription)
+        subscription.opened(
+            await self.subscribe_sink(subject, subscription.push, queue, on_interrupted=subscription.interrupted)
+        )
         return subscription
 
-    async def subscribe_sink(self, subject: str, sink: Sink, queue: str = "") -> Callable[[], Awaitable[None]]:
-        """Hand every message on a subject to a sink; return how to end that."""
+    async def subscribe_sink(
+        self, subject: str, sink: Sink, queue: str = "", *, on_interrupted: Callable[[], None] | None = None
+    ) -> Callable[[], Awaitable[None]]:
+        """Hand every message on a subject to a sink; return how to end that.
+
+        `on_interrupted` is called after the connection was lost and found again: messages may have been missed.
+        """
         _check_subject(subject)
         await self.wait_connected(API_TIMEOUT_MS)
         sid = await self._client.add_sink(subject, queue, sink)
+        if on_interrupted is not None:
+            self._interrupted[sid] = on_interrupted
         await self.flush()
 
         async def unsubscribe() -> None:
+            self._interrupted.pop(sid, None)
             await self._client.remove_sink(sid)
 
         return unsubscribe

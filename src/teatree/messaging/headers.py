@@ -37,14 +37,12 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
 
 
 def decode_headers(block: bytes | None) -> dict[str, str]:
-    """Return the headers of a message; of a repeated name, the first value."""
-    if not block:
-        return {}
+    """Return the headers of a message; of a repeated name the last value, since a server appends its own."""
     headers: dict[str, str] = {}
-    for line in block.decode("utf-8", "replace").split("\r\n")[1:]:
-        key, colon, value = line.partition(":")
-        if colon and key not in headers:
-            headers[key.strip()] = value.strip()
+    if block:
+        for line in block.decode("utf-8", "replace").split("\r\n")[1:-2]:
+            key, _, value = line.partition(":")
+            headers[key] = value.strip()
     return headers
 
 

@@ -1,0 +1,187 @@
+"""The log: reading a model's requests in their order, asking how far each model goes, and hearing hints.
+
+The log is read, not consumed: no acknowledgement decides anything. Within one read every message names its
+predecessor, the first of a read names none and the end names the last, so a lost message cannot pass unnoticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+
+from attrs import frozen
+
+from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.requests import Request, read_request
+from teatree.messaging.bus import Bus
+from teatree.messaging.direct import NOT_FOUND, DirectReply, StoredMessage, direct_get, last_messages
+
+READ_TIMEOUT_MS = 5_000
+SUBJECTS_MAX = 1_000
+"""Subjects asked for at once: the server answers for 1,024 at most."""
+
+
+@frozen
+class LogSlice:
+    """What follows a position: requests in their order, and how many more wait."""
+
+    requests: list[Request]
+    pending: int
+
+
+class LogReader:
+    """Reads the requests of one model."""
+
+    def __init__(self, bus: Bus, model: str) -> None:
+        self._bus = bus
+        self._model = model
+        self._filter = bus.subjects.request_filter(model)
+        self._stream = bus.subjects.requests_stream
+
+    async def read(
+        self, after: int, *, requests_max: int, bytes_max: int, timeout_ms: float = READ_TIMEOUT_MS
+    ) -> LogSlice:
+        """Return up to `requests_max` requests beyond the sequence number `after`, about `bytes_max` bytes of them.
+
+        At least one, if there is one, however large. Raises `timed_out` or `unavailable` if anything of the answer was
+        lost: read again.
+        """
+        ask = {"seq": after + 1, "next_by_subj": self._filter, "batch": requests_max, "max_bytes": bytes_max}
+        reply = await direct_get(self._bus, self._stream, ask, timeout_ms)
+        if reply.status == NOT_FOUND:
+            return LogSlice([], 0)
+        return LogSlice(self._requests(reply), reply.pending)
+
+    def _requests(self, reply: DirectReply) -> list[Request]:
+        requests: list[Request] = []
+        append = requests.append
+        previous = 0
+        for message in reply.messages:
+            if message.predecessor != previous:
+                raise self._hole(previous, message.predecessor)
+            previous = message.seq
+            append(
+                read_request(
+                    self._model,
+                    message.subject.rsplit(".", 1)[-1],
+                    previous,
+                    datetime.fromisoformat(message.at),
+                    message.headers,
+                    message.body,
+                )
+            )
+        if reply.last_seq != previous:
+            raise self._hole(previous, reply.last_seq)
+        return requests
+
+    def _hole(self, found: int, named: int) -> RetryError:
+        return RetryError(
+            Code.UNAVAILABLE,
+            f"A message was lost on its way: after {found or 'the start'} came one whose predecessor is {named}.",
+            where=f"stream {self._stream}",
+            hint="Read again.",
+        )
+
+
+async def last_sequences(
+    bus: Bus, models: Sequence[str] | None = None, *, after: int = 0, timeout_ms: float = READ_TIMEOUT_MS
+) -> dict[str, int]:
+    """Return the sequence of the last request of every model, or of those named; models without one are left out.
+
+    With `after`, only of models that have a request beyond that sequence number: the others did not move.
+    """
+    subjects = bus.subjects
+    filters = [subjects.requests_all] if models is None else [subjects.request_filter(model) for model in models]
+    found: dict[str, int] = {}
+    for i in range(0, len(filters), SUBJECTS_MAX):
+        chunk = filters[i : i + SUBJECTS_MAX]
+        messages = await last_messages(bus, subjects.requests_stream, chunk, after=after, timeout_ms=timeout_ms)
+        if messages is None:
+            messages = await _last_by_subject(bus, chunk, after, timeout_ms)
+        for message in messages:
+            model, _ = subjects.parse_request(message.subject)
+            found[model] = max(found.get(model, 0), message.seq)
+    return found
+
+
+async def _last_by_subject(bus: Bus, filters: Sequence[str], after: int, timeout_ms: float) -> list[StoredMessage]:
+    """Ask for the subjects first, then for their last messages in portions that the server answers."""
+    messages: list[StoredMessage] = []
+    for subject_filter in filters:
+        subjects = await stream_subjects(bus, bus.subjects.requests_stream, subject_filter)
+        for i in range(0, len(subjects), SUBJECTS_MAX):
+            portion = subjects[i : i + SUBJECTS_MAX]
+            messages += (
+                await last_messages(bus, bus.subjects.requests_stream, portion, after=after, timeout_ms=timeout_ms)
+                or []
+            )
+    return messages
+
+
+async def stream_subjects(bus: Bus, stream: str, subject_filter: str) -> list[str]:
+    """Return every subject of a stream that matches, over as many pages as its server makes of them."""
+    subjects: list[str] = []
+    while True:
+        info = await bus.js(f"STREAM.INFO.{stream}", {"subjects_filter": subject_filter, "offset": len(subjects)})
+        page = info["state"].get("subjects") or {}
+        subjects += page
+        if not page or len(subjects) >= int(info.get("total", 0)):
+            return subjects
+
+
+class WakeHints:
+    """Hints that a model has a new request: quick, and allowed to be lost.
+
+    `event` is set by every hint; `take` names the models that were hinted at since it was called last, or says that
+    some were missed, so that the caller looks at all of them.
+    """
+
+    def __init__(self, models_max: int) -> None:
+        self.event = asyncio.Event()
+        self._models: set[str] = set()
+        self._models_max = models_max
+        self._missed = False
+        self._close: Callable[[], Awaitable[None]] | None = None
+
+    @classmethod
+    async def open(cls, bus: Bus, model: str | None = None, *, models_max: int = 10_000) -> WakeHints:
+        """Listen to the hints of one model, or of all."""
+        hints = cls(models_max)
+        subject = bus.subjects.wake_all if model is None else bus.subjects.wake(model)
+        hints._close = await bus.subscribe_sink(subject, hints.push, on_interrupted=hints.interrupted)
+        return hints
+
+    def push(self, subject: bytes, _reply: bytes, _block: bytes | None, _body: bytes) -> None:
+        """Take a hint from the wire."""
+        if len(self._models) < self._models_max:
+            self._models.add(subject.decode("utf-8", "replace").rsplit(".", 1)[-1])
+        else:
+            self._missed = True
+        self.event.set()
+
+    def interrupted(self) -> None:
+        """Note that the connection was lost for a while."""
+        self._missed = True
+        self.event.set()
+
+    def take(self) -> tuple[set[str], bool]:
+        """Return the models hinted at, and whether hints may have been missed; begins anew."""
+        models, missed = self._models, self._missed
+        self._models, self._missed = set(), False
+        self.event.clear()
+        return models, missed
+
+    async def wait(self, timeout_ms: float) -> bool:
+        """Wait for a hint; returns whether one came."""
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                await self.event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Listen no longer."""
+        if self._close is not None:
+            await self._close()

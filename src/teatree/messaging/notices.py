@@ -1,0 +1,96 @@
+"""Notices: said so that JetStream surely has them, and read again by who missed them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.messaging.bus import Bus
+from teatree.messaging.direct import NOT_FOUND, StoredMessage, direct_get, last_messages
+from teatree.messaging.headers import decode_status, encode_headers
+from teatree.messaging.inbox import Exchange, ReplySink
+from teatree.messaging.jetstream import IS_IT_UP, NO_RESPONDERS, api_error
+from teatree.messaging.message import Message
+
+NoticeMessage = tuple[str, bytes, Mapping[str, str] | None]
+"""Subject, body and headers."""
+
+IN_FLIGHT_MAX = 4_000
+ACK_TIMEOUT_MS = 5_000
+TRIES_MAX = 3
+READ_TIMEOUT_MS = 5_000
+
+
+class NoticeWriter:
+    """Publishes notices and waits until each is acknowledged; one that was not is published again.
+
+    A notice may so be stored twice; both are identical.
+    """
+
+    def __init__(self, bus: Bus, *, in_flight_max: int = IN_FLIGHT_MAX, ack_timeout_ms: float = ACK_TIMEOUT_MS) -> None:
+        self._bus = bus
+        self._in_flight_max = in_flight_max
+        self._ack_timeout_ms = ack_timeout_ms
+
+    async def say(self, messages: Sequence[NoticeMessage]) -> None:
+        """Return when JetStream has all of them; raises `unavailable` or `timed_out`: say all of them again."""
+        for i in range(0, len(messages), self._in_flight_max):
+            await self._say(messages[i : i + self._in_flight_max])
+
+    async def _say(self, messages: Sequence[NoticeMessage]) -> None:
+        for attempt in range(1, TRIES_MAX + 1):
+            missing = set(range(len(messages)))
+            try:
+                await self._publish(messages, missing)
+            except RetryError:
+                if attempt == TRIES_MAX:
+                    raise
+                messages = [messages[i] for i in sorted(missing)]
+                await self._bus.wait_connected(self._ack_timeout_ms)
+            else:
+                return
+
+    async def _publish(self, messages: Sequence[NoticeMessage], missing: set[int]) -> None:
+        def sink_of(exchange: Exchange) -> ReplySink:
+            def sink(tail: bytes, block: bytes | None, body: bytes) -> None:
+                missing.discard(int(tail))
+                if body.startswith(b'{"error"') or block:
+                    exchange.fail(_refusal(block, body))
+                elif not missing:
+                    exchange.finish()
+
+            return sink
+
+        with self._bus.open(sink_of) as exchange:
+            await self._bus.send(
+                self._bus.frame(
+                    subject, body, encode_headers(headers) if headers else None, f"{exchange.reply}.{number}"
+                )
+                for number, (subject, body, headers) in enumerate(messages)
+            )
+            await exchange.wait(self._ack_timeout_ms, f"{len(messages)} notices")
+
+
+def _refusal(block: bytes | None, body: bytes) -> TeatreeError:
+    if decode_status(block) == NO_RESPONDERS:
+        return RetryError(Code.UNAVAILABLE, "No stream takes notices.", where="notices", hint=IS_IT_UP)
+    return api_error(json.loads(body)["error"], "notices")
+
+
+async def last_notice(bus: Bus, subject: str, *, timeout_ms: float = READ_TIMEOUT_MS) -> Message | None:
+    """Return the newest notice on a subject, which may have wildcards, or None."""
+    found = await last_messages(bus, bus.subjects.notices_stream, [subject], timeout_ms=timeout_ms)
+    if not found:
+        return None
+    newest = max(found, key=lambda message: message.seq)
+    return Message(newest.subject, newest.headers, newest.body)
+
+
+async def read_notices(
+    bus: Bus, subject: str, *, after: int = 0, count_max: int = 1_000, timeout_ms: float = READ_TIMEOUT_MS
+) -> list[StoredMessage]:
+    """Return the notices on a subject, which may have wildcards, beyond a sequence of their stream, oldest first."""
+    ask = {"seq": after + 1, "next_by_subj": subject, "batch": count_max, "max_bytes": 16_000_000}
+    reply = await direct_get(bus, bus.subjects.notices_stream, ask, timeout_ms)
+    return [] if reply.status == NOT_FOUND else reply.messages
