@@ -1,0 +1,55 @@
+# `make test` and `make demo` each work first on a machine that has Python 3.11 or newer with pip and venv, and make.
+# Everything goes into .venv; set PYTHON to choose the interpreter that makes it.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+CODE := src dispatcher manager tests .ci
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install test demo bench lint types imports tests format pins clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+install: ## set up .venv; does nothing if it is up to date
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer was found; set PYTHON." >&2; exit 1; }
+	@$(PYTHON) .ci/install.py
+
+test: lint types imports tests ## everything that must pass
+
+demo: install ## the whole of teatree at work on this machine, in a minute
+	@$(BIN)/teatree demo
+
+bench: install ## measure; prints JSON lines
+	@for script in tests/bench/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+lint: install
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+types: install
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+
+imports: install
+	$(BIN)/lint-imports
+
+tests: install
+	$(BIN)/pytest -n 2
+
+format: install ## let ruff mend what it can
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+# The pins name no place to download from: pip's configuration does.
+pins: install ## resolve requirements.txt anew from pyproject.toml; UPGRADE=--upgrade takes newer releases
+	@test -x .make/uv/bin/uv || { $(PYTHON) -m venv .make/uv && .make/uv/bin/pip install --quiet uv; }
+	.make/uv/bin/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--extra server --extra embedded --extra dev --output-file requirements.txt pyproject.toml
+	@! grep -n '://' requirements.txt
+
+clean: ## remove all that make has made
+	rm -rf .venv .make .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache dist build
