@@ -119,3 +119,37 @@ class CorruptError(OperatorError):
 
     def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(Code.CORRUPT, message, where=where, hint=hint)
+
+
+_RETRY_CODES = frozenset(
+    {
+        Code.UNAVAILABLE,
+        Code.TIMED_OUT,
+        Code.OVER_LIMIT,
+        Code.LOG_FULL,
+        Code.SET_ASIDE,
+        Code.SOURCE_UNAVAILABLE,
+        Code.DISK_FULL,
+        Code.BUSY,
+    }
+)
+_OPERATOR_CODES = frozenset(
+    {
+        Code.FENCED,
+        Code.CORRUPT,
+        Code.NOT_FOUND,
+        Code.LOG_REPLACED,
+        Code.LOG_PURGED,
+        Code.LOG_BEHIND,
+        Code.WRONG_CONFIGURATION,
+        Code.NOT_AUTHORIZED,
+        Code.INTERNAL,
+    }
+)
+
+
+def error_kind(code: Code) -> type[TeatreeError]:
+    """Return the group that a code belongs to: who hears a code over the wire raises it as its sender would."""
+    if code in _RETRY_CODES:
+        return RetryError
+    return OperatorError if code in _OPERATOR_CODES else RequestError
