@@ -162,7 +162,7 @@ class LocalObjectStore(ObjectStore):
                     self._folders.forget(path.parent)
                     continue
                 # Also when somebody else's object is there: who is told of it may rely on it.
-                os.fsync(folder.fd)
+                folder.sync()
                 return created
         raise RetryError(
             Code.UNAVAILABLE,
@@ -251,6 +251,9 @@ class _Folder:
         self.fd: int = os.open(path, flags, dir_fd=None if parent is None else parent.fd)
         weakref.finalize(self, os.close, self.fd).atexit = False
 
+    def sync(self) -> None:
+        os.fsync(self.fd)
+
 
 class _Folders:
     """The folders that are known to be durable: each one's entry in its parent was synced."""
@@ -285,14 +288,14 @@ class _Folders:
             os.mkdir(name, dir_fd=parent.fd)
         folder = _Folder(name, parent)
         # Also when it was there: another process may have made it a moment ago and not yet synced it.
-        os.fsync(parent.fd)
+        parent.sync()
         return folder
 
     def _make_root(self) -> _Folder:
         missing = [path for path in (self._root, *self._root.parents) if not path.exists()]
         self._root.mkdir(parents=True, exist_ok=True)
         for path in missing or [self._root]:
-            os.fsync(_Folder(path.parent).fd)
+            _Folder(path.parent).sync()
         return _Folder(self._root)
 
 
