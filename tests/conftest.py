@@ -8,7 +8,7 @@
 - `service_settings`: `Settings` of NATS, PostgreSQL and `file_store` with an own data folder, for our processes.
 - `servers`: the servers themselves (`servers.nats()`, …), to kill and start one; leave it running.
 
-`service_environment(settings)` in `servers.py` gives the variables with which to start a process of ours.
+`contracts.settings.connection_environ(settings)` gives the variables with which to start a process of ours.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TypeVar
 import psycopg
 from attrs import evolve
 
-from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
+from teatree.contracts.settings import NatsSettings, PostgresSettings, StoreSettings
 from teatree.embedded.nats import NatsServer
 from teatree.embedded.postgres import PostgresServer
 from teatree.embedded.seaweed import SeaweedServer
@@ -87,20 +87,3 @@ def file_store(folder: Path) -> StoreSettings:
 
 def _fresh_name() -> str:
     return f"t{uuid.uuid4().hex[:12]}"
-
-
-def service_environment(settings: Settings) -> dict[str, str]:
-    """Return the variables that give these connection settings to a process of ours; add `os.environ` for the rest."""
-    values = {
-        "TEATREE_NATS_URL": settings.nats.url,
-        "TEATREE_NATS_USER": settings.nats.user,
-        "TEATREE_NATS_PASSWORD": settings.nats.password,
-        "TEATREE_PREFIX": settings.nats.prefix,
-        "TEATREE_POSTGRES_URL": settings.postgres.url,
-        "TEATREE_POSTGRES_PASSWORD": settings.postgres.password,
-        "TEATREE_STORE_URL": settings.store.url,
-        "TEATREE_STORE_ACCESS_KEY": settings.store.access_key,
-        "TEATREE_STORE_SECRET_KEY": settings.store.secret_key,
-        "TEATREE_DATA": str(settings.data),
-    }
-    return {name: value for name, value in values.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -47,6 +48,19 @@ def process_id(pid: int) -> ProcessId | None:
         return ProcessId(pid, round(process.create_time() * 1000))
     except psutil.NoSuchProcess:
         return None
+
+
+def read_process(path: Path) -> ProcessId | None:
+    """Return the live process that a JSON file names by `pid`, `started` and `boot`; None if it is gone or unreadable.
+
+    Unreadable is a file whose writer died over it; other members are passed over.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+        process = ProcessId(found["pid"], found["started"], found["boot"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return process if is_alive(process) else None
 
 
 def is_alive(process: ProcessId) -> bool:

@@ -121,6 +121,12 @@ class DispatcherSettings:
     """The longest such wait."""
     managers_max: int = 64
     """Managers on this host; further models wait."""
+    log_bytes_max: int = 10_000_000_000
+    """Bytes of the log, if it is created now: beyond them senders are told that it is full."""
+    notices_max: int = 300_000
+    """Notices kept, if their stream is created now: every one costs the server some 500 bytes of memory."""
+    notices_age_ms: int = 86_400_000
+    """Milliseconds for which a notice is kept, if their stream is created now."""
 
 
 @frozen
@@ -187,6 +193,23 @@ def read_env_file(path: Path) -> dict[str, str]:
         return {}
     lines = (line.strip() for line in path.read_text().splitlines())
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def connection_environ(settings: Settings) -> dict[str, str]:
+    """Return the variables from which `read_settings` reads these connections and this data folder again."""
+    values = {
+        "TEATREE_NATS_URL": settings.nats.url,
+        "TEATREE_NATS_USER": settings.nats.user,
+        "TEATREE_NATS_PASSWORD": settings.nats.password,
+        "TEATREE_PREFIX": settings.nats.prefix,
+        "TEATREE_POSTGRES_URL": settings.postgres.url,
+        "TEATREE_POSTGRES_PASSWORD": settings.postgres.password,
+        "TEATREE_STORE_URL": settings.store.url,
+        "TEATREE_STORE_ACCESS_KEY": settings.store.access_key,
+        "TEATREE_STORE_SECRET_KEY": settings.store.secret_key,
+        "TEATREE_DATA": str(settings.data),
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def process_environ() -> Mapping[str, str]:
