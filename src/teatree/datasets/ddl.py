@@ -1,0 +1,113 @@
+"""SQL that makes and changes tables, and the schema of a table read back; every name passes `quote`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import check_identifier, check_table
+from teatree.contracts.schema import Field, Schema, parse_dtype
+
+
+def quote(identifier: str) -> str:
+    """Return a name as SQL: the one place that does."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def quote_literal(text: str) -> str:
+    """Return a text as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def create_table_sql(
+    table: str, schema: Schema, primary_key: Sequence[str] = (), *, if_not_exists: bool = False
+) -> str:
+    """Return CREATE TABLE; raises `bad_name`, `bad_argument`, or `unknown_column` for a key that names none."""
+    check_table(table)
+    if not len(schema):
+        raise RequestError(Code.BAD_ARGUMENT, "A table has at least one column.", where="columns")
+    parts = [_column_sql(column, f"columns[{i}]") for i, column in enumerate(schema)]
+    keys = [schema.field(name, f"primary_key[{i}]").name for i, name in enumerate(primary_key)]
+    if len(set(keys)) != len(keys):
+        raise RequestError(Code.BAD_ARGUMENT, "The primary key names a column twice.", where="primary_key")
+    if keys:
+        parts.append(f"PRIMARY KEY ({', '.join(map(quote, keys))})")
+    return f"CREATE TABLE {'IF NOT EXISTS ' if if_not_exists else ''}{quote(table)} ({', '.join(parts)})"
+
+
+def drop_table_sql(table: str) -> str:
+    """Return DROP TABLE."""
+    return f"DROP TABLE {quote(check_table(table))}"
+
+
+def add_column_sql(table: str, column: Field) -> list[str]:
+    """Return the statements that add a column; DuckDB adds NOT NULL only afterwards, which needs a default."""
+    nullable = Field(column.name, column.dtype, nullable=True, default=column.default)
+    statements = [f"ALTER TABLE {quote(check_table(table))} ADD COLUMN {_column_sql(nullable, 'add')}"]
+    if not column.nullable:
+        if column.default is None:
+            raise RequestError(
+                Code.BAD_ARGUMENT,
+                f"The column {column.name!r} takes no null and has no default: the rows that are there need a value.",
+                where="add",
+                hint="Give it a default, or let it be nullable.",
+            )
+        statements.append(f"ALTER TABLE {quote(table)} ALTER COLUMN {quote(column.name)} SET NOT NULL")
+    return statements
+
+
+def drop_column_sql(table: str, column: str) -> str:
+    """Return the statement that drops a column."""
+    return f"ALTER TABLE {quote(check_table(table))} DROP COLUMN {quote(column)}"
+
+
+def rename_column_sql(table: str, column: str, name: str) -> str:
+    """Return the statement that renames a column."""
+    check_identifier(name, "rename")
+    return f"ALTER TABLE {quote(check_table(table))} RENAME COLUMN {quote(column)} TO {quote(name)}"
+
+
+def read_schema(
+    con: duckdb.DuckDBPyConnection, table: str, *, database: str | None = None
+) -> tuple[Schema, tuple[str, ...]]:
+    """Return the columns and the primary key of a user table, looked up in any case; raises `unknown_table`."""
+    place = "database_name = coalesce(?, current_database()) AND schema_name = 'main' AND lower(table_name) = lower(?)"
+    columns = con.execute(
+        f"SELECT column_name, data_type, is_nullable, column_default FROM duckdb_columns() WHERE {place} "
+        "AND NOT internal ORDER BY column_index",
+        [database, table],
+    ).fetchall()
+    if not columns:
+        raise RequestError(Code.UNKNOWN_TABLE, f"There is no table {table!r}.", where="table")
+    keys = con.execute(
+        f"SELECT constraint_column_names FROM duckdb_constraints() WHERE {place} AND constraint_type = 'PRIMARY KEY'",
+        [database, table],
+    ).fetchall()
+    fields = tuple(
+        Field(name, parse_dtype(kind, f"{table}.{name}"), nullable=nullable, default=_default(default))
+        for name, kind, nullable, default in columns
+    )
+    return Schema(fields), tuple(keys[0][0]) if keys else ()
+
+
+def table_names(con: duckdb.DuckDBPyConnection, *, database: str | None = None) -> tuple[str, ...]:
+    """Return the names of the user tables, sorted."""
+    rows = con.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = coalesce(?, current_database()) "
+        "AND schema_name = 'main' AND NOT internal ORDER BY table_name",
+        [database],
+    ).fetchall()
+    return tuple(name for (name,) in rows)
+
+
+def _column_sql(column: Field, where: str) -> str:
+    name = quote(check_identifier(column.name, f"{where}.name"))
+    null = "" if column.nullable else " NOT NULL"
+    default = "" if column.default is None else f" DEFAULT {column.default}"
+    return f"{name} {column.dtype}{null}{default}"
+
+
+def _default(text: str | None) -> str | None:
+    return None if text is None or text.upper() == "NULL" else text

@@ -1,0 +1,88 @@
+"""A column's default: a JSON value, or one of a few expressions, as SQL that DuckDB keeps."""
+
+from __future__ import annotations
+
+import decimal
+from typing import Any
+
+from teatree.contracts.dtypes import (
+    Array,
+    Blob,
+    Boolean,
+    Date,
+    Decimal,
+    Dtype,
+    Float,
+    Integer,
+    Interval,
+    Json,
+    List,
+    Map,
+    Struct,
+    Time,
+    Timestamp,
+    Uuid,
+    Varchar,
+)
+from teatree.contracts.errors import Code, RequestError
+from teatree.datasets.arrays import build_array
+from teatree.datasets.ddl import quote_literal
+from teatree.datasets.json_values import json_column
+from teatree.datasets.values import BadValueError, converter
+
+_EXPRESSIONS: dict[str, tuple[str, tuple[type[Dtype], ...]]] = {
+    "now()": ("now()", (Timestamp, Date, Time)),
+    "current_timestamp": ("now()", (Timestamp, Date, Time)),
+    "current_date": ("current_date", (Date, Timestamp)),
+    "uuid()": ("uuid()", (Uuid,)),
+    "gen_random_uuid()": ("uuid()", (Uuid,)),
+}
+
+
+def default_sql(value: Any, dtype: Dtype, where: str = "default") -> str | None:
+    """Return the default `value` of a column of type `dtype` as SQL, or None for null.
+
+    A text that names one of the few expressions (`now()`, `current_date`, `uuid()`) is that expression if the type can
+    hold its values; in a VARCHAR it is that text. Raises what a row's value would raise.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str) and (found := _EXPRESSIONS.get(value.strip().lower())) and isinstance(dtype, found[1]):
+        return f"CAST({found[0]} AS {dtype})"
+    try:
+        stored = converter(dtype)(value)
+    except BadValueError as e:
+        raise RequestError(e.code, e.message, where=f"{where}{e.path}") from None
+    return _literal(stored, dtype, where)
+
+
+def _literal(stored: Any, dtype: Dtype, where: str) -> str:
+    if stored is None:
+        return "NULL"
+    match dtype:
+        case Boolean():
+            return "true" if stored else "false"
+        case Integer():
+            return f"CAST('{stored}' AS {dtype})"
+        case Float():
+            return f"CAST('{stored!r}' AS {dtype})"
+        case Decimal(scale=scale):
+            return f"CAST('{decimal.Decimal(stored).scaleb(-scale, decimal.Context(prec=60)):f}' AS {dtype})"
+        case Varchar():
+            return quote_literal(stored)
+        case Json():
+            return f"CAST({quote_literal(stored)} AS JSON)"
+        case Blob():
+            return f"from_hex('{stored.hex()}')"
+        case Interval():
+            months, days, nanoseconds = stored
+            return f"to_months({months}) + to_days({days}) + to_microseconds({nanoseconds // 1000})"
+        case List(of=of):
+            return f"CAST([{', '.join(_literal(element, of, where) for element in stored)}] AS {dtype})"
+        case Array() | Struct() | Map():
+            raise RequestError(Code.BAD_ARGUMENT, f"A column of type {dtype} has no default.", where=where)
+        case _:
+            (text,) = json_column(build_array(dtype, [stored]), dtype)
+            if text[0] in "+-" and not text.endswith("infinity"):  # DuckDB reads and writes such years otherwise
+                raise RequestError(Code.OUT_OF_RANGE, f"The default {text} is not in the years 1 to 9999.", where=where)
+            return f"CAST({quote_literal(text)} AS {dtype})"
