@@ -54,10 +54,11 @@ class NoticeWriter:
     async def _publish(self, messages: Sequence[NoticeMessage], missing: set[int]) -> None:
         def sink_of(exchange: Exchange) -> ReplySink:
             def sink(tail: bytes, block: bytes | None, body: bytes) -> None:
-                missing.discard(int(tail))
-                if body.startswith(b'{"error"') or block:
+                if block or body.startswith(b'{"error"'):
                     exchange.fail(_refusal(block, body))
-                elif not missing:
+                    return
+                missing.discard(int(tail))
+                if not missing:
                     exchange.finish()
 
             return sink

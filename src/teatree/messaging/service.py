@@ -1,0 +1,191 @@
+"""Direct reads: a NATS service (micro, ADR-32) on a model's query subjects.
+
+Each read runs as a task of its own, up to a limit; beyond it a read is answered `busy` at once, so that nothing queues
+unseen. Every service answers `$SRV.PING`, `INFO` and `STATS`, by which the `nats` tool finds and watches it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from teatree.contracts.codec import dump_json, utc_text
+from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.names import new_id
+from teatree.messaging.bus import Bus
+from teatree.messaging.headers import decode_headers
+
+HEADER_ERROR = "Nats-Service-Error"
+HEADER_ERROR_CODE = "Nats-Service-Error-Code"
+QUEUE = "q"
+"""The queue group that the convention gives to every endpoint: one instance answers a question."""
+_TYPES = {"PING": "ping_response", "INFO": "info_response", "STATS": "stats_response"}
+
+QueryHandler = Callable[[str, bytes, Mapping[str, str]], Awaitable[tuple[bytes, Mapping[str, str]]]]
+"""Takes function, body and headers of a direct read and returns body and headers of its answer."""
+
+
+async def serve(
+    bus: Bus, model: str, handler: QueryHandler, *, version: str, concurrent_max: int = 8, description: str = ""
+) -> QueryService:
+    """Start to answer the direct reads of a model; errors of the handler are the answer of the one who asked."""
+    service = QueryService(bus, model, handler, version=version, concurrent_max=concurrent_max, description=description)
+    await service.start()
+    return service
+
+
+async def reply_error(bus: Bus, reply: str, error: TeatreeError) -> None:
+    """Answer a direct read with an error: its number and text in headers, and our own form in the body."""
+    text = "".join(c if c.isprintable() else " " for c in str(error)).strip()[:1_000]
+    headers = {HEADER_ERROR_CODE: str(_number(error)), HEADER_ERROR: text, "Content-Type": "application/json"}
+    await bus.publish(reply, dump_json({"error": error.to_dict()}), headers)
+
+
+def service_name(prefix: str, model: str) -> str:
+    """Return the name under which a model's reads are found."""
+    return f"{prefix}-query-{model}"
+
+
+class QueryService:
+    """The running service of one model; made by `serve`."""
+
+    def __init__(
+        self, bus: Bus, model: str, handler: QueryHandler, *, version: str, concurrent_max: int, description: str
+    ) -> None:
+        self._bus = bus
+        self._model = model
+        self._handler = handler
+        self._concurrent_max = concurrent_max
+        self._endpoint = bus.subjects.query_model(model)
+        self._identity = {
+            "name": service_name(bus.prefix, model),
+            "id": new_id(),
+            "version": version,
+            "metadata": {"model": model},
+        }
+        self._description = description or f"Direct reads of the goal model {model}"
+        self._started = datetime.now(UTC)
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._requests = 0
+        self._errors = 0
+        self._last_error = ""
+        self._busy_ns = 0
+
+    async def start(self) -> None:
+        """Listen."""
+        name, instance = self._identity["name"], self._identity["id"]
+        for verb in _TYPES:
+            for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{name}", f"$SRV.{verb}.{name}.{instance}"):
+                self._closers.append(await self._bus.subscribe_sink(subject, self._control))
+        self._closers.append(await self._bus.subscribe_sink(self._endpoint, self._query, QUEUE))
+
+    async def close(self, timeout_ms: float = 10_000) -> None:
+        """Listen no longer, then let the reads that run finish; after `timeout_ms` they are cancelled."""
+        while self._closers:
+            await self._closers.pop()()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout_ms / 1000)
+            for task in late:
+                task.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # --- reads ---
+
+    def _query(self, subject: bytes, reply: bytes, block: bytes | None, body: bytes) -> None:
+        if not reply:
+            return  # nobody to answer
+        if self._running >= self._concurrent_max:
+            busy = RetryError(
+                Code.BUSY,
+                f"{self._running} reads of {self._model} are running, which is the limit.",
+                where=subject.decode(),
+                hint="Ask again.",
+            )
+            self._spawn(self._refuse(reply.decode(), busy))
+        else:
+            self._running += 1
+            self._spawn(self._answer(subject.decode(), reply.decode(), block, body))
+
+    async def _answer(self, subject: str, reply: str, block: bytes | None, body: bytes) -> None:
+        began_ns = time.monotonic_ns()
+        try:
+            _, function = self._bus.subjects.parse_query(subject)
+            answer, headers = await self._handler(function, body, decode_headers(block))
+            await self._bus.publish(reply, answer, headers)
+        except TeatreeError as e:
+            await self._refuse(reply, e)
+        except Exception as e:  # noqa: BLE001  a fault of ours is the answer of this one read, and is counted
+            await self._refuse(reply, OperatorError(Code.INTERNAL, f"{type(e).__name__}: {e}", where=subject))
+        finally:
+            self._running -= 1
+            self._requests += 1
+            self._busy_ns += time.monotonic_ns() - began_ns
+
+    async def _refuse(self, reply: str, error: TeatreeError) -> None:
+        self._errors += 1
+        self._last_error = str(error)
+        if error.code is Code.BODY_TOO_LARGE:
+            error = RequestError(
+                Code.RESULT_TOO_LARGE, "The answer does not fit into one message.", where=error.where, hint="Use pages."
+            )
+        try:
+            await reply_error(self._bus, reply, error)
+        except RetryError as e:  # who asked runs into the time-out; the statistics tell why
+            self._last_error = f"{error}; and the answer was lost: {e}"
+
+    # --- the convention's own questions ---
+
+    def _control(self, subject: bytes, reply: bytes, _block: bytes | None, _body: bytes) -> None:
+        verb = subject.decode().split(".")[1]
+        if reply:
+            answer = {"type": f"io.nats.micro.v1.{_TYPES[verb]}", **self._identity, **self._details(verb)}
+            self._spawn(self._inform(reply.decode(), dump_json(answer)))
+
+    async def _inform(self, reply: str, answer: bytes) -> None:
+        if self._bus.is_connected:
+            await self._bus.publish(reply, answer)
+
+    def _details(self, verb: str) -> dict[str, Any]:
+        endpoint = {"name": "query", "subject": self._endpoint, "queue_group": QUEUE}
+        match verb:
+            case "INFO":
+                return {"description": self._description, "endpoints": [{**endpoint, "metadata": {}}]}
+            case "STATS":
+                stats = {
+                    "num_requests": self._requests,
+                    "num_errors": self._errors,
+                    "last_error": self._last_error,
+                    "processing_time": self._busy_ns,
+                    "average_processing_time": self._busy_ns // max(self._requests, 1),
+                }
+                return {"started": utc_text(self._started), "endpoints": [{**endpoint, **stats}]}
+            case _:
+                return {}
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _number(error: TeatreeError) -> int:
+    """Return the HTTP-like number that the convention wants beside our code."""
+    match error.code:
+        case Code.UNKNOWN_MODEL | Code.UNKNOWN_FUNCTION | Code.UNKNOWN_TABLE | Code.UNKNOWN_VERSION:
+            return 404
+        case Code.UNAVAILABLE | Code.BUSY:
+            return 503
+        case Code.TIMED_OUT:
+            return 504
+        case _:
+            return 400 if isinstance(error, RequestError) else 500

@@ -1,0 +1,91 @@
+"""Direct reads by NATS' service convention, against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+
+from teatree.contracts.errors import Code, RequestError, RetryError
+from teatree.contracts.settings import NatsSettings
+from teatree.messaging.bus import Bus
+from teatree.messaging.service import serve
+
+
+@pytest.fixture
+async def bus(nats_server: NatsSettings) -> AsyncIterator[Bus]:
+    """Return a connected bus."""
+    connected = await Bus.connect(nats_server, name="test")
+    yield connected
+    await connected.close()
+
+
+async def answer(function: str, body: bytes, headers: Mapping[str, str]) -> tuple[bytes, Mapping[str, str]]:
+    """Echo, or fail as the function's name says."""
+    match function:
+        case "wrong":
+            raise RequestError(Code.UNKNOWN_TABLE, "There is no table 'x'.\r\nReally.", where="sql")
+        case "broken":
+            raise ValueError("a bug")
+        case "large":
+            return b"x" * 10_000_000, {}
+        case "slow":
+            await asyncio.sleep(0.3)
+    return function.encode() + b":" + body, {"Answer": headers.get("Question", "")}
+
+
+async def test_answers(bus: Bus) -> None:
+    """A read is answered with body and headers of the handler."""
+    async with await serve(bus, "sales", answer, version="1.0.0"):
+        reply = await bus.request(bus.subjects.query("sales", "query"), b"hi", {"Question": "q"})
+        assert (reply.body, reply.headers) == (b"query:hi", {"Answer": "q"})
+    with pytest.raises(RetryError) as e:
+        await bus.request(bus.subjects.query("sales", "query"), b"hi")
+    assert e.value.code is Code.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("function", "number", "code"),
+    [("wrong", "404", "unknown_table"), ("broken", "500", "internal"), ("large", "400", "result_too_large")],
+)
+async def test_errors(bus: Bus, function: str, number: str, code: str) -> None:
+    """A read that fails is answered with its error, by the convention's headers and in our own form; others go on."""
+    async with await serve(bus, "sales", answer, version="1.0.0"):
+        reply = await bus.request(bus.subjects.query("sales", function))
+        assert reply.headers["Nats-Service-Error-Code"] == number
+        assert code in reply.headers["Nats-Service-Error"]
+        assert json.loads(reply.body)["error"]["code"] == code
+        assert (await bus.request(bus.subjects.query("sales", "query"))).body == b"query:"
+
+
+async def test_limit(bus: Bus) -> None:
+    """Beyond its limit a read is told so at once; the others are answered."""
+    async with await serve(bus, "sales", answer, version="1.0.0", concurrent_max=2):
+        asked = [bus.request(bus.subjects.query("sales", "slow")) for _ in range(3)]
+        replies = await asyncio.gather(*asked)
+        assert sorted(r.headers.get("Nats-Service-Error-Code", "") for r in replies) == ["", "", "503"]
+
+
+async def test_running_reads_finish(bus: Bus) -> None:
+    """A service that is closed still answers the reads that it has begun."""
+    service = await serve(bus, "sales", answer, version="1.0.0")
+    asked = asyncio.create_task(bus.request(bus.subjects.query("sales", "slow")))
+    await asyncio.sleep(0.1)
+    await service.close()
+    assert (await asked).body == b"slow:"
+
+
+async def test_found_by_the_convention(bus: Bus) -> None:
+    """The `nats` tool's questions are answered: who is there, what for, how it goes."""
+    name = f"{bus.prefix}-query-sales"
+    async with await serve(bus, "sales", answer, version="1.2.3"):
+        await bus.request(bus.subjects.query("sales", "query"))
+        await bus.request(bus.subjects.query("sales", "wrong"))
+        ping = json.loads((await bus.request(f"$SRV.PING.{name}")).body)
+        info = json.loads((await bus.request(f"$SRV.INFO.{name}.{ping['id']}")).body)
+        stats = json.loads((await bus.request(f"$SRV.STATS.{name}")).body)
+    assert (ping["type"], ping["name"], ping["version"]) == ("io.nats.micro.v1.ping_response", name, "1.2.3")
+    assert info["endpoints"][0]["subject"] == bus.subjects.query_model("sales")
+    assert (stats["endpoints"][0]["num_requests"], stats["endpoints"][0]["num_errors"]) == (2, 1)
