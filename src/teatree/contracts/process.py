@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from attrs import frozen
@@ -68,17 +69,20 @@ def is_alive(process: ProcessId) -> bool:
     return process_id(process.pid) == process
 
 
-def end_process(process: ProcessId, *, ask: signal.Signals = signal.SIGTERM, wait_ms_max: int = 10_000) -> bool:
-    """Ask the process to end, kill it if it has not within `wait_ms_max`; return whether it went by itself.
+def end_processes(
+    processes: Iterable[ProcessId], *, ask: signal.Signals = signal.SIGTERM, wait_ms_max: int = 10_000
+) -> int:
+    """Ask the processes to end, all at once, and kill those that have not in time; return how many were killed.
 
-    Returns once it is gone. It need not be a child of ours.
+    Returns once all are gone. They need not be children of ours.
     """
-    if not _send(process, ask) or _wait_until_gone(process, wait_ms_max):
-        return True
-    _send(process, signal.SIGKILL)
-    while not _wait_until_gone(process, 1_000):  # the kernel may still be busy for it
-        _send(process, signal.SIGKILL)
-    return False
+    asked = [process for process in processes if _send(process, ask)]
+    deadline = time.monotonic() + wait_ms_max / 1000
+    late = [process for process in asked if not _wait_until_gone(process, deadline)]
+    for process in late:
+        while _send(process, signal.SIGKILL):  # the kernel may still be busy for it
+            _wait_until_gone(process, time.monotonic() + 1)
+    return len(late)
 
 
 def _send(process: ProcessId, number: signal.Signals) -> bool:
@@ -91,10 +95,9 @@ def _send(process: ProcessId, number: signal.Signals) -> bool:
     return True
 
 
-def _wait_until_gone(process: ProcessId, wait_ms_max: int) -> bool:
-    deadline = time.monotonic() + wait_ms_max / 1000
+def _wait_until_gone(process: ProcessId, deadline_s: float) -> bool:
     while is_alive(process):
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= deadline_s:
             return False
         time.sleep(0.01)
     return True

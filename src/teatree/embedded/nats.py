@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
@@ -14,8 +15,15 @@ from teatree.embedded.secret_file import kept_secrets, write_private
 from teatree.embedded.server import Server
 from teatree.embedded.wheels import nats_program
 
+if TYPE_CHECKING:
+    import psutil
+
 USER = "teatree"
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
+_MEMORY_STORE_BYTES_MAX = 256_000_000
+_FILE_STORE_BYTES_MAX = 1_000_000_000_000
+"""Streams have their own limits. Left out, it would be a part of what is free now, and a fuller disk would refuse
+the streams that are there."""
 
 
 class NatsServer(Server):
@@ -43,8 +51,8 @@ class NatsServer(Server):
         return [str(nats_program()), "-c", str(self._config_path)]
 
     @override
-    def _marker(self) -> str:
-        return str(self._config_path)
+    def _recognise(self, process: psutil.Process) -> bool:
+        return str(self._config_path) in process.cmdline()
 
     @override
     def _prepare(self) -> None:
@@ -54,7 +62,12 @@ class NatsServer(Server):
             "listen": f"{LOOPBACK}:{self._port}",
             "max_payload": MAX_PAYLOAD_BYTES,
             "ping_interval": "10s",
-            "jetstream": {"store_dir": str(self._folder / "jetstream"), "sync_interval": "always"},
+            "jetstream": {
+                "store_dir": str(self._folder / "jetstream"),
+                "sync_interval": "always",
+                "max_memory_store": _MEMORY_STORE_BYTES_MAX,
+                "max_file_store": _FILE_STORE_BYTES_MAX,
+            },
             "authorization": {"users": [{"user": USER, "password": self._password()}]},
         }
         write_private(self._config_path, dump_json(config).decode())  # its configuration language contains JSON

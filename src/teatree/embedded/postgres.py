@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from typing_extensions import override
@@ -22,6 +22,9 @@ from teatree.embedded.postgres_user import ServerUser, choose_server_user
 from teatree.embedded.secret_file import kept_secrets, private_folder
 from teatree.embedded.server import Server
 from teatree.embedded.wheels import postgres_home
+
+if TYPE_CHECKING:
+    import psutil
 
 USER = "teatree"
 DATABASE = "teatree"
@@ -92,15 +95,18 @@ class PostgresServer(Server):
         fits = len(os.fsencode(inside)) <= _SOCKET_FOLDER_CHARS_MAX
         return inside if fits and self._user.reaches_all else self._run_folder
 
-    @override
-    def _marker(self) -> str:
+    def _socket_argument(self) -> str:
         return f"--unix_socket_directories={self._socket_folder}"
+
+    @override
+    def _recognise(self, process: psutil.Process) -> bool:
+        return self._socket_argument() in process.cmdline()
 
     @override
     def _command(self) -> list[str]:
         settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
         cluster = self._user.cluster_argument(self._cluster)
-        return self._user.command(self._home / "bin" / "postgres", "-D", cluster, self._marker(), *settings)
+        return self._user.command(self._home / "bin" / "postgres", "-D", cluster, self._socket_argument(), *settings)
 
     @override
     def _spawn_options(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
@@ -15,6 +16,9 @@ from teatree.embedded.secret_file import kept_secrets, private_folder, write_pri
 from teatree.embedded.server import Server
 from teatree.embedded.signed_request import S3Access, signed_status
 from teatree.embedded.wheels import weed_program
+
+if TYPE_CHECKING:
+    import psutil
 
 BUCKET = "teatree"
 ACCESS_KEY = "teatree"
@@ -56,9 +60,12 @@ class SeaweedServer(Server):
     def _data(self) -> Path:
         return self._folder / "data"
 
-    @override
-    def _marker(self) -> str:
+    def _data_argument(self) -> str:
         return f"-dir={self._data}"
+
+    @override
+    def _recognise(self, process: psutil.Process) -> bool:
+        return self._data_argument() in process.cmdline()
 
     @override
     def _command(self) -> list[str]:
@@ -68,7 +75,7 @@ class SeaweedServer(Server):
             str(weed_program()),
             f"-logdir={self._folder / 'logs'}",
             "mini",
-            self._marker(),
+            self._data_argument(),
             f"-ip={LOOPBACK}",
             f"-ip.bind={LOOPBACK}",
             *ports,

@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import asdict
 
-from teatree.contracts.codec import dump_json, parse_json
-from teatree.contracts.errors import Code, RequestError, RetryError
-from teatree.contracts.process import ProcessId, end_process, is_alive, process_id
+from teatree.contracts.codec import dump_json
+from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.process import ProcessId, end_processes, process_id, read_process
 from teatree.embedded.secret_file import private_folder, write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    import psutil
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _POLL_S = 0.01
 _START_TRIES_MAX = 5
+_TAKEN_WAIT_S = 0.5
 _LOG_BYTES_MAX = 16_000_000
 _LOG_TAIL_BYTES = 2_000
 
@@ -45,6 +48,7 @@ class Server(ABC):
         self._ready_ms_max = ready_ms_max
         self._stop_ms_max = stop_ms_max
         self._process: subprocess.Popen[bytes] | None = None
+        self._has_served = False
 
     def __enter__(self) -> Self:
         self.start()
@@ -85,6 +89,7 @@ class Server(ABC):
             self._prepare()
             log_start = self._spawn()
             if self._wait_ready():
+                self._has_served = True
                 return
             self.stop()
             if not self._can_start_again(self._log_since(log_start)):
@@ -103,6 +108,7 @@ class Server(ABC):
             return
         if process.poll() is None:
             process.send_signal(self.stop_signal)
+            process.send_signal(signal.SIGCONT)  # a stopped one would not hear
             try:
                 process.wait(self._stop_ms_max / 1000)
             except subprocess.TimeoutExpired:
@@ -113,9 +119,9 @@ class Server(ABC):
 
     def stop_leftovers(self) -> int:
         """End every process that an earlier run left in this folder; return how many there were."""
-        leftovers = {*self._recorded(), *_processes_with_argument(self._marker())}
-        for process in leftovers:
-            end_process(process, ask=self.stop_signal, wait_ms_max=self._stop_ms_max)
+        recorded = read_process(self._pid_path)
+        leftovers = {*find_processes(self._recognise), *([recorded] if recorded else [])}
+        end_processes(leftovers, ask=self.stop_signal, wait_ms_max=self._stop_ms_max)
         self._pid_path.unlink(missing_ok=True)
         return len(leftovers)
 
@@ -124,8 +130,8 @@ class Server(ABC):
         """Return the program and its arguments; no secrets, all users can read them."""
 
     @abstractmethod
-    def _marker(self) -> str:
-        """Return the argument of `_command` that no other server has."""
+    def _recognise(self, process: psutil.Process) -> bool:
+        """Return whether a process is this server: the pid file of an earlier run may never have been written."""
 
     @abstractmethod
     def _is_ready(self) -> bool:
@@ -135,11 +141,17 @@ class Server(ABC):
         """Write what the server reads at its start."""
 
     def _can_start_again(self, said: bytes) -> bool:
-        """Return whether another start makes sense after one that failed with these words; mend what can be."""
-        taken = b"address already in use" in said and self._ports_path.is_file()
-        if taken:
-            self._ports_path.unlink()
-        return taken
+        """Return whether another start makes sense after one that failed with these words; mend what can be.
+
+        Remembered ports that others have taken are given up, but not once clients of this run know them.
+        """
+        if b"address already in use" not in said:
+            return False
+        if self._has_served:
+            time.sleep(_TAKEN_WAIT_S)
+        else:
+            self._ports_path.unlink(missing_ok=True)
+        return True
 
     def _cleanup(self) -> None:  # noqa: B027 - as above
         """Remove what the server leaves outside its folder."""
@@ -188,31 +200,22 @@ class Server(ABC):
             time.sleep(_POLL_S)
         return False
 
-    def _recorded(self) -> list[ProcessId]:
-        try:
-            found = parse_json(self._pid_path.read_bytes(), str(self._pid_path))
-            process = ProcessId(**found)
-        except (FileNotFoundError, RequestError, TypeError):
-            return []  # no run, or one that died while it wrote: the arguments still tell
-        return [process] if is_alive(process) else []
-
     def _log_since(self, start: int) -> bytes:
         with self.log_path.open("rb") as log:
             log.seek(start)
             return log.read()
 
 
-def _processes_with_argument(argument: str) -> list[ProcessId]:
-    """Return the processes that were started with this argument: the pid file of some may never have been written."""
+def find_processes(recognise: Callable[[psutil.Process], bool]) -> list[ProcessId]:
+    """Return the live processes that `recognise` knows; those that we may not see are passed over."""
     import psutil  # noqa: PLC0415 - of the extra `embedded`
 
     found: list[ProcessId] = []
     for process in psutil.process_iter():
         try:
-            arguments = process.cmdline()
+            identity = process_id(process.pid) if recognise(process) else None
         except psutil.Error:  # it ended meanwhile, or is not ours to see: then it is not ours to end either
             continue
-        identity = process_id(process.pid) if argument in arguments else None
         if identity is not None:
             found.append(identity)
     return found

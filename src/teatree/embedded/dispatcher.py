@@ -1,0 +1,53 @@
+"""The dispatcher as a child process of the stack."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from teatree.embedded.managers import is_ours
+from teatree.embedded.server import Server
+
+if TYPE_CHECKING:
+    import psutil
+
+DISPATCHER_MODULE = "teatree_dispatcher"
+_SETTLE_S = 0.3
+"""It serves nobody directly, so there is nothing to ask: it counts as started once it did not fail at once."""
+
+
+class DispatcherProcess(Server):
+    """`python -m teatree_dispatcher`; its connections and secrets reach it through its environment."""
+
+    name = "dispatcher"
+
+    def __init__(self, folder: Path, data: Path, environ: Mapping[str, str], *, stop_ms_max: int = 10_000) -> None:
+        super().__init__(folder, stop_ms_max=stop_ms_max)
+        self._data = data
+        self._environ = environ
+        self._spawned_s = 0.0
+
+    @override
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", DISPATCHER_MODULE]
+
+    @override
+    def _environment(self) -> Mapping[str, str]:
+        return self._environ
+
+    @override
+    def _recognise(self, process: psutil.Process) -> bool:
+        return is_ours(process, DISPATCHER_MODULE, self._data)
+
+    @override
+    def _prepare(self) -> None:
+        self._spawned_s = time.monotonic()
+
+    @override
+    def _is_ready(self) -> bool:
+        return time.monotonic() - self._spawned_s > _SETTLE_S

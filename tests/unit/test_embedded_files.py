@@ -1,0 +1,99 @@
+"""Locks, secrets, ports and identities that the embedded servers keep in files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from teatree.contracts.errors import RetryError
+from teatree.contracts.process import end_processes, is_alive, own_process, process_id, read_process
+from teatree.embedded.folder_lock import FolderLock
+from teatree.embedded.ports import is_free, remembered_ports
+from teatree.embedded.secret_file import kept_secrets, write_private
+
+
+def test_a_folder_in_use_is_refused_by_name_and_free_after_its_holder(tmp_path: Path) -> None:
+    """The second one hears which process holds the folder, and gets it once that is gone."""
+    first, second = FolderLock(tmp_path / "lock"), FolderLock(tmp_path / "lock")
+    first.take()
+    with pytest.raises(RetryError, match=str(os.getpid())):
+        second.take()
+    first.release()
+    second.take()
+    second.release()
+
+
+def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+    """SIGKILL frees the folder."""
+    script = (
+        "import os, sys; from pathlib import Path; from teatree.embedded.folder_lock import FolderLock; "
+        "FolderLock(Path(sys.argv[1])).take(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "lock")], check=False)
+    lock = FolderLock(tmp_path / "lock")
+    lock.take()
+    lock.release()
+
+
+def test_secrets_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -> None:
+    """The same secret at every start, in a file that nobody else can open, even where one was open before."""
+    path = tmp_path / "secrets.json"
+    first = kept_secrets(path, ("a", "b"))
+    assert kept_secrets(path, ("b",))["b"] == first["b"]
+    assert first["a"] != first["b"]
+    assert kept_secrets(path, ("c",)).keys() == {"a", "b", "c"}
+    path.chmod(0o644)
+    write_private(path, "{}")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_ports_stay_and_their_twins_are_free(tmp_path: Path) -> None:
+    """A server comes back where its clients look for it."""
+    path = tmp_path / "ports.json"
+    ports = remembered_ports(path, ("one", "two"), twin_offset=10_000)
+    assert len(set(ports.values())) == 2
+    assert all(is_free(port) and is_free(port + 10_000) for port in ports.values())
+    assert remembered_ports(path, ("one", "two"), twin_offset=10_000) == ports
+
+
+def test_a_process_is_known_by_more_than_its_pid() -> None:
+    """A later process with the same pid, or the same pid after a reboot, is another one."""
+    own = own_process()
+    assert is_alive(own)
+    assert not is_alive(evolve(own, started=own.started + 1))
+    assert not is_alive(evolve(own, boot="another"))
+
+
+def test_an_unreadable_process_file_names_nobody(tmp_path: Path) -> None:
+    """Half a file, or one of another shape, is as good as none."""
+    for text in ("", '{"pid": 1', '{"pid": 1}', "[]"):
+        (tmp_path / "p.json").write_text(text)
+        assert read_process(tmp_path / "p.json") is None
+    assert read_process(tmp_path / "absent.json") is None
+
+
+def test_processes_that_do_not_listen_are_killed_and_others_are_not() -> None:
+    """Ending asks first, and counts those that had to be killed; a stopped one is no obstacle."""
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    polite = "import time; print(1, flush=True); time.sleep(60)"
+    tidy = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); {polite}"
+    started = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) for script in (deaf, polite, tidy)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        process.stdout.readline()
+    started[2].send_signal(signal.SIGSTOP)
+    identities = [identity for process in started if (identity := process_id(process.pid))]
+    assert end_processes(identities, wait_ms_max=300) == 2
+    assert [process.wait(5) for process in started] == [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGKILL]
+    for process in started:
+        assert process.stdout is not None
+        process.stdout.close()
