@@ -77,7 +77,8 @@ class Database:
         body = os.pread(self._descriptor, length, offset)
         if len(body) != length:
             raise CorruptError(
-                f"The file ends after {offset + len(body)} bytes; {offset + length} were expected.", where=str(self.path)
+                f"The file ends after {offset + len(body)} bytes; {offset + length} were expected.",
+                where=str(self.path),
             )
         return body
 
@@ -111,9 +112,7 @@ class Database:
         except duckdb.TransactionException:
             return  # COMMIT failed and ended the transaction itself
         except duckdb.Error as e:
-            raise OperatorError(
-                Code.INTERNAL, f"The database could not roll back: {e}", where=str(self.path)
-            ) from e
+            raise OperatorError(Code.INTERNAL, f"The database could not roll back: {e}", where=str(self.path)) from e
 
     @contextmanager
     def time_limit(self, limit_ms: int, what: str) -> Iterator[None]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from attrs import frozen
+
 from teatree.contracts.codec import parse_json
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, Request
+from teatree.contracts.settings import LimitSettings
+from teatree.functions.sources import Sources
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,13 +24,21 @@ PARAMETERS_MAX = 1_000
 """Parameters of one statement."""
 
 
+@frozen
+class Context:
+    """What functions may use beside their handle."""
+
+    limits: LimitSettings
+    sources: Sources
+
+
 class Call:
     """The arguments of one request, each taken once; `finish` refuses what nobody took."""
 
-    def __init__(self, request: Request, rows_bytes_max: int) -> None:
+    def __init__(self, request: Request, context: Context) -> None:
         """Parse the arguments; raises `bad_json`, `duplicate_key`, `bad_argument` or `bad_header`."""
         self.request = request
-        self._rows_bytes_max = rows_bytes_max
+        self.context = context
         self._members = _members(request)
         self.expected_version = self.integer("expected_version", None)
 
@@ -51,7 +63,9 @@ class Call:
         """Take one of some texts."""
         value: str = self.take(name, str, "a text", default)
         if value not in choices:
-            raise RequestError(Code.BAD_ARGUMENT, f"{name!r} is one of {', '.join(choices)}; not {value!r}.", where=name)
+            raise RequestError(
+                Code.BAD_ARGUMENT, f"{name!r} is one of {', '.join(choices)}; not {value!r}.", where=name
+            )
         return value
 
     def integer(self, name: str, default: Any = _REQUIRED) -> Any:
@@ -82,13 +96,13 @@ class Call:
         value: Any = self.take("parameters", (list, dict), "a list or an object", ())
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         if len(value) > PARAMETERS_MAX:
-            raise RequestError(
-                Code.OUT_OF_RANGE, f"At most {PARAMETERS_MAX} parameters are taken.", where="parameters"
-            )
+            raise RequestError(Code.OUT_OF_RANGE, f"At most {PARAMETERS_MAX} parameters are taken.", where="parameters")
         for key, item in pairs:
             if isinstance(item, (dict, list)):
                 raise RequestError(
-                    Code.BAD_ARGUMENT, "A parameter must be a text, a number, true, false or null.", where=f"parameters[{key!r}]"
+                    Code.BAD_ARGUMENT,
+                    "A parameter must be a text, a number, true, false or null.",
+                    where=f"parameters[{key!r}]",
                 )
         return value  # type: ignore[no-any-return]
 
@@ -109,15 +123,13 @@ class Call:
 
         if "rows" in self._members:
             raise RequestError(Code.BAD_ARGUMENT, "Rows came twice: as the Arrow body and as 'rows'.", where="rows")
-        return read_arrow_stream(self.request.body, self._rows_bytes_max)
+        return read_arrow_stream(self.request.body, self.context.limits.rows_bytes_max)
 
     def finish(self, *, takes_rows: bool = False) -> None:
         """Refuse the arguments that nobody took; raises `unknown_argument`."""
         if self._members:
             name = next(iter(self._members))
-            raise RequestError(
-                Code.UNKNOWN_ARGUMENT, f"{self.request.function} has no argument {name!r}.", where=name
-            )
+            raise RequestError(Code.UNKNOWN_ARGUMENT, f"{self.request.function} has no argument {name!r}.", where=name)
         if not takes_rows and self.request.content_type == CONTENT_ARROW:
             raise RequestError(
                 Code.BAD_CONTENT_TYPE,
@@ -126,18 +138,21 @@ class Call:
             )
 
 
-def to_table(rows: list[dict[str, Any]] | pa.Table, schema: Schema, where: str = "rows") -> list[pa.Table]:
+def to_tables(
+    rows: list[dict[str, Any]] | pa.Table, schema: Schema, where: str = "rows", *, fill: bool = True
+) -> list[pa.Table]:
     """Return rows as Arrow tables of exactly the schema's types, one for each set of columns that rows name.
 
-    Raises `unknown_column`, `missing_column`, `type_mismatch`, `lossy_number` and their like, naming `rows[i].column`.
+    With `fill`, columns that are left out are null if they have no default. Raises `unknown_column`, `missing_column`,
+    `type_mismatch`, `lossy_number` and their like, naming `rows[i].column`.
     """
-    from teatree.datasets.arrow import fit_table  # noqa: PLC0415
+    from teatree.datasets.arrow_rows import fit_table  # noqa: PLC0415
     from teatree.datasets.rows import RowDecoder  # noqa: PLC0415
 
     if not isinstance(rows, list):
         return [fit_table(rows, schema, where)]
-    decoder = RowDecoder(schema)
-    return decoder.tables([decoder.decode(rows, where)])
+    decoder = RowDecoder(schema, fill=fill)
+    return [decoder.to_table([group]) for group in decoder.decode(rows, where)]
 
 
 def _members(request: Request) -> dict[str, Any]:
@@ -160,5 +175,3 @@ def _members(request: Request) -> dict[str, Any]:
 def _brief(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004
-
-

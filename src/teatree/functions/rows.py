@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.schema import Field, Schema
 from teatree.datasets.ddl import quote
-from teatree.functions.arguments import Call, to_table
+from teatree.functions.arguments import Call, to_tables
 from teatree.functions.handles import ROWS_VIEW, TableInfo, Write
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def append(db: Write, call: Call) -> dict[str, int]:
     table = db.table(call.text("table"))
     rows = call.rows()
     call.finish(takes_rows=True)
-    return {"rows": insert(db, table, to_table(rows, table.schema))}
+    return {"rows": insert(db, table, to_tables(rows, table.schema))}
 
 
 def replace(db: Write, call: Call) -> dict[str, int]:
@@ -28,7 +28,7 @@ def replace(db: Write, call: Call) -> dict[str, int]:
     table = db.table(call.text("table"))
     rows = call.rows()
     call.finish(takes_rows=True)
-    tables = to_table(rows, table.schema)
+    tables = to_tables(rows, table.schema)
     db.run(f"DELETE FROM {quote(table.name)}")
     db.changed(table.name)
     return {"rows": insert(db, table, tables)}
@@ -41,7 +41,7 @@ def upsert(db: Write, call: Call) -> dict[str, int]:
     key = _key(table, call.texts("key", []))
     call.finish(takes_rows=True)
     count = 0
-    tables = to_table(rows, table.schema)
+    tables = to_tables(rows, table.schema, fill=False)
     _refuse_repeated_keys(tables, key)
     for part in tables:
         db.run_with(part, _upsert_sql(table, part.column_names, key))
@@ -146,7 +146,7 @@ def _one_row(table: TableInfo, groups: dict[str, dict[str, Any]]) -> tuple[pa.Ta
         schema = Schema(tuple(Field(f.name, f.dtype) for f in fields))
         names[group] = [f"{group}_{place}" for place in range(len(fields))]
         if fields:
-            part = to_table([dict(zip(schema.names, values.values(), strict=True))], schema, group)[0]
+            part = to_tables([dict(zip(schema.names, values.values(), strict=True))], schema, group)[0]
             arrays.extend(part.column(name) for name in schema.names)
     labels = [name for group in names.values() for name in group]
     if not labels:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
+
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.manifest import ModelOptions
 from teatree.contracts.names import check_identifier, check_table
 from teatree.contracts.schema import Field, Schema, parse_dtype
+from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import add_column_sql, create_table_sql, drop_column_sql, quote, rename_column_sql
 from teatree.datasets.defaults import default_sql
 from teatree.functions.arguments import Call
@@ -16,6 +19,7 @@ from teatree.functions.handles import Write
 TABLES_MAX = 1_000
 """Tables of one model: every manifest names them all."""
 ENGINES = ("duckdb",)
+_LIMITS = tuple(a.name for a in attrs.fields(LimitSettings))
 _COLUMN_MEMBERS = {"name", "type", "nullable", "default"}
 _TABLE_MEMBERS = {"table", "columns", "primary_key", "if_not_exists"}
 
@@ -67,7 +71,8 @@ def alter_table(db: Write, call: Call) -> dict[str, Any]:
         column = _column(add, "add")
         if column.name in table.schema:
             raise RequestError(Code.COLUMN_EXISTS, f"There is a column {column.name!r} already.", where="add.name")
-        db.run(add_column_sql(table.name, column))
+        for statement in add_column_sql(table.name, column):
+            db.run(statement)
     elif drop is not None:
         db.run(drop_column_sql(table.name, table.schema.field(drop, "drop").name))
     elif rename is not None:
@@ -107,6 +112,13 @@ def read_model_arguments(call: Call) -> tuple[ModelOptions, list[dict[str, Any]]
     for name, value in limits.items():
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
             raise RequestError(Code.BAD_ARGUMENT, "A limit is a whole number above 0.", where=f"limits.{name}")
+        if name not in _LIMITS:
+            raise RequestError(
+                Code.UNKNOWN_ARGUMENT,
+                f"There is no limit {name!r}.",
+                where=f"limits.{name}",
+                hint=f"There are: {', '.join(_LIMITS)}.",
+            )
     for place, table in enumerate(tables):
         where = f"tables[{place}]"
         if not isinstance(table, dict):
@@ -138,6 +150,4 @@ def _column(raw: Any, where: str) -> Field:
 def _refuse_unknown(members: dict[str, Any], known: set[str], where: str) -> None:
     for name in members:
         if name not in known:
-            raise RequestError(
-                Code.UNKNOWN_ARGUMENT, f"There is no member {name!r} here.", where=f"{where}.{name}"
-            )
+            raise RequestError(Code.UNKNOWN_ARGUMENT, f"There is no member {name!r} here.", where=f"{where}.{name}")

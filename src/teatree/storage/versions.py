@@ -94,9 +94,16 @@ def _cut(body: bytes, run: _Run, block: int, table: BlockTable, layout: FileLayo
 def _runs(table: BlockTable, wanted: list[int]) -> Iterator[_Run]:
     entries = table.entries
     order = sorted(
-        wanted, key=lambda b: (int(entries[b]["base"]), int(entries[b]["pack"]), int(entries[b]["write"]), int(entries[b]["offset"]))
+        wanted,
+        key=lambda b: (
+            int(entries[b]["base"]),
+            int(entries[b]["pack"]),
+            int(entries[b]["write"]),
+            int(entries[b]["offset"]),
+        ),
     )
-    pack, start, end, blocks = "", 0, 0, []
+    blocks: list[int] = []
+    pack, start, end = "", 0, 0
     for block in order:
         entry = entries[block]
         key, offset = table.pack_of(entry), int(entry["offset"])

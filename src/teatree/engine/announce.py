@@ -1,0 +1,172 @@
+"""What a version makes heard: the notices that follow from its manifest and outcomes, the same however often they are made.
+
+Nothing here sends: it turns a manifest and a segment into messages.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from attrs import frozen
+
+from teatree.contracts.codec import dump_json, utc_text
+from teatree.contracts.manifest import Manifest
+from teatree.contracts.notices import Kind, Notice, Outcome, Status
+from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE, Request
+from teatree.contracts.settings import LimitSettings
+from teatree.messaging.subjects import Subjects
+from teatree.storage.chain import Chain
+from teatree.storage.segments import Entry, Role, read_segment
+
+HEADER_VERSION = "Teatree-Version"
+HEADER_PAGE = "Teatree-Page"
+HEADER_PAGES = "Teatree-Pages"
+
+Message = tuple[str, bytes, dict[str, str]]
+"""Subject, body, headers."""
+
+
+@frozen
+class Announcer:
+    """Makes the messages of one model's versions."""
+
+    chain: Chain
+    subjects: Subjects
+    limits: LimitSettings
+
+    def messages(self, manifest: Manifest, entries: Iterable[Entry]) -> list[Message]:
+        """Return everything that a version makes heard, in the order in which it is said."""
+        singles: list[Message] = []
+        groups: dict[str, list[tuple[Entry, Outcome]]] = defaultdict(list)
+        firsts: dict[str, Entry] = {}
+        for entry in entries:
+            if entry.role is Role.FIRST:
+                firsts[entry.outcome.request_id] = entry
+            told, outcome = self._answer(manifest, entry, firsts)
+            if entry.outcome.group:
+                groups[entry.outcome.group].append((entry, outcome))
+            else:
+                singles.extend(self._outcome(told, outcome))
+        grouped = [self._group(manifest, group, members) for group, members in groups.items()]
+        version = [self._version(manifest)] if manifest.user_version == manifest.version else []
+        return [*singles, *grouped, *version]
+
+    def _answer(self, manifest: Manifest, entry: Entry, firsts: dict[str, Entry]) -> tuple[Manifest, Outcome]:
+        """Return the outcome that answers an entry and the manifest that holds it: for a resend, the first ones."""
+        if entry.role is not Role.AGAIN:
+            return manifest, entry.outcome
+        request_id = entry.outcome.request_id
+        if entry.answer_version is None:
+            return manifest, firsts[request_id].outcome
+        first = self.chain.get(entry.answer_version)
+        for other in read_segment(self.chain.store, self.chain.folder, first):
+            if other.role is Role.FIRST and other.outcome.request_id == request_id:
+                return first, other.outcome
+        return manifest, entry.outcome
+
+    def _outcome(self, manifest: Manifest, outcome: Outcome) -> Iterator[Message]:
+        yield from self._pages(manifest, outcome)
+        kind = Kind(outcome.status.value)
+        notice = Notice(
+            kind=kind,
+            model=manifest.model,
+            at=manifest.at,
+            request_id=outcome.request_id,
+            function=outcome.function,
+            seq=outcome.seq,
+            version=manifest.version,
+            result=outcome.result,
+            error=outcome.error,
+        )
+        yield self.subjects.notify(manifest.model, outcome.request_id, kind), notice.to_json(), {}
+
+    def _pages(self, manifest: Manifest, outcome: Outcome) -> Iterator[Message]:
+        subject = self.subjects.notify(manifest.model, outcome.request_id, Kind.PAGE)
+        for number, page in enumerate(outcome.pages, 1):
+            inline = page["bytes"] <= self.limits.page_bytes_max and number <= self.limits.pages_inline_max
+            facts: dict[str, Any] = {"page": number, "pages": len(outcome.pages)}
+            if inline and page["format"] == "arrow":
+                headers = {
+                    HEADER_CONTENT_TYPE: CONTENT_ARROW,
+                    HEADER_PAGE: str(number),
+                    HEADER_PAGES: str(len(outcome.pages)),
+                    HEADER_VERSION: str(manifest.version),
+                }
+                yield subject, self.chain.store.get(self.chain.key(page["ref"])), headers
+                continue
+            if inline:
+                facts = parse_page(self.chain.store.get(self.chain.key(page["ref"])))
+            else:
+                facts |= {"ref": self.chain.key(page["ref"]), "row_count": page["rows"], "format": page["format"]}
+            notice = Notice(
+                kind=Kind.PAGE,
+                model=manifest.model,
+                at=manifest.at,
+                request_id=outcome.request_id,
+                function=outcome.function,
+                seq=outcome.seq,
+                version=manifest.version,
+                page=facts,
+            )
+            yield subject, notice.to_json(), {}
+
+    def _group(self, manifest: Manifest, group: str, members: list[tuple[Entry, Outcome]]) -> Message:
+        refusals = [
+            {"request_id": e.outcome.request_id, "seq": e.outcome.seq, "status": o.status.value, "error": o.error}
+            for e, o in members
+            if o.status is not Status.DONE
+        ]
+        already = sum(e.role is Role.AGAIN and o.status is Status.DONE for e, o in members)
+        body: dict[str, Any] = {
+            "kind": Kind.DONE.value,
+            "model": manifest.model,
+            "group": group,
+            "version": manifest.version,
+            "applied": len(members) - already - len(refusals),
+            "already": already,
+            "refused": len(refusals),
+            "refusals": refusals,
+            "at": utc_text(manifest.at),
+        }
+        encoded = dump_json(body)
+        if len(encoded) > self.limits.page_bytes_max:
+            key = f"pages/{manifest.version:020d}-{manifest.write_id}/group-{group}.json"
+            self.chain.store.put(self.chain.key(key), dump_json(refusals))
+            encoded = dump_json({**body, "refusals": [], "ref": self.chain.key(key)})
+        return self.subjects.notify_group(manifest.model, group), encoded, {}
+
+    def _version(self, manifest: Manifest) -> Message:
+        facts = {
+            "state": manifest.state.value,
+            "offset": manifest.offset,
+            "changed_tables": list(manifest.changed_tables),
+            "rows": {table.name: table.rows for table in manifest.tables},
+            "bytes": manifest.file.size_bytes if manifest.file else 0,
+        }
+        notice = Notice(
+            kind=Kind.VERSION, model=manifest.model, at=manifest.at, version=manifest.version, result=facts
+        )
+        return self.subjects.notify_version(manifest.model), notice.to_json(), {}
+
+
+def parse_page(body: bytes) -> dict[str, Any]:
+    """Return a stored JSON page as the members of its notice."""
+    import orjson  # noqa: PLC0415
+
+    page: dict[str, Any] = orjson.loads(body)
+    return page
+
+
+def started_message(subjects: Subjects, request: Request) -> Message:
+    """Return the notice that work on a request began: best effort, not kept in the chain."""
+    notice = Notice(
+        kind=Kind.STARTED,
+        model=request.model,
+        at=request.at,
+        request_id=request.request_id,
+        function=request.function,
+        seq=request.seq,
+    )
+    return subjects.notify(request.model, request.request_id, Kind.STARTED), notice.to_json(), {}

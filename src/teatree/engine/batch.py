@@ -1,0 +1,148 @@
+"""Applying a batch: one transaction for many requests, and the culprit found when it fails.
+
+DuckDB has no savepoints, and any error aborts the whole transaction. So when a batch fails it is rolled back, its left half
+is applied and committed first, then its right half, until the culprit stands alone: it is rejected on exactly the state that
+its predecessors left, and its neighbours commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from attrs import frozen
+
+from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.requests import Request
+from teatree.engine.commits import Commit, committed_offset, record_commit
+from teatree.engine.transaction import Item, Parts, Target, Transaction
+from teatree.storage.segments import Entry, encode_segment
+
+_FAILED_CODES = frozenset({Code.TIMED_OUT, Code.OVER_LIMIT, Code.SOURCE_UNAVAILABLE})
+"""Faults that are one request's own, though not its mistake: it ends as `failed`, its neighbours commit."""
+
+
+@frozen
+class Applied:
+    """What a batch did: committed, not shipped."""
+
+    version: int
+    write_id: str
+    offset: int
+    log_at: datetime
+    last_effect_seq: int
+    entries: tuple[Entry, ...]
+    changed_tables: frozenset[str]
+    archive: tuple[str, ...] | None = None
+    """Tables of an `archive` request among them, () for all: its outcome waits for the archive."""
+    born: bool = False
+    """Whether it began the model's life."""
+    dropped: bool = False
+    """Whether it ended the model's life."""
+
+
+class Batch:
+    """One batch on its way into the file: what its transactions have committed so far. One thread uses it."""
+
+    def __init__(self, parts: Parts, target: Target, last_effect_seq: int) -> None:
+        self._parts = parts
+        self._target = target
+        self._last_effect_seq = last_effect_seq
+        self._entries: list[Entry] = []
+        self._changed_tables: set[str] = set()
+        self._archive: tuple[str, ...] | None = None
+        self._dropped = False
+
+    def apply(self, requests: Sequence[Request]) -> Applied:
+        """Apply requests in their order; return when all are committed, each with its outcome.
+
+        Raises a `RetryError` (disk full, store away) or an `OperatorError` if it could not through no fault of a
+        request: what is committed of the batch stays, and `committed_offset` tells how far that is.
+        """
+        self._commit(_items(requests, self._parts))
+        return self._applied(requests[-1])
+
+    def refuse(self, request: Request, error: TeatreeError) -> Applied:
+        """Commit that a request had no effect, and why."""
+        self._commit_refusal(Item(request), error)
+        return self._applied(request)
+
+    def _applied(self, last: Request) -> Applied:
+        return Applied(
+            version=self._target.version,
+            write_id=self._target.write_id,
+            offset=last.seq,
+            log_at=last.at,
+            last_effect_seq=self._last_effect_seq,
+            entries=tuple(self._entries),
+            changed_tables=frozenset(self._changed_tables),
+            archive=self._archive,
+            dropped=self._dropped,
+        )
+
+    def _commit(self, items: Sequence[Item]) -> None:
+        try:
+            self._in_transaction(lambda t: t.run(items), items[-1].request)
+        except RequestError as e:
+            self._commit_apart(items, e)
+        except RetryError as e:
+            if e.code not in _FAILED_CODES:
+                raise
+            self._commit_apart(items, e)
+
+    def _commit_apart(self, items: Sequence[Item], error: TeatreeError) -> None:
+        if len(items) == 1:
+            self._commit_refusal(items[0], error)
+            return
+        middle = len(items) // 2
+        self._commit(items[:middle])
+        self._commit(items[middle:])
+
+    def _commit_refusal(self, item: Item, error: TeatreeError) -> None:
+        self._in_transaction(lambda t: t.refuse(item, error), item.request)
+
+    def _in_transaction(self, work: Callable[[Transaction], None], last: Request) -> None:
+        parts = self._parts
+        transaction = Transaction(parts, self._target, self._entries, self._last_effect_seq)
+        parts.handle.changed_tables.clear()
+        try:
+            with parts.database.transaction():
+                work(transaction)
+                commit = Commit(
+                    version=self._target.version,
+                    write_id=self._target.write_id,
+                    offset=last.seq,
+                    log_at=last.at,
+                    last_effect_seq=transaction.last_effect_seq,
+                    changed_tables=tuple(sorted(parts.handle.changed_tables)),
+                    outcomes=encode_segment(transaction.entries),
+                    dropped=transaction.dropped,
+                )
+                record_commit(parts.database, commit, self._target.shipped_version)
+                parts.failpoint("manager.apply.before_commit")
+        except BaseException:
+            parts.handle.forget()
+            raise
+        if committed_offset(parts.database) != last.seq:
+            parts.handle.forget()
+            raise OperatorError(Code.INTERNAL, f"The commit of request {last.seq} did not take effect.")
+        parts.failpoint("manager.apply.after_commit")
+        self._entries.extend(transaction.entries)
+        self._last_effect_seq = transaction.last_effect_seq
+        self._changed_tables |= parts.handle.changed_tables
+        self._archive = transaction.archive if transaction.archive is not None else self._archive
+        self._dropped = transaction.dropped
+        parts.ledger.add(self._target.version, transaction.entries)
+
+
+def _items(requests: Sequence[Request], parts: Parts) -> list[Item]:
+    priors = parts.ledger.find([r.request_id for r in requests])
+    firsts: dict[str, Request] = {}
+    items: list[Item] = []
+    for request in requests:
+        prior = priors.get(request.request_id)
+        twin = None
+        if prior is None and (twin := firsts.get(request.request_id)) is None:
+            firsts[request.request_id] = request
+        items.append(Item(request, prior, twin))
+    return items

@@ -1,0 +1,124 @@
+"""Direct reads: guarded queries on the newest local version, any number at once, never behind a write."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.settings import LimitSettings
+from teatree.engine.duckdb_errors import translate
+from teatree.engine.guard import check_query, lock_down
+from teatree.engine.handle import fetch_rows
+from teatree.functions.sql import Question
+
+
+class LocalReads:
+    """Answers questions on one version's file at a time; a running query keeps the file that it began with."""
+
+    def __init__(self, limits: LimitSettings) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._open: dict[int, _OpenVersion] = {}
+        self._newest = 0
+
+    @property
+    def newest(self) -> int:
+        """The version that answers now, 0 before the first."""
+        return self._newest
+
+    def in_use(self) -> set[int]:
+        """Return the versions whose files this process has open."""
+        with self._lock:
+            return set(self._open)
+
+    def switch(self, version: int, path: Path) -> None:
+        """Answer from another file from now on."""
+        opened = _OpenVersion(path, self._limits)
+        with self._lock:
+            self._open[version] = opened
+            self._newest = version
+            self._close_unused()
+
+    def close(self) -> None:
+        """Close what no query uses; the rest closes with its last query."""
+        with self._lock:
+            self._newest = 0
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        for version, opened in list(self._open.items()):
+            if version != self._newest and not opened.users:
+                opened.connection.close()
+                del self._open[version]
+
+    def answer(self, question: Question) -> tuple[int, pa.Table]:
+        """Return the version that answered and its rows.
+
+        Raises `sql_not_allowed`, `bad_sql`, `timed_out`, `result_too_large`; `unavailable` before the first version.
+        """
+        with self._using() as (version, opened):
+            cursor = opened.connection.cursor()
+            try:
+                check_query(question.sql, cursor)
+                with _time_limit(cursor, self._limits.query_time_ms_max):
+                    return version, fetch_rows(cursor, question.sql, question.parameters, self._limits.query_rows_max)
+            finally:
+                cursor.close()
+
+    @contextmanager
+    def _using(self) -> Iterator[tuple[int, _OpenVersion]]:
+        with self._lock:
+            version = self._newest
+            if not version:
+                raise RetryError(Code.UNAVAILABLE, "The model has no version to read yet.", hint="Try again shortly.")
+            opened = self._open[version]
+            opened.users += 1
+        try:
+            yield version, opened
+        finally:
+            with self._lock:
+                opened.users -= 1
+                self._close_unused()
+
+
+class _OpenVersion:
+    def __init__(self, path: Path, limits: LimitSettings) -> None:
+        self.users = 0
+        try:
+            self.connection = duckdb.connect(
+                str(path),
+                read_only=True,
+                config={"threads": limits.threads, "memory_limit": f"{limits.memory_bytes_max}B"},
+            )
+            lock_down(self.connection)
+        except duckdb.Error as e:
+            raise translate(e) from e
+
+
+@contextmanager
+def _time_limit(cursor: duckdb.DuckDBPyConnection, limit_ms: int) -> Iterator[None]:
+    expired = threading.Event()
+
+    def interrupt() -> None:
+        expired.set()
+        cursor.interrupt()
+
+    timer = threading.Timer(limit_ms / 1000, interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except RetryError as e:
+        if expired.is_set():
+            raise RetryError(
+                Code.TIMED_OUT, f"The query ran longer than {limit_ms} ms.", where="sql", hint="Ask for less at once."
+            ) from e
+        raise
+    finally:
+        timer.cancel()

@@ -1,0 +1,137 @@
+"""Taking a model over: which local file may be gone on with, and restoring it where none may.
+
+A read-write file lies in a folder named by its writer's epoch. The caller holds the model's lock on this host, so no live
+process has a file open. A file is gone on with only if it descends from the newest manifest's content; anything else (another
+writer went on meanwhile, a lost or cut write-ahead log, damage) is put aside, and the newest version is restored from the
+store: the log after it replays.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from attrs import frozen
+
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.manifest import Manifest
+from teatree.contracts.settings import LimitSettings
+from teatree.engine.commits import Commit, read_commits, read_identity, unshipped
+from teatree.engine.database import Database
+from teatree.storage.chain import Chain
+from teatree.storage.model_folder import ModelFolder
+from teatree.storage.versions import Progress, materialise
+
+
+@frozen
+class Taken:
+    """An open file, and what of it is not shipped."""
+
+    database: Database
+    unshipped: tuple[Commit, ...]
+    restored: bool
+    """Whether it came from the store rather than from this host's disk."""
+
+
+def take_file(
+    chain: Chain,
+    folder: ModelFolder,
+    newest: Manifest,
+    epoch: int,
+    limits: LimitSettings,
+    progress: Progress | None = None,
+) -> Taken:
+    """Return the model's file for a new epoch: the local one if it descends from `newest`, else a restored one."""
+    target = folder.database(epoch)
+    local = _newest_local(folder)
+    if local is not None:
+        _discard_others(folder, local)
+        if local.parent != target.parent:
+            shutil.rmtree(target.parent, ignore_errors=True)
+            local.parent.rename(target.parent)
+        taken = _go_on(target, newest, limits)
+        if taken is not None:
+            return taken
+        _put_aside(folder, target)
+    materialise(chain.store, newest, target, progress)
+    taken = _go_on(target, newest, limits)
+    if taken is None:
+        raise CorruptError(
+            f"Version {newest.version} was restored but does not hold its own commit.", where=str(target)
+        )
+    return Taken(taken.database, taken.unshipped, restored=True)
+
+
+def discard_files(folder: ModelFolder) -> None:
+    """Delete the read-write files of a model that has none any more."""
+    shutil.rmtree(folder.read_write, ignore_errors=True)
+
+
+def _newest_local(folder: ModelFolder) -> Path | None:
+    found = sorted(folder.read_write.glob("*/model.duckdb")) if folder.read_write.is_dir() else []
+    return found[-1] if found else None
+
+
+def _discard_others(folder: ModelFolder, kept: Path) -> None:
+    for other in folder.read_write.iterdir():
+        if other != kept.parent:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _go_on(path: Path, newest: Manifest, limits: LimitSettings) -> Taken | None:
+    """Open the file if it descends from `newest`; None if it must not be gone on with."""
+    try:
+        database = Database(path, limits)
+    except CorruptError:
+        return None
+    try:
+        pending = _pending(database, newest)
+    except RetryError:
+        database.close()
+        raise
+    except TeatreeError:  # whatever is wrong with its content: the store has a good one
+        pending = None
+    if pending is None:
+        database.close()
+        return None
+    return Taken(database, tuple(pending), restored=False)
+
+
+def _pending(database: Database, newest: Manifest) -> list[Commit] | None:
+    identity = read_identity(database)
+    if (identity.goal_model_id, identity.stream) != (newest.goal_model_id, newest.stream):
+        return None
+    commits = read_commits(database)
+    pending = unshipped(commits, newest.content_version, newest.content_write_id)
+    if pending is None or max(c.offset for c in commits) < newest.offset:
+        return None
+    return pending
+
+
+def _put_aside(folder: ModelFolder, path: Path) -> None:
+    shutil.rmtree(folder.quarantine, ignore_errors=True)  # one is kept: for inspection, not as an archive
+    folder.quarantine.mkdir(parents=True)
+    path.parent.rename(folder.quarantine / f"{path.parent.name}-{int(time.time())}")
+
+
+def check_log(newest: Manifest, created: str, first_seq: int, last_seq: int, name: str) -> None:
+    """Check that the log is the one that `newest` counts in; raises `log_replaced` or `log_behind`."""
+    if not newest.offset and not newest.stream.created:
+        return
+    if newest.stream.created != created:
+        raise OperatorError(
+            Code.LOG_REPLACED,
+            f"The stream {name} was created at {created}; version {newest.version} counts in the one of {newest.stream.created}.",
+            where=newest.model,
+            hint="Restore the stream, or drop the model's data and load it anew.",
+        )
+    if last_seq < newest.offset:
+        raise OperatorError(
+            Code.LOG_BEHIND,
+            f"The stream {name} ends at {last_seq}; version {newest.version} holds requests up to {newest.offset}.",
+            where=newest.model,
+            hint="The stream was restored from an older copy: requests after it are lost. Restore a newer copy.",
+        )
+    if first_seq > last_seq + 1:
+        raise OperatorError(Code.LOG_PURGED, f"The stream {name} begins after its end.", where=newest.model)

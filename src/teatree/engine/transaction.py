@@ -1,0 +1,262 @@
+"""One transaction of a batch: requests run in their order on the open file, neighbouring appends as one INSERT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from teatree.contracts.errors import Code, RequestError, TeatreeError
+from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.requests import CONTENT_ARROW, Request
+from teatree.datasets.arrow import from_arrow_schema
+from teatree.datasets.json_values import columns_to_json
+from teatree.engine.database import Database
+from teatree.engine.handle import WriteHandle
+from teatree.engine.ledger import Ledger, Prior
+from teatree.functions.arguments import Call, Context
+from teatree.functions.pages import cut_pages, page_key
+from teatree.functions.registry import BuiltIn, Nature, find_function
+from teatree.functions.rows import insert
+from teatree.functions.sql import Answer
+from teatree.storage.packs import checksum
+from teatree.storage.segments import Entry, Role
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from teatree.datasets.rows import RowDecoder, RowGroup
+
+_REFUSED = {True: Status.REJECTED, False: Status.FAILED}
+
+
+@frozen
+class Parts:
+    """What a batch is applied with."""
+
+    database: Database
+    handle: WriteHandle
+    ledger: Ledger
+    context: Context
+    put_page: Callable[[str, bytes], None]
+    """Stores a page under its key below the model's folder."""
+    failpoint: Failpoint
+
+
+@frozen
+class Target:
+    """The version that a batch is meant for, and what its transactions need to know of those before."""
+
+    version: int
+    write_id: str
+    shipped_version: int
+    """The newest version whose outcomes need no longer wait in the file."""
+    offset_of: Callable[[int], int]
+    """Returns the offset of a published version; raises `unknown_version`."""
+
+
+@frozen
+class Item:
+    """One request of a batch, with what is known of its id."""
+
+    request: Request
+    prior: Prior | None = None
+    """Its first outcome, in an earlier batch."""
+    twin: Request | None = None
+    """An earlier request of the same batch under the same id."""
+
+
+class _Appends:
+    """Appends that wait to become one INSERT."""
+
+    def __init__(self, decoder: RowDecoder) -> None:
+        self.decoder = decoder
+        self.groups: dict[tuple[str, ...], list[RowGroup]] = {}
+        """By the columns that they give."""
+
+    def add(self, groups: Sequence[RowGroup]) -> None:
+        for group in groups:
+            self.groups.setdefault(group.columns, []).append(group)
+
+    def tables(self) -> list[pa.Table]:
+        return [self.decoder.to_table(groups) for groups in self.groups.values()]
+
+
+class Transaction:
+    """Runs requests; the caller begins, commits or rolls back."""
+
+    def __init__(self, parts: Parts, target: Target, earlier: Sequence[Entry], last_effect_seq: int) -> None:
+        """`earlier` are the entries that this batch has committed so far."""
+        self._parts = parts
+        self._target = target
+        self._outcomes = {e.outcome.request_id: e.outcome for e in earlier if e.role is Role.FIRST}
+        self._appends: dict[str, _Appends] = {}
+        self.entries: list[Entry] = []
+        self.last_effect_seq = last_effect_seq
+        self.archive: tuple[str, ...] | None = None
+        self.dropped = False
+        """Whether a request ended the model's life."""
+
+    def run(self, items: Sequence[Item]) -> None:
+        """Run the items; raises what the database refused, after which the whole transaction is void."""
+        for item in items:
+            if item.prior is not None or item.twin is not None:
+                self._answer(item)
+            else:
+                self._run_one(item.request)
+        self._flush()
+
+    def refuse(self, item: Item, error: TeatreeError) -> None:
+        """Give a request the outcome that it failed with."""
+        self._end(item.request, _REFUSED[isinstance(error, RequestError)], error=error.to_dict())
+
+    def _answer(self, item: Item) -> None:
+        """Answer a resend with the first outcome, and refuse another body under a used id."""
+        request = item.request
+        if item.prior is not None:
+            first, version = item.prior.entry.outcome, item.prior.version
+        else:
+            first, version = self._outcomes[request.request_id], None
+        if first.body_hash == request.body_hash:
+            self.entries.append(Entry(answer_again(first, request), Role.AGAIN, version))
+            return
+        error = RequestError(
+            Code.REQUEST_ID_REUSED,
+            f"The id {request.request_id!r} belongs to another request, number {first.seq} of the log.",
+            where="Teatree-Request-Id",
+            hint="Send this one under a new id.",
+        )
+        self._end(request, Status.REJECTED, error=error.to_dict(), role=Role.REUSED)
+
+    def _run_one(self, request: Request) -> None:
+        statements = self._parts.handle.statements
+        try:
+            if request.invalid is not None:
+                raise request.invalid
+            function = find_function(request.function)
+            call = Call(request, self._parts.context)
+            self._check_expected_version(call)
+            if request.function == "append" and request.content_type != CONTENT_ARROW:
+                self._append(request, call)
+                return
+            self._flush()
+            statements = self._parts.handle.statements
+            with self._parts.database.time_limit(self._parts.context.limits.request_time_ms_max, request.function):
+                result = function.run(self._parts.handle, call)
+            self._done(request, function, result)
+        except RequestError as e:
+            if self._parts.handle.statements != statements:
+                raise  # the transaction holds half of it, or is void
+            self._end(request, Status.REJECTED, error=e.to_dict())
+
+    def _check_expected_version(self, call: Call) -> None:
+        expected = call.expected_version
+        if expected is not None and self.last_effect_seq > self._target.offset_of(expected):
+            raise RequestError(
+                Code.STALE_VERSION,
+                f"Request {self.last_effect_seq} of the log changed the model after version {expected}.",
+                where="expected_version",
+                hint="Read the newest version and decide again.",
+            )
+
+    def _append(self, request: Request, call: Call) -> None:
+        """Decode an append against its table's schema and leave it for the INSERT of its neighbours."""
+        from teatree.datasets.rows import RowDecoder  # noqa: PLC0415
+
+        table = self._parts.handle.table(call.text("table"))
+        rows = call.rows()
+        call.finish(takes_rows=True)
+        waiting = self._appends.get(table.name)
+        decoder = waiting.decoder if waiting else RowDecoder(table.schema)
+        decoded = decoder.decode(rows, "rows")
+        if waiting is None:
+            waiting = self._appends[table.name] = _Appends(decoder)
+        waiting.add(decoded)
+        self._end(request, Status.DONE, result={"rows": len(rows)}, effect=True)
+
+    def _flush(self) -> None:
+        """Insert the appends that wait: tables have no foreign keys between them, so only each one's order matters."""
+        for name, waiting in self._appends.items():
+            with self._parts.database.time_limit(self._parts.context.limits.request_time_ms_max, "append"):
+                insert(self._parts.handle, self._parts.handle.table(name), waiting.tables())
+        self._appends.clear()
+
+    def _done(self, request: Request, function: BuiltIn, result: Any) -> None:
+        match function.nature:
+            case Nature.READS:
+                result, pages = self._store_pages(request, result)
+                self._end(request, Status.DONE, result=result, pages=pages)
+            case Nature.BARRIER:
+                self.archive = tuple(self._parts.handle.table(name).name for name in result)
+                self._end(request, Status.DONE, result={"tables": list(self.archive or self._parts.handle.tables())})
+            case Nature.WRITES:
+                self._end(request, Status.DONE, result=result, effect=True)
+            case Nature.LIFE if function.name == "drop_model":
+                self.dropped = True
+                self._end(request, Status.DONE, result={}, effect=True)
+            case Nature.LIFE:
+                raise RequestError(Code.MODEL_EXISTS, f"The model {request.model!r} exists already.", where="model")
+
+    def _store_pages(self, request: Request, answer: Answer) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+        """Store a query's pages before the commit, so that they can be told again after a crash."""
+        stored: list[dict[str, Any]] = []
+        for page in cut_pages(answer):
+            key = page_key(self._target.version, self._target.write_id, request.request_id, page.number)
+            self._parts.put_page(key, page.body)
+            stored.append(
+                {
+                    "ref": key,
+                    "rows": page.rows,
+                    "bytes": len(page.body),
+                    "format": page.format,
+                    "checksum": checksum(page.body),
+                }
+            )
+        columns = columns_to_json(from_arrow_schema(answer.rows.schema))
+        return {"rows": answer.rows.num_rows, "pages": len(stored), "columns": columns}, tuple(stored)
+
+    def _end(
+        self,
+        request: Request,
+        status: Status,
+        *,
+        result: Any = None,
+        error: dict[str, Any] | None = None,
+        pages: tuple[dict[str, Any], ...] = (),
+        effect: bool = False,
+        role: Role = Role.FIRST,
+    ) -> None:
+        outcome = Outcome(
+            seq=request.seq,
+            request_id=request.request_id,
+            function=request.function,
+            body_hash=request.body_hash,
+            status=status,
+            at=request.at,
+            result=result,
+            error=error,
+            group=request.group,
+            pages=pages,
+            effect=effect,
+        )
+        self.entries.append(Entry(outcome, role))
+        if role is Role.FIRST:
+            self._outcomes[request.request_id] = outcome
+        if effect:
+            self.last_effect_seq = request.seq
+
+
+def answer_again(first: Outcome, request: Request) -> Outcome:
+    """Return the row of a resend: its own place in the log and group, the first one's outcome."""
+    return Outcome(
+        seq=request.seq,
+        request_id=request.request_id,
+        function=request.function,
+        body_hash=request.body_hash,
+        status=first.status,
+        at=request.at,
+        result={"seq": first.seq},
+        group=request.group,
+    )

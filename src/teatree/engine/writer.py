@@ -1,0 +1,406 @@
+"""The one writer of a model: takes it over, applies batches, captures versions, ships them.
+
+Concurrency: `take_over`, `apply`, `capture` and `settle` belong to one thread; `ship` may run on another while the next
+batch is applied. At most one captured version waits to be shipped: the next capture begins when it is.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import attrs
+from attrs import frozen
+
+from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
+from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.manifest import (
+    Life,
+    Manifest,
+    ManifestKind,
+    ModelOptions,
+    ModelState,
+    StreamStamp,
+    TableEntry,
+)
+from teatree.contracts.requests import Request
+from teatree.contracts.settings import LimitSettings
+from teatree.engine.batch import Applied, Batch
+from teatree.engine.commits import Commit, committed_offset
+from teatree.engine.database import Database
+from teatree.engine.handle import WriteHandle
+from teatree.engine.ledger import Ledger
+from teatree.engine.life import begin_life, outcome_without_file
+from teatree.engine.snapshot import Capture, capture
+from teatree.engine.takeover import discard_files, take_file
+from teatree.engine.transaction import Parts, Target
+from teatree.functions.arguments import Context
+from teatree.functions.sources import Sources
+from teatree.storage.chain import Chain
+from teatree.storage.model_folder import ModelFolder
+from teatree.storage.packs import BlockTable
+from teatree.storage.segments import Entry, decode_segment, encode_segment, segment_ref
+from teatree.storage.versions import read_table
+
+OFFSETS_CACHED = 1_000
+"""Offsets of the newest versions, for `expected_version`."""
+
+
+@frozen
+class Draft:
+    """A captured version, ready to be shipped."""
+
+    manifest: Manifest
+    entries: tuple[Entry, ...]
+    segment: bytes | None
+    capture: Capture | None
+    archive: tuple[str, ...] | None = None
+    """Tables whose archive its `archive` request waits for; () is all."""
+
+
+class Writer:
+    """Owns one model's file, ledger and end of the chain."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        folder: ModelFolder,
+        stream: StreamStamp,
+        limits: LimitSettings,
+        sources: Sources,
+        facts: dict[str, object],
+        failpoint: Failpoint,
+    ) -> None:
+        """`facts` tell people who wrote a manifest: host, process."""
+        self.chain = chain
+        self.folder = folder
+        self._stream = stream
+        self._default_limits = limits
+        self.limits = limits
+        self._sources = sources
+        self._facts = facts
+        self.failpoint = failpoint
+        self.ledger = Ledger(chain, folder.ledger, limits)
+        self._manifest: Manifest | None = None
+        self._database: Database | None = None
+        self._parts: Parts | None = None
+        self._batch: Batch | None = None
+        self._target: Target | None = None
+        self._applied: Applied | None = None
+        self._table = BlockTable.empty(chain.folder)
+        self._new_options = ModelOptions()
+        self._offsets: dict[int, int] = {}
+        self.restored = False
+        """Whether the file had to be restored from the store when the model was taken over."""
+
+    # --- taking over -------------------------------------------------------------------------------------------------
+
+    @property
+    def manifest(self) -> Manifest:
+        """The newest manifest that this writer settled."""
+        if self._manifest is None:
+            raise OperatorError(Code.INTERNAL, "The model was not taken over yet.")
+        return self._manifest
+
+    @property
+    def epoch(self) -> int:
+        """The number of this writer's fence."""
+        return self.manifest.epoch
+
+    @property
+    def applied_offset(self) -> int:
+        """Sequence of the last request that is committed, or published without a file."""
+        return committed_offset(self._database) if self._database else self.manifest.offset
+
+    def take_over(self, newest: Manifest | None) -> Draft | None:
+        """Fence off every other writer and open the file; return what a crash left unshipped, captured.
+
+        `newest` is the newest manifest, as the caller found it. Raises `fenced` if another writer was faster.
+        """
+        fence = self._fence(newest)
+        self.failpoint("manager.take_over.before_fence")
+        self.chain.create(fence)
+        self.failpoint("manager.take_over.after_fence")
+        self._manifest = fence
+        self.ledger.load(fence)
+        self._use_options(fence.options)
+        if fence.file is None:
+            discard_files(self.folder)
+            return None
+        taken = take_file(self.chain, self.folder, fence, fence.epoch, self.limits)
+        self.restored = taken.restored
+        self._table = read_table(self.chain.store, fence.file)
+        self._use_database(taken.database)
+        if not taken.unshipped:
+            return None
+        return self.capture(self._recovered(taken.unshipped), fence.said_version)
+
+    def _fence(self, newest: Manifest | None) -> Manifest:
+        now = datetime.now(UTC)
+        if newest is None:
+            return Manifest(
+                model=self.chain.model,
+                goal_model_id=self.chain.goal_model_id,
+                version=1,
+                write_id=new_write_id(),
+                parent_write_id="",
+                kind=ManifestKind.FENCE,
+                epoch=1,
+                state=ModelState.ABSENT,
+                at=now,
+                log_at=datetime.fromtimestamp(0, UTC),
+                offset=0,
+                stream=self._stream,
+                content_version=0,
+                content_write_id="",
+                user_version=0,
+                last_effect_seq=0,
+                said_version=0,
+                writer=dict(self._facts),
+            )
+        return attrs.evolve(
+            newest,
+            version=newest.version + 1,
+            write_id=new_write_id(),
+            parent_write_id=newest.write_id,
+            kind=ManifestKind.FENCE,
+            epoch=newest.version + 1,
+            at=max(now, newest.at),
+            pack=None,
+            outcomes=None,
+            changed_tables=(),
+            writer=dict(self._facts),
+        )
+
+    def _recovered(self, commits: Sequence[Commit]) -> Applied:
+        """Return the commits that a crash left unshipped as one batch, for the version after the fence."""
+        entries = [entry for c in commits for entry in decode_segment(c.outcomes, f"commit {c.offset}")]
+        last = commits[-1]
+        version = self.manifest.version + 1
+        self.ledger.add(version, entries)
+        barriers = [e.outcome for e in entries if e.outcome.function == "archive" and e.outcome.result]
+        return Applied(
+            version=version,
+            write_id=new_write_id(),
+            offset=last.offset,
+            log_at=last.log_at,
+            last_effect_seq=last.last_effect_seq,
+            entries=tuple(entries),
+            changed_tables=frozenset(name for c in commits for name in c.changed_tables),
+            archive=tuple(barriers[-1].result["tables"]) if barriers else None,
+            dropped=last.dropped,
+        )
+
+    def _use_options(self, options: ModelOptions) -> None:
+        self.limits = attrs.evolve(self._default_limits, **options.limits)
+
+    def _use_database(self, database: Database) -> None:
+        self._database = database
+        self._parts = Parts(
+            database=database,
+            handle=WriteHandle(database, self.limits),
+            ledger=self.ledger,
+            context=self.context,
+            put_page=self._put_page,
+            failpoint=self.failpoint,
+        )
+
+    @property
+    def context(self) -> Context:
+        """What functions may use."""
+        return Context(self.limits, self._sources)
+
+    def _put_page(self, key: str, body: bytes) -> None:
+        self.chain.store.put(self.chain.key(key), body)
+
+    def close(self) -> None:
+        """Close the file; what is committed and not shipped is found by the next writer."""
+        if self._database is not None:
+            self._database.close()
+        self.ledger.close()
+
+    # --- batches -----------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> ModelState:
+        """Whether the model is alive after all that was applied."""
+        if self._applied is not None and self._applied.dropped:
+            return ModelState.DROPPED
+        if self._database is not None:
+            return ModelState.ACTIVE
+        return self.manifest.state
+
+    def apply(self, requests: Sequence[Request]) -> Applied:
+        """Apply a batch; a request that begins or ends the model's life comes alone.
+
+        After a `RetryError`, call again with the requests beyond `applied_offset`: the batch goes on where it stopped.
+        """
+        if self._batch is None or self._target is None:
+            self._target = self._next_target()
+        if self._database is None or self._parts is None:
+            applied = self._apply_without_file(requests[0])
+        else:
+            last_effect_seq = self._applied.last_effect_seq if self._applied else self.manifest.last_effect_seq
+            if self._batch is None:
+                self._batch = Batch(self._parts, self._target, last_effect_seq)
+            applied = self._batch.apply(requests)
+        self._batch = None
+        self._applied = applied
+        return applied
+
+    def set_aside(self, request: Request, error: TeatreeError) -> Applied:
+        """Commit that a request had no effect, and why."""
+        self._target = self._next_target()
+        if self._parts is None:
+            applied = outcome_without_file(self._target, request, self.manifest, self.ledger, error)
+        else:
+            last_effect_seq = self._applied.last_effect_seq if self._applied else self.manifest.last_effect_seq
+            applied = Batch(self._parts, self._target, last_effect_seq).refuse(request, error)
+        self._applied = applied
+        return applied
+
+    def _next_target(self) -> Target:
+        version = (self._applied.version if self._applied else self.manifest.version) + 1
+        return Target(
+            version=max(version, self.manifest.version + 1),
+            write_id=new_write_id(),
+            shipped_version=self.manifest.content_version,
+            offset_of=self._offset_of,
+        )
+
+    def _offset_of(self, version: int) -> int:
+        if version not in self._offsets:
+            manifest = self.chain.get(version)
+            if manifest.version > self.manifest.version:
+                raise RequestError(
+                    Code.UNKNOWN_VERSION, f"There is no version {version} yet.", where="expected_version"
+                )
+            self._remember_offset(manifest)
+        return self._offsets[version]
+
+    def _remember_offset(self, manifest: Manifest) -> None:
+        self._offsets[manifest.version] = manifest.offset
+        if len(self._offsets) > OFFSETS_CACHED:
+            del self._offsets[next(iter(self._offsets))]
+
+    def _apply_without_file(self, request: Request) -> Applied:
+        target = self._target or self._next_target()
+        prior = self.ledger.find([request.request_id]).get(request.request_id)
+        if prior is not None:
+            return outcome_without_file(target, request, self.manifest, self.ledger, prior=prior)
+        try:
+            database, applied, options = begin_life(
+                request, target, self.context, self.folder.database(self.epoch), self._stream, self.chain, self.ledger
+            )
+        except RequestError as e:
+            discard_files(self.folder)
+            return outcome_without_file(target, request, self.manifest, self.ledger, e)
+        self._use_options(options)
+        self._use_database(database)
+        self._table = BlockTable.empty(self.chain.folder)
+        self._new_options = options
+        return applied
+
+    # --- versions ----------------------------------------------------------------------------------------------------
+
+    def capture(self, applied: Applied, said_version: int) -> Draft:
+        """Checkpoint, and pack what the batch changed; the version before must be settled."""
+        self.failpoint("manager.capture.before_checkpoint")
+        packed = None
+        if self._database is not None and not applied.dropped:
+            self._database.checkpoint()
+            self.failpoint("manager.capture.after_checkpoint")
+            packed = capture(
+                self._database, self._table, applied.version, applied.write_id, self.chain.folder, self.folder.spool
+            )
+        segment = encode_segment(applied.entries)
+        self.failpoint("manager.capture.after_pack")
+        manifest = self._draft_manifest(applied, packed, segment, said_version)
+        return Draft(manifest, applied.entries, segment, packed, applied.archive)
+
+    def _draft_manifest(self, applied: Applied, packed: Capture | None, segment: bytes, said_version: int) -> Manifest:
+        parent = self.manifest
+        if applied.version != parent.version + 1:
+            raise OperatorError(Code.INTERNAL, f"Version {applied.version} does not follow {parent.version}.")
+        state = ModelState.DROPPED if applied.dropped else ModelState.ACTIVE if packed else parent.state
+        tables = self._table_entries(applied) if packed else ()
+        changed = applied.born or applied.dropped or bool(applied.changed_tables)
+        return attrs.evolve(
+            parent,
+            version=applied.version,
+            write_id=applied.write_id,
+            parent_write_id=parent.write_id,
+            kind=ManifestKind.BATCH,
+            state=state,
+            at=max(datetime.now(UTC), parent.at),
+            log_at=applied.log_at,
+            offset=applied.offset,
+            stream=self._stream,
+            content_version=applied.version,
+            content_write_id=applied.write_id,
+            user_version=applied.version if changed else parent.user_version,
+            last_effect_seq=applied.last_effect_seq,
+            said_version=said_version,
+            life=self._life(applied, parent.life),
+            options=self._new_options if applied.born else parent.options,
+            file=packed.layout if packed else None,
+            tables=tables,
+            pack=packed.pack if packed else None,
+            outcomes=segment_ref(applied.version, applied.write_id, segment, len(applied.entries)),
+            ledger=self.ledger.reference(applied.version),
+            changed_tables=tuple(sorted(applied.changed_tables)),
+            writer=dict(self._facts),
+        )
+
+    def _life(self, applied: Applied, before: Life) -> Life:
+        if applied.dropped:
+            return Life(created_seq=0, dropped_seq=applied.offset)
+        if applied.born:
+            return attrs.evolve(before, created_seq=applied.offset)
+        return before
+
+    def _table_entries(self, applied: Applied) -> tuple[TableEntry, ...]:
+        if self._parts is None:
+            return ()
+        before = {entry.name: entry for entry in self.manifest.tables}
+        handle = self._parts.handle
+        entries: list[TableEntry] = []
+        for name in handle.tables():
+            known = before.get(name)
+            if known is None or name in applied.changed_tables:
+                info = handle.table(name)
+                known = TableEntry(name, info.schema, handle.count(name), info.primary_key, applied.version)
+            entries.append(known)
+        return tuple(entries)
+
+    def ship(self, draft: Draft) -> None:
+        """Upload a version and create its manifest: THE commit point. May be called again after a `RetryError`."""
+        store, manifest = self.chain.store, draft.manifest
+        self.failpoint("manager.ship.before_pack")
+        if draft.capture is not None and manifest.pack is not None:
+            store.put(self.chain.key(manifest.pack.key), draft.capture.path)
+        self.failpoint("manager.ship.before_outcomes")
+        if draft.segment is not None and manifest.outcomes is not None:
+            store.put(self.chain.key(manifest.outcomes.key), draft.segment)
+        self.failpoint("manager.ship.before_manifest")
+        self.chain.create(manifest)
+        self.failpoint("manager.ship.after_manifest")
+
+    def settle(self, draft: Draft) -> None:
+        """Take a shipped version as the base of the next."""
+        manifest = draft.manifest
+        self._manifest = manifest
+        self._remember_offset(manifest)
+        self.ledger.shipped(manifest.version)
+        if draft.capture is not None:
+            self._table = draft.capture.table
+        if manifest.state is ModelState.DROPPED and self._database is not None:
+            self._database.close()
+            self._database = self._parts = None
+            discard_files(self.folder)
+
+
+def new_write_id() -> str:
+    """Return a random write id: 16 hex digits."""
+    return secrets.token_hex(8)

@@ -1,0 +1,61 @@
+"""Pages: a query's rows cut into pieces that travel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from teatree.contracts.codec import dump_json
+from teatree.datasets.arrow import from_arrow_schema
+from teatree.datasets.json_values import columns_to_json, rows_to_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from teatree.functions.sql import Answer
+
+
+@frozen
+class Page:
+    """One piece of a result, as it travels and as it is stored."""
+
+    number: int
+    """From 1."""
+    rows: int
+    format: str
+    body: bytes
+    """An Arrow stream, or JSON `{"page", "pages", "columns", "rows"}`."""
+
+
+def cut_pages(answer: Answer) -> list[Page]:
+    """Return the pages of an answer, at least one: an empty result has its columns."""
+    starts = range(0, max(answer.rows.num_rows, 1), answer.page_rows)
+    columns = columns_to_json(from_arrow_schema(answer.rows.schema))
+    return [
+        _page(answer.rows.slice(start, answer.page_rows), number, len(starts), answer.format, columns)
+        for number, start in enumerate(starts, 1)
+    ]
+
+
+def _page(rows: pa.Table, number: int, pages: int, form: str, columns: list[dict[str, str]]) -> Page:
+    if form == "arrow":
+        body = _arrow_stream(rows)
+    else:
+        members: dict[str, Any] = {"page": number, "pages": pages, "columns": columns, "rows": rows_to_json(rows)}
+        body = dump_json(members)
+    return Page(number=number, rows=rows.num_rows, format=form, body=body)
+
+
+def _arrow_stream(rows: pa.Table) -> bytes:
+    import pyarrow as pa  # noqa: PLC0415
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(rows)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def page_key(version: int, write_id: str, request_id: str, number: int) -> str:
+    """Return a page's key below the model's folder."""
+    return f"pages/{version:020d}-{write_id}/{request_id}/{number:06d}"

@@ -1,0 +1,88 @@
+"""The functions that every model has, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Any
+
+from attrs import frozen
+
+from teatree.contracts.errors import Code, RequestError
+from teatree.functions import rows, tables
+from teatree.functions.arguments import Call
+from teatree.functions.load import load
+from teatree.functions.sql import query, sql
+
+
+class Nature(Enum):
+    """What a function does to its model, and so how the writer schedules it."""
+
+    WRITES = auto()
+    """Changes user tables."""
+    READS = auto()
+    """Answers from the state before it; changes nothing."""
+    LIFE = auto()
+    """Begins or ends the model's life; the writer does it itself, in a batch of its own."""
+    BARRIER = auto()
+    """Is done when something outside the file is complete."""
+
+
+@frozen
+class BuiltIn:
+    """One function of every model."""
+
+    name: str
+    nature: Nature
+    run: Callable[[Any, Call], Any]
+    alone: bool = False
+    """Whether it gets a batch of its own: it can take long, and its neighbours should not wait or be repeated for it."""
+
+
+def _archive(_: Any, call: Call) -> list[str]:
+    """Return the tables to archive: those named, or none for all."""
+    names = call.texts("tables", [])
+    call.finish()
+    return names
+
+
+def _create_model(_: Any, call: Call) -> Any:
+    return tables.read_model_arguments(call)
+
+
+def _drop_model(_: Any, call: Call) -> None:
+    call.finish()
+
+
+BUILT_INS: Mapping[str, BuiltIn] = {
+    f.name: f
+    for f in (
+        BuiltIn("create_model", Nature.LIFE, _create_model, alone=True),
+        BuiltIn("drop_model", Nature.LIFE, _drop_model, alone=True),
+        BuiltIn("create_table", Nature.WRITES, tables.create_table),
+        BuiltIn("alter_table", Nature.WRITES, tables.alter_table),
+        BuiltIn("drop_table", Nature.WRITES, tables.drop_table),
+        BuiltIn("append", Nature.WRITES, rows.append),
+        BuiltIn("replace", Nature.WRITES, rows.replace),
+        BuiltIn("upsert", Nature.WRITES, rows.upsert),
+        BuiltIn("update", Nature.WRITES, rows.update),
+        BuiltIn("delete", Nature.WRITES, rows.delete),
+        BuiltIn("load", Nature.WRITES, load, alone=True),
+        BuiltIn("sql", Nature.WRITES, sql),
+        BuiltIn("query", Nature.READS, query),
+        BuiltIn("archive", Nature.BARRIER, _archive, alone=True),
+    )
+}
+
+
+def find_function(name: str) -> BuiltIn:
+    """Return a function by its name; raises `unknown_function`."""
+    found = BUILT_INS.get(name)
+    if found is None:
+        raise RequestError(
+            Code.UNKNOWN_FUNCTION,
+            f"There is no function {name!r}.",
+            where="function",
+            hint=f"There are: {', '.join(sorted(BUILT_INS))}.",
+        )
+    return found

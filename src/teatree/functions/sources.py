@@ -1,0 +1,86 @@
+"""Places that `load` may read: folders and S3 prefixes that the operator named."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import attrs
+from attrs import frozen
+
+from teatree.contracts.errors import Code, OperatorError, RequestError
+from teatree.contracts.settings import StoreSettings
+from teatree.storage.objects import NotFoundError, open_store
+
+_HINT = "An operator allows places with TEATREE_LOAD_ROOTS."
+
+
+@frozen
+class Sources:
+    """Opens what `load` names, if it lies in an allowed place."""
+
+    roots: tuple[str, ...]
+    """Folders, or `s3://bucket/prefix`."""
+    store: StoreSettings
+    """Endpoint and credentials for S3 sources."""
+
+    @contextmanager
+    def local_file(self, uri: str) -> Iterator[Path]:
+        """Yield a local file with the source's bytes, for the time of the block.
+
+        Raises `source_not_allowed`, `bad_source` if there is nothing, `unavailable` if the place is away.
+        """
+        parts = urlsplit(uri)
+        match parts.scheme:
+            case "" | "file":
+                yield self._allowed_file(uri if not parts.scheme else unquote(parts.path))
+            case "s3":
+                with tempfile.TemporaryDirectory(prefix="teatree-load-") as folder:
+                    path = Path(folder) / Path(parts.path).name
+                    self._download(parts.netloc, parts.path.lstrip("/"), uri, path)
+                    yield path
+            case scheme:
+                raise RequestError(
+                    Code.BAD_SOURCE,
+                    f"load cannot read {scheme}: sources.",
+                    where="uri",
+                    hint="Name a file, or s3://bucket/key.",
+                )
+
+    def _allowed_file(self, name: str) -> Path:
+        path = Path(name)
+        if not path.is_absolute():
+            raise RequestError(Code.BAD_SOURCE, f"{name!r} is not an absolute path.", where="uri")
+        real = path.resolve()  # a link must not lead out of an allowed folder
+        roots = [
+            Path(root.removeprefix("file://")).resolve()
+            for root in self.roots
+            if "://" not in root.removeprefix("file://")
+        ]
+        if not any(real.is_relative_to(root) for root in roots):
+            raise RequestError(
+                Code.SOURCE_NOT_ALLOWED, f"{name!r} is not in a place that load may read.", where="uri", hint=_HINT
+            )
+        if not real.is_file():
+            raise RequestError(Code.BAD_SOURCE, f"There is no file {name!r}.", where="uri")
+        return real
+
+    def _download(self, bucket: str, key: str, uri: str, path: Path) -> None:
+        plain = f"s3://{bucket}/{key}"
+        roots = [root.rstrip("/") for root in self.roots if root.startswith("s3://")]
+        inside = any(plain == root or plain.startswith(f"{root}/") for root in roots)
+        if not inside or ".." in key.split("/"):
+            raise RequestError(
+                Code.SOURCE_NOT_ALLOWED, f"{uri!r} is not in a place that load may read.", where="uri", hint=_HINT
+            )
+        query = urlsplit(self.store.url).query if self.store.url.startswith("s3://") else ""
+        settings = attrs.evolve(self.store, url=f"s3://{bucket}/?{query}" if query else f"s3://{bucket}/")
+        try:
+            open_store(settings).download(key, path)
+        except NotFoundError:
+            raise RequestError(Code.BAD_SOURCE, f"There is no object {uri!r}.", where="uri") from None
+        except OperatorError as e:
+            raise RequestError(Code.SOURCE_NOT_ALLOWED, f"{uri!r} cannot be read: {e.message}", where="uri") from e

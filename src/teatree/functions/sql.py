@@ -1,0 +1,62 @@
+"""The built-in functions `sql` and `query`: guarded statements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.settings import LimitSettings
+from teatree.functions.arguments import Call
+from teatree.functions.handles import Parameters, Read, Write
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMATS = ("json", "arrow")
+PAGE_ROWS_DEFAULT = 1_000
+
+
+@frozen
+class Question:
+    """What a `query` asks."""
+
+    sql: str
+    parameters: Parameters
+    page_rows: int
+    format: str
+
+
+@frozen
+class Answer:
+    """A query's rows, and how they are to be cut into pages."""
+
+    rows: pa.Table
+    page_rows: int
+    format: str
+
+
+def sql(db: Write, call: Call) -> dict[str, int]:
+    """Run one guarded INSERT, UPDATE, DELETE or MERGE."""
+    statement = call.text("statement")
+    parameters = call.parameters()
+    call.finish()
+    return {"rows": db.statement(statement, parameters)}
+
+
+def query(db: Read, call: Call) -> Answer:
+    """Run one guarded SELECT on all that stands before it in the log."""
+    question = read_question(call, call.context.limits)
+    call.finish()
+    return Answer(db.query(question.sql, question.parameters), question.page_rows, question.format)
+
+
+def read_question(call: Call, limits: LimitSettings) -> Question:
+    """Return what a call of `query` asks, by whichever way it came."""
+    page_rows = call.integer("page_size", PAGE_ROWS_DEFAULT)
+    if not 1 <= page_rows <= limits.page_rows_max:
+        raise RequestError(
+            Code.OUT_OF_RANGE, f"'page_size' is 1 to {limits.page_rows_max}, not {page_rows}.", where="page_size"
+        )
+    return Question(call.text("sql"), call.parameters(), page_rows, call.choice("format", FORMATS, "json"))

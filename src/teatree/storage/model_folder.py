@@ -1,0 +1,77 @@
+"""Where one model's files lie on this host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import frozen
+
+
+@frozen
+class ModelFolder:
+    """The local folder of one model, below the data folder."""
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held (flock) by the one manager that works in this folder."""
+        return self.root / "manager.lock"
+
+    @property
+    def process(self) -> Path:
+        """Tells pid and start time of that manager."""
+        return self.root / "manager.json"
+
+    @property
+    def log(self) -> Path:
+        """What managers print."""
+        return self.root / "manager.log"
+
+    @property
+    def attempt(self) -> Path:
+        """The batch that is being applied: found after a crash, it tells which request may be to blame."""
+        return self.root / "attempt.json"
+
+    @property
+    def read_write(self) -> Path:
+        """Holds one folder an epoch."""
+        return self.root / "rw"
+
+    def database(self, epoch: int) -> Path:
+        """Return the read-write file of an epoch."""
+        return self.read_write / f"{epoch:020d}" / "model.duckdb"
+
+    @property
+    def quarantine(self) -> Path:
+        """Read-write files that could not be taken over, the newest kept for inspection."""
+        return self.root / "quarantine"
+
+    @property
+    def spool(self) -> Path:
+        """Packs on their way to the store, and those just shipped."""
+        return self.root / "spool"
+
+    @property
+    def ledger(self) -> Path:
+        """Cached ledger runs."""
+        return self.root / "ledger"
+
+    @property
+    def versions(self) -> Path:
+        """Local version files, `<N>.duckdb`."""
+        return self.root / "versions"
+
+    def version(self, number: int) -> Path:
+        """Return the file of a local version."""
+        return self.versions / f"{number}.duckdb"
+
+    @property
+    def current(self) -> Path:
+        """A link to the newest local version, switched atomically and never back."""
+        return self.root / "current.duckdb"
+
+
+def model_folder(data: Path, model: str) -> ModelFolder:
+    """Return the local folder of a model."""
+    return ModelFolder(data / model)
