@@ -1,0 +1,294 @@
+"""The whole stack on one machine, in one folder: servers, streams, catalogue and the dispatcher; then `teatree.env`.
+
+One thread holds it: `start`, `run` and `stop` are called from there. A second one, `_watch`, only starts dead parts
+again; it ends before `stop` touches them. Managers belong to the dispatcher while it lives, and to nobody after: they
+are found by what they wrote, and leave with the stack.
+
+    <data>/teatree.env            how to reach all of it; there while the stack is ready
+    <data>/_servers/<name>/       one folder a server: its data, log, ports and secrets
+    <data>/_store/                the object store, if it is a local folder
+    <data>/<model>/               a model's own; no model's name begins with `_`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Self, TypeVar
+
+from attrs import evolve, field, frozen
+
+from teatree.contracts.errors import TeatreeError
+from teatree.contracts.settings import (
+    ENV_FILE,
+    NatsSettings,
+    PostgresSettings,
+    Settings,
+    StoreSettings,
+    connection_environ,
+    read_settings,
+)
+from teatree.embedded.dispatcher import DispatcherProcess
+from teatree.embedded.folder_lock import FolderLock
+from teatree.embedded.managers import end_managers
+from teatree.embedded.nats import NatsServer
+from teatree.embedded.postgres import PostgresServer
+from teatree.embedded.restarts import Restarts
+from teatree.embedded.seaweed import SeaweedServer
+from teatree.embedded.secret_file import private_folder, write_private
+from teatree.embedded.server import Server
+from teatree.messaging.bus import Bus
+from teatree.messaging.streams import ensure_streams
+from teatree.storage.objects import open_store
+
+SERVERS_FOLDER = "_servers"
+STORE_FOLDER = "_store"
+_PROBE_KEY = "teatree-up"
+_WATCH_S = 0.1
+_OWN_CONNECTIONS = frozenset(name for name in connection_environ(Settings()) if name != "TEATREE_PREFIX")
+
+S = TypeVar("S", bound=Server)
+
+
+class StepState(StrEnum):
+    """What happened to a part of the stack."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DIED = "died"
+    FAILED = "failed"
+    """It could not be started again; it is tried later."""
+    STOPPED = "stopped"
+
+
+@frozen
+class Step:
+    """Something that a person who watches the stack wants to know."""
+
+    part: str
+    """A server or `dispatcher`; `leftovers`, `store`, `streams`, `catalogue`, `managers`; `stack` for the whole."""
+    state: StepState
+    detail: str = ""
+
+
+@frozen
+class StackOptions:
+    """What to start, and what is there already."""
+
+    data: Path
+    s3: bool = False
+    """Start a real S3 server for the object store, instead of a local folder."""
+    nats: NatsSettings | None = None
+    """An outside NATS."""
+    postgres: PostgresSettings | None = None
+    """An outside PostgreSQL."""
+    store: StoreSettings | None = None
+    """An outside object store."""
+    prefix: str = "teatree"
+    environ: Mapping[str, str] = field(factory=dict, repr=False)
+    """The environment for the dispatcher, and through it for managers: limits, the path to users' packages."""
+    managers_stop_ms_max: int = 15_000
+    """Milliseconds in which managers have to drain when the stack stops."""
+
+
+class Stack:
+    """A running stack: `with Stack(options) as stack: use(stack.settings)`, or `Stack(options).run()` until a signal.
+
+    An object runs once. `on_step` is called from both threads.
+    """
+
+    def __init__(self, options: StackOptions, on_step: Callable[[Step], None] | None = None) -> None:
+        self._options = evolve(options, data=options.data.absolute())
+        self._data = self._options.data
+        self._tell = on_step or (lambda _: None)
+        self._lock = FolderLock(self._data / "up.lock")
+        self._parts: list[Server] = []
+        """What runs, in the order of starting."""
+        self._settings: Settings | None = None
+        self._stopping = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.stop()
+
+    @property
+    def settings(self) -> Settings:
+        """Return how to reach the stack, which has been started."""
+        if self._settings is None:
+            msg = "The stack has not been started."
+            raise RuntimeError(msg)
+        return self._settings
+
+    def server(self, name: str) -> Server:
+        """Return a part by name (`nats`, `postgres`, `seaweed`, `dispatcher`), for those who look after its process."""
+        return next(part for part in self._parts if part.name == name)
+
+    def run(self, on_ready: Callable[[Settings], None] | None = None) -> None:
+        """Start the stack, keep it until SIGINT, SIGTERM or SIGHUP, stop it; call it from the main thread."""
+        with _signals_set(self._stopping), self:
+            if on_ready is not None and not self._stopping.is_set():
+                on_ready(self.settings)
+            self._stopping.wait()
+
+    def start(self) -> None:
+        """Start all parts and return when they are ready; whatever an earlier run left is ended first.
+
+        Raises `busy` if the folder is in use. If a part fails, the others are stopped again.
+        """
+        private_folder(self._data)
+        self._lock.take()
+        try:
+            self._end_leftovers()
+            self._start_parts()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop all parts, the last started first, and every manager; returns when all are gone."""
+        self._stopping.set()
+        if self._watcher is not None:
+            self._watcher.join()
+            self._watcher = None
+        self._env_path.unlink(missing_ok=True)
+        self._stop_part("dispatcher")
+        count = end_managers(self._data, self._options.managers_stop_ms_max)
+        if count:
+            self._tell(Step("managers", StepState.STOPPED, str(count)))
+        while self._parts:
+            self._stop_part(self._parts[-1].name)
+        self._lock.release()
+
+    @property
+    def _env_path(self) -> Path:
+        return self._data / ENV_FILE
+
+    def _folder(self, name: str) -> Path:
+        return self._data / SERVERS_FOLDER / name
+
+    def _end_leftovers(self) -> None:
+        """End what a killed run left, whichever parts it had: dispatcher first, so that it starts no manager again."""
+        self._env_path.unlink(missing_ok=True)
+        count = self._dispatcher({}).stop_leftovers()
+        count += end_managers(self._data, self._options.managers_stop_ms_max)
+        for kind in (SeaweedServer, PostgresServer, NatsServer):
+            if self._folder(kind.name).is_dir():
+                count += kind(self._folder(kind.name)).stop_leftovers()
+        if count:
+            self._tell(Step("leftovers", StepState.STOPPED, str(count)))
+
+    def _start_parts(self) -> None:
+        options = self._options
+        nats = options.nats or self._started(NatsServer(self._folder("nats"))).settings(options.prefix)
+        postgres = options.postgres or self._started(PostgresServer(self._folder("postgres"))).settings()
+        outer = {name: value for name, value in options.environ.items() if name not in _OWN_CONNECTIONS}
+        given = read_settings(outer, self._data)
+        self._settings = evolve(given, nats=nats, postgres=postgres, store=self._store(), data=self._data)
+        self._check_store()
+        with ThreadPoolExecutor(1) as thread:  # a caller's own event loop may run in this one
+            thread.submit(lambda: asyncio.run(self._ensure_streams())).result()
+        self._migrate()
+        self._started(self._dispatcher({**outer, **connection_environ(self._settings)}))
+        self._watcher = threading.Thread(target=self._watch, name="teatree-stack")
+        self._watcher.start()
+        lines = (f"{name}={value}\n" for name, value in connection_environ(self._settings).items())
+        write_private(self._env_path, "".join(lines))
+        self._tell(Step("stack", StepState.READY, str(self._data)))
+
+    def _started(self, server: S) -> S:
+        self._tell(Step(server.name, StepState.STARTING))
+        self._parts.append(server)
+        server.start()
+        self._tell(Step(server.name, StepState.READY))
+        return server
+
+    def _dispatcher(self, environ: Mapping[str, str]) -> DispatcherProcess:
+        return DispatcherProcess(self._folder("dispatcher"), self._data, environ)
+
+    def _store(self) -> StoreSettings:
+        if self._options.store is not None:
+            return self._options.store
+        if self._options.s3:
+            return self._started(SeaweedServer(self._folder("seaweed"))).settings()
+        return StoreSettings(url=private_folder(self._data / STORE_FOLDER).as_uri())
+
+    def _check_store(self) -> None:
+        """Ask the store for something, so that a wrong key or address is heard of here and not from a manager."""
+        open_store(self.settings.store).head(_PROBE_KEY)
+        self._tell(Step("store", StepState.READY, self.settings.store.url))
+
+    async def _ensure_streams(self) -> None:
+        limits = self.settings.dispatcher
+        bus = await Bus.connect(self.settings.nats, name="teatree-up")
+        try:
+            await ensure_streams(
+                bus,
+                log_bytes_max=limits.log_bytes_max,
+                notices_age_s=limits.notices_age_ms / 1000,
+                notices_max=limits.notices_max,
+            )
+        finally:
+            await bus.close()
+        self._tell(Step("streams", StepState.READY))
+
+    def _migrate(self) -> None:
+        from teatree.storage.migrations.migrate import migrate  # noqa: PLC0415 - SQLAlchemy, for this one call
+
+        migrate(self.settings.postgres)
+        self._tell(Step("catalogue", StepState.READY))
+
+    def _watch(self) -> None:
+        """Start parts again that died, until the stack stops."""
+        restarts = {part.name: Restarts(time.monotonic()) for part in self._parts}
+        while not self._stopping.wait(_WATCH_S):
+            for part in self._parts:
+                if not part.is_running():
+                    restarts[part.name] = self._look_after(part, restarts[part.name])
+
+    def _look_after(self, part: Server, restarts: Restarts) -> Restarts:
+        now_s = time.monotonic()
+        if restarts.due_s is None:
+            self._tell(Step(part.name, StepState.DIED, f"see {part.log_path}"))
+            return restarts.after_death(now_s)
+        if now_s < restarts.due_s:
+            return restarts
+        try:
+            part.start()
+        except (TeatreeError, OSError) as e:
+            self._tell(Step(part.name, StepState.FAILED, str(e)))
+            return restarts.after_death(time.monotonic())
+        self._tell(Step(part.name, StepState.READY))
+        return restarts.after_start(time.monotonic())
+
+    def _stop_part(self, name: str) -> None:
+        for part in [part for part in self._parts if part.name == name]:
+            part.stop()
+            self._parts.remove(part)
+            self._tell(Step(name, StepState.STOPPED))
+
+
+@contextmanager
+def _signals_set(event: threading.Event) -> Iterator[None]:
+    """Let the signals that end a program set the event instead, however often they come."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as `signal` calls it
+        event.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
