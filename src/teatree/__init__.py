@@ -1,0 +1,80 @@
+"""Teatree: one writer per DuckDB model behind a durable queue, and immutable versions for every reader.
+
+Everything here is loaded when it is first used: `import teatree` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from teatree.client.message import Message
+    from teatree.client.model import Model
+    from teatree.client.notice import Notice
+    from teatree.client.receipt import Receipt, Refusal, Summary
+    from teatree.client.session import Session, connect
+    from teatree.client.sync import SyncModel, SyncSession, connect_sync
+    from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+    from teatree.contracts.schema import Dtype, Field, Schema
+    from teatree.contracts.settings import Settings
+    from teatree.datasets.dataset import Dataset
+
+_HOMES = {
+    "Code": "contracts.errors",
+    "Dataset": "datasets.dataset",
+    "Dtype": "contracts.schema",
+    "Field": "contracts.schema",
+    "Message": "client.message",
+    "Model": "client.model",
+    "Notice": "client.notice",
+    "OperatorError": "contracts.errors",
+    "Receipt": "client.receipt",
+    "Refusal": "client.receipt",
+    "RequestError": "contracts.errors",
+    "RetryError": "contracts.errors",
+    "Schema": "contracts.schema",
+    "Session": "client.session",
+    "Settings": "contracts.settings",
+    "Summary": "client.receipt",
+    "SyncModel": "client.sync",
+    "SyncSession": "client.sync",
+    "TeatreeError": "contracts.errors",
+    "connect": "client.session",
+    "connect_sync": "client.sync",
+}
+
+__all__ = [
+    "Code",
+    "Dataset",
+    "Dtype",
+    "Field",
+    "Message",
+    "Model",
+    "Notice",
+    "OperatorError",
+    "Receipt",
+    "Refusal",
+    "RequestError",
+    "RetryError",
+    "Schema",
+    "Session",
+    "Settings",
+    "Summary",
+    "SyncModel",
+    "SyncSession",
+    "TeatreeError",
+    "connect",
+    "connect_sync",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'teatree' has no attribute {name!r}")
+    return getattr(import_module(f"teatree.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,81 @@
+"""The command `teatree`: parse, call, print; every error ends as one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from cyclopts import App, CycloptsError
+
+from teatree.cli.exits import EXIT_HELP, Exit, error_line, exit_code
+from teatree.contracts.errors import TeatreeError
+from teatree.contracts.settings import process_environ
+
+HELP = """One writer per DuckDB model behind a durable queue, and immutable versions for every reader.
+
+`teatree demo` shows all of it on this machine; `teatree up` starts it for real."""
+
+_COMMANDS = tuple("up demo models create drop send load query watch versions pull".split())
+
+
+def make_app() -> App:
+    """Return the command line's grammar; a command's module is loaded when it is used."""
+    app = App(name="teatree", help=HELP, help_epilogue=EXIT_HELP, version=_version, help_format="plaintext")
+    for place, name in enumerate(_COMMANDS):
+        app.command(f"teatree.cli.{name}:{name}", name=name, sort_key=place)
+    catalog = App(name="catalog", help="Look after the catalogue in PostgreSQL.", sort_key=len(_COMMANDS))
+    catalog.command("teatree.cli.catalog:rebuild", name="rebuild")
+    app.command(catalog)
+    return app
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return version("teatree")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; return its exit code. Never raises."""
+    try:
+        code = make_app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as e:
+        return _fail(f"error[usage]: {' '.join(str(e).split())} See `teatree {_command(arguments)}--help`.", Exit.USAGE)
+    except TeatreeError as e:
+        return _fail(error_line(e), exit_code(e))
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except SystemExit as e:
+        return e.code if isinstance(e.code, int) else Exit.OK
+    except BrokenPipeError:  # the reader has seen enough: `teatree query … | head`
+        _silence_stdout()
+        return Exit.OK
+    except Exception as e:  # the last door: a person gets a line, not a trace
+        if process_environ().get("TEATREE_DEBUG"):
+            raise
+        text = " ".join(f"{type(e).__name__}: {e}".split())
+        return _fail(f"error[internal]: {text} TEATREE_DEBUG=1 shows where.", Exit.INTERNAL)
+    return code if isinstance(code, int) else Exit.OK
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return f"{arguments[0]} " if arguments and arguments[0] in {*_COMMANDS, "catalog"} else ""
+
+
+def _fail(line: str, code: Exit) -> Exit:
+    colour = sys.stderr.isatty() and not process_environ().get("NO_COLOR")
+    print(f"\033[31m{line}\033[0m" if colour else line, file=sys.stderr)
+    return code
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter's last flush from complaining about the closed pipe."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,36 @@
+"""`teatree models`."""
+
+from __future__ import annotations
+
+from teatree.cli.options import DEFAULT, Common
+from teatree.cli.output import Output, size_text
+from teatree.cli.running import with_store
+
+
+def models(*, common: Common = DEFAULT) -> None:
+    """List the models.
+
+    They come from the catalogue if PostgreSQL is set, otherwise from the object store.
+
+    Example: teatree models --json
+    """
+    output = Output(json=common.json)
+    found = with_store(common, lambda session: session.models())
+    if output.json:
+        output.line(found)
+        return
+    if not found:
+        output.remark("There is no model yet: `teatree create sales` makes one.")
+        return
+    rows = (
+        (
+            info.name,
+            info.state,
+            info.version,
+            info.at,
+            size_text(info.file_bytes),
+            ", ".join(f"{name} ({rows:,})" for name, rows in info.tables.items()),
+        )
+        for info in found
+    )
+    output.table(("model", "state", "version", "published", "size", "tables"), rows, right=("version", "size"))

@@ -1,0 +1,25 @@
+"""Options that every command takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from attrs import frozen
+from cyclopts import Group, Parameter
+
+COMMON = Group("Everywhere", sort_key=100)
+
+
+@Parameter(name="*")
+@frozen
+class Common:
+    """Where to connect, and how to print."""
+
+    data: Annotated[Path | None, Parameter(group=COMMON)] = None
+    """Folder of a running stack (its teatree.env tells where to connect); otherwise the environment does."""
+    json: Annotated[bool, Parameter(negative="", group=COMMON)] = False
+    """Print JSON for machines: one document, or one line per item, and nothing else on standard output."""
+
+
+DEFAULT = Common()

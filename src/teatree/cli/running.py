@@ -1,0 +1,36 @@
+"""Running a command's coroutine with a session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from teatree.cli.options import Common
+    from teatree.client.session import Session
+
+T = TypeVar("T")
+WAIT_MS = 2_000
+"""How long NATS may be away before a command gives up."""
+
+
+def with_session(common: Common, work: Callable[[Session], Awaitable[T]]) -> T:
+    """Connect, do the work, disconnect; return what it returned."""
+    from teatree.client.session import connect  # noqa: PLC0415 - NATS, only for commands that talk to it
+
+    async def main() -> T:
+        async with connect(data=common.data, name="teatree-cli", wait_ms=WAIT_MS) as session:
+            return await work(session)
+
+    return asyncio.run(main())
+
+
+def with_store(common: Common, work: Callable[[Session], Awaitable[T]]) -> T:
+    """Do work that needs the object store or PostgreSQL only: NATS may be away."""
+    from teatree.client.session import connect  # noqa: PLC0415
+
+    async def main() -> T:
+        return await work(connect(data=common.data))
+
+    return asyncio.run(main())

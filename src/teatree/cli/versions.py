@@ -1,0 +1,58 @@
+"""`teatree versions`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from teatree.cli.options import DEFAULT, Common
+from teatree.cli.output import Output, size_text
+from teatree.cli.running import with_store
+
+if TYPE_CHECKING:
+    from teatree.client.pull import VersionInfo
+    from teatree.client.session import Session
+
+LIMIT = 20
+
+
+def versions(model: str, /, *, limit: int = LIMIT, common: Common = DEFAULT) -> None:
+    """List a model's versions, newest first.
+
+    Only the object store is asked.
+
+    Example: teatree versions sales --limit 5
+
+    Parameters
+    ----------
+    model
+        The model's name.
+    limit
+        How many to list.
+    """
+    output = Output(json=common.json)
+
+    async def work(session: Session) -> list[VersionInfo]:
+        return await session.model(model).versions(limit)
+
+    found = with_store(common, work)
+    if output.json:
+        for info in found:
+            output.line(info)
+        return
+    if not found:
+        output.remark(f"{model} has no version: `teatree create {model}` makes the first.")
+        return
+    rows = (
+        (
+            info.version,
+            info.kind if info.state == "active" else f"{info.kind} ({info.state})",
+            info.at,
+            info.offset,
+            size_text(info.file_bytes),
+            size_text(info.pack_bytes),
+            f"{sum(info.tables.values()):,}",
+        )
+        for info in found
+    )
+    columns = ("version", "kind", "published", "offset", "file", "added", "rows")
+    output.table(columns, rows, right=("version", "offset", "file", "added", "rows"))

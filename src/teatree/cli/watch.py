@@ -1,0 +1,85 @@
+"""`teatree watch`."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from teatree.cli.options import DEFAULT, Common
+from teatree.cli.output import Output, shown
+from teatree.cli.running import with_session
+from teatree.contracts.codec import dump_json
+
+if TYPE_CHECKING:
+    from teatree.client.notice import Notice
+    from teatree.client.session import Session
+
+_STYLES = {"done": "green", "rejected": "yellow", "failed": "red", "version": "cyan"}
+
+
+def watch(
+    model: str,
+    /,
+    *,
+    all: Annotated[bool, Parameter(negative="")] = False,
+    count: int | None = None,
+    common: Common = DEFAULT,
+) -> None:
+    """Print what happens to a model, as it happens.
+
+    Outcomes of requests and new versions, until Ctrl-C; nothing is missed while the connection is lost.
+
+    Example: teatree watch sales --json
+
+    Parameters
+    ----------
+    model
+        The model's name.
+    all
+        Begin with everything that the stream of notices still holds.
+    count
+        Stop after this many notices.
+    """
+    output = Output(json=common.json)
+
+    async def work(session: Session) -> None:
+        seen = 0
+        output.remark(f"Watching {model}; Ctrl-C ends it.")
+        async with aclosing(session.model(model).follow(after=0 if all else None)) as notices:
+            async for notice in notices:
+                _print(output, notice)
+                seen += 1
+                if seen == count:
+                    return
+
+    with_session(common, work)
+
+
+def _print(output: Output, notice: Notice) -> None:
+    if output.json:
+        members = dict(notice.members)
+        if notice.body:
+            members |= {"kind": notice.kind, "model": notice.model, "request_id": notice.request_id}
+            members["bytes"] = len(notice.body)
+        output.line(members)
+        return
+    what = _what(notice)
+    output.out.print(
+        f"{shown(notice.at) if notice.at else '':19}  {notice.kind:8}  {what}", style=_STYLES.get(notice.kind)
+    )
+
+
+def _what(notice: Notice) -> str:
+    version = "" if notice.version is None else f"version {notice.version}"
+    if notice.group is not None:
+        counts = ", ".join(f"{notice.members.get(k, 0):,} {k}" for k in ("applied", "already", "refused"))
+        return f"group {notice.group}: {counts}, {version}"
+    if notice.error is not None:
+        place = f" (at {notice.error['where']})" if notice.error.get("where") else ""
+        return (
+            f"{notice.function} {notice.request_id}: {notice.error.get('code')}: {notice.error.get('message')}{place}"
+        )
+    result = "" if notice.result is None else f"  {dump_json(notice.result).decode()}"
+    return " ".join(part for part in (notice.function, notice.request_id, version) if part) + result

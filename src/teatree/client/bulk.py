@@ -1,0 +1,222 @@
+"""Sending many requests: atomic batches in, one notice per version out, bounded memory between.
+
+A batch whose receipt is lost is sent again under the same ids. Both copies may then lie in the log and be counted, so
+from there on the requests go under a second group id: what the first one counts, in the order of the log, is exact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import evolve, frozen
+
+from teatree.client.group import GroupTracker, ReadRef
+from teatree.client.message import Encoded, Message, encode
+from teatree.client.receipt import REFUSALS_MAX, Summary
+from teatree.client.waiting import BACK_OFF_MS_MAX, BACK_OFF_MS_MIN
+from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError, error_kind
+from teatree.contracts.names import new_id
+from teatree.contracts.requests import HEADER_GROUP
+from teatree.messaging.batches import BATCH_MESSAGES_MAX, BatchAck, BatchPublisher
+
+if TYPE_CHECKING:
+    from teatree.messaging.bus import Bus
+
+BATCH_BYTES_MAX = 8_000_000
+"""Bytes of one batch: it is accepted or refused as one, and waits in memory until then."""
+IN_FLIGHT_MAX = 3
+"""Batches on their way at once."""
+_TRY_AGAIN = frozenset({Code.UNAVAILABLE, Code.TIMED_OUT, Code.BUSY})
+
+Item = Message | tuple[str, Mapping[str, Any]]
+"""A request: a `Message`, or function and arguments."""
+Progress = Callable[[int, int], None]
+"""Called with the requests accepted, and those whose outcome is known."""
+
+
+@frozen
+class _Batch:
+    requests: list[Encoded]
+    task: asyncio.Task[BatchAck]
+
+
+class BulkSender:
+    """One call of `send_many`."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        model: str,
+        *,
+        group: str | None,
+        wait: Literal["accepted", "done"],
+        batch: int,
+        silence_ms_max: float,
+        read_ref: ReadRef,
+        progress: Progress | None,
+    ) -> None:
+        if not 1 <= batch <= BATCH_MESSAGES_MAX:
+            raise RequestError(
+                Code.USAGE, f"A batch has 1 to {BATCH_MESSAGES_MAX} requests, not {batch}.", where="batch"
+            )
+        self._bus = bus
+        self._model = model
+        self._group = group or new_id()
+        self._wait = wait
+        self._batch_max = batch
+        self._silence_ms_max = silence_ms_max
+        self._read_ref = read_ref
+        self._progress = progress
+        self._publisher = BatchPublisher(bus, in_flight_max=IN_FLIGHT_MAX)
+        self._flying: deque[_Batch] = deque()
+        self._trackers: list[GroupTracker] = []
+        self._accepted_by_group: dict[str, int] = {}
+        self._last_seq = 0
+
+    async def run(self, items: Iterable[Item] | AsyncIterable[Item]) -> Summary:
+        """Send all items; return what became of them."""
+        try:
+            await self._open_group(self._group)
+            async for requests in self._chunks(items):
+                if len(self._flying) >= IN_FLIGHT_MAX:
+                    await self._land()
+                await self._launch(requests)
+            while self._flying:
+                await self._land()
+            if self._wait == "done":
+                await self._await_outcomes()
+            return self._summary()
+        except TeatreeError as e:
+            raise self._with_count(e) from e
+        finally:
+            for batch in self._flying:
+                batch.task.cancel()
+            for tracker in self._trackers:
+                await tracker.stop()
+
+    # --- from items to batches ---
+
+    async def _chunks(self, items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[list[Encoded]]:
+        chunk: list[Encoded] = []
+        size_bytes = 0
+        async for item in _each(items):
+            request = self._encode(item)
+            if chunk and (len(chunk) >= self._batch_max or size_bytes + request.size_bytes > BATCH_BYTES_MAX):
+                yield chunk
+                chunk, size_bytes = [], 0
+            chunk.append(request)
+            size_bytes += request.size_bytes
+        if chunk:
+            yield chunk
+
+    def _encode(self, item: Item) -> Encoded:
+        message = item if isinstance(item, Message) else Message(item[0], item[1])
+        return encode(message, self._bus.subjects, self._model, size_bytes_max=self._bus.max_payload, group=self._group)
+
+    # --- from batches into the log ---
+
+    async def _launch(self, requests: list[Encoded]) -> None:
+        if requests[0].headers[HEADER_GROUP] != self._group:  # encoded before the group changed
+            requests = [evolve(r, headers={**r.headers, HEADER_GROUP: self._group}) for r in requests]
+        task = await self._publisher.put([(r.subject, r.body, r.headers) for r in requests])
+        self._flying.append(_Batch(requests, task))
+
+    async def _land(self) -> None:
+        """Wait for the oldest batch on its way; send it and those after it again while that can help."""
+        back_off_ms = BACK_OFF_MS_MIN
+        give_up_at = asyncio.get_running_loop().time() + self._silence_ms_max / 1000
+        while True:
+            oldest = self._flying[0]
+            await asyncio.wait((oldest.task,))
+            error = oldest.task.exception()
+            if error is None:
+                break
+            late = asyncio.get_running_loop().time() > give_up_at
+            if not isinstance(error, RetryError) or error.code not in _TRY_AGAIN or late:
+                raise error
+            await asyncio.sleep(back_off_ms / 1000)
+            back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
+            await self._launch_again()
+        self._flying.popleft()
+        self._last_seq = oldest.task.result().last_seq
+        self._accepted_by_group[self._group_of(oldest)] += len(oldest.requests)
+        self._report()
+
+    async def _launch_again(self) -> None:
+        await asyncio.wait([batch.task for batch in self._flying])
+        again = list(self._flying)
+        self._flying.clear()
+        self._publisher = BatchPublisher(self._bus, in_flight_max=IN_FLIGHT_MAX)
+        await self._open_group(f"{self._trackers[0].group[:58]}-{len(self._trackers) + 1}")
+        for batch in again:
+            await self._launch(batch.requests)
+
+    @staticmethod
+    def _group_of(batch: _Batch) -> str:
+        return batch.requests[0].headers[HEADER_GROUP]
+
+    # --- outcomes ---
+
+    async def _open_group(self, group: str) -> None:
+        tracker = GroupTracker(self._bus, self._model, group, self._read_ref, self._report)
+        if self._wait == "done":
+            await tracker.start()
+        self._group = group
+        self._trackers.append(tracker)
+        self._accepted_by_group[group] = 0
+
+    async def _await_outcomes(self) -> None:
+        for tracker in self._trackers:
+            count = self._accepted_by_group[tracker.group]
+            if await tracker.wait(count, self._silence_ms_max):
+                continue
+            raise RetryError(
+                Code.TIMED_OUT,
+                f"No outcome for {self._silence_ms_max:.0f} ms; {count - tracker.accounted:,} of {self._sent:,} "
+                "requests are still to be applied, and will be.",
+                where=f"group {tracker.group}",
+                hint="`follow` the model to hear of them.",
+            )
+
+    @property
+    def _sent(self) -> int:
+        return sum(self._accepted_by_group.values())
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            self._progress(self._sent, min(self._sent, sum(t.accounted for t in self._trackers)))
+
+    def _summary(self) -> Summary:
+        refusals = {key: value for tracker in self._trackers for key, value in tracker.refusals.items()}
+        return Summary(
+            model=self._model,
+            groups=tuple(tracker.group for tracker in self._trackers),
+            sent=self._sent,
+            accepted_seq=self._last_seq,
+            waited=self._wait == "done",
+            applied=sum(t.applied for t in self._trackers),
+            already=sum(t.already for t in self._trackers),
+            refused=sum(t.refused for t in self._trackers),
+            refusals=tuple(refusals.values())[:REFUSALS_MAX],
+            version=max((t.version for t in self._trackers if t.version is not None), default=None),
+        )
+
+    def _with_count(self, error: TeatreeError) -> TeatreeError:
+        if not self._sent:
+            return error
+        message = f"{error.message} Before that, {self._sent:,} requests were accepted."
+        return error_kind(error.code)(error.code, message, where=error.where, hint=error.hint)
+
+
+async def _each(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+        return
+    for place, item in enumerate(items):
+        if place % BATCH_MESSAGES_MAX == 0:
+            await asyncio.sleep(0)  # a long list must not keep the loop from its replies
+        yield item

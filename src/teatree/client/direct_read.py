@@ -1,0 +1,122 @@
+"""Asking a model directly: request and reply, never queued behind writes.
+
+While the model is at rest nobody answers: the dispatcher hears the question and starts a manager, and the question is
+asked again. Every copy carries the same id and the same reply subject, so the first answer counts, to whichever copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from teatree.client.notice import named_error
+from teatree.client.waiting import BACK_OFF_MS_MAX, BACK_OFF_MS_MIN, now_ms
+from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
+from teatree.contracts.names import new_id
+from teatree.contracts.requests import HEADER_REQUEST_ID
+from teatree.messaging.headers import decode_headers, decode_status
+from teatree.messaging.jetstream import NO_RESPONDERS
+from teatree.messaging.message import Message
+
+if TYPE_CHECKING:
+    from teatree.messaging.bus import Bus
+    from teatree.messaging.inbox import Exchange, ReplySink
+
+HEADER_ERROR = "Nats-Service-Error"
+HEADER_ERROR_CODE = "Nats-Service-Error-Code"
+PATIENCE_MS_MIN, PATIENCE_MS_MAX = 500, 16_000
+"""Silence after which the question is asked again; doubles each time."""
+
+
+async def ask(bus: Bus, subject: str, body: bytes, timeout_ms: float) -> Message:
+    """Return the answer to a direct read; raises the error it carries, or `timed_out`."""
+    give_up_ms = now_ms() + timeout_ms
+    headers = {HEADER_REQUEST_ID: new_id()}
+    back_off_ms = BACK_OFF_MS_MIN
+    while True:
+        try:
+            return await _ask_until(bus, subject, body, headers, give_up_ms)
+        except RetryError as e:
+            if e.code is not Code.UNAVAILABLE or now_ms() + back_off_ms > give_up_ms:
+                raise
+        await asyncio.sleep(back_off_ms / 1000)
+        back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
+
+
+async def _ask_until(bus: Bus, subject: str, body: bytes, headers: Mapping[str, str], give_up_ms: float) -> Message:
+    """Ask again and again over one connection, listening for the answer to any copy."""
+    replies: list[Message] = []
+    nobody = asyncio.Event()
+
+    def sink_of(exchange: Exchange) -> ReplySink:
+        def sink(_: bytes, block: bytes | None, reply: bytes) -> None:
+            if decode_status(block) == NO_RESPONDERS:
+                nobody.set()
+                return
+            replies.append(Message(subject, decode_headers(block), reply))
+            exchange.finish()
+
+        return sink
+
+    patience_ms: float = PATIENCE_MS_MIN
+    back_off_ms: float = BACK_OFF_MS_MIN
+    with bus.open(sink_of) as exchange:
+        while True:
+            nobody.clear()
+            await bus.wait_connected(max(1, give_up_ms - now_ms()))
+            await bus.send((bus.frame(subject, body, headers, exchange.reply),))
+            if await _answered(exchange, nobody, min(patience_ms, give_up_ms - now_ms())):
+                return _checked(replies[0])
+            if now_ms() >= give_up_ms:
+                raise _nobody(subject)
+            if nobody.is_set():
+                # An answer to an earlier copy still counts while we wait.
+                await asyncio.wait((exchange.done,), timeout=back_off_ms / 1000)
+                back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
+            else:
+                patience_ms = min(2 * patience_ms, PATIENCE_MS_MAX)
+
+
+async def _answered(exchange: Exchange, nobody: asyncio.Event, timeout_ms: float) -> bool:
+    """Wait for the answer, or until we know that nobody listens; raises if the connection is lost."""
+    silence = asyncio.ensure_future(nobody.wait())
+    try:
+        await asyncio.wait(
+            (exchange.done, silence), timeout=max(0, timeout_ms) / 1000, return_when=asyncio.FIRST_COMPLETED
+        )
+    finally:
+        silence.cancel()
+    if not exchange.done.done():
+        return False
+    exchange.done.result()
+    return True
+
+
+def _nobody(subject: str) -> RetryError:
+    model = subject.split(".")[2]
+    return RetryError(
+        Code.TIMED_OUT,
+        f"Nobody answers reads of {model!r} yet.",
+        where=subject,
+        hint="Does the model exist (`teatree models`)? Does the dispatcher run (`teatree up`)?",
+    )
+
+
+def _checked(reply: Message) -> Message:
+    """Return an answer that is none of the errors of the micro convention."""
+    code = reply.headers.get(HEADER_ERROR_CODE)
+    if code is None:
+        return reply
+    raise _service_error(code, reply)
+
+
+def _service_error(code: str, reply: Message) -> TeatreeError:
+    try:
+        error: Any = orjson.loads(reply.body)["error"]
+        return named_error(error)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = reply.headers.get(HEADER_ERROR, "no reason was given")
+        return OperatorError(Code.INTERNAL, f"The read failed with {code}: {text}.", where=reply.subject)

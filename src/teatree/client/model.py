@@ -1,0 +1,319 @@
+"""One model, as its users see it: send requests, ask questions, follow what happens, pull versions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from typing_extensions import Unpack
+
+from teatree.client import query as queries
+from teatree.client.bulk import BulkSender, Item
+from teatree.client.bulk import Progress as BulkProgress
+from teatree.client.message import Message, encode
+from teatree.client.notice_log import follow_notices
+from teatree.client.pull import Progress, Pulled, VersionInfo, list_versions, pull_version
+from teatree.client.receipt import Receipt, Summary
+from teatree.client.waiting import OnNotice, OutcomeWaiter, publish_until_accepted
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import check_model, check_request_id, new_id
+from teatree.storage.chain import Chain
+
+if TYPE_CHECKING:
+    from teatree.client.notice import Notice
+    from teatree.client.session import Session
+    from teatree.datasets.dataset import Dataset
+
+TIMEOUT_MS = 60_000
+"""How long an outcome or an answer is waited for if the caller does not say."""
+BULK_SILENCE_MS = 120_000
+
+Wait = Literal["accepted", "done"]
+Rows = Any
+"""A list of objects, or anything with `__arrow_c_stream__`."""
+
+
+class SendOptions(TypedDict, total=False):
+    """What every request takes beside its arguments; see `Model.send`."""
+
+    request_id: str | None
+    wait: Wait
+    expected_version: int | None
+    timeout_ms: float
+    on_notice: OnNotice | None
+
+
+class Model:
+    """One model of an installation; it need not exist yet."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
+        self.name = check_model(name)
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r})"
+
+    # --- requests ---
+
+    async def send(
+        self,
+        function: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        rows: Sequence[Mapping[str, Any]] | None = None,
+        arrow: Any = None,
+        request_id: str | None = None,
+        group: str | None = None,
+        wait: Wait = "done",
+        expected_version: int | None = None,
+        timeout_ms: float = TIMEOUT_MS,
+        on_notice: OnNotice | None = None,
+    ) -> Receipt:
+        """Send one request and wait until it is `done`, or only `accepted` (on disk, in the one order).
+
+        It has one effect under its `request_id` (a fresh one if left out), however often it is sent. `rows` travel as
+        JSON, `arrow` (a pyarrow table, a Polars frame, …) as an Arrow stream. With `expected_version` it is rejected as
+        stale if another request took effect after that version. `on_notice` hears `started` and `progress` too.
+
+        Raises the outcome's error: `RequestError` if it was rejected, `RetryError` if it failed; `body_too_large`
+        before anything is sent; `timed_out` if the outcome does not come in time, though it will still be applied.
+        """
+        if group is not None and wait == "done":
+            raise RequestError(
+                Code.USAGE,
+                "The requests of a group have no notices of their own to wait for.",
+                where="group",
+                hint="Use wait='accepted', or send_many.",
+            )
+        bus = self._session.bus
+        message = Message(function, args, rows, arrow, request_id or new_id())
+        request = encode(
+            message,
+            bus.subjects,
+            self.name,
+            size_bytes_max=bus.max_payload,
+            group=group,
+            expected_version=expected_version,
+        )
+        if wait == "accepted":
+            ack = await publish_until_accepted(bus, request, timeout_ms)
+            return Receipt(self.name, function, request.request_id, ack.seq)
+        async with OutcomeWaiter(bus, self.name, request.request_id, on_notice) as waiter:
+            ack = await publish_until_accepted(bus, request, timeout_ms)
+            notice = await waiter.wait(timeout_ms, request)
+        return Receipt(self.name, function, request.request_id, notice.seq or ack.seq, notice.version, notice.result)
+
+    async def outcome(self, request_id: str, *, timeout_ms: float = TIMEOUT_MS) -> Notice:
+        """Return the `done` notice of a request that was sent before; raises its error as `send` does."""
+        check_request_id(request_id, "request_id")
+        async with OutcomeWaiter(self._session.bus, self.name, request_id) as waiter:
+            return await waiter.wait(timeout_ms)
+
+    async def send_many(
+        self,
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        group: str | None = None,
+        wait: Wait = "accepted",
+        batch: int = 1_000,
+        timeout_ms: float = BULK_SILENCE_MS,
+        progress: BulkProgress | None = None,
+    ) -> Summary:
+        """Send many requests fast: `(function, args)` pairs or `Message`s, from an iterable or an async one.
+
+        They go into the log in atomic batches of up to `batch`: atomic in being accepted, not in effect; each request
+        still has its own outcome, and a refused one harms no other. Outcomes come as one notice per version and group;
+        `wait="done"` adds them up and returns the refused ids with their reasons. `timeout_ms` bounds a silence, not
+        the whole. `progress` is called with the requests accepted and those whose outcome is known.
+
+        Raises what kept a batch from being accepted, naming how many were accepted before it.
+        """
+        sender = BulkSender(
+            self._session.bus,
+            self.name,
+            group=group,
+            wait=wait,
+            batch=batch,
+            silence_ms_max=timeout_ms,
+            read_ref=self._session.read_json_object,
+            progress=progress,
+        )
+        return await sender.run(items)
+
+    # --- the built-in functions ---
+
+    async def append(self, table: str, rows: Rows, **options: Unpack[SendOptions]) -> Receipt:
+        """Append rows: a list of objects, or Arrow data."""
+        return await self._send_rows("append", {"table": table}, rows, options)
+
+    async def replace(self, table: str, rows: Rows, **options: Unpack[SendOptions]) -> Receipt:
+        """Replace all rows of a table."""
+        return await self._send_rows("replace", {"table": table}, rows, options)
+
+    async def upsert(
+        self, table: str, rows: Rows, *, key: Sequence[str] | None = None, **options: Unpack[SendOptions]
+    ) -> Receipt:
+        """Insert rows, or overwrite those with the same `key` (the primary key if left out)."""
+        return await self._send_rows("upsert", _given(table=table, key=_listed(key)), rows, options)
+
+    async def update(
+        self,
+        table: str,
+        set: Mapping[str, Any],
+        where: Mapping[str, Any],
+        **options: Unpack[SendOptions],
+    ) -> Receipt:
+        """Set columns of the rows whose columns equal all of `where`."""
+        return await self.send("update", {"table": table, "set": dict(set), "where": dict(where)}, **options)
+
+    async def delete(self, table: str, where: Mapping[str, Any], **options: Unpack[SendOptions]) -> Receipt:
+        """Delete the rows whose columns equal all of `where`."""
+        return await self.send("delete", {"table": table, "where": dict(where)}, **options)
+
+    async def create_table(
+        self,
+        table: str,
+        columns: Mapping[str, str] | Sequence[Mapping[str, Any]],
+        *,
+        primary_key: Sequence[str] | None = None,
+        if_not_exists: bool = False,
+        **options: Unpack[SendOptions],
+    ) -> Receipt:
+        """Create a table; columns as `{"id": "BIGINT"}`, or as objects with `name`, `type`, `nullable`, `default`."""
+        args = table_args(table, columns, primary_key)
+        return await self.send("create_table", args | _given(if_not_exists=if_not_exists or None), **options)
+
+    async def alter_table(
+        self,
+        table: str,
+        *,
+        add: Mapping[str, Any] | None = None,
+        drop: str | None = None,
+        rename: Mapping[str, str] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Receipt:
+        """Change a table's columns: exactly one of `add` (a column), `drop` (a name), `rename` ({old: new})."""
+        return await self.send("alter_table", _given(table=table, add=add, drop=drop, rename=rename), **options)
+
+    async def drop_table(self, table: str, **options: Unpack[SendOptions]) -> Receipt:
+        """Drop a table."""
+        return await self.send("drop_table", {"table": table}, **options)
+
+    async def load(
+        self,
+        table: str,
+        uri: str,
+        *,
+        mode: Literal["append", "replace", "create"] = "append",
+        **options: Unpack[SendOptions],
+    ) -> Receipt:
+        """Load a file or table by reference: Parquet, CSV or Arrow from a place that the operator allowed."""
+        return await self.send("load", {"table": table, "uri": uri, "mode": mode}, **options)
+
+    async def sql(
+        self, statement: str, parameters: queries.Parameters = None, **options: Unpack[SendOptions]
+    ) -> Receipt:
+        """Run one INSERT, UPDATE, DELETE or MERGE; `parameters` are a list for `?` or an object for `$name`."""
+        return await self.send("sql", _given(statement=statement, parameters=_plain(parameters)), **options)
+
+    async def archive(self, tables: Sequence[str] | None = None, **options: Unpack[SendOptions]) -> Receipt:
+        """Return once the Parquet archive of this moment is complete, of all tables if none is named."""
+        return await self.send("archive", _given(tables=_listed(tables)), **options)
+
+    async def _send_rows(self, function: str, args: dict[str, Any], rows: Rows, options: SendOptions) -> Receipt:
+        if hasattr(rows, "__arrow_c_stream__"):
+            return await self.send(function, args, arrow=rows, **options)
+        return await self.send(function, args, rows=rows, **options)
+
+    # --- reads ---
+
+    async def query(
+        self,
+        sql: str,
+        parameters: queries.Parameters = None,
+        *,
+        format: Literal["arrow", "json"] = "arrow",
+        page_size: int = queries.PAGE_ROWS,
+        min_version: int | None = None,
+        through_log: bool = False,
+        timeout_ms: float = TIMEOUT_MS,
+    ) -> Dataset:
+        """Answer one SELECT from the newest version, without waiting behind writes.
+
+        `min_version` waits for that version first: pass a receipt's to read what you wrote. `through_log` sends the
+        question into the log instead, where it sees all that stands before it. `format` is how rows travel.
+        Raises `timed_out` if nobody answers in time: a model at rest is woken, which takes a moment.
+        """
+        question = queries.Question(sql, parameters, format, page_size, min_version)
+        return (await self.ask(question, through_log=through_log, timeout_ms=timeout_ms)).dataset
+
+    async def ask(
+        self, question: queries.Question, *, through_log: bool = False, timeout_ms: float = TIMEOUT_MS
+    ) -> queries.Answer:
+        """Answer a question as `query` does, and tell the version that the rows were read from."""
+        how = queries.ask_through_log if through_log else queries.ask_directly
+        return await how(self._session, self.name, question, timeout_ms)
+
+    async def follow(self, *, after: int | None = None, request_id: str | None = None) -> AsyncGenerator[Notice, None]:
+        """Yield the model's notices as they come, for ever: outcomes, versions, progress.
+
+        From now on, or with `after` from that position in the stream of notices (0: all that it still holds).
+        Nothing is missed while the connection is lost. With `request_id`, only that request's.
+        """
+        subjects = self._session.bus.subjects
+        subject = (
+            subjects.notify_model(self.name) if request_id is None else subjects.notify_request(self.name, request_id)
+        )
+        async with aclosing(follow_notices(self._session.bus, subject, after)) as notices:
+            async for notice in notices:
+                yield notice
+
+    # --- versions ---
+
+    def chain(self) -> Chain:
+        """Return the chain of the model's versions in the object store."""
+        return Chain(self._session.store, self._session.settings.nats.prefix, self.name)
+
+    async def versions(self, limit: int = 20) -> list[VersionInfo]:
+        """Return the newest versions, newest first; only the object store is asked."""
+        return await asyncio.to_thread(lambda: list_versions(self.chain(), limit))
+
+    async def pull(self, path: str | Path, *, version: int | None = None, progress: Progress | None = None) -> Pulled:
+        """Write a version (the newest) as an ordinary DuckDB file at `path`; only the object store is asked.
+
+        `progress` is called, in another thread, with the bytes in place and those of the whole file.
+        """
+        return await asyncio.to_thread(
+            lambda: pull_version(self._session.store, self.chain(), Path(path), version, progress)
+        )
+
+
+def table_args(
+    table: str, columns: Mapping[str, str] | Sequence[Mapping[str, Any]], primary_key: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return the arguments that `create_table` takes."""
+    listed = (
+        [{"name": name, "type": kind} for name, kind in columns.items()]
+        if isinstance(columns, Mapping)
+        else [dict(column) for column in columns]
+    )
+    return {"table": table, "columns": listed} | _given(primary_key=_listed(primary_key))
+
+
+def _given(**args: Any) -> dict[str, Any]:
+    return {name: value for name, value in args.items() if value is not None}
+
+
+def _listed(names: Sequence[str] | None) -> list[str] | None:
+    if names is None:
+        return None
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _plain(parameters: queries.Parameters) -> list[Any] | dict[str, Any] | None:
+    if parameters is None:
+        return None
+    return dict(parameters) if isinstance(parameters, Mapping) else list(parameters)

@@ -1,0 +1,101 @@
+"""Versions as files: what there is in the object store, and one of them on this disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from teatree.contracts.errors import Code, RequestError
+
+if TYPE_CHECKING:
+    from teatree.contracts.manifest import Manifest
+    from teatree.storage.chain import Chain
+    from teatree.storage.objects import ObjectStore
+
+VERSIONS_LISTED_MAX = 1_000
+"""Manifests read for one listing."""
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes in place and those of the whole file."""
+
+
+@frozen
+class VersionInfo:
+    """One version, as its manifest tells it."""
+
+    version: int
+    kind: str
+    """`batch`, or `fence`: a new writer took over and changed nothing."""
+    state: str
+    at: datetime
+    offset: int
+    """Place in the log up to which everything is applied."""
+    user_version: int
+    """The newest version up to here that changed a table."""
+    file_bytes: int
+    """Size of the DuckDB file; 0 while there is no model."""
+    pack_bytes: int
+    """What this version added to the store."""
+    tables: dict[str, int]
+    """Rows by table."""
+
+
+@frozen
+class Pulled:
+    """A version that lies on this disk now."""
+
+    path: Path
+    version: int
+    size_bytes: int
+
+
+def version_info(manifest: Manifest) -> VersionInfo:
+    """Return what a manifest says to people."""
+    return VersionInfo(
+        version=manifest.version,
+        kind=manifest.kind.value,
+        state=manifest.state.value,
+        at=manifest.at,
+        offset=manifest.offset,
+        user_version=manifest.user_version,
+        file_bytes=manifest.file.size_bytes if manifest.file else 0,
+        pack_bytes=manifest.pack.size_bytes if manifest.pack else 0,
+        tables={table.name: table.rows for table in manifest.tables},
+    )
+
+
+def list_versions(chain: Chain, limit: int) -> list[VersionInfo]:
+    """Return the newest `limit` versions, newest first; those cleaned up are left out."""
+    newest = chain.newest_version()
+    count = min(limit, VERSIONS_LISTED_MAX, newest)
+    return [version_info(chain.get(number)) for number in range(newest, newest - count, -1)]
+
+
+def find_version(chain: Chain, version: int | None) -> Manifest:
+    """Return a version's manifest, the newest one's if none is named; raises `unknown_model` or `unknown_version`."""
+    if version is not None:
+        return chain.get(version)
+    newest = chain.newest()
+    if newest is None:
+        raise RequestError(
+            Code.UNKNOWN_MODEL,
+            f"The object store has no model {chain.model!r}.",
+            where=chain.folder,
+            hint=f"`teatree create {chain.model}` makes one; `teatree models` lists those there are.",
+        )
+    return newest
+
+
+def pull_version(
+    store: ObjectStore, chain: Chain, path: Path, version: int | None, progress: Progress | None
+) -> Pulled:
+    """Write a version as an ordinary DuckDB file, verified block by block, whole or not at all."""
+    from teatree.storage.versions import layout_of, materialise  # noqa: PLC0415 - numpy and zstd, only for this
+
+    manifest = find_version(chain, version)
+    materialise(store, manifest, path, progress)
+    return Pulled(path, manifest.version, layout_of(manifest).size_bytes)

@@ -1,0 +1,166 @@
+"""Questions to a model: asked directly, or through the log; the answer's pages put together again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+from attrs import frozen
+
+from teatree.client.direct_read import ask
+from teatree.client.message import Message, encode, json_body
+from teatree.client.notice import HEADER_PAGES, HEADER_REFS, HEADER_VERSION, Notice, read_notice
+from teatree.client.notice_log import read_from
+from teatree.client.waiting import OutcomeWaiter, publish_until_accepted
+from teatree.contracts.codec import parse_json
+from teatree.contracts.errors import CorruptError, RequestError
+from teatree.contracts.notices import Kind
+from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from teatree.client.session import Session
+    from teatree.datasets.dataset import Dataset
+
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+"""A list for `?`, an object for `$name`."""
+Format = Literal["arrow", "json"]
+PAGE_ROWS = 10_000
+"""Rows of a page: as many as a manager allows by default, since the pages are put together again."""
+FETCHES_MAX = 8
+"""Pages read from the object store at the same time."""
+
+
+@frozen
+class Question:
+    """One SELECT."""
+
+    sql: str
+    parameters: Parameters = None
+    format: Format = "arrow"
+    page_size: int = PAGE_ROWS
+    min_version: int | None = None
+
+    def args(self) -> dict[str, Any]:
+        """Return the arguments of the function `query`, but for the version."""
+        args: dict[str, Any] = {"sql": self.sql, "page_size": self.page_size, "format": self.format}
+        if self.parameters is not None:
+            mapping = isinstance(self.parameters, Mapping)
+            args["parameters"] = dict(self.parameters) if mapping else list(self.parameters)
+        return args
+
+
+@frozen
+class Answer:
+    """The rows, and the version that they were read from."""
+
+    dataset: Dataset
+    version: int | None
+
+
+@frozen
+class _Page:
+    """One page as it came: its bytes, or where they lie."""
+
+    body: bytes = b""
+    ref: str | None = None
+
+
+async def ask_directly(session: Session, model: str, question: Question, timeout_ms: float) -> Answer:
+    """Ask for an answer from the newest version."""
+    bus = session.bus
+    args = question.args()
+    if question.min_version is not None:
+        args["min_version"] = question.min_version
+    reply = await ask(bus, bus.subjects.query(model, "query"), json_body(args), timeout_ms)
+    is_arrow = reply.headers.get(HEADER_CONTENT_TYPE) == CONTENT_ARROW
+    refs = orjson.loads(reply.headers.get(HEADER_REFS, "[]"))
+    pages = [_Page(reply.body), *(_Page(ref=item["ref"]) for item in sorted(refs, key=lambda item: int(item["page"])))]
+    announced = int(reply.headers.get(HEADER_PAGES, 1))
+    if len(pages) != announced:
+        raise CorruptError(f"The answer has {announced} pages but names {len(pages)}.", where=reply.subject)
+    version = reply.headers.get(HEADER_VERSION)
+    return Answer(
+        await _dataset(session, pages, is_arrow=is_arrow, where=f"query of {model}"),
+        None if version is None else int(version),
+    )
+
+
+async def ask_through_log(session: Session, model: str, question: Question, timeout_ms: float) -> Answer:
+    """Ask in the one order: the answer sees all requests that stand before it in the log."""
+    bus = session.bus
+    message = Message("query", question.args())
+    request = encode(message, bus.subjects, model, size_bytes_max=bus.max_payload)
+    heard: dict[int, Notice] = {}
+
+    def on_notice(notice: Notice) -> None:
+        if notice.kind is Kind.PAGE:
+            heard[int(notice.members["page"])] = notice
+
+    async with OutcomeWaiter(bus, model, request.request_id, on_notice) as waiter:
+        await publish_until_accepted(bus, request, timeout_ms)
+        done = await waiter.wait(timeout_ms, request)
+    count = int((done.result or {}).get("pages", 1))
+    if any(number not in heard for number in range(1, count + 1)):  # missed while the connection was lost
+        async for stored in read_from(bus, bus.subjects.notify(model, request.request_id, Kind.PAGE), 0):
+            on_notice(read_notice(stored.subject, stored.headers, stored.body))
+    missing = [number for number in range(1, count + 1) if number not in heard]
+    if missing:
+        raise CorruptError(
+            f"Page {missing[0]} of {count} is gone from the stream of notices.", where=request.request_id
+        )
+    notices = [heard[number] for number in range(1, count + 1)]
+    pages = [_Page(n.body or orjson.dumps(n.members), n.members.get("ref")) for n in notices]
+    is_arrow = question.format == "arrow"
+    return Answer(await _dataset(session, pages, is_arrow=is_arrow, where=request.request_id), done.version)
+
+
+async def _dataset(session: Session, pages: Sequence[_Page], *, is_arrow: bool, where: str) -> Dataset:
+    """Put pages together, reading those in the object store a few at a time."""
+    gate = asyncio.Semaphore(FETCHES_MAX)
+
+    async def body_of(page: _Page) -> bytes:
+        if page.ref is None:
+            return page.body
+        async with gate:
+            return await session.read_object(page.ref)
+
+    bodies = await asyncio.gather(*(body_of(page) for page in pages))
+    return await asyncio.to_thread(_join, bodies, is_arrow=is_arrow, where=where)
+
+
+def _join(bodies: Sequence[bytes], *, is_arrow: bool, where: str) -> Dataset:
+    import pyarrow as pa  # noqa: PLC0415 - 0.2 s, only for those who read rows
+
+    from teatree.datasets.dataset import Dataset  # noqa: PLC0415
+
+    tables = [_from_arrow(body, where) if is_arrow else _from_json(body, where) for body in bodies]
+    return Dataset.from_arrow(tables[0] if len(tables) == 1 else pa.concat_tables(tables))
+
+
+def _from_arrow(body: bytes, where: str) -> pa.Table:
+    import pyarrow as pa  # noqa: PLC0415
+
+    try:
+        return pa.ipc.open_stream(body).read_all()
+    except (pa.ArrowException, OSError) as e:
+        raise CorruptError(f"A page is not an Arrow stream: {e}", where=where) from e
+
+
+def _from_json(body: bytes, where: str) -> pa.Table:
+    """Return a page's rows in the types that its columns name."""
+    from teatree.contracts.schema import Field, Schema, parse_dtype  # noqa: PLC0415
+    from teatree.datasets.arrow import to_arrow_schema  # noqa: PLC0415
+    from teatree.datasets.rows import RowDecoder  # noqa: PLC0415
+
+    try:
+        page = parse_json(body, where)
+        schema = Schema(tuple(Field(c["name"], parse_dtype(c["type"], where)) for c in page["columns"]))
+        decoder = RowDecoder(schema)
+        groups = decoder.decode(page["rows"], where)
+        return decoder.to_table(groups) if groups else to_arrow_schema(schema).empty_table()
+    except (RequestError, KeyError, TypeError) as e:
+        raise CorruptError(f"A page is not what `query` answers: {e}", where=where) from e

@@ -1,0 +1,154 @@
+"""A session: the connection that all models of an installation are reached through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
+from attrs import evolve
+from typing_extensions import Unpack
+
+from teatree.client.listing import ModelInfo, list_models
+from teatree.client.model import Model, SendOptions
+from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.settings import ENV_FILE, Settings, process_environ, read_settings
+from teatree.messaging.bus import Bus
+from teatree.storage.objects import ObjectStore, open_store
+
+if TYPE_CHECKING:
+    from teatree.client.receipt import Receipt
+
+
+def connect(
+    url: str | None = None,
+    *,
+    data: str | Path | None = None,
+    settings: Settings | None = None,
+    name: str = "teatree-client",
+    wait_ms: int = 0,
+) -> Session:
+    """Return a session, to be used in an `async with`.
+
+    Where to connect: `settings`; else the environment and, beneath it, `<data>/teatree.env` as `teatree up` writes it.
+    `url` is another NATS. Sending needs only NATS; `pull` and `versions` only the object store, which is opened when
+    first used. `wait_ms` is how long NATS may be away before entering raises `unavailable`.
+    """
+    return Session(client_settings(url, data, settings), name=name, wait_ms=wait_ms)
+
+
+def client_settings(url: str | None, data: str | Path | None, settings: Settings | None) -> Settings:
+    """Return the settings of a session; raises `unavailable` if `data` is named and nothing runs on it."""
+    if settings is None:
+        environ = process_environ()
+        folder = None if data is None else Path(data)
+        if (
+            folder is not None
+            and not (folder / ENV_FILE).is_file()
+            and "TEATREE_NATS_URL" not in environ
+            and url is None
+        ):
+            raise RetryError(
+                Code.UNAVAILABLE,
+                f"No stack runs on {folder}: there is no {ENV_FILE} in it.",
+                where=str(folder),
+                hint=f"Start one with `teatree up --data {folder}`.",
+            )
+        settings = read_settings(environ, folder)
+    return settings if url is None else evolve(settings, nats=evolve(settings.nats, url=url))
+
+
+class Session:
+    """A connection to an installation; its members that need NATS raise `unavailable` while it is not open."""
+
+    def __init__(self, settings: Settings, *, name: str = "teatree-client", wait_ms: int = 0) -> None:
+        self.settings = settings
+        self._name = name
+        self._wait_ms = wait_ms
+        self._bus: Bus | None = None
+        self._store: ObjectStore | None = None
+
+    async def open(self) -> None:
+        """Connect to NATS; `async with` does this."""
+        if self._bus is None:
+            self._bus = await Bus.connect(self.settings.nats, name=self._name, wait_ms=self._wait_ms)
+
+    async def close(self) -> None:
+        """Send what waits to be sent, and disconnect."""
+        bus, self._bus = self._bus, None
+        if bus is not None:
+            await bus.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def bus(self) -> Bus:
+        """The connection to NATS."""
+        if self._bus is None:
+            raise RetryError(
+                Code.UNAVAILABLE, "The session is not open.", hint="Use `async with connect() as session`."
+            )
+        return self._bus
+
+    @property
+    def store(self) -> ObjectStore:
+        """The object store; needs no open session."""
+        if self._store is None:
+            self._store = open_store(self.settings.store)
+        return self._store
+
+    def model(self, name: str) -> Model:
+        """Return a model by name, whether it exists or not; raises `bad_name`."""
+        return Model(self, name)
+
+    async def create_model(
+        self,
+        name: str,
+        *,
+        tables: Sequence[Mapping[str, Any]] = (),
+        engine: str | None = None,
+        storage_version: str | None = None,
+        app: str | None = None,
+        limits: Mapping[str, int] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Model:
+        """Create a model, with its first tables as `create_table` takes them, and return it when it is there.
+
+        `storage_version` (`v1.4.0`) keeps its files readable by that DuckDB. Raises `model_exists`.
+        """
+        args: dict[str, Any] = {
+            "engine": engine,
+            "storage_version": storage_version,
+            "app": app,
+            "limits": dict(limits) if limits else None,
+            "tables": [dict(table) for table in tables] or None,
+        }
+        model = self.model(name)
+        await model.send("create_model", {k: v for k, v in args.items() if v is not None}, **options)
+        return model
+
+    async def drop_model(self, name: str, **options: Unpack[SendOptions]) -> Receipt:
+        """Drop a model; its versions stay readable, and the name can be used again."""
+        return await self.model(name).send("drop_model", **options)
+
+    async def models(self) -> list[ModelInfo]:
+        """Return all models: from the catalogue if PostgreSQL is set, otherwise from the object store."""
+        return await asyncio.to_thread(list_models, self.settings, lambda: self.store)
+
+    async def read_object(self, key: str) -> bytes:
+        """Return an object of the store: a page of a result, a long list of refusals."""
+        return await asyncio.to_thread(lambda: self.store.get(key))
+
+    async def read_json_object(self, key: str) -> Any:
+        """Return an object of the store that is JSON."""
+        return orjson.loads(await self.read_object(key))

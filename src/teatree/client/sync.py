@@ -1,0 +1,192 @@
+"""The sync face, for notebooks and scripts: the same sessions and models, without `await`.
+
+Each session runs its own event loop in one background thread, so it works where a loop runs already (Jupyter) and
+where none does. Every method is made from its asynchronous twin, with the same parameters and the same docstring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+
+from teatree.client.model import Model
+from teatree.client.session import Session, client_settings
+from teatree.contracts.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="teatree-client", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine there and wait for it; Ctrl-C cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """End the loop and its thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class _Face(Generic[T]):
+    """Something asynchronous, and the loop that it lives in."""
+
+    def __init__(self, inner: T, thread: LoopThread) -> None:
+        self._inner = inner
+        self._thread = thread
+
+    def __repr__(self) -> str:
+        return f"Sync{self._inner!r}"
+
+
+def _blocking(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> Callable[Concatenate[Any, P], R]:
+    """Return the method that runs its asynchronous twin to the end."""
+
+    @functools.wraps(method)
+    def call(face: _Face[Any], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        async def work() -> R:
+            return await method(face._inner, *args, **kwargs)  # noqa: SLF001 - the face's own half
+
+        return face._thread.run(work())  # noqa: SLF001
+
+    return call
+
+
+def _iterating(
+    method: Callable[Concatenate[Any, P], AsyncGenerator[R, None]],
+) -> Callable[Concatenate[Any, P], Iterator[R]]:
+    """Return the method that iterates over what its asynchronous twin yields."""
+
+    @functools.wraps(method)
+    def call(face: _Face[Any], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+        items = method(face._inner, *args, **kwargs)  # noqa: SLF001
+
+        async def step() -> R:
+            return await anext(items)
+
+        async def close() -> None:
+            await items.aclose()
+
+        try:
+            while True:
+                try:
+                    item = face._thread.run(step())  # noqa: SLF001
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            face._thread.run(close())  # noqa: SLF001
+
+    return call
+
+
+class SyncModel(_Face[Model]):
+    """A `Model` whose methods return when they are done."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._inner.name
+
+    send = _blocking(Model.send)
+    send_many = _blocking(Model.send_many)
+    outcome = _blocking(Model.outcome)
+    append = _blocking(Model.append)
+    replace = _blocking(Model.replace)
+    upsert = _blocking(Model.upsert)
+    update = _blocking(Model.update)
+    delete = _blocking(Model.delete)
+    create_table = _blocking(Model.create_table)
+    alter_table = _blocking(Model.alter_table)
+    drop_table = _blocking(Model.drop_table)
+    load = _blocking(Model.load)
+    sql = _blocking(Model.sql)
+    archive = _blocking(Model.archive)
+    query = _blocking(Model.query)
+    ask = _blocking(Model.ask)
+    follow = _iterating(Model.follow)
+    versions = _blocking(Model.versions)
+    pull = _blocking(Model.pull)
+
+
+def _blocking_model(
+    method: Callable[Concatenate[Any, P], Awaitable[Model]],
+) -> Callable[Concatenate[Any, P], SyncModel]:
+    """Return the method that runs its asynchronous twin to the end and gives its model a sync face."""
+    run = _blocking(method)
+
+    @functools.wraps(method)
+    def call(face: _Face[Any], /, *args: P.args, **kwargs: P.kwargs) -> SyncModel:
+        return SyncModel(run(face, *args, **kwargs), face._thread)  # noqa: SLF001
+
+    return call
+
+
+class SyncSession(_Face[Session]):
+    """A `Session` whose methods return when they are done; `close` it, or use it in a `with`."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that it was opened with."""
+        return self._inner.settings
+
+    def model(self, name: str) -> SyncModel:
+        """Return a model by name, whether it exists or not; raises `bad_name`."""
+        return SyncModel(self._inner.model(name), self._thread)
+
+    create_model = _blocking_model(Session.create_model)
+    drop_model = _blocking(Session.drop_model)
+    models = _blocking(Session.models)
+
+    def close(self) -> None:
+        """Disconnect, and end the background thread."""
+        try:
+            self._thread.run(self._inner.close())
+        finally:
+            self._thread.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect_sync(
+    url: str | None = None,
+    *,
+    data: str | Path | None = None,
+    settings: Settings | None = None,
+    name: str = "teatree-client",
+    wait_ms: int = 0,
+) -> SyncSession:
+    """Return an open session for code without `await`; the parameters are those of `connect`."""
+    session = Session(client_settings(url, data, settings), name=name, wait_ms=wait_ms)
+    thread = LoopThread()
+    try:
+        thread.run(session.open())
+    except BaseException:
+        thread.stop()
+        raise
+    return SyncSession(session, thread)

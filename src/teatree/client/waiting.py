@@ -1,0 +1,137 @@
+"""Publishing one request and waiting for its outcome, whatever gets lost on the way.
+
+The reply can be missed: then it is looked up in the stream of notices, and after a longer silence the request is sent
+again under its id. A resend is answered with the first outcome, so it is always safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+from teatree.client.notice import Notice, outcome_error, read_notice
+from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.notices import Kind
+from teatree.messaging.notices import last_notice
+
+if TYPE_CHECKING:
+    from teatree.client.message import Encoded
+    from teatree.messaging.bus import Bus
+    from teatree.messaging.jetstream import PubAck
+    from teatree.messaging.message import Subscription
+
+LOOK_MS = 1_000
+"""Silence after which the outcome is looked up in the stream."""
+RESEND_MS = 15_000
+"""Silence after which the request is sent again; doubles each time."""
+PUBLISH_MS_MAX = 15_000
+"""How long a request is offered to JetStream before the sender hears that it is not accepted."""
+ATTEMPT_MS = 5_000
+BACK_OFF_MS_MIN, BACK_OFF_MS_MAX = 50, 1_000
+_TRY_AGAIN = frozenset({Code.UNAVAILABLE, Code.TIMED_OUT, Code.BUSY})
+
+OnNotice = Callable[[Notice], None]
+
+
+def now_ms() -> float:
+    """Return the event loop's clock."""
+    return asyncio.get_running_loop().time() * 1000
+
+
+async def publish_until_accepted(bus: Bus, request: Encoded, timeout_ms: float) -> PubAck:
+    """Publish a request, again and again under its id, until the log has it; raises what was wrong at the end."""
+    give_up_ms = now_ms() + min(timeout_ms, PUBLISH_MS_MAX)
+    back_off_ms = BACK_OFF_MS_MIN
+    while True:
+        try:
+            return await bus.publish_log(request.subject, request.body, request.headers, ATTEMPT_MS)
+        except RetryError as e:
+            if e.code not in _TRY_AGAIN or now_ms() + back_off_ms > give_up_ms:
+                raise
+        await asyncio.sleep(back_off_ms / 1000)
+        back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
+
+
+class OutcomeWaiter:
+    """Waits for one request's outcome; open it before the request is published, so that nothing is missed."""
+
+    def __init__(self, bus: Bus, model: str, request_id: str, on_notice: OnNotice | None = None) -> None:
+        self._bus = bus
+        self._model = model
+        self._request_id = request_id
+        self._on_notice = on_notice
+        self._subscription: Subscription | None = None
+
+    async def __aenter__(self) -> Self:
+        subject = self._bus.subjects.notify_request(self._model, self._request_id)
+        self._subscription = await self._bus.subscribe(subject)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._subscription is not None:
+            await self._subscription.close()
+
+    async def wait(self, timeout_ms: float, request: Encoded | None = None) -> Notice:
+        """Return the `done` notice; raises the error of a `rejected` or `failed` one, or `timed_out`.
+
+        `request` is what to send again after a long silence.
+        """
+        give_up_ms = now_ms() + timeout_ms
+        resend_at_ms, resend_ms = now_ms() + RESEND_MS, RESEND_MS
+        while True:
+            left_ms = give_up_ms - now_ms()
+            notice = await self._next(min(LOOK_MS, left_ms)) if left_ms > 0 else None
+            if notice is None:
+                notice = await self._look_up()
+            if notice is not None and notice.is_terminal:
+                if notice.kind is not Kind.DONE:
+                    raise outcome_error(notice)
+                return notice
+            if notice is not None:
+                resend_at_ms = now_ms() + resend_ms  # `started` or `progress`: it is being worked on
+            if now_ms() >= give_up_ms:
+                raise self._too_late(timeout_ms)
+            if request is not None and now_ms() >= resend_at_ms:
+                resend_ms *= 2
+                resend_at_ms = now_ms() + resend_ms
+                await self._resend(request, give_up_ms - now_ms())
+
+    async def _next(self, timeout_ms: float) -> Notice | None:
+        """Return the next live notice; None after a silence or when some may have been missed."""
+        if self._subscription is None:
+            raise RuntimeError("an OutcomeWaiter is used inside `async with`")
+        try:
+            message = await self._subscription.next(max(1, int(timeout_ms)))
+        except RetryError:
+            return None
+        return self._heard(message.subject, message.headers, message.body)
+
+    async def _look_up(self) -> Notice | None:
+        subject = self._bus.subjects.notify_request(self._model, self._request_id)
+        try:
+            found = await last_notice(self._bus, subject, timeout_ms=LOOK_MS)
+        except RetryError:
+            return None  # NATS is away: `wait` asks again until its own time is up
+        return None if found is None else self._heard(found.subject, found.headers, found.body)
+
+    def _heard(self, subject: str, headers: dict[str, str], body: bytes) -> Notice:
+        notice = read_notice(subject, headers, body)
+        if self._on_notice is not None:
+            self._on_notice(notice)
+        return notice
+
+    async def _resend(self, request: Encoded, timeout_ms: float) -> None:
+        try:
+            await publish_until_accepted(self._bus, request, min(timeout_ms, ATTEMPT_MS))
+        except RetryError:
+            return  # its first copy is in the log; this one was a reminder
+
+    def _too_late(self, timeout_ms: float) -> RetryError:
+        return RetryError(
+            Code.TIMED_OUT,
+            f"No outcome of request {self._request_id} within {timeout_ms:.0f} ms; "
+            "it is accepted and will still be applied.",
+            where=f"model {self._model}",
+            hint="Send it again under the same id to hear its outcome.",
+        )

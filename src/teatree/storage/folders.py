@@ -1,0 +1,39 @@
+"""Which models a store holds: every folder below `models/` is a chain, and its first manifest tells whose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from teatree.contracts.manifest import read_manifest
+from teatree.storage.chain import Chain
+from teatree.storage.objects import NotFoundError, ObjectStore
+
+MODELS = "models/"
+_AFTER_ALL = "~"
+"""Sorts behind every name in a model's folder: the next key belongs to the next model."""
+
+
+def model_chains(store: ObjectStore, prefix: str) -> Iterator[Chain]:
+    """Yield the chains of an installation's models, one request or two for each; others' models are passed over."""
+    after = ""
+    while True:
+        found = next(iter(store.list(MODELS, start_after=after)), None)
+        if found is None:
+            return
+        folder = found.key.split("/")[1]
+        after = f"{MODELS}{folder}/{_AFTER_ALL}"
+        name = _first_name(store, f"{MODELS}{folder}")
+        if name is None:
+            continue
+        chain = Chain(store, prefix, name)
+        if chain.goal_model_id == folder:
+            yield chain
+
+
+def _first_name(store: ObjectStore, folder: str) -> str | None:
+    """Return the model whose folder it is; None if its first manifest was never committed."""
+    key = f"{folder}/manifests/{1:020d}"
+    try:
+        return read_manifest(store.get(key), key).model
+    except NotFoundError:
+        return None

@@ -1,0 +1,182 @@
+"""Sending single requests: receipts, outcomes, and what happens when a reply is missed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from attrs import evolve
+
+from stand_in import StandIn
+from teatree import Session, connect
+from teatree.client import waiting
+from teatree.contracts.errors import Code, RequestError, RetryError
+from teatree.contracts.requests import CONTENT_ARROW, Request
+from teatree.contracts.settings import NatsSettings, Settings
+
+
+@pytest.fixture
+async def stand_in(nats_server: NatsSettings) -> AsyncIterator[StandIn]:
+    async with StandIn(nats_server, "sales") as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+async def session(stand_in: StandIn) -> AsyncIterator[Session]:
+    async with connect(settings=Settings(nats=stand_in.settings)) as session:
+        yield session
+
+
+async def test_a_request_returns_when_it_is_done(session: Session, stand_in: StandIn) -> None:
+    """The receipt tells id, place in the log, version and result."""
+    receipt = await session.model("sales").append("sales", [{"id": 1}, {"id": 2}])
+    assert receipt.is_done
+    assert receipt.result == {"rows": 2}
+    assert (receipt.seq, receipt.version) == (stand_in.requests[0].seq, 1)
+    assert receipt.request_id == stand_in.requests[0].request_id
+
+
+async def test_accepted_returns_before_the_outcome(session: Session, stand_in: StandIn) -> None:
+    """`wait="accepted"` needs no manager; the outcome can be asked for later by the id."""
+    stand_in.silent = True
+    model = session.model("sales")
+    receipt = await model.send("append", {"table": "sales"}, rows=[{"id": 1}], wait="accepted")
+    assert not receipt.is_done
+    stand_in.silent = False
+    asking = asyncio.create_task(model.outcome(receipt.request_id))
+    await model.send("append", {"table": "sales"}, rows=[{"id": 1}], request_id=receipt.request_id, wait="accepted")
+    assert (await asking).seq is not None
+
+
+@pytest.mark.parametrize(("kind", "raised"), [("rejected", RequestError), ("failed", RetryError)])
+async def test_another_outcome_raises_its_reason(
+    session: Session, stand_in: StandIn, kind: str, raised: type[Exception]
+) -> None:
+    """`rejected` says fix the request, `failed` says try again; code, message and place are the notice's."""
+    error = {"code": "unknown_table" if kind == "rejected" else "disk_full", "message": "No.", "where": "table"}
+    stand_in.decide = lambda _: (kind, {"error": error})
+    with pytest.raises(raised) as caught:
+        await session.model("sales").append("nowhere", [{"id": 1}])
+    assert caught.value.to_dict() == error  # type: ignore[attr-defined]
+
+
+async def test_a_missed_notice_is_looked_up(
+    session: Session, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome is found in the stream if its live message never arrived."""
+    monkeypatch.setattr(waiting, "LOOK_MS", 100)
+
+    async def deaf(*_: Any) -> None:
+        await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(waiting.OutcomeWaiter, "_next", deaf)
+    receipt = await session.model("sales").append("sales", [{"id": 1}])
+    assert receipt.version == 1
+
+
+async def test_a_lost_outcome_is_told_again(
+    session: Session, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a long silence the request is sent again under its id, and has one effect."""
+    monkeypatch.setattr(waiting, "LOOK_MS", 50)
+    monkeypatch.setattr(waiting, "RESEND_MS", 300)
+    stand_in.silent = True
+    sending = asyncio.create_task(session.model("sales").append("sales", [{"id": 1}], request_id="one"))
+    while len(stand_in.requests) < 1:
+        await asyncio.sleep(0.01)
+    stand_in.silent = False
+    assert (await sending).request_id == "one"
+    assert len(stand_in.requests) > 1
+    assert list(stand_in.applied) == ["one"]
+
+
+async def test_too_late_tells_that_it_is_accepted(session: Session, stand_in: StandIn) -> None:
+    """A time-out names the request and says that it will still be applied."""
+    stand_in.silent = True
+    with pytest.raises(RetryError, match="my-id.*will still be applied") as caught:
+        await session.model("sales").append("sales", [{"id": 1}], request_id="my-id", timeout_ms=300)
+    assert caught.value.code is Code.TIMED_OUT
+
+
+async def test_notices_on_the_way_are_heard(session: Session, stand_in: StandIn) -> None:
+    """`on_notice` hears `progress` before the outcome."""
+    heard: list[str] = []
+    stand_in.silent = True
+    sending = asyncio.create_task(
+        session.model("sales").load("sales", "x.parquet", on_notice=lambda n: heard.append(n.kind.value))
+    )
+    while not stand_in.requests:
+        await asyncio.sleep(0.01)
+    stand_in.silent = False
+    await stand_in.say(stand_in.requests[0], "progress")
+    await stand_in.say(stand_in.requests[0], "done")
+    await sending
+    assert heard == ["progress", "done"]
+
+
+@pytest.mark.parametrize("kind", ["table", "frame"])
+async def test_arrow_rows_travel_as_a_stream(session: Session, stand_in: StandIn, kind: str) -> None:
+    """A pyarrow table and a Polars frame become an Arrow body, the other arguments an ASCII header."""
+    rows = {"id": [1, 2], "site": ["Zürich", None]}
+    seen: list[Request] = []
+    stand_in.decide = lambda request: (seen.append(request), ("done", {}))[1]
+    await session.model("sales").append("größe", pa.table(rows) if kind == "table" else pl.DataFrame(rows))
+    assert seen[0].content_type == CONTENT_ARROW
+    assert seen[0].args is not None
+    assert seen[0].args.isascii()
+    assert json.loads(seen[0].args) == {"table": "größe"}
+    assert pa.ipc.open_stream(seen[0].body).read_all().to_pydict() == rows
+
+
+async def test_a_body_over_the_limit_is_not_sent(session: Session, stand_in: StandIn) -> None:
+    """The client refuses what NATS would not take, and says what to do instead."""
+    with pytest.raises(RequestError, match="load") as caught:
+        await session.model("sales").append("sales", [{"text": "x" * session.bus.max_payload}])
+    assert caught.value.code is Code.BODY_TOO_LARGE
+    await session.model("sales").append("sales", [{"id": 1}])
+    assert len(stand_in.requests) == 1
+
+
+async def test_the_built_in_functions_send_what_the_contract_says(session: Session, stand_in: StandIn) -> None:
+    """Each convenience method is one request with the function's own arguments."""
+    model = await session.create_model("sales", storage_version="v1.4.0", tables=[{"table": "t", "columns": []}])
+    await model.create_table("t", {"id": "BIGINT"}, primary_key="id")
+    await model.alter_table("t", add={"name": "x", "type": "INTEGER"})
+    await model.upsert("t", [{"id": 1}], key=["id"])
+    await model.replace("t", [{"id": 1}], expected_version=7)
+    await model.update("t", {"x": 1}, {"id": 1})
+    await model.delete("t", {"id": 1})
+    await model.load("t", "s3://b/k.parquet", mode="create")
+    await model.sql("DELETE FROM t WHERE id = ?", [1])
+    await model.archive(["t"])
+    await model.drop_table("t")
+    await session.drop_model("sales")
+    sent = [(r.function, json.loads(r.body)) for r in stand_in.requests]
+    assert sent == [
+        ("create_model", {"storage_version": "v1.4.0", "tables": [{"table": "t", "columns": []}]}),
+        ("create_table", {"table": "t", "columns": [{"name": "id", "type": "BIGINT"}], "primary_key": ["id"]}),
+        ("alter_table", {"table": "t", "add": {"name": "x", "type": "INTEGER"}}),
+        ("upsert", {"table": "t", "key": ["id"], "rows": [{"id": 1}]}),
+        ("replace", {"table": "t", "expected_version": 7, "rows": [{"id": 1}]}),
+        ("update", {"table": "t", "set": {"x": 1}, "where": {"id": 1}}),
+        ("delete", {"table": "t", "where": {"id": 1}}),
+        ("load", {"table": "t", "uri": "s3://b/k.parquet", "mode": "create"}),
+        ("sql", {"statement": "DELETE FROM t WHERE id = ?", "parameters": [1]}),
+        ("archive", {"tables": ["t"]}),
+        ("drop_table", {"table": "t"}),
+        ("drop_model", {}),
+    ]
+
+
+async def test_nats_away_is_said_at_once(nats_server: NatsSettings) -> None:
+    """A session that cannot connect raises `unavailable`."""
+    settings = Settings(nats=evolve(nats_server, url="nats://127.0.0.1:1"))
+    with pytest.raises(RetryError) as caught:
+        async with connect(settings=settings):
+            pass
+    assert caught.value.code is Code.UNAVAILABLE

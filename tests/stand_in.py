@@ -1,0 +1,133 @@
+"""A stand-in for dispatcher and manager: reads the real log and says outcomes through the real NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+from teatree.contracts.requests import Request
+from teatree.contracts.settings import NatsSettings
+from teatree.messaging.bus import Bus
+from teatree.messaging.log import LogReader
+from teatree.messaging.message import Message
+from teatree.messaging.notices import NoticeWriter
+from teatree.messaging.streams import ensure_streams
+
+POLL_S = 0.02
+Decide = Callable[[Request], tuple[str, dict[str, Any]]]
+"""Returns the kind of a request's outcome and the members of its notice."""
+
+
+def done(request: Request) -> tuple[str, dict[str, Any]]:
+    """Answer a request with the number of its rows."""
+    return "done", {"result": {"rows": len(json.loads(request.body or b"{}").get("rows", []))}}
+
+
+class StandIn:
+    """Answers the requests of one model in their order, remembering ids; a batch is a version."""
+
+    def __init__(
+        self, settings: NatsSettings, model: str, decide: Decide = done, *, notices_max: int = 100_000
+    ) -> None:
+        self.settings = settings
+        self.model = model
+        self.decide = decide
+        self.requests: list[Request] = []
+        """All that lay in the log, resends too."""
+        self.applied: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.version = 0
+        self.silent = False
+        """Whether it applies requests but says nothing."""
+        self._notices_max = notices_max
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self.bus = await Bus.connect(self.settings, name="stand-in")
+        await ensure_streams(self.bus, log_bytes_max=1 << 30, notices_age_s=3600, notices_max=self._notices_max)
+        self.writer = NoticeWriter(self.bus)
+        self._tasks.append(asyncio.create_task(self._run()))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.bus.close()
+        errors = [r for r in results if isinstance(r, Exception)]
+        if errors:
+            raise errors[0]
+
+    async def _run(self) -> None:
+        reader = LogReader(self.bus, self.model)
+        after = 0
+        while True:
+            batch = await reader.read(after, requests_max=4000, bytes_max=64_000_000)
+            if not batch.requests:
+                await asyncio.sleep(POLL_S)
+                continue
+            after = batch.requests[-1].seq
+            await self._apply(batch.requests)
+
+    async def _apply(self, requests: list[Request]) -> None:
+        self.version += 1
+        groups: dict[str, dict[str, Any]] = {}
+        for request in requests:
+            self.requests.append(request)
+            again = request.request_id in self.applied
+            if not again:
+                self.applied[request.request_id] = self.decide(request)
+            kind, members = self.applied[request.request_id]
+            if request.group is None:
+                await self.say(request, kind, **members)
+                continue
+            counts = groups.setdefault(request.group, {"applied": 0, "already": 0, "refused": 0, "refusals": []})
+            if kind == "done":
+                counts["already" if again else "applied"] += 1
+            else:
+                counts["refused"] += 1
+                refusal = {"request_id": request.request_id, "seq": request.seq, "status": kind}
+                counts["refusals"].append({**refusal, "error": members["error"]})
+        for group, counts in groups.items():
+            await self._say_group(group, counts)
+        version = {"kind": "version", "model": self.model, "version": self.version, "at": "2026-01-01T00:00:00Z"}
+        await self.publish(self.bus.subjects.notify_version(self.model), version)
+
+    async def say(self, request: Request, kind: str, **members: Any) -> None:
+        """Publish a notice on a request."""
+        notice = {
+            "kind": kind,
+            "model": self.model,
+            "request_id": request.request_id,
+            "function": request.function,
+            "seq": request.seq,
+            "version": self.version,
+            "at": "2026-01-01T00:00:00.000000Z",
+            **members,
+        }
+        await self.publish(self.bus.subjects.notify(self.model, request.request_id, kind), notice)
+
+    async def _say_group(self, group: str, counts: dict[str, Any]) -> None:
+        notice = {"kind": "done", "model": self.model, "group": group, "version": self.version, **counts}
+        notice["at"] = "2026-01-01T00:00:00.000000Z"
+        await self.publish(self.bus.subjects.notify_group(self.model, group), notice)
+
+    async def publish(self, subject: str, notice: dict[str, Any]) -> None:
+        """Publish a notice, unless silent."""
+        if not self.silent:
+            await self.writer.say([(subject, json.dumps(notice).encode(), None)])
+
+    async def answer(
+        self, reply_to: Callable[[Message], Awaitable[tuple[bytes, dict[str, str]] | None]], subject: str | None = None
+    ) -> None:
+        """Answer direct reads from now on; None is silence."""
+        subscription = await self.bus.subscribe(subject or self.bus.subjects.query_model(self.model))
+
+        async def serve() -> None:
+            async for message in subscription:
+                answer = await reply_to(message)
+                if answer is not None:
+                    await self.bus.publish(message.reply, *answer)
+
+        self._tasks.append(asyncio.create_task(serve()))
