@@ -105,6 +105,25 @@ async def last_sequences(
     return found
 
 
+async def last_requests_of(
+    bus: Bus, function: str, *, after: int = 0, timeout_ms: float = READ_TIMEOUT_MS
+) -> dict[str, int]:
+    """Return the sequence of the last request for one function of every model that has one beyond `after`."""
+    subjects = bus.subjects
+    wanted = [f"{subjects.prefix}.request.*.{function}"]
+    messages = await last_messages(bus, subjects.requests_stream, wanted, after=after, timeout_ms=timeout_ms)
+    if messages is None:
+        messages = await _last_by_subject(bus, wanted, after, timeout_ms)
+    return {subjects.parse_request(message.subject)[0]: message.seq for message in messages}
+
+
+async def first_request_since(bus: Bus, model: str, at: str, *, timeout_ms: float = READ_TIMEOUT_MS) -> int | None:
+    """Return the sequence of a model's first request stored at a time (RFC 3339) or later, None without one."""
+    ask = {"start_time": at, "next_by_subj": bus.subjects.request_filter(model), "batch": 1}
+    reply = await direct_get(bus, bus.subjects.requests_stream, ask, timeout_ms)
+    return reply.messages[0].seq if reply.messages else None
+
+
 async def _last_by_subject(bus: Bus, filters: Sequence[str], after: int, timeout_ms: float) -> list[StoredMessage]:
     """Ask for the subjects first, then for their last messages in portions that the server answers."""
     messages: list[StoredMessage] = []

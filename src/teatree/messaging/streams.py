@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
@@ -14,6 +15,7 @@ NANOSECONDS = 1_000_000_000
 _DUPLICATE_WINDOW_NS = 100_000_000
 """The shortest the server takes. JetStream's window works per stream, not per model: within it, one sender's
 `Nats-Msg-Id` would swallow another model's request. We remember ids ourselves."""
+_PURGED_BEFORE = "teatree-purged-before"
 _SIZES = frozenset({"max_bytes", "max_msgs", "max_age", "max_msg_size", "duplicate_window"})
 """An operator's to choose; all but the log's `max_age`, which would drop what is not applied."""
 
@@ -31,6 +33,19 @@ class LogState:
     size_bytes: int
     size_bytes_max: int
     """-1: no limit."""
+    purged_before: int
+    """Below this sequence the dispatcher has purged what was applied; above it nobody should have purged anything."""
+    first_at: str
+    """When the oldest message was stored: RFC 3339."""
+    now: str
+    """The server's clock: RFC 3339."""
+
+    def is_lost_after(self, offset: int) -> bool:
+        """Whether requests beyond `offset` may be gone: somebody else than the dispatcher has purged there.
+
+        The first sequence alone does not tell: it is beyond a resting model's offset once others' requests were purged.
+        """
+        return self.first_seq > max(offset + 1, self.purged_before)
 
 
 async def ensure_streams(bus: Bus, *, log_bytes_max: int, notices_age_s: float, notices_max: int) -> None:
@@ -92,17 +107,42 @@ def notices_config(bus: Bus, age_s: float, count_max: int) -> dict[str, Any]:
 
 async def log_state(bus: Bus) -> LogState:
     """Return the log's stamp and bounds; raises `unavailable` or an error that names the missing stream."""
-    info = await bus.js(f"STREAM.INFO.{bus.subjects.requests_stream}")
-    state = info["state"]
+    return _read_state(await bus.js(f"STREAM.INFO.{bus.subjects.requests_stream}"))
+
+
+def _read_state(info: dict[str, Any]) -> LogState:
+    state, config = info["state"], info["config"]
     return LogState(
-        name=info["config"]["name"],
+        name=config["name"],
         created=info["created"],
         first_seq=int(state["first_seq"]),
         last_seq=int(state["last_seq"]),
         messages=int(state["messages"]),
         size_bytes=int(state["bytes"]),
-        size_bytes_max=int(info["config"].get("max_bytes", -1)),
+        size_bytes_max=int(config.get("max_bytes", -1)),
+        purged_before=int((config.get("metadata") or {}).get(_PURGED_BEFORE, 0)),
+        first_at=state["first_ts"],
+        now=info["ts"],
     )
+
+
+async def purge_log(bus: Bus, before: Mapping[str, int]) -> int:
+    """Purge each model's requests below its sequence number in `before`; return how many requests that were.
+
+    How far is written into the log's metadata first: so managers can tell our purges from others'.
+    """
+    name = bus.subjects.requests_stream
+    info = await bus.js(f"STREAM.INFO.{name}")
+    highest = max(before.values(), default=0)
+    if highest > _read_state(info).purged_before:
+        config = info["config"]
+        metadata = {**(config.get("metadata") or {}), _PURGED_BEFORE: str(highest)}
+        await bus.js(f"STREAM.UPDATE.{name}", {**config, "metadata": metadata})
+    purged = 0
+    for model, seq in before.items():
+        answer = await bus.js(f"STREAM.PURGE.{name}", {"filter": bus.subjects.request_filter(model), "seq": seq})
+        purged += int(answer["purged"])
+    return purged
 
 
 async def _ensure(bus: Bus, wanted: dict[str, Any], enforced_sizes: frozenset[str]) -> None:

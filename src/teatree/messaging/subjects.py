@@ -11,7 +11,7 @@ from teatree.contracts.names import check_function, check_group_id, check_model
 
 DEFAULT_PREFIX = "teatree"
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]{1,200}")
+_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]{1,1000}")
 
 
 def _check_prefix(_: object, __: object, value: str) -> None:
