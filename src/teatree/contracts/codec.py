@@ -24,6 +24,7 @@ from teatree.contracts.errors import Code, CorruptError, RequestError
 T = TypeVar("T")
 _DIGITS_MAX = 400
 """Digits of one number; beyond it parsing cost would grow with the square of its length."""
+_JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
 _DEPTH_HINT = "Nest values less deeply."
 
 
@@ -85,7 +86,27 @@ _DECODER = json.JSONDecoder(
 
 def dump_json(value: Any) -> bytes:
     """Return compact JSON of plain values; a `Decimal` keeps its digits as a string, times are RFC 3339 in UTC."""
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
+    try:
+        return orjson.dumps(value, default=_plain, option=_JSON_OPTIONS)
+    except TypeError:  # orjson refuses integers beyond 64 bits without asking `default`
+        return orjson.dumps(_without_wide_integers(value), default=_plain, option=_JSON_OPTIONS)
+
+
+def _without_wide_integers(value: Any) -> Any:
+    """Return `value` with integers beyond 64 bits as texts: JSON readers would round them."""
+    match value:
+        case bool():
+            return value
+        case int():
+            return value if -(2**63) <= value < 2**64 else str(value)
+        case dict():
+            return {_without_wide_integers(k): _without_wide_integers(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_without_wide_integers(item) for item in value]
+        case _ if attrs.has(type(value)):
+            return _without_wide_integers(unstructure(value))
+        case _:
+            return value
 
 
 def _plain(value: Any) -> Any:
@@ -93,8 +114,6 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, int):  # beyond 64 bits: JSON readers would round it
-        return str(value)
     if attrs.has(type(value)):
         return unstructure(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")

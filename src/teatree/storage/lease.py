@@ -1,0 +1,165 @@
+"""The lease on a model in PostgreSQL: who should try to write. Who may is decided by the version chain alone.
+
+All times are the database's. Every change is one statement that names the holder it expects, so two processes never
+both believe that they got it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from teatree.contracts.codec import dump_json, structure, tolerate_unknown_keys, unstructure
+from teatree.contracts.process import ProcessId, own_process, process_id
+
+if TYPE_CHECKING:
+    import uuid
+    from datetime import datetime
+
+    from teatree.storage.postgres import Postgres
+
+
+@frozen
+class Holder:
+    """One process, as it holds leases."""
+
+    id: str
+    """Random: two holds of one process differ."""
+    host: str
+    boot_id: str
+    """The kernel's boot and the pid namespace: within it a pid and its start time name one process."""
+    pid: int
+    started: int
+    """The process's start time, see `contracts.process`."""
+
+
+tolerate_unknown_keys(Holder)
+
+
+@frozen
+class HeldLease:
+    """Somebody else's lease."""
+
+    holder: Holder
+    until: datetime
+    left_ms: int
+    """Milliseconds until then by the database's clock; 0 or less once it has ended."""
+
+
+class Lease:
+    """The lease on one model; the model need not exist."""
+
+    def __init__(self, postgres: Postgres, goal_model_id: uuid.UUID, name: str) -> None:
+        self._postgres = postgres
+        self._model = {"model": goal_model_id, "name": name}
+
+    def acquire(self, holder: Holder, lease_ms: int) -> HeldLease | None:
+        """Take the lease if it is free, has ended or is ours; return None if we have it, else who has."""
+        with self._postgres.transaction() as session:
+            while True:
+                taken = session.execute(
+                    """
+                    INSERT INTO goal_model AS m (goal_model_id, name, writer, lease_until)
+                    VALUES (%(model)s, %(name)s, %(writer)s::jsonb, clock_timestamp() + %(lease_ms)s * interval '1 ms')
+                    ON CONFLICT (goal_model_id)
+                    DO UPDATE SET writer = excluded.writer, lease_until = excluded.lease_until
+                    WHERE m.writer IS NULL OR m.lease_until < now() OR m.writer->>'id' = excluded.writer->>'id'
+                    """,
+                    {**self._model, "writer": _writer(holder), "lease_ms": lease_ms},
+                )
+                if taken:
+                    return None
+                held = session.rows(
+                    """
+                    SELECT writer, lease_until, extract(epoch FROM lease_until - clock_timestamp()) * 1000 AS left_ms
+                    FROM goal_model WHERE goal_model_id = %(model)s AND writer IS NOT NULL
+                    """,
+                    self._model,
+                )
+                if held:  # otherwise it was released between the two statements
+                    return _held(held[0])
+
+    def renew(self, holder: Holder, lease_ms: int) -> bool:
+        """Extend our lease, even one that has ended and that nobody took; False: it is somebody else's now."""
+        return self._change(
+            holder,
+            "UPDATE goal_model SET lease_until = clock_timestamp() + %(lease_ms)s * interval '1 ms'"
+            " WHERE goal_model_id = %(model)s AND writer->>'id' = %(expected)s",
+            {"lease_ms": lease_ms},
+        )
+
+    def release(self, holder: Holder) -> bool:
+        """Give our lease back; False: it was not ours any more."""
+        return self._change(
+            holder,
+            "UPDATE goal_model SET writer = NULL, lease_until = NULL"
+            " WHERE goal_model_id = %(model)s AND writer->>'id' = %(expected)s",
+            {},
+        )
+
+    def seize(self, expected: Holder, new: Holder, lease_ms: int) -> bool:
+        """Take the lease of a holder that is proven dead, before it ends; False: it is no longer that one's."""
+        return self._change(
+            expected,
+            "UPDATE goal_model SET writer = %(writer)s::jsonb,"
+            " lease_until = clock_timestamp() + %(lease_ms)s * interval '1 ms'"
+            " WHERE goal_model_id = %(model)s AND writer->>'id' = %(expected)s",
+            {"writer": _writer(new), "lease_ms": lease_ms},
+        )
+
+    def held(self) -> HeldLease | None:
+        """Return who has the lease, ended or not; None if it is free."""
+        with self._postgres.transaction() as session:
+            found = session.rows(
+                """
+                SELECT writer, lease_until, extract(epoch FROM lease_until - clock_timestamp()) * 1000 AS left_ms
+                FROM goal_model WHERE goal_model_id = %(model)s AND writer IS NOT NULL
+                """,
+                self._model,
+            )
+        return _held(found[0]) if found else None
+
+    def _change(self, expected: Holder, statement: Any, parameters: dict[str, Any]) -> bool:
+        with self._postgres.transaction() as session:
+            return session.execute(statement, {**parameters, **self._model, "expected": expected.id}) == 1
+
+
+def this_process(host: str) -> Holder:
+    """Return this process as a new holder."""
+    me = own_process()
+    return Holder(id=secrets.token_hex(16), host=host, boot_id=_place(me.boot), pid=me.pid, started=me.started)
+
+
+def is_alive(holder: Holder, host: str) -> bool | None:
+    """Say whether a holder's process still runs; None if it is of another host, boot or container: nobody here knows.
+
+    A zombie is dead, and so is a process whose pid another one has now.
+    """
+    if holder.host != host or holder.boot_id != _place(own_process().boot):
+        return None
+    found = process_id(holder.pid)
+    return found is not None and found.started == holder.started
+
+
+def process_of(holder: Holder) -> ProcessId:
+    """Return a holder's process, for who may end it; it must be of this host (`is_alive` is not None)."""
+    return ProcessId(pid=holder.pid, started=holder.started, boot=own_process().boot)
+
+
+def _place(boot: str) -> str:
+    namespace = ""
+    with suppress(OSError):  # only Linux has them
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return f"{boot}/{namespace}"
+
+
+def _writer(holder: Holder) -> str:
+    return dump_json(unstructure(holder)).decode()
+
+
+def _held(row: dict[str, Any]) -> HeldLease:
+    return HeldLease(structure(row["writer"], Holder, "goal_model.writer"), row["lease_until"], int(row["left_ms"]))

@@ -1,0 +1,111 @@
+"""The lease against a real PostgreSQL: one holder at a time, by the database's clock."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from teatree.contracts.settings import PostgresSettings
+from teatree.storage.catalog import Catalog
+from teatree.storage.lease import Holder, Lease, this_process
+from teatree.storage.migrations.migrate import migrate
+from teatree.storage.postgres import Postgres
+
+MODEL = uuid.UUID(int=7)
+LONG_MS = 600_000
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresSettings) -> Postgres:
+    """Return a migrated database."""
+    migrate(postgres_server)
+    return Postgres(postgres_server)
+
+
+@pytest.fixture
+def lease(postgres: Postgres) -> Lease:
+    """Return the lease on a model that does not exist yet."""
+    return Lease(postgres, MODEL, "sales")
+
+
+def _holder() -> Holder:
+    return this_process("here")
+
+
+def test_the_first_gets_it_and_the_second_hears_who_has_it(lease: Lease) -> None:
+    """A lease has one holder; who comes second learns the first one's process and the time left."""
+    first, second = _holder(), _holder()
+    assert lease.held() is None
+    assert lease.acquire(first, LONG_MS) is None
+    held = lease.acquire(second, LONG_MS)
+    assert held is not None
+    assert held.holder == first
+    assert 0 < held.left_ms <= LONG_MS
+    assert lease.held() is not None
+    assert lease.acquire(first, LONG_MS) is None
+
+
+def test_an_ended_lease_is_free_to_take_and_cannot_be_renewed_after(lease: Lease) -> None:
+    """A holder that did not renew keeps its lease until another takes it; then it hears that it lost."""
+    first, second = _holder(), _holder()
+    assert lease.acquire(first, 0) is None
+    assert lease.renew(first, 0)
+    assert lease.acquire(second, LONG_MS) is None
+    assert not lease.renew(first, LONG_MS)
+    assert not lease.release(first)
+    held = lease.held()
+    assert held is not None
+    assert held.holder == second
+
+
+def test_a_released_lease_is_free(lease: Lease) -> None:
+    """Who leaves in order lets the next one in at once."""
+    first, second = _holder(), _holder()
+    assert lease.acquire(first, LONG_MS) is None
+    assert lease.release(first)
+    assert lease.held() is None
+    assert lease.acquire(second, LONG_MS) is None
+
+
+def test_a_dead_holders_lease_is_seized_by_one(lease: Lease) -> None:
+    """Of two that saw the same dead holder one gets its lease; neither can take the other's by that knowledge."""
+    dead, first, second = _holder(), _holder(), _holder()
+    assert lease.acquire(dead, LONG_MS) is None
+    assert lease.seize(dead, first, LONG_MS)
+    assert not lease.seize(dead, second, LONG_MS)
+    assert not lease.renew(dead, LONG_MS)
+    assert lease.renew(first, LONG_MS)
+
+
+def test_of_eight_at_once_one_gets_it(postgres_server: PostgresSettings, postgres: Postgres) -> None:
+    """However many ask at once, for a new model or after a lease ended, one gets it."""
+    leases = [Lease(Postgres(postgres_server), MODEL, "sales") for _ in range(8)]
+    for _ in range(3):
+        start = threading.Barrier(8)
+
+        def ask(i: int, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return leases[i].acquire(_holder(), LONG_MS) is None
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(ask, range(8))).count(True) == 1
+        held = leases[0].held()
+        assert held is not None
+        assert leases[0].renew(held.holder, 0)
+
+
+def test_the_catalogue_leaves_leases_alone(postgres: Postgres, lease: Lease) -> None:
+    """A lease survives a rebuild of the catalogue, and shows there."""
+    holder = _holder()
+    assert lease.acquire(holder, LONG_MS) is None
+    Catalog(postgres).clear()
+    held = lease.held()
+    assert held is not None
+    assert held.holder == holder
+    found = Catalog(postgres).model("sales")
+    assert found is not None
+    assert found.writer is not None
+    assert (found.writer["pid"], found.state) == (holder.pid, "absent")

@@ -1,0 +1,50 @@
+"""Proof of death: what one process can know about another one that holds a lease."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from attrs import evolve
+
+from teatree.storage.lease import is_alive, process_of, this_process
+
+
+def test_a_process_knows_itself_alive() -> None:
+    """A holder made here is this process; two of them differ."""
+    holder = this_process("here")
+    assert holder.pid == os.getpid()
+    assert is_alive(holder, "here") is True
+    assert this_process("here").id != holder.id
+    assert process_of(holder).pid == holder.pid
+
+
+def test_of_another_host_or_boot_nobody_here_knows() -> None:
+    """A pid says nothing about another machine's process, nor about one before the last boot."""
+    holder = this_process("here")
+    assert is_alive(holder, "there") is None
+    assert is_alive(evolve(holder, boot_id="another"), "here") is None
+
+
+def test_a_pid_used_again_is_another_process() -> None:
+    """The start time tells a process from a later one with its pid."""
+    holder = this_process("here")
+    assert is_alive(evolve(holder, started=holder.started - 1), "here") is False
+
+
+def test_a_zombie_is_dead() -> None:
+    """A killed process whose parent has not looked yet holds nothing any more."""
+    script = "from teatree.storage.lease import this_process as t; print(t('here').started, flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    started = int(child.stdout.readline())
+    holder = evolve(this_process("here"), pid=child.pid, started=started)
+    assert is_alive(holder, "here") is True
+    child.kill()
+    while is_alive(holder, "here"):
+        time.sleep(0.01)
+    assert os.path.exists(f"/proc/{child.pid}")  # noqa: PTH110  # the zombie, until we wait for it
+    child.communicate()
+    assert is_alive(holder, "here") is False
