@@ -115,6 +115,8 @@ class DispatcherSettings:
     """Milliseconds between looks at every model."""
     retention_days: float = 7.0
     """Days for which the log keeps what is applied; shorter than ids are remembered."""
+    purge_interval_ms: int = 60_000
+    """Milliseconds between looks for requests that may be purged."""
     restart_ms_min: int = 100
     """Milliseconds before a manager that died is started again; doubles with each death."""
     restart_ms_max: int = 30_000
