@@ -36,8 +36,11 @@ class Announcer:
     subjects: Subjects
     limits: LimitSettings
 
-    def messages(self, manifest: Manifest, entries: Iterable[Entry]) -> list[Message]:
-        """Return everything that a version makes heard, in the order in which it is said."""
+    def messages(self, manifest: Manifest, entries: Iterable[Entry], *, late: bool = False) -> list[Message]:
+        """Return everything that a version makes heard, in the order in which it is said.
+
+        `late` are outcomes that waited for something after the version: they do not announce it again.
+        """
         singles: list[Message] = []
         groups: dict[str, list[tuple[Entry, Outcome]]] = defaultdict(list)
         firsts: dict[str, Entry] = {}
@@ -50,7 +53,7 @@ class Announcer:
             else:
                 singles.extend(self._outcome(told, outcome))
         grouped = [self._group(manifest, group, members) for group, members in groups.items()]
-        version = [self._version(manifest)] if manifest.user_version == manifest.version else []
+        version = [self._version(manifest)] if manifest.user_version == manifest.version and not late else []
         return [*singles, *grouped, *version]
 
     def _answer(self, manifest: Manifest, entry: Entry, firsts: dict[str, Entry]) -> tuple[Manifest, Outcome]:
@@ -145,9 +148,7 @@ class Announcer:
             "rows": {table.name: table.rows for table in manifest.tables},
             "bytes": manifest.file.size_bytes if manifest.file else 0,
         }
-        notice = Notice(
-            kind=Kind.VERSION, model=manifest.model, at=manifest.at, version=manifest.version, result=facts
-        )
+        notice = Notice(kind=Kind.VERSION, model=manifest.model, at=manifest.at, version=manifest.version, result=facts)
         return self.subjects.notify_version(manifest.model), notice.to_json(), {}
 
 

@@ -20,6 +20,15 @@ from teatree.storage.segments import Entry, encode_segment
 
 _FAILED_CODES = frozenset({Code.TIMED_OUT, Code.OVER_LIMIT, Code.SOURCE_UNAVAILABLE})
 """Faults that are one request's own, though not its mistake: it ends as `failed`, its neighbours commit."""
+REFUSED_PLACE = {
+    "append": "rows",
+    "replace": "rows",
+    "upsert": "rows",
+    "load": "uri",
+    "sql": "statement",
+    "query": "sql",
+}
+"""The argument to look at when the database refuses a request and names no place itself."""
 
 
 @frozen
@@ -32,6 +41,8 @@ class Applied:
     log_at: datetime
     last_effect_seq: int
     entries: tuple[Entry, ...]
+    segment: bytes
+    """The entries, encoded."""
     changed_tables: frozenset[str]
     archive: tuple[str, ...] | None = None
     """Tables of an `archive` request among them, () for all: its outcome waits for the archive."""
@@ -49,6 +60,7 @@ class Batch:
         self._target = target
         self._last_effect_seq = last_effect_seq
         self._entries: list[Entry] = []
+        self._segments: list[bytes] = []
         self._changed_tables: set[str] = set()
         self._archive: tuple[str, ...] | None = None
         self._dropped = False
@@ -75,6 +87,7 @@ class Batch:
             log_at=last.at,
             last_effect_seq=self._last_effect_seq,
             entries=tuple(self._entries),
+            segment=self._segments[0] if len(self._segments) == 1 else encode_segment(self._entries),
             changed_tables=frozenset(self._changed_tables),
             archive=self._archive,
             dropped=self._dropped,
@@ -99,6 +112,8 @@ class Batch:
         self._commit(items[middle:])
 
     def _commit_refusal(self, item: Item, error: TeatreeError) -> None:
+        if error.where is None:
+            error.where = REFUSED_PLACE.get(item.request.function, "arguments")
         self._in_transaction(lambda t: t.refuse(item, error), item.request)
 
     def _in_transaction(self, work: Callable[[Transaction], None], last: Request) -> None:
@@ -108,6 +123,7 @@ class Batch:
         try:
             with parts.database.transaction():
                 work(transaction)
+                segment = encode_segment(transaction.entries)
                 commit = Commit(
                     version=self._target.version,
                     write_id=self._target.write_id,
@@ -115,7 +131,7 @@ class Batch:
                     log_at=last.at,
                     last_effect_seq=transaction.last_effect_seq,
                     changed_tables=tuple(sorted(parts.handle.changed_tables)),
-                    outcomes=encode_segment(transaction.entries),
+                    outcomes=segment,
                     dropped=transaction.dropped,
                 )
                 record_commit(parts.database, commit, self._target.shipped_version)
@@ -128,6 +144,7 @@ class Batch:
             raise OperatorError(Code.INTERNAL, f"The commit of request {last.seq} did not take effect.")
         parts.failpoint("manager.apply.after_commit")
         self._entries.extend(transaction.entries)
+        self._segments.append(segment)
         self._last_effect_seq = transaction.last_effect_seq
         self._changed_tables |= parts.handle.changed_tables
         self._archive = transaction.archive if transaction.archive is not None else self._archive

@@ -75,11 +75,11 @@ class WriteHandle(Write):
         con = self._database.connection
         con.register(ROWS_VIEW, rows)
         try:
-            return con.execute(sql).fetchall()
-        except duckdb.Error as e:
+            result = con.execute(sql).fetchall()
+        except duckdb.Error as e:  # the rollback that follows takes the view away too
             raise translate(e) from e
-        finally:
-            con.unregister(ROWS_VIEW)
+        con.unregister(ROWS_VIEW)
+        return result
 
     @override
     def statement(self, sql: str, parameters: Parameters) -> int:
@@ -97,10 +97,14 @@ class WriteHandle(Write):
         return fetch_rows(self._database.connection, sql, parameters, self._limits.query_rows_max)
 
 
+FETCH_ROWS = 100_000
+"""Rows fetched at once: between two fetches the limit is looked at."""
+
+
 def fetch_rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, rows_max: int) -> pa.Table:
     """Return the rows of a checked SELECT; raises `result_too_large` beyond `rows_max`."""
     try:
-        reader = con.execute(sql, _plain(parameters) or None).to_arrow_reader(100_000)
+        reader = con.sql(sql, params=_plain(parameters)).to_arrow_reader(FETCH_ROWS)
         batches: list[pa.RecordBatch] = []
         count = 0
         for batch in reader:

@@ -51,6 +51,7 @@ def begin_life(
                 make_table(handle, members, f"tables[{place}].")
             result = {"goal_model_id": chain.goal_model_id, "tables": list(handle.tables())}
             entry = Entry(_outcome(request, Status.DONE, result=result, effect=True))
+            segment = encode_segment((entry,))
             applied = Applied(
                 version=target.version,
                 write_id=target.write_id,
@@ -58,6 +59,7 @@ def begin_life(
                 log_at=request.at,
                 last_effect_seq=request.seq,
                 entries=(entry,),
+                segment=segment,
                 changed_tables=frozenset(handle.changed_tables),
                 born=True,
             )
@@ -68,7 +70,7 @@ def begin_life(
                 log_at=request.at,
                 last_effect_seq=request.seq,
                 changed_tables=tuple(sorted(handle.changed_tables)),
-                outcomes=encode_segment((entry,)),
+                outcomes=segment,
             )
             record_commit(database, commit, 0)
     except BaseException:
@@ -100,6 +102,7 @@ def outcome_without_file(
         log_at=request.at,
         last_effect_seq=manifest.last_effect_seq,
         entries=(entry,),
+        segment=encode_segment((entry,)),
         changed_tables=frozenset(),
     )
 

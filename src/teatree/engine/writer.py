@@ -53,7 +53,7 @@ class Draft:
 
     manifest: Manifest
     entries: tuple[Entry, ...]
-    segment: bytes | None
+    segment: bytes
     capture: Capture | None
     archive: tuple[str, ...] | None = None
     """Tables whose archive its `archive` request waits for; () is all."""
@@ -187,6 +187,7 @@ class Writer:
             log_at=last.log_at,
             last_effect_seq=last.last_effect_seq,
             entries=tuple(entries),
+            segment=encode_segment(entries),
             changed_tables=frozenset(name for c in commits for name in c.changed_tables),
             archive=tuple(barriers[-1].result["tables"]) if barriers else None,
             dropped=last.dropped,
@@ -314,10 +315,9 @@ class Writer:
             packed = capture(
                 self._database, self._table, applied.version, applied.write_id, self.chain.folder, self.folder.spool
             )
-        segment = encode_segment(applied.entries)
         self.failpoint("manager.capture.after_pack")
-        manifest = self._draft_manifest(applied, packed, segment, said_version)
-        return Draft(manifest, applied.entries, segment, packed, applied.archive)
+        manifest = self._draft_manifest(applied, packed, said_version)
+        return Draft(manifest, applied.entries, applied.segment, packed, applied.archive)
 
     def _draft_manifest(self, applied: Applied, packed: Capture | None, segment: bytes, said_version: int) -> Manifest:
         parent = self.manifest
@@ -347,7 +347,7 @@ class Writer:
             file=packed.layout if packed else None,
             tables=tables,
             pack=packed.pack if packed else None,
-            outcomes=segment_ref(applied.version, applied.write_id, segment, len(applied.entries)),
+            outcomes=segment_ref(applied.version, applied.write_id, applied.segment, len(applied.entries)),
             ledger=self.ledger.reference(applied.version),
             changed_tables=tuple(sorted(applied.changed_tables)),
             writer=dict(self._facts),
@@ -381,7 +381,7 @@ class Writer:
         if draft.capture is not None and manifest.pack is not None:
             store.put(self.chain.key(manifest.pack.key), draft.capture.path)
         self.failpoint("manager.ship.before_outcomes")
-        if draft.segment is not None and manifest.outcomes is not None:
+        if manifest.outcomes is not None:
             store.put(self.chain.key(manifest.outcomes.key), draft.segment)
         self.failpoint("manager.ship.before_manifest")
         self.chain.create(manifest)

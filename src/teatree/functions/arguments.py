@@ -119,7 +119,7 @@ class Call:
         if self.request.content_type != CONTENT_ARROW:
             rows: list[dict[str, Any]] = self._each("rows", self.items("rows"), dict, "an object")
             return rows
-        from teatree.datasets.arrow import read_arrow_stream  # noqa: PLC0415  JSON calls never need Arrow here
+        from teatree.datasets.arrow_stream import read_arrow_stream  # noqa: PLC0415  JSON calls never need Arrow here
 
         if "rows" in self._members:
             raise RequestError(Code.BAD_ARGUMENT, "Rows came twice: as the Arrow body and as 'rows'.", where="rows")
@@ -146,11 +146,11 @@ def to_tables(
     With `fill`, columns that are left out are null if they have no default. Raises `unknown_column`, `missing_column`,
     `type_mismatch`, `lossy_number` and their like, naming `rows[i].column`.
     """
-    from teatree.datasets.arrow_rows import fit_table  # noqa: PLC0415
+    from teatree.datasets.fit import fit_table  # noqa: PLC0415
     from teatree.datasets.rows import RowDecoder  # noqa: PLC0415
 
     if not isinstance(rows, list):
-        return [fit_table(rows, schema, where)]
+        return [fit_table(rows, schema, where, fill=fill)]
     decoder = RowDecoder(schema, fill=fill)
     return [decoder.to_table([group]) for group in decoder.decode(rows, where)]
 

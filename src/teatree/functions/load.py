@@ -70,9 +70,9 @@ def _load_file(db: Write, name: str, path: Path, mode: str) -> int:
 
 
 def _insert_chunk(db: Write, table: TableInfo, chunk: pa.Table, first_row: int) -> int:
-    from teatree.datasets.arrow import fit_table  # noqa: PLC0415
+    from teatree.datasets.fit import fit_table  # noqa: PLC0415
 
-    return insert(db, table, [fit_table(chunk, table.schema, "rows", first_row)])
+    return insert(db, table, [fit_table(chunk, table.schema, f"rows from {first_row}")])
 
 
 def _created(db: Write, name: str, sample: pa.Table) -> TableInfo:

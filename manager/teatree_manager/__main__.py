@@ -1,0 +1,80 @@
+"""`python -m teatree_manager MODEL`: one manager process.
+
+Exit codes: 0 it left (idle, stopped, or its model was dropped), 75 another manager has the model, 78 an operator must look,
+1 anything else; the dispatcher starts it again after all but 78.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+import structlog
+
+from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
+from teatree.contracts.names import check_model
+from teatree.contracts.settings import process_environ, read_settings
+from teatree_manager.manager import Manager
+
+EXIT_FAILED = 1
+EXIT_USAGE = 64
+EXIT_ELSEWHERE = 75
+EXIT_OPERATOR = 78
+
+
+def main() -> int:
+    """Run a manager; return its exit code."""
+    if len(sys.argv) != 2:  # noqa: PLR2004  the program and the model
+        sys.stderr.write("usage: python -m teatree_manager MODEL\n")
+        return EXIT_USAGE
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    log = structlog.get_logger().bind(model=sys.argv[1])
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_run(check_model(sys.argv[1])))
+    except FencedError as e:
+        log.warning("leaving: another manager has the model", error=str(e))
+        return EXIT_ELSEWHERE
+    except RetryError as e:
+        log.warning("leaving", error=str(e))
+        return EXIT_ELSEWHERE if e.code is Code.BUSY else EXIT_FAILED
+    except OperatorError as e:
+        log.error("stopped: an operator must look", error=str(e))  # noqa: TRY400  the error says it all
+        return EXIT_OPERATOR
+    except RequestError as e:
+        log.error("refused", error=str(e))  # noqa: TRY400
+        return EXIT_USAGE
+    log.info("left")
+    return 0
+
+
+async def _run(model: str) -> None:
+    manager = Manager(model, read_settings(process_environ()))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, manager.stop)
+    await manager.run()
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415  an extra of servers
+    except ImportError:
+        return None
+    return uvloop.Loop
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""A lane: work that follows the versions at its own pace, lagging and coalescing, never in the way of the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from abc import ABC, abstractmethod
+
+import structlog
+
+from teatree.contracts.errors import RetryError
+
+BACKOFF_MS_MIN = 100
+BACKOFF_MS_MAX = 15_000
+"""The longest pause before something that was away is tried again."""
+
+
+class Backoff:
+    """Growing pauses with jitter: full pauses of many processes would hit what comes back all at once."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def reset(self) -> None:
+        """Begin with short pauses again."""
+        self._failures = 0
+
+    async def pause(self) -> None:
+        """Wait for the next try."""
+        limit_ms = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2**self._failures)
+        self._failures += 1
+        await asyncio.sleep(random.uniform(limit_ms / 2, limit_ms) / 1000)  # noqa: S311  no secret
+
+
+class Lane(ABC):
+    """One kind of such work."""
+
+    name: str
+
+    def __init__(self) -> None:
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.error: str | None = None
+        """Why the lane waits; None while it works."""
+
+    def poke(self) -> None:
+        """Say that there is work."""
+        self._idle.clear()
+        self._wake.set()
+
+    async def drained(self) -> None:
+        """Wait until there is no work left."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Work for ever; what is away is tried again, anything else ends the manager."""
+        backoff = Backoff()
+        log = structlog.get_logger().bind(lane=self.name)
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.work()
+            except RetryError as e:
+                if str(e) != self.error:
+                    log.warning("waiting for what is away", error=str(e))
+                self.error = str(e)
+                await backoff.pause()
+                self._wake.set()
+                continue
+            self.error = None
+            backoff.reset()
+            if not self._wake.is_set():
+                self._idle.set()
+
+    @abstractmethod
+    async def work(self) -> None:
+        """Do all the work there is now; a `RetryError` means: again, a little later."""

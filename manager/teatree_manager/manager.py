@@ -1,0 +1,317 @@
+"""One manager: takes a model over, carries its requests into versions, says outcomes, answers reads, and leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+import uuid
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from teatree.contracts.errors import FencedError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.failpoints import failpoints
+from teatree.contracts.manifest import Manifest
+from teatree.contracts.settings import Settings
+from teatree.engine.announce import Announcer
+from teatree.engine.local_reads import LocalReads
+from teatree.engine.local_versions import LocalVersions
+from teatree.engine.writer import Draft, Writer
+from teatree.functions.arguments import Context
+from teatree.functions.sources import Sources
+from teatree.messaging.bus import Bus
+from teatree.messaging.log import LogReader, WakeHints
+from teatree.messaging.notices import NoticeWriter
+from teatree.messaging.service import serve
+from teatree.storage.catalog import Catalog
+from teatree.storage.chain import Chain
+from teatree.storage.model_folder import model_folder
+from teatree.storage.objects import open_store
+from teatree.storage.postgres import Postgres
+from teatree.storage.projection import read_told
+from teatree_manager.attempts import Attempts
+from teatree_manager.followers import ArchiveLane, CatalogLane, LocalLane
+from teatree_manager.lane import Backoff, Lane
+from teatree_manager.log_check import check_log, stamp_of
+from teatree_manager.pipeline import Pipeline
+from teatree_manager.reads import DirectReads
+from teatree_manager.sayer import Sayer
+from teatree_manager.tenure import Tenure
+
+SERVICE_VERSION = "0.1.0"
+DRAIN_MS_MAX = 20_000
+"""Milliseconds that a leaving manager gives what follows the versions; the next one goes on with the rest."""
+IDLE_LOOK_MS = 250
+
+
+class Manager:
+    """Owns one model from taking it over until leaving it."""
+
+    def __init__(self, model: str, settings: Settings) -> None:
+        self._model = model
+        self._settings = settings
+        self._failpoint = failpoints(settings.failpoints)
+        self._chain = Chain(open_store(settings.store), settings.nats.prefix, model)
+        self._folder = model_folder(settings.data, model)
+        self._postgres = Postgres(settings.postgres) if settings.postgres.url else None
+        self._catalog = Catalog(self._postgres) if self._postgres else None
+        self._tenure = Tenure(
+            self._folder,
+            uuid.UUID(self._chain.goal_model_id),
+            model,
+            settings.host,
+            self._postgres,
+            settings.manager,
+        )
+        self._log = structlog.get_logger().bind(model=model)
+        self._stop = asyncio.Event()
+        self._pipeline: Pipeline | None = None
+        self._lanes: list[Lane] = []
+
+    def stop(self) -> None:
+        """Ask the manager to drain and leave."""
+        self._stop.set()
+        if self._pipeline is not None:
+            self._pipeline.stop()
+
+    async def run(self) -> None:
+        """Manage the model until `stop`, until it is idle, or until something must be seen by an operator."""
+        await asyncio.to_thread(self._tenure.acquire)
+        try:
+            bus = await Bus.connect(
+                self._settings.nats, name=f"manager-{self._model}", wait_ms=self._settings.manager.take_over_wait_ms
+            )
+            try:
+                await self._manage(bus)
+            finally:
+                await bus.close()
+        except FencedError:
+            raise
+        except OperatorError as e:
+            await self._record_error(e)
+            raise
+        finally:
+            await asyncio.to_thread(self._tenure.release)
+            if self._postgres is not None:
+                self._postgres.close()
+
+    async def _record_error(self, error: OperatorError) -> None:
+        if self._catalog is None:
+            return
+        model_id = uuid.UUID(self._chain.goal_model_id)
+        try:
+            await asyncio.to_thread(self._catalog.record_error, model_id, self._model, error.to_dict())
+        except TeatreeError as e:
+            self._log.warning("the catalogue does not know why the model stopped", error=str(e))
+
+    async def _manage(self, bus: Bus) -> None:
+        newest = await self._newest()
+        state = await check_log(bus, newest)
+        writer = Writer(
+            self._chain,
+            self._folder,
+            stamp_of(state),
+            self._settings.limits,
+            Sources(self._settings.load_roots, self._settings.store),
+            {"host": self._tenure.holder.host, "pid": self._tenure.holder.pid},
+            self._failpoint,
+        )
+        hints = await WakeHints.open(bus, self._model)
+        announcer = Announcer(self._chain, bus.subjects, self._settings.limits)
+        sayer = Sayer(announcer, NoticeWriter(bus), newest.said_version if newest else 0, self._failpoint)
+        pipeline = self._pipeline = Pipeline(
+            writer,
+            LogReader(bus, self._model),
+            hints,
+            Attempts(self._folder.attempt, self._settings.limits.kill_tries_max),
+            self._settings.manager.poll_ms,
+            lambda: sayer.said_version,
+        )
+        if self._stop.is_set():
+            pipeline.stop()
+        try:
+            left = await self._take_over(pipeline, writer, newest)
+            await self._serve(bus, pipeline, writer, sayer, left)
+        finally:
+            await asyncio.to_thread(pipeline.close)
+            await hints.close()
+
+    async def _newest(self) -> Manifest | None:
+        backoff = Backoff()
+        while True:
+            try:
+                return await asyncio.to_thread(self._chain.newest)
+            except RetryError as e:
+                self._log.warning("the object store is away", error=str(e))
+                await backoff.pause()
+
+    async def _take_over(self, pipeline: Pipeline, writer: Writer, newest: Manifest | None) -> Draft | None:
+        begin = time.monotonic()
+        backoff = Backoff()
+        while True:
+            try:
+                left = await pipeline.in_file_thread(writer.take_over, newest)
+                break
+            except RetryError as e:
+                self._log.warning("taking over waits", error=str(e))
+                await backoff.pause()
+                newest = await self._newest()
+        self._log.info(
+            "took the model over",
+            epoch=writer.epoch,
+            version=writer.manifest.version,
+            offset=writer.manifest.offset,
+            state=writer.state.value,
+            restored=writer.restored,
+            unshipped=left is not None,
+            took_ms=round((time.monotonic() - begin) * 1000),
+        )
+        return left
+
+    async def _serve(self, bus: Bus, pipeline: Pipeline, writer: Writer, sayer: Sayer, left: Draft | None) -> None:
+        reads = LocalReads(writer.limits)
+        versions = LocalVersions(self._folder, self._chain.store, self._settings.manager.versions_kept, self._failpoint)
+        local = LocalLane(versions, reads)
+        catalog = CatalogLane(self._catalog, self._chain, self._failpoint) if self._catalog else None
+
+        def archived(manifest: Manifest) -> None:
+            sayer.archive_complete(manifest.version)
+            if catalog is not None:
+                catalog.archived(manifest)
+
+        archive = ArchiveLane(
+            self._chain,
+            local,
+            self._folder.version,
+            self._settings.manager.archive_interval_ms,
+            self._failpoint,
+            archived,
+        )
+        self._lanes = [local, archive, *([catalog] if catalog else [])]
+
+        async def shipped(draft: Draft) -> None:
+            manifest = draft.manifest
+            local.follow(manifest)
+            archive.follow(manifest, draft.archive)
+            if catalog is not None:
+                catalog.follow(manifest, draft.entries)
+            await sayer.put(manifest, draft.entries)
+
+        def health() -> dict[str, Any]:
+            return {
+                "model": self._model,
+                "state": writer.state.value,
+                "epoch": writer.epoch,
+                "version": writer.manifest.version,
+                "offset": writer.manifest.offset,
+                "served_version": local.served,
+                "said_version": sayer.said_version,
+                "waiting_for": pipeline.waiting_for,
+                "lanes": {lane.name: lane.error for lane in self._lanes},
+                "memory_bytes": resident_bytes(),
+                "memory_bytes_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "pid": self._tenure.holder.pid,
+            }
+
+        direct = DirectReads(
+            self._chain,
+            Context(writer.limits, Sources((), self._settings.store)),
+            reads,
+            local,
+            health,
+            bus.max_payload - 65_536,
+        )
+        service = await serve(
+            bus, self._model, direct.answer, version=SERVICE_VERSION, description=f"Direct reads of {self._model}"
+        )
+        fence = writer.manifest
+        local.follow(fence)
+        archive.follow(fence)
+        if catalog is not None:
+            catalog.follow(fence, ())
+        background: list[Coroutine[Any, Any, None]] = [
+            self._tenure.keep(),
+            sayer.run(),
+            *(lane.run() for lane in self._lanes),
+            self._leave_when_idle(pipeline, direct),
+        ]
+        async with _Background(background) as tasks:
+            await self._say_again(sayer, fence, archive)
+            if left is not None:
+                pipeline.begin_shipping(left, shipped)
+            await tasks.until(pipeline.run(shipped))
+            await service.close()
+            await self._drain(tasks, sayer)
+        await asyncio.to_thread(reads.close)
+
+    async def _say_again(self, sayer: Sayer, fence: Manifest, archive: ArchiveLane) -> None:
+        """Say what may not have been said before the last manager went; repeated notices are identical."""
+        for version in range(fence.said_version + 1, fence.version):
+            for manifest, entries in await asyncio.to_thread(lambda v=version: list(read_told(self._chain, v, v))):
+                await sayer.put(manifest, entries)
+                for entry in entries:
+                    if entry.outcome.function == "archive" and entry.outcome.result:
+                        archive.follow(manifest, entry.outcome.result.get("tables", ()))
+        archive.follow(fence)
+
+    async def _leave_when_idle(self, pipeline: Pipeline, direct: DirectReads) -> None:
+        limit_ms = self._settings.manager.idle_exit_ms
+        while True:
+            await asyncio.sleep(IDLE_LOOK_MS / 1000)
+            read_ms = (datetime.now(UTC) - direct.last_at).total_seconds() * 1000
+            idle_ms = min(time.monotonic() * 1000 - pipeline.last_request_ms, read_ms)
+            if limit_ms and idle_ms > limit_ms:
+                self._log.info("leaving: idle", idle_ms=round(idle_ms))
+                self.stop()
+                return
+
+    async def _drain(self, tasks: _Background, sayer: Sayer) -> None:
+        """Let what follows the versions come to its end, for a time."""
+
+        async def drained() -> None:
+            await sayer.drained()
+            await asyncio.gather(*(lane.drained() for lane in self._lanes))
+
+        try:
+            async with asyncio.timeout(DRAIN_MS_MAX / 1000):
+                await tasks.until(drained())
+        except TimeoutError:
+            self._log.warning("left before everything had followed: the next manager goes on with it")
+
+
+class _Background:
+    """Tasks that run beside the main one; the first to fail ends it."""
+
+    def __init__(self, work: list[Coroutine[Any, Any, None]]) -> None:
+        self._tasks = [asyncio.create_task(w) for w in work]
+
+    async def __aenter__(self) -> _Background:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def until(self, main: Coroutine[Any, Any, None]) -> None:
+        """Run `main` to its end; raises what it or a task beside it raised."""
+        running = asyncio.create_task(main)
+        waiting: set[asyncio.Task[None]] = {running, *(t for t in self._tasks if not t.done())}
+        try:
+            while not running.done():
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            if not running.done():
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process has resident."""
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  a pseudo file
+        return int(file.read().split()[1]) * resource.getpagesize()

@@ -1,0 +1,244 @@
+"""The pipeline of one model: read, apply, capture, ship; the next batch is applied while the last one is shipped.
+
+Concurrency: the event loop reads the log and talks to NATS. One thread owns the file (apply, capture, settle), one ships.
+A capture waits until the version before it has its manifest, so at most one version is on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.manifest import ModelState
+from teatree.contracts.requests import Request
+from teatree.engine.batch import Applied
+from teatree.engine.writer import Draft, Writer
+from teatree.functions.registry import BUILT_INS
+from teatree.messaging.log import LogReader, LogSlice, WakeHints
+from teatree_manager.attempts import Attempts
+from teatree_manager.lane import Backoff
+
+T = TypeVar("T")
+SPOOLED_PACKS = 8
+"""Packs kept locally after they were shipped: the local version file is patched from them."""
+
+
+class Pipeline:
+    """Carries requests from the log into versions."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        reader: LogReader,
+        hints: WakeHints,
+        attempts: Attempts,
+        poll_ms: int,
+        said_version: Callable[[], int],
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._hints = hints
+        self._attempts = attempts
+        self._poll_ms = poll_ms
+        self._said_version = said_version
+        self._file_thread = ThreadPoolExecutor(1, thread_name_prefix="file")
+        self._ship_thread = ThreadPoolExecutor(1, thread_name_prefix="ship")
+        self._shipping: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._log = structlog.get_logger().bind(model=writer.chain.model)
+        self.last_request_ms = time.monotonic() * 1000
+        self.waiting_for: str | None = None
+        """Why nothing is applied; None while it is."""
+
+    async def in_file_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run work on the thread that owns the file."""
+        return await asyncio.get_running_loop().run_in_executor(self._file_thread, work, *arguments)
+
+    def stop(self) -> None:
+        """Finish what was begun, then end."""
+        self._stopping.set()
+        self._hints.event.set()
+
+    async def run(self, shipped: Callable[[Draft], object]) -> None:
+        """Apply and ship until `stop` is called; `shipped` is awaited for each version that has its manifest.
+
+        Raises `fenced` when another writer is ahead, and whatever an operator must see.
+        """
+        async for requests in self._slices():
+            rest: Sequence[Request] = requests
+            while rest and not self._stopping.is_set():
+                batch = self._next_batch(rest)
+                rest = rest[len(batch) :]
+                if not self._is_ours(batch[0]):
+                    continue
+                await self._one_version(batch, shipped)
+                if self._writer.state is ModelState.DROPPED:
+                    await self._await_shipped()
+                    return
+        await self._await_shipped()
+
+    async def _one_version(self, batch: Sequence[Request], shipped: Callable[[Draft], object]) -> None:
+        applied = await self._apply(batch)
+        await self._await_shipped()
+        draft = await self._retrying(lambda: self._writer.capture(applied, self._said_version()))
+        self.begin_shipping(draft, shipped)
+
+    def begin_shipping(self, draft: Draft, shipped: Callable[[Draft], object]) -> None:
+        """Ship a captured version behind the next batch."""
+        self._shipping = asyncio.create_task(self._ship(draft, shipped))
+        self._shipping.add_done_callback(lambda _: self._hints.event.set())  # a failure ends the wait for requests
+
+    async def _await_shipped(self) -> None:
+        if self._shipping is not None:
+            shipping, self._shipping = self._shipping, None
+            await shipping
+
+    async def _ship(self, draft: Draft, shipped: Callable[[Draft], object]) -> None:
+        backoff = Backoff()
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.run_in_executor(self._ship_thread, self._writer.ship, draft)
+                break
+            except RetryError as e:
+                self._waits(f"version {draft.manifest.version} waits to be shipped: {e}")
+                await backoff.pause()
+        self.waiting_for = None
+        self._writer.failpoint("manager.ship.before_shipped")
+        result = shipped(draft)
+        if asyncio.iscoroutine(result):
+            await result
+        await self.in_file_thread(self._writer.settle, draft)
+        if draft.capture is not None:
+            await self.in_file_thread(_trim_spool, draft.capture.path.parent)
+
+    async def _slices(self) -> AsyncIterator[Sequence[Request]]:
+        """Yield what follows in the log, reading ahead while the caller works."""
+        after = await self.in_file_thread(lambda: self._writer.applied_offset)
+        ahead = asyncio.create_task(self._read(after))
+        try:
+            while not self._stopping.is_set():
+                found = await ahead
+                if found.requests:
+                    after = found.requests[-1].seq
+                    self.last_request_ms = time.monotonic() * 1000
+                ahead = asyncio.create_task(self._read(after, wait=not found.requests))
+                if found.requests:
+                    yield found.requests
+                elif self._shipping is not None and self._shipping.done():
+                    await self._await_shipped()
+        finally:
+            ahead.cancel()
+
+    async def _read(self, after: int, *, wait: bool = False) -> LogSlice:
+        limits = self._writer.limits
+        if wait:
+            await self._hints.wait(self._poll_ms)
+        self._hints.take()
+        backoff = Backoff()
+        while not self._stopping.is_set():
+            try:
+                found = await self._reader.read(
+                    after, requests_max=limits.batch_requests_max, bytes_max=limits.read_ahead_bytes_max
+                )
+            except RetryError as e:
+                self._waits(f"the log cannot be read: {e}")
+                await backoff.pause()
+            else:
+                self.waiting_for = None
+                return found
+        return LogSlice([], 0)
+
+    def _next_batch(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """Return the front of these requests that goes into one version."""
+        limits = self._writer.limits
+        size_bytes = 0
+        for place, request in enumerate(requests):
+            function = BUILT_INS.get(request.function)
+            size_bytes += len(request.body)
+            alone = (function is not None and function.alone) or self._writer.state is not ModelState.ACTIVE
+            if alone or (place and size_bytes > limits.batch_bytes_max):
+                front = requests[: max(place, 1)]
+                return front[: self._attempts.limit(front)]
+        return requests[: self._attempts.limit(requests)]
+
+    def _is_ours(self, request: Request) -> bool:
+        """Return whether a request lies within the model's life, or begins it; the dispatcher answers the others."""
+        return self._writer.state is ModelState.ACTIVE or request.function == "create_model"
+
+    async def _apply(self, batch: Sequence[Request]) -> Applied:
+        await self._wait_for_disk()
+        deaths = self._attempts.deaths_of(batch[0])
+        if deaths:
+            return await self._set_aside(batch[0], deaths)
+        self._attempts.begin(batch)
+        backoff = Backoff()
+        rest = batch
+        while True:
+            try:
+                applied = await self.in_file_thread(self._writer.apply, rest)
+            except RetryError as e:
+                self._waits(f"request {rest[0].seq} waits: {e}")
+                await backoff.pause()
+                offset = await self.in_file_thread(lambda: self._writer.applied_offset)
+                rest = [r for r in batch if r.seq > offset] or batch[-1:]
+            else:
+                self.waiting_for = None
+                self._attempts.end(batch[-1].seq)
+                return applied
+
+    async def _set_aside(self, request: Request, deaths: int) -> Applied:
+        self._log.error("setting a request aside", seq=request.seq, request_id=request.request_id, deaths=deaths)
+        error = RetryError(
+            Code.SET_ASIDE,
+            f"The request took its manager down {deaths} times and was set aside.",
+            hint="Change it, or send it again under a new id when the cause is gone.",
+        )
+        applied = await self.in_file_thread(self._writer.set_aside, request, error)
+        self._attempts.end(request.seq)
+        return applied
+
+    async def _retrying(self, work: Callable[[], T]) -> T:
+        backoff = Backoff()
+        while True:
+            try:
+                return await self.in_file_thread(work)
+            except RetryError as e:
+                self._waits(str(e))
+                await backoff.pause()
+
+    async def _wait_for_disk(self) -> None:
+        """Apply nothing while the disk is nearly full: what waits in the log is safe there."""
+        backoff = Backoff()
+        floor = self._writer.limits.disk_free_bytes_min
+        while (free := _free_bytes(self._writer.folder.root)) < floor and not self._stopping.is_set():
+            self._waits(f"the disk has {free} bytes free, fewer than the {floor} that must stay free")
+            await backoff.pause()
+
+    def _waits(self, why: str) -> None:
+        if why != self.waiting_for:
+            self._log.warning("waiting", why=why)
+        self.waiting_for = why
+
+    def close(self) -> None:
+        """Close the file and end the threads."""
+        self._file_thread.submit(self._writer.close).result()
+        self._file_thread.shutdown()
+        self._ship_thread.shutdown()
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def _trim_spool(spool: Path) -> None:
+    for pack in sorted(spool.iterdir())[:-SPOOLED_PACKS]:
+        pack.unlink()

@@ -1,0 +1,79 @@
+"""The index of a Parquet archive: which file holds which table at a version.
+
+`archive/<N>/<table>.parquet`, then `archive/<N>/index.json`, which names for every table the file that holds its rows at
+version N: in this folder, or in an older one if it has not changed since. The index is written last: it is complete or
+absent.
+"""
+
+from __future__ import annotations
+
+import orjson
+from attrs import frozen
+
+from teatree.contracts.codec import dump_json, utc_text
+from teatree.contracts.manifest import Manifest, ObjectRef
+from teatree.storage.chain import Chain
+from teatree.storage.objects import NotFoundError
+
+
+@frozen
+class Archived:
+    """The archive of one version."""
+
+    version: int
+    files: dict[str, ObjectRef]
+    """By table: where its rows at this version lie; keys are below the model's folder."""
+    written: tuple[str, ...]
+    """The tables whose files were written for this version."""
+
+
+def archive_key(version: int, table: str) -> str:
+    """Return the key of a table's archive file, below the model's folder."""
+    return f"archive/{version:020d}/{table}.parquet"
+
+
+def index_key(version: int) -> str:
+    """Return the key of a version's archive index, below the model's folder."""
+    return f"archive/{version:020d}/index.json"
+
+
+def read_archive(chain: Chain, version: int) -> Archived | None:
+    """Return the archive of a version, None if it has none (yet)."""
+    try:
+        index = orjson.loads(chain.store.get(chain.key(index_key(version))))
+    except NotFoundError:
+        return None
+    files = {
+        name: ObjectRef(key=t["key"], size_bytes=t["bytes"], checksum=t["checksum"], rows=t["rows"])
+        for name, t in index["tables"].items()
+    }
+    return Archived(version, files, tuple(index["written"]))
+
+
+def archived_versions(chain: Chain) -> list[int]:
+    """Return the versions that have a complete archive, ascending."""
+    keys = [info.key.split("/") for info in chain.store.list(chain.key("archive/"))]
+    return [int(parts[-2]) for parts in keys if parts[-1] == "index.json"]
+
+
+def write_index(chain: Chain, manifest: Manifest, archived: Archived) -> None:
+    """Write a version's index: its archive is complete."""
+    tables = {
+        table.name: {
+            "key": archived.files[table.name].key,
+            "bytes": archived.files[table.name].size_bytes,
+            "rows": archived.files[table.name].rows,
+            "checksum": archived.files[table.name].checksum,
+            "columns": [{"name": f.name, "type": str(f.dtype), "nullable": f.nullable} for f in table.schema],
+            "primary_key": list(table.primary_key),
+        }
+        for table in manifest.tables
+    }
+    index = {
+        "model": manifest.model,
+        "version": manifest.version,
+        "at": utc_text(manifest.at),
+        "tables": tables,
+        "written": list(archived.written),
+    }
+    chain.store.put(chain.key(index_key(manifest.version)), dump_json(index))

@@ -1,0 +1,77 @@
+"""The catalogue as a projection of the chains: versions written into PostgreSQL, or all of it told again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from teatree.contracts.manifest import Manifest
+from teatree.storage.archives import archived_versions, read_archive
+from teatree.storage.catalog import Catalog
+from teatree.storage.catalog_rows import (
+    ContentRow,
+    content_rows,
+    model_facts,
+    page_rows,
+    parquet_row,
+    request_rows,
+    version_row,
+)
+from teatree.storage.chain import Chain
+from teatree.storage.folders import model_chains
+from teatree.storage.objects import ObjectStore
+from teatree.storage.segments import Entry, Role, read_segment
+
+CHUNK_VERSIONS = 100
+"""Versions written in one transaction: bounds its time and what a failure repeats."""
+
+Told = tuple[Manifest, Sequence[Entry]]
+"""A version and the rows of its outcome segment."""
+Progress = Callable[[str, int, int], None]
+"""Called with a model, the versions written and those there are."""
+
+
+def record(catalog: Catalog, chain: Chain, told: Sequence[Told]) -> None:
+    """Write versions into the catalogue, in their order; what is there already is not changed back."""
+    for start in range(0, len(told), CHUNK_VERSIONS):
+        chunk = told[start : start + CHUNK_VERSIONS]
+        url = chain.store.url
+        contents: list[ContentRow] = []
+        requests = []
+        for manifest, entries in chunk:
+            outcomes = [e.outcome for e in entries if e.role is Role.FIRST]
+            contents += [*content_rows(manifest, url), *page_rows(manifest, outcomes, url)]
+            requests += request_rows(manifest, outcomes)
+        newest = chunk[-1][0]
+        catalog.record_versions(model_facts(newest, url), [version_row(m) for m, _ in chunk], contents, requests)
+
+
+def record_archive(catalog: Catalog, chain: Chain, manifest: Manifest) -> None:
+    """Write a version's Parquet files into the catalogue, if its archive is complete."""
+    archived = read_archive(chain, manifest.version)
+    if archived is not None:
+        rows = [parquet_row(manifest, name, archived.files[name], chain.store.url) for name in archived.written]
+        catalog.record_contents(rows)
+
+
+def read_told(chain: Chain, first: int, last: int) -> Iterator[Told]:
+    """Yield versions `first` to `last` with their outcomes, out of the store."""
+    for version in range(first, last + 1):
+        manifest = chain.get(version)
+        yield manifest, read_segment(chain.store, chain.folder, manifest)
+
+
+def rebuild(store: ObjectStore, catalog: Catalog, prefix: str, progress: Progress | None = None) -> dict[str, int]:
+    """Write the whole catalogue anew from the chains; return the number of versions of each model."""
+    catalog.clear()
+    counts: dict[str, int] = {}
+    for chain in model_chains(store, prefix):
+        newest = chain.newest_version()
+        for first in range(1, newest + 1, CHUNK_VERSIONS):
+            last = min(first + CHUNK_VERSIONS - 1, newest)
+            record(catalog, chain, list(read_told(chain, first, last)))
+            if progress:
+                progress(chain.model, last, newest)
+        for version in archived_versions(chain):
+            record_archive(catalog, chain, chain.get(version))
+        counts[chain.model] = newest
+    return counts
