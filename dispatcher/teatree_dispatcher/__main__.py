@@ -1,0 +1,104 @@
+"""`python -m teatree_dispatcher`: settings from the environment, JSON lines on stderr, SIGTERM or SIGINT to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from teatree.contracts.errors import RetryError, TeatreeError
+from teatree.contracts.failpoints import failpoints
+from teatree.contracts.settings import Settings, process_environ, read_settings
+from teatree.messaging.bus import Bus
+from teatree.messaging.streams import ensure_streams
+from teatree.storage.objects import open_store
+from teatree_dispatcher.launchers import LocalLauncher
+from teatree_dispatcher.loop import Dispatcher
+
+if TYPE_CHECKING:
+    from teatree.storage.catalog import Catalog
+
+CONNECT_WAIT_MS = 30_000
+EXIT_RETRY = 75
+EXIT_OPERATOR = 78
+
+
+def main() -> int:
+    """Run the dispatcher; returns 0, 75 if it can be tried again, 78 if an operator has to look."""
+    log = _logger()
+    try:
+        settings = read_settings(process_environ())
+        _run(_dispatch(settings, log))
+    except TeatreeError as e:
+        log.error("the dispatcher cannot run", **e.to_dict())  # noqa: TRY400  the code tells, a traceback does not
+        return EXIT_RETRY if isinstance(e, RetryError) else EXIT_OPERATOR
+    return 0
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    if importlib.util.find_spec("uvloop") is not None:
+        import uvloop  # noqa: PLC0415  an extra that a plain installation lacks
+
+        uvloop.run(work)
+    else:
+        asyncio.run(work)
+
+
+async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
+    failpoint = failpoints(settings.failpoints)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    bus = await Bus.connect(settings.nats, name="teatree-dispatcher", wait_ms=CONNECT_WAIT_MS)
+    try:
+        limits = settings.dispatcher
+        await ensure_streams(
+            bus,
+            log_bytes_max=limits.log_bytes_max,
+            notices_age_s=limits.notices_age_ms / 1000,
+            notices_max=limits.notices_max,
+        )
+        launcher = LocalLauncher(settings, process_environ())
+        dispatcher = Dispatcher(
+            bus, open_store(settings.store), _catalog(settings), launcher, settings=limits, failpoint=failpoint, log=log
+        )
+        loop.add_signal_handler(signal.SIGCHLD, dispatcher.nudge)
+        log.info("the dispatcher runs", prefix=settings.nats.prefix, managers=sorted(launcher.served()))
+        await dispatcher.run(stop)
+        log.info("the dispatcher leaves; managers go on", managers=sorted(launcher.served()))
+    finally:
+        await bus.close()
+
+
+def _catalog(settings: Settings) -> Catalog | None:
+    if settings.postgres.url is None:
+        return None
+    from teatree.storage.catalog import Catalog  # noqa: PLC0415  psycopg takes a moment to load
+    from teatree.storage.postgres import Postgres  # noqa: PLC0415
+
+    return Catalog(Postgres(settings.postgres, application="teatree-dispatcher"))
+
+
+def _logger() -> FilteringBoundLogger:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+    logger: FilteringBoundLogger = structlog.get_logger(part="dispatcher")
+    return logger
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What the dispatcher knows about each model; all of it can be forgotten and found again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from attrs import define, field, frozen
+
+from teatree.contracts.errors import RequestError
+from teatree.contracts.names import check_model
+from teatree_dispatcher.placement import Facts, Published, Restart, is_foreign
+
+
+@frozen
+class LogPlace:
+    """Which log it is, and how far it goes."""
+
+    created: str | None = None
+    last_seq: int = 0
+
+
+@define
+class Record:
+    """One model."""
+
+    model: str
+    last_seq: int = 0
+    last_drop_seq: int = 0
+    published: Published | None = None
+    version_hint: int = 0
+    """A version that may exist, from the catalogue: it spares the chain some questions."""
+    judged_seq: int = 0
+    create_seq: int = 0
+    restart: Restart = field(factory=Restart)
+    offset_at_launch: int = 0
+    was_served: bool = False
+    """Whether a manager lived when we looked last."""
+    trouble: str | None = None
+    """What went wrong with it last, so that it is said once."""
+    name_error: RequestError | None = field(default=None, init=False)
+    """Why it can never be a model."""
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            check_model(self.model)
+        except RequestError as e:
+            self.name_error = e
+
+    def facts(self, log: LogPlace, *, is_served: bool) -> Facts:
+        """Return what placement decides on."""
+        return Facts(
+            last_seq=self.last_seq,
+            last_drop_seq=self.last_drop_seq,
+            published=self.published,
+            judged_seq=self.judged_seq,
+            create_seq=self.create_seq,
+            is_served=is_served,
+            is_foreign=is_foreign(self.published, log.created, log.last_seq),
+        )
+
+    @property
+    def position(self) -> int:
+        """Up to where all requests outside its lives are answered."""
+        return max(self.judged_seq, self.published.offset if self.published else 0)
+
+    def is_at_rest(self, log: LogPlace) -> bool:
+        """Whether a look would find nothing to do, as far as we know."""
+        return (
+            self.published is not None
+            and self.last_seq <= self.position
+            and not self.was_served
+            and (self.last_seq == 0 or not is_foreign(self.published, log.created, log.last_seq))
+        )
+
+
+class Book:
+    """All records, by model."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(list(self._records.values()))
+
+    def record(self, model: str) -> Record:
+        """Return a model's record; an unknown name gets a new one."""
+        return self._records.setdefault(model, Record(model))
+
+    def find(self, model: str) -> Record | None:
+        """Return a model's record, if there is one."""
+        return self._records.get(model)
+
+    def forget(self, model: str) -> None:
+        """Drop a record: a name that can never be a model need not be remembered once its requests are answered."""
+        self._records.pop(model, None)
+
+    def learn(self, last: Mapping[str, int], drops: Mapping[str, int]) -> None:
+        """Take in how far models go in the log, and where each was last asked to end."""
+        for model, seq in last.items():
+            record = self.record(model)
+            record.last_seq = max(record.last_seq, seq)
+        for model, seq in drops.items():
+            record = self.record(model)
+            record.last_drop_seq = max(record.last_drop_seq, seq)

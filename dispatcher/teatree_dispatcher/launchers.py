@@ -1,0 +1,148 @@
+"""Starting managers, and telling whether one lives: on this host, or wherever an implementation puts them."""
+
+from __future__ import annotations
+
+import abc
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import frozen
+from typing_extensions import override
+
+from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.process import read_process
+from teatree.contracts.settings import Settings, connection_environ
+from teatree.storage.model_folder import ModelFolder, model_folder
+
+LOG_BYTES_MAX = 10_000_000
+"""Bytes of a manager's log beyond which the next manager begins a new one; one old one is kept."""
+
+
+@frozen
+class Exit:
+    """A manager that has ended."""
+
+    model: str
+    code: int
+    """As `subprocess` tells it: negative for a signal."""
+
+
+class Launcher(abc.ABC):
+    """Starts managers that outlive it. Any number may serve the same models: managers exclude each other."""
+
+    @abc.abstractmethod
+    def launch(self, model: str) -> None:
+        """Start a manager and return at once; raises `RetryError` if that is not possible now."""
+
+    @abc.abstractmethod
+    def is_served(self, model: str) -> bool:
+        """Return whether a manager lives, whoever started it."""
+
+    @abc.abstractmethod
+    def exits(self) -> list[Exit]:
+        """Return the managers of this launcher that have ended since the last call."""
+
+    @abc.abstractmethod
+    def served(self) -> set[str]:
+        """Return the models that have a living manager, whoever started it."""
+
+    @abc.abstractmethod
+    def fingerprint(self, model: str) -> str:
+        """Return a text that changes when somebody has changed the model's files."""
+
+
+class LocalLauncher(Launcher):
+    """Managers as processes on this host, each a session of its own; the lock on the model's folder tells who lives."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        """`environ` and the connections of `settings` are passed on; never as arguments, which all can read."""
+        self._data = settings.data
+        self._environ = {**environ, **connection_environ(settings)}
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    @override
+    def launch(self, model: str) -> None:
+        folder = model_folder(self._data, model)
+        try:
+            folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _rotate(folder.log)
+            with folder.log.open("ab") as log:
+                self._children[model] = subprocess.Popen(
+                    [sys.executable, "-m", "teatree_manager", model],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=self._environ,
+                    start_new_session=True,
+                )
+        except OSError as e:
+            raise RetryError(
+                Code.UNAVAILABLE, f"The manager of {model} cannot be started: {e.strerror}.", where=str(folder.root)
+            ) from e
+
+    @override
+    def is_served(self, model: str) -> bool:
+        child = self._children.get(model)
+        if child is not None and child.poll() is None:
+            return True
+        return _is_held(model_folder(self._data, model))
+
+    @override
+    def exits(self) -> list[Exit]:
+        ended = [Exit(model, child.returncode) for model, child in self._children.items() if child.poll() is not None]
+        for gone in ended:
+            del self._children[gone.model]
+        return ended
+
+    @override
+    def served(self) -> set[str]:
+        return {lock.parent.name for lock in self._data.glob("*/manager.lock") if self.is_served(lock.parent.name)} | {
+            model for model, child in self._children.items() if child.poll() is None
+        }
+
+    @override
+    def fingerprint(self, model: str) -> str:
+        folder = model_folder(self._data, model)
+        return " ".join(
+            str(_changed_ns(path)) for path in (folder.root, folder.read_write, *_entries(folder.read_write))
+        )
+
+
+def _is_held(folder: ModelFolder) -> bool:
+    """Return whether a manager holds the folder's lock.
+
+    The process file is asked first: trying the lock, if only for a moment, could turn a manager away that starts now.
+    """
+    if read_process(folder.process) is not None:
+        return True
+    try:
+        descriptor = os.open(folder.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _rotate(log: Path) -> None:
+    if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
+        log.replace(log.with_suffix(".log.1"))
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,330 @@
+"""The dispatcher's loop: every model with requests beyond its published offset has a manager, or gets one.
+
+It is level-triggered: everything is decided from the log and the chain as they are, never from events. Hints and ended
+managers only make it look sooner; the timer makes it look at all. One task runs the loop, one hears direct reads; both
+belong to one event loop, and what blocks (store, PostgreSQL) runs on threads. Stopping it stops no manager.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.settings import DispatcherSettings
+from teatree.messaging.bus import Bus
+from teatree.messaging.log import WakeHints, last_requests_of, last_sequences
+from teatree.messaging.streams import log_state
+from teatree.storage.catalog import Catalog
+from teatree.storage.chain import Chain
+from teatree.storage.objects import ObjectStore
+from teatree_dispatcher.book import Book, LogPlace, Record
+from teatree_dispatcher.judge import Judge
+from teatree_dispatcher.launchers import Launcher
+from teatree_dispatcher.managers import Managers, now_ms
+from teatree_dispatcher.placement import Need, Published, is_foreign, need, published
+from teatree_dispatcher.purge import purge
+from teatree_dispatcher.reads import ReadObserver, wait_until_answering
+
+DROP = "drop_model"
+HINT_PAUSE_S = 0.005
+"""Hints that come together are looked at together."""
+JUDGE_ROUNDS_MAX = 10
+"""Portions of requests rejected for one model before the others have their turn."""
+CHAINS_AT_ONCE = 8
+"""Chains asked at the same time when many models are new to us."""
+
+T = TypeVar("T")
+
+
+class Dispatcher:
+    """Keeps managers running for the models that need one."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: ObjectStore,
+        catalog: Catalog | None,
+        launcher: Launcher,
+        *,
+        settings: DispatcherSettings,
+        failpoint: Failpoint,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._catalog = catalog
+        self._settings = settings
+        self._failpoint = failpoint
+        self._log = log
+        self._judge = Judge(bus, failpoint)
+        self._managers = Managers(launcher, settings, self._wait_ready, failpoint, log)
+        self._reads = ReadObserver(bus, self._answer_read)
+        self._book = Book()
+        self._place = LogPlace()
+        self._looked_at_ms = float("-inf")
+        self._purged_at_ms = float("-inf")
+        self._trouble: str | None = None
+        self._nudged = asyncio.Event()
+
+    def nudge(self) -> None:
+        """Look now: a manager may have ended. May be called from a signal handler of the event loop."""
+        self._nudged.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Dispatch until `stop` is set; managers live on."""
+        hints = await WakeHints.open(self._bus)
+        await self._reads.open()
+        reading = asyncio.create_task(self._reads.run())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                turn = asyncio.create_task(self._turn(hints))
+                await asyncio.wait({turn, reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (turn, reading):
+                    if task.done():
+                        task.result()  # never ends but by a fault of ours: then the process ends with it
+                await _cancelled(turn)
+        finally:
+            await _cancelled(reading, stopping)
+            await self._managers.close()
+
+    async def _turn(self, hints: WakeHints) -> None:
+        """Look, then wait for a hint, an ended manager or the timer; what went wrong is tried again with the timer."""
+        try:
+            if now_ms() - self._looked_at_ms >= self._settings.poll_ms:
+                await self._look_at_all(hints)
+                await self._purge_when_due()
+            else:
+                await self._look_at_hinted(hints)
+        except TeatreeError as e:
+            self._looked_at_ms = now_ms()
+            if str(e) != self._trouble:  # once, not with every try
+                self._trouble = str(e)
+                self._log.warning("the dispatcher cannot look", **e.to_dict())
+            await asyncio.sleep(self._settings.poll_ms / 1000)
+            return
+        if self._trouble is not None:
+            self._trouble = None
+            self._log.info("the dispatcher can look again")
+        await self._pause(hints)
+
+    async def _pause(self, hints: WakeHints) -> None:
+        due_ms = min(self._looked_at_ms + self._settings.poll_ms, self._managers.due_at_ms)
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._nudged, hints.event)]
+        try:
+            timeout_s = max(0.001, (due_ms - now_ms()) / 1000)
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancelled(*waits)
+        if hints.event.is_set():
+            await asyncio.sleep(HINT_PAUSE_S)
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    async def _look_at_all(self, hints: WakeHints) -> None:
+        """Ask the log for all that is new, then look at every model that is not at rest."""
+        self._failpoint("dispatcher.look.before")
+        self._looked_at_ms = now_ms()
+        self._nudged.clear()
+        hints.take()
+        state = await log_state(self._bus)
+        if state.created != self._place.created or state.last_seq < self._place.last_seq:
+            await self._begin_log(LogPlace(state.created, 0))
+        after = self._place.last_seq
+        self._book.learn(
+            await last_sequences(self._bus, after=after), await last_requests_of(self._bus, DROP, after=after)
+        )
+        self._place = LogPlace(state.created, state.last_seq)
+        await self._take_exits()
+        await self._look_at(self._book, timed=True)
+
+    async def _begin_log(self, place: LogPlace) -> None:
+        """Begin anew with a log that we did not know; back-off goes on."""
+        if self._place.created is not None:
+            self._log.error(
+                "the log was replaced", code=str(Code.LOG_REPLACED), now=place.created, was=self._place.created
+            )
+        restarts = {record.model: record.restart for record in self._book}
+        self._place = place
+        self._book = Book()
+        for model, restart in restarts.items():
+            self._book.record(model).restart = restart
+        for row in await self._ask_catalog(lambda catalog: catalog.models()) or ():
+            self._book.record(row.name).version_hint = row.version
+
+    async def _look_at_hinted(self, hints: WakeHints) -> None:
+        """Look at the models that hints and ended managers name; those that a manager serves need nothing."""
+        self._nudged.clear()
+        models, missed = hints.take()
+        if missed:
+            await self._look_at_all(hints)
+            return
+        ended = await self._take_exits()
+        asked = ended | {model for model in models if not self._is_well_served(model)}
+        if asked:
+            self._book.learn(await last_sequences(self._bus, sorted(asked)), {})
+        waiting = {record.model for record in self._book if record.restart.deaths and not record.was_served}
+        await self._look_at([self._book.record(model) for model in sorted(asked | waiting)], timed=False)
+
+    def _is_well_served(self, model: str) -> bool:
+        record = self._book.find(model)
+        known = record.published if record else None
+        return known is not None and known.is_alive and self._managers.is_served(model)
+
+    async def _take_exits(self) -> set[str]:
+        return await self._managers.take_exits(self._book, self._ask_chain)
+
+    async def _look_at(self, records: Iterable[Record], *, timed: bool) -> None:
+        self._managers.due_at_ms = float("inf")
+        busy = [record for record in records if not record.is_at_rest(self._place)]
+        slots = asyncio.Semaphore(CHAINS_AT_ONCE)
+        await asyncio.gather(*(self._look_safely(record, slots, timed=timed) for record in busy))
+
+    async def _look_safely(self, record: Record, slots: asyncio.Semaphore, *, timed: bool) -> None:
+        """Look at one model; its trouble is said, once, and is not the others'."""
+        try:
+            async with slots:
+                await self._look(record, timed=timed)
+            record.trouble = None
+        except TeatreeError as e:
+            if record.trouble != str(e):
+                record.trouble = str(e)
+                self._log.warning("a model cannot be looked after", model=record.model, **e.to_dict())
+
+    async def _look(self, record: Record, *, timed: bool) -> None:
+        """Find out what one model needs, confirm it with the chain, do it."""
+        is_fresh = record.name_error is not None
+        if record.name_error is not None:
+            record.published = Published()
+        for _ in range(JUDGE_ROUNDS_MAX):
+            is_served = record.name_error is None and self._managers.is_served(record.model)
+            record.was_served = is_served
+            match need(record.facts(self._place, is_served=is_served)):
+                case Need.NOTHING:
+                    break
+                case Need.JUDGE:
+                    await self._reject(record)
+                case Need.MANAGER if not self._managers.is_due(record):
+                    break
+                case Need.NEWS | Need.MANAGER if not is_fresh and (timed or not is_served):
+                    record.published = await self._ask_chain(record)
+                    is_fresh = True
+                case Need.MANAGER:
+                    self._managers.start(record)
+                    break
+                case Need.NEWS:  # as new as it gets: the manager is at it
+                    break
+        else:
+            self.nudge()  # there is more to reject, after the others had their turn
+        if record.name_error is not None and record.is_at_rest(self._place):
+            self._book.forget(record.model)
+
+    async def _ask_chain(self, record: Record) -> Published:
+        chain = Chain(self._store, self._bus.prefix, record.model)
+        hint = record.published.version if record.published else record.version_hint
+        return published(await asyncio.to_thread(chain.newest, hint))
+
+    async def _ask_catalog(self, question: Callable[[Catalog], T]) -> T | None:
+        """Return the catalogue's answer; None without a catalogue or while it is away: the chain knows all it knows."""
+        if self._catalog is None:
+            return None
+        try:
+            return await asyncio.to_thread(question, self._catalog)
+        except TeatreeError as e:
+            self._log.info("goes on without the catalogue", **e.to_dict())
+            return None
+
+    # --- requests outside a life -------------------------------------------------------------------------------------
+
+    async def _reject(self, record: Record) -> None:
+        if record.name_error is None:
+            await self._check_store(record)
+        found = await self._judge.judge(record.model, record.position, record.name_error)
+        if found.rejected:
+            self._log.info("rejected requests outside a life", model=record.model, count=found.rejected)
+        record.judged_seq, record.create_seq = found.judged_seq, found.create_seq
+        if found.is_complete and not found.create_seq:
+            # Passes also what cannot be read under this name any more: purged, or a subject that is not UTF-8.
+            record.judged_seq = max(record.judged_seq, record.last_seq)
+
+    async def _check_store(self, record: Record) -> None:
+        """Raise `corrupt` if the catalogue knows a version that the chain lacks: nothing is judged by a wrong store."""
+        row = await self._ask_catalog(lambda catalog: catalog.model(record.model))
+        known = record.published or Published()
+        if row is not None and row.version > known.version:
+            raise OperatorError(
+                Code.CORRUPT,
+                f"The catalogue knows version {row.version} of {record.model}; the object store has {known.version}.",
+                where=self._store_of(record),
+                hint="Is TEATREE_STORE_URL right? If it is, run `teatree catalog rebuild`.",
+            )
+
+    def _store_of(self, record: Record) -> str:
+        return Chain(self._store, self._bus.prefix, record.model).folder
+
+    # --- direct reads ------------------------------------------------------------------------------------------------
+
+    async def _answer_read(self, model: str) -> TeatreeError | None:
+        """Bring back the manager that a read needs; return what to tell the reader, None while a manager serves."""
+        record = self._book.find(model) or Record(model)
+        if record.name_error is not None:
+            return record.name_error
+        if self._managers.is_served(model):
+            return self._managers.starting_error(model) if self._managers.is_starting(model) else None
+        known = await self._ask_chain(record)
+        if not known.is_alive:
+            return self._not_alive(record, known)
+        record = self._book.record(model)
+        record.published = known
+        if not self._managers.is_due(record):
+            return self._managers.waiting_error(record)
+        self._managers.start(record)
+        return self._managers.starting_error(model)
+
+    def _not_alive(self, record: Record, known: Published) -> TeatreeError:
+        if record.last_seq > max(record.judged_seq, known.offset):
+            return RetryError(
+                Code.UNAVAILABLE, f"{record.model} has requests that were not applied yet.", where="model"
+            )
+        return RequestError(
+            Code.UNKNOWN_MODEL,
+            f"There is no model {record.model!r}.",
+            where="model",
+            hint="`teatree models` lists what there is.",
+        )
+
+    async def _wait_ready(self, model: str) -> None:
+        await wait_until_answering(self._bus, model, lambda: self._managers.is_served(model))
+
+    # --- purging -----------------------------------------------------------------------------------------------------
+
+    async def _purge_when_due(self) -> None:
+        if now_ms() - self._purged_at_ms < self._settings.purge_interval_ms:
+            return
+        self._purged_at_ms = now_ms()
+        purged = await purge(self._bus, self._settings.retention_days, self._done_with, self._failpoint)
+        if purged:
+            self._log.info("purged the log", requests=purged)
+
+    async def _done_with(self, model: str) -> int | None:
+        record = self._book.find(model)
+        if record is None:
+            # Answered and forgotten if the name is none; a name that is one came after the look.
+            return self._place.last_seq if Record(model).name_error is not None else None
+        if record.name_error is not None:
+            return record.judged_seq
+        known = await self._ask_chain(record)
+        if is_foreign(known, self._place.created, self._place.last_seq):
+            return None
+        return known.offset if known.is_alive else max(known.offset, record.judged_seq)
+
+
+async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

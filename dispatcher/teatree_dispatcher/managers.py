@@ -1,0 +1,156 @@
+"""Managers as the dispatcher sees them: started when due, counted, and followed to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.settings import DispatcherSettings
+from teatree_dispatcher.book import Book, Record
+from teatree_dispatcher.launchers import Launcher
+from teatree_dispatcher.placement import EXIT_ELSEWHERE, EXIT_OPERATOR, Published, after_exit
+
+AskChain = Callable[[Record], Awaitable[Published]]
+WaitReady = Callable[[str], Coroutine[Any, Any, None]]
+
+
+class Managers:
+    """Starts managers with back-off, and remembers which do not answer yet."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        settings: DispatcherSettings,
+        wait_ready: WaitReady,
+        failpoint: Failpoint,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._launcher = launcher
+        self._settings = settings
+        self._wait_ready = wait_ready
+        self._failpoint = failpoint
+        self._log = log
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._is_full = False
+        self.due_at_ms = float("inf")
+        """When the next manager that has to wait may be started."""
+
+    def is_served(self, model: str) -> bool:
+        """Return whether a manager lives."""
+        return self._launcher.is_served(model)
+
+    def is_starting(self, model: str) -> bool:
+        """Return whether the model's manager was started by us and does not answer reads yet."""
+        return model in self._starting
+
+    def is_due(self, record: Record) -> bool:
+        """Return whether a manager may be started now; otherwise `due_at_ms` comes no later than its turn."""
+        restart = record.restart
+        if restart.is_due(now_ms(), self._launcher.fingerprint(record.model) if restart.stopped_by else ""):
+            return True
+        self.due_at_ms = min(self.due_at_ms, restart.not_before_ms)
+        return False
+
+    def start(self, record: Record) -> bool:
+        """Start a manager unless one lives; returns False if this host has as many as it may."""
+        if self._launcher.is_served(record.model):
+            return True
+        managers = len(self._launcher.served())
+        if managers >= self._settings.managers_max:
+            if not self._is_full:
+                self._log.warning("no more managers on this host", managers=managers, model=record.model)
+            self._is_full = True
+            return False
+        self._is_full = False
+        self._failpoint("dispatcher.launch.before")
+        self._launcher.launch(record.model)
+        self._failpoint("dispatcher.launch.after")
+        record.was_served = True
+        record.offset_at_launch = record.published.offset if record.published else 0
+        self._log.info("started a manager", model=record.model, offset=record.offset_at_launch, log_seq=record.last_seq)
+        task = asyncio.create_task(self._wait_ready(record.model))
+        self._starting[record.model] = task
+        task.add_done_callback(lambda done: self._answers(record.model, done))
+        return True
+
+    def _answers(self, model: str, task: asyncio.Task[None]) -> None:
+        if self._starting.get(model) is task:
+            del self._starting[model]
+
+    async def take_exits(self, book: Book, ask_chain: AskChain) -> set[str]:
+        """Learn which managers have ended, and decide when each may be started again; return their models."""
+        ended = set()
+        for gone in self._launcher.exits():
+            record = book.record(gone.model)
+            progressed = await self._progressed(record, ask_chain)
+            record.was_served = False
+            record.restart = after_exit(
+                record.restart,
+                gone.code,
+                progressed=progressed,
+                fingerprint=self._launcher.fingerprint(gone.model),
+                now_ms=now_ms(),
+                ms_min=self._settings.restart_ms_min,
+                ms_max=self._settings.restart_ms_max,
+            )
+            ended.add(gone.model)
+            self._say(gone.model, gone.code, record)
+        return ended
+
+    async def _progressed(self, record: Record, ask_chain: AskChain) -> bool:
+        try:
+            record.published = await ask_chain(record)
+        except TeatreeError as e:
+            # Counts as none: the back-off is longer, and the look that follows meets the same error and says so.
+            self._log.info("cannot tell how far a manager came", model=record.model, **e.to_dict())
+            return False
+        return record.published.offset > record.offset_at_launch
+
+    def _say(self, model: str, code: int, record: Record) -> None:
+        wait_ms = max(0, round(record.restart.not_before_ms - now_ms()))
+        match code:
+            case 0:
+                self._log.info("a manager left", model=model)
+            case _ if code == EXIT_ELSEWHERE:
+                self._log.info("a manager left: another one has the model", model=model, wait_ms=wait_ms)
+            case _ if code == EXIT_OPERATOR:
+                self._log.error("a manager stopped for an operator", model=model, wait_ms=wait_ms)
+            case _:
+                self._log.warning(
+                    "a manager died", model=model, code=code, deaths=record.restart.deaths, wait_ms=wait_ms
+                )
+
+    def starting_error(self, model: str) -> RetryError:
+        """Return what to tell a reader whose model's manager is on its way."""
+        return RetryError(
+            Code.UNAVAILABLE, f"The manager of {model} is starting.", where="model", hint="Ask again in a moment."
+        )
+
+    def waiting_error(self, record: Record) -> RetryError:
+        """Return what to tell a reader whose model's manager may not be started yet."""
+        wait_s = max(0.0, record.restart.not_before_ms - now_ms()) / 1000
+        why = "stopped for an operator" if record.restart.stopped_by else "died and waits to be started again"
+        return RetryError(
+            Code.UNAVAILABLE,
+            f"The manager of {record.model} {why} ({wait_s:.0f} s).",
+            where="model",
+            hint="`teatree models` and its manager.log tell why.",
+        )
+
+    async def close(self) -> None:
+        """Forget the managers; they live on."""
+        tasks = list(self._starting.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def now_ms() -> float:
+    """Return the monotonic clock."""
+    return time.monotonic() * 1000

@@ -1,0 +1,141 @@
+"""What a model needs, and when its manager may be started again: decisions only, no effects."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from attrs import frozen
+
+from teatree.contracts.manifest import Manifest, ModelState
+
+EXIT_ELSEWHERE = 75
+"""Exit code of a manager that leaves because another one has the model (EX_TEMPFAIL)."""
+EXIT_OPERATOR = 78
+"""Exit code of a manager that needs an operator (EX_CONFIG)."""
+STOPPED_MS = 60_000
+"""Milliseconds after which a stopped model's manager is tried again though nothing seems to have changed."""
+
+
+@frozen
+class Published:
+    """What the newest known version says of a model's life."""
+
+    state: ModelState = ModelState.ABSENT
+    offset: int = 0
+    version: int = 0
+    log_created: str | None = None
+    """The stamp of the log that the offset belongs to; None if there is no version."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the model is in the middle of a life."""
+        return self.state is ModelState.ACTIVE
+
+
+def is_foreign(known: Published | None, log_created: str | None, log_last_seq: int) -> bool:
+    """Return whether a version's offset does not belong to this log: replaced, or put back from an older copy."""
+    if known is None or known.log_created is None or log_created is None:
+        return False
+    return known.log_created != log_created or known.offset > log_last_seq
+
+
+def published(manifest: Manifest | None) -> Published:
+    """Return what a chain's newest manifest says; without one, the model never was."""
+    if manifest is None:
+        return Published()
+    return Published(manifest.state, manifest.offset, manifest.version, manifest.stream.created)
+
+
+@frozen
+class Facts:
+    """All that the decision on one model depends on."""
+
+    last_seq: int
+    """Its last request in the log; 0 if there is none."""
+    last_drop_seq: int
+    """Its last `drop_model` in the log: where its life may have ended."""
+    published: Published | None
+    """None until it was asked for. It may lag behind the truth, and never leads."""
+    judged_seq: int
+    """Up to where requests outside its life were answered."""
+    create_seq: int
+    """The `create_model` at which that stopped, 0 if none was met."""
+    is_served: bool
+    """Whether a manager lives."""
+    is_foreign: bool = False
+    """Whether the offset belongs to another log, or to one that went further than this."""
+
+
+class Need(StrEnum):
+    """What to do about a model."""
+
+    NOTHING = "nothing"
+    NEWS = "news"
+    """Ask the chain: what is known is too old to decide."""
+    JUDGE = "judge"
+    """Answer the requests outside its life."""
+    MANAGER = "manager"
+
+
+def need(facts: Facts) -> Need:
+    """Return what a model needs, as far as these facts tell; `NEWS` and `MANAGER` must be confirmed with fresh ones.
+
+    `JUDGE` need not: what lies between a version without life and the next `create_model` has no life, whatever came
+    after. A model whose offset belongs to another log gets its manager, which stops with a clear error.
+    """
+    now = facts.published
+    if facts.last_seq == 0:
+        return Need.NOTHING
+    if now is None:
+        return Need.NEWS
+    if facts.is_foreign:
+        return Need.NOTHING if facts.is_served else Need.MANAGER
+    if now.is_alive:
+        if facts.is_served:
+            return Need.NEWS if facts.last_drop_seq > now.offset else Need.NOTHING
+        return Need.MANAGER if facts.last_seq > now.offset else Need.NOTHING
+    position = judged_position(facts)
+    if facts.create_seq > position:
+        return Need.NEWS if facts.is_served else Need.MANAGER
+    return Need.JUDGE if facts.last_seq > position else Need.NOTHING
+
+
+def judged_position(facts: Facts) -> int:
+    """Return the sequence beyond which nobody has answered a model's requests outside its life."""
+    return max(facts.judged_seq, facts.published.offset if facts.published else 0)
+
+
+@frozen
+class Restart:
+    """When a model's manager may be started: at once the first time, later and later if it dies without progress."""
+
+    deaths: int = 0
+    not_before_ms: float = 0
+    stopped_by: str | None = None
+    """What the model's files and log looked like when its manager asked for an operator."""
+
+    def is_due(self, now_ms: float, fingerprint: str) -> bool:
+        """Return whether a manager may be started now; a stopped model's earlier if its files or log have changed."""
+        if self.stopped_by is not None and self.stopped_by != fingerprint:
+            return True
+        return now_ms >= self.not_before_ms
+
+
+def after_exit(
+    restart: Restart,
+    code: int | None,
+    *,
+    progressed: bool,
+    fingerprint: str,
+    now_ms: float,
+    ms_min: float,
+    ms_max: float,
+) -> Restart:
+    """Return when to start again after a manager has ended; `code` is None if nobody saw how."""
+    if code == EXIT_OPERATOR:
+        return Restart(restart.deaths + 1, now_ms + STOPPED_MS, fingerprint)
+    deaths = 1 if progressed else restart.deaths + 1
+    if code == 0 and progressed:
+        return Restart()
+    wait_ms = min(ms_min * 2.0 ** min(deaths - 1, 60), ms_max)
+    return Restart(deaths, now_ms + wait_ms)

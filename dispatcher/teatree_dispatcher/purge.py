@@ -1,0 +1,42 @@
+"""Purging the log: what is both older than the retention time and done with, model by model.
+
+Done with is what lies at or below the offset of a version that is in the chain (the catalogue is never asked), and what
+was answered because it lay outside a life. The log's server clock measures age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from teatree.contracts.codec import parse_utc, utc_text
+from teatree.contracts.failpoints import Failpoint
+from teatree.messaging.bus import Bus
+from teatree.messaging.log import first_request_since, last_sequences
+from teatree.messaging.streams import log_state, purge_log
+
+DoneBefore = Callable[[str], Awaitable[int | None]]
+"""Returns the sequence up to which a model's requests are done with, None if that cannot be told now."""
+
+
+async def purge(bus: Bus, retention_days: float, done_with: DoneBefore, failpoint: Failpoint) -> int:
+    """Purge what is old and done with; return how many requests that were."""
+    state = await log_state(bus)
+    cutoff = parse_utc(state.now) - timedelta(days=retention_days)
+    if state.messages == 0 or parse_utc(state.first_at) >= cutoff:
+        return 0
+    before: dict[str, int] = {}
+    for model in await last_sequences(bus):
+        recent_seq = await first_request_since(bus, model, utc_text(cutoff))
+        done_seq = await done_with(model)
+        if done_seq is None:
+            continue
+        boundary = done_seq + 1 if recent_seq is None else min(recent_seq, done_seq + 1)
+        if boundary > state.first_seq:
+            before[model] = boundary
+    if not before:
+        return 0
+    failpoint("dispatcher.purge.before")
+    purged = await purge_log(bus, before)
+    failpoint("dispatcher.purge.after")
+    return purged
