@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
+from teatree.contracts.errors import RetryError
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import NatsSettings
 from teatree.messaging.bus import Bus
@@ -41,6 +43,7 @@ class StandIn:
         self.silent = False
         """Whether it applies requests but says nothing."""
         self._notices_max = notices_max
+        self._said: deque[tuple[str, dict[str, Any]]] = deque(maxlen=100)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -62,13 +65,22 @@ class StandIn:
     async def _run(self) -> None:
         reader = LogReader(self.bus, self.model)
         after = 0
+        reconnects = 0
         while True:
-            batch = await reader.read(after, requests_max=4000, bytes_max=64_000_000)
-            if not batch.requests:
+            if self.bus.reconnects != reconnects and self.bus.is_connected:
+                # A killed server forgets the notices of its last moment, though it acknowledged them.
+                reconnects = self.bus.reconnects
+                for subject, notice in list(self._said):
+                    await self.publish(subject, notice)
+            try:
+                requests = (await reader.read(after, requests_max=4000, bytes_max=64_000_000)).requests
+            except RetryError:  # the server is away
+                requests = []
+            if not requests:
                 await asyncio.sleep(POLL_S)
                 continue
-            after = batch.requests[-1].seq
-            await self._apply(batch.requests)
+            after = requests[-1].seq
+            await self._apply(requests)
 
     async def _apply(self, requests: list[Request]) -> None:
         self.version += 1
@@ -116,7 +128,14 @@ class StandIn:
     async def publish(self, subject: str, notice: dict[str, Any]) -> None:
         """Publish a notice, unless silent."""
         if not self.silent:
-            await self.writer.say([(subject, json.dumps(notice).encode(), None)])
+            self._said.append((subject, notice))
+        while not self.silent:
+            try:
+                await self.writer.say([(subject, json.dumps(notice).encode(), None)])
+            except RetryError:
+                await asyncio.sleep(POLL_S)
+            else:
+                return
 
     async def answer(
         self, reply_to: Callable[[Message], Awaitable[tuple[bytes, dict[str, str]] | None]], subject: str | None = None
@@ -131,3 +150,9 @@ class StandIn:
                     await self.bus.publish(message.reply, *answer)
 
         self._tasks.append(asyncio.create_task(serve()))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Return when a condition holds; the test's own time limit bounds it."""
+    while not holds():  # noqa: ASYNC110 - the condition is about another task's plain state
+        await asyncio.sleep(0.01)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from attrs import evolve
 
-from stand_in import StandIn
+from stand_in import StandIn, until
 from teatree import Session, connect
 from teatree.client import waiting
 from teatree.contracts.errors import Code, RequestError, RetryError
@@ -22,12 +22,14 @@ from teatree.contracts.settings import NatsSettings, Settings
 
 @pytest.fixture
 async def stand_in(nats_server: NatsSettings) -> AsyncIterator[StandIn]:
+    """Return what answers the model's requests."""
     async with StandIn(nats_server, "sales") as stand_in:
         yield stand_in
 
 
 @pytest.fixture
 async def session(stand_in: StandIn) -> AsyncIterator[Session]:
+    """Return an open session."""
     async with connect(settings=Settings(nats=stand_in.settings)) as session:
         yield session
 
@@ -87,8 +89,7 @@ async def test_a_lost_outcome_is_told_again(
     monkeypatch.setattr(waiting, "RESEND_MS", 300)
     stand_in.silent = True
     sending = asyncio.create_task(session.model("sales").append("sales", [{"id": 1}], request_id="one"))
-    while len(stand_in.requests) < 1:
-        await asyncio.sleep(0.01)
+    await until(lambda: bool(stand_in.requests))
     stand_in.silent = False
     assert (await sending).request_id == "one"
     assert len(stand_in.requests) > 1
@@ -98,7 +99,7 @@ async def test_a_lost_outcome_is_told_again(
 async def test_too_late_tells_that_it_is_accepted(session: Session, stand_in: StandIn) -> None:
     """A time-out names the request and says that it will still be applied."""
     stand_in.silent = True
-    with pytest.raises(RetryError, match="my-id.*will still be applied") as caught:
+    with pytest.raises(RetryError, match=r"my-id.*will still be applied") as caught:
         await session.model("sales").append("sales", [{"id": 1}], request_id="my-id", timeout_ms=300)
     assert caught.value.code is Code.TIMED_OUT
 
@@ -110,8 +111,7 @@ async def test_notices_on_the_way_are_heard(session: Session, stand_in: StandIn)
     sending = asyncio.create_task(
         session.model("sales").load("sales", "x.parquet", on_notice=lambda n: heard.append(n.kind.value))
     )
-    while not stand_in.requests:
-        await asyncio.sleep(0.01)
+    await until(lambda: bool(stand_in.requests))
     stand_in.silent = False
     await stand_in.say(stand_in.requests[0], "progress")
     await stand_in.say(stand_in.requests[0], "done")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from teatree.client.notice_log import follow_notices, notices_end
+from teatree.client.notice_log import NoticeReader, follow_notices
 from teatree.client.receipt import REFUSALS_MAX, Refusal
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ class GroupTracker:
 
     async def start(self) -> None:
         """Begin to listen: call it before anything of the group is published."""
-        after = await notices_end(self._bus)
-        self._task = asyncio.create_task(self._listen(after))
+        reader = await NoticeReader.at(self._bus, self._subject, None)
+        self._task = asyncio.create_task(self._listen(reader))
 
-    async def _listen(self, after: int) -> None:
-        async with aclosing(follow_notices(self._bus, self._subject, after)) as notices:
+    async def _listen(self, reader: NoticeReader) -> None:
+        async with aclosing(follow_notices(self._bus, reader, self._subject)) as notices:
             async for notice in notices:
                 if notice.version is not None:
                     if notice.version in self._versions:

@@ -14,7 +14,7 @@ from teatree.client import query as queries
 from teatree.client.bulk import BulkSender, Item
 from teatree.client.bulk import Progress as BulkProgress
 from teatree.client.message import Message, encode
-from teatree.client.notice_log import follow_notices
+from teatree.client.notice_log import follow_filter
 from teatree.client.pull import Progress, Pulled, VersionInfo, list_versions, pull_version
 from teatree.client.receipt import Receipt, Summary
 from teatree.client.waiting import OnNotice, OutcomeWaiter, publish_until_accepted
@@ -267,7 +267,7 @@ class Model:
         subject = (
             subjects.notify_model(self.name) if request_id is None else subjects.notify_request(self.name, request_id)
         )
-        async with aclosing(follow_notices(self._session.bus, subject, after)) as notices:
+        async with aclosing(follow_filter(self._session.bus, subject, after)) as notices:
             async for notice in notices:
                 yield notice
 

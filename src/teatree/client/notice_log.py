@@ -1,6 +1,8 @@
-"""Reading notices from their stream: every one on a filter, in order, across lost connections.
+"""Reading notices from their stream: every one on a filter, once and in order, across lost connections.
 
-What arrives live is only a hint that there is something to read: core NATS repeats nothing, the stream does.
+What arrives live is only a hint that there is something to read: core NATS repeats nothing, the stream does. The stream
+need not sync every message, so a server that was killed can have forgotten its last ones and used their numbers again:
+after a lost connection it is read on by time, and what was heard already is passed over.
 """
 
 from __future__ import annotations
@@ -8,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from teatree.client.notice import Notice, read_notice
 from teatree.contracts.errors import Code, RetryError
-from teatree.messaging.notices import read_notices
+from teatree.messaging.direct import direct_get
 
 if TYPE_CHECKING:
     from teatree.messaging.bus import Bus
@@ -21,93 +23,135 @@ if TYPE_CHECKING:
 
 BATCH_MAX = 500
 """Notices asked for at once."""
+BATCH_BYTES_MAX = 4_000_000
+READ_TIMEOUT_MS = 5_000
 IDLE_MS = 5_000
 """Longest wait for a hint before the stream is read all the same."""
 AFTER_HINT_MS = (0, 1, 4, 20, 100)
 """Waits between reads after a hint: subscribers can hear a message before the stream has stored it."""
-RETRY_MS = 500
+RETRY_MS = 200
 HINTS_PENDING_MAX = 1_000
+HEARD_MAX = 20_000
+"""Notices remembered so that one told again is not heard again."""
 
 
-async def notices_end(bus: Bus) -> int:
-    """Return the sequence of the newest notice of all models."""
-    info = await bus.js(f"STREAM.INFO.{bus.subjects.notices_stream}")
-    return int(info["state"]["last_seq"])
+class NoticeReader:
+    """A place in the stream of notices, for one filter."""
+
+    def __init__(self, bus: Bus, subject_filter: str, position: int, mark: str | None) -> None:
+        self._bus = bus
+        self._filter = subject_filter
+        self._position = position
+        self._mark = mark
+        """Time of the last message before the place; None at the very start."""
+        self._by_time = False
+        self._heard: dict[int, None] = {}
+
+    @classmethod
+    async def at(cls, bus: Bus, subject_filter: str, after: int | None) -> NoticeReader:
+        """Return a reader that stands behind a sequence number, or at the stream's end for None."""
+        if after is not None:
+            return cls(bus, subject_filter, after, None)
+        state = (await bus.js(f"STREAM.INFO.{bus.subjects.notices_stream}"))["state"]
+        last_seq = int(state["last_seq"])
+        return cls(bus, subject_filter, last_seq, state["last_ts"] if last_seq else None)
+
+    def interrupted(self) -> None:
+        """Trust no numbers any more: the connection was lost, and the server may have been restarted."""
+        self._by_time = True
+
+    async def read(self) -> list[Notice] | None:
+        """Return the notices of the next batch that were not heard before; None if nothing follows."""
+        ask: dict[str, Any] = {"next_by_subj": self._filter, "batch": BATCH_MAX, "max_bytes": BATCH_BYTES_MAX}
+        if self._by_time and self._mark is not None:
+            ask["start_time"] = self._mark
+        else:
+            ask["seq"] = self._position + 1
+        reply = await direct_get(self._bus, self._bus.subjects.notices_stream, ask, READ_TIMEOUT_MS)
+        if not reply.messages:
+            return None
+        alone = self._by_time and reply.messages[-1].at == self._mark
+        self._position = reply.messages[-1].seq
+        self._mark = reply.messages[-1].at
+        self._by_time = False
+        fresh = [message for message in reply.messages if self._is_fresh(message)]
+        if alone and not fresh:
+            return None
+        return [read_notice(message.subject, message.headers, message.body) for message in fresh]
+
+    def _is_fresh(self, message: StoredMessage) -> bool:
+        key = hash((message.subject, message.body, message.headers.get("Teatree-Page")))
+        if key in self._heard:
+            return False
+        if len(self._heard) >= HEARD_MAX:
+            del self._heard[next(iter(self._heard))]
+        self._heard[key] = None
+        return True
 
 
-async def read_from(bus: Bus, subject_filter: str, after: int) -> AsyncGenerator[StoredMessage, None]:
-    """Yield the notices on a filter that the stream holds beyond a sequence, then end."""
-    position = after
-    while messages := await read_notices(bus, subject_filter, after=position, count_max=BATCH_MAX):
-        for message in messages:
-            position = message.seq
-            yield message
-
-
-async def follow_notices(bus: Bus, subject_filter: str, after: int | None = None) -> AsyncGenerator[Notice, None]:
-    """Yield every notice on a filter, for ever: those beyond `after` (None: from now on), then new ones as they come.
+async def follow_notices(bus: Bus, reader: NoticeReader, subject_filter: str) -> AsyncGenerator[Notice, None]:
+    """Yield every notice from the reader's place on, for ever.
 
     While NATS is away it waits. A notice that the stream dropped by its limits before it was read is lost.
     """
     hints = await bus.subscribe(subject_filter, pending_max=HINTS_PENDING_MAX)
     try:
-        position = await _start(bus, after)
         hinted = True
         while True:
-            found = 0
-            for wait_ms in AFTER_HINT_MS if hinted else (0,):
-                await asyncio.sleep(wait_ms / 1000)
-                async with aclosing(_read_patiently(bus, subject_filter, position)) as messages:
-                    async for message in messages:
-                        found += 1
-                        position = message.seq
-                        yield read_notice(message.subject, message.headers, message.body)
-                if found:
-                    break
-            hinted = await _hint(hints)
-            if not hinted:
-                position = await _check_position(bus, position)
+            async for notices in _batches(reader, AFTER_HINT_MS if hinted else (0,)):
+                for notice in notices:
+                    yield notice
+            hinted = await _hint(hints, reader)
     finally:
         await hints.close()
 
 
-async def _start(bus: Bus, after: int | None) -> int:
-    if after is not None:
-        return after
-    while True:
-        try:
-            return await notices_end(bus)
-        except RetryError:
-            await asyncio.sleep(RETRY_MS / 1000)
+async def read_all(bus: Bus, subject_filter: str) -> list[Notice]:
+    """Return the notices on a filter that the stream holds now."""
+    reader = await NoticeReader.at(bus, subject_filter, 0)
+    found: list[Notice] = []
+    while (notices := await reader.read()) is not None:
+        found.extend(notices)
+    return found
 
 
-async def _read_patiently(bus: Bus, subject_filter: str, after: int) -> AsyncGenerator[StoredMessage, None]:
-    position = after
-    while True:
-        try:
-            async for message in read_from(bus, subject_filter, position):
-                position = message.seq
-                yield message
-        except RetryError:
-            await asyncio.sleep(RETRY_MS / 1000)
-        else:
+async def _batches(reader: NoticeReader, waits_ms: tuple[int, ...]) -> AsyncGenerator[list[Notice], None]:
+    """Yield batches until nothing follows; look again after each of the waits while there is none."""
+    found = False
+    for wait_ms in waits_ms:
+        await asyncio.sleep(wait_ms / 1000)
+        while (notices := await _read_patiently(reader)) is not None:
+            found = True
+            yield notices
+        if found:
             return
 
 
-async def _hint(hints: Subscription) -> bool:
+async def _read_patiently(reader: NoticeReader) -> list[Notice] | None:
+    while True:
+        try:
+            return await reader.read()
+        except RetryError:
+            reader.interrupted()
+            await asyncio.sleep(RETRY_MS / 1000)
+
+
+async def _hint(hints: Subscription, reader: NoticeReader) -> bool:
     """Wait until something may have come; return False after a long silence."""
     try:
         await hints.next(IDLE_MS)
         while hints.pop() is not None:
             pass
     except RetryError as e:
+        if e.code is Code.UNAVAILABLE:
+            reader.interrupted()
         return e.code is not Code.TIMED_OUT  # dropped hints and a lost connection both mean: read
     return True
 
 
-async def _check_position(bus: Bus, position: int) -> int:
-    """Return where to read on: from the start if the stream was made anew, with smaller numbers."""
-    try:
-        return position if await notices_end(bus) >= position else 0
-    except RetryError:
-        return position
+async def follow_filter(bus: Bus, subject_filter: str, after: int | None) -> AsyncGenerator[Notice, None]:
+    """Yield every notice on a filter, for ever: beyond a sequence number, or from now on for None."""
+    reader = await NoticeReader.at(bus, subject_filter, after)
+    async with aclosing(follow_notices(bus, reader, subject_filter)) as notices:
+        async for notice in notices:
+            yield notice

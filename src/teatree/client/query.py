@@ -11,8 +11,8 @@ from attrs import frozen
 
 from teatree.client.direct_read import ask
 from teatree.client.message import Message, encode, json_body
-from teatree.client.notice import HEADER_PAGES, HEADER_REFS, HEADER_VERSION, Notice, read_notice
-from teatree.client.notice_log import read_from
+from teatree.client.notice import HEADER_PAGES, HEADER_REFS, HEADER_VERSION, Notice
+from teatree.client.notice_log import read_all
 from teatree.client.waiting import OutcomeWaiter, publish_until_accepted
 from teatree.contracts.codec import parse_json
 from teatree.contracts.errors import CorruptError, RequestError
@@ -105,8 +105,8 @@ async def ask_through_log(session: Session, model: str, question: Question, time
         done = await waiter.wait(timeout_ms, request)
     count = int((done.result or {}).get("pages", 1))
     if any(number not in heard for number in range(1, count + 1)):  # missed while the connection was lost
-        async for stored in read_from(bus, bus.subjects.notify(model, request.request_id, Kind.PAGE), 0):
-            on_notice(read_notice(stored.subject, stored.headers, stored.body))
+        for notice in await read_all(bus, bus.subjects.notify(model, request.request_id, Kind.PAGE)):
+            on_notice(notice)
     missing = [number for number in range(1, count + 1) if number not in heard]
     if missing:
         raise CorruptError(

@@ -1,0 +1,129 @@
+"""Sending many requests: accepted in batches, accounted for one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from servers import TestServers
+from stand_in import StandIn, until
+from teatree import Session, connect
+from teatree.client.message import Message
+from teatree.contracts.errors import Code, RequestError, RetryError
+from teatree.contracts.requests import Request
+from teatree.contracts.settings import NatsSettings, Settings
+
+
+@pytest.fixture
+async def stand_in(nats_server: NatsSettings) -> AsyncIterator[StandIn]:
+    """Return what answers the model's requests."""
+    async with StandIn(nats_server, "sales") as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+async def session(stand_in: StandIn) -> AsyncIterator[Session]:
+    """Return an open session."""
+    async with connect(settings=Settings(nats=stand_in.settings)) as session:
+        yield session
+
+
+def appends(count: int) -> list[tuple[str, dict[str, Any]]]:
+    """Return requests that append one row each."""
+    return [("append", {"table": "sales", "rows": [{"id": n}]}) for n in range(count)]
+
+
+async def test_all_are_accounted_for_in_their_order(session: Session, stand_in: StandIn) -> None:
+    """`wait="done"` returns when every request has its outcome; the log keeps the sender's order."""
+    seen: list[tuple[int, int]] = []
+    summary = await session.model("sales").send_many(
+        appends(2_500), wait="done", progress=lambda accepted, known: seen.append((accepted, known))
+    )
+    assert (summary.sent, summary.applied, summary.refused) == (2_500, 2_500, 0)
+    assert summary.version == stand_in.version
+    assert summary.accepted_seq == stand_in.requests[-1].seq
+    ids = [json.loads(r.body)["rows"][0]["id"] for r in stand_in.requests]
+    assert ids == list(range(2_500))
+    assert seen[-1] == (2_500, 2_500)
+
+
+async def test_accepted_waits_for_no_outcome(session: Session, stand_in: StandIn) -> None:
+    """By default the call returns when all is on disk, and takes an async iterable too."""
+    stand_in.silent = True
+
+    async def items() -> AsyncIterator[Message]:
+        for n in range(10):
+            yield Message("append", {"table": "sales"}, rows=[{"id": n}], request_id=f"id-{n}")
+
+    summary = await session.model("sales").send_many(items(), group="my-group", batch=3)
+    assert (summary.sent, summary.waited, summary.groups) == (10, False, ("my-group",))
+    await until(lambda: len(stand_in.requests) >= 10)
+    assert {r.group for r in stand_in.requests} == {"my-group"}
+    assert [r.request_id for r in stand_in.requests] == [f"id-{n}" for n in range(10)]
+
+
+async def test_refused_ones_are_named_with_their_reasons(session: Session, stand_in: StandIn) -> None:
+    """A refused request harms no other, and its reason reaches the sender."""
+
+    def decide(request: Request) -> tuple[str, dict[str, Any]]:
+        if request.request_id in {"bad-3", "bad-7"}:
+            return "rejected", {"error": {"code": "not_null", "message": "It is null.", "where": "rows[0].id"}}
+        return "done", {}
+
+    stand_in.decide = decide
+    items = [Message("append", {"table": "t"}, rows=[{}], request_id=f"bad-{n}") for n in range(10)]
+    summary = await session.model("sales").send_many(items, wait="done")
+    assert (summary.applied, summary.refused) == (8, 2)
+    assert {r.request_id: r.error["code"] for r in summary.refusals} == {"bad-3": "not_null", "bad-7": "not_null"}
+
+
+async def test_the_same_ids_again_are_already_applied(session: Session, stand_in: StandIn) -> None:
+    """A sender that starts again with the same ids changes nothing."""
+    items = [Message("append", {"table": "t"}, rows=[{"id": n}], request_id=f"i{n}") for n in range(50)]
+    await session.model("sales").send_many(items, wait="done")
+    again = await session.model("sales").send_many(items, wait="done")
+    assert (again.applied, again.already) == (0, 50)
+
+
+async def test_one_too_large_stops_before_it_and_says_so(session: Session, stand_in: StandIn) -> None:
+    """What cannot be sent is named; what was accepted before it is counted."""
+    items = [*appends(3), ("append", {"table": "t", "rows": [{"x": "y" * session.bus.max_payload}]})]
+    with pytest.raises(RequestError) as caught:
+        await session.model("sales").send_many(items, batch=1)
+    assert caught.value.code is Code.BODY_TOO_LARGE
+
+
+async def test_silence_is_a_time_out_that_counts(session: Session, stand_in: StandIn) -> None:
+    """A manager that says nothing for too long is reported with what is still to come."""
+    stand_in.silent = True
+    with pytest.raises(RetryError, match="5 of 5 requests are still to be applied"):
+        await session.model("sales").send_many(appends(5), wait="done", timeout_ms=300)
+
+
+async def test_a_server_that_dies_half_way_loses_and_doubles_nothing(
+    session: Session, stand_in: StandIn, servers: TestServers
+) -> None:
+    """Batches whose receipt was lost go again under the same ids: every request has one effect and is counted."""
+    count = 20_000
+    sending = asyncio.create_task(session.model("sales").send_many(appends(count), wait="done", timeout_ms=60_000))
+    await until(lambda: len(stand_in.requests) >= 2_000)
+    await asyncio.to_thread(restart, servers)
+    summary = await sending
+    assert summary.sent == count
+    assert len(stand_in.applied) == count
+    assert summary.applied == count
+
+
+def restart(servers: TestServers) -> None:
+    """Kill NATS and start it again."""
+    pid = servers.nats().pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    while servers.nats().pid in (pid, None):
+        servers.nats()
