@@ -109,6 +109,7 @@ def run_stack(data: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]
     """Start a stack in a process of its own; return when it says that it is ready."""
     process = subprocess.Popen([sys.executable, "-c", RUN, str(data)], env=dict(environ), start_new_session=True)
     wait_until(lambda: (data / "teatree.env").exists() or process.poll() is not None)
+    assert process.poll() is None
     wait_for_manager(data)
     return process
 
