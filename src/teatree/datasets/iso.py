@@ -93,17 +93,18 @@ def parse_timestamp(text: str, unit: str, *, tz: bool) -> int:
         value -= _offset(offset) * PER_SECOND[unit]
     elif offset is not None:
         raise ValueError("has an offset, which the type does not keep: use TIMESTAMPTZ, or leave it out")
-    if not in_timestamp_range(value, unit):
+    first, last = timestamp_range(unit)
+    if not first <= value <= last:
         raise OverflowError("is outside the moments that DuckDB holds")
     return value
 
 
-def in_timestamp_range(value: int, unit: str) -> bool:
-    """Return whether DuckDB holds this count of `unit` since 1970 as a finite moment."""
+def timestamp_range(unit: str) -> tuple[int, int]:
+    """Return the first and the last finite moment that DuckDB holds, in `unit` since 1970."""
     if unit == "ns":
-        return -TIMESTAMP_INFINITY < value < TIMESTAMP_INFINITY
+        return 1 - TIMESTAMP_INFINITY, TIMESTAMP_INFINITY - 1
     scale = PER_SECOND["us"] // PER_SECOND[unit]
-    return TIMESTAMP_US_MIN <= value * scale <= TIMESTAMP_US_MAX
+    return -(-TIMESTAMP_US_MIN // scale), TIMESTAMP_US_MAX // scale
 
 
 def parse_duration(text: str) -> tuple[int, int, int]:
