@@ -127,6 +127,15 @@ def test_a_model_never_goes_back(catalog: Catalog) -> None:
     assert [row.request_id for row in catalog.requests("sales")] == ["r50", "r40"]
 
 
+def test_a_name_belongs_to_one_installation(catalog: Catalog) -> None:
+    """Two installations that share a database by mistake hear of it instead of writing into each other's rows."""
+    catalog.record_versions(_facts(1), [_version(1)])
+    with pytest.raises(OperatorError) as caught:
+        catalog.record_versions(_facts(2, goal_model_id=uuid.UUID(int=2)), [])
+    assert caught.value.code == Code.WRONG_CONFIGURATION
+    assert "TEATREE_PREFIX" in str(caught.value)
+
+
 def test_the_end_of_a_request_is_never_overwritten(catalog: Catalog) -> None:
     """A start gives way to its end, an end to nothing: neither a late start nor another end."""
     catalog.record_versions(_facts(1), [_version(1)])

@@ -82,11 +82,13 @@ def test_a_dead_holders_lease_is_seized_by_one(lease: Lease) -> None:
 
 def test_of_eight_at_once_one_gets_it(postgres_server: PostgresSettings, postgres: Postgres) -> None:
     """However many ask at once, for a new model or after a lease ended, one gets it."""
-    leases = [Lease(Postgres(postgres_server), MODEL, "sales") for _ in range(8)]
-    for _ in range(3):
+    connections = [Postgres(postgres_server) for _ in range(8)]
+    for turn in range(12):
+        number = turn // 2  # each model is asked for twice: when it is new, and when its lease has ended
+        leases = [Lease(each, uuid.UUID(int=number), f"sales_{number}") for each in connections]
         start = threading.Barrier(8)
 
-        def ask(i: int, start: threading.Barrier = start) -> bool:
+        def ask(i: int, leases: list[Lease] = leases, start: threading.Barrier = start) -> bool:
             start.wait()
             return leases[i].acquire(_holder(), LONG_MS) is None
 

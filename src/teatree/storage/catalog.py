@@ -16,6 +16,7 @@ import orjson
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
 from teatree.storage.catalog_rows import ContentKind, ContentRow, ModelRow, RequestRow, RequestState, VersionRow
+from teatree.storage.goal_model import ensure_row
 
 if TYPE_CHECKING:
     import uuid
@@ -101,6 +102,7 @@ class Catalog:
             _insert(session, _CONTENTS, contents)
             _insert(session, _REQUESTS, requests)
             # Last: the lease is in this row, and its renewal must not wait for the chunk.
+            ensure_row(session, model.goal_model_id, model.name)
             _insert(session, _MODEL, [model])
 
     def record_requests(self, requests: Sequence[RequestRow]) -> None:
@@ -124,13 +126,13 @@ class Catalog:
     def record_error(self, goal_model_id: uuid.UUID, name: str, error: dict[str, Any] | None) -> None:
         """Record why a model is stopped for an operator (`code`, `message`, `where`), or that it no longer is."""
         with self._postgres.transaction() as session:
+            ensure_row(session, goal_model_id, name)
             session.execute(
                 """
-                INSERT INTO goal_model (goal_model_id, name, error) VALUES (%(id)s, %(name)s, %(error)s::jsonb)
-                ON CONFLICT (goal_model_id) DO UPDATE SET error = excluded.error, updated_at = now()
-                WHERE goal_model.error IS DISTINCT FROM excluded.error
+                UPDATE goal_model SET error = %(error)s::jsonb, updated_at = now()
+                WHERE goal_model_id = %(id)s AND error IS DISTINCT FROM %(error)s::jsonb
                 """,
-                {"id": goal_model_id, "name": name, "error": None if error is None else _json(error).decode()},
+                {"id": goal_model_id, "error": None if error is None else _json(error).decode()},
             )
 
     def models(self) -> list[ModelRow]:

@@ -9,18 +9,24 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from attrs import frozen
 
 from teatree.contracts.codec import dump_json, structure, tolerate_unknown_keys, unstructure
 from teatree.contracts.process import ProcessId, own_process, process_id
+from teatree.storage.goal_model import ensure_row
 
 if TYPE_CHECKING:
     import uuid
     from datetime import datetime
 
     from teatree.storage.postgres import Postgres
+
+_HELD: LiteralString = """
+    SELECT writer, lease_until, extract(epoch FROM lease_until - clock_timestamp()) * 1000 AS left_ms
+    FROM goal_model WHERE goal_model_id = %(model)s AND writer IS NOT NULL
+    """
 
 
 @frozen
@@ -55,7 +61,8 @@ class Lease:
 
     def __init__(self, postgres: Postgres, goal_model_id: uuid.UUID, name: str) -> None:
         self._postgres = postgres
-        self._model = {"model": goal_model_id, "name": name}
+        self._model = {"model": goal_model_id}
+        self._name = name
 
     def acquire(self, holder: Holder, lease_ms: int) -> HeldLease | None:
         """Take the lease if it is free, has ended or is ours; return None if we have it, else who has."""
@@ -63,25 +70,20 @@ class Lease:
             while True:
                 taken = session.execute(
                     """
-                    INSERT INTO goal_model AS m (goal_model_id, name, writer, lease_until)
-                    VALUES (%(model)s, %(name)s, %(writer)s::jsonb, clock_timestamp() + %(lease_ms)s * interval '1 ms')
-                    ON CONFLICT (goal_model_id)
-                    DO UPDATE SET writer = excluded.writer, lease_until = excluded.lease_until
-                    WHERE m.writer IS NULL OR m.lease_until < now() OR m.writer->>'id' = excluded.writer->>'id'
+                    UPDATE goal_model
+                    SET writer = %(writer)s::jsonb, lease_until = clock_timestamp() + %(lease_ms)s * interval '1 ms'
+                    WHERE goal_model_id = %(model)s
+                        AND (writer IS NULL OR lease_until < now() OR writer->>'id' = %(holder)s)
                     """,
-                    {**self._model, "writer": _writer(holder), "lease_ms": lease_ms},
+                    {**self._model, "writer": _writer(holder), "holder": holder.id, "lease_ms": lease_ms},
                 )
                 if taken:
                     return None
-                held = session.rows(
-                    """
-                    SELECT writer, lease_until, extract(epoch FROM lease_until - clock_timestamp()) * 1000 AS left_ms
-                    FROM goal_model WHERE goal_model_id = %(model)s AND writer IS NOT NULL
-                    """,
-                    self._model,
-                )
-                if held:  # otherwise it was released between the two statements
+                held = session.rows(_HELD, self._model)
+                if held:
                     return _held(held[0])
+                # There is no row yet, or the lease was released between the two statements.
+                ensure_row(session, self._model["model"], self._name)
 
     def renew(self, holder: Holder, lease_ms: int) -> bool:
         """Extend our lease, even one that has ended and that nobody took; False: it is somebody else's now."""
@@ -114,16 +116,10 @@ class Lease:
     def held(self) -> HeldLease | None:
         """Return who has the lease, ended or not; None if it is free."""
         with self._postgres.transaction() as session:
-            found = session.rows(
-                """
-                SELECT writer, lease_until, extract(epoch FROM lease_until - clock_timestamp()) * 1000 AS left_ms
-                FROM goal_model WHERE goal_model_id = %(model)s AND writer IS NOT NULL
-                """,
-                self._model,
-            )
+            found = session.rows(_HELD, self._model)
         return _held(found[0]) if found else None
 
-    def _change(self, expected: Holder, statement: Any, parameters: dict[str, Any]) -> bool:
+    def _change(self, expected: Holder, statement: LiteralString, parameters: dict[str, Any]) -> bool:
         with self._postgres.transaction() as session:
             return session.execute(statement, {**parameters, **self._model, "expected": expected.id}) == 1
 

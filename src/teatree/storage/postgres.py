@@ -225,8 +225,6 @@ def _meaning(state: str, error: psycopg.Error) -> tuple[Code, str]:
             return Code.WRONG_CONFIGURATION, "Create the database."
         case (_, "42P01" | "42703" | "42P10" | "3F000"):
             return Code.WRONG_CONFIGURATION, "The catalogue's schema is missing or of another release: migrate it."
-        case (_, "23505") if error.diag.constraint_name == "goal_model_name_key":
-            return Code.WRONG_CONFIGURATION, "Another installation uses this database: give each its own."
         case (_, "57014" | "55P03"):
             return Code.TIMED_OUT, "Try again; see what locks or loads it."
         case ("40", _):

@@ -1,0 +1,31 @@
+"""A model's own row in the catalogue: made by whoever comes first, the lease or a version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from teatree.contracts.errors import Code, OperatorError
+
+if TYPE_CHECKING:
+    import uuid
+
+    from teatree.storage.postgres import Session
+
+
+def ensure_row(session: Session, goal_model_id: uuid.UUID, name: str) -> None:
+    """Make the model's row if there is none.
+
+    An upsert alone will not do: with two unique columns, some that insert a new row at once get an error of the other.
+    """
+    row = {"model": goal_model_id, "name": name}
+    if session.execute(
+        "INSERT INTO goal_model (goal_model_id, name) VALUES (%(model)s, %(name)s) ON CONFLICT DO NOTHING", row
+    ):
+        return
+    if not session.rows("SELECT 1 AS found FROM goal_model WHERE goal_model_id = %(model)s", row):
+        raise OperatorError(
+            Code.WRONG_CONFIGURATION,
+            f"The catalogue has a model {name!r} of another installation.",
+            where="goal_model.name",
+            hint="Give each installation (TEATREE_PREFIX) a database of its own.",
+        )
