@@ -135,12 +135,16 @@ class Stack:
         """Return a part by name (`nats`, `postgres`, `seaweed`, `dispatcher`), for those who look after its process."""
         return next(part for part in self._parts if part.name == name)
 
-    def run(self, on_ready: Callable[[Settings], None] | None = None) -> None:
-        """Start the stack, keep it until SIGINT, SIGTERM or SIGHUP, stop it; call it from the main thread."""
-        with _signals_set(self._stopping), self:
+    def run(self, on_ready: Callable[[Settings], None] | None = None) -> signal.Signals:
+        """Start the stack, keep it until SIGINT, SIGTERM or SIGHUP, stop it; return the first of those signals.
+
+        Call it from the main thread.
+        """
+        with _signals_set(self._stopping) as seen, self:
             if on_ready is not None and not self._stopping.is_set():
                 on_ready(self.settings)
             self._stopping.wait()
+        return seen[0] if seen else signal.SIGTERM
 
     def start(self) -> None:
         """Start all parts and return when they are ready; whatever an earlier run left is ended first.
@@ -280,15 +284,17 @@ class Stack:
 
 
 @contextmanager
-def _signals_set(event: threading.Event) -> Iterator[None]:
-    """Let the signals that end a program set the event instead, however often they come."""
+def _signals_set(event: threading.Event) -> Iterator[list[signal.Signals]]:
+    """Let the signals that end a program set the event instead, however often they come; they are listed."""
+    seen: list[signal.Signals] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as `signal` calls it
+        seen.append(signal.Signals(number))
         event.set()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        yield seen
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
