@@ -1,7 +1,8 @@
 """Asking a model directly: request and reply, never queued behind writes.
 
-While the model is at rest nobody answers: the dispatcher hears the question and starts a manager, and the question is
-asked again. Every copy carries the same id and the same reply subject, so the first answer counts, to whichever copy.
+While the model is at rest the dispatcher hears the question, starts a manager and says `unavailable`, or nobody is
+there at all: then the question is asked again. Silence mostly means that the answer takes its time; after a long one
+the question is asked again too, with the same reply subject, so the first answer counts, to whichever copy.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from teatree.client.notice import named_error
-from teatree.client.waiting import BACK_OFF_MS_MAX, BACK_OFF_MS_MIN, now_ms
+from teatree.client.waiting import now_ms
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import HEADER_REQUEST_ID
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
 HEADER_ERROR = "Nats-Service-Error"
 HEADER_ERROR_CODE = "Nats-Service-Error-Code"
-PATIENCE_MS_MIN, PATIENCE_MS_MAX = 500, 16_000
+PATIENCE_MS_MIN, PATIENCE_MS_MAX = 5_000, 40_000
 """Silence after which the question is asked again; doubles each time."""
+BACK_OFF_MS_MIN, BACK_OFF_MS_MAX = 20, 250
+"""Waits while nobody is there; a manager starts within a second or so."""
 
 
 async def ask(bus: Bus, subject: str, body: bytes, timeout_ms: float) -> Message:

@@ -36,7 +36,6 @@ class GroupTracker:
         self._subject = bus.subjects.notify_group(model, group)
         self._read_ref = read_ref
         self._on_change = on_change
-        self._versions: set[int] = set()
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
@@ -54,9 +53,6 @@ class GroupTracker:
         async with aclosing(follow_notices(self._bus, reader, self._subject)) as notices:
             async for notice in notices:
                 if notice.version is not None:
-                    if notice.version in self._versions:
-                        continue  # told again
-                    self._versions.add(notice.version)
                     self.version = max(notice.version, self.version or 0)
                 await self._count(notice)
                 self._changed.set()
@@ -67,9 +63,7 @@ class GroupTracker:
         self.applied += int(members.get("applied", 0))
         self.already += int(members.get("already", 0))
         self.refused += int(members.get("refused", 0))
-        listed = members.get("refusals")
-        if listed is None:
-            listed = await self._read_ref(members["ref"]) if members.get("ref") else []
+        listed = await self._read_ref(members["ref"]) if "ref" in members else members.get("refusals", [])
         for item in listed[: max(0, REFUSALS_MAX - len(self.refusals))]:
             refusal = Refusal(item["request_id"], item.get("seq"), item.get("status", "rejected"), item["error"])
             self.refusals[refusal.request_id] = refusal

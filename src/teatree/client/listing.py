@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from teatree.contracts.errors import RetryError
+from teatree.contracts.names import goal_model_id
 from teatree.storage.folders import model_chains
 
 if TYPE_CHECKING:
     from teatree.contracts.manifest import Manifest
     from teatree.contracts.settings import Settings
+    from teatree.storage.catalog_rows import ModelRow
     from teatree.storage.objects import ObjectStore
 
 
@@ -22,7 +25,7 @@ class ModelInfo:
 
     name: str
     state: str
-    """`active`, `dropped`, or `absent` while it is being created."""
+    """`active`, `dropped`, `absent` while it is being created, or `stopped` for an operator."""
     version: int
     at: datetime
     """When the version was published."""
@@ -32,10 +35,38 @@ class ModelInfo:
 
 
 def list_models(settings: Settings, store: Callable[[], ObjectStore]) -> list[ModelInfo]:
-    """Return all models of the installation, by name."""
-    chains = model_chains(store(), settings.nats.prefix)
-    newest = (chain.newest() for chain in chains)
+    """Return all models of the installation, by name; from the store too while PostgreSQL is away."""
+    if settings.postgres.url is not None:
+        try:
+            return _from_catalogue(settings)
+        except RetryError:
+            pass  # the chains hold all that the catalogue does: nothing is missing, it only takes longer
+    newest = (chain.newest() for chain in model_chains(store(), settings.nats.prefix))
     return sorted((_from_manifest(m) for m in newest if m is not None), key=lambda info: info.name)
+
+
+def _from_catalogue(settings: Settings) -> list[ModelInfo]:
+    from teatree.storage.catalog import Catalog  # noqa: PLC0415 - psycopg, only where there is a catalogue
+    from teatree.storage.postgres import Postgres  # noqa: PLC0415
+
+    postgres = Postgres(settings.postgres, application="teatree-client")
+    try:
+        rows = Catalog(postgres).models()
+    finally:
+        postgres.close()
+    prefix = settings.nats.prefix
+    return [_from_row(row) for row in rows if row.version and row.goal_model_id == goal_model_id(prefix, row.name)]
+
+
+def _from_row(row: ModelRow) -> ModelInfo:
+    return ModelInfo(
+        name=row.name,
+        state=row.state,
+        version=row.version,
+        at=row.updated_at,
+        file_bytes=row.size_bytes,
+        tables={table["name"]: table["rows"] for table in row.tables},
+    )
 
 
 def _from_manifest(manifest: Manifest) -> ModelInfo:

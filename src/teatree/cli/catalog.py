@@ -1,0 +1,57 @@
+"""`teatree catalog`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from teatree.cli.options import DEFAULT, Common
+from teatree.cli.output import Output
+from teatree.contracts.errors import Code, OperatorError
+
+if TYPE_CHECKING:
+    from teatree.cli.output import Advance
+    from teatree.contracts.settings import Settings
+
+
+def rebuild(*, common: Common = DEFAULT) -> None:
+    """Write the catalogue in PostgreSQL again, from the object store alone.
+
+    All that the catalogue holds about versions, objects and requests is told again by the chains of the models.
+
+    Example: teatree catalog rebuild
+    """
+    from teatree.client.session import client_settings  # noqa: PLC0415
+
+    output = Output(json=common.json)
+    settings = client_settings(None, common.data, None)
+    if settings.postgres.url is None:
+        raise OperatorError(
+            Code.WRONG_CONFIGURATION,
+            "There is no PostgreSQL to write to.",
+            where="TEATREE_POSTGRES_URL",
+            hint="Set it, or name the folder of a running stack with --data.",
+        )
+    with output.progress("rebuilding") as advance:
+        counts = _rebuild(settings, advance)
+    if output.json:
+        output.line({"models": counts})
+        return
+    output.say(f"{sum(counts.values()):,} versions of {len(counts)} models are in the catalogue again.", "green")
+
+
+def _rebuild(settings: Settings, advance: Advance) -> dict[str, int]:
+    from teatree.storage.catalog import Catalog  # noqa: PLC0415
+    from teatree.storage.objects import open_store  # noqa: PLC0415
+    from teatree.storage.postgres import Postgres  # noqa: PLC0415
+    from teatree.storage.projection import rebuild as rebuild_catalogue  # noqa: PLC0415
+
+    postgres = Postgres(settings.postgres, application="teatree-cli")
+    try:
+        return rebuild_catalogue(
+            open_store(settings.store),
+            Catalog(postgres),
+            settings.nats.prefix,
+            lambda model, done, total: advance(done, total, description=f"rebuilding {model}"),
+        )
+    finally:
+        postgres.close()
