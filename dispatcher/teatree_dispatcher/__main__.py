@@ -18,6 +18,7 @@ from teatree.contracts.settings import Settings, process_environ, read_settings
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.objects import open_store
+from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.launchers import LocalLauncher
 from teatree_dispatcher.loop import Dispatcher
 
@@ -67,7 +68,13 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
         )
         launcher = LocalLauncher(settings, process_environ())
         dispatcher = Dispatcher(
-            bus, open_store(settings.store), _catalog(settings), launcher, settings=limits, failpoint=failpoint, log=log
+            bus,
+            open_store(settings.store),
+            CatalogView(_catalog(settings), limits.poll_ms, log),
+            launcher,
+            settings=limits,
+            failpoint=failpoint,
+            log=log,
         )
         loop.add_signal_handler(signal.SIGCHLD, dispatcher.nudge)
         log.info("the dispatcher runs", prefix=settings.nats.prefix, managers=sorted(launcher.served()))

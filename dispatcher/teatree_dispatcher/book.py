@@ -27,8 +27,6 @@ class Record:
     last_seq: int = 0
     last_drop_seq: int = 0
     published: Published | None = None
-    version_hint: int = 0
-    """A version that may exist, from the catalogue: it spares the chain some questions."""
     judged_seq: int = 0
     create_seq: int = 0
     restart: Restart = field(factory=Restart)

@@ -36,7 +36,10 @@ class Launcher(abc.ABC):
 
     @abc.abstractmethod
     def launch(self, model: str) -> None:
-        """Start a manager and return at once; raises `RetryError` if that is not possible now."""
+        """Start a manager and return at once, even if one lives: it can tell whether that one hangs.
+
+        Raises `RetryError` if that is not possible now.
+        """
 
     @abc.abstractmethod
     def is_served(self, model: str) -> bool:
@@ -62,7 +65,7 @@ class LocalLauncher(Launcher):
         """`environ` and the connections of `settings` are passed on; never as arguments, which all can read."""
         self._data = settings.data
         self._environ = {**environ, **connection_environ(settings)}
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     @override
     def launch(self, model: str) -> None:
@@ -71,7 +74,7 @@ class LocalLauncher(Launcher):
             folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             _rotate(folder.log)
             with folder.log.open("ab") as log:
-                self._children[model] = subprocess.Popen(
+                child = subprocess.Popen(
                     [sys.executable, "-m", "teatree_manager", model],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -83,26 +86,24 @@ class LocalLauncher(Launcher):
             raise RetryError(
                 Code.UNAVAILABLE, f"The manager of {model} cannot be started: {e.strerror}.", where=str(folder.root)
             ) from e
+        self._children.append((model, child))
 
     @override
     def is_served(self, model: str) -> bool:
-        child = self._children.get(model)
-        if child is not None and child.poll() is None:
+        if model in self._living_children():
             return True
         return _is_held(model_folder(self._data, model))
 
     @override
     def exits(self) -> list[Exit]:
-        ended = [Exit(model, child.returncode) for model, child in self._children.items() if child.poll() is not None]
-        for gone in ended:
-            del self._children[gone.model]
+        ended = [Exit(model, child.returncode) for model, child in self._children if child.poll() is not None]
+        self._children = [(model, child) for model, child in self._children if child.returncode is None]
         return ended
 
     @override
     def served(self) -> set[str]:
-        return {lock.parent.name for lock in self._data.glob("*/manager.lock") if self.is_served(lock.parent.name)} | {
-            model for model, child in self._children.items() if child.poll() is None
-        }
+        folders = {lock.parent.name for lock in self._data.glob("*/manager.lock")}
+        return self._living_children() | {model for model in folders if self.is_served(model)}
 
     @override
     def fingerprint(self, model: str) -> str:
@@ -110,6 +111,9 @@ class LocalLauncher(Launcher):
         return " ".join(
             str(_changed_ns(path)) for path in (folder.root, folder.read_write, *_entries(folder.read_write))
         )
+
+    def _living_children(self) -> set[str]:
+        return {model for model, child in self._children if child.poll() is None}
 
 
 def _is_held(folder: ModelFolder) -> bool:

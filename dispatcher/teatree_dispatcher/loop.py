@@ -8,8 +8,8 @@ belong to one event loop, and what blocks (store, PostgreSQL) runs on threads. S
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
@@ -19,10 +19,10 @@ from teatree.contracts.settings import DispatcherSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import WakeHints, last_requests_of, last_sequences
 from teatree.messaging.streams import log_state
-from teatree.storage.catalog import Catalog
 from teatree.storage.chain import Chain
 from teatree.storage.objects import ObjectStore
 from teatree_dispatcher.book import Book, LogPlace, Record
+from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.judge import Judge
 from teatree_dispatcher.launchers import Launcher
 from teatree_dispatcher.managers import Managers, now_ms
@@ -38,8 +38,6 @@ JUDGE_ROUNDS_MAX = 10
 CHAINS_AT_ONCE = 8
 """Chains asked at the same time when many models are new to us."""
 
-T = TypeVar("T")
-
 
 class Dispatcher:
     """Keeps managers running for the models that need one."""
@@ -48,7 +46,7 @@ class Dispatcher:
         self,
         bus: Bus,
         store: ObjectStore,
-        catalog: Catalog | None,
+        catalog: CatalogView,
         launcher: Launcher,
         *,
         settings: DispatcherSettings,
@@ -79,18 +77,19 @@ class Dispatcher:
         """Dispatch until `stop` is set; managers live on."""
         hints = await WakeHints.open(self._bus)
         await self._reads.open()
-        reading = asyncio.create_task(self._reads.run())
+        beside = [asyncio.create_task(self._reads.run()), asyncio.create_task(self._catalog.run(self._challenge))]
         stopping = asyncio.create_task(stop.wait())
         try:
+            await self._catalog.wait_first()
             while not stop.is_set():
                 turn = asyncio.create_task(self._turn(hints))
-                await asyncio.wait({turn, reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                for task in (turn, reading):
+                await asyncio.wait({turn, *beside, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (turn, *beside):
                     if task.done():
-                        task.result()  # never ends but by a fault of ours: then the process ends with it
+                        task.result()  # raises a fault of ours: then the process ends with it
                 await _cancelled(turn)
         finally:
-            await _cancelled(reading, stopping)
+            await _cancelled(*beside, stopping)
             await self._managers.close()
 
     async def _turn(self, hints: WakeHints) -> None:
@@ -134,7 +133,7 @@ class Dispatcher:
         hints.take()
         state = await log_state(self._bus)
         if state.created != self._place.created or state.last_seq < self._place.last_seq:
-            await self._begin_log(LogPlace(state.created, 0))
+            self._begin_log(LogPlace(state.created, 0))
         after = self._place.last_seq
         self._book.learn(
             await last_sequences(self._bus, after=after), await last_requests_of(self._bus, DROP, after=after)
@@ -143,7 +142,7 @@ class Dispatcher:
         await self._take_exits()
         await self._look_at(self._book, timed=True)
 
-    async def _begin_log(self, place: LogPlace) -> None:
+    def _begin_log(self, place: LogPlace) -> None:
         """Begin anew with a log that we did not know; back-off goes on."""
         if self._place.created is not None:
             self._log.error(
@@ -154,8 +153,6 @@ class Dispatcher:
         self._book = Book()
         for model, restart in restarts.items():
             self._book.record(model).restart = restart
-        for row in await self._ask_catalog(lambda catalog: catalog.models()) or ():
-            self._book.record(row.name).version_hint = row.version
 
     async def _look_at_hinted(self, hints: WakeHints) -> None:
         """Look at the models that hints and ended managers name; those that a manager serves need nothing."""
@@ -224,26 +221,22 @@ class Dispatcher:
         if record.name_error is not None and record.is_at_rest(self._place):
             self._book.forget(record.model)
 
+    def _challenge(self, model: str) -> None:
+        """Start a successor where a manager lives and lets its lease end."""
+        record = self._book.find(model)
+        if record is not None and record.was_served and self._managers.is_served(model):
+            self._managers.challenge(record)
+
     async def _ask_chain(self, record: Record) -> Published:
         chain = Chain(self._store, self._bus.prefix, record.model)
-        hint = record.published.version if record.published else record.version_hint
+        hint = max(record.published.version if record.published else 0, self._catalog.version(record.model))
         return published(await asyncio.to_thread(chain.newest, hint))
-
-    async def _ask_catalog(self, question: Callable[[Catalog], T]) -> T | None:
-        """Return the catalogue's answer; None without a catalogue or while it is away: the chain knows all it knows."""
-        if self._catalog is None:
-            return None
-        try:
-            return await asyncio.to_thread(question, self._catalog)
-        except TeatreeError as e:
-            self._log.info("goes on without the catalogue", **e.to_dict())
-            return None
 
     # --- requests outside a life -------------------------------------------------------------------------------------
 
     async def _reject(self, record: Record) -> None:
-        if record.name_error is None:
-            await self._check_store(record)
+        if record.name_error is None and await self._catch_up(record):
+            return
         found = await self._judge.judge(record.model, record.position, record.name_error)
         if found.rejected:
             self._log.info("rejected requests outside a life", model=record.model, count=found.rejected)
@@ -252,20 +245,24 @@ class Dispatcher:
             # Passes also what cannot be read under this name any more: purged, or a subject that is not UTF-8.
             record.judged_seq = max(record.judged_seq, record.last_seq)
 
-    async def _check_store(self, record: Record) -> None:
-        """Raise `corrupt` if the catalogue knows a version that the chain lacks: nothing is judged by a wrong store."""
-        row = await self._ask_catalog(lambda catalog: catalog.model(record.model))
-        known = record.published or Published()
-        if row is not None and row.version > known.version:
+    async def _catch_up(self, record: Record) -> bool:
+        """Ask the chain if the catalogue has heard of a newer version; return whether it had.
+
+        Raises `corrupt` if the chain lacks it: nothing is judged by a wrong store.
+        """
+        expected = self._catalog.version(record.model)
+        if record.published is not None and expected <= record.published.version:
+            return False
+        record.published = await self._ask_chain(record)
+        if expected > record.published.version:
             raise OperatorError(
                 Code.CORRUPT,
-                f"The catalogue knows version {row.version} of {record.model}; the object store has {known.version}.",
-                where=self._store_of(record),
+                f"The catalogue knows version {expected} of {record.model};"
+                f" the object store has {record.published.version}.",
+                where=Chain(self._store, self._bus.prefix, record.model).folder,
                 hint="Is TEATREE_STORE_URL right? If it is, run `teatree catalog rebuild`.",
             )
-
-    def _store_of(self, record: Record) -> str:
-        return Chain(self._store, self._bus.prefix, record.model).folder
+        return True
 
     # --- direct reads ------------------------------------------------------------------------------------------------
 

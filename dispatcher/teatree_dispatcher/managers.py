@@ -68,16 +68,24 @@ class Managers:
             self._is_full = True
             return False
         self._is_full = False
-        self._failpoint("dispatcher.launch.before")
-        self._launcher.launch(record.model)
-        self._failpoint("dispatcher.launch.after")
-        record.was_served = True
-        record.offset_at_launch = record.published.offset if record.published else 0
+        self._launch(record)
         self._log.info("started a manager", model=record.model, offset=record.offset_at_launch, log_seq=record.last_seq)
         task = asyncio.create_task(self._wait_ready(record.model))
         self._starting[record.model] = task
         task.add_done_callback(lambda done: self._answers(record.model, done))
         return True
+
+    def challenge(self, record: Record) -> None:
+        """Start a manager beside one that lives but lets its lease end: it takes over if that one hangs, or leaves."""
+        self._log.warning("a manager hangs: starting another", model=record.model)
+        self._launch(record)
+
+    def _launch(self, record: Record) -> None:
+        self._failpoint("dispatcher.launch.before")
+        self._launcher.launch(record.model)
+        self._failpoint("dispatcher.launch.after")
+        record.was_served = True
+        record.offset_at_launch = record.published.offset if record.published else 0
 
     def _answers(self, model: str, task: asyncio.Task[None]) -> None:
         if self._starting.get(model) is task:

@@ -34,7 +34,7 @@ class Published:
 
 def is_foreign(known: Published | None, log_created: str | None, log_last_seq: int) -> bool:
     """Return whether a version's offset does not belong to this log: replaced, or put back from an older copy."""
-    if known is None or known.log_created is None or log_created is None:
+    if known is None or known.offset == 0 or log_created is None:
         return False
     return known.log_created != log_created or known.offset > log_last_seq
 
