@@ -30,6 +30,7 @@ from teatree.storage.objects import open_store
 DISPATCHER = """
 import os, subprocess, sys, time
 manager = subprocess.Popen([sys.executable, "-m", "teatree_manager"], start_new_session=True)
+print("the dispatcher runs", flush=True)
 time.sleep(600)
 """
 MANAGER = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
     import psutil
 
 DISPATCHER_MODULE = "teatree_dispatcher"
-_SETTLE_S = 0.3
-"""It serves nobody directly, so there is nothing to ask: it counts as started once it did not fail at once."""
+_READY = b"the dispatcher runs"
+"""What its log says once it reads the log of requests; it serves nobody directly, so there is nothing to ask."""
 
 
 class DispatcherProcess(Server):
@@ -30,7 +29,6 @@ class DispatcherProcess(Server):
         super().__init__(folder, stop_ms_max=stop_ms_max)
         self._data = data
         self._environ = environ
-        self._spawned_s = 0.0
 
     @override
     def _command(self) -> list[str]:
@@ -45,9 +43,5 @@ class DispatcherProcess(Server):
         return is_ours(process, DISPATCHER_MODULE, self._data)
 
     @override
-    def _prepare(self) -> None:
-        self._spawned_s = time.monotonic()
-
-    @override
     def _is_ready(self) -> bool:
-        return time.monotonic() - self._spawned_s > _SETTLE_S
+        return _READY in self._said()

@@ -49,6 +49,8 @@ class Server(ABC):
         self._stop_ms_max = stop_ms_max
         self._process: subprocess.Popen[bytes] | None = None
         self._has_served = False
+        self._log_start = 0
+        """Where in the log the words of the running process begin."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -87,14 +89,14 @@ class Server(ABC):
         self.stop_leftovers()
         for _ in range(_START_TRIES_MAX):
             self._prepare()
-            log_start = self._spawn()
+            self._spawn()
             if self._wait_ready():
                 self._has_served = True
                 return
             self.stop()
-            if not self._can_start_again(self._log_since(log_start)):
+            if not self._can_start_again(self._said()):
                 break
-        said = self._log_since(log_start)[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+        said = self._said()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
         raise RetryError(
             Code.UNAVAILABLE,
             f"{self.name} did not become ready within {self._ready_ms_max} ms. It said: {said or 'nothing'}",
@@ -168,12 +170,11 @@ class Server(ABC):
     def _pid_path(self) -> Path:
         return self._folder / "server.pid.json"
 
-    def _spawn(self) -> int:
-        """Start the process; return where in the log its words begin."""
+    def _spawn(self) -> None:
         if self.log_path.is_file() and self.log_path.stat().st_size > _LOG_BYTES_MAX:
             self.log_path.replace(self.log_path.with_suffix(".log.old"))
         with self.log_path.open("ab") as log:
-            start = log.tell()
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 self._command(),
                 stdin=subprocess.DEVNULL,
@@ -186,7 +187,6 @@ class Server(ABC):
         identity = process_id(self._process.pid)
         if identity is not None:
             write_private(self._pid_path, dump_json(asdict(identity)).decode())
-        return start
 
     def _spawn_options(self) -> dict[str, Any]:
         """Return what `subprocess` must be told besides."""
@@ -200,9 +200,10 @@ class Server(ABC):
             time.sleep(_POLL_S)
         return False
 
-    def _log_since(self, start: int) -> bytes:
+    def _said(self) -> bytes:
+        """Return what the process has said since it was started, as far as it has been written."""
         with self.log_path.open("rb") as log:
-            log.seek(start)
+            log.seek(self._log_start)
             return log.read()
 
 
