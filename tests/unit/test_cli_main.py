@@ -1,0 +1,102 @@
+"""The command line: what it costs to start, how it fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from teatree.cli import running
+from teatree.cli.exits import error_line, exit_code
+from teatree.cli.main import run
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
+
+COMMANDS = "up demo models create drop send load query watch versions pull".split()
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "catalog rebuild"])
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` of each command shows an example, the common options and the exit codes."""
+    assert run([*command.split(), "--help"]) == 0
+    said = capsys.readouterr().out
+    for expected in (f"Example: teatree {command}", "--data", "--json", "Exit codes"):
+        assert expected in said
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """The top-level help starts without database, Arrow, S3 or NATS libraries."""
+    script = (
+        "import sys; from teatree.cli.main import run; run(['--help']); import teatree;"
+        "sys.exit(' '.join(m for m in ('duckdb', 'pyarrow', 'polars', 'boto3', 'nats', 'psycopg', 'numpy')"
+        " if m in sys.modules) or 0)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "teatree demo" in found.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["creat"],
+        ["create"],
+        ["create", "sales", "--foo"],
+        ["create", "sales", "--table", "sales("],
+        ["send", "sales", "append", "{not json"],
+        ["send", "sales", "append", "[1]"],
+        ["send", "sales", "append", '{"a": 1, "a": 2}'],
+        ["load", "sales", "sales", "x", "--mode", "other"],
+        ["query", "sales", "SELECT 1", "--format", "xml"],
+        ["watch", "sales", "--count", "many"],
+    ],
+)
+def test_wrong_usage_is_one_line_and_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong command line ends with exit code 2 and says what is wrong in one line, nothing on standard output."""
+    assert run(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error[")
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RequestError(Code.USAGE, "x"), 2),
+        (RequestError(Code.UNKNOWN_TABLE, "x"), 3),
+        (RetryError(Code.UNAVAILABLE, "x"), 4),
+        (OperatorError(Code.WRONG_CONFIGURATION, "x"), 5),
+        (CorruptError("x"), 5),
+        (OperatorError(Code.INTERNAL, "x"), 1),
+    ],
+)
+def test_exit_codes_follow_from_what_to_do_next(error: TeatreeError, code: int) -> None:
+    """Each group of errors has its exit code."""
+    assert exit_code(error) == code
+
+
+def test_an_error_is_one_line_with_place_and_advice() -> None:
+    """Line breaks of a message do not break the line."""
+    error = RequestError(Code.BAD_SQL, "Parser Error:\n  SELEC", where="sql", hint="Write SELECT.")
+    assert error_line(error) == "error[bad_sql]: Parser Error: SELEC (at sql) Write SELECT."
+
+
+def test_nothing_running_tells_what_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without a running stack is exit code 4 and names the command that starts one."""
+    assert run(["send", "sales", "append", "{}", "--data", str(tmp_path)]) == 4
+    assert f"teatree up --data {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_mistake_of_ours_is_one_line_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected exception is exit code 1 without a trace."""
+
+    def boom(*_: object) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr(running, "with_store", boom)
+    monkeypatch.delitem(sys.modules, "teatree.cli.models", raising=False)
+    assert run(["models"]) == 1
+    assert capsys.readouterr().err == "error[internal]: ZeroDivisionError: by zero TEATREE_DEBUG=1 shows where.\n"
+    monkeypatch.delitem(sys.modules, "teatree.cli.models", raising=False)
