@@ -10,6 +10,7 @@ import json
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
 
 import attrs
@@ -144,6 +145,8 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(float, lambda v, _: float(_strict_number(v)))
     converter.register_structure_hook(str, _strict(str))
     converter.register_structure_hook(bool, _strict(bool))
+    # Or the hook of str would be theirs, and leave a text where `is` compares members.
+    converter.register_structure_hook(StrEnum, lambda v, kind: kind(_strict(str)(v, str)))
     converter.register_structure_hook(datetime, lambda v, _: parse_utc(_strict(str)(v, str)))
     converter.register_unstructure_hook(datetime, utc_text)
     converter.register_structure_hook(uuid.UUID, lambda v, _: uuid.UUID(_strict(str)(v, str)))
