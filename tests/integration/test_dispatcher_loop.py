@@ -1,0 +1,450 @@
+"""The dispatcher's loop against a real log and a real chain; managers are stand-ins that do as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+import attrs
+import pytest
+import structlog
+from typing_extensions import override
+
+from teatree.contracts.failpoints import no_failpoint
+from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp
+from teatree.contracts.settings import DispatcherSettings, NatsSettings, StoreSettings
+from teatree.messaging.bus import Bus
+from teatree.messaging.log import last_sequences
+from teatree.messaging.notices import last_notice, read_notices
+from teatree.messaging.service import serve
+from teatree.messaging.streams import ensure_streams, log_state
+from teatree.storage.chain import Chain
+from teatree.storage.objects import ObjectStore, open_store
+from teatree_dispatcher.catalog_view import CatalogView
+from teatree_dispatcher.launchers import Exit, Launcher
+from teatree_dispatcher.loop import Dispatcher
+
+SETTINGS = DispatcherSettings(poll_ms=100, restart_ms_min=20, restart_ms_max=200, purge_interval_ms=50)
+
+
+class StandIn(Launcher):
+    """Remembers what was launched; its managers live until the test ends them."""
+
+    def __init__(self) -> None:
+        self.launched: list[str] = []
+        self.alive: set[str] = set()
+        self.ended: list[Exit] = []
+        self.print = "0"
+        self.dies_with: int | None = None
+
+    @override
+    def launch(self, model: str) -> None:
+        self.launched.append(model)
+        if self.dies_with is None:
+            self.alive.add(model)
+        else:
+            self.ended.append(Exit(model, self.dies_with))
+
+    @override
+    def is_served(self, model: str) -> bool:
+        return model in self.alive
+
+    @override
+    def exits(self) -> list[Exit]:
+        ended, self.ended = self.ended, []
+        return ended
+
+    @override
+    def served(self) -> set[str]:
+        return set(self.alive)
+
+    @override
+    def fingerprint(self, model: str) -> str:
+        return self.print
+
+    def end(self, model: str, code: int) -> None:
+        """End a manager."""
+        self.alive.discard(model)
+        self.ended.append(Exit(model, code))
+
+
+class World:
+    """A log, a store, and a dispatcher that runs beside the test."""
+
+    def __init__(self, bus: Bus, store: ObjectStore, created: str) -> None:
+        self.bus = bus
+        self.store = store
+        self.created = created
+        self.launcher = StandIn()
+        self.dispatcher = self.make(self.launcher)
+        self.tasks: list[asyncio.Task[None]] = []
+        self.stop = asyncio.Event()
+
+    def make(self, launcher: Launcher, settings: DispatcherSettings = SETTINGS) -> Dispatcher:
+        """Return a dispatcher that does not run yet."""
+        log = structlog.get_logger()
+        catalog = CatalogView(None, 100, log)
+        return Dispatcher(self.bus, self.store, catalog, launcher, settings=settings, failpoint=no_failpoint, log=log)
+
+    def start(self, dispatcher: Dispatcher | None = None) -> None:
+        """Run a dispatcher."""
+        self.tasks.append(asyncio.create_task((dispatcher or self.dispatcher).run(self.stop)))
+
+    async def close(self) -> None:
+        """Stop every dispatcher; raises what one of them raised."""
+        self.stop.set()
+        for task in self.tasks:
+            await task
+
+    async def send(self, model: str, function: str, request_id: str, **headers: str) -> int:
+        """Publish a request; return its sequence."""
+        subject = f"{self.bus.prefix}.request.{model}.{function}"
+        return (await self.bus.publish_log(subject, b"{}", {"Teatree-Request-Id": request_id, **headers})).seq
+
+    def publish(self, model: str, offset: int, state: ModelState, created: str | None = None) -> None:
+        """Create the next version of a model, as its manager would."""
+        chain = Chain(self.store, self.bus.prefix, model)
+        newest = chain.newest_version()
+        now = datetime.now(UTC)
+        chain.create(
+            Manifest(
+                model=model,
+                goal_model_id=chain.goal_model_id,
+                version=newest + 1,
+                write_id="0" * 16,
+                parent_write_id="",
+                kind=ManifestKind.BATCH,
+                epoch=1,
+                state=state,
+                at=now,
+                log_at=now,
+                offset=offset,
+                stream=StreamStamp(self.bus.subjects.requests_stream, created or self.created),
+                content_version=newest + 1,
+                content_write_id="0" * 16,
+                user_version=newest + 1,
+                last_effect_seq=offset,
+                said_version=0,
+            )
+        )
+
+    async def outcome(self, model: str, request_id: str, timeout_s: float = 10) -> dict[str, object]:
+        """Return a request's notice as soon as there is one."""
+        subject = f"{self.bus.prefix}.notify.{model}.{request_id}.*"
+        async with asyncio.timeout(timeout_s):
+            while True:
+                found = await last_notice(self.bus, subject)
+                if found is not None:
+                    outcome: dict[str, object] = json.loads(found.body)
+                    return outcome
+                await asyncio.sleep(0.01)
+
+    async def shrunk(self, messages: int, timeout_s: float = 10) -> None:
+        """Return when the log has no more than so many messages."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                if (await log_state(self.bus)).messages <= messages:
+                    return
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def world(nats_server: NatsSettings, file_store: StoreSettings) -> AsyncIterator[World]:
+    """Return a fresh log and store with a dispatcher that is not started yet."""
+    bus = await Bus.connect(nats_server, name="test")
+    await ensure_streams(bus, log_bytes_max=50_000_000, notices_age_s=3600, notices_max=10_000)
+    made = World(bus, open_store(file_store), (await log_state(bus)).created)
+    yield made
+    await made.close()
+    for stream in (bus.subjects.requests_stream, bus.subjects.notices_stream):
+        await bus.js(f"STREAM.DELETE.{stream}")
+    await bus.close()
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110  a stand-in has no event to wait for
+            await asyncio.sleep(0.01)
+
+
+async def settle() -> None:
+    """Give the dispatcher time for several looks."""
+    await asyncio.sleep(0.5)
+
+
+class TestManagers:
+    async def test_first_request(self, world: World) -> None:
+        """A `create_model` brings a manager, one only, and nothing is rejected."""
+        world.start()
+        await world.send("sales", "create_model", "a")
+        await until(lambda: world.launcher.launched == ["sales"])
+        for i in range(20):
+            await world.send("sales", "append", f"b{i}")
+        await settle()
+        assert world.launcher.launched == ["sales"]
+        assert await read_notices(world.bus, world.bus.subjects.notices_all) == []
+
+    async def test_waiting_requests(self, world: World) -> None:
+        """What was sent while no dispatcher ran is found when one starts; models at rest are left alone."""
+        await world.send("sales", "create_model", "a")
+        await world.send("rest", "create_model", "b")
+        await world.send("behind", "create_model", "c")
+        await world.send("behind", "append", "d")
+        world.publish("rest", 2, ModelState.ACTIVE)
+        world.publish("behind", 3, ModelState.ACTIVE)
+        world.start()
+        await until(lambda: sorted(world.launcher.launched) == ["behind", "sales"])
+        await settle()
+        assert sorted(world.launcher.launched) == ["behind", "sales"]
+
+    async def test_found_again(self, world: World) -> None:
+        """A manager that outlived its dispatcher is found: no second one is started."""
+        await world.send("sales", "create_model", "a")
+        world.launcher.alive.add("sales")
+        world.start()
+        await world.send("sales", "append", "b")
+        await settle()
+        assert world.launcher.launched == []
+
+    async def test_dead_manager(self, world: World) -> None:
+        """A manager that dies is started again, with back-off while it makes no progress."""
+        world.launcher.dies_with = -9
+        await world.send("sales", "create_model", "a")
+        world.start()
+        await until(lambda: len(world.launcher.launched) >= 4)
+        world.launcher.dies_with = None
+        await until(lambda: "sales" in world.launcher.alive)
+        count = len(world.launcher.launched)
+        world.publish("sales", 1, ModelState.ACTIVE)
+        world.launcher.end("sales", -9)
+        world.dispatcher.nudge()
+        await settle()
+        assert len(world.launcher.launched) == count  # at rest: nothing to be done
+
+    async def test_request_while_leaving(self, world: World) -> None:
+        """A request that arrives while an idle manager leaves brings the next manager."""
+        await world.send("sales", "create_model", "a")
+        world.start()
+        await until(lambda: "sales" in world.launcher.alive)
+        world.publish("sales", 1, ModelState.ACTIVE)
+        await world.send("sales", "append", "b")  # the leaving manager does not see it any more
+        world.launcher.end("sales", 0)
+        world.dispatcher.nudge()
+        await until(lambda: world.launcher.launched == ["sales", "sales"])
+
+    async def test_operator(self, world: World) -> None:
+        """A manager that asks for an operator is not started again until its files have changed."""
+        world.launcher.dies_with = 78
+        await world.send("sales", "create_model", "a")
+        world.start()
+        await until(lambda: len(world.launcher.launched) == 1)
+        await settle()
+        assert len(world.launcher.launched) == 1
+        world.launcher.print = "repaired"
+        await until(lambda: len(world.launcher.launched) == 2)
+
+    async def test_limit(self, world: World) -> None:
+        """No more managers than the limit; the next model has its turn when one leaves."""
+        for model in ("a", "b", "c"):
+            await world.send(model, "create_model", "x")
+        world.start(world.make(world.launcher, attrs.evolve(SETTINGS, managers_max=2)))
+        await until(lambda: len(world.launcher.alive) == 2)
+        await settle()
+        assert len(world.launcher.launched) == 2
+        left = world.launcher.launched[0]
+        world.publish(left, {"a": 1, "b": 2, "c": 3}[left], ModelState.ACTIVE)
+        world.launcher.end(left, 0)
+        await until(lambda: sorted(world.launcher.launched) == ["a", "b", "c"])
+
+    async def test_other_log(self, world: World) -> None:
+        """A model that counts in another log gets its manager, which says so; nothing of it is judged or purged."""
+        world.publish("sales", 1_000, ModelState.DROPPED, created="2020-01-01T00:00:00Z")
+        await world.send("sales", "append", "a")
+        world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
+        await until(lambda: world.launcher.launched == ["sales"])
+        await settle()
+        assert await last_sequences(world.bus) == {"sales": 1}
+        assert await read_notices(world.bus, world.bus.subjects.notices_all) == []
+
+    async def test_outage(self, world: World) -> None:
+        """Without its log the dispatcher waits, and goes on when it is there again."""
+        world.start()
+        await settle()
+        stream = world.bus.subjects.requests_stream
+        config = (await world.bus.js(f"STREAM.INFO.{stream}"))["config"]
+        await world.bus.js(f"STREAM.DELETE.{stream}")
+        await settle()
+        await world.bus.js(f"STREAM.CREATE.{stream}", config)
+        await world.send("sales", "create_model", "a")
+        await until(lambda: world.launcher.launched == ["sales"])
+
+
+class TestOutsideLife:
+    async def test_never_created(self, world: World) -> None:
+        """A request to a model that never was is rejected; nothing is launched."""
+        world.start()
+        await world.send("sales", "append", "a")
+        outcome = await world.outcome("sales", "a")
+        assert (outcome["kind"], outcome["seq"], outcome["function"]) == ("rejected", 1, "append")
+        assert outcome["error"]["code"] == "unknown_model"  # type: ignore[index]
+        await settle()
+        assert world.launcher.launched == []
+
+    async def test_by_sequence(self, world: World) -> None:
+        """Exactly the requests between two lives are rejected, in whatever state the dispatcher finds them."""
+        await world.send("sales", "create_model", "a")
+        await world.send("sales", "append", "b")
+        await world.send("sales", "drop_model", "c")
+        await world.send("sales", "append", "d")
+        await world.send("sales", "query", "e")
+        await world.send("sales", "create_model", "f")
+        await world.send("sales", "append", "g")
+        world.publish("sales", 3, ModelState.DROPPED)
+        world.start()
+        await world.outcome("sales", "d")
+        await world.outcome("sales", "e")
+        await until(lambda: world.launcher.launched == ["sales"])
+        await settle()
+        said = await read_notices(world.bus, world.bus.subjects.notices_all)
+        assert [json.loads(m.body)["request_id"] for m in said] == ["d", "e"]
+        # The second life never came about: its create_model was wrong, and what follows is outside again.
+        world.publish("sales", 6, ModelState.DROPPED)
+        await world.outcome("sales", "g")
+
+    async def test_drop_while_served(self, world: World) -> None:
+        """After a model was dropped, later requests are rejected though its manager has not left yet."""
+        world.start()
+        await world.send("sales", "create_model", "a")
+        await until(lambda: "sales" in world.launcher.alive)
+        world.publish("sales", 1, ModelState.ACTIVE)
+        await settle()
+        await world.send("sales", "drop_model", "b")
+        await world.send("sales", "append", "c")
+        await settle()
+        assert await last_notice(world.bus, world.bus.subjects.notify_request("sales", "c")) is None
+        world.publish("sales", 2, ModelState.DROPPED)
+        assert (await world.outcome("sales", "c"))["kind"] == "rejected"
+
+    async def test_bad_names(self, world: World) -> None:
+        """A name that can never be a model's is rejected as such, and launches nothing."""
+        world.start()
+        await world.send("Bad-Name", "create_model", "a")
+        assert (await world.outcome("Bad-Name", "a"))["error"]["code"] == "bad_name"  # type: ignore[index]
+        await world.send("sales", "Bad-Function", "b")
+        assert (await world.outcome("sales", "b"))["error"]["code"] == "bad_name"  # type: ignore[index]
+        await world.bus.publish_log(f"{world.bus.prefix}.request.sales.append", b"", {"Teatree-Request-Id": "no id!"})
+        assert (await world.outcome("sales", "seq-3"))["error"]["code"] == "bad_request_id"  # type: ignore[index]
+        await settle()
+        assert world.launcher.launched == []
+
+    async def test_again(self, world: World) -> None:
+        """Two dispatchers say the same; said again, nothing differs."""
+        for i in range(5):
+            await world.send("sales", "append", f"a{i}")
+        world.start()
+        world.start(world.make(StandIn()))
+        for i in range(5):
+            await world.outcome("sales", f"a{i}")
+        await settle()
+        said = await read_notices(world.bus, world.bus.subjects.notices_all)
+        assert 5 <= len(said) <= 10
+        assert len({(m.subject, m.body) for m in said}) == 5
+
+    async def test_many(self, world: World) -> None:
+        """Thousands of requests to nowhere are all answered, and do not keep others waiting."""
+        subject = world.bus.subjects.request("sales", "append")
+        frames = [world.bus.frame(subject, b"{}", {"Teatree-Request-Id": f"a{i}"}) for i in range(3_000)]
+        await world.bus.send(frames)
+        await world.send("other", "create_model", "x")
+        world.start()
+        await until(lambda: world.launcher.launched == ["other"])
+        await world.outcome("sales", "a2999")
+        state = (await world.bus.js(f"STREAM.INFO.{world.bus.subjects.notices_stream}"))["state"]
+        assert state["messages"] == 3_000
+
+
+class TestReads:
+    async def test_wakes_manager(self, world: World) -> None:
+        """A direct read of a model at rest brings its manager back, and its sender is told to ask again."""
+        await world.send("sales", "create_model", "a")
+        world.publish("sales", 1, ModelState.ACTIVE)
+        world.start()
+        await settle()
+        assert world.launcher.launched == []
+        reply = await world.bus.request(world.bus.subjects.query("sales", "query"), b"{}", timeout_ms=5_000)
+        assert json.loads(reply.body)["error"]["code"] == "unavailable"
+        assert world.launcher.launched == ["sales"]
+
+    async def test_silent_while_served(self, world: World) -> None:
+        """Once a manager answers, the dispatcher is silent."""
+        await world.send("sales", "create_model", "a")
+        world.start()
+        await until(lambda: "sales" in world.launcher.alive)
+
+        async def answer(function: str, *_: object) -> tuple[bytes, dict[str, str]]:
+            await asyncio.sleep(0.3)
+            return function.encode(), {}
+
+        async with await serve(world.bus, "sales", answer, version="1.0.0"):
+            await settle()
+            reply = await world.bus.request(world.bus.subjects.query("sales", "query"), b"{}", timeout_ms=5_000)
+            assert reply.body == b"query"
+
+    @pytest.mark.parametrize(("model", "code"), [("nobody", "unknown_model"), ("Bad-Name", "bad_name")])
+    async def test_nobody(self, world: World, model: str, code: str) -> None:
+        """A read of what is not a model is answered at once."""
+        world.start()
+        await settle()
+        reply = await world.bus.request(f"{world.bus.prefix}.query.{model}.query", b"{}", timeout_ms=5_000)
+        assert json.loads(reply.body)["error"]["code"] == code
+        assert world.launcher.launched == []
+
+
+class TestPurge:
+    async def test_only_done_and_old(self, world: World) -> None:
+        """What is old is purged only up to what the chain holds; managers can tell that it was us."""
+        for i in range(5):
+            await world.send("sales", "append" if i else "create_model", f"a{i}")
+        for i in range(5):
+            await world.send("stock", "append" if i else "create_model", f"b{i}")
+        world.publish("sales", 3, ModelState.ACTIVE)
+        world.publish("stock", 10, ModelState.ACTIVE)
+        world.launcher.alive |= {"sales", "stock"}
+        world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
+        await world.shrunk(2)
+        await settle()
+        state = await log_state(world.bus)
+        assert (state.messages, state.first_seq, state.purged_before) == (2, 4, 11)
+        assert not state.is_lost_after(3)
+        assert not state.is_lost_after(10)
+
+    async def test_recent(self, world: World) -> None:
+        """What is within the retention time stays, applied or not."""
+        await world.send("sales", "create_model", "a")
+        world.publish("sales", 1, ModelState.ACTIVE)
+        world.start()
+        await settle()
+        assert (await log_state(world.bus)).messages == 1
+
+    async def test_rejected(self, world: World) -> None:
+        """What was rejected is purged too; what waits for a manager is not."""
+        await world.send("sales", "append", "a")
+        await world.send("sales", "create_model", "b")
+        await world.send("Bad-Name", "append", "c")
+        world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
+        await world.outcome("sales", "a")
+        await world.outcome("Bad-Name", "c")
+        await world.shrunk(1)
+        assert await last_sequences(world.bus) == {"sales": 2}
+
+    async def test_somebody_else(self, world: World) -> None:
+        """A purge that was not ours can be told by who has not read that far."""
+        for i in range(10):
+            await world.send("sales", "append", f"a{i}")
+        await world.bus.js(f"STREAM.PURGE.{world.bus.subjects.requests_stream}", {"seq": 8})
+        state = await log_state(world.bus)
+        assert state.is_lost_after(5)
+        assert not state.is_lost_after(7)

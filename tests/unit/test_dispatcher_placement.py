@@ -1,0 +1,184 @@
+"""What a model needs, and when its manager may start again: decisions without effects."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import pytest
+
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp, read_manifest
+from teatree.contracts.requests import read_request
+from teatree.messaging.subjects import Subjects
+from teatree_dispatcher.book import LogPlace, Record
+from teatree_dispatcher.judge import rejection
+from teatree_dispatcher.leases import AGAIN_MS, HANG_MS, LeaseWatch
+from teatree_dispatcher.placement import (
+    EXIT_OPERATOR,
+    STOPPED_MS,
+    Facts,
+    Need,
+    Published,
+    Restart,
+    after_exit,
+    is_foreign,
+    need,
+    published,
+)
+
+ALIVE = Published(ModelState.ACTIVE, offset=10, version=3, log_created="a")
+DROPPED = Published(ModelState.DROPPED, offset=10, version=3, log_created="a")
+FACTS = Facts(last_seq=10, last_drop_seq=0, published=ALIVE, judged_seq=0, create_seq=0, is_served=False)
+
+
+class TestNeed:
+    @pytest.mark.parametrize(
+        ("changes", "wanted"),
+        [
+            ({"last_seq": 0, "published": None}, Need.NOTHING),
+            ({"published": None}, Need.NEWS),
+            ({}, Need.NOTHING),
+            ({"last_seq": 11}, Need.MANAGER),
+            ({"last_seq": 11, "is_served": True}, Need.NOTHING),
+            ({"last_seq": 11, "is_served": True, "last_drop_seq": 11}, Need.NEWS),
+            ({"last_seq": 11, "is_served": True, "last_drop_seq": 9}, Need.NOTHING),
+            ({"published": DROPPED}, Need.NOTHING),
+            ({"published": DROPPED, "last_seq": 11}, Need.JUDGE),
+            ({"published": DROPPED, "last_seq": 11, "is_served": True}, Need.JUDGE),
+            ({"published": DROPPED, "last_seq": 11, "judged_seq": 11}, Need.NOTHING),
+            ({"published": DROPPED, "last_seq": 15, "judged_seq": 11, "create_seq": 12}, Need.MANAGER),
+            ({"published": DROPPED, "last_seq": 15, "create_seq": 12, "is_served": True}, Need.NEWS),
+            ({"published": attrs.evolve(DROPPED, offset=12), "last_seq": 15, "create_seq": 12}, Need.JUDGE),
+            ({"published": Published(), "last_seq": 1}, Need.JUDGE),
+            ({"is_foreign": True, "last_seq": 2}, Need.MANAGER),
+            ({"is_foreign": True, "last_seq": 2, "is_served": True}, Need.NOTHING),
+            ({"is_foreign": True, "last_seq": 2, "published": DROPPED}, Need.MANAGER),
+        ],
+    )
+    def test_each(self, changes: dict[str, object], wanted: Need) -> None:
+        """A manager for what is beyond the offset of a life, an answer for what lies outside, else nothing."""
+        assert need(attrs.evolve(FACTS, **changes)) is wanted  # type: ignore[arg-type]
+
+    def test_other_log(self) -> None:
+        """An offset counts only in its own log, as far as that goes."""
+        assert not is_foreign(ALIVE, "a", 10)
+        assert is_foreign(ALIVE, "b", 10)
+        assert is_foreign(ALIVE, "a", 9)
+        assert not is_foreign(Published(), "b", 0)
+        assert not is_foreign(None, "b", 0)
+
+    def test_read_back(self) -> None:
+        """A model's state is what its manifest's writer meant."""
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        manifest = Manifest(
+            model="sales",
+            goal_model_id="x",
+            version=3,
+            write_id="0",
+            parent_write_id="",
+            kind=ManifestKind.BATCH,
+            epoch=1,
+            state=ModelState.ACTIVE,
+            at=at,
+            log_at=at,
+            offset=10,
+            stream=StreamStamp("REQUESTS", "a"),
+            content_version=1,
+            content_write_id="0",
+            user_version=1,
+            last_effect_seq=1,
+            said_version=0,
+        )
+        assert published(read_manifest(manifest.to_json(), "here")) == ALIVE
+        assert published(read_manifest(manifest.to_json(), "here")).is_alive
+        assert published(None) == Published()
+
+    def test_rest(self) -> None:
+        """A model whose offset belongs to another log is not at rest, however far that went."""
+        record = Record("sales", last_seq=3, published=ALIVE)
+        assert record.is_at_rest(LogPlace("a", 10))
+        assert not record.is_at_rest(LogPlace("b", 10))
+
+
+class TestRestart:
+    def test_at_once_the_first_time(self) -> None:
+        """Nobody waits for a model's first manager."""
+        assert Restart().is_due(0, "")
+
+    def test_back_off(self) -> None:
+        """A manager that dies without progress waits twice as long each time, up to a limit."""
+        restart = Restart()
+        waits = []
+        for _ in range(6):
+            restart = after_exit(restart, -9, progressed=False, fingerprint="", now_ms=1000, ms_min=100, ms_max=1500)
+            waits.append(restart.not_before_ms - 1000)
+        assert waits == [100, 200, 400, 800, 1500, 1500]
+        assert not restart.is_due(2499, "")
+        assert restart.is_due(2500, "")
+
+    def test_progress_forgives(self) -> None:
+        """A manager that got further before it died is soon back; one that left by itself may be started at once."""
+        tired = Restart(deaths=9, not_before_ms=5)
+        died = after_exit(tired, 1, progressed=True, fingerprint="", now_ms=0, ms_min=100, ms_max=9e9)
+        assert (died.deaths, died.not_before_ms) == (1, 100)
+        assert after_exit(tired, 0, progressed=True, fingerprint="", now_ms=0, ms_min=100, ms_max=9e9) == Restart()
+
+    def test_operator(self) -> None:
+        """A manager that asks for an operator waits until something has changed, or for long."""
+        stopped = after_exit(
+            Restart(), EXIT_OPERATOR, progressed=True, fingerprint="x", now_ms=0, ms_min=100, ms_max=30_000
+        )
+        assert not stopped.is_due(STOPPED_MS - 1, "x")
+        assert stopped.is_due(1, "y")
+        assert stopped.is_due(STOPPED_MS, "x")
+
+    def test_many_deaths(self) -> None:
+        """Thousands of deaths do not overflow the wait."""
+        restart = after_exit(
+            Restart(deaths=5_000), 1, progressed=False, fingerprint="", now_ms=0, ms_min=100, ms_max=30_000
+        )
+        assert restart.not_before_ms == 30_000
+
+
+class TestLeases:
+    def test_hanging(self) -> None:
+        """A lease that stays ended is noticed, then again only after a while; one that is renewed in time never is."""
+        watch = LeaseWatch()
+        now = datetime.now(UTC)
+        leases = {"dead": now - timedelta(seconds=60), "well": now + timedelta(hours=1), "none": None}
+        assert watch.hanging(leases, 0) == []
+        assert watch.hanging(leases, HANG_MS) == ["dead"]
+        assert watch.hanging(leases, HANG_MS + 1) == []
+        assert watch.hanging(leases, HANG_MS + AGAIN_MS) == ["dead"]
+        assert watch.hanging({"dead": now + timedelta(hours=1)}, HANG_MS + AGAIN_MS) == []
+        assert watch.hanging(leases, 10 * AGAIN_MS) == []
+
+
+class TestRejection:
+    def test_the_same_whenever(self) -> None:
+        """A rejection depends on the request alone: said again, it is the same."""
+        at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        request = read_request("sales", "append", 7, at, {"Teatree-Request-Id": "r1"}, b"{}")
+        subject, body, headers = rejection(Subjects(), request)
+        assert (subject, body, headers) == rejection(Subjects(), request)
+        assert subject == "teatree.notify.sales.r1.rejected"
+        assert b'"code":"unknown_model"' in body
+        assert b'"at":"2026-01-02T03:04:05.000000Z"' in body
+        assert b'"seq":7' in body
+
+    def test_group(self) -> None:
+        """A bulk sender hears of it on its group's subject."""
+        at = datetime(2026, 1, 2, tzinfo=UTC)
+        headers = {"Teatree-Request-Id": "r1", "Teatree-Group": "g1"}
+        subject, body, _ = rejection(Subjects(), read_request("sales", "append", 7, at, headers, b"{}"))
+        assert subject == "teatree.notify.sales.group.g1.done"
+        assert b'"refused":1' in body
+
+    def test_bad_name(self) -> None:
+        """A name that can never be one is told so, whatever was asked of it."""
+        record = Record("Bad-Name")
+        assert isinstance(record.name_error, RequestError)
+        assert record.name_error.code is Code.BAD_NAME
+        request = read_request("Bad-Name", "create_model", 1, datetime.now(UTC), {}, b"")
+        assert b'"code":"bad_name"' in rejection(Subjects(), request)[1]
