@@ -76,7 +76,8 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
             failpoint=failpoint,
             log=log,
         )
-        loop.add_signal_handler(signal.SIGCHLD, dispatcher.nudge)
+        # Not by the event loop: uvloop keeps this signal for its own subprocesses.
+        signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(dispatcher.nudge))
         log.info("the dispatcher runs", prefix=settings.nats.prefix, managers=sorted(launcher.served()))
         await dispatcher.run(stop)
         log.info("the dispatcher leaves; managers go on", managers=sorted(launcher.served()))

@@ -93,13 +93,16 @@ class Server(ABC):
             if self._wait_ready():
                 self._has_served = True
                 return
+            ended_with = self._process.poll() if self._process else None
             self.stop()
             if not self._can_start_again(self._said()):
                 break
+        slow = f"did not become ready within {self._ready_ms_max} ms"
+        fault = slow if ended_with is None else f"ended with code {ended_with} before it was ready"
         said = self._said()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
         raise RetryError(
             Code.UNAVAILABLE,
-            f"{self.name} did not become ready within {self._ready_ms_max} ms. It said: {said or 'nothing'}",
+            f"{self.name} {fault}. It said: {said or 'nothing'}",
             where=str(self.log_path),
         )
 
