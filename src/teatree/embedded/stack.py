@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Self, TypeVar
+from typing import Self
 
 from attrs import evolve, field, frozen
 
@@ -52,10 +53,9 @@ from teatree.storage.objects import open_store
 SERVERS_FOLDER = "_servers"
 STORE_FOLDER = "_store"
 _PROBE_KEY = "teatree-up"
+_MIGRATE_MODULE = "teatree.storage.migrations.migrate"
 _WATCH_S = 0.1
 _OWN_CONNECTIONS = frozenset(name for name in connection_environ(Settings()) if name != "TEATREE_PREFIX")
-
-S = TypeVar("S", bound=Server)
 
 
 class StepState(StrEnum):
@@ -102,7 +102,7 @@ class StackOptions:
 class Stack:
     """A running stack: `with Stack(options) as stack: use(stack.settings)`, or `Stack(options).run()` until a signal.
 
-    An object runs once. `on_step` is called from both threads.
+    An object runs once. `on_step` is called from several threads.
     """
 
     def __init__(self, options: StackOptions, on_step: Callable[[Step], None] | None = None) -> None:
@@ -194,38 +194,48 @@ class Stack:
             self._tell(Step("leftovers", StepState.STOPPED, str(count)))
 
     def _start_parts(self) -> None:
-        options = self._options
-        nats = options.nats or self._started(NatsServer(self._folder("nats"))).settings(options.prefix)
-        postgres = options.postgres or self._started(PostgresServer(self._folder("postgres"))).settings()
-        outer = {name: value for name, value in options.environ.items() if name not in _OWN_CONNECTIONS}
-        given = read_settings(outer, self._data)
-        self._settings = evolve(given, nats=nats, postgres=postgres, store=self._store(), data=self._data)
+        outer = {name: value for name, value in self._options.environ.items() if name not in _OWN_CONNECTIONS}
+        self._settings = self._start_servers(read_settings(outer, self._data))
         self._check_store()
         with ThreadPoolExecutor(1) as thread:  # a caller's own event loop may run in this one
             thread.submit(lambda: asyncio.run(self._ensure_streams())).result()
         self._migrate()
-        self._started(self._dispatcher({**outer, **connection_environ(self._settings)}))
+        self._parts.append(self._dispatcher({**outer, **connection_environ(self._settings)}))
+        self._start_part(self._parts[-1])
         self._watcher = threading.Thread(target=self._watch, name="teatree-stack")
         self._watcher.start()
         lines = (f"{name}={value}\n" for name, value in connection_environ(self._settings).items())
         write_private(self._env_path, "".join(lines))
         self._tell(Step("stack", StepState.READY, str(self._data)))
 
-    def _started(self, server: S) -> S:
-        self._tell(Step(server.name, StepState.STARTING))
-        self._parts.append(server)
-        server.start()
-        self._tell(Step(server.name, StepState.READY))
-        return server
+    def _start_servers(self, given: Settings) -> Settings:
+        """Start all servers that are not outside ones, side by side; return the settings with how to reach each."""
+        options = self._options
+        nats = None if options.nats else NatsServer(self._folder("nats"))
+        postgres = None if options.postgres else PostgresServer(self._folder("postgres"))
+        seaweed = SeaweedServer(self._folder("seaweed")) if options.s3 and not options.store else None
+        self._parts += [server for server in (nats, postgres, seaweed) if server is not None]
+        with ThreadPoolExecutor() as pool:
+            pool.submit(import_module, _MIGRATE_MODULE)  # SQLAlchemy takes as long as PostgreSQL does
+            for started in [pool.submit(self._start_part, server) for server in self._parts]:
+                started.result()
+        return evolve(
+            given,
+            nats=nats.settings(options.prefix) if nats else options.nats or given.nats,
+            postgres=postgres.settings() if postgres else options.postgres or given.postgres,
+            store=seaweed.settings() if seaweed else options.store or self._local_store(),
+            data=self._data,
+        )
+
+    def _start_part(self, part: Server) -> None:
+        self._tell(Step(part.name, StepState.STARTING))
+        part.start()
+        self._tell(Step(part.name, StepState.READY))
 
     def _dispatcher(self, environ: Mapping[str, str]) -> DispatcherProcess:
         return DispatcherProcess(self._folder("dispatcher"), self._data, environ)
 
-    def _store(self) -> StoreSettings:
-        if self._options.store is not None:
-            return self._options.store
-        if self._options.s3:
-            return self._started(SeaweedServer(self._folder("seaweed"))).settings()
+    def _local_store(self) -> StoreSettings:
         return StoreSettings(url=private_folder(self._data / STORE_FOLDER).as_uri())
 
     def _check_store(self) -> None:
@@ -248,9 +258,7 @@ class Stack:
         self._tell(Step("streams", StepState.READY))
 
     def _migrate(self) -> None:
-        from teatree.storage.migrations.migrate import migrate  # noqa: PLC0415 - SQLAlchemy, for this one call
-
-        migrate(self.settings.postgres)
+        import_module(_MIGRATE_MODULE).migrate(self.settings.postgres)
         self._tell(Step("catalogue", StepState.READY))
 
     def _watch(self) -> None:
