@@ -28,7 +28,7 @@ from teatree_dispatcher.launchers import Launcher
 from teatree_dispatcher.managers import Managers, now_ms
 from teatree_dispatcher.placement import Need, Published, is_foreign, need, published
 from teatree_dispatcher.purge import purge
-from teatree_dispatcher.reads import ReadObserver, wait_until_answering
+from teatree_dispatcher.reads import Pings, ReadObserver
 
 DROP = "drop_model"
 HINT_PAUSE_S = 0.005
@@ -60,7 +60,8 @@ class Dispatcher:
         self._failpoint = failpoint
         self._log = log
         self._judge = Judge(bus, failpoint)
-        self._managers = Managers(launcher, settings, self._wait_ready, failpoint, log)
+        self._managers = Managers(launcher, settings, failpoint, log)
+        self._pings = Pings(bus)
         self._reads = ReadObserver(bus, self._answer_read)
         self._book = Book()
         self._place = LogPlace()
@@ -90,7 +91,6 @@ class Dispatcher:
                 await _cancelled(turn)
         finally:
             await _cancelled(*beside, stopping)
-            await self._managers.close()
 
     async def _turn(self, hints: WakeHints) -> None:
         """Look, then wait for a hint, an ended manager or the timer; what went wrong is tried again with the timer."""
@@ -272,7 +272,7 @@ class Dispatcher:
         if record.name_error is not None:
             return record.name_error
         if self._managers.is_served(model):
-            return self._managers.starting_error(model) if self._managers.is_starting(model) else None
+            return None if await self._pings.has_service(model) else self._managers.starting_error(model)
         known = await self._ask_chain(record)
         if not known.is_alive:
             return self._not_alive(record, known)
@@ -294,9 +294,6 @@ class Dispatcher:
             where="model",
             hint="`teatree models` lists what there is.",
         )
-
-    async def _wait_ready(self, model: str) -> None:
-        await wait_until_answering(self._bus, model, lambda: self._managers.is_served(model))
 
     # --- purging -----------------------------------------------------------------------------------------------------
 

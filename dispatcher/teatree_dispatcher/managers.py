@@ -1,11 +1,9 @@
-"""Managers as the dispatcher sees them: started when due, counted, and followed to their end."""
+"""Managers as the dispatcher sees them: started when due, and followed to their end."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from structlog.typing import FilteringBoundLogger
 
@@ -17,26 +15,22 @@ from teatree_dispatcher.launchers import Launcher
 from teatree_dispatcher.placement import EXIT_ELSEWHERE, EXIT_OPERATOR, Published, after_exit
 
 AskChain = Callable[[Record], Awaitable[Published]]
-WaitReady = Callable[[str], Coroutine[Any, Any, None]]
 
 
 class Managers:
-    """Starts managers with back-off, and remembers which do not answer yet."""
+    """Starts managers with back-off."""
 
     def __init__(
         self,
         launcher: Launcher,
         settings: DispatcherSettings,
-        wait_ready: WaitReady,
         failpoint: Failpoint,
         log: FilteringBoundLogger,
     ) -> None:
         self._launcher = launcher
         self._settings = settings
-        self._wait_ready = wait_ready
         self._failpoint = failpoint
         self._log = log
-        self._starting: dict[str, asyncio.Task[None]] = {}
         self._is_full = False
         self.due_at_ms = float("inf")
         """When the next manager that has to wait may be started."""
@@ -44,10 +38,6 @@ class Managers:
     def is_served(self, model: str) -> bool:
         """Return whether a manager lives."""
         return self._launcher.is_served(model)
-
-    def is_starting(self, model: str) -> bool:
-        """Return whether the model's manager was started by us and does not answer reads yet."""
-        return model in self._starting
 
     def is_due(self, record: Record) -> bool:
         """Return whether a manager may be started now; otherwise `due_at_ms` comes no later than its turn."""
@@ -70,9 +60,6 @@ class Managers:
         self._is_full = False
         self._launch(record)
         self._log.info("started a manager", model=record.model, offset=record.offset_at_launch, log_seq=record.last_seq)
-        task = asyncio.create_task(self._wait_ready(record.model))
-        self._starting[record.model] = task
-        task.add_done_callback(lambda done: self._answers(record.model, done))
         return True
 
     def challenge(self, record: Record) -> None:
@@ -86,10 +73,6 @@ class Managers:
         self._failpoint("dispatcher.launch.after")
         record.was_served = True
         record.offset_at_launch = record.published.offset if record.published else 0
-
-    def _answers(self, model: str, task: asyncio.Task[None]) -> None:
-        if self._starting.get(model) is task:
-            del self._starting[model]
 
     async def take_exits(self, book: Book, ask_chain: AskChain) -> set[str]:
         """Learn which managers have ended, and decide when each may be started again; return their models."""
@@ -135,9 +118,12 @@ class Managers:
                 )
 
     def starting_error(self, model: str) -> RetryError:
-        """Return what to tell a reader whose model's manager is on its way."""
+        """Return what to tell a reader whose model's manager is on its way, or about to leave."""
         return RetryError(
-            Code.UNAVAILABLE, f"The manager of {model} is starting.", where="model", hint="Ask again in a moment."
+            Code.UNAVAILABLE,
+            f"The manager of {model} does not answer yet.",
+            where="model",
+            hint="Ask again in a moment.",
         )
 
     def waiting_error(self, record: Record) -> RetryError:
@@ -150,13 +136,6 @@ class Managers:
             where="model",
             hint="`teatree models` and its manager.log tell why.",
         )
-
-    async def close(self) -> None:
-        """Forget the managers; they live on."""
-        tasks = list(self._starting.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def now_ms() -> float:

@@ -1,26 +1,26 @@
 """Direct reads of models at rest: heard beside whoever answers, they bring a manager back.
 
-The dispatcher answers only when nobody else can: the model does not exist, or its manager is on its way (`unavailable`:
-ask again). It never answers while a manager serves.
+The dispatcher answers only when nobody else can: the model does not exist, or its manager comes or goes
+(`unavailable`: ask again). It never answers while somebody listens.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
 from attrs import frozen
 
-from teatree.contracts.errors import RetryError, TeatreeError
+from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.messaging.bus import Bus
 from teatree.messaging.service import reply_error, service_name
 
 WAITING_MAX = 1_000
 """Reads that wait to be looked at; further ones are passed over, and asked again by their senders."""
-PING_TIMEOUT_MS = 500
-PING_EVERY_S = 0.05
-READY_S_MAX = 60.0
+PING_TIMEOUT_MS = 200
+PING_EVERY_S = 0.25
 
 
 @frozen
@@ -73,14 +73,25 @@ class ReadObserver:
                 self._waiting.clear()  # the connection is lost: nobody who asked can hear us any more
 
 
-async def wait_until_answering(bus: Bus, model: str, is_served: Callable[[], bool]) -> None:
-    """Return when the model's manager answers, has died, or took too long."""
-    give_up_at = asyncio.get_running_loop().time() + READY_S_MAX
-    subject = f"$SRV.PING.{service_name(bus.prefix, model)}"
-    while is_served() and asyncio.get_running_loop().time() < give_up_at:
+class Pings:
+    """Whether a model's service answers, asked at most every quarter of a second."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._answers: dict[str, tuple[float, bool]] = {}
+
+    async def has_service(self, model: str) -> bool:
+        """Return whether somebody listens for reads of the model; who is silent but there counts as listening."""
+        now_s = time.monotonic()
+        asked_s, answer = self._answers.get(model, (0.0, False))
+        if now_s - asked_s < PING_EVERY_S:
+            return answer
+        if len(self._answers) > WAITING_MAX:
+            self._answers.clear()
         try:
-            await bus.request(subject, timeout_ms=PING_TIMEOUT_MS)
-        except RetryError:
-            await asyncio.sleep(PING_EVERY_S)
-        else:
-            return
+            await self._bus.request(f"$SRV.PING.{service_name(self._bus.prefix, model)}", timeout_ms=PING_TIMEOUT_MS)
+            answer = True
+        except RetryError as e:
+            answer = e.code is Code.TIMED_OUT
+        self._answers[model] = (now_s, answer)
+        return answer

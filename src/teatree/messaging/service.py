@@ -77,12 +77,12 @@ class QueryService:
         self._busy_ns = 0
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen; who is answered a ping can be sure of an answer to a read."""
         name, instance = self._identity["name"], self._identity["id"]
+        self._closers.append(await self._bus.subscribe_sink(self._endpoint, self._query, QUEUE))
         for verb in _TYPES:
             for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{name}", f"$SRV.{verb}.{name}.{instance}"):
                 self._closers.append(await self._bus.subscribe_sink(subject, self._control))
-        self._closers.append(await self._bus.subscribe_sink(self._endpoint, self._query, QUEUE))
 
     async def close(self, timeout_ms: float = 10_000) -> None:
         """Listen no longer, then let the reads that run finish; after `timeout_ms` they are cancelled."""
