@@ -1,0 +1,131 @@
+"""The gate for SQL that somebody sent: one statement of an allowed kind that touches nothing but the user's tables.
+
+Two locks, one behind the other. `lock_down` takes files, extensions and settings away from a connection. That is not
+enough (`WITH x AS (COPY … TO …) SELECT` is a SELECT to DuckDB, and it may write the database's own file), so
+`check_query` and `check_statement` let only what they know pass: DuckDB parses the statement, says what it is, and
+hands out its syntax tree as JSON, in which `guard_tree` allows each kind of node by name. DuckDB hands out the tree of
+a SELECT only; an INSERT, UPDATE or DELETE is shown to it as the body of a WITH, a MERGE in pieces (`guard_merge`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import duckdb
+from attrs import frozen
+
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import OWN_SCHEMA
+from teatree.datasets.arrow import lossless
+from teatree.engine.guard_merge import merge_pieces
+from teatree.engine.guard_tree import TreeGuard, UserTables, not_allowed, parse_tree
+
+SQL_BYTES_MAX = 262_144
+"""Bytes of one statement: rows belong into parameters, `append` or `load`, and parsing costs by length."""
+
+
+class StatementKind(StrEnum):
+    """What `sql` may be."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+    MERGE = "merge"
+
+
+@frozen
+class Statement:
+    """A statement that passed the gate."""
+
+    kind: StatementKind
+    table: str
+    """The table it changes, as the table is spelt in the database."""
+
+
+_KINDS = {
+    duckdb.StatementType.INSERT: StatementKind.INSERT,
+    duckdb.StatementType.UPDATE: StatementKind.UPDATE,
+    duckdb.StatementType.DELETE: StatementKind.DELETE,
+    duckdb.StatementType.MERGE_INTO: StatementKind.MERGE,
+}
+
+
+def lock_down(con: duckdb.DuckDBPyConnection) -> None:
+    """Take files, extensions, secrets and settings away from a database's connections, for good."""
+    lossless(con)
+    for setting, value in (
+        ("python_enable_replacements", "false"),
+        ("autoload_known_extensions", "false"),
+        ("autoinstall_known_extensions", "false"),
+        ("allow_community_extensions", "false"),
+        ("allow_persistent_secrets", "false"),
+        ("enable_external_access", "false"),
+        ("lock_configuration", "true"),
+    ):
+        con.execute(f"SET {setting} = {value}").fetchall()
+
+
+def check_query(sql: str, con: duckdb.DuckDBPyConnection, where: str = "sql") -> None:
+    """Let one SELECT pass; raises `bad_sql`, `sql_not_allowed` or `unknown_table`."""
+    kind = _only_statement(sql, con, where)
+    if kind != duckdb.StatementType.SELECT:
+        raise not_allowed(f"{_spoken(kind)} is not a query.", where, "Send one SELECT.")
+    TreeGuard(UserTables.of(con), where).check_query(parse_tree(con, sql, where))
+
+
+def check_statement(sql: str, con: duckdb.DuckDBPyConnection, where: str = "statement") -> Statement:
+    """Let one INSERT, UPDATE, DELETE or MERGE pass; raises `bad_sql`, `sql_not_allowed` or `unknown_table`."""
+    found = _only_statement(sql, con, where)
+    kind = _KINDS.get(found)
+    if kind is None:
+        raise not_allowed(f"{_spoken(found)} is not allowed.", where, "Send one INSERT, UPDATE, DELETE or MERGE.")
+    guard = TreeGuard(UserTables.of(con), where)
+    if kind is not StatementKind.MERGE:
+        return Statement(kind, guard.check_change(parse_tree(con, as_common_table(sql), where)))
+    pieces = merge_pieces(sql, where)
+    for query in pieces.queries:
+        guard.check_query(parse_tree(con, query, where))
+    targets = {guard.check_change(parse_tree(con, as_common_table(change), where)) for change in pieces.changes}
+    (target,) = targets
+    return Statement(kind, target)
+
+
+def as_common_table(sql: str) -> str:
+    """Return a changing statement as the body of a WITH: the form whose syntax tree DuckDB hands out.
+
+    The statement was parsed alone before, so that it cannot end the parenthesis; the line ends its last comment.
+    """
+    starts = [start for start, kind in duckdb.tokenize(sql) if kind != duckdb.token_type.comment]
+    raw = sql.encode()
+    end = len(raw)
+    while starts and raw[starts[-1] : starts[-1] + 1] == b";":
+        end = starts.pop()
+    return f"WITH teatree_change AS (\n{raw[:end].decode()}\n) SELECT 1"
+
+
+def _only_statement(sql: str, con: duckdb.DuckDBPyConnection, where: str) -> duckdb.StatementType:
+    if not isinstance(sql, str) or not sql.strip():
+        raise RequestError(Code.BAD_SQL, "There is no SQL.", where=where)
+    try:
+        size = len(sql.encode())
+    except UnicodeEncodeError:
+        raise RequestError(Code.BAD_SQL, "The SQL holds half a surrogate pair.", where=where) from None
+    if size > SQL_BYTES_MAX:
+        message = f"The SQL has {size:,} bytes; the limit is {SQL_BYTES_MAX:,}."
+        raise RequestError(Code.BAD_SQL, message, where=where, hint="Pass values as parameters, or append rows.")
+    if "\0" in sql:
+        raise RequestError(Code.BAD_SQL, f"The SQL holds a NUL at character {sql.index(chr(0)) + 1}.", where=where)
+    if OWN_SCHEMA in sql.lower():
+        raise not_allowed(f"{OWN_SCHEMA!r} belongs to Teatree.", where)
+    try:
+        statements = con.extract_statements(sql)
+    except duckdb.Error as e:
+        raise RequestError(Code.BAD_SQL, str(e).splitlines()[0][:300], where=where) from None
+    if len(statements) != 1:
+        raise not_allowed(f"There are {len(statements)} statements; one is allowed.", where)
+    return statements[0].type
+
+
+def _spoken(kind: duckdb.StatementType) -> str:
+    name = str(kind).removeprefix("StatementType.").replace("_", " ")
+    return "A statement that DuckDB turns into several (PIVOT without IN, for example)" if name == "MULTI" else name

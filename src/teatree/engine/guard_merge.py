@@ -1,0 +1,131 @@
+"""A MERGE in pieces whose syntax trees DuckDB hands out: its target, source, conditions and actions.
+
+Every token of the statement ends up in a piece or is one of a few plain words, so nothing in it goes unchecked.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import duckdb
+from attrs import frozen
+
+from teatree.contracts.errors import Code, RequestError
+
+_MATCH_WORDS = frozenset({"not", "matched", "by", "source", "target"})
+_PLAIN_ACTION_WORDS = frozenset({"by", "name", "position", "*", "set", "default", "values"})
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+
+
+@frozen
+class MergePieces:
+    """What a MERGE consists of, as statements that together hold all of it."""
+
+    queries: tuple[str, ...]
+    changes: tuple[str, ...]
+    """Statements that change the target."""
+
+
+@frozen
+class _Token:
+    text: str
+    gap: str
+    """What stood between it and the next token: a space, or nothing."""
+    depth: int
+    """Parentheses and CASE expressions that it stands in."""
+
+    @property
+    def word(self) -> str:
+        return self.text.lower() if self.depth == 0 else ""
+
+
+def merge_pieces(sql: str, where: str) -> MergePieces:
+    """Take a MERGE apart, which DuckDB parsed as one before; raises `bad_sql` if it cannot be followed."""
+    tokens = _tokens(sql, where)
+    merge = _find(tokens, ("merge",), where)
+    using = _find(tokens, ("using",), where, merge)
+    join = _find(tokens, ("on", "using"), where, using + 1)
+    whens = [i for i in range(join, len(tokens)) if tokens[i].word == "when"]
+    returning = next((i for i in range(join, len(tokens)) if tokens[i].word == "returning"), len(tokens))
+    if not whens or tokens[merge + 1].word != "into":
+        raise _lost(where)
+    prefix, target = _text(tokens[:merge]), _text(tokens[merge + 2 : using])
+    condition = _text(tokens[join + 1 : whens[0]])
+    queries = [
+        f"{prefix}\nSELECT * FROM {_text(tokens[using + 1 : join])}",
+        f"{prefix}\nSELECT {condition if tokens[join].word == 'using' else f'({condition})'}",
+    ]
+    changes = [f"DELETE FROM {target}"]
+    for start, end in itertools.pairwise([*whens, returning]):
+        more = _take_when(tokens[start + 1 : end], prefix, target, where)
+        queries.extend(more.queries)
+        changes.extend(more.changes)
+    if returning < len(tokens):
+        queries.append(f"{prefix}\nSELECT {_text(tokens[returning + 1 :])}")
+    return MergePieces(tuple(queries), tuple(changes))
+
+
+def _take_when(tokens: Sequence[_Token], prefix: str, target: str, where: str) -> MergePieces:
+    """Take `NOT MATCHED BY SOURCE AND condition THEN action` apart."""
+    then = _find(tokens, ("then",), where)
+    head = next((i for i in range(then) if tokens[i].word == "and"), then)
+    if not all(token.word in _MATCH_WORDS for token in tokens[:head]):
+        raise _lost(where)
+    queries = [f"{prefix}\nSELECT ({_text(tokens[head + 1 : then])})"] if head < then else []
+    changes = []
+    verb, rest = (tokens[then + 1].word, tokens[then + 2 :]) if then + 1 < len(tokens) else ("", ())
+    if verb in ("delete", "do") or all(token.word in _PLAIN_ACTION_WORDS for token in rest):
+        if not all(token.word in _PLAIN_ACTION_WORDS | {"nothing"} for token in rest):
+            raise _lost(where)
+    elif verb == "update":
+        changes.append(f"{prefix}\nUPDATE {target} {_text(rest)}")
+    elif verb == "insert":
+        changes.append(f"{prefix}\nINSERT INTO {target} {_text(rest)}")
+    elif verb == "error":
+        queries.append(f"{prefix}\nSELECT ({_text(rest)})")
+    else:
+        raise _lost(where)
+    return MergePieces(tuple(queries), tuple(changes))
+
+
+def _tokens(sql: str, where: str) -> list[_Token]:
+    """Split SQL as DuckDB's own lexer does; comments are refused, since a lexer and a parser may differ about them."""
+    raw = sql.encode()
+    starts = duckdb.tokenize(sql)
+    ends = [start for start, _ in starts[1:]] + [len(raw)]
+    tokens = []
+    depth = 0
+    for (start, kind), end in zip(starts, ends, strict=True):
+        whole = raw[start:end].decode()
+        text = whole.rstrip()
+        if kind == duckdb.token_type.comment:
+            raise RequestError(Code.BAD_SQL, f"A MERGE takes no comments: {text[:40]!r}.", where=where)
+        opens = text in _OPENING or text.lower() == "case"
+        closes = text in _CLOSING or text.lower() == "end"
+        depth -= closes and depth > 0
+        tokens.append(_Token(text, " " if len(whole) > len(text) else "", depth + 1 if opens or closes else depth))
+        depth += opens
+    while tokens and tokens[-1].text == ";":
+        tokens.pop()
+    return tokens
+
+
+def _find(tokens: Sequence[_Token], words: tuple[str, ...], where: str, start: int = 0) -> int:
+    for place in range(start, len(tokens)):
+        if tokens[place].word in words:
+            return place
+    raise _lost(where)
+
+
+def _text(tokens: Sequence[_Token]) -> str:
+    return "".join(token.text + token.gap for token in tokens).strip()
+
+
+def _lost(where: str) -> RequestError:
+    return RequestError(
+        Code.BAD_SQL,
+        "The parts of this MERGE cannot be told apart.",
+        where=where,
+        hint="Write MERGE INTO table USING source ON condition WHEN … THEN …, or use INSERT … ON CONFLICT.",
+    )

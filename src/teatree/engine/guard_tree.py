@@ -1,0 +1,202 @@
+"""The walk over a statement's syntax tree: each kind of node, each table and each function is allowed by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import orjson
+from attrs import frozen
+
+from teatree.contracts.errors import Code, RequestError
+
+_CHANGES = frozenset({"INSERT_QUERY_NODE", "UPDATE_QUERY_NODE", "DELETE_QUERY_NODE"})
+_NODES = frozenset(
+    "SELECT_NODE SET_OPERATION_NODE RECURSIVE_CTE_NODE CTE_NODE "
+    "BASE_TABLE SUBQUERY JOIN TABLE_FUNCTION EXPRESSION_LIST EMPTY PIVOT SHOW_REF "
+    "DISTINCT_MODIFIER LIMIT_MODIFIER LIMIT_PERCENT_MODIFIER ORDER_MODIFIER "
+    "ORDER_DEFAULT ASCENDING DESCENDING".split()
+)
+_EXPRESSIONS = frozenset(
+    "BETWEEN CASE CAST COLLATE COLUMN_REF COMPARISON CONJUNCTION CONSTANT DEFAULT FUNCTION LAMBDA LAMBDA_REF OPERATOR "
+    "PARAMETER POSITIONAL_REFERENCE STAR SUBQUERY TYPE WINDOW".split()
+)
+_TABLE_FUNCTIONS = frozenset("generate_series json_each json_tree range repeat repeat_row unnest".split())
+# Scalar functions that read settings or the environment, run or plan SQL given as text, write logs, wait, or keep state
+# between statements. What reads files is a table function, all but the above of which are refused.
+_REFUSED_FUNCTIONS = frozenset(
+    "current_setting get_block_size getenv getvariable set_config set_variable json_serialize_sql json_deserialize_sql "
+    "json_serialize_plan json_execute_serialized_sql query query_table parse_duckdb_log_message write_log sleep_ms "
+    "pg_sleep nextval currval setval setseed in_search_path which_secret glob sniff_csv summary checkpoint "
+    "force_checkpoint".split()
+)
+_REFUSED_PREFIXES = (
+    "read_",
+    "write_",
+    "duckdb_",
+    "pragma_",
+    "parquet_",
+    "pg_",
+    "has_",
+    "inet_",
+    "pandas_",
+    "arrow_scan",
+)
+_ALLOWED_DESPITE_PREFIX = frozenset({"pg_typeof", "pg_size_pretty"})
+_PATH_MARKS = frozenset("./\\:*?")
+_USER_SCHEMA = "main"
+_UNKNOWN_LOCATION = 2**64 - 1
+
+
+def not_allowed(message: str, where: str, hint: str | None = None) -> RequestError:
+    """Return the error for SQL that is good but refused."""
+    return RequestError(Code.SQL_NOT_ALLOWED, message, where=where, hint=hint)
+
+
+@frozen
+class UserTables:
+    """The tables that SQL may name, by their names in lower case, and the catalog that holds them."""
+
+    catalog: str
+    names: dict[str, str]
+
+    @classmethod
+    def of(cls, con: duckdb.DuckDBPyConnection) -> UserTables:
+        """Return the user tables of a connection's current database, as its transaction sees them."""
+        rows = con.execute(
+            "SELECT current_database(), table_name FROM duckdb_tables() WHERE NOT internal "
+            f"AND database_name = current_database() AND schema_name = '{_USER_SCHEMA}' "
+            "UNION ALL SELECT current_database(), NULL"
+        ).fetchall()
+        return cls(rows[0][0].lower(), {name.lower(): name for _, name in rows if name is not None})
+
+
+def parse_tree(con: duckdb.DuckDBPyConnection, sql: str, where: str) -> dict[str, Any]:
+    """Return the root node of one SELECT's syntax tree; raises `bad_sql`."""
+    try:
+        ((text,),) = con.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+        tree = orjson.loads(text)
+    except (duckdb.Error, orjson.JSONDecodeError) as e:
+        message = f"The SQL cannot be checked: it is nested too deeply, or {str(e).splitlines()[0][:200]}."
+        raise RequestError(Code.BAD_SQL, message, where=where) from None
+    if tree["error"]:
+        raise RequestError(Code.BAD_SQL, tree["error_message"].splitlines()[0][:300], where=where)
+    if len(tree["statements"]) != 1:
+        raise not_allowed(f"There are {len(tree['statements'])} statements; one is allowed.", where)
+    root: dict[str, Any] = tree["statements"][0]["node"]
+    return root
+
+
+class TreeGuard:
+    """Checks the trees of one request's statement."""
+
+    def __init__(self, tables: UserTables, where: str) -> None:
+        self._tables = tables
+        self._where = where
+
+    def check_query(self, root: dict[str, Any]) -> None:
+        """Let the tree of a SELECT pass."""
+        self._walk(root)
+
+    def check_change(self, root: dict[str, Any]) -> str:
+        """Let the tree of a change pass that stands alone in a WITH; return the table that it changes."""
+        ((entry,)) = root["cte_map"]["map"]
+        change = entry["value"]["query_node"]
+        if change["type"] not in _CHANGES:
+            raise not_allowed(f"{_spoken(change['type'])} is not allowed.", self._where)
+        if change["type"] == "INSERT_QUERY_NODE":
+            target = self._table(change["qualified_name"]["path"], change, frozenset())
+        else:
+            if change["table"]["type"] != "BASE_TABLE":
+                raise not_allowed("Only a table can be changed.", self._where)
+            target = self._table(change["table"]["qualified_name"]["path"], change["table"], frozenset())
+        self._walk({**change, "type": "SELECT_NODE"})  # its parts are those of a query; no change may stand in them
+        return target
+
+    def _walk(self, root: dict[str, Any]) -> None:
+        common_tables = frozenset(self._common_tables(root))
+        for node in _nodes(root):
+            if "class" in node:
+                self._expression(node)
+                continue
+            kind = node.get("type")
+            if not isinstance(kind, str):
+                continue
+            if kind not in _NODES:
+                raise not_allowed(f"{_spoken(kind)} is not allowed{_place(node)}.", self._where)
+            if kind == "BASE_TABLE":
+                self._table(node["qualified_name"]["path"], node, common_tables)
+            elif kind == "TABLE_FUNCTION":
+                self._table_function(node)
+            elif kind == "SHOW_REF" and node["query"] is None:
+                raise not_allowed("SHOW is not allowed.", self._where, "DESCRIBE and SUMMARIZE of a table are.")
+
+    def _common_tables(self, root: dict[str, Any]) -> Iterator[str]:
+        for node in _nodes(root):
+            for entry in (node.get("cte_map") or {}).get("map", ()):
+                if not _PATH_MARKS.isdisjoint(entry["key"]):
+                    raise not_allowed(f"The name {entry['key']!r} in WITH looks like a path.", self._where)
+                yield entry["key"].lower()
+
+    def _table(self, path: list[str], node: dict[str, Any], common_tables: frozenset[str]) -> str:
+        """Let a table's name pass if it is a user's table; return it as it is spelt in the database."""
+        *owner, name = path
+        if not owner and name.lower() in common_tables:
+            return name
+        allowed: tuple[list[str], ...] = (
+            [],
+            [_USER_SCHEMA],
+            [self._tables.catalog],
+            [self._tables.catalog, _USER_SCHEMA],
+        )
+        if [part.lower() for part in owner] not in allowed:
+            raise not_allowed(
+                f"{'.'.join(path)!r} is not one of the model's tables{_place(node)}.",
+                self._where,
+                "Name a table without its schema.",
+            )
+        found = self._tables.names.get(name.lower())
+        if found is not None:
+            return found
+        if not _PATH_MARKS.isdisjoint(name):
+            raise not_allowed(f"{name!r} is a file, not a table{_place(node)}.", self._where, "Use `load`.")
+        raise RequestError(Code.UNKNOWN_TABLE, f"There is no table {name!r}{_place(node)}.", where=self._where)
+
+    def _table_function(self, node: dict[str, Any]) -> None:
+        function = node["function"]
+        name = function["function_name"] if function["class"] == "FUNCTION" else function["class"]
+        if name.lower() not in _TABLE_FUNCTIONS:
+            raise not_allowed(f"The table function {name!r} is not allowed{_place(node)}.", self._where)
+
+    def _expression(self, node: dict[str, Any]) -> None:
+        kind = node["class"]
+        if kind not in _EXPRESSIONS:
+            raise not_allowed(f"{_spoken(kind)} is not allowed{_place(node)}.", self._where)
+        if kind not in ("FUNCTION", "WINDOW"):
+            return
+        name = (node.get("function_name") or "").lower()
+        refused = name in _REFUSED_FUNCTIONS or name.startswith(_REFUSED_PREFIXES)
+        if refused and name not in _ALLOWED_DESPITE_PREFIX:
+            raise not_allowed(f"The function {name!r} is not allowed{_place(node)}.", self._where)
+
+
+def _nodes(root: Any) -> Iterator[dict[str, Any]]:
+    """Visit every object of the tree, without recursion."""
+    waiting = [root]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+
+
+def _place(node: dict[str, Any]) -> str:
+    location = node.get("query_location", _UNKNOWN_LOCATION)
+    return "" if location == _UNKNOWN_LOCATION else f", at character {location + 1}"
+
+
+def _spoken(kind: str) -> str:
+    return kind.removesuffix("_NODE").removesuffix("_QUERY").replace("_", " ")
