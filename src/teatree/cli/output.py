@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Advance = Callable[..., None]
 """Takes what is done and, if it changed, the total; and `description=`."""
 REDRAW_S = 0.1
+PIPE_COLUMNS = 500
+"""Width of a table that no terminal shows: a row stays one line."""
 
 
 class Output:
@@ -36,7 +38,9 @@ class Output:
         if self._out is None:
             from rich.console import Console  # noqa: PLC0415 - 40 ms that machines need not pay
 
-            self._out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+            self._out = Console(
+                highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS
+            )
         return self._out
 
     @property
@@ -45,7 +49,7 @@ class Output:
         if self._err is None:
             from rich.console import Console  # noqa: PLC0415
 
-            self._err = Console(stderr=True, highlight=False)
+            self._err = Console(stderr=True, highlight=False, markup=False, emoji=False)
         return self._err
 
     def line(self, value: Any) -> None:
@@ -61,12 +65,12 @@ class Output:
     def say(self, text: str, style: str = "") -> None:
         """Print a result for people; nothing with `--json`."""
         if not self.json:
-            self.out.print(text, style=style or None)
+            self.out.print(text, style=style or None, soft_wrap=True)
 
     def remark(self, text: str) -> None:
         """Print a remark beside the results; nothing with `--json`."""
         if not self.json:
-            self.err.print(text, style="dim")
+            self.err.print(text, style="dim", soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
         """Print a table; the columns in `right` are numbers."""

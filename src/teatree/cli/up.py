@@ -92,7 +92,8 @@ def _tell(output: Output, step: Step) -> None:
         return
     if step.part == "stack":
         return
-    output.err.print(f"{step.part:12} {step.state.value:9} {step.detail}", style=_STYLES.get(step.state.value))
+    line = f"{step.part:12} {step.state.value:9} {step.detail}".rstrip()
+    output.err.print(line, style=_STYLES.get(step.state.value), soft_wrap=True)
 
 
 def _ready(output: Output, settings: Settings, data: Path) -> None:

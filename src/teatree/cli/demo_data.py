@@ -1,0 +1,142 @@
+"""The demo's world: sales by site, product, customer and salesperson, made up the same way every time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+
+from attrs import define, field, frozen
+
+SITES = ("north", "south", "east", "west")
+PRODUCTS = 40
+CUSTOMERS = 200
+SALESPERSONS = 12
+DAYS = 120
+SALES_PER_DAY = 10
+"""Rows of one request: a reader that ever counts another number has seen half of one."""
+GOAL_EVERY_DAYS = 5
+VISITS = 20_000
+FIRST_DAY = date(2026, 1, 1)
+_SEED = 20_260_101
+
+TABLES: tuple[dict[str, Any], ...] = (
+    {
+        "table": "sales",
+        "columns": [
+            {"name": "id", "type": "BIGINT"},
+            {"name": "day", "type": "DATE"},
+            {"name": "site", "type": "VARCHAR"},
+            {"name": "product", "type": "INTEGER"},
+            {"name": "customer", "type": "INTEGER"},
+            {"name": "salesperson", "type": "INTEGER"},
+            {"name": "quantity", "type": "INTEGER"},
+            {"name": "amount", "type": "DECIMAL(18,2)"},
+        ],
+        "primary_key": ["id"],
+    },
+    {
+        "table": "goals",
+        "columns": [
+            {"name": "site", "type": "VARCHAR"},
+            {"name": "period", "type": "VARCHAR"},
+            {"name": "amount", "type": "DECIMAL(18,2)"},
+        ],
+        "primary_key": ["site", "period"],
+    },
+    {
+        "table": "visits",
+        "columns": [{"name": "id", "type": "BIGINT"}, {"name": "customer", "type": "INTEGER"}],
+    },
+)
+
+
+@frozen
+class Day:
+    """What one site sends for one day: its sales, and now and then a goal computed from the sales so far."""
+
+    sales: list[dict[str, Any]]
+    goal: dict[str, Any] | None
+
+
+@define
+class Tally:
+    """What was sent and is done, added up: the numbers that the model must hold in the end."""
+
+    requests: int = 0
+    rows: int = 0
+    quantity: int = 0
+    cents: int = 0
+    visits: int = 0
+    visitors: int = 0
+    cents_by_site: dict[str, int] = field(factory=lambda: dict.fromkeys(SITES, 0))
+    goals: dict[tuple[str, str], int] = field(factory=dict)
+
+    def add_sales(self, site: str, rows: list[dict[str, Any]]) -> None:
+        """Count a day's sales."""
+        cents = sum(to_cents(row["amount"]) for row in rows)
+        self.requests += 1
+        self.rows += len(rows)
+        self.quantity += sum(row["quantity"] for row in rows)
+        self.cents += cents
+        self.cents_by_site[site] += cents
+
+    def set_goal(self, goal: dict[str, Any]) -> None:
+        """Count a goal: a later one of the same site and period replaces it."""
+        self.requests += 1
+        self.goals[goal["site"], goal["period"]] = to_cents(goal["amount"])
+
+    def add_visits(self, rows: list[dict[str, Any]]) -> None:
+        """Count one-row requests."""
+        self.requests += len(rows)
+        self.visits += len(rows)
+        self.visitors += sum(row["customer"] for row in rows)
+
+
+def days_of(site: str) -> Iterator[Day]:
+    """Yield what a site sends, day by day."""
+    place = SITES.index(site)
+    dice = random.Random(_SEED + place)  # noqa: S311 - made-up sales
+    so_far: dict[str, int] = {}
+    for number in range(DAYS):
+        day = FIRST_DAY + timedelta(days=number)
+        first = (place * DAYS + number) * SALES_PER_DAY
+        rows = [_sale(first + k, day, site, dice) for k in range(SALES_PER_DAY)]
+        period = f"{day:%Y-%m}"
+        so_far[period] = so_far.get(period, 0) + sum(to_cents(row["amount"]) for row in rows)
+        goal = None
+        if number % GOAL_EVERY_DAYS == GOAL_EVERY_DAYS - 1:
+            goal = {"site": site, "period": period, "amount": to_text(so_far[period] * 105 // 100)}
+        yield Day(rows, goal)
+
+
+def visit_rows() -> Iterator[dict[str, Any]]:
+    """Yield the rows that are sent one a request, in bulk."""
+    dice = random.Random(_SEED)  # noqa: S311 - made-up visits
+    for number in range(VISITS):
+        yield {"id": number, "customer": dice.randrange(CUSTOMERS)}
+
+
+def _sale(number: int, day: date, site: str, dice: random.Random) -> dict[str, Any]:
+    quantity = dice.randint(1, 20)
+    return {
+        "id": number,
+        "day": day.isoformat(),
+        "site": site,
+        "product": dice.randrange(PRODUCTS),
+        "customer": dice.randrange(CUSTOMERS),
+        "salesperson": dice.randrange(SALESPERSONS),
+        "quantity": quantity,
+        "amount": to_text(quantity * dice.randint(99, 9_999)),
+    }
+
+
+def to_cents(amount: str) -> int:
+    """Return an amount in cents."""
+    return int(amount.replace(".", ""))
+
+
+def to_text(cents: int) -> str:
+    """Return an amount of cents as a decimal number."""
+    return f"{cents // 100}.{cents % 100:02}"
