@@ -52,7 +52,7 @@ def main() -> int:
         return EXIT_ELSEWHERE if e.code is Code.BUSY else EXIT_FAILED
     except OperatorError as e:
         log.error("stopped: an operator must look", error=str(e))  # noqa: TRY400  the error says it all
-        return EXIT_OPERATOR
+        return EXIT_FAILED if e.code is Code.INTERNAL else EXIT_OPERATOR
     except RequestError as e:
         log.error("refused", error=str(e))  # noqa: TRY400
         return EXIT_USAGE

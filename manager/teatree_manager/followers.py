@@ -41,8 +41,10 @@ class LocalLane(Lane):
         self._moved = asyncio.Condition()
         self._path: Path | None = None
         self._user_version = 0
-        self.in_use: set[int] = set()
-        """Versions that another lane has open."""
+        self.current: Manifest | None = None
+        """The version that the local file holds; None while there is none."""
+        self.moved: Callable[[], None] = lambda: None
+        """Called when there is another local file."""
         self.served = 0
         """The newest version that reads answer for: its user tables are those of the local file."""
 
@@ -59,11 +61,14 @@ class LocalLane(Lane):
         if manifest.file is None:
             await asyncio.to_thread(self._versions.drop)
             await asyncio.to_thread(self._reads.close)
+            self.current = None
         elif self._path is None or manifest.user_version > self._user_version:
-            self._versions.in_use = self._reads.in_use() | self.in_use
+            self._versions.in_use = self._reads.in_use()
             self._path = await asyncio.to_thread(self._versions.publish, manifest)
             await asyncio.to_thread(self._reads.switch, manifest.version, self._path)
             self._user_version = manifest.version
+            self.current = manifest
+            self.moved()
         async with self._moved:
             self.served = manifest.version
             self._moved.notify_all()
@@ -136,7 +141,7 @@ class CatalogLane(Lane):
 
 
 class ArchiveLane(Lane):
-    """Writes the newest version's changed tables as Parquet, and those that an `archive` request waits for."""
+    """Writes the local version's changed tables as Parquet, and those that an `archive` request waits for."""
 
     name = "archive"
 
@@ -144,7 +149,7 @@ class ArchiveLane(Lane):
         self,
         chain: Chain,
         local: LocalLane,
-        local_path: Callable[[int], Path],
+        reads: LocalReads,
         interval_ms: int,
         failpoint: Failpoint,
         complete: Callable[[Manifest], None],
@@ -152,60 +157,50 @@ class ArchiveLane(Lane):
         super().__init__()
         self._chain = chain
         self._local = local
-        self._local_path = local_path
+        self._reads = reads
         self._interval_ms = interval_ms
         self._failpoint = failpoint
         self._complete = complete
-        self._newest: Manifest | None = None
         self._barriers: list[tuple[Manifest, Sequence[str]]] = []
         self._last: Archived | None = None
         self._last_ms = 0.0
+        local.moved = self.poke
 
-    def follow(self, manifest: Manifest, barrier: Sequence[str] | None = None) -> None:
-        """Take a version as the newest; with a `barrier`, archive just these tables of it, or all if it names none."""
-        if barrier is not None:
-            wanted = barrier or [table.name for table in manifest.tables]
-            self._barriers.append((manifest, wanted))
-        self._newest = manifest
+    def wait_for(self, manifest: Manifest, tables: Sequence[str]) -> None:
+        """Archive these tables of a version, or all if it names none; `complete` is called when they are there."""
+        self._barriers.append((manifest, tables or [table.name for table in manifest.tables]))
         self.poke()
 
     @override
     async def work(self) -> None:
         while self._barriers:
-            manifest, wanted = self._barriers[0]
-            await self._archive(manifest, wanted)
+            await self._archive(*self._barriers[0])
             self._barriers.pop(0)
-        newest = self._newest
-        if newest is None or newest.state is not ModelState.ACTIVE:
+        current = self._local.current
+        if current is None or (self._last is not None and current.version <= self._last.version):
             return
-        if self._last is not None and newest.user_version <= self._last.version:
+        pause_ms = self._interval_ms - (time.monotonic() * 1000 - self._last_ms)
+        if pause_ms > 0:
+            await asyncio.sleep(pause_ms / 1000)
+            self.poke()  # a newer one, or a barrier, may have come meanwhile
             return
-        await asyncio.sleep(max(0.0, self._interval_ms - (time.monotonic() * 1000 - self._last_ms)) / 1000)
-        if self._barriers:
-            self.poke()
-            return
-        await self._archive(self._newest or newest, ())
+        await self._archive(current, ())
         self._last_ms = time.monotonic() * 1000
 
     async def _archive(self, manifest: Manifest, wanted: Sequence[str]) -> None:
-        if manifest.file is None:
-            self._complete(manifest)
-            return
-        version = manifest.version
-        self._local.in_use.add(version)
-        try:
+        if manifest.file is not None:
             archived = await asyncio.to_thread(self._write, manifest, wanted)
-        finally:
-            self._local.in_use.discard(version)
-        if self._last is None or archived.version > self._last.version:
-            self._last = archived
+            if self._last is None or archived.version > self._last.version:
+                self._last = archived
         self._complete(manifest)
 
     def _write(self, manifest: Manifest, wanted: Sequence[str]) -> Archived:
-        path = self._local_path(manifest.version)
-        if path.exists():
-            return write_archive(self._chain, manifest, path, self._last, wanted, self._failpoint)
         with TemporaryDirectory(prefix="teatree-archive-") as folder:
-            restored = Path(folder) / "version.duckdb"
-            materialise(self._chain.store, manifest, restored)
-            return write_archive(self._chain, manifest, restored, self._last, wanted, self._failpoint)
+
+            def restore() -> Path:
+                path = Path(folder) / "version.duckdb"
+                materialise(self._chain.store, manifest, path)
+                return path
+
+            with self._reads.source(manifest.version, restore) as source:
+                return write_archive(self._chain, manifest, source, self._last, wanted, self._failpoint)

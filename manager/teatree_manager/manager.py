@@ -172,7 +172,7 @@ class Manager:
         return left
 
     async def _serve(self, bus: Bus, pipeline: Pipeline, writer: Writer, sayer: Sayer, left: Draft | None) -> None:
-        reads = LocalReads(writer.limits)
+        reads = LocalReads(writer.limits, self._folder.outbox)
         versions = LocalVersions(self._folder, self._chain.store, self._settings.manager.versions_kept, self._failpoint)
         local = LocalLane(versions, reads)
         catalog = CatalogLane(self._catalog, self._chain, self._failpoint) if self._catalog else None
@@ -185,7 +185,7 @@ class Manager:
         archive = ArchiveLane(
             self._chain,
             local,
-            self._folder.version,
+            reads,
             self._settings.manager.archive_interval_ms,
             self._failpoint,
             archived,
@@ -195,7 +195,8 @@ class Manager:
         async def shipped(draft: Draft) -> None:
             manifest = draft.manifest
             local.follow(manifest)
-            archive.follow(manifest, draft.archive)
+            if draft.archive is not None:
+                archive.wait_for(manifest, draft.archive)
             if catalog is not None:
                 catalog.follow(manifest, draft.entries)
             await sayer.put(manifest, draft.entries)
@@ -229,7 +230,6 @@ class Manager:
         )
         fence = writer.manifest
         local.follow(fence)
-        archive.follow(fence)
         if catalog is not None:
             catalog.follow(fence, ())
         background: list[Coroutine[Any, Any, None]] = [
@@ -250,12 +250,11 @@ class Manager:
     async def _say_again(self, sayer: Sayer, fence: Manifest, archive: ArchiveLane) -> None:
         """Say what may not have been said before the last manager went; repeated notices are identical."""
         for version in range(fence.said_version + 1, fence.version):
-            for manifest, entries in await asyncio.to_thread(lambda v=version: list(read_told(self._chain, v, v))):
+            for manifest, entries in await asyncio.to_thread(list, read_told(self._chain, version, version)):
                 await sayer.put(manifest, entries)
                 for entry in entries:
                     if entry.outcome.function == "archive" and entry.outcome.result:
-                        archive.follow(manifest, entry.outcome.result.get("tables", ()))
-        archive.follow(fence)
+                        archive.wait_for(manifest, entry.outcome.result.get("tables", ()))
 
     async def _leave_when_idle(self, pipeline: Pipeline, direct: DirectReads) -> None:
         limit_ms = self._settings.manager.idle_exit_ms

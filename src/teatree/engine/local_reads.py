@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import LimitSettings
+from teatree.datasets.ddl import quote_literal
+from teatree.engine.archive import ArchiveSource
 from teatree.engine.duckdb_errors import translate
 from teatree.engine.guard import check_query, lock_down
 from teatree.engine.handle import fetch_rows
@@ -21,8 +23,10 @@ from teatree.functions.sql import Question
 class LocalReads:
     """Answers questions on one version's file at a time; a running query keeps the file that it began with."""
 
-    def __init__(self, limits: LimitSettings) -> None:
+    def __init__(self, limits: LimitSettings, outbox: Path) -> None:
+        """`outbox` is the one folder into which our own statements may copy; queries cannot."""
         self._limits = limits
+        self._outbox = outbox
         self._lock = threading.Lock()
         self._open: dict[int, _OpenVersion] = {}
         self._newest = 0
@@ -39,7 +43,7 @@ class LocalReads:
 
     def switch(self, version: int, path: Path) -> None:
         """Answer from another file from now on."""
-        opened = _OpenVersion(path, self._limits)
+        opened = _OpenVersion(path, self._limits, self._outbox)
         with self._lock:
             self._open[version] = opened
             self._newest = version
@@ -62,7 +66,7 @@ class LocalReads:
 
         Raises `sql_not_allowed`, `bad_sql`, `timed_out`, `result_too_large`; `unavailable` before the first version.
         """
-        with self._using() as (version, opened):
+        with self._using(self._newest) as (version, opened):
             cursor = opened.connection.cursor()
             try:
                 check_query(question.sql, cursor)
@@ -72,12 +76,27 @@ class LocalReads:
                 cursor.close()
 
     @contextmanager
-    def _using(self) -> Iterator[tuple[int, _OpenVersion]]:
+    def source(self, version: int, restore: Callable[[], Path]) -> Iterator[ArchiveSource]:
+        """Yield a version to copy out of: the open one, else a file of its own that `restore` makes.
+
+        Two databases of one process cannot share a file, so a version file that reads may open is never opened here.
+        """
+        if version in self.in_use():
+            with self._using(version) as (_, opened):
+                yield ArchiveSource(opened.connection.cursor(), self._outbox)
+            return
+        alone = _OpenVersion(restore(), self._limits, self._outbox)
+        try:
+            yield ArchiveSource(alone.connection, self._outbox)
+        finally:
+            alone.connection.close()
+
+    @contextmanager
+    def _using(self, version: int) -> Iterator[tuple[int, _OpenVersion]]:
         with self._lock:
-            version = self._newest
-            if not version:
+            opened = self._open.get(version)
+            if opened is None:
                 raise RetryError(Code.UNAVAILABLE, "The model has no version to read yet.", hint="Try again shortly.")
-            opened = self._open[version]
             opened.users += 1
         try:
             yield version, opened
@@ -88,14 +107,16 @@ class LocalReads:
 
 
 class _OpenVersion:
-    def __init__(self, path: Path, limits: LimitSettings) -> None:
+    def __init__(self, path: Path, limits: LimitSettings, outbox: Path) -> None:
         self.users = 0
+        outbox.mkdir(parents=True, exist_ok=True)
         try:
             self.connection = duckdb.connect(
                 str(path),
                 read_only=True,
                 config={"threads": limits.threads, "memory_limit": f"{limits.memory_bytes_max}B"},
             )
+            self.connection.execute(f"SET allowed_directories = [{quote_literal(str(outbox))}]")
             lock_down(self.connection)
         except duckdb.Error as e:
             raise translate(e) from e

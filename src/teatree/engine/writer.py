@@ -319,7 +319,7 @@ class Writer:
         manifest = self._draft_manifest(applied, packed, said_version)
         return Draft(manifest, applied.entries, applied.segment, packed, applied.archive)
 
-    def _draft_manifest(self, applied: Applied, packed: Capture | None, segment: bytes, said_version: int) -> Manifest:
+    def _draft_manifest(self, applied: Applied, packed: Capture | None, said_version: int) -> Manifest:
         parent = self.manifest
         if applied.version != parent.version + 1:
             raise OperatorError(Code.INTERNAL, f"Version {applied.version} does not follow {parent.version}.")

@@ -53,6 +53,11 @@ class ModelFolder:
         return self.root / "spool"
 
     @property
+    def outbox(self) -> Path:
+        """Parquet files on their way to the store."""
+        return self.root / "outbox"
+
+    @property
     def ledger(self) -> Path:
         """Cached ledger runs."""
         return self.root / "ledger"
