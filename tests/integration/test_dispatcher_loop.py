@@ -14,14 +14,19 @@ from typing_extensions import override
 
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp
-from teatree.contracts.settings import DispatcherSettings, NatsSettings, StoreSettings
+from teatree.contracts.names import goal_model_id
+from teatree.contracts.settings import DispatcherSettings, NatsSettings, PostgresSettings, StoreSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import last_sequences
 from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.service import serve
 from teatree.messaging.streams import ensure_streams, log_state
+from teatree.storage.catalog import Catalog
+from teatree.storage.catalog_rows import ModelFacts
 from teatree.storage.chain import Chain
+from teatree.storage.migrations.migrate import migrate
 from teatree.storage.objects import ObjectStore, open_store
+from teatree.storage.postgres import Postgres
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.launchers import Exit, Launcher
 from teatree_dispatcher.loop import Dispatcher
@@ -82,11 +87,13 @@ class World:
         self.tasks: list[asyncio.Task[None]] = []
         self.stop = asyncio.Event()
 
-    def make(self, launcher: Launcher, settings: DispatcherSettings = SETTINGS) -> Dispatcher:
+    def make(
+        self, launcher: Launcher, settings: DispatcherSettings = SETTINGS, catalog: Catalog | None = None
+    ) -> Dispatcher:
         """Return a dispatcher that does not run yet."""
         log = structlog.get_logger()
-        catalog = CatalogView(None, 100, log)
-        return Dispatcher(self.bus, self.store, catalog, launcher, settings=settings, failpoint=no_failpoint, log=log)
+        view = CatalogView(catalog, 100, log)
+        return Dispatcher(self.bus, self.store, view, launcher, settings=settings, failpoint=no_failpoint, log=log)
 
     def start(self, dispatcher: Dispatcher | None = None) -> None:
         """Run a dispatcher."""
@@ -352,6 +359,34 @@ class TestOutsideLife:
         said = await read_notices(world.bus, world.bus.subjects.notices_all)
         assert 5 <= len(said) <= 10
         assert len({(m.subject, m.body) for m in said}) == 5
+
+    async def test_wrong_store(self, world: World, postgres_server: PostgresSettings) -> None:
+        """Nothing is rejected by a store that lacks a version which the catalogue knows."""
+        migrate(postgres_server)
+        catalog = Catalog(Postgres(postgres_server))
+        facts = ModelFacts(
+            goal_model_id=goal_model_id(world.bus.prefix, "sales"),
+            name="sales",
+            engine="duckdb",
+            life="active",
+            version=3,
+            applied_offset=7,
+            epoch=1,
+            options={},
+            tables=(),
+            size_bytes=0,
+            store_url="",
+        )
+        catalog.record_versions(facts, ())
+        await world.send("sales", "append", "a")
+        await world.send("stock", "append", "b")
+        world.start(world.make(world.launcher, catalog=catalog))
+        await world.outcome("stock", "b")
+        await settle()
+        assert await last_notice(world.bus, world.bus.subjects.notify_request("sales", "a")) is None
+        for _ in range(3):
+            world.publish("sales", 0, ModelState.ABSENT)
+        await world.outcome("sales", "a")
 
     async def test_many(self, world: World) -> None:
         """Thousands of requests to nowhere are all answered, and do not keep others waiting."""

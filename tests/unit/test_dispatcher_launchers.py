@@ -1,0 +1,89 @@
+"""Telling from a model's folder whether a manager lives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import attrs
+import pytest
+
+from teatree.contracts.codec import dump_json
+from teatree.contracts.errors import RetryError
+from teatree.contracts.process import own_process
+from teatree.contracts.settings import Settings
+from teatree.storage.model_folder import ModelFolder, model_folder
+from teatree_dispatcher.launchers import LOG_BYTES_MAX, LocalLauncher, _rotate
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> LocalLauncher:
+    """Return a launcher of an empty data folder."""
+    return LocalLauncher(Settings(data=tmp_path), {})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ModelFolder:
+    """Return the folder of a model."""
+    made = model_folder(tmp_path, "sales")
+    made.root.mkdir()
+    return made
+
+
+def test_nobody(launcher: LocalLauncher, folder: ModelFolder) -> None:
+    """No folder, no lock file, or a lock that nobody holds: no manager."""
+    assert not launcher.is_served("other")
+    assert not launcher.is_served("sales")
+    folder.lock.touch()
+    assert not launcher.is_served("sales")
+    assert launcher.served() == set()
+
+
+def test_lock(launcher: LocalLauncher, folder: ModelFolder) -> None:
+    """A held lock tells of a manager, whoever started it; asking does not take it."""
+    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert launcher.is_served("sales")
+    assert launcher.served() == {"sales"}
+    os.close(descriptor)
+    assert not launcher.is_served("sales")
+    descriptor = os.open(folder.lock, os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+
+
+def test_process_file(launcher: LocalLauncher, folder: ModelFolder) -> None:
+    """The manager's own file is believed while that very process lives."""
+    me = own_process()
+    folder.process.write_bytes(dump_json(attrs.asdict(me)))
+    assert launcher.is_served("sales")
+    folder.process.write_bytes(dump_json({**attrs.asdict(me), "started": me.started + 1}))
+    assert not launcher.is_served("sales")
+
+
+def test_fingerprint(launcher: LocalLauncher, folder: ModelFolder) -> None:
+    """A model's fingerprint changes when somebody has touched its files, and not by itself."""
+    before = launcher.fingerprint("sales")
+    assert launcher.fingerprint("sales") == before
+    folder.read_write.mkdir()
+    assert launcher.fingerprint("sales") != before
+
+
+def test_cannot_start(tmp_path: Path) -> None:
+    """A folder that cannot be made is said to be retried, with its place."""
+    blocked = tmp_path / "file"
+    blocked.touch()
+    with pytest.raises(RetryError) as e:
+        LocalLauncher(Settings(data=blocked), {}).launch("sales")
+    assert str(blocked) in str(e.value)
+
+
+def test_log_is_bounded(tmp_path: Path) -> None:
+    """A manager's log begins anew when it has grown, and one old one is kept."""
+    log = tmp_path / "manager.log"
+    _rotate(log)
+    log.write_bytes(b"x" * (LOG_BYTES_MAX + 1))
+    _rotate(log)
+    assert not log.exists()
+    assert (tmp_path / "manager.log.1").stat().st_size == LOG_BYTES_MAX + 1
