@@ -79,3 +79,7 @@ def _silence_stdout() -> None:
 def main() -> None:
     """Run the command line of this process."""
     sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from teatree.client.query import Answer
     from teatree.client.session import Session
+    from teatree.datasets.dataset import Dataset
 
 TIMEOUT_MS = 60_000
 ROWS_SHOWN_MAX = 200
@@ -29,7 +31,7 @@ def query(
     /,
     *,
     format: Literal["table", "json", "jsonl", "csv", "arrow"] = "table",
-    param: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    param: Annotated[tuple[str, ...], Parameter(negative="", show_default=False, allow_leading_hyphen=True)] = (),
     min_version: int | None = None,
     through_log: Annotated[bool, Parameter(negative="")] = False,
     timeout_ms: int = TIMEOUT_MS,
@@ -101,52 +103,52 @@ def _value(text: str) -> Any:
 
 
 def _print(output: Output, answer: Answer, form: str) -> None:
-    table = answer.dataset.to_arrow()
+    rows = answer.dataset
     match form:
         case "csv":
-            _print_csv(table)
+            _print_csv(rows)
         case "arrow":
-            _print_arrow(table)
+            _print_arrow(rows.to_arrow())
         case "jsonl":
-            for row in _json_rows(table):
+            for row in rows.to_json_rows():
                 output.line(row)
         case _ if output.json:
             from teatree.datasets.json_values import columns_to_json  # noqa: PLC0415
 
-            columns = columns_to_json(answer.dataset.schema)
-            output.line({"version": answer.version, "columns": columns, "rows": _json_rows(table)})
+            columns = columns_to_json(rows.schema)
+            output.line({"version": answer.version, "columns": columns, "rows": rows.to_json_rows()})
         case _:
-            _print_table(output, table, answer.version)
+            _print_table(output, rows, answer.version)
 
 
-def _json_rows(table: pa.Table) -> list[dict[str, Any]]:
-    from teatree.datasets.json_values import rows_to_json  # noqa: PLC0415
+def _print_table(output: Output, rows: Dataset, version: int | None) -> None:
+    from teatree.contracts.dtypes import Decimal, Float, Integer  # noqa: PLC0415
+    from teatree.datasets.dataset import Dataset  # noqa: PLC0415
 
-    return rows_to_json(table)
-
-
-def _print_table(output: Output, table: pa.Table, version: int | None) -> None:
-    import pyarrow as pa  # noqa: PLC0415
-
-    shown = table.slice(0, ROWS_SHOWN_MAX)
-    names = list(table.column_names)
-    types = {field.name: field.type for field in table.schema}
-    right = [n for n in names if pa.types.is_integer(types[n]) or pa.types.is_floating(types[n])]
-    right += [n for n in names if pa.types.is_decimal(types[n])]
-    rows = _json_rows(shown)
-    output.table(names, ([row[name] for name in names] for row in rows), right=right)
-    more = f", the first {ROWS_SHOWN_MAX} shown (--format csv gives all)" if table.num_rows > ROWS_SHOWN_MAX else ""
-    output.remark(f"{table.num_rows:,} rows of version {version}{more}")
+    first = Dataset(rows.schema, rows.to_arrow().slice(0, ROWS_SHOWN_MAX))
+    right = [column.name for column in rows.schema if isinstance(column.dtype, (Integer, Float, Decimal))]
+    output.table(rows.schema.names, (list(row.values()) for row in first.to_json_rows()), right=right)
+    more = f", the first {ROWS_SHOWN_MAX} shown (--format csv gives all)" if len(rows) > ROWS_SHOWN_MAX else ""
+    output.remark(f"{len(rows):,} rows of version {version}{more}")
 
 
-def _print_csv(table: pa.Table) -> None:
+def _print_csv(rows: Dataset) -> None:
+    """Print as JSON has the values, but for decimals, which keep their digits."""
     import csv  # noqa: PLC0415
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(table.column_names)
-    for row in _json_rows(table):
-        writer.writerow(["" if value is None else value for value in row.values()])
+    writer.writerow(rows.schema.names)
+    for exact, row in zip(rows.to_rows(), rows.to_json_rows(), strict=True):
+        writer.writerow([_csv_cell(exact[name], value) for name, value in row.items()])
     sys.stdout.flush()
+
+
+def _csv_cell(exact: Any, value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return exact if isinstance(exact, decimal.Decimal) else value
 
 
 def _print_arrow(table: pa.Table) -> None:

@@ -97,7 +97,7 @@ def _tell(output: Output, step: Step) -> None:
 
 
 def _ready(output: Output, settings: Settings, data: Path) -> None:
-    from teatree.messaging.bus import show_url  # noqa: PLC0415
+    from teatree.messaging.frames import show_url  # noqa: PLC0415
 
     if output.json:
         return

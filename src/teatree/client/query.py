@@ -20,8 +20,6 @@ from teatree.contracts.notices import Kind
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from teatree.client.session import Session
     from teatree.datasets.dataset import Dataset
 
@@ -137,30 +135,23 @@ def _join(bodies: Sequence[bytes], *, is_arrow: bool, where: str) -> Dataset:
 
     from teatree.datasets.dataset import Dataset  # noqa: PLC0415
 
-    tables = [_from_arrow(body, where) if is_arrow else _from_json(body, where) for body in bodies]
-    return Dataset.from_arrow(tables[0] if len(tables) == 1 else pa.concat_tables(tables))
-
-
-def _from_arrow(body: bytes, where: str) -> pa.Table:
-    import pyarrow as pa  # noqa: PLC0415
-
+    if not is_arrow:
+        pages = [_from_json(body, where) for body in bodies]
+        return Dataset(pages[0].schema, pa.concat_tables([page.to_arrow() for page in pages]))
     try:
-        return pa.ipc.open_stream(body).read_all()
+        return Dataset.from_arrow(pa.concat_tables([pa.ipc.open_stream(body).read_all() for body in bodies]))
     except (pa.ArrowException, OSError) as e:
         raise CorruptError(f"A page is not an Arrow stream: {e}", where=where) from e
 
 
-def _from_json(body: bytes, where: str) -> pa.Table:
+def _from_json(body: bytes, where: str) -> Dataset:
     """Return a page's rows in the types that its columns name."""
     from teatree.contracts.schema import Field, Schema, parse_dtype  # noqa: PLC0415
-    from teatree.datasets.arrow import to_arrow_schema  # noqa: PLC0415
-    from teatree.datasets.rows import RowDecoder  # noqa: PLC0415
+    from teatree.datasets.dataset import Dataset  # noqa: PLC0415
 
     try:
         page = parse_json(body, where)
         schema = Schema(tuple(Field(c["name"], parse_dtype(c["type"], where)) for c in page["columns"]))
-        decoder = RowDecoder(schema)
-        groups = decoder.decode(page["rows"], where)
-        return decoder.to_table(groups) if groups else to_arrow_schema(schema).empty_table()
+        return Dataset.from_rows(page["rows"], schema)
     except (RequestError, KeyError, TypeError) as e:
         raise CorruptError(f"A page is not what `query` answers: {e}", where=where) from e

@@ -1,0 +1,50 @@
+"""The rows that `query` returns."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from teatree import Dataset, Field, RequestError, Schema
+from teatree.contracts.schema import parse_dtype
+
+
+def schema_of(**columns: str) -> Schema:
+    """Return a schema of names and types."""
+    return Schema(tuple(Field(name, parse_dtype(kind, "type")) for name, kind in columns.items()))
+
+
+def test_rows_of_json_come_back_with_every_digit() -> None:
+    """JSON values become columns of the schema's types; what a row leaves out is NULL."""
+    schema = schema_of(id="BIGINT", amount="DECIMAL(18,2)", kind="ENUM('a', 'b')")
+    found = Dataset.from_rows([{"id": 1, "amount": "0.10", "kind": "b"}, {"id": 2}], schema)
+    assert found.to_rows() == [
+        {"id": 1, "amount": Decimal("0.10"), "kind": "b"},
+        {"id": 2, "amount": None, "kind": None},
+    ]
+    assert found.to_json_rows()[0] == {"id": 1, "amount": 0.1, "kind": "b"}
+    assert (len(found), found.schema) == (2, schema)
+    assert repr(found).startswith("Dataset(2 rows: id BIGINT, ")
+
+
+def test_arrow_libraries_take_it_as_it_is() -> None:
+    """Pyarrow and Polars read a dataset, and a dataset reads them."""
+    found = Dataset.from_arrow(pl.DataFrame({"id": [1, 2]}))
+    assert pa.table(found).to_pydict() == {"id": [1, 2]}
+    assert pl.DataFrame(found).equals(found.to_polars())
+    assert Dataset.from_arrow(found).schema == found.schema
+
+
+def test_no_rows_keep_their_columns() -> None:
+    """An empty answer still tells its columns."""
+    assert Dataset.from_rows([], schema_of(id="BIGINT")).to_arrow().column_names == ["id"]
+
+
+def test_a_wrong_row_is_named() -> None:
+    """The error says which value of which row."""
+    with pytest.raises(RequestError) as caught:
+        Dataset.from_rows([{"id": 1}, {"id": "x"}], schema_of(id="BIGINT"))
+    assert caught.value.where == "rows[1].id"
