@@ -8,7 +8,8 @@ import pytest
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.settings import NatsSettings
-from teatree.messaging.bus import Bus, _Client, show_url
+from teatree.messaging.bus import Bus, _Client
+from teatree.messaging.frames import show_url
 from teatree.messaging.headers import decode_headers, decode_status, encode_headers
 from teatree.messaging.jetstream import api_error, read_ack
 from teatree.messaging.streams import differences

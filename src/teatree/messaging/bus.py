@@ -13,7 +13,6 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import nats.errors
 from nats.aio.client import Client
@@ -21,8 +20,9 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 from typing_extensions import override
 
-from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.settings import NatsSettings
+from teatree.messaging.frames import cause_text, check_subject, encode_frame, show_url
 from teatree.messaging.headers import decode_headers, decode_status, encode_headers
 from teatree.messaging.inbox import Exchange, Inbox, ReplySink
 from teatree.messaging.jetstream import IS_IT_UP, NO_RESPONDERS, PubAck, api_error, read_ack
@@ -158,6 +158,7 @@ class Bus:
         self._interrupted: dict[int, Callable[[], None]] = {}
         self._connected = asyncio.Event()
         self._closed = False
+        self._connecting = True
 
     @classmethod
     async def connect(cls, settings: NatsSettings, *, name: str, wait_ms: int = 0) -> Bus:
@@ -197,8 +198,10 @@ class Bus:
                 flush_timeout=SEND_TIMEOUT_S,
             )
         except (OSError, nats.errors.Error, _FirstConnectError) as e:
+            bus._connecting = False
             await client.close()
             raise bus._connect_error(e) from None
+        bus._connecting = False
         bus._connected.set()
         await client.add_sink(bus._inbox.filter, "", bus._inbox.push)
         return bus
@@ -214,12 +217,12 @@ class Bus:
                 hint="Check TEATREE_NATS_USER and TEATREE_NATS_PASSWORD.",
             )
         return RetryError(
-            Code.UNAVAILABLE, f"NATS cannot be reached: {_cause_text(cause)}.", where=self._place, hint=IS_IT_UP
+            Code.UNAVAILABLE, f"NATS cannot be reached: {cause_text(cause)}.", where=self._place, hint=IS_IT_UP
         )
 
     async def _on_error(self, error: Exception) -> None:
-        self.last_error = _cause_text(error)
-        if not self._connected.is_set() and not self.reconnects and self._client.stats["reconnects"] == 0:
+        self.last_error = cause_text(error)
+        if self._connecting:
             raise _FirstConnectError from error
 
     async def _on_disconnected(self) -> None:
@@ -284,18 +287,7 @@ class Bus:
         Raises `body_too_large` for what the server would not take.
         """
         block = headers if isinstance(headers, bytes) else encode_headers(headers) if headers else b""
-        size = len(block) + len(body)
-        if size > self.max_payload:
-            raise RequestError(
-                Code.BODY_TOO_LARGE,
-                f"The message has {size} bytes with its headers; the server takes {self.max_payload}.",
-                where=subject,
-                hint="Send fewer rows at a time, or store a file and send `load` with its address.",
-            )
-        address = f"{subject} {reply}" if reply else subject
-        if block:
-            return b"HPUB %b %d %d\r\n%b%b\r\n" % (address.encode(), len(block), size, block, body)
-        return b"PUB %b %d\r\n%b\r\n" % (address.encode(), size, body)
+        return encode_frame(subject, body, block, reply, self.max_payload)
 
     async def send(self, frames: Iterable[bytes]) -> None:
         """Send frames in their order; raises `unavailable` when there is no connection."""
@@ -305,12 +297,12 @@ class Bus:
             await self._client.send_frames(frames)
         except (nats.errors.Error, OSError) as e:
             raise RetryError(
-                Code.UNAVAILABLE, f"NATS cannot be reached: {_cause_text(e)}.", where=self._place, hint=IS_IT_UP
+                Code.UNAVAILABLE, f"NATS cannot be reached: {cause_text(e)}.", where=self._place, hint=IS_IT_UP
             ) from e
 
     async def publish(self, subject: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         """Publish without a receipt."""
-        _check_subject(subject)
+        check_subject(subject)
         await self.send((self.frame(subject, body, headers),))
 
     # --- asking ---
@@ -327,7 +319,7 @@ class Bus:
         timeout_ms: float = API_TIMEOUT_MS,
     ) -> Message:
         """Return the first reply; raises `timed_out`, or `unavailable` if nobody listens or the connection is lost."""
-        _check_subject(subject)
+        check_subject(subject)
         replies: list[tuple[bytes | None, bytes]] = []
 
         def sink_of(exchange: Exchange) -> ReplySink:
@@ -364,7 +356,7 @@ class Bus:
 
         `on_interrupted` is called after the connection was lost and found again: messages may have been missed.
         """
-        _check_subject(subject)
+        check_subject(subject)
         await self.wait_connected(API_TIMEOUT_MS)
         sid = await self._client.add_sink(subject, queue, sink)
         if on_interrupted is not None:
@@ -419,18 +411,3 @@ class Bus:
 
 class _FirstConnectError(Exception):
     """Carries a connection's first failure out of nats-py, which would go on trying."""
-
-
-def show_url(url: str) -> str:
-    """Return a URL without the user and the password that it may carry."""
-    parts = urlsplit(url if "//" in url else f"nats://{url}")
-    return f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1]}"
-
-
-def _check_subject(subject: str) -> None:
-    if not subject or not subject.isprintable() or " " in subject:
-        raise RequestError(Code.BAD_NAME, f"{subject[:80]!r} is not a subject.", where="subject")
-
-
-def _cause_text(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).removeprefix("nats: ").rstrip(".")
