@@ -22,6 +22,10 @@ from teatree.engine.guard_tree import TreeGuard, UserTables, not_allowed, parse_
 
 SQL_BYTES_MAX = 262_144
 """Bytes of one statement: rows belong into parameters, `append` or `load`, and parsing costs by length."""
+BRACKETS_DEPTH_MAX = 200
+"""Brackets within brackets: DuckDB's parser needs 20 seconds to find that 5,000 of them are not closed."""
+WITH_DEPTH_MAX = 3
+"""WITH within WITH: each level makes DuckDB 2.0 six times as slow to find a mistake within; 10 of them take minutes."""
 
 
 class StatementKind(StrEnum):
@@ -117,6 +121,7 @@ def _only_statement(sql: str, con: duckdb.DuckDBPyConnection, where: str) -> duc
         raise RequestError(Code.BAD_SQL, f"The SQL holds a NUL at character {sql.index(chr(0)) + 1}.", where=where)
     if OWN_SCHEMA in sql.lower():
         raise not_allowed(f"{OWN_SCHEMA!r} belongs to Teatree.", where)
+    _check_shape(sql, where)
     try:
         statements = con.extract_statements(sql)
     except duckdb.Error as e:
@@ -124,6 +129,25 @@ def _only_statement(sql: str, con: duckdb.DuckDBPyConnection, where: str) -> duc
     if len(statements) != 1:
         raise not_allowed(f"There are {len(statements)} statements; one is allowed.", where)
     return statements[0].type
+
+
+def _check_shape(sql: str, where: str) -> None:
+    """Refuse what DuckDB's parser would think about for too long: nothing can interrupt it."""
+    raw = sql.encode()
+    holds_with = [False]
+    for start, _ in duckdb.tokenize(sql):
+        if raw[start : start + 1] in (b"(", b"[", b"{"):
+            holds_with.append(False)
+        elif raw[start : start + 1] in (b")", b"]", b"}") and len(holds_with) > 1:
+            holds_with.pop()
+        elif raw[start : start + 4].lower() == b"with":
+            holds_with[-1] = True
+        if len(holds_with) > BRACKETS_DEPTH_MAX:
+            message = f"The SQL has brackets within brackets, more than {BRACKETS_DEPTH_MAX} deep."
+            raise RequestError(Code.BAD_SQL, message, where=where)
+        if holds_with[-1] and sum(holds_with) > WITH_DEPTH_MAX:
+            message = f"The SQL has WITH within WITH, more than {WITH_DEPTH_MAX} deep."
+            raise RequestError(Code.BAD_SQL, message, where=where, hint="Put one WITH in front of the statement.")
 
 
 def _spoken(kind: duckdb.StatementType) -> str:
