@@ -79,7 +79,10 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
         # Not by the event loop: uvloop keeps this signal for its own subprocesses.
         signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(dispatcher.nudge))
         log.info("the dispatcher runs", prefix=settings.nats.prefix, managers=sorted(launcher.served()))
-        await dispatcher.run(stop)
+        try:
+            await dispatcher.run(stop)
+        finally:
+            launcher.close()
         log.info("the dispatcher leaves; managers go on", managers=sorted(launcher.served()))
     finally:
         await bus.close()

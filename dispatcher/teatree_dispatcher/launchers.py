@@ -17,6 +17,7 @@ from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.process import read_process
 from teatree.contracts.settings import Settings, connection_environ
 from teatree.storage.model_folder import ModelFolder, model_folder
+from teatree_dispatcher.spare import Spare
 
 LOG_BYTES_MAX = 10_000_000
 """Bytes of a manager's log beyond which the next manager begins a new one; one old one is kept."""
@@ -42,6 +43,14 @@ class Launcher(abc.ABC):
         """
 
     @abc.abstractmethod
+    def prepare(self) -> None:
+        """Make the next launch quick, if that is possible; called on every look."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give up what was prepared; managers live on."""
+
+    @abc.abstractmethod
     def is_served(self, model: str) -> bool:
         """Return whether a manager lives, whoever started it."""
 
@@ -65,6 +74,7 @@ class LocalLauncher(Launcher):
         """`environ` and the connections of `settings` are passed on; never as arguments, which all can read."""
         self._data = settings.data
         self._environ = {**environ, **connection_environ(settings)}
+        self._spare = Spare(self._environ)
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     @override
@@ -73,20 +83,31 @@ class LocalLauncher(Launcher):
         try:
             folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             _rotate(folder.log)
-            with folder.log.open("ab") as log:
-                child = subprocess.Popen(
-                    [sys.executable, "-m", "teatree_manager", model],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=self._environ,
-                    start_new_session=True,
-                )
+            child = self._spare.take(model, folder.log) or self._start(model, folder.log)
         except OSError as e:
             raise RetryError(
                 Code.UNAVAILABLE, f"The manager of {model} cannot be started: {e.strerror}.", where=str(folder.root)
             ) from e
         self._children.append((model, child))
+
+    def _start(self, model: str, log_path: Path) -> subprocess.Popen[bytes]:
+        with log_path.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "teatree_manager", model],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environ,
+                start_new_session=True,
+            )
+
+    @override
+    def prepare(self) -> None:
+        self._spare.prepare()
+
+    @override
+    def close(self) -> None:
+        self._spare.close()
 
     @override
     def is_served(self, model: str) -> bool:

@@ -92,6 +92,7 @@ class Managers:
             )
             ended.add(gone.model)
             self._say(gone.model, gone.code, record)
+        self._launcher.prepare()
         return ended
 
     async def _progressed(self, record: Record, ask_chain: AskChain) -> bool:

@@ -1,4 +1,7 @@
-"""`python -m teatree_manager MODEL`: one manager process.
+"""`python -m teatree_manager [MODEL]`: one manager process.
+
+Without a model it loads its libraries and waits for one line of JSON on its standard input: `model`, and `log`, the file to
+print to; it leaves when the input ends. So the dispatcher keeps a spare.
 
 Exit codes: 0 it left (idle, stopped, or its model was dropped), 75 another manager has the model, 78 an operator must look,
 1 anything else; the dispatcher starts it again after all but 78.
@@ -7,7 +10,9 @@ Exit codes: 0 it left (idle, stopped, or its model was dropped), 75 another mana
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import signal
 import sys
 
@@ -16,7 +21,7 @@ import structlog
 from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
 from teatree.contracts.names import check_model
 from teatree.contracts.settings import process_environ, read_settings
-from teatree_manager.manager import Manager
+from teatree_manager.manager import Manager, preload
 
 EXIT_FAILED = 1
 EXIT_USAGE = 64
@@ -26,9 +31,12 @@ EXIT_OPERATOR = 78
 
 def main() -> int:
     """Run a manager; return its exit code."""
-    if len(sys.argv) != 2:  # noqa: PLR2004  the program and the model
-        sys.stderr.write("usage: python -m teatree_manager MODEL\n")
+    if len(sys.argv) > 2:  # noqa: PLR2004  the program and the model
+        sys.stderr.write("usage: python -m teatree_manager [MODEL]\n")
         return EXIT_USAGE
+    model = sys.argv[1] if len(sys.argv) > 1 else _wait_for_model()
+    if not model:
+        return 0
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -40,10 +48,10 @@ def main() -> int:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    log = structlog.get_logger().bind(model=sys.argv[1])
+    log = structlog.get_logger().bind(model=model)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(check_model(sys.argv[1])))
+            runner.run(_run(check_model(model)))
     except FencedError as e:
         log.warning("leaving: another manager has the model", error=str(e))
         return EXIT_ELSEWHERE
@@ -58,6 +66,20 @@ def main() -> int:
         return EXIT_USAGE
     log.info("left")
     return 0
+
+
+def _wait_for_model() -> str:
+    """Wait as a spare; return the model that it is for, "" if it is not needed."""
+    preload()
+    line = sys.stdin.readline()
+    if not line:
+        return ""
+    order = json.loads(line)
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log, stream.fileno())
+    os.close(log)
+    return str(order["model"])
 
 
 async def _run(model: str) -> None:

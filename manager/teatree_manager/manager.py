@@ -8,8 +8,10 @@ import time
 import uuid
 from collections.abc import Coroutine
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 
+import duckdb
 import structlog
 
 from teatree.contracts.errors import FencedError, OperatorError, RetryError, TeatreeError
@@ -308,6 +310,15 @@ class _Background:
             if not running.done():
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
+
+
+def preload() -> None:
+    """Load what the first request will need, so that it need not wait for it."""
+    for module in ("arrow", "arrow_stream", "fit", "rows", "json_values"):
+        import_module(f"teatree.datasets.{module}")
+    import_module("teatree.storage.local")
+    with duckdb.connect(":memory:") as con:
+        con.execute("SELECT 1").fetchall()
 
 
 def resident_bytes() -> int:

@@ -167,6 +167,7 @@ class Writer:
             kind=ManifestKind.FENCE,
             epoch=newest.version + 1,
             at=max(now, newest.at),
+            stream=newest.stream if newest.offset else self._stream,
             pack=None,
             outcomes=None,
             changed_tables=(),
