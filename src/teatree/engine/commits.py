@@ -109,6 +109,16 @@ def record_commit(database: Database, commit: Commit, shipped_version: int) -> N
     )
 
 
+def adopt_commits(database: Database, shipped_version: int, version: int, write_id: str) -> None:
+    """Give the commits that a crash left unshipped the version and write id under which they will be shipped.
+
+    In the caller's transaction. Without it no file restored from that version would know itself again.
+    """
+    database.rows(
+        f"UPDATE {_COMMITS} SET version = ?, write_id = ? WHERE version > ?", (version, write_id, shipped_version)
+    )
+
+
 def read_commits(database: Database) -> list[Commit]:
     """Return the rows that the file holds, by offset."""
     rows = database.rows(f"SELECT * FROM {_COMMITS} ORDER BY applied_offset")

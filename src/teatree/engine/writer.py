@@ -27,7 +27,7 @@ from teatree.contracts.manifest import (
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.batch import Applied, Batch
-from teatree.engine.commits import Commit, committed_offset
+from teatree.engine.commits import Commit, adopt_commits, committed_offset
 from teatree.engine.database import Database
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import Ledger
@@ -134,7 +134,11 @@ class Writer:
         self._use_database(taken.database)
         if not taken.unshipped:
             return None
-        return self.capture(self._recovered(taken.unshipped), fence.said_version)
+        applied = self._recovered(taken.unshipped)
+        with taken.database.transaction():
+            adopt_commits(taken.database, fence.content_version, applied.version, applied.write_id)
+        self._applied = applied  # the next batch is for the version after it, though it is not shipped yet
+        return self.capture(applied, fence.said_version)
 
     def _fence(self, newest: Manifest | None) -> Manifest:
         now = datetime.now(UTC)
