@@ -38,6 +38,14 @@ def test_arrow_libraries_take_it_as_it_is() -> None:
     assert Dataset.from_arrow(found).schema == found.schema
 
 
+def test_sums_are_numbers_everywhere() -> None:
+    """HUGEINT, which every sum of integers is, has its value in Python, JSON and Polars."""
+    found = Dataset.from_rows([{"n": str(2**100), "m": 5}, {"n": -1}], schema_of(n="HUGEINT", m="HUGEINT"))
+    assert found.to_rows() == [{"n": 2**100, "m": 5}, {"n": -1, "m": None}]
+    assert found.to_json_rows() == [{"n": str(2**100), "m": 5}, {"n": -1, "m": None}]
+    assert found.to_polars().to_dicts() == found.to_rows()
+
+
 def test_no_rows_keep_their_columns() -> None:
     """An empty answer still tells its columns."""
     assert Dataset.from_rows([], schema_of(id="BIGINT")).to_arrow().column_names == ["id"]

@@ -13,7 +13,7 @@ SITES = ("north", "south", "east", "west")
 PRODUCTS = 40
 CUSTOMERS = 200
 SALESPERSONS = 12
-DAYS = 120
+DAYS = 60
 SALES_PER_DAY = 10
 """Rows of one request: a reader that ever counts another number has seen half of one."""
 GOAL_EVERY_DAYS = 5
@@ -64,6 +64,8 @@ class Day:
 class Tally:
     """What was sent and is done, added up: the numbers that the model must hold in the end."""
 
+    version: int = 0
+    """The newest one that holds any of it."""
     requests: int = 0
     rows: int = 0
     quantity: int = 0
@@ -72,6 +74,10 @@ class Tally:
     visitors: int = 0
     cents_by_site: dict[str, int] = field(factory=lambda: dict.fromkeys(SITES, 0))
     goals: dict[tuple[str, str], int] = field(factory=dict)
+
+    def heard(self, version: int | None) -> None:
+        """Note the version of an outcome."""
+        self.version = max(self.version, version or 0)
 
     def add_sales(self, site: str, rows: list[dict[str, Any]]) -> None:
         """Count a day's sales."""

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,11 +100,7 @@ class Demo:
             self._tell(f"model {self._name} is there; {len(SITES)} sites and a bulk sender write at once")
             reading = asyncio.create_task(self._read())
             try:
-                async with asyncio.TaskGroup() as writers:
-                    for site in SITES:
-                        writers.create_task(self._write_site(site))
-                    writers.create_task(self._write_visits())
-                    writers.create_task(self._kill_half_way())
+                await self._write_all()
             finally:
                 reading.cancel()
                 with suppress(asyncio.CancelledError):
@@ -123,6 +120,16 @@ class Demo:
 
     # --- writers ---
 
+    async def _write_all(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as writers:
+                for site in SITES:
+                    writers.create_task(self._write_site(site))
+                writers.create_task(self._write_visits())
+                writers.create_task(self._kill_half_way())
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
+
     async def _write_site(self, site: str) -> None:
         """Send a site's days over a connection of its own, a few requests on the way at once."""
         gate = asyncio.Semaphore(IN_FLIGHT)
@@ -131,16 +138,16 @@ class Demo:
             previous_goal: asyncio.Task[None] | None = None
             for day in days_of(site):
                 await gate.acquire()
-                sending.create_task(self._send(gate, self._append(model, site, day.sales)))
+                sending.create_task(self._send(gate, partial(self._append, model, site, day.sales)))
                 if day.goal is not None:
                     if previous_goal is not None:
                         await previous_goal  # a later goal replaces it: their order matters
                     await gate.acquire()
-                    previous_goal = sending.create_task(self._send(gate, self._set_goal(model, day.goal)))
+                    previous_goal = sending.create_task(self._send(gate, partial(self._set_goal, model, day.goal)))
 
-    async def _send(self, gate: asyncio.Semaphore, request: Awaitable[None]) -> None:
+    async def _send(self, gate: asyncio.Semaphore, request: Callable[[], Awaitable[None]]) -> None:
         try:
-            await request
+            await request()
         finally:
             gate.release()
         self._singles += 1
@@ -150,11 +157,13 @@ class Demo:
             self._away_ms = (time.monotonic() - self._killed_at_s) * 1000
 
     async def _append(self, model: Model, site: str, rows: list[dict[str, Any]]) -> None:
-        await model.append("sales", rows)
+        receipt = await model.append("sales", rows)
+        self._tally.heard(receipt.version)
         self._tally.add_sales(site, rows)
 
     async def _set_goal(self, model: Model, goal: dict[str, Any]) -> None:
-        await model.upsert("goals", [goal])
+        receipt = await model.upsert("goals", [goal])
+        self._tally.heard(receipt.version)
         self._tally.set_goal(goal)
 
     async def _write_visits(self) -> None:
@@ -163,6 +172,7 @@ class Demo:
         async with connect(settings=self._settings, name="demo-bulk") as session:
             requests = (("append", {"table": "visits", "rows": [row]}) for row in rows)
             summary = await session.model(self._name).send_many(requests, wait="done")
+        self._tally.heard(summary.version)
         self._tally.add_visits(rows)
         self._tell(f"the bulk sender's {summary.sent:,} one-row requests are done, {summary.refused} refused")
 
@@ -200,6 +210,12 @@ class Demo:
                 before = seen
             self._reads.slowest_ms = max(self._reads.slowest_ms, (time.monotonic() - started_s) * 1000)
             await asyncio.sleep(READ_EVERY_S)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return one error of a group: the others follow from it."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _count_sales(path: Path) -> tuple[int, int]:
@@ -249,8 +265,8 @@ class Comparison:
         return [*checks, Check("goals, the last of each", goals, f"{count} goals, {amount}", where)]
 
     async def _rows(self, sql: str) -> list[tuple[Any, ...]]:
-        dataset = await self._model.query(sql)
-        return [tuple(row.values()) for row in dataset.to_arrow().to_pylist()]
+        dataset = await self._model.query(sql, min_version=self._tally.version)
+        return [tuple(row.values()) for row in dataset.to_rows()]
 
     async def _pulled(self) -> list[Check]:
         """Look into a file that was put together from the object store alone."""

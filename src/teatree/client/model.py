@@ -104,13 +104,16 @@ class Model:
         async with OutcomeWaiter(bus, self.name, request.request_id, on_notice) as waiter:
             ack = await publish_until_accepted(bus, request, timeout_ms)
             notice = await waiter.wait(timeout_ms, request)
+        self._session.saw(self.name, notice.version)
         return Receipt(self.name, function, request.request_id, notice.seq or ack.seq, notice.version, notice.result)
 
     async def outcome(self, request_id: str, *, timeout_ms: float = TIMEOUT_MS) -> Notice:
         """Return the `done` notice of a request that was sent before; raises its error as `send` does."""
         check_request_id(request_id, "request_id")
         async with OutcomeWaiter(self._session.bus, self.name, request_id) as waiter:
-            return await waiter.wait(timeout_ms)
+            notice = await waiter.wait(timeout_ms)
+        self._session.saw(self.name, notice.version)
+        return notice
 
     async def send_many(
         self,
@@ -141,7 +144,9 @@ class Model:
             read_ref=self._session.read_json_object,
             progress=progress,
         )
-        return await sender.run(items)
+        summary = await sender.run(items)
+        self._session.saw(self.name, summary.version)
+        return summary
 
     # --- the built-in functions ---
 
@@ -243,8 +248,9 @@ class Model:
     ) -> Dataset:
         """Answer one SELECT from the newest version, without waiting behind writes.
 
-        `min_version` waits for that version first: pass a receipt's to read what you wrote. `through_log` sends the
-        question into the log instead, where it sees all that stands before it. `format` is how rows travel.
+        It holds the effect of every request whose outcome this session has heard, and waits for it if need be;
+        `min_version` waits for what another one wrote. `through_log` sends the question into the log instead, where it
+        sees all that stands before it. `format` is how rows travel.
         Raises `timed_out` if nobody answers in time: a model at rest is woken, which takes a moment.
         """
         question = queries.Question(sql, parameters, format, page_size, min_version)

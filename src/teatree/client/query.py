@@ -71,8 +71,9 @@ async def ask_directly(session: Session, model: str, question: Question, timeout
     """Ask for an answer from the newest version."""
     bus = session.bus
     args = question.args()
-    if question.min_version is not None:
-        args["min_version"] = question.min_version
+    min_version = max(question.min_version or 0, session.seen_version(model) or 0)
+    if min_version:
+        args["min_version"] = min_version
     reply = await ask(bus, bus.subjects.query(model, "query"), json_body(args), timeout_ms)
     is_arrow = reply.headers.get(HEADER_CONTENT_TYPE) == CONTENT_ARROW
     refs = orjson.loads(reply.headers.get(HEADER_REFS, "[]"))

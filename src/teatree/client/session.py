@@ -70,6 +70,7 @@ class Session:
         self._wait_ms = wait_ms
         self._bus: Bus | None = None
         self._store: ObjectStore | None = None
+        self._versions: dict[str, int] = {}
 
     async def open(self) -> None:
         """Connect to NATS; `async with` does this."""
@@ -106,6 +107,15 @@ class Session:
         if self._store is None:
             self._store = open_store(self.settings.store)
         return self._store
+
+    def saw(self, model: str, version: int | None) -> None:
+        """Note that an outcome was heard: what is read in this session from now on holds its effect."""
+        if version is not None:
+            self._versions[model] = max(version, self._versions.get(model, 0))
+
+    def seen_version(self, model: str) -> int | None:
+        """Return the newest version of a model whose outcomes this session has heard."""
+        return self._versions.get(model)
 
     def model(self, name: str) -> Model:
         """Return a model by name, whether it exists or not; raises `bad_name`."""

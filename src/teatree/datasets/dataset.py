@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from attrs import field, frozen
 
+from teatree.contracts.dtypes import Bit, Dtype, Integer, TimeTz, children
 from teatree.contracts.schema import Schema
 from teatree.datasets.arrow import from_arrow_schema, to_arrow_schema
 
@@ -59,18 +60,42 @@ class Dataset:
         return self._table
 
     def to_polars(self) -> pl.DataFrame:
-        """Return the rows as a Polars frame."""
+        """Return the rows as a Polars frame; HUGEINT, which every sum of integers is, as its Int128."""
         import polars as pl  # noqa: PLC0415 - 0.2 s, only for those who want it
 
-        return pl.DataFrame(self._table)
+        frame = pl.DataFrame(self._table)
+        wide = [column.name for column in self.schema if column.dtype == Integer(128)]
+        return frame.with_columns(pl.Series(name, self._column(name), pl.Int128) for name in wide)
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return the rows as objects of Python values."""
-        rows: list[dict[str, Any]] = self._table.to_pylist()
-        return rows
+        """Return the rows as objects of Python values; types that Python lacks as JSON has them."""
+        names = self.schema.names
+        columns = [self._column(name) for name in names]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def _column(self, name: str) -> list[Any]:
+        from teatree.datasets.json_values import json_column  # noqa: PLC0415
+        from teatree.datasets.nested import one_chunk  # noqa: PLC0415
+
+        dtype = self.schema[name].dtype
+        values = self._table.column(self.schema.names.index(name))
+        match dtype:
+            case Integer(bits=128):
+                return [None if v is None else int(v) for v in json_column(one_chunk(values), dtype)]
+            case _ if _is_opaque(dtype):
+                return json_column(one_chunk(values), dtype)
+            case _:
+                plain: list[Any] = values.to_pylist()
+                return plain
 
     def to_json_rows(self) -> list[dict[str, Any]]:
         """Return the rows as objects of JSON values that keep every digit, as `query` answers them."""
         from teatree.datasets.json_values import rows_to_json  # noqa: PLC0415
 
         return rows_to_json(self._table, self.schema)
+
+
+def _is_opaque(dtype: Dtype) -> bool:
+    """Whether Arrow's Python values of a type are only bytes."""
+    own = isinstance(dtype, (Bit, TimeTz)) or (isinstance(dtype, Integer) and dtype.bits == 128)
+    return own or any(_is_opaque(part) for part in children(dtype))
