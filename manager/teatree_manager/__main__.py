@@ -1,10 +1,10 @@
 """`python -m teatree_manager [MODEL]`: one manager process.
 
-Without a model it loads its libraries and waits for one line of JSON on its standard input: `model`, and `log`, the file to
-print to; it leaves when the input ends. So the dispatcher keeps a spare.
+Without a model it loads its libraries and waits for one line of JSON on its standard input: `model`, and `log`, the
+file to print to; it leaves when the input ends. So the dispatcher keeps a spare.
 
-Exit codes: 0 it left (idle, stopped, or its model was dropped), 75 another manager has the model, 78 an operator must look,
-1 anything else; the dispatcher starts it again after all but 78.
+Exit codes: 0 it left (idle, stopped, or its model was dropped), 75 another manager has the model, 78 an operator must
+look, 1 anything else; the dispatcher starts it again after all but 78.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EXIT_OPERATOR = 78
 
 def main() -> int:
     """Run a manager; return its exit code."""
-    if len(sys.argv) > 2:  # noqa: PLR2004  the program and the model
+    if len(sys.argv) > 2:
         sys.stderr.write("usage: python -m teatree_manager [MODEL]\n")
         return EXIT_USAGE
     model = sys.argv[1] if len(sys.argv) > 1 else _wait_for_model()

@@ -1,8 +1,8 @@
 """Which request takes its manager down: found by what was being applied when it died.
 
-Before a batch is applied its sequence numbers are written to a file, after it the file goes. Found at a start, it says that
-the manager died in between; the batch is then tried again in ever smaller parts until one request stands alone, and that one
-is set aside after a few deaths more.
+Before a batch is applied its sequence numbers are written to a file, after it the file goes. Found at a start, it
+says that the manager died in between; the batch is then tried again in ever smaller parts until one request stands
+alone, and that one is set aside after a few deaths more.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing_extensions import override
 
 from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.manifest import Manifest, ModelState
+from teatree.contracts.manifest import Manifest
 from teatree.engine.archive import write_archive
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions

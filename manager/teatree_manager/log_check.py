@@ -1,4 +1,4 @@
-"""Is this the log that the model counts in? Asked before the first request is read, and again whenever NATS came back."""
+"""Is this the log that the model counts in? Asked before the first request is read."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ async def check_log(bus: Bus, newest: Manifest | None) -> LogState:
     if newest.stream != stamp_of(state):
         raise OperatorError(
             Code.LOG_REPLACED,
-            f"The stream {state.name} was created at {state.created}; version {newest.version} of {newest.model} counts in"
-            f" the one of {newest.stream.created}.",
+            f"The stream {state.name} was created at {state.created}; version {newest.version} of {newest.model} counts"
+            f" in the one of {newest.stream.created}.",
             where=newest.model,
             hint="Restore that stream; a model that is to begin again on this one must be loaded under another name.",
         )
     if state.last_seq < newest.offset:
         raise OperatorError(
             Code.LOG_BEHIND,
-            f"The stream {state.name} ends at {state.last_seq}; version {newest.version} of {newest.model} holds requests"
-            f" up to {newest.offset}.",
+            f"The stream {state.name} ends at {state.last_seq}; version {newest.version} of {newest.model} holds"
+            f" requests up to {newest.offset}.",
             where=newest.model,
             hint="It was restored from an older copy, or lost its end. Restore a newer one.",
         )
     if state.is_lost_after(newest.offset):
         raise OperatorError(
             Code.LOG_PURGED,
-            f"The stream {state.name} begins at {state.first_seq}; {newest.model} has read up to {newest.offset}, and what"
-            " lies between was not purged by the dispatcher.",
+            f"The stream {state.name} begins at {state.first_seq}; {newest.model} has read up to {newest.offset}, and"
+            " what lies between was not purged by the dispatcher.",
             where=newest.model,
             hint="Requests may be lost. Restore the stream.",
         )

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 
 import duckdb
 import structlog
@@ -289,7 +289,7 @@ class _Background:
     def __init__(self, work: list[Coroutine[Any, Any, None]]) -> None:
         self._tasks = [asyncio.create_task(w) for w in work]
 
-    async def __aenter__(self) -> _Background:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -1,7 +1,7 @@
 """The pipeline of one model: read, apply, capture, ship; the next batch is applied while the last one is shipped.
 
-Concurrency: the event loop reads the log and talks to NATS. One thread owns the file (apply, capture, settle), one ships.
-A capture waits until the version before it has its manifest, so at most one version is on its way.
+Concurrency: the event loop reads the log and talks to NATS. One thread owns the file (apply, capture, settle), one
+ships. A capture waits until the version before it has its manifest, so at most one version is on its way.
 """
 
 from __future__ import annotations

@@ -63,9 +63,7 @@ class Sayer:
         while True:
             manifest, entries, late = await self._queue.get()
             await self._say(manifest, entries, late=late)
-            if not late and manifest.version not in self._held:
-                self._close(manifest.version)
-            elif late:
+            if (not late and manifest.version not in self._held) or late:
                 self._close(manifest.version)
             self._queue.task_done()
 

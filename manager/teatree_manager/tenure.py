@@ -1,8 +1,8 @@
 """Tenure: who should write a model. The folder's lock on this host, and the lease in PostgreSQL between hosts.
 
 Neither decides what readers see: the fence in the version chain does. They keep two managers from working against each
-other, and let a successor begin at once when the one before is proven dead. PostgreSQL away: the holder goes on, and a new
-one begins under the lock alone.
+other, and let a successor begin at once when the one before is proven dead. PostgreSQL away: the holder goes on, and
+a new one begins under the lock alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How fast one model takes requests: `python tests/bench/speed.py [--seconds 60] [--remembered 10000000]`.
 
-Prints one JSON line a figure: `name`, `value`, `unit`, and where it makes sense `baseline`, measured in the same run on the
-same machine, and `ratio`. Everything is real: nats-server with `sync_interval: always`, PostgreSQL, a local store, the
-dispatcher and a manager as processes.
+Prints one JSON line a figure: `name`, `value`, `unit`, and where it makes sense `baseline`, measured in the same run
+on the same machine, and `ratio`. Everything is real: nats-server with `sync_interval: always`, PostgreSQL, a local
+store, the dispatcher and a manager as processes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -61,7 +63,7 @@ async def measure(settings: Settings, folder: Path, seconds: float, remembered: 
     """Measure every figure on a running stack."""
     autocommit = autocommit_rows_per_s(folder / "baseline.duckdb")
     async with Session(settings) as session:
-        model = await session.create_model("fresh", tables=[{"table": "sales", "columns": COLUMNS}])
+        await session.create_model("fresh", tables=[{"table": "sales", "columns": COLUMNS}])
         grouped = await throughput(session, "fresh", seconds, group=True)
         say("grouped_requests_per_s", grouped, "1/s", baseline=autocommit, what="one-row autocommit INSERT into DuckDB")
         single = await throughput(session, "fresh", seconds / 3, group=False)
@@ -72,7 +74,6 @@ async def measure(settings: Settings, folder: Path, seconds: float, remembered: 
         await memory_of_old_model(session, settings, folder, remembered)
         old = await throughput(session, "old", seconds, group=True)
         say("grouped_requests_per_s_remembering", old, "1/s", baseline=grouped, what=f"without {remembered} ids")
-    del model
 
 
 async def throughput(session: Session, name: str, seconds: float, *, group: bool) -> float:
@@ -106,24 +107,24 @@ async def latency(session: Session, settings: Settings) -> None:
         took.append((time.perf_counter() - begin) * 1000)
         await asyncio.sleep(0.02)
     health = await model_health(session, "idle")
-    say("idle_request_to_done_median", statistics.median(took), "ms", baseline=fsync_ms(settings.data), what="one fsync")
+    fsync = fsync_ms(settings.data)
+    say("idle_request_to_done_median", statistics.median(took), "ms", baseline=fsync, what="one fsync")
     say("idle_request_to_done_p95", sorted(took)[int(len(took) * 0.95)], "ms")
     say("idle_manager_memory", health["memory_bytes"] / 1e6, "MB")
     stopped: list[float] = []
     for number in range(3):
-        while (settings.data / "idle" / "manager.json").exists():
-            await asyncio.sleep(0.1)
+        await at_rest(settings, "idle")
         begin = time.perf_counter()
         await model.append("sales", [{"id": number, "site": "a", "product": "b", "amount": 1.0}])
         stopped.append((time.perf_counter() - begin) * 1000)
-    say("stopped_model_first_request_median", statistics.median(stopped), "ms", baseline=python_start_ms(), what="python -c pass")
+    start = python_start_ms()
+    say("stopped_model_first_request_median", statistics.median(stopped), "ms", baseline=start, what="Python's start")
 
 
 async def memory_of_old_model(session: Session, settings: Settings, folder: Path, remembered: int) -> None:
     """Make a model that remembers many ids: its ledger gets a run of them, under a fence that carries it."""
     await session.create_model("old", tables=[{"table": "sales", "columns": COLUMNS}])
-    while (settings.data / "old" / "manager.json").exists():
-        await asyncio.sleep(0.1)
+    await at_rest(settings, "old")
     chain = Chain(open_store(settings.store), settings.nats.prefix, "old")
     newest = chain.newest()
     if newest is None or not remembered:
@@ -148,6 +149,12 @@ async def memory_of_old_model(session: Session, settings: Settings, folder: Path
             ledger=LedgerRef(runs=(ref, *newest.ledger.runs), tail=newest.ledger.tail),
         )
     )
+
+
+async def at_rest(settings: Settings, name: str) -> None:
+    """Wait until a model's manager has left."""
+    while (settings.data / name / "manager.json").exists():  # noqa: ASYNC110  another process's file
+        await asyncio.sleep(0.1)
 
 
 async def model_health(session: Session, name: str) -> dict[str, Any]:
@@ -176,8 +183,6 @@ def fsync_ms(folder: Path) -> float:
             begin = time.perf_counter()
             file.write(b"x" * 256)
             file.flush()
-            import os  # noqa: PLC0415
-
             os.fsync(file.fileno())
             took.append((time.perf_counter() - begin) * 1000)
     return statistics.median(took)
@@ -185,8 +190,6 @@ def fsync_ms(folder: Path) -> float:
 
 def python_start_ms() -> float:
     """Return the time to start Python and the libraries that a manager needs."""
-    import subprocess  # noqa: PLC0415
-
     took: list[float] = []
     for _ in range(3):
         begin = time.perf_counter()

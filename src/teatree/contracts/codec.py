@@ -189,6 +189,4 @@ def structure(raw: Any, kind: type[T], where: str) -> T:
 
 def tolerate_unknown_keys(kind: type[Any]) -> None:
     """Let values of `kind` be read from a newer writer: keys that we do not know are passed over."""
-    _CONVERTER.register_structure_hook(
-        kind, make_dict_structure_fn(kind, _CONVERTER, _cattrs_forbid_extra_keys=False)
-    )
+    _CONVERTER.register_structure_hook(kind, make_dict_structure_fn(kind, _CONVERTER, _cattrs_forbid_extra_keys=False))

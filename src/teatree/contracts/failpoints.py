@@ -59,7 +59,8 @@ class _Armed:
             case "error":
                 raise RetryError(Code.UNAVAILABLE, f"The failpoint {name} was told to fail.", where=name)
             case unknown:
-                raise OperatorError(Code.WRONG_CONFIGURATION, f"No failpoint action {unknown!r}.", where=str(self._path))
+                message = f"There is no failpoint action {unknown!r}."
+                raise OperatorError(Code.WRONG_CONFIGURATION, message, where=str(self._path))
 
     def _take_turn(self, name: str, times: int) -> bool:
         """Claim one firing by creating a marker beside the plan: atomic over processes, kept over crashes."""

@@ -12,6 +12,7 @@ from teatree.contracts.errors import Code, RequestError
 _MODEL = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _COLUMN_BYTES_MAX = 255
+_TABLE_BYTES_MAX = 200  # its archive is a file of that name
 RESERVED_ID_PREFIX = "seq-"
 OWN_SCHEMA = "_teatree"
 """The schema inside a model's file that holds Teatree's own tables; no request may read or write it."""
@@ -60,9 +61,13 @@ def check_table(name: object, where: str = "table") -> str:
     As `check_identifier`, and nothing that a path, a subject or an object key would read as more than a name.
     """
     table = check_identifier(name, where)
-    if any(c in table for c in "/\\*>?\0") or ".." in table or table.strip() != table:
+    odd = any(c in table for c in "/\\*>?\0") or ".." in table or table.strip() != table
+    if odd or len(table.encode()) > _TABLE_BYTES_MAX:
         raise RequestError(
-            Code.BAD_NAME, f"{table!r} is not a table name.", where=where, hint="Leave out / \\ * > ? .. and outer spaces."
+            Code.BAD_NAME,
+            f"{table!r} is not a table name.",
+            where=where,
+            hint=f"Leave out / \\ * > ? .. and outer spaces, and stay within {_TABLE_BYTES_MAX} bytes.",
         )
     return table
 

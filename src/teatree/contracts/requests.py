@@ -45,7 +45,10 @@ class Request:
 
     @property
     def body_hash(self) -> bytes:
-        """16 bytes that tell two requests under one id apart: blake3 over function, content type, arguments and body."""
+        """16 bytes that tell two requests under one id apart.
+
+        The front of blake3 over function, content type, arguments and body.
+        """
         hasher = blake3(
             b"\0".join((self.function.encode(), self.content_type.encode(), (self.args or "").encode(), b""))
         )
@@ -55,7 +58,8 @@ class Request:
 def read_request(model: str, function: str, seq: int, at: datetime, headers: Mapping[str, str], body: bytes) -> Request:
     """Return the request that a message carries; a fault of its headers is kept in `invalid`, never raised.
 
-    The id is `Teatree-Request-Id`, else `Nats-Msg-Id`, else `seq-<seq>`; an id that cannot be used is replaced by the last.
+    The id is `Teatree-Request-Id`, else `Nats-Msg-Id`, else `seq-<seq>`; an id that cannot be used is replaced by the
+    last.
     """
     faults: list[RequestError] = []
     request_id = sequence_id(seq)

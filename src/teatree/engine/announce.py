@@ -1,4 +1,4 @@
-"""What a version makes heard: the notices that follow from its manifest and outcomes, the same however often they are made.
+"""What a version makes heard: the notices that follow from its manifest and outcomes, always the same.
 
 Nothing here sends: it turns a manifest and a segment into messages.
 """
@@ -6,7 +6,7 @@ Nothing here sends: it turns a manifest and a segment into messages.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from attrs import frozen

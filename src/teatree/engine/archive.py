@@ -37,7 +37,7 @@ class ArchiveSource:
     """The one folder into which it may write."""
 
 
-def write_archive(  # noqa: PLR0917  parts, all needed
+def write_archive(
     chain: Chain,
     manifest: Manifest,
     source: ArchiveSource,

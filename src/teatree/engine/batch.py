@@ -1,8 +1,8 @@
 """Applying a batch: one transaction for many requests, and the culprit found when it fails.
 
-DuckDB has no savepoints, and any error aborts the whole transaction. So when a batch fails it is rolled back, its left half
-is applied and committed first, then its right half, until the culprit stands alone: it is rejected on exactly the state that
-its predecessors left, and its neighbours commit.
+DuckDB has no savepoints, and any error aborts the whole transaction. So when a batch fails it is rolled back, its left
+half is applied and committed first, then its right half, until the culprit stands alone: it is rejected on exactly the
+state that its predecessors left, and its neighbours commit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Teatree's own tables inside a model's file: what was committed, and what of it is not shipped yet.
 
 Every transaction of a batch inserts one row of `_teatree.commits`, in the same transaction as its effects, and deletes
-those of versions long shipped. The newest row is the file's offset; rows beyond the newest manifest are what a crash left
-unshipped. A transaction that failed is never taken for committed: its row is not there.
+those of versions long shipped. The newest row is the file's offset; rows beyond the newest manifest are what a crash
+left unshipped. A transaction that failed is never taken for committed: its row is not there.
 """
 
 from __future__ import annotations

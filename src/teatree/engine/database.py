@@ -3,16 +3,15 @@
 Concurrency: one thread at a time uses a `Database`; `read_at` may be called by another while no checkpoint runs. What a
 checkpoint wrote is not overwritten before the next one, so the file is read between two checkpoints without a copy.
 
-DuckDB's lock on the file is a POSIX record lock: any close of any descriptor of that file by this process drops it. So one
-descriptor is opened before the database, serves every read, and is closed after it.
+DuckDB's lock on the file is a POSIX record lock: any close of any descriptor of that file by this process drops it. So
+one descriptor is opened before the database, serves every read, and is closed after it.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +21,7 @@ from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestE
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb_errors import translate
 from teatree.engine.guard import lock_down
+from teatree.engine.watchdog import Watchdog
 
 BLOCK_BYTES = 262_144
 STORAGE_VERSIONS = ("v1.2.0", "v1.3.0", "v1.4.0", "v1.5.0", "v2.0.0", "latest")
@@ -44,7 +44,7 @@ class Database:
             raise _open_error(path, e) from e
         if self._descriptor < 0:
             self._descriptor = os.open(path, os.O_RDONLY)
-        self.in_transaction = False
+        self._watchdog = Watchdog(self._con.interrupt)
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +54,7 @@ class Database:
 
     def close(self) -> None:
         """Close the database, then the descriptor that kept its lock."""
+        self._watchdog.close()
         self._con.close()
         self._close_descriptor()
 
@@ -96,15 +97,12 @@ class Database:
         `COMMIT` after an error returns success and rolls back: whoever needs to know reads the offset again.
         """
         self.rows("BEGIN")
-        self.in_transaction = True
         try:
             yield
             self.rows("COMMIT")
         except BaseException:
             self._rollback()
             raise
-        finally:
-            self.in_transaction = False
 
     def _rollback(self) -> None:
         try:
@@ -114,30 +112,9 @@ class Database:
         except duckdb.Error as e:
             raise OperatorError(Code.INTERNAL, f"The database could not roll back: {e}", where=str(self.path)) from e
 
-    @contextmanager
-    def time_limit(self, limit_ms: int, what: str) -> Iterator[None]:
-        """Interrupt the statement that runs when `limit_ms` are over, and raise `timed_out`."""
-        expired = threading.Event()
-
-        def interrupt() -> None:
-            expired.set()
-            self._con.interrupt()
-
-        timer = threading.Timer(limit_ms / 1000, interrupt)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except TeatreeError as e:
-            if expired.is_set():
-                raise RetryError(
-                    Code.TIMED_OUT,
-                    f"{what} ran longer than {limit_ms} ms.",
-                    hint="Ask for less at once, or have the model's limit raised.",
-                ) from e
-            raise
-        finally:
-            timer.cancel()
+    def time_limit(self, limit_ms: int, what: str) -> AbstractContextManager[None]:
+        """Interrupt what runs in the block when `limit_ms` are over, and raise `timed_out`."""
+        return self._watchdog.limit(limit_ms, what)
 
     def checkpoint(self) -> None:
         """Write everything committed into the main file."""

@@ -2,8 +2,8 @@
 
 Three tiers: outcomes of versions not shipped yet (whole, in memory), ids of the shipped versions that no run holds (a
 dict), and sorted runs on disk (memory maps). Look-up cost and memory are bounded by `remember_rows_max` and the tail's
-size, not by how long the model lives. Compaction merges the tail into a run and small runs into larger ones, on a thread
-of its own; its result is adopted by the next manifest.
+size, not by how long the model lives. Compaction merges the tail into a run and small runs into larger ones, on a
+thread of its own; its result is adopted by the next manifest.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TAIL_VERSIONS_MAX = 64
 TAIL_ROWS_MAX = 100_000
 """Ids in the tail before it is compacted: bounds its memory at some 20 MB."""
 MERGE_FACTOR = 4
-"""A run is merged into its older neighbour when it has grown to a quarter of it: the number of runs stays logarithmic."""
+"""A run is merged into its older neighbour when it has grown to a quarter of it: so the runs stay few."""
 SEGMENTS_CACHED = 64
 """Outcome segments kept decoded for resends."""
 

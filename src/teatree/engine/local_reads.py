@@ -17,6 +17,7 @@ from teatree.engine.archive import ArchiveSource
 from teatree.engine.duckdb_errors import translate
 from teatree.engine.guard import check_query, lock_down
 from teatree.engine.handle import fetch_rows
+from teatree.engine.watchdog import Watchdog
 from teatree.functions.sql import Question
 
 
@@ -68,11 +69,13 @@ class LocalReads:
         """
         with self._using(self._newest) as (version, opened):
             cursor = opened.connection.cursor()
+            watchdog = Watchdog(cursor.interrupt)
             try:
                 check_query(question.sql, cursor)
-                with _time_limit(cursor, self._limits.query_time_ms_max):
+                with watchdog.limit(self._limits.query_time_ms_max, "The query", "sql"):
                     return version, fetch_rows(cursor, question.sql, question.parameters, self._limits.query_rows_max)
             finally:
+                watchdog.close()
                 cursor.close()
 
     @contextmanager
@@ -120,26 +123,3 @@ class _OpenVersion:
             lock_down(self.connection)
         except duckdb.Error as e:
             raise translate(e) from e
-
-
-@contextmanager
-def _time_limit(cursor: duckdb.DuckDBPyConnection, limit_ms: int) -> Iterator[None]:
-    expired = threading.Event()
-
-    def interrupt() -> None:
-        expired.set()
-        cursor.interrupt()
-
-    timer = threading.Timer(limit_ms / 1000, interrupt)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except RetryError as e:
-        if expired.is_set():
-            raise RetryError(
-                Code.TIMED_OUT, f"The query ran longer than {limit_ms} ms.", where="sql", hint="Ask for less at once."
-            ) from e
-        raise
-    finally:
-        timer.cancel()

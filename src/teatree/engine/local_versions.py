@@ -1,8 +1,8 @@
 """Local versions: ordinary read-only DuckDB files of the newest versions, behind a link that moves atomically.
 
 A version file is made as a copy of the one before (a reflink where the file system can) in which the changed blocks are
-patched, under a temporary name; then it is renamed, then the link is switched. Old files are deleted when no process has
-them open, which DuckDB's own shared lock tells.
+patched, under a temporary name; then it is renamed, then the link is switched. Old files are deleted when no process
+has them open, which DuckDB's own shared lock tells.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LocalVersions:
     def newest(self) -> int:
         """Return the number that the link names, 0 if there is none."""
         try:
-            return int(Path(os.readlink(self._folder.current)).stem)
+            return int(self._folder.current.readlink().stem)
         except (FileNotFoundError, ValueError):
             return 0
 

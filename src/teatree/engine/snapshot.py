@@ -1,7 +1,7 @@
 """Capturing a version: which blocks of the file changed, packed with their place and hash.
 
-Runs between a checkpoint and the next transaction. Every block is verified by DuckDB's own checksum before it is packed:
-what the disk damaged is never published.
+Runs between a checkpoint and the next transaction. Every block is verified by DuckDB's own checksum before it is
+packed: what the disk damaged is never published.
 """
 
 from __future__ import annotations

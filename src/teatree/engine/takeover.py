@@ -1,9 +1,9 @@
 """Taking a model over: which local file may be gone on with, and restoring it where none may.
 
-A read-write file lies in a folder named by its writer's epoch. The caller holds the model's lock on this host, so no live
-process has a file open. A file is gone on with only if it descends from the newest manifest's content; anything else (another
-writer went on meanwhile, a lost or cut write-ahead log, damage) is put aside, and the newest version is restored from the
-store: the log after it replays.
+A read-write file lies in a folder named by its writer's epoch. The caller holds the model's lock on this host, so no
+live process has a file open. A file is gone on with only if it descends from the newest manifest's content; anything
+else (another writer went on meanwhile, a lost or cut write-ahead log, damage) is put aside, and the newest version is
+restored from the store: the log after it replays.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.errors import CorruptError, RetryError, TeatreeError
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.commits import Commit, read_commits, read_identity, unshipped
@@ -113,25 +113,3 @@ def _put_aside(folder: ModelFolder, path: Path) -> None:
     shutil.rmtree(folder.quarantine, ignore_errors=True)  # one is kept: for inspection, not as an archive
     folder.quarantine.mkdir(parents=True)
     path.parent.rename(folder.quarantine / f"{path.parent.name}-{int(time.time())}")
-
-
-def check_log(newest: Manifest, created: str, first_seq: int, last_seq: int, name: str) -> None:
-    """Check that the log is the one that `newest` counts in; raises `log_replaced` or `log_behind`."""
-    if not newest.offset and not newest.stream.created:
-        return
-    if newest.stream.created != created:
-        raise OperatorError(
-            Code.LOG_REPLACED,
-            f"The stream {name} was created at {created}; version {newest.version} counts in the one of {newest.stream.created}.",
-            where=newest.model,
-            hint="Restore the stream, or drop the model's data and load it anew.",
-        )
-    if last_seq < newest.offset:
-        raise OperatorError(
-            Code.LOG_BEHIND,
-            f"The stream {name} ends at {last_seq}; version {newest.version} holds requests up to {newest.offset}.",
-            where=newest.model,
-            hint="The stream was restored from an older copy: requests after it are lost. Restore a newer copy.",
-        )
-    if first_seq > last_seq + 1:
-        raise OperatorError(Code.LOG_PURGED, f"The stream {name} begins after its end.", where=newest.model)

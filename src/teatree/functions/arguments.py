@@ -75,9 +75,9 @@ class Call:
             raise RequestError(Code.OUT_OF_RANGE, f"{name!r} is out of range: {value}.", where=name)
         return value
 
-    def flag(self, name: str, default: bool = False) -> bool:
-        """Take true or false."""
-        return self.take(name, bool, "true or false", default)
+    def flag(self, name: str) -> bool:
+        """Take true or false; false if it is left out."""
+        return self.take(name, bool, "true or false", default=False)
 
     def members(self, name: str, default: Any = _REQUIRED) -> dict[str, Any]:
         """Take an object."""
@@ -174,4 +174,4 @@ def _members(request: Request) -> dict[str, Any]:
 
 def _brief(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -36,7 +36,8 @@ class BuiltIn:
     nature: Nature
     run: Callable[[Any, Call], Any]
     alone: bool = False
-    """Whether it gets a batch of its own: it can take long, and its neighbours should not wait or be repeated for it."""
+    """Whether it gets a batch of its own: it can take long, and its neighbours should not wait or be repeated for
+    it."""
 
 
 def _archive(_: Any, call: Call) -> list[str]:

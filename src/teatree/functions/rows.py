@@ -124,7 +124,8 @@ def _upsert_sql(table: TableInfo, columns: list[str], key: tuple[str, ...]) -> s
         updates = ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in others)
         action = f"DO UPDATE SET {updates}" if others else "DO NOTHING"
         target = ", ".join(quote(name) for name in key)
-        return f"INSERT INTO {quote(table.name)} ({listed}) SELECT {listed} FROM {ROWS_VIEW} ON CONFLICT ({target}) {action}"
+        into = f"INSERT INTO {quote(table.name)} ({listed}) SELECT {listed} FROM {ROWS_VIEW}"
+        return f"{into} ON CONFLICT ({target}) {action}"
     condition = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in key)
     matched = ", ".join(f"{quote(name)} = s.{quote(name)}" for name in others)
     then = f"WHEN MATCHED THEN UPDATE SET {matched} " if others else ""

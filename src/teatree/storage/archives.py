@@ -1,8 +1,8 @@
 """The index of a Parquet archive: which file holds which table at a version.
 
-`archive/<N>/<table>.parquet`, then `archive/<N>/index.json`, which names for every table the file that holds its rows at
-version N: in this folder, or in an older one if it has not changed since. The index is written last: it is complete or
-absent.
+`archive/<N>/<table>.parquet`, then `archive/<N>/index.json`, which names for every table the file that holds its rows
+at version N: in this folder, or in an older one if it has not changed since. The index is written last: it is
+complete or absent.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Packs and the block table: how a version's bytes lie in the object store (docs/decisions/0003).
 
 A pack is `MAGIC` and then zstd frames, one a piece: changed blocks, the header part of the file, changed leaves of the
-block table. Nothing in it is ever rewritten. The block table has one 64-byte entry a block, `LEAF_ENTRIES` a leaf; a version
-writes only the leaves in which an entry changed and refers to the older ones where they lie, so that a manifest and its
-pack grow with the change and not with the file.
+block table. Nothing in it is ever rewritten. The block table has one 64-byte entry a block, `LEAF_ENTRIES` a leaf; a
+version writes only the leaves in which an entry changed and refers to the older ones where they lie, so that a
+manifest and its pack grow with the change and not with the file.
 """
 
 from __future__ import annotations

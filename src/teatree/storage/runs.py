@@ -1,8 +1,8 @@
 """Ledger runs: remembered request ids as sorted arrays, looked up where they lie on disk (docs/decisions/0004).
 
-A run is `MAGIC`, count (u64), newest time (i64, microseconds), then `count` id hashes (u64, ascending), then the `count`
-versions that hold their outcomes (u64); all little-endian. A look-up is a binary search in a memory map: a process
-remembers a hundred million ids without loading them.
+A run is `MAGIC`, count (u64), newest time (i64, microseconds), then `count` id hashes (u64, ascending), then the
+`count` versions that hold their outcomes (u64); all little-endian. A look-up is a binary search in a memory map: a
+process remembers a hundred million ids without loading them.
 """
 
 from __future__ import annotations
