@@ -1,0 +1,182 @@
+"""The command line against a stack that it started itself: the whole way, as a user goes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from attrs import frozen
+
+from teatree.embedded.managers import find_managers
+
+TABLE = "sales(id BIGINT, site VARCHAR DEFAULT 'none', amount DECIMAL(18,2), PRIMARY KEY (id))"
+COMMAND = (sys.executable, "-m", "teatree.cli.main")
+
+
+def environment() -> dict[str, str]:
+    """Return the environment without addresses of other stacks."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TEATREE_")}
+
+
+@frozen
+class Said:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on standard output."""
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        """The JSON lines on standard output."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return the folder of a running stack, ended by a Ctrl-C that leaves nothing."""
+    folder = tmp_path_factory.mktemp("up")
+    up = subprocess.Popen([*COMMAND, "up", "--data", str(folder), "--json"], stdout=subprocess.PIPE, env=environment())
+    assert up.stdout is not None
+    for line in up.stdout:
+        if json.loads(line)["part"] == "stack":
+            break
+    yield folder
+    managers = find_managers(folder)
+    up.send_signal(signal.SIGINT)
+    rest, _ = up.communicate(timeout=60)
+    assert up.returncode == 130
+    assert {json.loads(line)["state"] for line in rest.splitlines()} == {"stopped"}
+    assert managers
+    assert not find_managers(folder)
+    assert not (folder / "teatree.env").exists()
+
+
+@pytest.fixture
+def teatree(data: Path) -> Run:
+    """Return how to run a command on the stack."""
+
+    def run(*arguments: str, stdin: str | None = None) -> Said:
+        done = subprocess.run(
+            [*COMMAND, *arguments, "--data", str(data)],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+            env=environment(),
+        )
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+def test_a_model_from_its_creation_to_a_file_on_this_disk(teatree: Run, tmp_path: Path) -> None:
+    """create, send, query, models, versions, pull and drop, each with its result."""
+    assert teatree("create", "sales", "--table", TABLE).code == 0
+    row = {"id": 1, "site": "north", "amount": 9.50}
+    sent = teatree("send", "sales", "append", json.dumps({"table": "sales", "rows": [row]}), "--json").json
+    assert sent["result"] == {"rows": 1}
+    asked = teatree("query", "sales", "SELECT * FROM sales", "--json", "--min-version", str(sent["version"])).json
+    assert asked["rows"] == [{"id": 1, "site": "north", "amount": 9.5}]
+    assert asked["version"] >= sent["version"]
+    assert [m["name"] for m in teatree("models", "--json").json if m["state"] == "active"] == ["sales"]
+    assert teatree("versions", "sales", "--json", "--limit", "1").lines[0]["tables"] == {"sales": 1}
+    path = tmp_path / "sales.duckdb"
+    assert teatree("pull", "sales", str(path)).code == 0
+    with duckdb.connect(str(path), read_only=True) as con:
+        assert con.execute("SELECT count(*) FROM sales").fetchall() == [(1,)]
+    assert teatree("drop", "sales").code == 0
+    assert teatree("query", "sales", "SELECT 1", "--timeout-ms", "500").code in {3, 4}
+
+
+def test_rows_in_bulk_from_a_pipe(teatree: Run) -> None:
+    """JSON lines on standard input become requests; the same id prefix again changes nothing."""
+    teatree("create", "bulk", "--table", TABLE)
+    rows = "".join(f'{{"id": {n}, "amount": 0.10}}\n' for n in range(5_000))
+    how = ("send", "bulk", "append", '{"table": "sales"}', "--rows", "-", "--rows-per-request", "100", "--id", "x")
+    first = teatree(*how, "--json", stdin=rows).json
+    again = teatree(*how, "--json", stdin=rows).json
+    assert (first["sent"], first["applied"], first["already"]) == (50, 50, 0)
+    assert (again["applied"], again["already"]) == (0, 50)
+    found = teatree("query", "bulk", "SELECT count(*) AS n, sum(amount) AS s FROM sales", "--format", "csv")
+    assert found.out == "n,s\n5000,500.00\n"
+
+
+def test_refusals_have_their_exit_codes(teatree: Run) -> None:
+    """A rejected request is 3 with code and place in one line, the refused ones of many are listed."""
+    teatree("create", "wrong", "--table", TABLE)
+    said = teatree("send", "wrong", "append", '{"table": "sales", "rows": [{"id": 1.5}]}')
+    assert said.code == 3
+    assert said.err.startswith("error[lossy_number]:")
+    assert "rows[0].id" in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    rows = '{"id": 1}\n{"id": "no"}\n{"id": 2}\n'
+    how = ("send", "wrong", "append", '{"table": "sales"}', "--rows", "-", "--rows-per-request", "1", "--json")
+    many = teatree(*how, stdin=rows)
+    assert many.code == 3
+    assert (many.json["applied"], many.json["refused"]) == (2, 1)
+    assert teatree("create", "wrong").code == 3
+    assert teatree("query", "nomodel", "SELECT 1").code == 3
+    assert teatree("pull", "nomodel", "/nonexistent/x").code == 3
+
+
+def test_watching_ends_cleanly_with_ctrl_c(teatree: Run, data: Path) -> None:
+    """`watch --json` prints each notice as it comes; Ctrl-C is 130 without a trace."""
+    teatree("create", "watched", "--table", TABLE)
+    command = [*COMMAND, "watch", "watched", "--all", "--json", "--data", str(data)]
+    watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    assert watch.stdout is not None
+    assert json.loads(watch.stdout.readline())["function"] == "create_model"
+    teatree("send", "watched", "append", '{"table": "sales", "rows": [{"id": 7}]}', "--id", "seven")
+    while True:
+        notice = json.loads(watch.stdout.readline())
+        if notice["kind"] == "done":
+            break
+    assert notice["request_id"] == "seven"
+    watch.send_signal(signal.SIGINT)
+    _, err = watch.communicate(timeout=20)
+    assert watch.returncode == 130
+    assert err == ""
+
+
+def test_queries_through_the_log_see_what_stands_before_them(teatree: Run) -> None:
+    """A question in the one order, in both forms of rows and with parameters."""
+    teatree("create", "ordered", "--table", TABLE)
+    for n in range(3):
+        row = {"id": n, "amount": n}
+        teatree("send", "ordered", "append", json.dumps({"table": "sales", "rows": [row]}), "--no-wait")
+    sql = "SELECT id, amount FROM sales WHERE id >= ? ORDER BY id"
+    said = teatree("query", "ordered", sql, "--param", "1", "--through-log", "--format", "jsonl")
+    assert said.lines == [{"id": 1, "amount": 1}, {"id": 2, "amount": 2}]
+    sql = "SELECT count(*) AS n FROM sales WHERE id < $top"
+    said = teatree("query", "ordered", sql, "--param", "top=2", "--through-log", "--format", "csv")
+    assert said.out == "n\n2\n"
+
+
+def test_the_catalogue_is_told_again(teatree: Run) -> None:
+    """`catalog rebuild` reads the object store and counts what it wrote."""
+    teatree("create", "told", "--table", TABLE)
+    newest = teatree("versions", "told", "--json").lines[0]["version"]
+    assert teatree("catalog", "rebuild", "--json").json["models"]["told"] >= newest
+    deadline = time.monotonic() + 30
+    while "told" not in {m["name"] for m in teatree("models", "--json").json}:
+        assert time.monotonic() < deadline
