@@ -238,7 +238,7 @@ class World:
         self.con.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b VARCHAR)").fetchall()
         self.con.execute("CREATE TABLE u (a INTEGER, c VARCHAR)").fetchall()
         self.con.execute("INSERT INTO t VALUES (1, 'x'), (2, NULL)").fetchall()
-        self.con.execute("CREATE SCHEMA _teatree; CREATE TABLE _teatree.log AS SELECT 41 AS x").fetchall()
+        self.con.execute("CREATE SCHEMA _teatree; CREATE TABLE _teatree.log AS SELECT 8714302 AS x").fetchall()
         self.con.execute("CHECKPOINT").fetchall()
         lock_down(self.con)
         self.before = self.state()
@@ -279,7 +279,7 @@ class World:
                 rows = []
             self.con.execute("ROLLBACK").fetchall()
             assert SECRET not in repr(rows)
-            assert "41" not in repr(rows)
+            assert "8714302" not in repr(rows)
         assert not allowed or self.state() == self.before
         return allowed
 

@@ -52,23 +52,23 @@ def build_array(dtype: Dtype, values: Sequence[Any]) -> pa.Array:
             return enum_array(pa.array(values, arrow.index_type), members)
         case List(of=of):
             offsets = pa.array(accumulate((len(v) if v else 0 for v in values), initial=0), pa.int32())
-            elements = build_array(of, list(chain.from_iterable(v for v in values if v)))
+            elements = build_elements(of, list(chain.from_iterable(v for v in values if v)))
             return pa.ListArray.from_arrays(offsets, elements, arrow, mask=_mask(values))
         case Array(of=of, length=length):
             gap = [None] * length
-            elements = build_array(of, list(chain.from_iterable(gap if v is None else v for v in values)))
+            elements = build_elements(of, list(chain.from_iterable(gap if v is None else v for v in values)))
             return pa.FixedSizeListArray.from_arrays(elements, type=arrow, mask=_mask(values))
         case Struct(fields=fields):
             absent = (None,) * len(fields)
             rows = [absent if v is None else v for v in values]
             columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(fields)
-            arrays = [build_array(field.dtype, column) for field, column in zip(fields, columns, strict=True)]
+            arrays = [build_elements(field.dtype, column) for field, column in zip(fields, columns, strict=True)]
             return pa.StructArray.from_arrays(arrays, fields=list(arrow), mask=_mask(values))
         case Map(key=key, value=value):
             offsets = pa.array(accumulate((len(v) if v else 0 for v in values), initial=0), pa.int32())
             entries = list(chain.from_iterable(v for v in values if v))
-            keys = build_array(key, [entry[0] for entry in entries])
-            items = build_array(value, [entry[1] for entry in entries])
+            keys = build_elements(key, [entry[0] for entry in entries])
+            items = build_elements(value, [entry[1] for entry in entries])
             return pa.MapArray.from_arrays(offsets, keys, items, arrow, mask=_mask(values))
         case _:
             return pa.array(values, arrow)
@@ -77,6 +77,16 @@ def build_array(dtype: Dtype, values: Sequence[Any]) -> pa.Array:
 def enum_array(places: pa.Array, members: Sequence[str]) -> pa.Array:
     """Return an ENUM's array from the places of its values among the members."""
     return pa.DictionaryArray.from_arrays(places, pa.array(members, pa.string()))
+
+
+def build_elements(dtype: Dtype, values: Sequence[Any]) -> pa.Array:
+    """Return values within a nested type as an array of exactly `element_type(dtype)`."""
+    return as_elements(build_array(dtype, values))
+
+
+def as_elements(array: pa.Array) -> pa.Array:
+    """Return a column's array as it stands within nested types: an ENUM as texts."""
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 def _mask(values: Sequence[Any]) -> pa.Array | None:

@@ -34,7 +34,7 @@ from teatree.contracts.dtypes import (
 )
 from teatree.contracts.errors import Code
 from teatree.datasets import iso
-from teatree.datasets.arrays import build_array, enum_array
+from teatree.datasets.arrays import as_elements, build_array, enum_array
 from teatree.datasets.arrow import to_arrow_type
 from teatree.datasets.nested import list_parts, storage, struct_parts
 from teatree.datasets.values import BadValueError, converter, shown
@@ -304,7 +304,7 @@ def _lists(array: pa.Array, dtype: List | Array) -> pa.Array:
         _refuse(array, dtype)
     parts = list_parts(array)
     try:
-        elements = fit_array(parts.elements, dtype.of)
+        elements = as_elements(fit_array(parts.elements, dtype.of))
     except BadValueError:
         place, error = first_bad(parts.elements, dtype.of)
         error.path = f"[{place}]{error.path}"  # of the first row: whoever tells of one row asks for it alone
@@ -342,7 +342,7 @@ def _maps(array: pa.Array, dtype: Map) -> pa.Array:
         _refuse(array, dtype)
     parts = list_parts(array)
     keys, values = struct_parts(parts.elements)
-    fitted = fit_array(keys, dtype.key)
+    fitted = as_elements(fit_array(keys, dtype.key))
     if fitted.null_count:
         raise BadValueError(Code.NOT_NULL, "A key of a MAP is not null.")
     known = iter([repr(key) for key in storage(fitted).to_pylist()])
@@ -350,5 +350,5 @@ def _maps(array: pa.Array, dtype: Map) -> pa.Array:
         if len({next(known) for _ in range(length)}) != length:
             raise BadValueError(Code.DUPLICATE_KEY, f"A key occurs twice in the MAP {_first_shown(array)}.")
     return pa.MapArray.from_arrays(
-        parts.offsets(), fitted, fit_array(values, dtype.value), to_arrow_type(dtype), mask=parts.mask()
+        parts.offsets(), fitted, as_elements(fit_array(values, dtype.value)), to_arrow_type(dtype), mask=parts.mask()
     )

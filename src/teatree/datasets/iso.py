@@ -72,7 +72,7 @@ def parse_time_tz(text: str) -> tuple[int, int]:
 
 def parse_timestamp(text: str, unit: str, *, tz: bool) -> int:
     """Return the moment in `unit` since 1970 (UTC if `tz`); raises ValueError with what is wrong."""
-    if len(text) == 19 and not tz and text[10] in "T " and text[4] == text[7] == "-":
+    if len(text) == 19 and not tz and unit != "ns" and text[10] in "T " and text[4] == text[7] == "-":
         with suppress(ValueError):  # the common form, in a third of the time; the rest is told apart below
             moment = datetime.fromisoformat(text)
             if moment.tzinfo is None:

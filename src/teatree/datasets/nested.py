@@ -29,12 +29,10 @@ def list_parts(array: pa.Array) -> ListParts:
     """Take a list, large list, fixed-size list or map apart; a map's elements are structs of key and value."""
     if pa.types.is_map(array.type):
         array = _map_as_list(array)
-    lengths = pc.list_value_length(array)
-    return ListParts(
-        lengths=lengths.fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False),
-        is_null=array.is_null(),
-        elements=array.flatten(),
-    )
+    lengths = pc.list_value_length(array).fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    # Arrow cannot make an empty array of every extension type; a slice of the one that is there always works.
+    elements = array.flatten() if lengths.any() else array.values.slice(0, 0)
+    return ListParts(lengths=lengths, is_null=array.is_null(), elements=elements)
 
 
 def struct_parts(array: pa.Array) -> list[pa.Array]:
