@@ -9,11 +9,10 @@ from pathlib import Path
 import duckdb
 from attrs import frozen
 
-from teatree.contracts.dtypes import Bit, Integer, Interval, TimeTz
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest, ObjectRef, TableEntry
-from teatree.contracts.schema import Field
 from teatree.datasets.ddl import quote, quote_literal
+from teatree.datasets.parquet import parquet_columns
 from teatree.engine.duckdb_errors import translate
 from teatree.storage.archives import Archived, archive_key, read_archive, write_index
 from teatree.storage.chain import Chain
@@ -21,11 +20,6 @@ from teatree.storage.packs import checksum
 
 ROW_GROUP_ROWS = 122_880
 """Rows of a Parquet row group: DuckDB's own row group, so that neither side splits one."""
-
-
-HUGE_BITS = 128
-_AS_TEXT = (Bit, Interval, TimeTz)
-"""Types that Parquet has not, or with fewer digits: their columns hold DuckDB's text; the index tells the type."""
 
 
 @frozen
@@ -67,12 +61,11 @@ def write_archive(
 
 def _write_table(chain: Chain, version: int, table: TableEntry, source: ArchiveSource) -> ObjectRef:
     key = archive_key(version, table.name)
-    columns = ", ".join(_column(field) for field in table.schema)
     with tempfile.TemporaryDirectory(dir=source.folder) as folder:
         path = Path(folder) / "table.parquet"
         try:
             source.connection.execute(
-                f"COPY (SELECT {columns} FROM {quote(table.name)}) TO {quote_literal(str(path))}"
+                f"COPY (SELECT {parquet_columns(table.schema)} FROM {quote(table.name)}) TO {quote_literal(str(path))}"
                 f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
             )
         except duckdb.Error as e:
@@ -80,9 +73,3 @@ def _write_table(chain: Chain, version: int, table: TableEntry, source: ArchiveS
         digest = checksum(path.read_bytes())
         chain.store.put(chain.key(key), path)
         return ObjectRef(key=key, size_bytes=path.stat().st_size, checksum=digest, rows=table.rows)
-
-
-def _column(field: Field) -> str:
-    name = quote(field.name)
-    as_text = isinstance(field.dtype, _AS_TEXT) or (isinstance(field.dtype, Integer) and field.dtype.bits == HUGE_BITS)
-    return f"CAST({name} AS VARCHAR) AS {name}" if as_text else name
