@@ -6,6 +6,7 @@
 - `file_store`: `StoreSettings` of an empty local folder.
 - `object_store_settings`: a test that takes it runs twice, with `file_store` and with `s3_server`.
 - `service_settings`: `Settings` of NATS, PostgreSQL and `file_store` with an own data folder, for our processes.
+- `installation`: those, and processes of ours that the test starts: see `processes`.
 - `servers`: the servers themselves (`servers.nats()`, …), to kill and start one; leave it running.
 
 `contracts.settings.connection_environ(settings)` gives the variables with which to start a process of ours.
@@ -13,14 +14,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 import servers as running
+from processes import Installation, ManagerServer
 from servers import TestServers
 from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
+from teatree.storage.migrations.migrate import migrate
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +73,22 @@ def service_settings(
 ) -> Settings:
     """Return the settings of a process of ours, everything in them the test's own."""
     return Settings(nats=nats_server, postgres=postgres_server, store=file_store, data=tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def manager_server() -> Iterator[ManagerServer]:
+    """Return what starts managers quickly."""
+    server = ManagerServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def installation(
+    service_settings: Settings, manager_server: ManagerServer, tmp_path: Path
+) -> AsyncIterator[Installation]:
+    """Return an installation with PostgreSQL and a store in a folder, in which nothing runs yet."""
+    migrate(service_settings.postgres)
+    made = await Installation.make(service_settings, manager_server, tmp_path)
+    yield made
+    await made.close()

@@ -1,0 +1,361 @@
+"""An installation under test: managers and dispatchers as processes, requests, what was said, what can be read.
+
+`Installation.manager` and `.dispatcher` start processes with the environment of the test's own servers; `plan` arms
+failpoints for them. `told` and `check_chain` hold an installation to its promises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+
+from teatree.contracts.manifest import Manifest
+from teatree.contracts.process import end_processes, process_id, read_process
+from teatree.contracts.settings import Settings, connection_environ
+from teatree.messaging.bus import Bus
+from teatree.messaging.notices import last_notice, read_notices
+from teatree.messaging.streams import ensure_streams
+from teatree.storage.chain import Chain
+from teatree.storage.model_folder import ModelFolder, model_folder
+from teatree.storage.objects import open_store
+from teatree.storage.versions import materialise
+
+MODEL = "sales"
+TERMINAL = frozenset({"done", "rejected", "failed"})
+WAIT_S = 60
+"""Seconds that any wait may take on a busy machine; nothing here asserts a time."""
+LOOK_S = 0.02
+FAST = {
+    "TEATREE_MANAGER_LEASE_MS": "1500",
+    "TEATREE_MANAGER_POLL_MS": "200",
+    "TEATREE_MANAGER_ARCHIVE_INTERVAL_MS": "50",
+    "TEATREE_DISPATCHER_POLL_MS": "200",
+    "TEATREE_DISPATCHER_RESTART_MS_MIN": "20",
+    "TEATREE_DISPATCHER_RESTART_MS_MAX": "200",
+    "TEATREE_LIMITS_DISK_FREE_BYTES_MIN": "1000000",
+}
+
+
+class ManagerServer:
+    """Starts managers quickly: see `manager_server`."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("manager_server.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **order: Any) -> dict[str, Any]:
+        """Give an order and return the answer."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(order) + "\n")
+        self._server.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._server.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        """End the server; managers are ended by those who started them."""
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait()
+
+
+class Running:
+    """A process that was started."""
+
+    def __init__(self, pid: int, poll: Callable[[], int | None], log: Path) -> None:
+        self.pid = pid
+        self._poll = poll
+        self._code: int | None = None
+        self.log = log
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, negative for a signal; None while it lives."""
+        if self._code is None:
+            self._code = self._poll()
+        return self._code
+
+    async def exit_code(self) -> int:
+        """Wait for its end."""
+        await until(lambda: self.code is not None, lambda: f"process {self.pid} to end: {self.said()}")
+        assert self.code is not None
+        return self.code
+
+    def said(self) -> str:
+        """Return what it has printed."""
+        return self.log.read_text() if self.log.exists() else ""
+
+    async def says(self, text: str) -> None:
+        """Wait until it has printed something."""
+        await until(lambda: text in self.said() or self.code is not None, lambda: f"{text!r} in {self.said()}")
+        assert text in self.said()
+
+    async def is_stopped(self) -> None:
+        """Wait until SIGSTOP has stopped it."""
+
+        def state() -> str:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+        await until(lambda: self.code is not None or state() == "T", lambda: f"a stop: {self.said()}")
+        assert self.code is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        if self.code is None:
+            os.kill(self.pid, number)
+
+    async def kill(self) -> None:
+        """End it at once."""
+        self.send(signal.SIGKILL)
+        await self.exit_code()
+
+    async def leave(self) -> int:
+        """Ask it to drain and leave; return its exit code."""
+        self.send(signal.SIGTERM)
+        return await self.exit_code()
+
+
+class Installation:
+    """NATS, a store and perhaps PostgreSQL, with one model and whoever works on it."""
+
+    def __init__(self, settings: Settings, bus: Bus, server: ManagerServer, folder: Path) -> None:
+        self.settings = settings
+        self.bus = bus
+        self.folder = folder
+        self._server = server
+        self._running: list[Running] = []
+        self._data: set[Path] = {settings.data}
+        self.chain = Chain(open_store(settings.store), settings.nats.prefix, MODEL)
+        self.sent: list[str] = []
+        """Ids of all accepted requests, in their order."""
+
+    @classmethod
+    async def make(cls, settings: Settings, server: ManagerServer, folder: Path) -> Self:
+        """Return an installation in which nothing runs yet."""
+        bus = await Bus.connect(settings.nats, name="test")
+        await ensure_streams(bus, log_bytes_max=50_000_000, notices_age_s=3600, notices_max=10_000)
+        return cls(settings, bus, server, folder)
+
+    # --- processes ---
+
+    def environ(self, plan: dict[str, Any] | None, data: Path | None, environ: dict[str, str]) -> dict[str, str]:
+        """Return a process's environment."""
+        found = {name: value for name, value in os.environ.items() if not name.startswith("TEATREE_")}
+        found |= connection_environ(self.settings) | FAST | environ
+        if data is not None:
+            found["TEATREE_DATA"] = str(data)
+            self._data.add(data)
+        if plan is not None:
+            path = self.folder / f"plan-{hashlib.sha256(json.dumps(plan).encode()).hexdigest()[:16]}.json"
+            path.write_text(json.dumps(plan))
+            found["TEATREE_FAILPOINTS"] = str(path)
+        return found
+
+    def manager(
+        self,
+        plan: dict[str, Any] | None = None,
+        *,
+        data: Path | None = None,
+        poison: int | None = None,
+        **environ: str,
+    ) -> Running:
+        """Start a manager of the model by hand; `poison` is an id whose `update` kills it."""
+        log = self.folder / f"manager-{len(self._running)}.log"
+        order: dict[str, Any] = {"model": MODEL, "log": str(log), "environ": self.environ(plan, data, environ)}
+        if poison is not None:
+            order["poison"] = poison
+        pid = self._server.ask(**order)["pid"]
+        return self._started(Running(pid, lambda: self._server.ask(poll=pid)["code"], log))
+
+    def dispatcher(self, plan: dict[str, Any] | None = None, **environ: str) -> Running:
+        """Start a dispatcher."""
+        log = self.folder / f"dispatcher-{len(self._running)}.log"
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "teatree_dispatcher"],
+                env=self.environ(plan, None, environ),
+                stderr=file,
+                stdout=file,
+            )
+        return self._started(Running(process.pid, process.poll, log))
+
+    def _started(self, process: Running) -> Running:
+        self._running.append(process)
+        return process
+
+    async def until_done(self, plan: dict[str, Any] | None = None, **options: Any) -> list[Running]:
+        """Start managers, the next when one dies, until every request has its outcome; the last one lives on."""
+        started: list[Running] = []
+        while len(started) < 20:
+            manager = self.manager(plan, **options)
+            started.append(manager)
+            while manager.code is None:
+                if not await self.waiting():
+                    return started
+                await asyncio.sleep(LOOK_S)
+        raise AssertionError("\n".join(m.said() for m in started))
+
+    async def close(self) -> None:
+        """End everything; print what it said, for the report of a test that failed."""
+        for process in self._running:
+            process.send(signal.SIGKILL)
+        files = [path for data in self._data for path in data.glob("*/manager.json")]
+        end_processes([p for p in map(read_process, files) if p is not None], ask=signal.SIGKILL)
+        for process in self._running:
+            print(f"--- {process.log.name}\n{process.said()}")
+        for log in (path for data in self._data for path in data.glob("*/manager.log")):
+            print(f"--- {log}\n{log.read_text()}")
+        await self.bus.close()
+
+    def local(self, data: Path | None = None) -> ModelFolder:
+        """Return the model's folder below a data folder."""
+        return model_folder(data or self.settings.data, MODEL)
+
+    def manager_pid(self) -> int | None:
+        """Return the pid of the model's living manager, whoever started it."""
+        found = read_process(self.local().process)
+        return found.pid if found else None
+
+    # --- requests and what is said of them ---
+
+    async def publish(self, function: str, body: Any, request_id: str, **headers: str) -> int:
+        """Have the log accept a request; return its sequence."""
+        subject = self.bus.subjects.request(MODEL, function)
+        payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+        ack = await self.bus.publish_log(subject, payload, {"Teatree-Request-Id": request_id, **headers})
+        self.sent.append(request_id)
+        return ack.seq
+
+    async def send(self, function: str, body: Any, request_id: str, **headers: str) -> dict[str, Any]:
+        """Send a request and return its outcome."""
+        await self.publish(function, body, request_id, **headers)
+        return await self.outcome(request_id)
+
+    async def outcome(self, request_id: str) -> dict[str, Any]:
+        """Wait for a request's outcome."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                for kind in TERMINAL:
+                    found = await last_notice(self.bus, self.bus.subjects.notify(MODEL, request_id, kind))
+                    if found is not None:
+                        outcome: dict[str, Any] = json.loads(found.body)
+                        return outcome
+                await asyncio.sleep(LOOK_S)
+
+    async def waiting(self) -> set[str]:
+        """Return the ids of requests without an outcome."""
+        return set(self.sent) - set(await self.notices())
+
+    async def notices(self) -> dict[str, list[tuple[str, bytes]]]:
+        """Return the terminal notices that were said, by request id: kind and bytes."""
+        found: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
+        after = 0
+        while said := await read_notices(self.bus, self.bus.subjects.notify_model(MODEL), after=after):
+            for message in said:
+                tokens = message.subject.split(".")
+                if tokens[-1] in TERMINAL and tokens[-2] != "version" and len(tokens) == 5:
+                    found[tokens[3]].append((tokens[-1], message.body))
+            after = said[-1].seq
+        return found
+
+    async def told(self, ids: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+        """Return the one outcome of every request, each held to be said in the same words however often it was said."""
+        notices = await self.notices()
+        outcomes: dict[str, dict[str, Any]] = {}
+        for request_id in ids if ids is not None else self.sent:
+            assert len(set(notices[request_id])) == 1, f"{request_id}: {notices[request_id]}"
+            outcomes[request_id] = json.loads(notices[request_id][0][1])
+        return outcomes
+
+    async def ask(self, sql: str, **arguments: Any) -> list[dict[str, Any]]:
+        """Answer a direct read."""
+        body = json.dumps({"sql": sql, **arguments}).encode()
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                try:
+                    reply = await self.bus.request(self.bus.subjects.query(MODEL, "query"), body)
+                except Exception:  # noqa: BLE001  nobody listens yet
+                    await asyncio.sleep(LOOK_S)
+                    continue
+                if "Nats-Service-Error-Code" not in reply.headers:
+                    rows: list[dict[str, Any]] = json.loads(reply.body)["rows"]
+                    return rows
+                await asyncio.sleep(LOOK_S)
+
+    # --- what can be read ---
+
+    def check_chain(self) -> list[Manifest]:
+        """Return all manifests, held to be without gaps, each the child of the one before, never going back."""
+        manifests = [self.chain.get(number) for number in range(1, self.chain.newest_version() + 1)]
+        for before, after in itertools.pairwise(manifests):
+            assert after.parent_write_id == before.write_id
+            assert after.offset >= before.offset
+            assert after.at >= before.at
+            assert after.user_version >= before.user_version
+        return manifests
+
+    def read(self, sql: str, version: int | None = None) -> list[tuple[Any, ...]]:
+        """Answer a query from a version's own blocks, the newest if none is named."""
+        number = version or self.chain.newest_version()
+        path = self.folder / f"read-{number}.duckdb"
+        materialise(self.chain.store, self.chain.get(number), path)
+        with duckdb.connect(str(path), read_only=True) as con:
+            rows = con.execute(sql).fetchall()
+        path.unlink()
+        return rows
+
+    def objects(self) -> dict[str, str]:
+        """Return the hash of every object in the store."""
+        store = self.chain.store
+        return {info.key: hashlib.sha256(store.get(info.key)).hexdigest() for info in store.list("")}
+
+
+async def until(holds: Callable[[], bool], what: Callable[[], str] = lambda: "a condition") -> None:
+    """Return when a condition holds; fails, naming what was waited for, after a long time."""
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while not holds():  # noqa: ASYNC110  the condition is about other processes
+                await asyncio.sleep(LOOK_S)
+    except TimeoutError:
+        raise AssertionError(f"waited in vain for {what()}") from None
+
+
+async def until_async(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Return when a condition holds that takes asking."""
+    async with asyncio.timeout(WAIT_S):
+        while not await holds():  # noqa: ASYNC110  the condition is about other processes
+            await asyncio.sleep(LOOK_S)
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process lives."""
+    return process_id(pid) is not None
+
+
+def table(*columns: str, key: str | None = None) -> dict[str, Any]:
+    """Return a `create_model` body with one table `t` of BIGINT columns."""
+    made: dict[str, Any] = {"table": "t", "columns": [{"name": name, "type": "BIGINT"} for name in columns]}
+    if key:
+        made["primary_key"] = [key]
+    return {"tables": [made]}
+
+
+def rows(*ids: int, **values: int) -> dict[str, Any]:
+    """Return an `append` body with rows of these ids."""
+    return {"table": "t", "rows": [{"id": i, **values} for i in ids]}
