@@ -51,7 +51,8 @@ def demo(*, s3: Annotated[bool, Parameter(negative="")] = False, common: Common 
             stack.start()
             output.remark("everything runs")
             report = asyncio.run(_play(stack.settings, output))
-    _print(output, report)
+            _print(output, report)
+            output.remark("stopping everything …")
     return Exit.OK if _is_good(report) else Exit.INTERNAL
 
 

@@ -66,6 +66,7 @@ class Output:
         """Print a result for people; nothing with `--json`."""
         if not self.json:
             self.out.print(text, style=style or None, soft_wrap=True)
+            sys.stdout.flush()
 
     def remark(self, text: str) -> None:
         """Print a remark beside the results; nothing with `--json`."""
@@ -84,6 +85,7 @@ class Output:
         for row in rows:
             table.add_row(*(Text(shown(cell), style="dim" if cell is None else "") for cell in row))
         self.out.print(table)
+        sys.stdout.flush()
 
     @contextmanager
     def progress(self, description: str, total: int | None = None, *, unit: str = "") -> Iterator[Advance]:
