@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -421,6 +422,18 @@ def mutations(draw: st.DrawFn) -> str:
 def test_what_passes_does_no_harm(world: World, sql: str) -> None:
     """Whatever the gate lets through reads no file, changes no setting and does not touch our own schema."""
     world.run_if_allowed(world.named(sql))
+
+
+def test_a_refusal_ends_no_transaction(world: World) -> None:
+    """Asking leaves an open transaction as it was, whatever the answer."""
+    world.con.execute("BEGIN").fetchall()
+    world.con.execute("INSERT INTO t VALUES (77, 'in the transaction')").fetchall()
+    for sql in (*BROKEN, *STATEMENTS_REFUSED, "SELECT 1" + " + 1" * 900, "SELECT * FROM read_text('x')", "FROM t"):
+        for check in (check_query, check_statement):
+            with contextlib.suppress(RequestError):
+                check(world.named(sql), world.con)
+    assert world.con.execute("SELECT b FROM t WHERE a = 77").fetchall() == [("in the transaction",)]
+    world.con.execute("ROLLBACK").fetchall()
 
 
 def test_locked_down(world: World) -> None:

@@ -73,9 +73,13 @@ class UserTables:
 
 
 def parse_tree(con: duckdb.DuckDBPyConnection, sql: str, where: str) -> dict[str, Any]:
-    """Return the root node of one SELECT's syntax tree; raises `bad_sql`."""
+    """Return the root node of one SELECT's syntax tree; raises `bad_sql`.
+
+    It is asked beside the connection's transaction, which an error would end.
+    """
     try:
-        ((text,),) = con.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+        with con.cursor() as beside:
+            ((text,),) = beside.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
         tree = orjson.loads(text)
     except (duckdb.Error, orjson.JSONDecodeError) as e:
         message = f"The SQL cannot be checked: it is nested too deeply, or {str(e).splitlines()[0][:200]}."
