@@ -69,6 +69,8 @@ ACCEPTED: list[tuple[pa.Array, str, list[Any]]] = [
     (pa.array([3], pa.int8()), "DOUBLE", [3.0]),
     (pa.array([0.5, float("nan")], pa.float64()), "FLOAT", [0.5, "NaN"]),
     (pa.array([decimal.Decimal("0.1")]), "DOUBLE", [0.1]),
+    (pa.array([decimal.Decimal("0.350")]), "DOUBLE", [0.35]),
+    (pa.array([decimal.Decimal("0.35")]), "FLOAT", [0.35]),
     (pa.array([5], pa.int64()), "DECIMAL(3,1)", [5.0]),
     (pa.array([0.1, None]), "DECIMAL(3,1)", [0.1, None]),
     (pa.array([decimal.Decimal("1.50")]), "DECIMAL(9,1)", [1.5]),
