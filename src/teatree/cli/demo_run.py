@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, frozen
 
-from teatree.cli.demo_data import DAYS, SALES_PER_DAY, SITES, TABLES, VISITS, Tally, days_of, to_text, visit_rows
+from teatree.cli.demo_compare import Check, Comparison
+from teatree.cli.demo_data import DAYS, SALES_PER_DAY, SITES, TABLES, Tally, days_of, visit_rows
 from teatree.client.session import connect
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.process import is_alive, read_process
@@ -22,32 +23,13 @@ from teatree.storage.model_folder import model_folder
 
 if TYPE_CHECKING:
     from teatree.client.model import Model
-    from teatree.client.session import Session
     from teatree.contracts.settings import Settings
 
 IN_FLIGHT = 3
 """Requests that each site has on the way at once."""
 READ_EVERY_S = 0.02
-LOOK_EVERY_S = 0.2
-CATCH_UP_S_MAX = 20.0
-"""How long PostgreSQL, which lags, may take to catch up."""
 
 Tell = Callable[[str], None]
-
-
-@frozen
-class Check:
-    """One number that was sent, and what was found."""
-
-    what: str
-    sent: str
-    found: str
-    where: str
-
-    @property
-    def agrees(self) -> bool:
-        """Whether nothing is missing and nothing is twice."""
-        return self.sent == self.found
 
 
 @define
@@ -232,100 +214,3 @@ def _count_sales(path: Path) -> tuple[int, int]:
                 raise
             continue  # two versions passed between naming the file and opening it: the link names the next
         return int(version.stem), int(found[0]) if found else 0
-
-
-class Comparison:
-    """Compares what was sent with what is found, by every way that there is to look."""
-
-    def __init__(self, session: Session, model: str, tally: Tally) -> None:
-        self._session = session
-        self._model = session.model(model)
-        self._tally = tally
-
-    async def checks(self) -> list[Check]:
-        """Return every number twice."""
-        return [*await self._queried(), *await self._pulled(), await self._archived(), await self._catalogued()]
-
-    async def _queried(self) -> list[Check]:
-        tally, where = self._tally, "direct read"
-        rows = await self._rows("SELECT count(*), count(DISTINCT id), sum(quantity), sum(amount) FROM sales")
-        count, distinct, quantity, amount = rows[0]
-        checks = [
-            Check("rows of sales", str(tally.rows), str(count), where),
-            Check("different ids", str(tally.rows), str(distinct), where),
-            Check("sum of quantity", str(tally.quantity), str(quantity), where),
-            Check("sum of amount", to_text(tally.cents), str(amount), where),
-        ]
-        by_site = dict(await self._rows("SELECT site, sum(amount) FROM sales GROUP BY site"))
-        for site in SITES:
-            sent = to_text(tally.cents_by_site[site])
-            checks.append(Check(f"amount of {site}", sent, str(by_site.get(site)), where))
-        count, amount = (await self._rows("SELECT count(*), sum(amount) FROM goals"))[0]
-        goals = f"{len(tally.goals)} goals, {to_text(sum(tally.goals.values()))}"
-        return [*checks, Check("goals, the last of each", goals, f"{count} goals, {amount}", where)]
-
-    async def _rows(self, sql: str) -> list[tuple[Any, ...]]:
-        dataset = await self._model.query(sql, min_version=self._tally.version)
-        return [tuple(row.values()) for row in dataset.to_rows()]
-
-    async def _pulled(self) -> list[Check]:
-        """Look into a file that was put together from the object store alone."""
-        path = self._session.settings.data / f"{self._model.name}-pulled.duckdb"
-        try:
-            pulled = await self._model.pull(path)
-            found = await asyncio.to_thread(_look_into, path)
-        finally:
-            path.unlink(missing_ok=True)
-        where = f"version {pulled.version}, pulled"
-        sent = (self._tally.rows, to_text(self._tally.cents), self._tally.visits, self._tally.visitors)
-        names = ("rows of sales", "sum of amount", "rows of visits", "sum of customers")
-        return [Check(name, str(a), str(b), where) for name, a, b in zip(names, sent, found, strict=True)]
-
-    async def _archived(self) -> Check:
-        from teatree.storage.archives import read_archive  # noqa: PLC0415
-
-        receipt = await self._model.archive()
-        self._tally.requests += 1
-        chain = self._model.chain()
-        archived = await asyncio.to_thread(read_archive, chain, receipt.version or 0)
-        rows = {name: ref.rows for name, ref in archived.files.items()} if archived else {}
-        sent = {"goals": len(self._tally.goals), "sales": self._tally.rows, "visits": VISITS}
-        return Check("rows by table", _listed(sent), _listed(rows), f"Parquet of version {receipt.version}")
-
-    async def _catalogued(self) -> Check:
-        """Look into PostgreSQL, which may lag a little."""
-        sent = self._tally.requests + 1  # and `create_model`
-        give_up_s = time.monotonic() + CATCH_UP_S_MAX
-        while True:
-            found = await asyncio.to_thread(self._count_requests)
-            if found == sent or time.monotonic() > give_up_s:
-                return Check("requests done", str(sent), str(found), "PostgreSQL")
-            await asyncio.sleep(LOOK_EVERY_S)
-
-    def _count_requests(self) -> int:
-        from teatree.storage.postgres import Postgres  # noqa: PLC0415
-
-        postgres = Postgres(self._session.settings.postgres, application="teatree-demo")
-        try:
-            with postgres.transaction() as session:
-                rows = session.rows(
-                    "SELECT count(*) AS count FROM request_log JOIN goal_model USING (goal_model_id) "
-                    "WHERE name = %(name)s AND request_log.state = 'done'",
-                    {"name": self._model.name},
-                )
-        finally:
-            postgres.close()
-        return int(rows[0]["count"])
-
-
-def _look_into(path: Path) -> tuple[Any, ...]:
-    import duckdb  # noqa: PLC0415
-
-    with duckdb.connect(str(path), read_only=True) as con:
-        sales = con.execute("SELECT count(*), sum(amount) FROM sales").fetchone()
-        visits = con.execute("SELECT count(*), sum(customer) FROM visits").fetchone()
-    return (*(sales or ()), *(visits or ()))
-
-
-def _listed(rows: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(rows.items()))

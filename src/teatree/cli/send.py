@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 ROWS_PER_REQUEST = 1_000
 BYTES_PER_REQUEST = 1_000_000
 """A request of this size is applied quickly and stays below the usual `max_payload`."""
+CHUNK = 16
+"""Requests read ahead."""
 ID_CHARS_MAX = 56
 TIMEOUT_MS = 60_000
 
@@ -127,7 +131,7 @@ class _Bulk:
                     advance(known if wait else accepted, accepted, description=f"sent {self.rows:,} rows")
 
                 return await session.model(model).send_many(
-                    self._requests(file, path),
+                    _in_a_thread(self._requests(file, path)),
                     wait="done" if wait else "accepted",
                     timeout_ms=timeout_ms,
                     progress=progress,
@@ -156,6 +160,13 @@ class _Bulk:
 
         request_id = new_id() if self._id_prefix is None else f"{self._id_prefix}-{number}"
         return Message(self._function, self._args, rows, request_id=request_id)
+
+
+async def _in_a_thread(requests: Iterator[Message]) -> AsyncIterator[Message]:
+    """Yield requests that may have to be waited for, as from a pipe, without keeping the event loop."""
+    while chunk := await asyncio.to_thread(lambda: list(itertools.islice(requests, CHUNK))):
+        for request in chunk:
+            yield request
 
 
 def _open(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:

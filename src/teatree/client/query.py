@@ -28,6 +28,8 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 Format = Literal["arrow", "json"]
 PAGE_ROWS = 10_000
 """Rows of a page: as many as a manager allows by default, since the pages are put together again."""
+VERSION_WAIT_MS_MAX = 30_000
+"""How long one answer may wait for its version."""
 FETCHES_MAX = 8
 """Pages read from the object store at the same time."""
 
@@ -73,7 +75,7 @@ async def ask_directly(session: Session, model: str, question: Question, timeout
     args = question.args()
     min_version = max(question.min_version or 0, session.seen_version(model) or 0)
     if min_version:
-        args["min_version"] = min_version
+        args |= {"min_version": min_version, "wait_ms": int(min(timeout_ms, VERSION_WAIT_MS_MAX))}
     reply = await ask(bus, bus.subjects.query(model, "query"), json_body(args), timeout_ms)
     is_arrow = reply.headers.get(HEADER_CONTENT_TYPE) == CONTENT_ARROW
     refs = orjson.loads(reply.headers.get(HEADER_REFS, "[]"))
