@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from teatree.messaging.subjects import Subjects
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_NULL = b"null"
+"""What orjson makes of NaN, and nothing that has none of it needs a second look."""
 HEADERS_ROOM_BYTES = 1_024
 """What a message's headers take beside `Teatree-Args`: ids, content type, the marks of a batch."""
 _TOO_LARGE_HINT = "Store the rows as a file and send `load` with its address, or split them over several requests."
@@ -105,16 +107,18 @@ def check_size(encoded: Encoded, size_bytes_max: int) -> None:
 
 def json_body(args: Mapping[str, Any]) -> bytes:
     """Return the arguments as JSON; raises `bad_argument` for what JSON would change or cannot say."""
-    _refuse_unsayable(args, "")
     try:
         try:
-            return orjson.dumps(args, default=_plain, option=orjson.OPT_UTC_Z)
+            body = orjson.dumps(args, default=_plain, option=orjson.OPT_UTC_Z)
         except TypeError:  # seldom: an integer beyond 64 bits, or what has no JSON form
-            return orjson.dumps(_long_integers_as_text(args), default=_plain, option=orjson.OPT_UTC_Z)
+            body = orjson.dumps(_long_integers_as_text(args), default=_plain, option=orjson.OPT_UTC_Z)
     except (TypeError, ValueError) as e:
         raise RequestError(
             Code.BAD_ARGUMENT, f"The arguments have no JSON form: {e}.", where="args", hint="Send such rows as Arrow."
         ) from None
+    if _NULL in body:
+        _refuse_unsayable(args, "")
+    return body
 
 
 def _plain(value: Any) -> Any:
