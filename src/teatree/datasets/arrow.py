@@ -8,8 +8,8 @@ stand in the field's metadata, as the text of the whole column's type.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from teatree.contracts.dtypes import (
@@ -37,6 +37,9 @@ from teatree.contracts.dtypes import (
 )
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.schema import Field, Schema, parse_dtype
+
+if TYPE_CHECKING:
+    import duckdb
 
 TYPE_KEY = b"teatree.type"
 """Key of a field's metadata: the text of the column's type, where Arrow's own type says less."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_identifier, check_table
 from teatree.contracts.schema import Field, Schema, parse_dtype
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 def quote(identifier: str) -> str:

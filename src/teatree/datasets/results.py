@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import duckdb
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 
 from teatree.contracts.dtypes import Dtype
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.schema import Field, Schema, parse_dtype
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 def plain_booleans(table: pa.Table) -> pa.Table:
