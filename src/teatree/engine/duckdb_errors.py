@@ -1,51 +1,115 @@
-"""DuckDB's exceptions as Teatree's: who has to do something about them."""
+"""DuckDB's errors as Teatree's: who has to do something about them, said in one sentence.
+
+DuckDB writes a class, a sentence, and often a drawing of the statement, suggestions for its own settings, or more. What
+people are told is the sentence; the class decides the code. What breaks while rows stream out of DuckDB comes as
+Arrow's exceptions with the same text, so the class is read from the text.
+"""
 
 from __future__ import annotations
+
+import re
 
 import duckdb
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 
 _MESSAGE_CHARS_MAX = 500
-
-_REQUEST_CODES: tuple[tuple[type[duckdb.Error], Code], ...] = (
-    (duckdb.ConversionException, Code.TYPE_MISMATCH),
-    (duckdb.OutOfRangeException, Code.OUT_OF_RANGE),
-    (duckdb.TypeMismatchException, Code.TYPE_MISMATCH),
-    (duckdb.ParserException, Code.BAD_SQL),
-    (duckdb.SyntaxException, Code.BAD_SQL),
-    (duckdb.BinderException, Code.BAD_SQL),
-    (duckdb.CatalogException, Code.BAD_SQL),
-    (duckdb.DependencyException, Code.CONSTRAINT),
-    (duckdb.InvalidInputException, Code.BAD_ARGUMENT),
-    (duckdb.InvalidTypeException, Code.TYPE_MISMATCH),
-    (duckdb.NotImplementedException, Code.BAD_SQL),
-    (duckdb.PermissionException, Code.SQL_NOT_ALLOWED),
-    (duckdb.SequenceException, Code.BAD_SQL),
+_CLASS = re.compile(r"([A-Z][A-Za-z ]*?) ?(?:Error|error): ")
+_CLASS_OF_TYPE = re.compile(r"Invalid Type \[(?P<type>.*)\]: Invalid type for index key")
+_TAIL = re.compile(
+    r"\n+LINE \d+: |\n*Possible solutions:|\n+(?:Did you mean|Candidate)|\s+Candidate functions:|\n+\* "
+    r"|\.?\s+Use \"SET |\s*\(SET |\nSee https?:|\n+Database is launched|\n+Unused blocks"
 )
+_NOT_NULL = re.compile(r"NOT NULL constraint failed: (?P<table>.*)\.(?P<column>[^.]*)$", re.DOTALL)
+_DUPLICATE = re.compile(r"[Dd]uplicate key \"(?P<key>.*)\"", re.DOTALL)
+_SUGGESTION = re.compile(r"\n+(?:Did you mean|Candidate bindings): (?P<names>[^\n]*)")
+_CAST = re.compile(r"Type \w+ with value (?P<value>.*) can't be cast .* destination type (?P<type>\w+)", re.DOTALL)
+_INTERNAL_TYPES = {"INT8": "TINYINT", "INT16": "SMALLINT", "INT32": "INTEGER", "INT64": "BIGINT", "INT128": "HUGEINT"}
+_INTERNAL_TYPE = re.compile(r"\bINT(?:8|16|32|64|128)\b")
+_OUT_OF_RANGE = re.compile(r"out of (?:the )?range|[Oo]verflow|Failed to cast decimal value", re.ASCII)
+
+_REQUEST_CODES: dict[str, Code] = {
+    "Conversion": Code.TYPE_MISMATCH,
+    "Out of Range": Code.OUT_OF_RANGE,
+    "Mismatch Type": Code.TYPE_MISMATCH,
+    "Invalid type": Code.TYPE_MISMATCH,
+    "Parser": Code.BAD_SQL,
+    "Syntax": Code.BAD_SQL,
+    "Binder": Code.BAD_SQL,
+    "Catalog": Code.BAD_SQL,
+    "Parameter Not Resolved": Code.BAD_SQL,
+    "Parameter Not Allowed": Code.BAD_SQL,
+    "Dependency": Code.CONSTRAINT,
+    "Constraint": Code.CONSTRAINT,
+    "Invalid Input": Code.BAD_ARGUMENT,
+    "Not implemented": Code.BAD_SQL,
+    "Expression": Code.BAD_SQL,
+    "Permission": Code.SQL_NOT_ALLOWED,
+    "Sequence": Code.BAD_SQL,
+    "Divide by Zero": Code.OUT_OF_RANGE,
+}
+_REQUEST_CODES_BY_WORD = {name.lower(): code for name, code in _REQUEST_CODES.items()}
 
 
-def translate(error: duckdb.Error) -> TeatreeError:
-    """Return the Teatree error for what DuckDB raised, in its group."""
-    text = " ".join(str(error).split())[:_MESSAGE_CHARS_MAX]
-    match error:
-        case duckdb.ConstraintException():
-            code = Code.NOT_NULL if "NOT NULL" in text else Code.CONSTRAINT
-            return RequestError(code, text)
-        case duckdb.OutOfMemoryException():
+def translate(error: Exception) -> TeatreeError:
+    """Return the Teatree error for what DuckDB raised, itself or through a stream of Arrow batches, in its group."""
+    text = str(error)
+    found = _CLASS.match(text)
+    kind = found[1].strip().lower() if found else ""
+    body = text[found.end() :] if found else text
+    match kind:
+        case "out of memory":
             return RetryError(
                 Code.OVER_LIMIT,
-                f"The request needs more memory or temporary disk than the model may use: {text}",
+                f"The request needs more memory or temporary disk than the model may use: {_sentence(body)}",
                 hint="Ask for less at once, or have the model's limits raised.",
             )
-        case duckdb.InterruptException():
+        case "interrupt":
             return RetryError(Code.TIMED_OUT, "The statement was interrupted.")
-        case duckdb.FatalException() | duckdb.InternalException():
-            return OperatorError(Code.INTERNAL, f"DuckDB failed: {text}")
-        case duckdb.IOException():
-            code = Code.DISK_FULL if "No space left" in text else Code.UNAVAILABLE
-            return RetryError(code, f"The database file could not be read or written: {text}")
-    for kind, code in _REQUEST_CODES:
-        if isinstance(error, kind):
-            return RequestError(code, text)
-    return OperatorError(Code.INTERNAL, f"DuckDB failed: {text}")
+        case "io":
+            away = Code.DISK_FULL if "No space left" in body else Code.UNAVAILABLE
+            return RetryError(away, f"The database file could not be read or written: {_sentence(body)}")
+    code = _REQUEST_CODES_BY_WORD.get(kind)
+    if code is None:
+        return OperatorError(Code.INTERNAL, f"DuckDB failed: {_sentence(text)}")
+    return _request_error(code, body)
+
+
+def sentence(error: duckdb.Error) -> str:
+    """Return what DuckDB says is wrong, without its class, drawings and suggestions for its settings."""
+    text = str(error)
+    found = _CLASS.match(text)
+    return _sentence(text[found.end() :] if found else text)
+
+
+def _request_error(code: Code, body: str) -> RequestError:
+    if found := _NOT_NULL.search(body):
+        return RequestError(Code.NOT_NULL, f"The column {found['column']!r} of {found['table']!r} does not take null.")
+    if found := _DUPLICATE.search(body):
+        message = f"The primary key {found['key']!r} is there already, or twice in the request."
+        return RequestError(Code.CONSTRAINT, message, hint="Use upsert to change rows that are there.")
+    if found := _CLASS_OF_TYPE.search(body):
+        return RequestError(Code.TYPE_MISMATCH, f"A primary key cannot be of type {found['type']}.")
+    if "expression depth limit" in body:
+        return RequestError(Code.BAD_SQL, "The SQL is nested too deeply.")
+    if "maximum total string size" in body:
+        return RequestError(Code.RESULT_TOO_LARGE, "The result's texts take more than 2 GB.", hint="Ask for less.")
+    if "following parameters" in body or "Parameter argument/count" in body:
+        message = _sentence(body).replace("Parameter argument/count mismatch, identifiers of the excess", "Too many")
+        return RequestError(Code.BAD_ARGUMENT, message, where="parameters")
+    if found := _CAST.search(body):
+        kind = _INTERNAL_TYPES.get(found["type"], found["type"])
+        return RequestError(Code.OUT_OF_RANGE, f"{found['value'][:60]} is out of range for {kind}.")
+    if code is Code.TYPE_MISMATCH and _OUT_OF_RANGE.search(body):
+        code = Code.OUT_OF_RANGE
+    names = _SUGGESTION.search(body)
+    return RequestError(code, _sentence(body), hint=f"There is {names['names']}." if names else None)
+
+
+def _sentence(body: str) -> str:
+    cut = _TAIL.search(body)
+    text = " ".join((body[: cut.start()] if cut else body).split())
+    text = _INTERNAL_TYPE.sub(lambda found: _INTERNAL_TYPES[found[0]], text)
+    text = text if len(text) <= _MESSAGE_CHARS_MAX else f"{text[:_MESSAGE_CHARS_MAX]}…"
+    text = text[:1].upper() + text[1:].rstrip("!: ")
+    return text if text.endswith((".", "…", "?")) else f"{text}."

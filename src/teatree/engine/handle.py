@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 from typing_extensions import override
 
-from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.errors import Code, RequestError, TeatreeError
 from teatree.contracts.names import OWN_SCHEMA
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import quote, read_schema
@@ -83,7 +84,8 @@ class WriteHandle(Write):
 
     @override
     def statement(self, sql: str, parameters: Parameters) -> int:
-        target = check_statement(sql, self._database.connection).table
+        with self._guarding():
+            target = check_statement(sql, self._database.connection).table
         self.statements += 1
         result = self._database.rows(sql, _plain(parameters))
         found = self.find_table(target)
@@ -92,34 +94,59 @@ class WriteHandle(Write):
 
     @override
     def query(self, sql: str, parameters: Parameters) -> pa.Table:
-        check_query(sql, self._database.connection)
+        with self._guarding():
+            check_query(sql, self._database.connection)
         self.statements += 1
-        return fetch_rows(self._database.connection, sql, parameters, self._limits.query_rows_max)
+        return fetch_rows(self._database.connection, sql, parameters, self._limits)
+
+    @contextmanager
+    def _guarding(self) -> Iterator[None]:
+        """Count a refusal by the guard as a statement if the guard's own questions to DuckDB ended the transaction."""
+        try:
+            yield
+        except RequestError:
+            try:
+                self._database.rows("SELECT 1")
+            except TeatreeError:
+                self.statements += 1
+            raise
 
 
 FETCH_ROWS = 100_000
 """Rows fetched at once: between two fetches the limit is looked at."""
 
 
-def fetch_rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, rows_max: int) -> pa.Table:
-    """Return the rows of a checked SELECT; raises `result_too_large` beyond `rows_max`."""
+def fetch_rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
+    """Return the rows of a checked SELECT; raises `result_too_large` beyond the limits for rows and their bytes."""
     try:
         reader = con.sql(sql, params=_plain(parameters)).to_arrow_reader(FETCH_ROWS)
-        batches: list[pa.RecordBatch] = []
-        count = 0
-        for batch in reader:
-            count += batch.num_rows
-            if count > rows_max:
-                raise RequestError(
-                    Code.RESULT_TOO_LARGE,
-                    f"The result has more than {rows_max} rows.",
-                    where="sql",
-                    hint="Ask for less, or pull the version.",
-                )
-            batches.append(batch)
-        return pa.Table.from_batches(batches, reader.schema)
     except duckdb.Error as e:
         raise translate(e) from e
+    try:
+        batches: list[pa.RecordBatch] = []
+        rows = size_bytes = 0
+        for batch in reader:
+            rows += batch.num_rows
+            size_bytes += batch.nbytes
+            if rows > limits.query_rows_max:
+                raise _result_too_large(f"{limits.query_rows_max:,} rows")
+            if size_bytes > limits.rows_bytes_max:
+                raise _result_too_large(f"{limits.rows_bytes_max:,} bytes")
+            batches.append(batch)
+        return pa.Table.from_batches(batches, reader.schema)
+    except (duckdb.Error, pa.ArrowException, OSError) as e:  # what breaks while rows stream comes as Arrow's
+        raise translate(e) from e
+    finally:
+        reader.close()  # an open result would hold the transaction
+
+
+def _result_too_large(limit: str) -> RequestError:
+    return RequestError(
+        Code.RESULT_TOO_LARGE,
+        f"The result has more than {limit}.",
+        where="sql",
+        hint="Ask for less, or pull the version.",
+    )
 
 
 def _plain(parameters: Parameters) -> Sequence[Any] | dict[str, Any]:

@@ -73,7 +73,7 @@ class LocalReads:
             try:
                 check_query(question.sql, cursor)
                 with watchdog.limit(self._limits.query_time_ms_max, "The query", "sql"):
-                    return version, fetch_rows(cursor, question.sql, question.parameters, self._limits.query_rows_max)
+                    return version, fetch_rows(cursor, question.sql, question.parameters, self._limits)
             finally:
                 watchdog.close()
                 cursor.close()
