@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teatree.contracts.codec import dump_json, parse_json, structure, unstructure
@@ -62,6 +62,7 @@ def _nest(inner: st.SearchStrategy[Dtype]) -> st.SearchStrategy[Dtype]:
 DTYPES = st.recursive(PLAIN, _nest, max_leaves=6)
 
 
+@settings(deadline=None)
 @given(DTYPES)
 def test_text_round_trip(dtype: Dtype) -> None:
     """Reading a type's text gives the type, in any spacing of JSON, and through the one converter."""
@@ -70,6 +71,7 @@ def test_text_round_trip(dtype: Dtype) -> None:
     assert structure(parse_json(dump_json(unstructure(schema))), Schema, "test") == schema
 
 
+@settings(deadline=None)
 @given(DTYPES)
 def test_duckdb_agrees(dtype: Dtype) -> None:
     """DuckDB takes a type's text and tells a text that reads back as the same type."""

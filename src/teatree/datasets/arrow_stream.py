@@ -137,21 +137,23 @@ class _FlatTable:
 
 def _check_types(schema: pa.Schema, where: str) -> None:
     for field in schema:
-        for arrow in _all_types(field.type):
+        for name, arrow in _all_fields(field):
+            name.encode()  # a name that is not UTF-8 fails here, where that is expected
             if any(test(arrow) for test in _UNSUPPORTED):
                 message = f"The column {field.name!r} has the Arrow type {str(arrow)[:100]}, which no column holds."
                 raise RequestError(Code.TYPE_MISMATCH, message, where=where, hint="Cast it to another type.")
 
 
-def _all_types(arrow: pa.DataType) -> Iterator[pa.DataType]:
-    yield arrow
+def _all_fields(field: pa.Field) -> Iterator[tuple[str, pa.DataType]]:
+    arrow = field.type
+    yield field.name, arrow
     if isinstance(arrow, pa.BaseExtensionType):
-        yield from _all_types(arrow.storage_type)
+        yield from _all_fields(field.with_type(arrow.storage_type))
     elif pa.types.is_dictionary(arrow):
-        yield from _all_types(arrow.value_type)
+        yield from _all_fields(field.with_type(arrow.value_type))
     else:
         for i in range(arrow.num_fields):
-            yield from _all_types(arrow.field(i).type)
+            yield from _all_fields(arrow.field(i))
 
 
 def _expanded_bytes(array: pa.Array) -> int:
