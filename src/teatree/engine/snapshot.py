@@ -1,11 +1,13 @@
 """Capturing a version: which blocks of the file changed, packed with their place and hash.
 
+Only blocks that can have changed are read and hashed (`engine.changes`); what nobody reads, free blocks, is not packed.
 Runs between a checkpoint and the next transaction. Every block is verified by DuckDB's own checksum before it is
 packed: what the disk damaged is never published.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,12 @@ from blake3 import blake3
 
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import FileLayout, ObjectRef
+from teatree.engine.changes import HEADER_PART_BYTES, Checkpoint, Mask, changeable, read_checkpoint
 from teatree.engine.database import BLOCK_BYTES, Database
-from teatree.storage.packs import BlockTable, PackWriter, new_entry, pack_key
+from teatree.storage.checksums import check_duckdb_checksum
+from teatree.storage.packs import BlockTable, PackWriter, checksum, new_entry, pack_key
 from teatree.storage.versions import HEADER_BYTES
 
-_HEADER_PART_BYTES = 4_096
-_CHECKSUM_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
-_CHECKSUM_SEED = 5381
 READ_BLOCKS = 16
 """Blocks read at once: 4 MiB."""
 
@@ -36,22 +37,42 @@ class Capture:
     """Where the pack lies until it is shipped."""
     blocks: tuple[int, ...]
     """Numbers of the blocks in the pack."""
+    checkpoint: Checkpoint | None
+    """What it was captured of; the next capture goes on from there."""
 
 
-def capture(database: Database, previous: BlockTable, version: int, write_id: str, folder: str, spool: Path) -> Capture:
-    """Pack what differs from the `previous` version; raises `corrupt` if a changed block is damaged."""
+def capture(
+    database: Database,
+    previous: BlockTable,
+    since: Checkpoint | None,
+    version: int,
+    write_id: str,
+    folder: str,
+    spool: Path,
+) -> Capture:
+    """Pack what differs from the `previous` version; raises `corrupt` if a changed block is damaged.
+
+    `since` is the checkpoint of which `previous` was captured; without it every block in use is looked at.
+    """
     spool.mkdir(parents=True, exist_ok=True)
     key = pack_key(folder, version, write_id)
     size_bytes = database.size_bytes
     block_count = (size_bytes - HEADER_BYTES) // BLOCK_BYTES
     if HEADER_BYTES + block_count * BLOCK_BYTES != size_bytes:
         raise CorruptError(f"The file's size, {size_bytes}, is not that of whole blocks.", where=str(database.path))
+    checkpoint = read_checkpoint(database)
+    suspects = changeable(since, checkpoint, block_count)
     with PackWriter(spool / Path(key).name, key) as writer:
-        updates = _pack_changed_blocks(database, previous, block_count, version, write_id, writer)
+        updates: dict[int, np.void] = {}
+        for index, block in _changed_blocks(database, previous, suspects):
+            offset, length = writer.add(block)
+            updates[index] = new_entry(version, write_id, offset, length, blake3(block).digest())
+        packed = tuple(updates)
+        updates |= _unused_blocks(previous, suspects, version, write_id, writer)
         table = previous.changed(block_count, updates, writer)
         header = database.read_at(0, HEADER_BYTES)
-        for start in range(0, HEADER_BYTES, _HEADER_PART_BYTES):
-            check_duckdb_checksum(header[start : start + _HEADER_PART_BYTES], f"{database.path}, header at {start}")
+        for start in range(0, HEADER_BYTES, HEADER_PART_BYTES):
+            check_duckdb_checksum(header[start : start + HEADER_PART_BYTES], f"{database.path}, header at {start}")
         layout = FileLayout(
             size_bytes=size_bytes,
             block_bytes=BLOCK_BYTES,
@@ -61,37 +82,50 @@ def capture(database: Database, previous: BlockTable, version: int, write_id: st
             bases=table.bases,
         )
         pack = writer.finish(folder)
-    return Capture(layout, table, pack, writer.path, tuple(sorted(updates)))
+    return Capture(layout, table, pack, writer.path, packed, checkpoint)
 
 
-def _pack_changed_blocks(
-    database: Database, previous: BlockTable, block_count: int, version: int, write_id: str, writer: PackWriter
-) -> dict[int, np.void]:
-    updates: dict[int, np.void] = {}
+def captured_checkpoint(database: Database, layout: FileLayout) -> Checkpoint | None:
+    """Return the checkpoint that a file and a version have in common, None if the file holds another one.
+
+    The caller knows that the file descends from the version; if its header is the version's too, nothing was written
+    since that a reader of it would see.
+    """
+    if checksum(database.read_at(0, HEADER_BYTES)) != layout.header.checksum:
+        return None
+    return read_checkpoint(database)
+
+
+def _changed_blocks(database: Database, previous: BlockTable, suspects: Mask) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of the suspects that differ from the previous version, each checked."""
     known = previous.entries["hash"]
-    for first in range(0, block_count, READ_BLOCKS):
-        count = min(READ_BLOCKS, block_count - first)
+    for first, count in _runs(suspects):
         body = database.read_at(HEADER_BYTES + first * BLOCK_BYTES, count * BLOCK_BYTES)
         for place in range(count):
             index = first + place
             block = body[place * BLOCK_BYTES : (place + 1) * BLOCK_BYTES]
-            digest = blake3(block).digest()
-            if index < len(previous) and known[index].tobytes() == digest:
+            if index < len(previous) and known[index].tobytes() == blake3(block).digest():
                 continue
             check_duckdb_checksum(block, f"{database.path}, block {index}")
-            offset, length = writer.add(block)
-            updates[index] = new_entry(version, write_id, offset, length, digest)
-    return updates
+            yield index, block
 
 
-def check_duckdb_checksum(piece: bytes, where: str) -> None:
-    """Check the 8-byte checksum at the front of a block or header part; raises `corrupt`.
+def _runs(suspects: Mask) -> Iterator[tuple[int, int]]:
+    """Yield (first, count) of neighbouring suspects, at most `READ_BLOCKS` at once."""
+    numbers = np.flatnonzero(suspects)
+    for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1):
+        for start in range(0, len(run), READ_BLOCKS):
+            yield int(run[start]), len(run[start : start + READ_BLOCKS])
 
-    The method is DuckDB's: xor over the 64-bit words that follow, each times a constant, and a seed. A piece that was
-    never written (all zeros) passes.
-    """
-    words = np.frombuffer(piece, "<u8")
-    expected = int(words[0])
-    found = int(np.bitwise_xor.reduce(words[1:] * _CHECKSUM_FACTOR)) ^ _CHECKSUM_SEED
-    if found != expected and words.any():
-        raise CorruptError("The block does not match DuckDB's own checksum.", where=where)
+
+def _unused_blocks(
+    previous: BlockTable, suspects: Mask, version: int, write_id: str, writer: PackWriter
+) -> dict[int, np.void]:
+    """Return entries for blocks beyond the previous version that nobody reads: one frame of zeros stands for all."""
+    unused = [len(previous) + int(i) for i in np.flatnonzero(~suspects[len(previous) :])]
+    if not unused:
+        return {}
+    zeros = bytes(BLOCK_BYTES)
+    offset, length = writer.add(zeros)
+    entry = new_entry(version, write_id, offset, length, blake3(zeros).digest())
+    return dict.fromkeys(unused, entry)

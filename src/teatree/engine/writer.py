@@ -27,12 +27,13 @@ from teatree.contracts.manifest import (
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.batch import Applied, Batch
+from teatree.engine.changes import Checkpoint
 from teatree.engine.commits import Commit, adopt_commits, committed_offset
 from teatree.engine.database import Database
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import Ledger
 from teatree.engine.life import begin_life, outcome_without_file
-from teatree.engine.snapshot import Capture, capture
+from teatree.engine.snapshot import Capture, capture, captured_checkpoint
 from teatree.engine.takeover import discard_files, take_file
 from teatree.engine.transaction import Parts, Target
 from teatree.functions.arguments import Context
@@ -89,6 +90,7 @@ class Writer:
         self._target: Target | None = None
         self._applied: Applied | None = None
         self._table = BlockTable.empty(chain.folder)
+        self._checkpoint: Checkpoint | None = None
         self._new_options = ModelOptions()
         self._offsets: dict[int, int] = {}
         self.restored = False
@@ -131,6 +133,7 @@ class Writer:
         taken = take_file(self.chain, self.folder, fence, fence.epoch, self.limits)
         self.restored = taken.restored
         self._table = read_table(self.chain.store, fence.file)
+        self._checkpoint = captured_checkpoint(taken.database, fence.file)
         self._use_database(taken.database)
         if not taken.unshipped:
             return None
@@ -304,7 +307,7 @@ class Writer:
             return outcome_without_file(target, request, self.manifest, self.ledger, e)
         self._use_options(options)
         self._use_database(database)
-        self._table = BlockTable.empty(self.chain.folder)
+        self._table, self._checkpoint = BlockTable.empty(self.chain.folder), None
         self._new_options = options
         return applied
 
@@ -318,7 +321,13 @@ class Writer:
             self._database.checkpoint()
             self.failpoint("manager.capture.after_checkpoint")
             packed = capture(
-                self._database, self._table, applied.version, applied.write_id, self.chain.folder, self.folder.spool
+                self._database,
+                self._table,
+                self._checkpoint,
+                applied.version,
+                applied.write_id,
+                self.chain.folder,
+                self.folder.spool,
             )
         self.failpoint("manager.capture.after_pack")
         manifest = self._draft_manifest(applied, packed, said_version)
@@ -399,7 +408,7 @@ class Writer:
         self._remember_offset(manifest)
         self.ledger.shipped(manifest.version)
         if draft.capture is not None:
-            self._table = draft.capture.table
+            self._table, self._checkpoint = draft.capture.table, draft.capture.checkpoint
         if manifest.state is ModelState.DROPPED and self._database is not None:
             self._database.close()
             self._database = self._parts = None
