@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from teatree.client.attach import Attached, attach
     from teatree.client.message import Message
     from teatree.client.model import Model
     from teatree.client.notice import Notice
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from teatree.datasets.dataset import Dataset
 
 _HOMES = {
+    "Attached": "client.attach",
     "Code": "contracts.errors",
     "Dataset": "datasets.dataset",
     "Dtype": "contracts.schema",
@@ -40,11 +42,13 @@ _HOMES = {
     "SyncModel": "client.sync",
     "SyncSession": "client.sync",
     "TeatreeError": "contracts.errors",
+    "attach": "client.attach",
     "connect": "client.session",
     "connect_sync": "client.sync",
 }
 
 __all__ = [
+    "Attached",
     "Code",
     "Dataset",
     "Dtype",
@@ -64,6 +68,7 @@ __all__ = [
     "SyncModel",
     "SyncSession",
     "TeatreeError",
+    "attach",
     "connect",
     "connect_sync",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
+from teatree.storage.history import version_at
 
 if TYPE_CHECKING:
     from teatree.contracts.manifest import Manifest
@@ -75,11 +76,16 @@ def list_versions(chain: Chain, limit: int) -> list[VersionInfo]:
     return [version_info(chain.get(number)) for number in range(newest, newest - count, -1)]
 
 
-def find_version(chain: Chain, version: int | None) -> Manifest:
-    """Return a version's manifest, the newest one's if none is named; raises `unknown_model` or `unknown_version`."""
+def find_version(chain: Chain, version: int | None, at: datetime | str | None = None) -> Manifest:
+    """Return the manifest of a version, or of the newest one at the moment `at`, or of the newest one of all.
+
+    Raises `unknown_model`, `unknown_version`, `bad_argument` for a moment that is none, `usage` for both.
+    """
+    if version is not None and at is not None:
+        raise RequestError(Code.USAGE, "Name a version or a moment, not both.", where="at")
     if version is not None:
         return chain.get(version)
-    newest = chain.newest()
+    newest = chain.newest() if at is None else version_at(chain, moment(at))
     if newest is None:
         raise RequestError(
             Code.UNKNOWN_MODEL,
@@ -88,6 +94,19 @@ def find_version(chain: Chain, version: int | None) -> Manifest:
             hint=f"`teatree create {chain.model}` makes one; `teatree models` lists those there are.",
         )
     return newest
+
+
+def moment(at: datetime | str) -> datetime:
+    """Return a moment in UTC; one without a zone is this host's local time. Raises `bad_argument`."""
+    try:
+        return (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC)
+    except ValueError:
+        raise RequestError(
+            Code.BAD_ARGUMENT,
+            f"{at!r} is not a moment.",
+            where="at",
+            hint="Write it as 2026-01-31T14:00 in local time, or as 2026-01-31T14:00:00Z.",
+        ) from None
 
 
 def pull_version(

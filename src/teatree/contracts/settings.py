@@ -132,6 +132,20 @@ class DispatcherSettings:
 
 
 @frozen
+class CacheSettings:
+    """How much a lazy reader keeps."""
+
+    bytes_max: int = 10_000_000_000
+    """Bytes of the cache folder, by all processes of this user together."""
+    memory_bytes_max: int = 64_000_000
+    """Bytes of blocks in memory for one attached model, beside DuckDB's own."""
+    read_ahead_bytes_max: int = 8_000_000
+    """Bytes that one scan is read ahead at most."""
+    follow_poll_ms: int = 1_000
+    """Milliseconds between looks for a newer version."""
+
+
+@frozen
 class Settings:
     """All settings of one process."""
 
@@ -141,6 +155,9 @@ class Settings:
     limits: LimitSettings = LimitSettings()
     manager: ManagerSettings = ManagerSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    cache: CacheSettings = CacheSettings()
+    cache_folder: Path | None = None
+    """Where lazy readers keep blocks, shared by all processes of this user; None does without."""
     data: Path = Path("teatree-data")
     """The local folder: read-write files, local versions, caches."""
     host: str = field(factory=socket.gethostname)
@@ -150,7 +167,12 @@ class Settings:
     failpoints: str | None = None
 
 
-_GROUPS = {"limits": LimitSettings, "manager": ManagerSettings, "dispatcher": DispatcherSettings}
+_GROUPS = {
+    "limits": LimitSettings,
+    "manager": ManagerSettings,
+    "dispatcher": DispatcherSettings,
+    "cache": CacheSettings,
+}
 
 
 def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Settings:
@@ -158,8 +180,10 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
 
     Connection settings are `TEATREE_NATS_URL`, `TEATREE_NATS_USER`, `TEATREE_NATS_PASSWORD`, `TEATREE_PREFIX`,
     `TEATREE_POSTGRES_URL`, `TEATREE_POSTGRES_PASSWORD`, `TEATREE_STORE_URL`, `TEATREE_STORE_ACCESS_KEY`,
-    `TEATREE_STORE_SECRET_KEY`, `TEATREE_DATA`, `TEATREE_HOST`, `TEATREE_LOAD_ROOTS` (separated by commas);
-    the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>` and `TEATREE_DISPATCHER_<NAME>`.
+    `TEATREE_STORE_SECRET_KEY`, `TEATREE_DATA`, `TEATREE_HOST`, `TEATREE_LOAD_ROOTS` (separated by commas),
+    `TEATREE_CACHE_FOLDER` (empty: none; the user's cache folder if left out);
+    the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_DISPATCHER_<NAME>` and
+    `TEATREE_CACHE_<NAME>`.
     Raises `wrong_configuration` for a value that is not of its type.
     """
     folder = data or Path(environ.get("TEATREE_DATA", "teatree-data"))
@@ -182,11 +206,20 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
             secret_key=values.get("TEATREE_STORE_SECRET_KEY"),
         ),
         data=folder.absolute(),
+        cache_folder=_cache_folder(values),
         host=values.get("TEATREE_HOST") or socket.gethostname(),
         load_roots=tuple(root.strip() for root in roots.split(",") if root.strip()),
         failpoints=values.get("TEATREE_FAILPOINTS"),
         **groups,
     )
+
+
+def _cache_folder(values: Mapping[str, str]) -> Path | None:
+    """Return where this user's caches lie, by the XDG convention if no folder is named; None if nowhere."""
+    if "TEATREE_CACHE_FOLDER" in values:
+        return Path(values["TEATREE_CACHE_FOLDER"]).absolute() if values["TEATREE_CACHE_FOLDER"] else None
+    home = values.get("XDG_CACHE_HOME") or (f"{values['HOME']}/.cache" if values.get("HOME") else "")
+    return Path(home) / "teatree" if home.startswith("/") else None
 
 
 def read_env_file(path: Path) -> dict[str, str]:

@@ -1,0 +1,283 @@
+"""A version attached to anybody's DuckDB connection: read-only, its blocks fetched as queries touch them."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import duckdb
+from attrs import evolve
+
+from teatree.client.lazy_files import LazyFiles
+from teatree.client.pull import find_version
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, TeatreeError
+from teatree.contracts.manifest import Manifest
+from teatree.contracts.names import check_model, new_id
+from teatree.contracts.settings import CacheSettings, Settings, process_environ, read_settings
+from teatree.datasets.ddl import quote, quote_literal
+from teatree.storage.block_cache import BlockCache
+from teatree.storage.blocks import BlockFetcher, FetchStats, VersionFile
+from teatree.storage.chain import Chain
+from teatree.storage.objects import NotFoundError, open_store
+from teatree.storage.versions import layout_of
+
+JOIN_S = 10.0
+"""Seconds that the end of the process waits for a look for newer versions."""
+
+
+def attach(
+    con: duckdb.DuckDBPyConnection,
+    model: str,
+    *,
+    version: int | None = None,
+    at: datetime | str | None = None,
+    follow: bool = False,
+    alias: str | None = None,
+    store: str | None = None,
+    data: str | Path | None = None,
+    settings: Settings | None = None,
+) -> Attached:
+    """Attach a version of a model to a DuckDB connection, as the read-only database `alias` (the model's name).
+
+    The newest version, or `version`, or the newest one at the moment `at`. Nothing is copied: blocks come from the
+    object store when a query touches them, and stay in a cache on disk that all processes of this user share. With
+    `follow` each newer version takes its place between queries; a query or transaction that runs keeps its own.
+
+    Where the store is: `settings`; else the environment and, beneath it, `<data>/teatree.env`; `store` is another URL.
+    A query that meets a missing or damaged block fails; `Attached.take_fault` then gives the error itself.
+
+    Raises `unknown_model`, `unknown_version`, `usage` for an alias that is taken, or what the store raises.
+    """
+    if settings is None:
+        settings = read_settings(process_environ(), None if data is None else Path(data))
+    if store is not None:
+        settings = evolve(settings, store=evolve(settings.store, url=store))
+    chain = Chain(open_store(settings.store), settings.nats.prefix, check_model(model))
+    return attach_chain(con, chain, settings, version=version, at=at, follow=follow, alias=alias)
+
+
+def attach_chain(
+    con: duckdb.DuckDBPyConnection,
+    chain: Chain,
+    settings: Settings,
+    *,
+    version: int | None = None,
+    at: datetime | str | None = None,
+    follow: bool = False,
+    alias: str | None = None,
+) -> Attached:
+    """Attach a version out of a chain that is open already; the parameters are those of `attach`."""
+    if follow and (version is not None or at is not None):
+        raise RequestError(
+            Code.USAGE, "A version that is named does not move.", where="follow", hint="Leave out version and at."
+        )
+    manifest = find_version(chain, version, at)
+    cache = BlockCache(settings.cache_folder, settings.cache.bytes_max) if settings.cache_folder else None
+    fetcher = BlockFetcher(chain.store, cache, settings.cache.memory_bytes_max)
+    attached = Attached(con, chain, manifest, fetcher, settings.cache, alias or chain.model)
+    if follow:
+        attached.start_following()
+    return attached
+
+
+class Attached:
+    """A model on a connection. Its methods may be called from any thread."""
+
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        chain: Chain,
+        manifest: Manifest,
+        fetcher: BlockFetcher,
+        limits: CacheSettings,
+        alias: str,
+    ) -> None:
+        """Attach the version that `manifest` describes."""
+        self.alias = alias
+        self.error: TeatreeError | None = None
+        """Why the last look for a newer version failed, None if it did not: the version stays what it is."""
+        self._con: Callable[[], duckdb.DuckDBPyConnection | None] = weakref.ref(con)
+        self._chain = chain
+        self._fetcher = fetcher
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._follower: threading.Thread | None = None
+        # DuckDB keeps the filesystem for as long as anything can read through it, and the filesystem keeps us.
+        self._files = LazyFiles(f"teatree-{new_id()}")
+        self._files.owner = self
+        con.register_filesystem(self._files)
+        try:
+            self._manifest = self._switch(manifest, "ATTACH")
+        except BaseException:
+            con.unregister_filesystem(self._files.protocol)
+            fetcher.close()
+            raise
+        # DuckDB must not meet Python's own end with a filesystem in hand.
+        self._at_exit = _AtExit(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.detach()
+
+    def __repr__(self) -> str:
+        return f"Attached({self.alias!r}, version={self.version})"
+
+    @property
+    def version(self) -> int:
+        """The version that the next query reads."""
+        return self._manifest.version
+
+    @property
+    def manifest(self) -> Manifest:
+        """Everything that this version is."""
+        return self._manifest
+
+    def stats(self) -> FetchStats:
+        """Return what was fetched so far, by all versions."""
+        return self._fetcher.stats()
+
+    def take_fault(self) -> TeatreeError | None:
+        """Return what went wrong in a read since the last call, None if nothing did.
+
+        DuckDB tells its text only, in an exception of its own.
+        """
+        return self._files.take_fault()
+
+    def refresh(self) -> int:
+        """Move to the newest version, if there is a newer one with a file; return the version attached then.
+
+        A query that runs keeps its version, and so does a transaction. Raises what the store raises.
+        """
+        with self._lock:
+            number = self._chain.newest_version(self._manifest.version)
+            if number > self._manifest.version:
+                newest = self._chain.get(number)
+                if newest.file is not None and newest.content_write_id != self._manifest.content_write_id:
+                    before = self._name(self._manifest)
+                    newest = self._switch(newest, "ATTACH OR REPLACE")
+                    self._files.forget(before)
+                if newest.file is not None:
+                    self._manifest = newest
+            return self._manifest.version
+
+    def start_following(self) -> None:
+        """Look for newer versions in a thread of its own, until `detach`."""
+        if self._follower is None:
+            self._follower = threading.Thread(target=self._follow, name=f"teatree-follow-{self.alias}", daemon=True)
+            self._follower.start()
+
+    def detach(self) -> None:
+        """Detach the database; a query that runs ends first. Does nothing the second time."""
+        self._stop.set()
+        if self._follower is not None and self._follower is not threading.current_thread():
+            self._follower.join(JOIN_S)
+        self._at_exit.forget()
+        with self._lock:
+            con, self._con = self._con(), lambda: None
+            if con is None:
+                return
+            try:
+                with con.cursor() as cursor:
+                    cursor.execute(f"DETACH DATABASE IF EXISTS {quote(self.alias)}")
+                    cursor.unregister_filesystem(self._files.protocol)
+            except duckdb.ConnectionException:
+                return  # closed, and detached with that
+            finally:
+                self._fetcher.close()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self._limits.follow_poll_ms / 1000):
+            try:
+                self.refresh()
+                self.error = None
+            except TeatreeError as e:
+                self.error = e
+            except duckdb.ConnectionException:
+                return  # closed
+
+    def _switch(self, manifest: Manifest, verb: str) -> Manifest:
+        """Let the alias stand for a version; return its manifest."""
+        file = VersionFile(self._fetcher, layout_of(manifest), self._limits.read_ahead_bytes_max)
+
+        def explain(error: TeatreeError) -> TeatreeError:
+            return self._explain(error, manifest)
+
+        # Each version has a name of its own: DuckDB knows files by their paths.
+        path = self._files.add(self._name(manifest), file, explain)
+        con = self._con()
+        if con is None:
+            raise duckdb.ConnectionException("The connection is gone.")
+        try:
+            with con.cursor() as cursor:
+                cursor.execute(f"{verb} {quote_literal(path)} AS {quote(self.alias)} (READ_ONLY)")
+        except duckdb.ConnectionException:
+            raise
+        except duckdb.Error as e:
+            self._files.forget(self._name(manifest))
+            raise self._files.take_fault() or self._attach_error(e, manifest) from e
+        return manifest
+
+    @staticmethod
+    def _name(manifest: Manifest) -> str:
+        return f"{manifest.model}/{manifest.version}-{manifest.write_id}.duckdb"
+
+    def _explain(self, error: TeatreeError, manifest: Manifest) -> TeatreeError:
+        """Return what an error of the store means: a pack is gone either with its version, or by accident."""
+        if not isinstance(error, NotFoundError):
+            return error
+        try:
+            self._chain.get(manifest.version)
+        except TeatreeError as e:
+            return e
+        return CorruptError(
+            f"Version {manifest.version} of {manifest.model} cannot be read: {error.key} is missing from the store.",
+            where=error.key,
+            hint=f"`teatree verify {manifest.model} --version {manifest.version}` tells what else is.",
+        )
+
+    def _attach_error(self, error: duckdb.Error, manifest: Manifest) -> TeatreeError:
+        text = str(error).splitlines()[0]
+        where = f"{manifest.model}, version {manifest.version}"
+        if "already exists" in text:
+            return RequestError(
+                Code.USAGE,
+                f"The connection has a database {self.alias!r} already.",
+                where="alias",
+                hint="Choose another alias.",
+            )
+        if isinstance(error, duckdb.PermissionException):
+            return RequestError(Code.USAGE, "The connection may open no files (enable_external_access).", where="con")
+        return OperatorError(
+            Code.WRONG_CONFIGURATION,
+            f"This DuckDB ({duckdb.__version__}) cannot open the version: {text}",
+            where=where,
+            hint="Use the DuckDB that the model's storage_version asks for, or a newer one.",
+        )
+
+
+class _AtExit:
+    """Detaches at the end of the process what is still attached then, without keeping it alive until then."""
+
+    def __init__(self, attached: Attached) -> None:
+        self._attached = weakref.ref(attached)
+        atexit.register(self._run)
+
+    def forget(self) -> None:
+        """Do nothing at the end."""
+        atexit.unregister(self._run)
+
+    def _run(self) -> None:
+        attached = self._attached()
+        if attached is not None:
+            attached.detach()

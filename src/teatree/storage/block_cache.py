@@ -1,0 +1,167 @@
+"""Blocks on this laptop's disk: one folder that all processes share, each block a file named by its blake3.
+
+No process knows of the others. A block appears by rename, whole or not at all, and is hashed whenever it is read: what
+a crash or a foul disk left is removed and counts as missing. A file's modification time is when it was last used (give
+or take `TOUCH_S`). Every block written appends one byte to `added`, a counter without a lock; whoever brings it to
+`1 / CLEAN_PARTS` of the limit removes the blocks unused for the longest time. So the folder holds the limit at most,
+give or take the blocks that are being written at that moment.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import frozen
+from blake3 import blake3
+
+from teatree.contracts.errors import Code, OperatorError
+
+CLEAN_PARTS = 16
+"""A clean-up leaves this part of the limit free, and the next one comes when it may be used up."""
+TOUCH_S = 60.0
+"""Seconds by which a file's time of last use may be behind: most reads then write nothing."""
+TEMP_AGE_S_MAX = 3_600.0
+"""Seconds after which a file that never got its name belongs to nobody."""
+_COUNTED_BYTES = 262_144
+"""What a byte of `added` stands for: a block; nothing longer is kept."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@frozen
+class _Kept:
+    """A file of the cache."""
+
+    used_at: float
+    size_bytes: int
+    path: str
+
+
+class BlockCache:
+    """A bounded folder of blocks; threads share one, and so may any number of processes share its folder."""
+
+    def __init__(self, folder: Path, bytes_max: int) -> None:
+        """Use `folder`, made if it is not there; raises `wrong_configuration` if that is not possible."""
+        self.folder = folder
+        self.bytes_max = bytes_max
+        self._blocks = folder / "blocks"
+        self._added = folder / "added"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._blocks.mkdir(exist_ok=True)
+        except OSError as e:
+            raise OperatorError(
+                Code.WRONG_CONFIGURATION,
+                f"The block cache {folder} cannot be used: {e.strerror}.",
+                where="TEATREE_CACHE_FOLDER",
+                hint="Name a folder that this user can write, or set it empty to do without.",
+            ) from e
+
+    def get(self, digest: bytes) -> bytes | None:
+        """Return the bytes that hash to `digest`, None if they are not here."""
+        path = self._path(digest)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            info = os.fstat(descriptor)
+            body = os.read(descriptor, info.st_size)
+        finally:
+            os.close(descriptor)
+        if blake3(body).digest() != digest:
+            with suppress(FileNotFoundError):
+                os.unlink(path)  # noqa: PTH108 - paths are texts here: this runs for every block
+            return None
+        if time.time() - info.st_mtime > TOUCH_S:
+            with suppress(FileNotFoundError, PermissionError):
+                os.utime(path)
+        return body
+
+    def put(self, digest: bytes, body: bytes) -> bool:
+        """Keep bytes that hash to `digest`; False if they do not fit: a cache may forget, its user goes on."""
+        if len(body) > min(_COUNTED_BYTES, self.bytes_max // CLEAN_PARTS):
+            return False
+        path = self._path(digest)
+        temp = f"{path}.{secrets.token_hex(8)}.tmp"
+        try:
+            try:
+                self._write(temp, body)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+                self._write(temp, body)
+            os.replace(temp, path)  # noqa: PTH105
+            added = self._count()
+        except OSError as e:
+            with suppress(FileNotFoundError):
+                os.unlink(temp)  # noqa: PTH108
+            if e.errno in _FULL:
+                return False
+            raise
+        if added * _COUNTED_BYTES > self.bytes_max // CLEAN_PARTS:
+            self.clean()
+        return True
+
+    def size_bytes(self) -> int:
+        """Return the bytes that the cache holds now; looks at every file."""
+        return sum(kept.size_bytes for kept in self._files())
+
+    def clean(self) -> None:
+        """Remove what was unused for the longest time, unless another process does so at this moment."""
+        with (self.folder / "clean.lock").open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            # First forget, then look: a block written meanwhile is seen, or counted for the next time, or both.
+            os.truncate(self._added, 0)
+            files = sorted(self._files(), key=lambda kept: kept.used_at)
+            excess = sum(kept.size_bytes for kept in files) - self.bytes_max * (CLEAN_PARTS - 1) // CLEAN_PARTS
+            for kept in files:
+                if excess <= 0:
+                    return
+                with suppress(FileNotFoundError):
+                    os.unlink(kept.path)  # noqa: PTH108
+                excess -= kept.size_bytes
+
+    def _path(self, digest: bytes) -> str:
+        name = digest.hex()
+        return f"{self._blocks}/{name[:2]}/{name}"
+
+    @staticmethod
+    def _write(path: str, body: bytes) -> None:
+        # Not synced: a block that a power cut left half-written does not match its hash.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            view = memoryview(body)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        finally:
+            os.close(descriptor)
+
+    def _count(self) -> int:
+        """Count one block more; return how many were written since the last clean-up, by all processes."""
+        descriptor = os.open(self._added, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, b"+")
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+
+    def _files(self) -> Iterator[_Kept]:
+        now = time.time()
+        for shard in os.scandir(self._blocks):
+            with suppress(NotADirectoryError), os.scandir(shard.path) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):  # another process removed it
+                        info = entry.stat(follow_symlinks=False)
+                        if not entry.name.endswith(".tmp"):
+                            yield _Kept(info.st_mtime, info.st_size, entry.path)
+                        elif now - info.st_mtime > TEMP_AGE_S_MAX:
+                            os.unlink(entry.path)  # noqa: PTH108

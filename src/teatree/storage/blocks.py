@@ -1,0 +1,252 @@
+"""Blocks fetched when somebody reads them: from memory, from this laptop's cache, else out of packs in the store.
+
+Concurrency: any number of threads read through one `BlockFetcher`. A block that several want is fetched once: the
+first one leaves a future, the others wait for it. Every block that comes from a disk or the store is hashed before
+anyone sees it. Versions share a fetcher, so what did not change between two of them is fetched once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from attrs import define, evolve, frozen
+from blake3 import blake3
+
+from teatree.contracts.errors import CorruptError
+from teatree.contracts.manifest import FileLayout
+from teatree.storage.block_cache import BlockCache
+from teatree.storage.leaves import Leaves
+from teatree.storage.objects import ObjectStore
+from teatree.storage.packs import unpack
+from teatree.storage.range_reads import Frame, RangeRead, plan_reads
+from teatree.storage.read_ahead import ReadAhead
+from teatree.storage.versions import HEADER_BYTES, read_extent
+
+FETCHERS = 8
+"""Range reads at the same time."""
+AHEAD_READERS = 4
+"""Runs of blocks that are read ahead at the same time."""
+
+
+@define
+class FetchStats:
+    """What was moved so far."""
+
+    reads: int = 0
+    """Range reads of the store."""
+    fetched_bytes: int = 0
+    """Bytes that came from the store."""
+    fetched_blocks: int = 0
+    cached_blocks: int = 0
+    """Blocks that came from this laptop's cache."""
+
+
+@frozen
+class Wanted:
+    """A block to be read."""
+
+    digest: bytes
+    pack: str
+    offset: int
+    length: int
+    size_bytes: int
+    number: int
+    """In its file, for messages."""
+
+    def unpacked(self, frame: bytes) -> bytes:
+        """Return the block in its frame; raises `corrupt` if it is not the one that is wanted."""
+        where = f"{self.pack}, block {self.number}"
+        body = unpack(frame, self.size_bytes, where)
+        if blake3(body).digest() != self.digest:
+            raise CorruptError("The block does not match its hash.", where=where)
+        return body
+
+
+class BlockFetcher:
+    """Fetches blocks by their hash; shared by threads and versions."""
+
+    def __init__(self, store: ObjectStore, cache: BlockCache | None, memory_bytes_max: int) -> None:
+        self.store = store
+        self.cache = cache
+        self._lock = threading.Lock()
+        self._memory: OrderedDict[bytes, bytes] = OrderedDict()
+        self._memory_bytes = 0
+        self._memory_bytes_max = memory_bytes_max
+        self._flying: dict[bytes, Future[bytes]] = {}
+        self._fetchers = ThreadPoolExecutor(FETCHERS, "teatree-fetch")
+        self._ahead = ThreadPoolExecutor(AHEAD_READERS, "teatree-ahead")
+        self._stats = FetchStats()
+
+    def stats(self) -> FetchStats:
+        """Return what was moved so far."""
+        with self._lock:
+            return evolve(self._stats)
+
+    def read(self, wanted: Sequence[Wanted]) -> list[bytes]:
+        """Return the blocks, in the order asked for; raises `corrupt`, `not_found` or what the store raises."""
+        found, mine = self._claim(wanted)
+        self._load(mine)
+        return [piece if isinstance(piece, bytes) else piece.result() for piece in found]
+
+    def read_ahead(self, wanted: Sequence[Wanted]) -> None:
+        """Begin to fetch blocks that will be wanted soon; a failure is told to who then reads them."""
+        _, mine = self._claim(wanted)
+        if mine:
+            self._ahead.submit(self._load, mine)
+
+    def add_fetched(self, size_bytes: int) -> None:
+        """Count bytes that came from the store by another way."""
+        with self._lock:
+            self._stats.reads += 1
+            self._stats.fetched_bytes += size_bytes
+
+    def close(self) -> None:
+        """End the threads; reads that run are finished."""
+        self._ahead.shutdown(cancel_futures=False)
+        self._fetchers.shutdown()
+
+    def _claim(self, wanted: Sequence[Wanted]) -> tuple[list[bytes | Future[bytes]], list[Wanted]]:
+        """Return the blocks as they are, here or on their way, and those that the caller now has to load."""
+        found: list[bytes | Future[bytes]] = []
+        mine: list[Wanted] = []
+        with self._lock:
+            for block in wanted:
+                body = self._memory.get(block.digest)
+                if body is not None:
+                    self._memory.move_to_end(block.digest)
+                    found.append(body)
+                    continue
+                future = self._flying.get(block.digest)
+                if future is None:
+                    future = self._flying[block.digest] = Future()
+                    mine.append(block)
+                found.append(future)
+        return found, mine
+
+    def _load(self, blocks: Sequence[Wanted]) -> None:
+        """Bring claimed blocks: every future of theirs ends with the block or with what went wrong."""
+        try:
+            frames = [
+                Frame(block, block.pack, block.offset, block.length) for block in blocks if not self._from_cache(block)
+            ]
+            reads = list(plan_reads(frames))
+            if len(reads) == 1:
+                self._fetch(reads[0])
+            else:
+                for done in [self._fetchers.submit(self._fetch, read) for read in reads]:
+                    done.result()
+        except BaseException as e:
+            self._fail(blocks, e)
+            raise
+
+    def _from_cache(self, block: Wanted) -> bool:
+        body = self.cache and self.cache.get(block.digest)
+        if not body or len(body) != block.size_bytes:
+            return False
+        self._bring(block, body, fetched=False)
+        return True
+
+    def _fetch(self, read: RangeRead[Wanted]) -> None:
+        try:
+            body = self.store.get_range(read.key, read.offset, read.length)
+            self.add_fetched(read.length)
+            for frame in read.frames:
+                block = frame.item
+                piece = block.unpacked(read.cut(body, frame))
+                self._bring(block, piece, fetched=True)
+                if self.cache:
+                    self.cache.put(block.digest, piece)
+        except BaseException as e:
+            self._fail([frame.item for frame in read.frames], e)
+            raise
+
+    def _bring(self, block: Wanted, body: bytes, *, fetched: bool) -> None:
+        with self._lock:
+            future = self._flying.pop(block.digest, None)
+            if block.digest not in self._memory:
+                self._memory[block.digest] = body
+                self._memory_bytes += len(body)
+            while self._memory_bytes > self._memory_bytes_max:
+                self._memory_bytes -= len(self._memory.popitem(last=False)[1])
+            if fetched:
+                self._stats.fetched_blocks += 1
+            else:
+                self._stats.cached_blocks += 1
+        if future is not None:
+            future.set_result(body)
+
+    def _fail(self, blocks: Sequence[Wanted], error: BaseException) -> None:
+        with self._lock:
+            futures = [self._flying.pop(block.digest, None) for block in blocks]
+        for future in futures:
+            if future is not None:
+                future.set_exception(error)
+
+
+class VersionFile:
+    """One version's DuckDB file, read at any place without being there. Safe for threads."""
+
+    def __init__(self, fetcher: BlockFetcher, layout: FileLayout, ahead_bytes_max: int) -> None:
+        self.layout = layout
+        self._fetcher = fetcher
+        self._leaves = Leaves(fetcher.store, layout, fetcher.cache)
+        self._lock = threading.Lock()
+        self._ahead = ReadAhead(ahead_bytes_max // layout.block_bytes)
+        self._header: bytes | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the whole file."""
+        return self.layout.size_bytes
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return the bytes from `offset` on, fewer than `length` only at the end of the file."""
+        end = min(offset + length, self.size_bytes)
+        pieces: list[bytes] = []
+        if offset < min(HEADER_BYTES, end):
+            pieces.append(self._read_header()[offset : min(end, HEADER_BYTES)])
+        if end > HEADER_BYTES:
+            size = self.layout.block_bytes
+            start = max(offset, HEADER_BYTES) - HEADER_BYTES
+            stop = end - HEADER_BYTES
+            first, last = start // size, (stop - 1) // size
+            blocks = self._read_blocks(first, last)
+            blocks[-1] = blocks[-1][: stop - last * size]
+            blocks[0] = blocks[0][start - first * size :]
+            pieces += blocks
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _read_header(self) -> bytes:
+        if self._header is None:
+            self._header = read_extent(self._fetcher.store, self.layout.header, HEADER_BYTES)
+            self._fetcher.add_fetched(self.layout.header.length)
+        return self._header
+
+    def _read_blocks(self, first: int, last: int) -> list[bytes]:
+        with self._lock:
+            ahead = self._ahead.after(first, last, self.layout.block_count)
+        wanted = self._wanted(range(first, last + 1))
+        if ahead:
+            self._fetcher.read_ahead(self._wanted(ahead))
+        return self._fetcher.read(wanted)
+
+    def _wanted(self, numbers: range) -> list[Wanted]:
+        fetched_before = self._leaves.fetched_bytes
+        entries: dict[int, Any] = self._leaves.entries(numbers)
+        if self._leaves.fetched_bytes != fetched_before:
+            self._fetcher.add_fetched(self._leaves.fetched_bytes - fetched_before)
+        return [
+            Wanted(
+                entry["hash"].tobytes(),
+                self._leaves.pack_of(entry),
+                int(entry["offset"]),
+                int(entry["length"]),
+                self.layout.block_bytes,
+                number,
+            )
+            for number, entry in entries.items()
+        ]

@@ -1,0 +1,91 @@
+"""A model whose versions are made in this process, by the writer that managers use: no NATS, no waiting."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+
+from teatree.contracts.failpoints import no_failpoint
+from teatree.contracts.manifest import Manifest, StreamStamp
+from teatree.contracts.names import new_id
+from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, Request
+from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
+from teatree.engine.writer import Writer
+from teatree.functions.sources import Sources
+from teatree.storage.chain import Chain
+from teatree.storage.model_folder import model_folder
+from teatree.storage.objects import open_store
+
+LIMITS = LimitSettings(remember_rows_max=1_000_000, request_time_ms_max=3_600_000, rows_bytes_max=8_000_000_000)
+
+
+class PublishedModel:
+    """Requests in, versions out. Use as a context manager."""
+
+    def __init__(self, store: StoreSettings, folder: Path, name: str = "sales", limits: LimitSettings = LIMITS) -> None:
+        self.settings = Settings(store=store, data=folder / "data")
+        self.name = name
+        self.chain = Chain(open_store(store), self.settings.nats.prefix, name)
+        self._seq = 0
+        self._writer = Writer(
+            self.chain,
+            model_folder(self.settings.data, name),
+            StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"),
+            limits,
+            Sources((), store),
+            {"host": "test"},
+            no_failpoint,
+        )
+        self._writer.take_over(self.chain.newest())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def request(self, function: str, args: dict[str, Any], rows: pa.Table | None = None) -> Manifest:
+        """Apply one request, publish the version that holds it and return its manifest; it must be done."""
+        self._seq += 1
+        body = json.dumps(args).encode()
+        if rows is not None:
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, rows.schema) as stream:
+                stream.write_table(rows)
+            body = sink.getvalue().to_pybytes()
+        request = Request(
+            model=self.name,
+            function=function,
+            seq=self._seq,
+            at=datetime.now(UTC),
+            request_id=new_id(),
+            body=body,
+            content_type=CONTENT_JSON if rows is None else CONTENT_ARROW,
+            args=None if rows is None else json.dumps(args),
+        )
+        applied = self._writer.apply([request])
+        refused = [entry.outcome.error for entry in applied.entries if entry.outcome.error]
+        assert not refused, refused
+        draft = self._writer.capture(applied, 0)
+        self._writer.ship(draft)
+        self._writer.settle(draft)
+        return draft.manifest
+
+    def create(self, tables: dict[str, dict[str, str]], **options: Any) -> Manifest:
+        """Create the model with tables as {name: {column: type}}."""
+        listed = [
+            {"table": table, "columns": [{"name": n, "type": t} for n, t in columns.items()]}
+            for table, columns in tables.items()
+        ]
+        return self.request("create_model", {"tables": listed, **options})
+
+    def sql(self, statement: str) -> Manifest:
+        """Run one statement."""
+        return self.request("sql", {"statement": statement})
