@@ -71,6 +71,11 @@ class Code(StrEnum):
     INTERNAL = "internal"
 
 
+MESSAGE_CHARS_MAX = 1_000
+"""Characters of an error's message, and of its hint, that a notice carries."""
+WHERE_CHARS_MAX = 300
+
+
 class TeatreeError(Exception):
     """What was wrong, where, and what to do about it.
 
@@ -90,9 +95,20 @@ class TeatreeError(Exception):
         return f"{self.code}: {self.message}{place}{advice}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the form in which a notice carries an error: `code`, `message`, `where`."""
-        message = f"{self.message} {self.hint}" if self.hint else self.message
-        return {"code": str(self.code), "message": message, "where": self.where}
+        """Return the form in which a notice carries an error: `code`, `message`, `where`.
+
+        Texts of the sender's can stand in all of them: they are cut, and made text that can be written as UTF-8.
+        """
+        message = _bounded(self.message, MESSAGE_CHARS_MAX)
+        if self.hint:
+            message = f"{message} {_bounded(self.hint, MESSAGE_CHARS_MAX)}"
+        where = None if self.where is None else _bounded(self.where, WHERE_CHARS_MAX)
+        return {"code": str(self.code), "message": message, "where": where}
+
+
+def _bounded(text: str, chars_max: int) -> str:
+    text = text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 class RequestError(TeatreeError):

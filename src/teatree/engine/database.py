@@ -19,13 +19,12 @@ import duckdb
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.settings import LimitSettings
+from teatree.datasets.ddl import quote_literal
 from teatree.engine.duckdb_errors import translate
 from teatree.engine.guard import lock_down
 from teatree.engine.watchdog import Watchdog
 
 BLOCK_BYTES = 262_144
-STORAGE_VERSIONS = ("v1.2.0", "v1.3.0", "v1.4.0", "v1.5.0", "v2.0.0", "latest")
-"""What `create_model` may ask for: the oldest DuckDB that must be able to open a version."""
 
 
 class Database:
@@ -139,9 +138,10 @@ def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duc
         },
     )
     try:
-        version = f" (STORAGE_VERSION '{storage_version}')" if storage_version and not path.exists() else ""
-        quoted = str(path).replace("'", "''")
-        con.execute(f"ATTACH '{quoted}' AS model{version}")
+        version = (
+            f" (STORAGE_VERSION {quote_literal(storage_version)})" if storage_version and not path.exists() else ""
+        )
+        con.execute(f"ATTACH {quote_literal(str(path))} AS model{version}")
         con.execute("USE model")
         con.execute("SET TimeZone = 'UTC'")
         con.execute("PRAGMA disable_checkpoint_on_shutdown")

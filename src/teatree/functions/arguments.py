@@ -59,10 +59,10 @@ class Call:
         """Take a text."""
         return self.take(name, str, "a text", default)
 
-    def choice(self, name: str, choices: tuple[str, ...], default: Any = _REQUIRED) -> str:
+    def choice(self, name: str, choices: tuple[str, ...], default: Any = _REQUIRED) -> Any:
         """Take one of some texts."""
-        value: str = self.take(name, str, "a text", default)
-        if value not in choices:
+        value = self.take(name, str, "a text", default)
+        if value != default and value not in choices:
             raise RequestError(
                 Code.BAD_ARGUMENT, f"{name!r} is one of {', '.join(choices)}; not {value!r}.", where=name
             )

@@ -12,6 +12,7 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.functions import rows, tables
 from teatree.functions.arguments import Call
 from teatree.functions.load import load
+from teatree.functions.model_arguments import read_model_arguments
 from teatree.functions.sql import query, sql
 
 
@@ -48,7 +49,7 @@ def _archive(_: Any, call: Call) -> list[str]:
 
 
 def _create_model(_: Any, call: Call) -> Any:
-    return tables.read_model_arguments(call)
+    return read_model_arguments(call)
 
 
 def _drop_model(_: Any, call: Call) -> None:

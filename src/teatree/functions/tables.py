@@ -1,27 +1,24 @@
-"""The built-in functions that change tables: create_table, alter_table, drop_table; and what create_model takes."""
+"""The built-in functions that change tables: create_table, alter_table, drop_table."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import attrs
-
+from teatree.contracts.dtypes import Array, Interval, List, Map, Struct
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.manifest import ModelOptions
 from teatree.contracts.names import check_identifier, check_table
 from teatree.contracts.schema import Field, Schema, parse_dtype
-from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import add_column_sql, create_table_sql, drop_column_sql, quote, rename_column_sql
 from teatree.datasets.defaults import default_sql
 from teatree.functions.arguments import Call
-from teatree.functions.handles import Write
+from teatree.functions.handles import TableInfo, Write
 
 TABLES_MAX = 1_000
 """Tables of one model: every manifest names them all."""
-ENGINES = ("duckdb",)
-_LIMITS = tuple(a.name for a in attrs.fields(LimitSettings))
+_NO_KEY = (Array, Interval, List, Map, Struct)
+"""Types that DuckDB cannot index."""
 _COLUMN_MEMBERS = {"name", "type", "nullable", "default"}
-_TABLE_MEMBERS = {"table", "columns", "primary_key", "if_not_exists"}
+TABLE_MEMBERS = {"table", "columns", "primary_key", "if_not_exists"}
 
 
 def create_table(db: Write, call: Call) -> dict[str, Any]:
@@ -46,7 +43,7 @@ def make_table(db: Write, members: dict[str, Any], where: str) -> bool:
     key = members.get("primary_key") or []
     if not isinstance(key, list):
         raise RequestError(Code.BAD_ARGUMENT, "'primary_key' must be a list of columns.", where=f"{where}primary_key")
-    primary_key = tuple(schema.field(str(column), f"{where}primary_key").name for column in key)
+    primary_key = tuple(_key_column(schema, name, f"{where}primary_key[{place}]") for place, name in enumerate(key))
     if db.find_table(name) is not None:
         if members.get("if_not_exists"):
             return False
@@ -74,7 +71,7 @@ def alter_table(db: Write, call: Call) -> dict[str, Any]:
         for statement in add_column_sql(table.name, column):
             db.run(statement)
     elif drop is not None:
-        db.run(drop_column_sql(table.name, table.schema.field(drop, "drop").name))
+        db.run(drop_column_sql(table.name, _droppable(table, drop)))
     elif rename is not None:
         if len(rename) != 1:
             raise RequestError(Code.BAD_ARGUMENT, "'rename' is an object of one old and one new name.", where="rename")
@@ -86,6 +83,16 @@ def alter_table(db: Write, call: Call) -> dict[str, Any]:
         db.run(rename_column_sql(table.name, found.name, target))
     db.changed(table.name, schema=True)
     return {"columns": list(db.table(table.name).schema.names)}
+
+
+def _droppable(table: TableInfo, name: str) -> str:
+    column = table.schema.field(name, "drop").name
+    if column in table.primary_key:
+        raise RequestError(Code.CONSTRAINT, f"The column {column!r} belongs to the primary key.", where="drop")
+    if len(table.schema) == 1:
+        message = f"The column {column!r} is the last one of {table.name!r}."
+        raise RequestError(Code.CONSTRAINT, message, where="drop", hint="Use drop_table.")
+    return column
 
 
 def drop_table(db: Write, call: Call) -> dict[str, Any]:
@@ -101,36 +108,19 @@ def drop_table(db: Write, call: Call) -> dict[str, Any]:
     return {"dropped": True}
 
 
-def read_model_arguments(call: Call) -> tuple[ModelOptions, list[dict[str, Any]]]:
-    """Return the options and the tables that a `create_model` asks for."""
-    engine = call.choice("engine", ENGINES, "duckdb")
-    storage_version = call.text("storage_version", None)
-    app = call.text("app", None)
-    limits = call.members("limits", {})
-    tables = call.items("tables", [])
-    call.finish()
-    for name, value in limits.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise RequestError(Code.BAD_ARGUMENT, "A limit is a whole number above 0.", where=f"limits.{name}")
-        if name not in _LIMITS:
-            raise RequestError(
-                Code.UNKNOWN_ARGUMENT,
-                f"There is no limit {name!r}.",
-                where=f"limits.{name}",
-                hint=f"There are: {', '.join(_LIMITS)}.",
-            )
-    for place, table in enumerate(tables):
-        where = f"tables[{place}]"
-        if not isinstance(table, dict):
-            raise RequestError(Code.BAD_ARGUMENT, "A table is an object, as create_table takes it.", where=where)
-        _refuse_unknown(table, _TABLE_MEMBERS, where)
-    return ModelOptions(engine=engine, storage_version=storage_version, app=app, limits=dict(limits)), tables
+def _key_column(schema: Schema, name: object, where: str) -> str:
+    if not isinstance(name, str):
+        raise RequestError(Code.BAD_ARGUMENT, f"A primary key names columns, not {name!r}.", where=where)
+    column = schema.field(name, where)
+    if isinstance(column.dtype, _NO_KEY):
+        raise RequestError(Code.TYPE_MISMATCH, f"A primary key cannot be of type {column.dtype}.", where=where)
+    return column.name
 
 
 def _column(raw: Any, where: str) -> Field:
     if not isinstance(raw, dict):
         raise RequestError(Code.BAD_ARGUMENT, "A column is an object with 'name' and 'type'.", where=where)
-    _refuse_unknown(raw, _COLUMN_MEMBERS, where)
+    refuse_unknown(raw, _COLUMN_MEMBERS, where)
     for name in ("name", "type"):
         if not isinstance(raw.get(name), str):
             raise RequestError(Code.MISSING_ARGUMENT, f"A column needs a text {name!r}.", where=f"{where}.{name}")
@@ -147,7 +137,8 @@ def _column(raw: Any, where: str) -> Field:
     )
 
 
-def _refuse_unknown(members: dict[str, Any], known: set[str], where: str) -> None:
+def refuse_unknown(members: dict[str, Any], known: set[str], where: str) -> None:
+    """Refuse members that an object has no use for; raises `unknown_argument`."""
     for name in members:
         if name not in known:
             raise RequestError(Code.UNKNOWN_ARGUMENT, f"There is no member {name!r} here.", where=f"{where}.{name}")

@@ -1,0 +1,64 @@
+"""What `create_model` takes: options, limits within the operator's, and the first tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.manifest import ModelOptions
+from teatree.contracts.settings import LimitSettings
+from teatree.functions.arguments import Call
+from teatree.functions.tables import TABLE_MEMBERS, refuse_unknown
+
+ENGINES = ("duckdb",)
+STORAGE_VERSIONS = ("v1.2.0", "v1.3.0", "v1.4.0", "v1.5.0", "v2.0.0", "latest")
+"""The oldest DuckDB that must be able to open a version."""
+APP_CHARS_MAX = 200
+_OPERATORS_LIMITS = {"remember_days", "remember_rows_max", "kill_tries_max", "disk_free_bytes_min"}
+"""Limits that keep promises to others than the model's own users: only the operator sets them."""
+_LIMITS = {a.name for a in attrs.fields(LimitSettings)} - _OPERATORS_LIMITS
+_LIMITS_MIN = {"memory_bytes_max": 64_000_000, "read_ahead_bytes_max": 1_000_000, "page_bytes_max": 1_000}
+"""Values below which a model could not do anything any more; 1 for the others."""
+
+
+def read_model_arguments(call: Call) -> tuple[ModelOptions, list[dict[str, Any]]]:
+    """Return the options and the tables that a `create_model` asks for."""
+    engine = call.choice("engine", ENGINES, "duckdb")
+    storage_version = call.choice("storage_version", STORAGE_VERSIONS, None)
+    app = call.text("app", None)
+    limits = call.members("limits", {})
+    tables = call.items("tables", [])
+    call.finish()
+    if app is not None and len(app) > APP_CHARS_MAX:
+        raise RequestError(Code.BAD_NAME, f"'app' has {len(app)} characters; {APP_CHARS_MAX} is the most.", where="app")
+    for name, value in limits.items():
+        _check_limit(name, value, call.context.limits)
+    for place, table in enumerate(tables):
+        where = f"tables[{place}]"
+        if not isinstance(table, dict):
+            raise RequestError(Code.BAD_ARGUMENT, "A table is an object, as create_table takes it.", where=where)
+        refuse_unknown(table, TABLE_MEMBERS, where)
+    return ModelOptions(engine=engine, storage_version=storage_version, app=app, limits=dict(limits)), tables
+
+
+def _check_limit(name: str, value: Any, operators: LimitSettings) -> None:
+    where = f"limits.{name}"
+    if name not in _LIMITS:
+        raise RequestError(
+            Code.UNKNOWN_ARGUMENT,
+            f"There is no limit {name!r} that a model can have.",
+            where=where,
+            hint=f"There are: {', '.join(sorted(_LIMITS))}.",
+        )
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise RequestError(Code.BAD_ARGUMENT, "A limit is a whole number.", where=where)
+    low, high = _LIMITS_MIN.get(name, 1), getattr(operators, name)
+    if not low <= value <= high:
+        raise RequestError(
+            Code.OUT_OF_RANGE,
+            f"{name!r} is {low} to {high}, not {value}.",
+            where=where,
+            hint="The most is what the operator allows.",
+        )
