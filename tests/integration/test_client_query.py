@@ -66,6 +66,22 @@ async def test_an_answer_has_all_its_pages(session: Session, stand_in: StandIn) 
     assert pa.table(found).to_pydict() == {"id": [1, 2, 3]}
 
 
+async def test_a_session_reads_what_it_heard_of(session: Session, stand_in: StandIn) -> None:
+    """After an outcome, reads of the same session ask for at least its version."""
+    asked: list[int | None] = []
+
+    async def answer(message: Message) -> tuple[bytes, dict[str, str]]:
+        asked.append(json.loads(message.body).get("min_version"))
+        return arrow(id=[1]), {"Teatree-Version": "1", "Content-Type": CONTENT_ARROW}
+
+    await stand_in.answer(answer)
+    model = session.model("sales")
+    await model.query("SELECT 1")
+    receipt = await model.append("sales", [{"id": 1}])
+    await model.query("SELECT 1")
+    assert asked == [None, receipt.version]
+
+
 async def test_json_rows_come_back_in_their_types(session: Session, stand_in: StandIn) -> None:
     """A JSON page's columns name the types: nothing is lost on the way."""
 

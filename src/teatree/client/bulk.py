@@ -94,6 +94,7 @@ class BulkSender:
         finally:
             for batch in self._flying:
                 batch.task.cancel()
+            await self._forget_tasks()
             for tracker in self._trackers:
                 await tracker.stop()
 
@@ -146,13 +147,18 @@ class BulkSender:
         self._report()
 
     async def _launch_again(self) -> None:
-        await asyncio.wait([batch.task for batch in self._flying])
+        await self._forget_tasks()
         again = list(self._flying)
         self._flying.clear()
         self._publisher = BatchPublisher(self._bus, in_flight_max=IN_FLIGHT_MAX)
         await self._open_group(f"{self._trackers[0].group[:58]}-{len(self._trackers) + 1}")
         for batch in again:
             await self._launch(batch.requests)
+
+    async def _forget_tasks(self) -> None:
+        """Wait until all batches on their way have ended, whatever became of them."""
+        if self._flying:
+            await asyncio.gather(*(batch.task for batch in self._flying), return_exceptions=True)
 
     @staticmethod
     def _group_of(batch: _Batch) -> str:
