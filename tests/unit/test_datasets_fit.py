@@ -141,6 +141,8 @@ REFUSED: list[tuple[pa.Array, str, Code]] = [
     (opaque("time_tz", [b"\xff" * 8], 8), "TIMETZ", Code.OUT_OF_RANGE),
     (opaque("bit", [b"\x09\xff"], -1), "BIT", Code.OUT_OF_RANGE),
     (opaque("bit", [b""], -1), "BIT", Code.OUT_OF_RANGE),
+    (opaque("hugeint", [b"12345678"], 8), "HUGEINT", Code.TYPE_MISMATCH),
+    (opaque("time_tz", [b"12345678"], -1), "TIMETZ", Code.TYPE_MISMATCH),
     (pa.array([[1, 2, 3]]), "INTEGER[2]", Code.TYPE_MISMATCH),
     (pa.array([[1, 2.5]]), "INTEGER[]", Code.LOSSY_NUMBER),
     (pa.array([{"x": 1}]), "STRUCT(a INTEGER)", Code.UNKNOWN_COLUMN),

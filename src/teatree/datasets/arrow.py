@@ -78,7 +78,6 @@ _PLAIN: dict[Dtype, pa.DataType] = {
     Json(): pa.json_(),
     **{dtype: pa.opaque(storage, name, _VENDOR) for dtype, (name, storage) in _OPAQUE.items()},
 }
-_FROM_OPAQUE = {name: dtype for dtype, (name, _) in _OPAQUE.items()}
 # Types that hold the same values as one of ours.
 _FROM_ARROW: dict[pa.DataType, Dtype] = {
     **{arrow: dtype for dtype, arrow in _PLAIN.items()},
@@ -135,8 +134,6 @@ def from_arrow_type(arrow: pa.DataType, where: str = "type") -> Dtype:
     """Return the type of columns that holds the values of an Arrow type; raises `type_mismatch` if there is none."""
     if (plain := _FROM_ARROW.get(arrow)) is not None:
         return plain
-    if isinstance(arrow, pa.OpaqueType) and arrow.vendor_name == _VENDOR and arrow.type_name in _FROM_OPAQUE:
-        return _FROM_OPAQUE[arrow.type_name]
     if pa.types.is_decimal(arrow) and arrow.precision <= 38 and 0 <= arrow.scale <= arrow.precision:
         return Decimal(arrow.precision, arrow.scale)
     if pa.types.is_fixed_size_binary(arrow):

@@ -39,6 +39,8 @@ from teatree.datasets.arrow import to_arrow_type
 from teatree.datasets.nested import list_parts, storage, struct_parts
 from teatree.datasets.values import BadValueError, converter, shown
 
+_WIDE_TYPES = tuple(to_arrow_type(Integer(128, signed)) for signed in (True, False))
+_OPAQUE_TYPES = (*_WIDE_TYPES, to_arrow_type(Bit()), to_arrow_type(TimeTz()))
 _LOSS = ("lose data", "data loss", "truncated")
 
 
@@ -102,7 +104,8 @@ def _decoded(array: pa.Array) -> pa.Array:
     if isinstance(arrow, pa.Bool8Type):
         return array.storage.cast(pa.bool_())
     if isinstance(arrow, pa.BaseExtensionType):
-        return array if isinstance(arrow, pa.UuidType | pa.JsonType | pa.OpaqueType) else _decoded(array.storage)
+        known = isinstance(arrow, pa.UuidType | pa.JsonType) or arrow in _OPAQUE_TYPES
+        return array if known else _decoded(array.storage)
     if pa.types.is_dictionary(arrow):
         return _decoded(array.dictionary.take(array.indices))
     if pa.types.is_string_view(arrow) or pa.types.is_large_string(arrow):
@@ -121,7 +124,7 @@ def _is_bytes(array: pa.Array) -> bool:
 
 
 def _is_wide(array: pa.Array) -> bool:
-    return isinstance(array.type, pa.OpaqueType) and array.type.type_name in ("hugeint", "uhugeint")
+    return array.type in _WIDE_TYPES
 
 
 def _refuse(array: pa.Array, dtype: Dtype) -> NoReturn:
