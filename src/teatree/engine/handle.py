@@ -14,6 +14,7 @@ from teatree.contracts.errors import Code, RequestError, TeatreeError
 from teatree.contracts.names import OWN_SCHEMA
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import quote, read_schema
+from teatree.datasets.results import plain_booleans
 from teatree.engine.database import Database
 from teatree.engine.duckdb_errors import translate
 from teatree.engine.guard import check_query, check_statement
@@ -133,7 +134,7 @@ def fetch_rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters,
             if size_bytes > limits.rows_bytes_max:
                 raise _result_too_large(f"{limits.rows_bytes_max:,} bytes")
             batches.append(batch)
-        return pa.Table.from_batches(batches, reader.schema)
+        return plain_booleans(pa.Table.from_batches(batches, reader.schema))
     except (duckdb.Error, pa.ArrowException, OSError) as e:  # what breaks while rows stream comes as Arrow's
         raise translate(e) from e
     finally:
