@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import frozen
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _REQUIRED: Any = object()
 PARAMETERS_MAX = 1_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 """Parameters of one statement."""
 
 
@@ -36,7 +40,8 @@ class Call:
     """The arguments of one request, each taken once; `finish` refuses what nobody took."""
 
     def __init__(self, request: Request, context: Context) -> None:
-        """Parse the arguments; raises `bad_json`, `duplicate_key`, `bad_argument` or `bad_header`."""
+        """Parse the arguments; raises `body_too_large`, `bad_json`, `duplicate_key`, `bad_argument` or `bad_header`."""
+        _check_size(request, context.limits)
         self.request = request
         self.context = context
         self._members = _members(request)
@@ -107,6 +112,7 @@ class Call:
         return value  # type: ignore[no-any-return]
 
     def _each(self, name: str, values: list[Any], kind: type[T], noun: str) -> list[T]:
+            _check_parameter(item, f"parameters[{key!r}]")
         for place, value in enumerate(values):
             if not isinstance(value, kind):
                 raise RequestError(
@@ -158,6 +164,16 @@ def to_tables(
 def _members(request: Request) -> dict[str, Any]:
     if request.content_type == CONTENT_ARROW:
         place, text = HEADER_ARGS, (request.args or "{}").encode()
+def _check_size(request: Request, limits: LimitSettings) -> None:
+    if len(request.body) > limits.request_bytes_max:
+        raise RequestError(
+            Code.BODY_TOO_LARGE,
+            f"The body has {len(request.body):,} bytes; the limit is {limits.request_bytes_max:,}.",
+            where="body",
+            hint="Send the rows in several requests, or use `load`.",
+        )
+
+
     else:
         place, text = "body", request.body or b"{}"
         if request.args is not None:
@@ -175,3 +191,13 @@ def _members(request: Request) -> dict[str, Any]:
 def _brief(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+def _check_parameter(value: Any, where: str) -> None:
+    """Refuse what DuckDB has no value for, or would take as something else."""
+    if isinstance(value, int) and not -(2**127) <= value < 2**128:
+        raise RequestError(Code.OUT_OF_RANGE, f"{_brief(value)} is out of range for any type.", where=where)
+    if isinstance(value, Decimal) and not math.isfinite(float(value)):
+        raise RequestError(Code.OUT_OF_RANGE, f"{value} is out of range for any type.", where=where)
+    if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+        raise RequestError(Code.TYPE_MISMATCH, "The text holds half a surrogate pair.", where=where)
+
+

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import OWN_SCHEMA
 from teatree.contracts.schema import Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS_VIEW = "_rows"
-"""The name under which `Write.run_with` shows rows to a statement."""
+ROWS_VIEW = f"{OWN_SCHEMA}_rows"
+"""The name under which `Write.run_with` shows rows to a statement: no user's table can have it."""
 
 Parameters = Sequence[Any] | dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from teatree.contracts.errors import Code, RequestError
@@ -10,6 +10,7 @@ from teatree.contracts.schema import Field, Schema
 from teatree.datasets.ddl import quote
 from teatree.functions.arguments import Call, to_tables
 from teatree.functions.handles import ROWS_VIEW, TableInfo, Write
+from teatree.functions.tables import NO_KEY
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,30 +92,48 @@ def insert(db: Write, table: TableInfo, parts: Sequence[pa.Table]) -> int:
 
 
 def _key(table: TableInfo, key: list[str]) -> tuple[str, ...]:
-    if key:
-        return table.require(key, "key")
-    if not table.primary_key:
+    if not key and not table.primary_key:
         raise RequestError(
             Code.MISSING_ARGUMENT, f"The table {table.name!r} has no primary key: name the 'key' columns.", where="key"
         )
-    return table.primary_key
+    if not key:
+        return table.primary_key
+    columns = tuple(dict.fromkeys(table.require(key, "key")))
+    for name in columns:
+        if isinstance(table.schema[name].dtype, NO_KEY):
+            raise RequestError(
+                Code.TYPE_MISMATCH, f"A key cannot be of type {table.schema[name].dtype}.", where=f"key.{name}"
+            )
+    return columns
 
 
 def _refuse_repeated_keys(parts: Sequence[pa.Table], key: tuple[str, ...]) -> None:
-    seen: dict[tuple[Any, ...], int] = {}
-    place = 0
+    """Refuse null keys and two rows with one key: which of them is to stay is not said."""
+    seen: set[tuple[Hashable, ...]] = set()
     for part in parts:
         for name in key:
             if name not in part.column_names:
                 raise RequestError(Code.MISSING_COLUMN, f"Every row needs the key column {name!r}.", where="rows")
-        for values in zip(*(part.column(name).to_pylist() for name in key), strict=True):
+        for place, values in enumerate(zip(*(_hashable_values(part.column(name)) for name in key), strict=True)):
+            where = f"rows[{place}]" if len(parts) == 1 else "rows"
             if None in values:
-                raise RequestError(Code.NOT_NULL, "A key column is null.", where=f"rows[{place}]")
-            if seen.setdefault(values, place) != place:
-                raise RequestError(
-                    Code.CONSTRAINT, f"Its key is also that of rows[{seen[values]}].", where=f"rows[{place}]"
-                )
-            place += 1
+                raise RequestError(Code.NOT_NULL, "A key column is null.", where=where)
+            if values in seen:
+                raise RequestError(Code.CONSTRAINT, "Another row of the request has the same key.", where=where)
+            seen.add(values)
+
+
+def _hashable_values(column: pa.ChunkedArray) -> list[Hashable]:
+    """Return values that are equal where the database's are; moments as counts: Python's end with the year 9999."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    from teatree.datasets.nested import one_chunk, storage  # noqa: PLC0415
+
+    array = storage(one_chunk(column))
+    if pa.types.is_temporal(array.type):
+        array = array.view(pa.int32() if pa.types.is_date32(array.type) else pa.int64())
+    values: list[Hashable] = array.to_pylist()
+    return ["NaN" if v != v else v for v in values] if pa.types.is_floating(array.type) else values  # noqa: PLR0124
 
 
 def _upsert_sql(table: TableInfo, columns: list[str], key: tuple[str, ...]) -> str:
@@ -144,15 +163,31 @@ def _one_row(table: TableInfo, groups: dict[str, dict[str, Any]]) -> tuple[pa.Ta
     names: dict[str, list[str]] = {}
     for group, values in groups.items():
         fields = [table.schema.field(name, f"{group}.{name}") for name in values]
+        _refuse_repeated_names(fields, list(values), group)
         schema = Schema(tuple(Field(f.name, f.dtype) for f in fields))
         names[group] = [f"{group}_{place}" for place in range(len(fields))]
         if fields:
-            part = to_tables([dict(zip(schema.names, values.values(), strict=True))], schema, group)[0]
+            part = _one_row_part(dict(zip(schema.names, values.values(), strict=True)), schema, group)
             arrays.extend(part.column(name) for name in schema.names)
     labels = [name for group in names.values() for name in group]
     if not labels:
         return pa.table({"_": pa.array([True])}), names
     return pa.table(dict(zip(labels, arrays, strict=True))), names
+
+
+def _refuse_repeated_names(fields: Sequence[Field], names: Sequence[str], group: str) -> None:
+    for place, field in enumerate(fields):
+        if field in fields[:place]:
+            message = f"The column {field.name!r} is given twice."
+            raise RequestError(Code.DUPLICATE_KEY, message, where=f"{group}.{names[place]}")
+
+
+def _one_row_part(values: dict[str, Any], schema: Schema, group: str) -> pa.Table:
+    try:
+        return to_tables([values], schema, group)[0]
+    except RequestError as e:  # it is no list for the sender
+        where = e.where.replace(f"{group}[0]", group, 1) if e.where else group
+        raise RequestError(e.code, e.message, where=where, hint=e.hint) from None
 
 
 def _condition(table: TableInfo, where: dict[str, Any], names: list[str]) -> str:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import attrs
 from attrs import frozen
@@ -33,19 +33,19 @@ class Sources:
 
         Raises `source_not_allowed`, `bad_source` if there is nothing, `unavailable` if the place is away.
         """
-        parts = urlsplit(uri)
+        parts = _split(uri)
         match parts.scheme:
-            case "" | "file":
+            case "" | "file" if parts.netloc in ("", "localhost"):
                 yield self._allowed_file(uri if not parts.scheme else unquote(parts.path))
             case "s3":
                 with tempfile.TemporaryDirectory(prefix="teatree-load-") as folder:
-                    path = Path(folder) / Path(parts.path).name
+                    path = Path(folder) / (Path(parts.path).name[-100:] or "source")
                     self._download(parts.netloc, parts.path.lstrip("/"), uri, path)
                     yield path
             case scheme:
                 raise RequestError(
                     Code.BAD_SOURCE,
-                    f"load cannot read {scheme}: sources.",
+                    f"load cannot read {scheme}://{parts.hostname or ''} sources.",
                     where="uri",
                     hint="Name a file, or s3://bucket/key.",
                 )
@@ -54,17 +54,22 @@ class Sources:
         path = Path(name)
         if not path.is_absolute():
             raise RequestError(Code.BAD_SOURCE, f"{name!r} is not an absolute path.", where="uri")
-        real = path.resolve()  # a link must not lead out of an allowed folder
         roots = [
             Path(root.removeprefix("file://")).resolve()
             for root in self.roots
             if "://" not in root.removeprefix("file://")
         ]
-        if not any(real.is_relative_to(root) for root in roots):
+        try:
+            real = path.resolve()  # a link must not lead out of an allowed folder
+            allowed = any(real.is_relative_to(root) for root in roots)
+            is_file = allowed and real.is_file()
+        except (OSError, ValueError, RuntimeError) as e:  # links in a circle, too long, not for us, or no path at all
+            raise RequestError(Code.BAD_SOURCE, f"{name!r} cannot be opened: {_reason(e)}.", where="uri") from e
+        if not allowed:
             raise RequestError(
                 Code.SOURCE_NOT_ALLOWED, f"{name!r} is not in a place that load may read.", where="uri", hint=_HINT
             )
-        if not real.is_file():
+        if not is_file:
             raise RequestError(Code.BAD_SOURCE, f"There is no file {name!r}.", where="uri")
         return real
 
@@ -84,3 +89,18 @@ class Sources:
             raise RequestError(Code.BAD_SOURCE, f"There is no object {uri!r}.", where="uri") from None
         except OperatorError as e:
             raise RequestError(Code.SOURCE_NOT_ALLOWED, f"{uri!r} cannot be read: {e.message}", where="uri") from e
+
+
+def _split(uri: str) -> SplitResult:
+    try:
+        uri.encode()
+        if "\0" in uri:
+            raise ValueError("it holds a NUL")
+        return urlsplit(uri)
+    except ValueError as e:
+        raise RequestError(Code.BAD_SOURCE, f"{uri!r} is not an address: {_reason(e)}.", where="uri") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return why, without the path: that is said already."""
+    return error.strerror or "it failed" if isinstance(error, OSError) else str(error).split(" from ")[0]

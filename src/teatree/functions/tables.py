@@ -15,8 +15,8 @@ from teatree.functions.handles import TableInfo, Write
 
 TABLES_MAX = 1_000
 """Tables of one model: every manifest names them all."""
-_NO_KEY = (Array, Interval, List, Map, Struct)
-"""Types that DuckDB cannot index."""
+NO_KEY = (Array, Interval, List, Map, Struct)
+"""Types that no key can have: DuckDB cannot index them."""
 _COLUMN_MEMBERS = {"name", "type", "nullable", "default"}
 TABLE_MEMBERS = {"table", "columns", "primary_key", "if_not_exists"}
 
@@ -112,7 +112,7 @@ def _key_column(schema: Schema, name: object, where: str) -> str:
     if not isinstance(name, str):
         raise RequestError(Code.BAD_ARGUMENT, f"A primary key names columns, not {name!r}.", where=where)
     column = schema.field(name, where)
-    if isinstance(column.dtype, _NO_KEY):
+    if isinstance(column.dtype, NO_KEY):
         raise RequestError(Code.TYPE_MISMATCH, f"A primary key cannot be of type {column.dtype}.", where=where)
     return column.name
 
