@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import servers as running
@@ -24,6 +25,10 @@ from processes import Installation, ManagerServer
 from servers import TestServers
 from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
 from teatree.storage.migrations.migrate import migrate
+
+# These machines are noisy: a slow example is no failure.
+hypothesis.settings.register_profile("teatree", deadline=None)
+hypothesis.settings.load_profile("teatree")
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,8 @@ class LocalLane(Lane):
         self._user_version = 0
         self.current: Manifest | None = None
         """The version that the local file holds; None while there is none."""
+        self.is_gone = False
+        """Whether the newest version says that there is no model."""
         self.moved: Callable[[], None] = lambda: None
         """Called when there is another local file."""
         self.served = 0
@@ -62,12 +64,14 @@ class LocalLane(Lane):
             await asyncio.to_thread(self._versions.drop)
             await asyncio.to_thread(self._reads.close)
             self.current = None
+            self.is_gone = True
         elif self._path is None or manifest.user_version > self._user_version:
             self._versions.in_use = self._reads.in_use()
             self._path = await asyncio.to_thread(self._versions.publish, manifest)
             await asyncio.to_thread(self._reads.switch, manifest.version, self._path)
             self._user_version = manifest.version
             self.current = manifest
+            self.is_gone = False
             self.moved()
         async with self._moved:
             self.served = manifest.version

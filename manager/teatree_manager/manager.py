@@ -227,6 +227,7 @@ class Manager:
             health,
             bus.max_payload - 65_536,
         )
+        bus.on_reconnect(sayer.say_again)
         service = await serve(
             bus, self._model, direct.answer, version=SERVICE_VERSION, description=f"Direct reads of {self._model}"
         )
@@ -239,9 +240,10 @@ class Manager:
             sayer.run(),
             *(lane.run() for lane in self._lanes),
             self._leave_when_idle(pipeline, direct),
+            self._say_again(sayer, fence, archive),
         ]
+        sayer.expect(range(fence.said_version + 1, fence.version))
         async with _Background(background) as tasks:
-            await self._say_again(sayer, fence, archive)
             if left is not None:
                 pipeline.begin_shipping(left, shipped)
             await tasks.until(pipeline.run(shipped))

@@ -57,6 +57,8 @@ class DirectReads:
         request = read_request(self._chain.model, function, 0, datetime.now(UTC), dict(headers), body)
         call, question, min_version, wait_ms = self._read_call(request)
         call.finish()
+        if self._local.is_gone:
+            raise RequestError(Code.UNKNOWN_MODEL, f"There is no model {self._chain.model!r}.", where="model")
         if not await self._local.wait_for(max(min_version, 1), wait_ms):
             raise RetryError(
                 Code.TIMED_OUT,

@@ -1,10 +1,16 @@
-"""Saying outcomes: after the manifest, in the order of the versions, again and again until NATS has them."""
+"""Saying outcomes: after the manifest, in the order of the versions, again and again until NATS has them.
+
+The stream of notices is not synced (docs/decisions/0008): a NATS server that is killed forgets the last ones, though it
+acknowledged them. So what was said within the last moments is said again when the connection comes back, and counts as
+said for a successor only after them. Repeated notices are identical.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
@@ -12,11 +18,13 @@ from teatree.contracts.errors import RetryError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import Status
-from teatree.engine.announce import Announcer
+from teatree.engine.announce import Announcer, Message
 from teatree.messaging.notices import NoticeWriter
 from teatree.storage.segments import Entry
 from teatree_manager.lane import Backoff
 
+UNSYNCED_MS = 2_000
+"""Milliseconds for which NATS may forget a notice if it is killed; it flushes them far sooner."""
 WAITING_MAX = 16
 """Versions that wait to be said before shipping waits too."""
 
@@ -31,21 +39,39 @@ class Sayer:
         self._announcer = announcer
         self._notices = notices
         self._failpoint = failpoint
-        self._queue: asyncio.Queue[tuple[Manifest, Sequence[Entry], bool]] = asyncio.Queue(WAITING_MAX)
-        self._open: deque[int] = deque()
+        self._queue: asyncio.Queue[tuple[Manifest, Sequence[Entry], bool] | None] = asyncio.Queue(WAITING_MAX)
+        self._open: set[int] = set()
         self._held: dict[int, tuple[Manifest, list[Entry]]] = {}
-        self._said = said_version
+        self._said = self._newest = said_version
+        self._safe = said_version
+        self._recent: deque[tuple[float, int, list[Message]]] = deque()
+        self._again = False
         self._log = structlog.get_logger().bind(model=announcer.chain.model)
 
     @property
     def said_version(self) -> int:
-        """Up to which version everything is said."""
-        return self._said
+        """Up to which version everything is said, and was kept by NATS long enough not to be forgotten."""
+        self._forget_safe()
+        return self._safe if self._recent else self._said
+
+    def say_again(self) -> None:
+        """Have the last moments' notices said again: NATS may have forgotten them."""
+        self._again = True
+        if self._queue.empty():
+            self._queue.put_nowait(None)
+
+    def _forget_safe(self) -> None:
+        while self._recent and time.monotonic() - self._recent[0][0] > UNSYNCED_MS / 1000:
+            self._safe = max(self._safe, self._recent.popleft()[1])
+
+    def expect(self, versions: Iterable[int]) -> None:
+        """Announce versions that will be put: until then nothing beyond them counts as said."""
+        self._open.update(versions)
 
     async def put(self, manifest: Manifest, entries: Sequence[Entry]) -> None:
         """Have a version said; waits while too many do."""
         held = [e for e in entries if _waits_for_archive(e)]
-        self._open.append(manifest.version)
+        self._open.add(manifest.version)
         if held:
             self._held[manifest.version] = (manifest, held)
         now = [e for e in entries if not _waits_for_archive(e)]
@@ -61,30 +87,48 @@ class Sayer:
     async def run(self) -> None:
         """Say what is put, for ever."""
         while True:
-            manifest, entries, late = await self._queue.get()
-            await self._say(manifest, entries, late=late)
+            put = await self._queue.get()
+            if self._again:
+                self._again = False
+                await self._publish([message for _, _, messages in self._recent for message in messages], "again")
+            if put is None:
+                self._queue.task_done()
+                continue
+            manifest, entries, late = put
+            messages = await self._messages(manifest, entries, late=late)
+            await self._publish(messages, manifest.version)
             if (not late and manifest.version not in self._held) or late:
                 self._close(manifest.version)
+            self._forget_safe()
+            self._recent.append((time.monotonic(), self._said, messages))
             self._queue.task_done()
 
-    async def _say(self, manifest: Manifest, entries: Sequence[Entry], *, late: bool) -> None:
+    async def _messages(self, manifest: Manifest, entries: Sequence[Entry], *, late: bool) -> list[Message]:
+        backoff = Backoff()
+        while True:
+            try:
+                return await asyncio.to_thread(self._announcer.messages, manifest, entries, late=late)
+            except RetryError as e:
+                self._log.warning("pages wait to be read", version=manifest.version, error=str(e))
+                await backoff.pause()
+
+    async def _publish(self, messages: list[Message], what: object) -> None:
         backoff = Backoff()
         while True:
             try:
                 self._failpoint("manager.say.before_notices")
-                messages = await asyncio.to_thread(self._announcer.messages, manifest, entries, late=late)
                 await self._notices.say(messages)
                 self._failpoint("manager.say.after_notices")
             except RetryError as e:
-                self._log.warning("outcomes wait to be said", version=manifest.version, error=str(e))
+                self._log.warning("outcomes wait to be said", version=what, error=str(e))
                 await backoff.pause()
             else:
                 return
 
     def _close(self, version: int) -> None:
-        self._open.remove(version)
-        done_before = self._open[0] if self._open else version + 1
-        self._said = max(self._said, done_before - 1) if self._open else max(self._said, version)
+        self._open.discard(version)
+        self._newest = max(self._newest, version)
+        self._said = max(self._said, min(self._open) - 1 if self._open else self._newest)
 
     async def drained(self) -> None:
         """Wait until everything that was put is said, but for what waits for an archive."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import statistics
@@ -25,13 +26,14 @@ import attrs
 import duckdb
 import numpy as np
 
-from teatree.client.message import Message
+from teatree.client.message import Message, encode
 from teatree.client.session import Session
 from teatree.contracts.manifest import LedgerRef, ManifestKind, ObjectRef
 from teatree.contracts.names import new_id
 from teatree.contracts.settings import Settings
 from teatree.embedded.stack import Stack, StackOptions
 from teatree.engine.writer import new_write_id
+from teatree.messaging.batches import BatchPublisher
 from teatree.storage.chain import Chain
 from teatree.storage.objects import open_store
 from teatree.storage.packs import checksum
@@ -64,27 +66,58 @@ async def measure(settings: Settings, folder: Path, seconds: float, remembered: 
     autocommit = autocommit_rows_per_s(folder / "baseline.duckdb")
     async with Session(settings) as session:
         await session.create_model("fresh", tables=[{"table": "sales", "columns": COLUMNS}])
-        grouped = await throughput(session, "fresh", seconds, group=True)
+        grouped = await throughput(session, "fresh", seconds)
         say("grouped_requests_per_s", grouped, "1/s", baseline=autocommit, what="one-row autocommit INSERT into DuckDB")
-        single = await throughput(session, "fresh", seconds / 3, group=False)
+        single = await single_notices_throughput(session, "fresh", seconds / 3)
         say("single_notice_requests_per_s", single, "1/s", baseline=autocommit, what="one-row autocommit INSERT")
         health = await model_health(session, "fresh")
         say("manager_memory_peak", health["memory_bytes_peak"] / 1e6, "MB")
         await latency(session, settings)
         await memory_of_old_model(session, settings, folder, remembered)
-        old = await throughput(session, "old", seconds, group=True)
+        old = await throughput(session, "old", seconds)
         say("grouped_requests_per_s_remembering", old, "1/s", baseline=grouped, what=f"without {remembered} ids")
 
 
-async def throughput(session: Session, name: str, seconds: float, *, group: bool) -> float:
-    """Return one-row appends a second from the first publish to the last `done` heard."""
-    model = session.model(name)
+async def throughput(session: Session, name: str, seconds: float) -> float:
+    """Return one-row appends a second, sent as a group, from the first publish to the last `done` heard."""
     begin = time.perf_counter()
-    summary = await model.send_many(one_row_appends(begin + seconds), group=None if group else False, wait="done")
+    summary = await session.model(name).send_many(one_row_appends(begin + seconds), wait="done")
     took = time.perf_counter() - begin
     if summary.refused:
         raise SystemExit(f"{summary.refused} requests were refused: {summary.refusals[:3]}")
-    return float(summary.sent / took)
+    return summary.sent / took
+
+
+async def single_notices_throughput(session: Session, name: str, seconds: float) -> float:
+    """Return the same with one notice for each request instead of one a version."""
+    bus = session.bus
+    heard = asyncio.Event()
+    count = sent = 0
+
+    def hear(subject: bytes, _reply: bytes, _headers: bytes | None, _body: bytes) -> None:
+        nonlocal count
+        count += subject.endswith(b".done")
+        heard.set()
+
+    stop = await bus.subscribe_sink(bus.subjects.notify_model(name), hear)
+    publisher = BatchPublisher(bus)
+    begin = time.perf_counter()
+    for chunk in batched(one_row_appends(begin + seconds), 1_000):
+        requests = [encode(m, bus.subjects, name, size_bytes_max=bus.max_payload) for m in chunk]
+        await publisher.put([(r.subject, r.body, r.headers) for r in requests])
+        sent += len(requests)
+    while count < sent:
+        heard.clear()
+        await asyncio.wait_for(heard.wait(), 60)
+    took = time.perf_counter() - begin
+    await stop()
+    return sent / took
+
+
+def batched(items: Iterator[Message], size: int) -> Iterator[list[Message]]:
+    """Yield lists of up to `size` items."""
+    while chunk := list(itertools.islice(items, size)):
+        yield chunk
 
 
 def one_row_appends(until: float) -> Iterator[Message]:

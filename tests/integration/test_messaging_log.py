@@ -275,7 +275,7 @@ class TestBatches:
         opened = [bus.frame(subject, b"", {"Nats-Batch-Id": f"open{i}", "Nats-Batch-Sequence": "1"}) for i in range(50)]
         await bus.send(opened)
         with pytest.raises(RetryError) as e:
-            await publish_batch(bus, [(subject, b"", {})] * 2, timeout_ms=300)
+            await publish_batch(bus, [(subject, b"", {})] * 2, timeout_ms=3_000)
         assert e.value.code is Code.BUSY
         waiting = asyncio.create_task(publish_batch(bus, [(subject, b"", {})] * 2))
         await asyncio.sleep(0.2)

@@ -156,6 +156,7 @@ class Bus:
         self._place = show_url(settings.url)
         self._inbox = Inbox()
         self._interrupted: dict[int, Callable[[], None]] = {}
+        self._reconnected: list[Callable[[], None]] = []
         self._connected = asyncio.Event()
         self._closed = False
         self._connecting = True
@@ -232,8 +233,12 @@ class Bus:
 
     async def _on_reconnected(self) -> None:
         self._connected.set()
-        for interrupted in list(self._interrupted.values()):
+        for interrupted in [*self._interrupted.values(), *self._reconnected]:
             interrupted()
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called whenever the connection was lost and found again."""
+        self._reconnected.append(callback)
 
     def _lost(self) -> RetryError:
         return RetryError(
