@@ -13,8 +13,10 @@ import pyarrow as pa
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, StreamStamp
 from teatree.contracts.names import new_id
+from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, Request
 from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
+from teatree.engine.batch import Applied
 from teatree.engine.writer import Writer
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
@@ -31,7 +33,6 @@ class PublishedModel:
         self.settings = Settings(store=store, data=folder / "data")
         self.name = name
         self.chain = Chain(open_store(store), self.settings.nats.prefix, name)
-        self._seq = 0
         self._writer = Writer(
             self.chain,
             model_folder(self.settings.data, name),
@@ -42,6 +43,7 @@ class PublishedModel:
             no_failpoint,
         )
         self._writer.take_over(self.chain.newest())
+        self._seq = self._writer.applied_offset
 
     def __enter__(self) -> Self:
         return self
@@ -53,6 +55,17 @@ class PublishedModel:
 
     def request(self, function: str, args: dict[str, Any], rows: pa.Table | None = None) -> Manifest:
         """Apply one request, publish the version that holds it and return its manifest; it must be done."""
+        outcome, manifest = self.send(function, args, rows)
+        assert outcome.error is None, outcome.error
+        return manifest
+
+    def send(self, function: str, args: dict[str, Any], rows: pa.Table | None = None) -> tuple[Outcome, Manifest]:
+        """Apply one request and publish the version that holds it; return its outcome and the version's manifest."""
+        applied = self.apply(function, args, rows)
+        return applied.entries[0].outcome, self.publish(applied)
+
+    def apply(self, function: str, args: dict[str, Any], rows: pa.Table | None = None) -> Applied:
+        """Apply one request."""
         self._seq += 1
         body = json.dumps(args).encode()
         if rows is not None:
@@ -70,9 +83,10 @@ class PublishedModel:
             content_type=CONTENT_JSON if rows is None else CONTENT_ARROW,
             args=None if rows is None else json.dumps(args),
         )
-        applied = self._writer.apply([request])
-        refused = [entry.outcome.error for entry in applied.entries if entry.outcome.error]
-        assert not refused, refused
+        return self._writer.apply([request])
+
+    def publish(self, applied: Applied) -> Manifest:
+        """Publish the version that holds what was applied."""
         draft = self._writer.capture(applied, 0)
         self._writer.ship(draft)
         self._writer.settle(draft)

@@ -25,6 +25,7 @@ from teatree.engine.guard import lock_down
 from teatree.engine.watchdog import Watchdog
 
 BLOCK_BYTES = 262_144
+_ANNEX = "annex"
 
 
 class Database:
@@ -34,6 +35,7 @@ class Database:
         """Open or create the file at `path`; raises `corrupt` if DuckDB cannot, `busy` if another process has it."""
         self.path = path
         self._limits = limits
+        self._holds_annex = False
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDONLY) if path.exists() else -1
         try:
@@ -102,6 +104,24 @@ class Database:
         except BaseException:
             self._rollback()
             raise
+        finally:
+            if self._holds_annex:
+                self.rows(f"DETACH DATABASE IF EXISTS {_ANNEX}")
+                self._holds_annex = False
+
+    @property
+    def annex(self) -> Path:
+        """The one other file that this database can attach: an earlier version, to be restored from."""
+        return _annex(self.path)
+
+    def attach_annex(self) -> str:
+        """Attach the annex, read-only, until the open transaction ends; return the name of its database."""
+        self._holds_annex = True
+        try:
+            self.rows(f"ATTACH {quote_literal(str(self.annex))} AS {_ANNEX} (READ_ONLY)")
+        except TeatreeError as e:  # it was written by another DuckDB, perhaps: the request fails, its model goes on
+            raise RetryError(Code.SOURCE_UNAVAILABLE, f"The version cannot be opened: {e.message}") from e
+        return _ANNEX
 
     def _rollback(self) -> None:
         try:
@@ -145,11 +165,17 @@ def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duc
         con.execute("USE model")
         con.execute("SET TimeZone = 'UTC'")
         con.execute("PRAGMA disable_checkpoint_on_shutdown")
+        annex = str(_annex(path))
+        con.execute(f"SET allowed_paths = [{quote_literal(annex)}, {quote_literal(annex + '.wal')}]")
         lock_down(con)
     except BaseException:
         con.close()
         raise
     return con
+
+
+def _annex(path: Path) -> Path:
+    return path.with_name("annex.duckdb")
 
 
 def _open_error(path: Path, e: duckdb.Error) -> TeatreeError:

@@ -31,6 +31,7 @@ from teatree.engine.changes import Checkpoint
 from teatree.engine.commits import Commit, adopt_commits, committed_offset
 from teatree.engine.database import Database
 from teatree.engine.handle import WriteHandle
+from teatree.engine.history import StoredHistory
 from teatree.engine.ledger import Ledger
 from teatree.engine.life import begin_life, outcome_without_file
 from teatree.engine.snapshot import Capture, capture, captured_checkpoint
@@ -218,7 +219,19 @@ class Writer:
     @property
     def context(self) -> Context:
         """What functions may use."""
-        return Context(self.limits, self._sources)
+        history = StoredHistory(self.chain, self._database, self._unchanged_since) if self._database else None
+        return Context(self.limits, self._sources, history)
+
+    def _unchanged_since(self, manifest: Manifest) -> frozenset[str]:
+        """Return the tables of a version that no later one changed, nor the batch that is not settled yet."""
+        applied = self._applied
+        pending = applied.changed_tables if applied and applied.version > self.manifest.version else frozenset()
+        now = {entry.name: entry.changed_in for entry in self.manifest.tables}
+        return frozenset(
+            entry.name
+            for entry in manifest.tables
+            if entry.changed_in and entry.changed_in == now.get(entry.name) and entry.name not in pending
+        )
 
     def _put_page(self, key: str, body: bytes) -> None:
         self.chain.store.put(self.chain.key(key), body)

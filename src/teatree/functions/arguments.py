@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from teatree.contracts.schema import Schema
     from teatree.functions.handles import Parameters
+    from teatree.functions.history import History
 
 T = TypeVar("T")
 _REQUIRED: Any = object()
@@ -34,6 +35,8 @@ class Context:
 
     limits: LimitSettings
     sources: Sources
+    history: History | None = None
+    """The model's versions, where there is an open transaction to read them into."""
 
 
 class Call:

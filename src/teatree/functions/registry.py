@@ -13,6 +13,7 @@ from teatree.functions import rows, tables
 from teatree.functions.arguments import Call
 from teatree.functions.load import load
 from teatree.functions.model_arguments import read_model_arguments
+from teatree.functions.restore import restore
 from teatree.functions.sql import query, sql
 
 
@@ -70,6 +71,7 @@ BUILT_INS: Mapping[str, BuiltIn] = {
         BuiltIn("update", Nature.WRITES, rows.update),
         BuiltIn("delete", Nature.WRITES, rows.delete),
         BuiltIn("load", Nature.WRITES, load, alone=True),
+        BuiltIn("restore", Nature.WRITES, restore, alone=True),
         BuiltIn("sql", Nature.WRITES, sql),
         BuiltIn("query", Nature.READS, query),
         BuiltIn("archive", Nature.BARRIER, _archive, alone=True),

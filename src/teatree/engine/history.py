@@ -1,0 +1,82 @@
+"""Earlier versions out of the store, for the transaction that restores one; and a version's file, for a fork."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from typing_extensions import override
+
+from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
+from teatree.contracts.manifest import Manifest
+from teatree.engine.database import Database
+from teatree.functions.history import History
+from teatree.storage.chain import Chain
+from teatree.storage.objects import NotFoundError
+from teatree.storage.versions import layout_of, materialise
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class StoredHistory(History):
+    """The versions of the model whose file is open."""
+
+    def __init__(self, chain: Chain, database: Database, unchanged: Callable[[Manifest], frozenset[str]]) -> None:
+        self._chain = chain
+        self._database = database
+        self._unchanged = unchanged
+
+    @override
+    def version(self, number: int) -> Manifest:
+        manifest = self._chain.get(number)
+        layout_of(manifest)
+        return manifest
+
+    @override
+    def unchanged(self, manifest: Manifest) -> frozenset[str]:
+        return self._unchanged(manifest)
+
+    @override
+    @contextmanager
+    def opened(self, manifest: Manifest) -> Iterator[str]:
+        path = self._database.annex
+        try:
+            fetch_file(self._chain, manifest, path)
+            yield self._database.attach_annex()
+        finally:
+            path.unlink(missing_ok=True)  # the transaction goes on reading it until its end
+
+
+def fetch_file(chain: Chain, manifest: Manifest, path: Path) -> None:
+    """Write a version's file for a request that names it: what is wrong with the version is the request's own fault.
+
+    Raises `unknown_version` if it was cleaned up meanwhile, `bad_source` if it is damaged, `over_limit` if the disk has
+    no room for it.
+    """
+    try:
+        materialise(chain.store, manifest, path)
+    except NotFoundError as e:
+        raise RequestError(
+            Code.UNKNOWN_VERSION,
+            f"Version {manifest.version} of {chain.model} is not there any more: it was cleaned up.",
+            where="version",
+            hint="`teatree versions` lists what there is.",
+        ) from e
+    except CorruptError as e:
+        raise RequestError(
+            Code.BAD_SOURCE,
+            f"Version {manifest.version} of {chain.model} is damaged in the store: {e.message} ({e.where})",
+            where="version",
+            hint="Take the version before or after it; `teatree verify` tells which are whole.",
+        ) from e
+    except OSError as e:
+        if e.errno not in _FULL:
+            raise
+        raise RetryError(
+            Code.OVER_LIMIT,
+            f"The disk has no room for version {manifest.version} of {chain.model} beside the model itself.",
+            where="version",
+            hint="Send it again when there is more.",
+        ) from e

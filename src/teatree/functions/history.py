@@ -1,0 +1,56 @@
+"""Earlier versions of a model, as its functions may use them."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, TypeVar
+
+from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.settings import LimitSettings
+
+if TYPE_CHECKING:
+    from teatree.contracts.manifest import Manifest
+
+T = TypeVar("T")
+RETRY_WAIT_MS = 500
+
+
+class History(ABC):
+    """The versions of one model that is open for writing."""
+
+    @abstractmethod
+    def version(self, number: int) -> Manifest:
+        """Return a version that has a file; raises `unknown_version` if there is none, or it was cleaned up."""
+
+    @abstractmethod
+    def unchanged(self, manifest: Manifest) -> frozenset[str]:
+        """Return the names of a version's tables that nothing has changed since."""
+
+    @abstractmethod
+    def opened(self, manifest: Manifest) -> AbstractContextManager[str]:
+        """Let the open transaction read a version for the time of the block; yield the name of its database.
+
+        Raises `unknown_version` if it was cleaned up, `bad_source` if it is damaged.
+        """
+
+
+def while_away(limits: LimitSettings, what: str, where: str, work: Callable[[], T]) -> T:
+    """Return what `work` returns, trying again while what it needs is away, for a set time.
+
+    Raises `source_unavailable` when that is over: the request has failed, its model goes on.
+    """
+    deadline = time.monotonic() + limits.load_retry_ms_max / 1000
+    while True:
+        try:
+            return work()
+        except RetryError as e:
+            if e.code is not Code.UNAVAILABLE:
+                raise
+            if time.monotonic() > deadline:
+                raise RetryError(
+                    Code.SOURCE_UNAVAILABLE, f"{what}: {e.message}", where=where, hint="Send it again later."
+                ) from e
+            time.sleep(RETRY_WAIT_MS / 1000)

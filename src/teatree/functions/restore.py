@@ -1,0 +1,59 @@
+"""The built-in function `restore`: the user tables of an earlier version, put in place of the present ones."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.manifest import TableEntry
+from teatree.datasets.ddl import create_table_sql, quote
+from teatree.functions.arguments import Call
+from teatree.functions.handles import Write
+from teatree.functions.history import while_away
+
+
+def restore(db: Write, call: Call) -> dict[str, Any]:
+    """Make the user tables equal those of a version: rows, columns, defaults and keys; everything else stays.
+
+    A table that nothing has changed since is left as it is, so that the new version costs what differs.
+    """
+    number = call.integer("version")
+    call.finish()
+    history, limits = call.context.history, call.context.limits
+    if history is None:
+        raise OperatorError(Code.INTERNAL, "restore was called where there is no history.")
+    manifest = while_away(limits, "The version could not be looked up", "version", lambda: history.version(number))
+    unchanged = history.unchanged(manifest)
+    wanted = {entry.name.lower(): entry for entry in manifest.tables}
+    dropped = [name for name in db.tables() if name.lower() not in wanted]
+    differing = [entry for entry in manifest.tables if entry.name not in unchanged]
+    with ExitStack() as opened:
+        if differing:
+            reading = history.opened(manifest)
+            what = "The version could not be read"
+            database = while_away(limits, what, "version", lambda: opened.enter_context(reading))
+            for entry in differing:
+                _restore_table(db, entry, database)
+    for name in dropped:
+        _drop(db, name)
+    return {
+        "version": number,
+        "tables": [entry.name for entry in differing],
+        "rows": sum(entry.rows for entry in differing),
+        "dropped": dropped,
+    }
+
+
+def _restore_table(db: Write, entry: TableEntry, database: str) -> None:
+    present = db.find_table(entry.name)
+    if present is not None:
+        _drop(db, present.name)
+    db.run(create_table_sql(entry.name, entry.schema, entry.primary_key))
+    db.run(f"INSERT INTO {quote(entry.name)} SELECT * FROM {quote(database)}.main.{quote(entry.name)}")
+    db.changed(entry.name, schema=True)
+
+
+def _drop(db: Write, name: str) -> None:
+    db.run(f"DROP TABLE {quote(name)}")
+    db.changed(name, schema=True)
