@@ -124,7 +124,12 @@ async def test_arrow_rows_travel_as_a_stream(session: Session, stand_in: StandIn
     """A pyarrow table and a Polars frame become an Arrow body, the other arguments an ASCII header."""
     rows = {"id": [1, 2], "site": ["Zürich", None]}
     seen: list[Request] = []
-    stand_in.decide = lambda request: (seen.append(request), ("done", {}))[1]
+
+    def decide(request: Request) -> tuple[str, dict[str, object]]:
+        seen.append(request)
+        return "done", {}
+
+    stand_in.decide = decide
     await session.model("sales").append("größe", pa.table(rows) if kind == "table" else pl.DataFrame(rows))
     assert seen[0].content_type == CONTENT_ARROW
     assert seen[0].args is not None

@@ -48,7 +48,7 @@ from teatree.datasets.json_values import columns_to_json, rows_to_json
 from teatree.datasets.results import plain_booleans, result_schema
 from teatree.datasets.rows import RowDecoder
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 JSON_VALUES = st.recursive(
     st.one_of(st.booleans(), st.integers(-(2**53), 2**53), st.decimals(-10, 10, places=3), TEXT),
     lambda inner: st.one_of(st.lists(st.none() | inner, max_size=3), st.dictionaries(TEXT, inner, max_size=3)),

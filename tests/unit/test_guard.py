@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -414,7 +414,8 @@ def mutations(draw: st.DrawFn) -> str:
         words[place : place + draw(st.integers(0, 2))] = [new]
     glue = draw(st.sampled_from([" ", "\n", " /* x */ ", "\t"]))
     sql = glue.join(words)
-    return draw(st.sampled_from([str, str.upper, str.lower, str.swapcase]))(sql) if draw(st.booleans()) else sql
+    cases: list[Callable[[str], str]] = [str, str.upper, str.lower, str.swapcase]
+    return draw(st.sampled_from(cases))(sql) if draw(st.booleans()) else sql
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -35,7 +35,7 @@ from teatree.contracts.dtypes import (
 from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.contracts.schema import Field, Schema, parse_dtype
 
-TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=12)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 PLAIN: st.SearchStrategy[Dtype] = st.one_of(
     st.sampled_from(
         [Boolean(), Varchar(), Blob(), Bit(), Date(), Time(), Time("ns"), TimeTz(), Interval(), Uuid(), Json()]

@@ -9,14 +9,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from teatree.client.model import Model
 from teatree.client.session import Session, client_settings
 from teatree.contracts.settings import Settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from teatree.client.attach import Attached
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,11 +79,11 @@ def _blocking(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> Callable[C
 
 def _iterating(
     method: Callable[Concatenate[Any, P], AsyncGenerator[R, None]],
-) -> Callable[Concatenate[Any, P], Iterator[R]]:
+) -> Callable[Concatenate[Any, P], Generator[R, None, None]]:
     """Return the method that iterates over what its asynchronous twin yields."""
 
     @functools.wraps(method)
-    def call(face: _Face[Any], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+    def call(face: _Face[Any], /, *args: P.args, **kwargs: P.kwargs) -> Generator[R, None, None]:
         items = method(face._inner, *args, **kwargs)  # noqa: SLF001
 
         async def step() -> R:
@@ -126,6 +132,18 @@ class SyncModel(_Face[Model]):
     follow = _iterating(Model.follow)
     versions = _blocking(Model.versions)
     pull = _blocking(Model.pull)
+
+    def attach(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        *,
+        version: int | None = None,
+        at: datetime | str | None = None,
+        follow: bool = False,
+        alias: str | None = None,
+    ) -> Attached:
+        """Attach a version to a DuckDB connection, its blocks fetched as queries touch them: see `teatree.attach`."""
+        return self._inner.attach(con, version=version, at=at, follow=follow, alias=alias)
 
 
 def _blocking_model(
