@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _REQUIRED: Any = object()
-PARAMETERS_MAX = 1_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
+PARAMETERS_MAX = 1_000
 """Parameters of one statement."""
 
 
@@ -112,10 +112,10 @@ class Call:
                     "A parameter must be a text, a number, true, false or null.",
                     where=f"parameters[{key!r}]",
                 )
+            _check_parameter(item, f"parameters[{key!r}]")
         return value  # type: ignore[no-any-return]
 
     def _each(self, name: str, values: list[Any], kind: type[T], noun: str) -> list[T]:
-            _check_parameter(item, f"parameters[{key!r}]")
         for place, value in enumerate(values):
             if not isinstance(value, kind):
                 raise RequestError(
@@ -164,9 +164,6 @@ def to_tables(
     return [decoder.to_table([group]) for group in decoder.decode(rows, where)]
 
 
-def _members(request: Request) -> dict[str, Any]:
-    if request.content_type == CONTENT_ARROW:
-        place, text = HEADER_ARGS, (request.args or "{}").encode()
 def _check_size(request: Request, limits: LimitSettings) -> None:
     if len(request.body) > limits.request_bytes_max:
         raise RequestError(
@@ -177,6 +174,9 @@ def _check_size(request: Request, limits: LimitSettings) -> None:
         )
 
 
+def _members(request: Request) -> dict[str, Any]:
+    if request.content_type == CONTENT_ARROW:
+        place, text = HEADER_ARGS, (request.args or "{}").encode()
     else:
         place, text = "body", request.body or b"{}"
         if request.args is not None:
@@ -191,9 +191,6 @@ def _check_size(request: Request, limits: LimitSettings) -> None:
     return members
 
 
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 def _check_parameter(value: Any, where: str) -> None:
     """Refuse what DuckDB has no value for, or would take as something else."""
     if isinstance(value, int) and not -(2**127) <= value < 2**128:
@@ -204,3 +201,6 @@ def _check_parameter(value: Any, where: str) -> None:
         raise RequestError(Code.TYPE_MISMATCH, "The text holds half a surrogate pair.", where=where)
 
 
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
