@@ -94,11 +94,12 @@ class Sources:
 def _split(uri: str) -> SplitResult:
     try:
         uri.encode()
-        if "\0" in uri:
-            raise ValueError("it holds a NUL")
-        return urlsplit(uri)
+        parts = urlsplit(uri)
     except ValueError as e:
         raise RequestError(Code.BAD_SOURCE, f"{uri!r} is not an address: {_reason(e)}.", where="uri") from None
+    if "\0" in uri:
+        raise RequestError(Code.BAD_SOURCE, f"{uri!r} is not an address: it holds a NUL.", where="uri")
+    return parts
 
 
 def _reason(error: Exception) -> str:
