@@ -119,6 +119,15 @@ class Life:
 
 
 @frozen
+class ForkPoint:
+    """The version that a model began as a fork of."""
+
+    model: str
+    goal_model_id: str
+    version: int
+
+
+@frozen
 class Manifest:
     """Everything that a version is; a reader needs nothing else but the objects it names."""
 
@@ -150,6 +159,8 @@ class Manifest:
     said_version: int
     """Up to which version all outcomes were known to be said when this was written."""
     life: Life = Life()
+    fork_of: ForkPoint | None = None
+    """Where the present life began, if it began as a fork."""
     options: ModelOptions = ModelOptions()
     file: FileLayout | None = None
     """None while there is no model."""
@@ -166,12 +177,58 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return the manifest's bytes: one JSON object whose member `checksum` covers the rest."""
-        members = unstructure(self)
-        return dump_json({**members, "checksum": blake3(dump_json(members)).hexdigest()})
+        return _sealed(self)
+
+
+@frozen
+class Stub:
+    """What a clean-up leaves of a manifest under its key, so that the key is never free (docs/decisions/0010)."""
+
+    model: str
+    goal_model_id: str
+    version: int
+    write_id: str
+    parent_write_id: str
+    epoch: int
+    at: datetime
+    log_at: datetime
+    offset: int
+    outcomes: ObjectRef | None
+    """Its outcome segment outlives the version: the ledger answers resends from it."""
+    stub: bool = True
+    format: int = FORMAT
+
+    def to_json(self) -> bytes:
+        """Return the stub's bytes, with a checksum as a manifest has."""
+        return _sealed(self)
+
+
+def stub_of(manifest: Manifest) -> Stub:
+    """Return what stays of a version that is cleaned up."""
+    return Stub(
+        model=manifest.model,
+        goal_model_id=manifest.goal_model_id,
+        version=manifest.version,
+        write_id=manifest.write_id,
+        parent_write_id=manifest.parent_write_id,
+        epoch=manifest.epoch,
+        at=manifest.at,
+        log_at=manifest.log_at,
+        offset=manifest.offset,
+        outcomes=manifest.outcomes,
+    )
 
 
 def read_manifest(body: bytes, where: str) -> Manifest:
-    """Return the manifest in `body`; raises `corrupt` if it is damaged or of a format that we do not know."""
+    """Return the manifest in `body`; raises `corrupt` if it is damaged, a stub, or of a format that we do not know."""
+    found = read_entry(body, where)
+    if isinstance(found, Stub):
+        raise CorruptError("The version was cleaned up: this is the stub of its manifest.", where=where)
+    return found
+
+
+def read_entry(body: bytes, where: str) -> Manifest | Stub:
+    """Return what lies under a manifest's key; raises `corrupt` if it is damaged or of a format that we do not know."""
     try:
         members = parse_json(body, where)
     except RequestError as e:
@@ -187,7 +244,15 @@ def read_manifest(body: bytes, where: str) -> Manifest:
     checksum = members.pop("checksum")
     if blake3(dump_json(members)).hexdigest() != checksum:
         raise CorruptError("The manifest's checksum does not match its content.", where=where)
+    if members.get("stub") is True:
+        return structure(members, Stub, where)
     return structure(members, Manifest, where)
 
 
+def _sealed(entry: Manifest | Stub) -> bytes:
+    members = unstructure(entry)
+    return dump_json({**members, "checksum": blake3(dump_json(members)).hexdigest()})
+
+
 tolerate_unknown_keys(Manifest)
+tolerate_unknown_keys(Stub)

@@ -103,6 +103,14 @@ class ManagerSettings:
     """Milliseconds that a second manager waits for the first one's lease before it leaves."""
     versions_kept: int = 2
     """Local version files kept, apart from those that a reader has open: the newest and one behind."""
+    local_grace_ms: int = 1_000
+    """Milliseconds for which a superseded local file keeps its name, and as long again its bytes."""
+    local_copy_bytes_max: int = 32_000_000
+    """Bytes up to which a local file is made by copying the one before rather than from a spare."""
+    local_spares: int = 2
+    """Old local files beyond `versions_kept` whose bytes the next versions may take over."""
+    local_files_max: int = 16
+    """Old local files on their way out at which the next version waits: bounds the disk of a small, busy model."""
     archive_interval_ms: int = 1_000
     """Milliseconds between Parquet archives of a busy model: they lag and coalesce."""
 
@@ -132,6 +140,24 @@ class DispatcherSettings:
 
 
 @frozen
+class RetentionSettings:
+    """Which versions are kept, besides the newest and those that are pinned; what nobody needs is cleaned up."""
+
+    keep_all_hours: float = 24.0
+    """Hours for which every version is kept: a reader of one is safe that long, without a pin."""
+    hourly_days: float = 7.0
+    """Days for which the last version of every hour (UTC) is kept."""
+    daily_days: float = 365.0
+    """Days for which the last version of every day (UTC) is kept."""
+    archive_hours: float = 1.0
+    """Hours for which a Parquet archive is kept that nobody asked for; then it is thinned as versions are."""
+    page_hours: float = 24.0
+    """Hours for which the further pages of a direct read are kept."""
+    interval_ms: int = 3_600_000
+    """Milliseconds between a manager's clean-ups of its model; 0: it makes none, `teatree gc` does."""
+
+
+@frozen
 class CacheSettings:
     """How much a lazy reader keeps."""
 
@@ -155,6 +181,7 @@ class Settings:
     limits: LimitSettings = LimitSettings()
     manager: ManagerSettings = ManagerSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    retention: RetentionSettings = RetentionSettings()
     cache: CacheSettings = CacheSettings()
     cache_folder: Path | None = None
     """Where lazy readers keep blocks, shared by all processes of this user; None does without."""
@@ -171,6 +198,7 @@ _GROUPS = {
     "limits": LimitSettings,
     "manager": ManagerSettings,
     "dispatcher": DispatcherSettings,
+    "retention": RetentionSettings,
     "cache": CacheSettings,
 }
 
@@ -182,8 +210,8 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
     `TEATREE_POSTGRES_URL`, `TEATREE_POSTGRES_PASSWORD`, `TEATREE_STORE_URL`, `TEATREE_STORE_ACCESS_KEY`,
     `TEATREE_STORE_SECRET_KEY`, `TEATREE_DATA`, `TEATREE_HOST`, `TEATREE_LOAD_ROOTS` (separated by commas),
     `TEATREE_CACHE_FOLDER` (empty: none; the user's cache folder if left out);
-    the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_DISPATCHER_<NAME>` and
-    `TEATREE_CACHE_<NAME>`.
+    the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_DISPATCHER_<NAME>`,
+    `TEATREE_RETENTION_<NAME>` and `TEATREE_CACHE_<NAME>`.
     Raises `wrong_configuration` for a value that is not of its type.
     """
     folder = data or Path(environ.get("TEATREE_DATA", "teatree-data"))

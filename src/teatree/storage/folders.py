@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from teatree.contracts.manifest import read_manifest
+from teatree.contracts.manifest import read_entry
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError, ObjectStore
 
@@ -34,6 +34,6 @@ def _first_name(store: ObjectStore, folder: str) -> str | None:
     """Return the model whose folder it is; None if its first manifest was never committed."""
     key = f"{folder}/manifests/{1:020d}"
     try:
-        return read_manifest(store.get(key), key).model
+        return read_entry(store.get(key), key).model
     except NotFoundError:
         return None

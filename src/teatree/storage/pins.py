@@ -1,7 +1,7 @@
 """Pins: versions that a clean-up must keep, each for a stated reason, as small objects beside the chain.
 
-A pin protects from the moment it is written: whoever needs a version for long pins it first and reads its manifest
-then; if that is a stub already, the pin came too late and is taken away again.
+A pin protects from the moment that `pin` returns: it is written first, and then looked whether a clean-up was faster; if
+one was, the pin came too late and is taken away again.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, parse_json, structure, unstructure
+from teatree.contracts.codec import dump_json, parse_json, structure, tolerate_unknown_keys, unstructure
 from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
+from teatree.storage.plans import read_plans
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+FORK_PREFIX = "fork-"
+"""Begins the names of the pins that forks set on what they share with their origin: nobody takes them away by hand."""
 
 
 @frozen
@@ -28,6 +31,15 @@ class Pin:
     note: str
     """Why, for people."""
     at: datetime
+    until: datetime | None = None
+    """When it ends by itself; None: never."""
+
+    def holds(self, now: datetime) -> bool:
+        """Return whether it keeps its version at a moment."""
+        return self.until is None or self.until > now
+
+
+tolerate_unknown_keys(Pin)
 
 
 def pin_key(chain: Chain, name: str) -> str:
@@ -42,12 +54,39 @@ def pin_key(chain: Chain, name: str) -> str:
     return f"{chain.folder}/pins/{name}"
 
 
-def pin(chain: Chain, name: str, version: int, note: str) -> Pin:
-    """Keep a version; return the pin, which is the one that has the name already if there is one."""
-    made = Pin(name, version, note, datetime.now(UTC))
-    if chain.store.put_if_absent(pin_key(chain, name), dump_json(unstructure(made))):
-        return made
-    return find_pin(chain, name) or pin(chain, name, version, note)  # it went away between the two
+def pin(chain: Chain, name: str, version: int, note: str, until: datetime | None = None) -> Pin:
+    """Keep a version; return the pin, which is the one that has the name already if there is one.
+
+    Raises `unknown_version` if there is none, or if it was or is being cleaned up.
+    """
+    found = find_pin(chain, name)
+    if found is not None and not found.holds(datetime.now(UTC)):
+        chain.store.delete([pin_key(chain, name)])
+        found = None
+    if found is not None:
+        return found
+    chain.get(version)  # so that a wrong number leaves no pin, not even for a moment
+    made = Pin(name, version, note, datetime.now(UTC), until)
+    if not chain.store.put_if_absent(pin_key(chain, name), dump_json(unstructure(made))):
+        return find_pin(chain, name) or pin(chain, name, version, note, until)  # it went away between the two
+    try:
+        _check_in_time(chain, version)
+    except RequestError:
+        chain.store.delete([pin_key(chain, name)])
+        raise
+    return made
+
+
+def _check_in_time(chain: Chain, version: int) -> None:
+    """Raise `unknown_version` if a clean-up that does not know of the new pin takes the version away."""
+    if any(version in plan.versions for plan in read_plans(chain.store, chain.folder)):
+        raise RequestError(
+            Code.UNKNOWN_VERSION,
+            f"Version {version} of {chain.model} is being cleaned up.",
+            where=chain.manifest_key(version),
+            hint="`teatree versions` lists what there is.",
+        )
+    chain.get(version)
 
 
 def find_pin(chain: Chain, name: str) -> Pin | None:
@@ -68,12 +107,19 @@ def list_pins(chain: Chain) -> list[Pin]:
 
 
 def unpin(chain: Chain, name: str) -> None:
-    """Take a pin away; raises `unknown_version` if there is none of this name."""
+    """Take a pin away; raises `unknown_version` if there is none of this name, `bad_argument` for that of a fork."""
     if find_pin(chain, name) is None:
         raise RequestError(
             Code.UNKNOWN_VERSION,
             f"{chain.model} has no pin {name!r}.",
             where=pin_key(chain, name),
             hint="`teatree pins` lists them.",
+        )
+    if name.startswith(FORK_PREFIX):
+        raise RequestError(
+            Code.BAD_ARGUMENT,
+            f"The pin {name!r} keeps blocks of {chain.model} that a fork of it shares.",
+            where="pin",
+            hint="It stays for as long as the fork's versions do.",
         )
     chain.store.delete([pin_key(chain, name)])

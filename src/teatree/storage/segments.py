@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.manifest import Manifest, ObjectRef
+from teatree.contracts.manifest import Manifest, ObjectRef, Stub
 from teatree.contracts.notices import Outcome, Status
 from teatree.storage.objects import ObjectStore
 
@@ -135,8 +135,11 @@ def segment_ref(version: int, write_id: str, body: bytes, rows: int) -> ObjectRe
     )
 
 
-def read_segment(store: ObjectStore, folder: str, manifest: Manifest) -> list[Entry]:
-    """Return the outcomes of a version, verified; a fence has none."""
+def read_segment(store: ObjectStore, folder: str, manifest: Manifest | Stub) -> list[Entry]:
+    """Return the outcomes of a version, verified; a fence has none.
+
+    Those of a version that was cleaned up outlive it for a time; raises `NotFoundError` when that is over.
+    """
     if manifest.outcomes is None:
         return []
     key = f"{folder}/{manifest.outcomes.key}"
