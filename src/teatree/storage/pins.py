@@ -1,7 +1,7 @@
 """Pins: versions that a clean-up must keep, each for a stated reason, as small objects beside the chain.
 
-A pin protects from the moment that `pin` returns: it is written first, and then looked whether a clean-up was faster; if
-one was, the pin came too late and is taken away again.
+A pin protects from the moment that `pin` returns: first it is written, then a look tells whether a clean-up was faster;
+if one was, the pin came too late and is taken away again.
 """
 
 from __future__ import annotations
@@ -57,12 +57,17 @@ def pin_key(chain: Chain, name: str) -> str:
 def pin(chain: Chain, name: str, version: int, note: str, until: datetime | None = None) -> Pin:
     """Keep a version; return the pin, which is the one that has the name already if there is one.
 
-    Raises `unknown_version` if there is none, or if it was or is being cleaned up.
+    Raises `unknown_version` if there is no such version, or if it was or is being cleaned up, and `bad_argument` if the
+    pin that has the name has ended.
     """
     found = find_pin(chain, name)
     if found is not None and not found.holds(datetime.now(UTC)):
-        chain.store.delete([pin_key(chain, name)])
-        found = None
+        raise RequestError(
+            Code.BAD_ARGUMENT,
+            f"The pin {name!r} of {chain.model} has ended: it keeps nothing.",
+            where=pin_key(chain, name),
+            hint="Take it away first, or choose another name.",
+        )
     if found is not None:
         return found
     chain.get(version)  # so that a wrong number leaves no pin, not even for a moment
