@@ -42,7 +42,7 @@ def read_arrow_stream(body: bytes, rows_bytes_max: int, where: str = "body") -> 
         raise RequestError(
             Code.BAD_ARROW, message, where=where, hint="Write it with an Arrow IPC stream writer, and close that."
         ) from None
-    expanded = sum(_expanded_bytes(chunk) for column in table.columns for chunk in column.chunks)
+    expanded = expanded_bytes(table)
     if expanded > rows_bytes_max:
         raise _too_large(expanded, rows_bytes_max, where)
     return table
@@ -55,6 +55,19 @@ def _check_size(body: bytes, rows_bytes_max: int, where: str) -> None:
         decoded += _decoded_bytes(message)
         if decoded > rows_bytes_max or count > _MESSAGES_MAX:
             raise _too_large(decoded, rows_bytes_max, where)
+
+
+def check_batches(stream: pa.Buffer, batch_bytes_max: int, where: str) -> None:
+    """Check that no batch of an Arrow stream would take more than `batch_bytes_max` once decoded.
+
+    Raises `body_too_large`, or what Arrow raises for a damaged stream.
+    """
+    try:
+        for message in _messages(pa.ipc.MessageReader.open_stream(stream)):
+            if (decoded := _decoded_bytes(message)) > batch_bytes_max:
+                raise _too_large(decoded, batch_bytes_max, where, "Write smaller batches.")
+    except (ValueError, struct.error, IndexError, OverflowError) as e:
+        raise pa.ArrowInvalid(str(e) or type(e).__name__) from e
 
 
 def _messages(reader: pa.ipc.MessageReader) -> Iterator[pa.ipc.Message]:
@@ -156,6 +169,11 @@ def _all_fields(field: pa.Field) -> Iterator[tuple[str, pa.DataType]]:
             yield from _all_fields(arrow.field(i))
 
 
+def expanded_bytes(table: pa.Table) -> int:
+    """Return the bytes of texts that stand in a table once and in its rows many times, as if each row had its own."""
+    return sum(_expanded_bytes(chunk) for column in table.columns for chunk in column.chunks)
+
+
 def _expanded_bytes(array: pa.Array) -> int:
     """Return the bytes of texts that stand in the stream once and in the rows many times: dictionaries and views."""
     array = storage(array)
@@ -189,10 +207,12 @@ def _is_large(arrow: pa.DataType) -> bool:
     return bool(pa.types.is_large_string(arrow) or pa.types.is_large_binary(arrow))
 
 
-def _too_large(found: int, limit: int, where: str) -> RequestError:
+def _too_large(
+    found: int, limit: int, where: str, hint: str = "Send them in several requests, or use `load`."
+) -> RequestError:
     return RequestError(
         Code.BODY_TOO_LARGE,
         f"The rows take at least {found:,} bytes once decoded; the limit is {limit:,}.",
         where=where,
-        hint="Send them in several requests, or use `load`.",
+        hint=hint,
     )
