@@ -24,6 +24,8 @@ from teatree.storage.segments import Entry
 from teatree.storage.versions import materialise
 from teatree_manager.lane import Lane
 
+TIDY_MS = 2_000
+"""Milliseconds between looks at old local files: readers close them when they like."""
 RECENT_VERSIONS_MAX = 200
 """Versions kept in memory for the catalogue while it is away; older ones are read from the store again."""
 
@@ -40,6 +42,7 @@ class LocalLane(Lane):
         self._manifest: Manifest | None = None
         self._moved = asyncio.Condition()
         self._path: Path | None = None
+        self._later: asyncio.TimerHandle | None = None
         self._user_version = 0
         self.current: Manifest | None = None
         """The version that the local file holds; None while there is none."""
@@ -67,6 +70,11 @@ class LocalLane(Lane):
             self.is_gone = True
         elif self._path is None or manifest.user_version > self._user_version:
             self._versions.in_use = self._reads.in_use()
+            pause_ms = await asyncio.to_thread(self._versions.pause_ms, manifest)
+            if pause_ms > 0:
+                await asyncio.sleep(pause_ms / 1000)
+                self.poke()  # a newer one may have come meanwhile
+                return
             self._path = await asyncio.to_thread(self._versions.publish, manifest)
             await asyncio.to_thread(self._reads.switch, manifest.version, self._path)
             self._user_version = manifest.version
@@ -76,6 +84,14 @@ class LocalLane(Lane):
         async with self._moved:
             self.served = manifest.version
             self._moved.notify_all()
+        await self._tidy()
+
+    async def _tidy(self) -> None:
+        self._versions.in_use = self._reads.in_use()
+        again = await asyncio.to_thread(self._versions.tidy)
+        if self._later is not None:
+            self._later.cancel()
+        self._later = asyncio.get_running_loop().call_later(TIDY_MS / 1000, self.poke) if again else None
 
     async def wait_for(self, version: int, timeout_ms: float) -> bool:
         """Wait until reads answer for a version or a newer one; False if it takes longer."""

@@ -175,7 +175,7 @@ class Manager:
 
     async def _serve(self, bus: Bus, pipeline: Pipeline, writer: Writer, sayer: Sayer, left: Draft | None) -> None:
         reads = LocalReads(writer.limits, self._folder.outbox)
-        versions = LocalVersions(self._folder, self._chain.store, self._settings.manager.versions_kept, self._failpoint)
+        versions = LocalVersions(self._chain, self._folder, self._settings.manager, self._failpoint)
         local = LocalLane(versions, reads)
         catalog = CatalogLane(self._catalog, self._chain, self._failpoint) if self._catalog else None
 
@@ -250,6 +250,7 @@ class Manager:
             await service.close()
             await self._drain(tasks, sayer)
         await asyncio.to_thread(reads.close)
+        await asyncio.to_thread(versions.close)
 
     async def _say_again(self, sayer: Sayer, fence: Manifest, archive: ArchiveLane) -> None:
         """Say what may not have been said before the last manager went; repeated notices are identical."""

@@ -1,41 +1,49 @@
 """Local versions: ordinary read-only DuckDB files of the newest versions, behind a link that moves atomically.
 
-A version file is made as a copy of the one before (a reflink where the file system can) in which the changed blocks are
-patched, under a temporary name; then it is renamed, then the link is switched. Old files are deleted when no process
-has them open, which DuckDB's own shared lock tells.
+A version's file is made under a temporary name from one that holds an older version, by writing the blocks in which
+they differ: from a reflink of the newest file where the file system can, else from a spare file that nobody has open,
+else from a copy. It is synced and renamed when it is whole; then the link moves.
+
+Old files keep their names for a while, for readers who followed the link a moment ago, and for as long as a reader has
+them open (`engine.spares`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-import struct
 from pathlib import Path
 
+from teatree.contracts.errors import CorruptError, RequestError
 from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.manifest import FileLayout, Manifest
+from teatree.contracts.settings import ManagerSettings
+from teatree.engine.database import BLOCK_BYTES
+from teatree.engine.reflinks import Reflinks, copy_file
+from teatree.engine.spares import Spares
+from teatree.storage.chain import Chain
+from teatree.storage.leaves import Leaves
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.objects import ObjectStore
-from teatree.storage.packs import BlockTable
-from teatree.storage.versions import layout_of, materialise, patch, read_table
-
-_FICLONE = 0x40049409
-"""The Linux ioctl that makes one file share another's blocks (ioctl_ficlone(2))."""
-_FLOCK = struct.Struct("hhqqi4x")
+from teatree.storage.packs import LEAF_ENTRIES, BlockTable
+from teatree.storage.spool import SpooledStore
+from teatree.storage.versions import HEADER_BYTES, changed_blocks, layout_of, materialise, read_blocks, read_extent
 
 
 class LocalVersions:
-    """The version files of one model on this host. One thread uses it."""
+    """The version files of one model on this host. One thread at a time uses it."""
 
-    def __init__(self, folder: ModelFolder, store: ObjectStore, kept: int, failpoint: Failpoint) -> None:
+    def __init__(self, chain: Chain, folder: ModelFolder, settings: ManagerSettings, failpoint: Failpoint) -> None:
+        self._chain = chain
         self._folder = folder
-        self._store = store
-        self._kept = kept
+        self._settings = settings
         self._failpoint = failpoint
+        self._packs = SpooledStore(chain.store, folder.spool)
+        self._reflinks = Reflinks()
+        self._spares = Spares(folder, settings.versions_kept, settings.local_grace_ms)
         self._known: tuple[int, BlockTable] | None = None
+        """The newest file of this process and its block table."""
         self.in_use: set[int] = set()
-        """Versions that this process itself has open: it must neither test their locks nor delete them."""
+        """Versions that this process itself has open: it must neither test their locks nor take their files."""
 
     def newest(self) -> int:
         """Return the number that the link names, 0 if there is none."""
@@ -44,33 +52,82 @@ class LocalVersions:
         except (FileNotFoundError, ValueError):
             return 0
 
+    def pause_ms(self, manifest: Manifest) -> float:
+        """Return for how long to put a version off: until a spare may be used, if that is better than one more copy."""
+        self.tidy()
+        if self._known is None or self._folder.version(manifest.version).exists() or self._reflinks.work:
+            return 0
+        small = layout_of(manifest).size_bytes <= self._settings.local_copy_bytes_max
+        if not small and self._spares.ready():
+            return 0
+        limit = self._settings.local_files_max if small else self._settings.local_spares
+        return self._spares.wait_ms(limit)
+
     def publish(self, manifest: Manifest) -> Path:
         """Make a version's file, move the link to it and clean up behind; return the file."""
         path = self._folder.version(manifest.version)
         self._folder.versions.mkdir(parents=True, exist_ok=True)
-        table = read_table(self._store, layout_of(manifest))
-        if not path.exists():
-            self._failpoint("manager.local.before_file")
-            self._make(path, manifest)
+        try:
+            table = self._make(self._packs, path, manifest, self._known or self._found(manifest))
+        except CorruptError:  # of a file on this host; the store has good ones, or tells what is wrong
+            table = self._make(self._chain.store, path, manifest, None)
         self._known = (manifest.version, table)
+        self._spares.made(manifest.version, table)
         if manifest.version > self.newest():
             self._failpoint("manager.local.before_link")
             self._switch(path)
-        self._clean(manifest.version)
+        self._spares.superseded(manifest.version)
+        self.tidy()
         return path
 
-    def _make(self, path: Path, manifest: Manifest) -> None:
-        base = self._known
-        if base is None or not self._folder.version(base[0]).exists():
-            materialise(self._store, manifest, path)
-            return
+    def tidy(self) -> bool:
+        """Let old files whose time is over become spares, or go; return whether some must be looked at again."""
+        if self._known is None:
+            return False
+        small = len(self._known[1]) * BLOCK_BYTES <= self._settings.local_copy_bytes_max
+        return self._spares.tidy(self.in_use, 0 if small or self._reflinks.work else self._settings.local_spares)
+
+    def _found(self, manifest: Manifest) -> tuple[int, BlockTable] | None:
+        """Return the newest file that an earlier manager left, with its block table."""
+        number = self._spares.newest_file()
+        if not number or number > manifest.version:
+            return None
+        try:
+            return number, _read_table(self._packs, layout_of(self._chain.get(number)), None)
+        except RequestError:  # it was cleaned up in the store
+            return None
+
+    def _make(
+        self, packs: ObjectStore, path: Path, manifest: Manifest, known: tuple[int, BlockTable] | None
+    ) -> BlockTable:
+        layout = layout_of(manifest)
+        table = _read_table(packs, layout, known[1] if known else None)
+        if path.exists():
+            return table
+        self._failpoint("manager.local.before_file")
         part = path.with_name(f"{path.name}.part")
         try:
-            copy_file(self._folder.version(base[0]), part)
-            patch(part, base[1], self._store, manifest)
-            part.replace(path)
+            before = self._begin(part, known, layout)
+            if before is None:
+                materialise(packs, manifest, path)
+            else:
+                _write_changes(packs, part, before, table, layout)
+                part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+        return table
+
+    def _begin(self, part: Path, known: tuple[int, BlockTable] | None, layout: FileLayout) -> BlockTable | None:
+        """Bring an older version's bytes under the temporary name; return what they are, None if there are none."""
+        if known is None or not self._folder.version(known[0]).exists():
+            return None
+        newest, table = self._folder.version(known[0]), known[1]
+        if self._reflinks.make(newest, part):
+            return table
+        if layout.size_bytes > self._settings.local_copy_bytes_max and (spare := self._spares.take(part)) is not None:
+            return spare
+        copy_file(newest, part)
+        return table
 
     def _switch(self, path: Path) -> None:
         link = self._folder.root / "current.duckdb.next"
@@ -78,40 +135,34 @@ class LocalVersions:
         link.symlink_to(Path("versions") / path.name)
         link.replace(self._folder.current)
 
-    def _clean(self, newest: int) -> None:
-        numbers = sorted(int(p.stem) for p in self._folder.versions.glob("*.duckdb"))
-        for number in [n for n in numbers if n < newest][: -max(self._kept - 1, 1)]:
-            path = self._folder.version(number)
-            if number not in self.in_use and not is_open_elsewhere(path):
-                path.unlink()
-        for part in self._folder.versions.glob("*.part"):
-            part.unlink()
-
     def drop(self) -> None:
         """Take the link away from a model that was dropped; files that are open stay until they are closed."""
         self._folder.current.unlink(missing_ok=True)
         self._known = None
-        if self._folder.versions.is_dir():
-            for path in self._folder.versions.glob("*.duckdb"):
-                if int(path.stem) not in self.in_use:
-                    path.unlink()
+        self._spares.drop(self.in_use)
+
+    def close(self) -> None:
+        """Delete what was kept for the next version only."""
+        self._spares.close()
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file: sharing its blocks where the file system can, else byte by byte in the kernel."""
-    with source.open("rb") as old, target.open("wb") as new:
-        try:
-            fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
-        except OSError:  # not this file system
-            shutil.copyfileobj(old, new, 4_194_304)
+def _read_table(store: ObjectStore, layout: FileLayout, known: BlockTable | None) -> BlockTable:
+    """Return the block table of a version; leaves that `known` shares with it are not read again."""
+    leaves = Leaves(store, layout)
+    if known is not None:
+        for number, (old, new) in enumerate(zip(known.leaves, layout.leaves, strict=False)):
+            if old == new:
+                leaves.learn(number, known.entries[number * LEAF_ENTRIES : (number + 1) * LEAF_ENTRIES])
+    return leaves.table()
 
 
-def is_open_elsewhere(path: Path) -> bool:
-    """Return whether another process holds a lock on a file, as DuckDB does while it has it open.
-
-    Must not be asked of a file that this process has open: closing the descriptor would drop that lock.
-    """
+def _write_changes(store: ObjectStore, path: Path, before: BlockTable, table: BlockTable, layout: FileLayout) -> None:
+    """Turn a file that holds `before` into one that holds `table`, synced; it is not atomic."""
     with path.open("r+b") as file:
-        query = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        answer = _FLOCK.unpack(fcntl.fcntl(file.fileno(), fcntl.F_GETLK, query))
-        return int(answer[0]) != fcntl.F_UNLCK
+        file.truncate(layout.size_bytes)
+        file.write(read_extent(store, layout.header, HEADER_BYTES))
+        for block, body in read_blocks(store, table, layout, changed_blocks(before, table)):
+            file.seek(HEADER_BYTES + block * layout.block_bytes)
+            file.write(body)
+        file.flush()
+        os.fsync(file.fileno())  # the next manager goes on from this file, also after a power cut

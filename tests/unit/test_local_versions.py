@@ -1,0 +1,218 @@
+"""Local version files: made in the time of a change, read by anyone at any time, gone when nobody needs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import version_reader
+from published import PublishedModel
+from teatree.contracts.failpoints import no_failpoint
+from teatree.contracts.manifest import Manifest
+from teatree.contracts.settings import ManagerSettings, StoreSettings
+from teatree.engine.local_versions import LocalVersions
+from teatree.engine.open_files import is_open_anywhere, is_open_elsewhere
+from teatree.storage.chain import Chain
+from teatree.storage.model_folder import ModelFolder, model_folder
+from teatree.storage.packs import checksum
+from teatree.storage.versions import materialise
+
+VERSIONS = 40
+COPYING = ManagerSettings(local_grace_ms=400)
+PATCHING = ManagerSettings(local_grace_ms=400, local_copy_bytes_max=0)
+
+
+class Site:
+    """A model, and its local versions on this host."""
+
+    def __init__(self, store: StoreSettings, tmp_path: Path, settings: ManagerSettings) -> None:
+        self.model = PublishedModel(store, tmp_path)
+        self.folder: ModelFolder = model_folder(tmp_path / "data", "sales")
+        self.settings = settings
+        self.local = self.manager()
+        self.batch = 0
+        self.model.create({"sales": {"batch": "BIGINT", "amount": "BIGINT"}})
+
+    def manager(self) -> LocalVersions:
+        """Return what a new manager would begin with."""
+        return LocalVersions(self.model.chain, self.folder, self.settings, no_failpoint)
+
+    def append(self, rows: int = 100) -> Manifest:
+        self.batch += 1
+        amounts = np.random.default_rng(self.batch).integers(-(10**9), 10**9, rows // 2)
+        numbers = pa.array(np.repeat(np.arange(rows // 100) + self.batch, 100))
+        self.batch += rows // 100 - 1
+        table = pa.table({"batch": numbers, "amount": pa.array(np.repeat(amounts, 2) * np.tile([1, -1], rows // 2))})
+        return self.model.request("append", {"table": "sales"}, table)
+
+    def publish(self, manifest: Manifest) -> Path:
+        """Publish as the manager's lane does."""
+        while (pause_ms := self.local.pause_ms(manifest)) > 0:
+            time.sleep(pause_ms / 1000)
+        return self.local.publish(manifest)
+
+    def files(self) -> list[str]:
+        return sorted(p.name for p in self.folder.versions.iterdir())
+
+    def tidy(self) -> None:
+        while self.local.tidy():
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("settings", [COPYING, PATCHING], ids=["copying", "patching"])
+def test_readers_never_fail_while_versions_are_published(
+    file_store: StoreSettings, tmp_path: Path, settings: ManagerSettings
+) -> None:
+    """One reader opens the newest version for each query, another keeps one open: no error, no wrong sum."""
+    site = Site(file_store, tmp_path, settings)
+    with site.model:
+        site.publish(site.append(200_000))
+        readers = [start_reader(site.folder, hold_s) for hold_s in (0, 1.5)]
+        for number in range(VERSIONS):
+            if number % 5 == 4:
+                site.model.sql("DELETE FROM sales WHERE batch = (SELECT min(batch) FROM sales)")
+            newest = site.append()
+            site.publish(newest)
+            assert all(reader.poll() is None for reader in readers), "a reader failed"
+        for reader in readers:
+            queries, versions = map(int, reader.communicate(timeout=60)[0].split())
+            assert queries >= versions > 1
+        site.tidy()
+        site.local.close()
+        assert site.files() == [f"{v}.duckdb" for v in (newest.version - (VERSIONS % 5 == 0) - 1, newest.version)]
+        fresh = tmp_path / "fresh.duckdb"
+        materialise(site.model.chain.store, newest, fresh)
+        assert checksum(fresh.read_bytes()) == checksum(site.folder.current.read_bytes())
+
+
+def test_a_spare_is_patched_and_the_store_not_asked(file_store: StoreSettings, tmp_path: Path) -> None:
+    """Once a spare is ready, a version is made in the place of an old one, from packs that still lie on this host."""
+    site = Site(file_store, tmp_path, PATCHING)
+    with site.model:
+        inodes = []
+        for _ in range(8):
+            newest = site.append(10_000)
+            packs = [info.key for info in site.model.chain.store.list(site.model.chain.key("packs/"))]
+            site.model.chain.store.delete(packs)
+            inodes.append(site.publish(newest).stat().st_ino)
+            time.sleep(0.45)
+        assert len(set(inodes)) <= 5
+        with duckdb.connect(str(site.folder.current), read_only=True) as con:
+            assert con.execute("SELECT count(*), sum(amount) FROM sales").fetchall() == [(80_000, 0)]
+
+
+def test_a_file_that_somebody_copies_is_not_patched(file_store: StoreSettings, tmp_path: Path) -> None:
+    """A program that has an old file open without a lock, to copy it, still reads the version that it opened."""
+    site = Site(file_store, tmp_path, PATCHING)
+    with site.model:
+        path = site.publish(site.append(10_000))
+        whole = path.read_bytes()
+        copier = subprocess.Popen(["sleep", "60"], stdin=path.open("rb"), stdout=subprocess.PIPE)
+        held = Path(f"/proc/{copier.pid}/fd/0")
+        for _ in range(6):
+            site.publish(site.append(10_000))
+            time.sleep(0.3)
+        assert held.read_bytes() == whole
+        copier.kill()
+        copier.wait()
+
+
+def test_a_version_that_a_reader_has_open_keeps_its_name(file_store: StoreSettings, tmp_path: Path) -> None:
+    """An old version stays as long as a reader has it open, and goes when it is closed."""
+    site = Site(file_store, tmp_path, COPYING)
+    with site.model:
+        path = site.publish(site.append())
+        reader = start_reader(site.folder, hold_s=600)
+        while not is_open_elsewhere(path):
+            time.sleep(0.02)
+        for _ in range(4):
+            site.publish(site.append())
+        time.sleep(0.5)
+        assert site.local.tidy()
+        assert path.exists()
+        assert int(reader.communicate(timeout=60)[0].split()[1]) == 1
+        site.tidy()
+        assert len(site.files()) == 2
+        assert not path.exists()
+
+
+def test_the_next_manager_goes_on_from_the_files_that_it_finds(file_store: StoreSettings, tmp_path: Path) -> None:
+    """A manager that starts anew patches the newest file that is there, and removes what a killed one half made."""
+    site = Site(file_store, tmp_path, PATCHING)
+    with site.model:
+        site.publish(site.append(100_000))
+        site.publish(site.append())
+        (site.folder.versions / "3.spare").write_bytes(b"left")
+        (site.folder.versions / "4.duckdb.part").write_bytes(b"left")
+        site.local = site.manager()
+        site.local.tidy()
+        for pack in site.folder.spool.iterdir():
+            pack.unlink()
+        newest = site.append()
+        missing_first_pack(site.model.chain)
+        site.publish(newest)
+        site.tidy()
+        assert all(name.endswith(".duckdb") for name in site.files())
+        with duckdb.connect(str(site.folder.current), read_only=True) as con:
+            assert con.execute(version_reader.QUERY).fetchall()[0][:2] == (0, 0)
+
+
+def test_a_damaged_pack_on_this_host_does_no_harm(file_store: StoreSettings, tmp_path: Path) -> None:
+    """A spooled pack whose bytes changed is not believed: the file is made from the store's."""
+    site = Site(file_store, tmp_path, COPYING)
+    with site.model:
+        site.publish(site.append(10_000))
+        newest = site.append()
+        assert newest.pack is not None
+        spooled = site.folder.spool / Path(newest.pack.key).name
+        body = bytearray(spooled.read_bytes())
+        for at in range(20, len(body), 50):
+            body[at] ^= 1
+        spooled.write_bytes(body)
+        site.publish(newest)
+        with duckdb.connect(str(site.folder.current), read_only=True) as con:
+            assert con.execute("SELECT count(*), sum(amount) FROM sales").fetchall() == [(10_100, 0)]
+
+
+def test_a_dropped_model_leaves_no_file(file_store: StoreSettings, tmp_path: Path) -> None:
+    """The link and all files go with the model."""
+    site = Site(file_store, tmp_path, PATCHING)
+    with site.model:
+        for _ in range(4):
+            site.publish(site.append())
+        site.local.drop()
+        assert site.files() == []
+        assert not site.folder.current.is_symlink()
+
+
+def test_open_files_are_seen(tmp_path: Path) -> None:
+    """A descriptor in another process is seen by the kernel's lease, DuckDB's lock by both looks."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    assert not is_open_anywhere(path)
+    with path.open("rb") as file:
+        holder = subprocess.Popen(["sleep", "60"], stdin=file)
+    assert is_open_anywhere(path)
+    assert not is_open_elsewhere(path)
+    holder.kill()
+    holder.wait()
+    assert not is_open_anywhere(path)
+
+
+def start_reader(folder: ModelFolder, hold_s: float) -> subprocess.Popen[str]:
+    """Return a reader that has made its first query, or is about to."""
+    script = [sys.executable, str(Path(version_reader.__file__)), str(folder.root), str(hold_s)]
+    return subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def missing_first_pack(chain: Chain) -> None:
+    """Take the oldest packs out of the store: a version made from a local file does not need them."""
+    packs = sorted(info.key for info in chain.store.list(chain.key("packs/")))
+    chain.store.delete(packs[:2])
