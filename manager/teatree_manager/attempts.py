@@ -68,8 +68,12 @@ class Attempts:
             orjson.dumps({"first": first, "last": requests[-1].seq, "count": count, "deaths": deaths})
         )
 
+    def clear(self) -> None:
+        """Note that nothing is being applied."""
+        self._path.unlink(missing_ok=True)
+
     def end(self, last: int) -> None:
         """Note that they were, up to sequence `last`."""
-        self._path.unlink(missing_ok=True)
+        self.clear()
         if self.suspect is not None and last >= self.suspect.last:
             self.suspect = None

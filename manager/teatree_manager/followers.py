@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from typing_extensions import override
 
+from teatree.contracts.errors import OperatorError, RetryError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.engine.archive import write_archive
@@ -107,6 +108,7 @@ class CatalogLane(Lane):
     """Writes the versions into PostgreSQL, in chunks, never back."""
 
     name = "catalog"
+    tolerated = (RetryError, OperatorError)  # a catalogue that is empty or locked up must not stop its model
 
     def __init__(self, catalog: Catalog, chain: Chain, failpoint: Failpoint) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 
 import structlog
 
-from teatree.contracts.errors import RetryError
+from teatree.contracts.errors import RetryError, TeatreeError
 
 BACKOFF_MS_MIN = 100
 BACKOFF_MS_MAX = 15_000
@@ -36,6 +36,8 @@ class Lane(ABC):
     """One kind of such work."""
 
     name: str
+    tolerated: tuple[type[TeatreeError], ...] = (RetryError,)
+    """What is waited out; anything else ends the manager."""
 
     def __init__(self) -> None:
         self._wake = asyncio.Event()
@@ -54,7 +56,7 @@ class Lane(ABC):
         await self._idle.wait()
 
     async def run(self) -> None:
-        """Work for ever; what is away is tried again, anything else ends the manager."""
+        """Work for ever; what is tolerated is tried again, anything else ends the manager."""
         backoff = Backoff()
         log = structlog.get_logger().bind(lane=self.name)
         while True:
@@ -62,7 +64,7 @@ class Lane(ABC):
             self._wake.clear()
             try:
                 await self.work()
-            except RetryError as e:
+            except self.tolerated as e:
                 if str(e) != self.error:
                     log.warning("waiting for what is away", error=str(e))
                 self.error = str(e)

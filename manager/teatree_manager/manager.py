@@ -37,7 +37,7 @@ from teatree.storage.projection import read_told
 from teatree_manager.attempts import Attempts
 from teatree_manager.followers import ArchiveLane, CatalogLane, LocalLane
 from teatree_manager.lane import Backoff, Lane
-from teatree_manager.log_check import check_log, stamp_of
+from teatree_manager.log_check import LogCheck, check_log, stamp_of
 from teatree_manager.pipeline import Pipeline
 from teatree_manager.reads import DirectReads
 from teatree_manager.sayer import Sayer
@@ -111,7 +111,7 @@ class Manager:
 
     async def _manage(self, bus: Bus) -> None:
         newest = await self._newest()
-        state = await check_log(bus, newest)
+        state = await check_log(bus, self._model, newest)
         writer = Writer(
             self._chain,
             self._folder,
@@ -127,6 +127,7 @@ class Manager:
         pipeline = self._pipeline = Pipeline(
             writer,
             LogReader(bus, self._model),
+            LogCheck(bus, self._model, stamp_of(state)).at,
             hints,
             Attempts(self._folder.attempt, self._settings.limits.kill_tries_max),
             self._settings.manager.poll_ms,
@@ -148,6 +149,8 @@ class Manager:
                 return await asyncio.to_thread(self._chain.newest)
             except RetryError as e:
                 self._log.warning("the object store is away", error=str(e))
+                if self._stop.is_set():
+                    raise
                 await backoff.pause()
 
     async def _take_over(self, pipeline: Pipeline, writer: Writer, newest: Manifest | None) -> Draft | None:
@@ -159,6 +162,8 @@ class Manager:
                 break
             except RetryError as e:
                 self._log.warning("taking over waits", error=str(e))
+                if self._stop.is_set():
+                    raise
                 await backoff.pause()
                 newest = await self._newest()
         self._log.info(
@@ -303,7 +308,7 @@ class _Background:
     async def until(self, main: Coroutine[Any, Any, None]) -> None:
         """Run `main` to its end; raises what it or a task beside it raised."""
         running = asyncio.create_task(main)
-        waiting: set[asyncio.Task[None]] = {running, *(t for t in self._tasks if not t.done())}
+        waiting: set[asyncio.Task[None]] = {running, *self._tasks}
         try:
             while not running.done():
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -38,13 +38,16 @@ class Pipeline:
         self,
         writer: Writer,
         reader: LogReader,
+        check_log: Callable[[int], Awaitable[None]],
         hints: WakeHints,
         attempts: Attempts,
         poll_ms: int,
         said_version: Callable[[], int],
     ) -> None:
+        """`check_log` raises if what was read after an offset may not be this model's log."""
         self._writer = writer
         self._reader = reader
+        self._check_log = check_log
         self._hints = hints
         self._attempts = attempts
         self._poll_ms = poll_ms
@@ -109,8 +112,7 @@ class Pipeline:
                 await loop.run_in_executor(self._ship_thread, self._writer.ship, draft)
                 break
             except RetryError as e:
-                self._waits(f"version {draft.manifest.version} waits to be shipped: {e}")
-                await backoff.pause()
+                await self._wait(f"version {draft.manifest.version} waits to be shipped: {e}", e, backoff)
         self.waiting_for = None
         self._writer.failpoint("manager.ship.before_shipped")
         result = shipped(draft)
@@ -149,6 +151,7 @@ class Pipeline:
                 found = await self._reader.read(
                     after, requests_max=limits.batch_requests_max, bytes_max=limits.read_ahead_bytes_max
                 )
+                await self._check_log(after)
             except RetryError as e:
                 self._waits(f"the log cannot be read: {e}")
                 await backoff.pause()
@@ -186,10 +189,9 @@ class Pipeline:
             try:
                 applied = await self.in_file_thread(self._writer.apply, rest)
             except RetryError as e:
-                self._waits(f"request {rest[0].seq} waits: {e}")
-                await backoff.pause()
+                await self._wait(f"request {batch[0].seq} and those after it wait: {e}", e, backoff)
                 offset = await self.in_file_thread(lambda: self._writer.applied_offset)
-                rest = [r for r in batch if r.seq > offset] or batch[-1:]
+                rest = [r for r in batch if r.seq > offset]
             else:
                 self.waiting_for = None
                 self._attempts.end(batch[-1].seq)
@@ -212,8 +214,7 @@ class Pipeline:
             try:
                 return await self.in_file_thread(work)
             except RetryError as e:
-                self._waits(str(e))
-                await backoff.pause()
+                await self._wait(str(e), e, backoff)
 
     async def _wait_for_disk(self) -> None:
         """Apply nothing while the disk is nearly full: what waits in the log is safe there."""
@@ -222,6 +223,14 @@ class Pipeline:
         while (free := _free_bytes(self._writer.folder.root)) < floor and not self._stopping.is_set():
             self._waits(f"the disk has {free} bytes free, fewer than the {floor} that must stay free")
             await backoff.pause()
+
+    async def _wait(self, why: str, error: RetryError, backoff: Backoff) -> None:
+        """Wait for what is away; a manager that is asked to leave does not: its successor goes on from the log."""
+        self._waits(why)
+        if self._stopping.is_set():
+            self._attempts.clear()
+            raise error
+        await backoff.pause()
 
     def _waits(self, why: str) -> None:
         if why != self.waiting_for:

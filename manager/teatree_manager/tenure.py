@@ -19,7 +19,7 @@ import orjson
 import structlog
 
 from teatree.contracts.codec import dump_json
-from teatree.contracts.errors import Code, FencedError, RetryError
+from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
 from teatree.contracts.process import end_processes, own_process
 from teatree.contracts.settings import ManagerSettings
 from teatree.storage.lease import HeldLease, Holder, Lease, is_alive, process_of, this_process
@@ -102,7 +102,7 @@ class Tenure:
             if held is not None and is_alive(held.holder, self._me.host) is False:
                 seized = self._lease.seize(held.holder, self._me, self._settings.lease_ms)
                 held = None if seized else held
-        except RetryError as e:
+        except (RetryError, OperatorError) as e:
             self._log.warning("the lease cannot be asked for: the chain alone decides", error=str(e))
             return None
         self._leased = held is None
@@ -114,7 +114,7 @@ class Tenure:
             return None
         try:
             held = self._lease.held()
-        except RetryError:
+        except (RetryError, OperatorError):  # said by whoever asks for it next
             return None
         if held is not None and held.left_ms <= 0 and is_alive(held.holder, self._me.host):
             self._log.warning("killing a manager that let its lease end", pid=held.holder.pid)
@@ -147,7 +147,7 @@ class Tenure:
                     kept = await asyncio.to_thread(self._lease.renew, self._me, self._settings.lease_ms)
                 else:
                     kept = await asyncio.to_thread(self._late_lease)
-            except RetryError as e:
+            except (RetryError, OperatorError) as e:
                 self._log.warning("the lease was not renewed: the chain alone decides", error=str(e))
                 continue
             if not kept:
@@ -164,7 +164,7 @@ class Tenure:
         try:
             if self._lease is not None and self._leased:
                 self._lease.release(self._me)
-        except RetryError as e:
+        except (RetryError, OperatorError) as e:
             self._log.warning("the lease was left to end by itself", error=str(e))
         finally:
             if self._lock >= 0:

@@ -1,34 +1,28 @@
 """Applying a batch: one transaction for many requests, and the culprit found when it fails.
 
-DuckDB has no savepoints, and any error aborts the whole transaction. So when a batch fails it is rolled back, its left
-half is applied and committed first, then its right half, until the culprit stands alone: it is rejected on exactly the
-state that its predecessors left, and its neighbours commit.
+DuckDB has no savepoints, and any error aborts the whole transaction. So when a batch fails it is rolled back; what
+stands before the culprit is applied and committed first, then the culprit alone, then the rest. Appends are inserted
+together: if the culprit is one of them, the batch is halved until it stands alone. It is rejected on exactly the state
+that its predecessors left, and its neighbours commit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
+import structlog
 from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.requests import Request
 from teatree.engine.commits import Commit, committed_offset, record_commit
-from teatree.engine.transaction import Item, Parts, Target, Transaction
+from teatree.engine.transaction import Item, Parts, Target, Transaction, UnexpectedError
 from teatree.storage.segments import Entry, encode_segment
 
-_FAILED_CODES = frozenset({Code.TIMED_OUT, Code.OVER_LIMIT, Code.SOURCE_UNAVAILABLE})
+FAILED_CODES = frozenset({Code.TIMED_OUT, Code.OVER_LIMIT, Code.SOURCE_UNAVAILABLE})
 """Faults that are one request's own, though not its mistake: it ends as `failed`, its neighbours commit."""
-REFUSED_PLACE = {
-    "append": "rows",
-    "replace": "rows",
-    "upsert": "rows",
-    "load": "uri",
-    "sql": "statement",
-    "query": "sql",
-}
-"""The argument to look at when the database refuses a request and names no place itself."""
 
 
 @frozen
@@ -59,6 +53,7 @@ class Batch:
         self._parts = parts
         self._target = target
         self._last_effect_seq = last_effect_seq
+        self._last: Request | None = None
         self._entries: list[Entry] = []
         self._segments: list[bytes] = []
         self._changed_tables: set[str] = set()
@@ -71,15 +66,19 @@ class Batch:
         Raises a `RetryError` (disk full, store away) or an `OperatorError` if it could not through no fault of a
         request: what is committed of the batch stays, and `committed_offset` tells how far that is.
         """
-        self._commit(_items(requests, self._parts))
-        return self._applied(requests[-1])
+        if requests:
+            self._commit(_items(requests, self._parts))
+        return self._applied()
 
     def refuse(self, request: Request, error: TeatreeError) -> Applied:
         """Commit that a request had no effect, and why."""
         self._commit_refusal(Item(request), error)
-        return self._applied(request)
+        return self._applied()
 
-    def _applied(self, last: Request) -> Applied:
+    def _applied(self) -> Applied:
+        last = self._last
+        if last is None:
+            raise OperatorError(Code.INTERNAL, "A batch without requests was applied.")
         return Applied(
             version=self._target.version,
             write_id=self._target.write_id,
@@ -94,31 +93,31 @@ class Batch:
         )
 
     def _commit(self, items: Sequence[Item]) -> None:
-        try:
-            self._in_transaction(lambda t: t.run(items), items[-1].request)
-        except RequestError as e:
-            self._commit_apart(items, e)
-        except RetryError as e:
-            if e.code not in _FAILED_CODES:
-                raise
-            self._commit_apart(items, e)
-
-    def _commit_apart(self, items: Sequence[Item], error: TeatreeError) -> None:
-        if len(items) == 1:
-            self._commit_refusal(items[0], error)
-            return
-        middle = len(items) // 2
-        self._commit(items[:middle])
-        self._commit(items[middle:])
+        """Commit the items, each with its outcome, in as few transactions as their faults allow."""
+        waiting = [items]
+        while waiting:
+            part = waiting.pop()
+            transaction = self._transaction()
+            try:
+                self._in_transaction(transaction, partial(Transaction.run, items=part), part[-1].request)
+            except (RequestError, RetryError, UnexpectedError) as e:
+                if isinstance(e, RetryError) and e.code not in FAILED_CODES:
+                    raise
+                if len(part) == 1:
+                    self._commit_refusal(part[0], e)
+                else:
+                    waiting.extend(reversed(_apart(part, transaction.culprit)))
 
     def _commit_refusal(self, item: Item, error: TeatreeError) -> None:
-        if error.where is None:
-            error.where = REFUSED_PLACE.get(item.request.function, "arguments")
-        self._in_transaction(lambda t: t.refuse(item, error), item.request)
+        if isinstance(error, UnexpectedError):
+            structlog.get_logger().error("a request met a fault of ours", seq=item.request.seq, exc_info=error)
+        self._in_transaction(self._transaction(), lambda t: t.refuse(item, error), item.request)
 
-    def _in_transaction(self, work: Callable[[Transaction], None], last: Request) -> None:
+    def _transaction(self) -> Transaction:
+        return Transaction(self._parts, self._target, self._entries, self._last_effect_seq)
+
+    def _in_transaction(self, transaction: Transaction, work: Callable[[Transaction], None], last: Request) -> None:
         parts = self._parts
-        transaction = Transaction(parts, self._target, self._entries, self._last_effect_seq)
         parts.handle.changed_tables.clear()
         try:
             with parts.database.transaction():
@@ -142,7 +141,7 @@ class Batch:
         if committed_offset(parts.database) != last.seq:
             parts.handle.forget()
             raise OperatorError(Code.INTERNAL, f"The commit of request {last.seq} did not take effect.")
-        parts.failpoint("manager.apply.after_commit")
+        self._last = last
         self._entries.extend(transaction.entries)
         self._segments.append(segment)
         self._last_effect_seq = transaction.last_effect_seq
@@ -150,6 +149,16 @@ class Batch:
         self._archive = transaction.archive if transaction.archive is not None else self._archive
         self._dropped = transaction.dropped
         parts.ledger.add(self._target.version, transaction.entries)
+        parts.failpoint("manager.apply.after_commit")
+
+
+def _apart(items: Sequence[Item], culprit: int | None) -> list[Sequence[Item]]:
+    """Return the parts to commit one by one: around the culprit if it is known, else halves."""
+    if culprit is None:
+        middle = len(items) // 2
+        return [items[:middle], items[middle:]]
+    parts = [items[:culprit], items[culprit : culprit + 1], items[culprit + 1 :]]
+    return [part for part in parts if part]
 
 
 def _items(requests: Sequence[Request], parts: Parts) -> list[Item]:
