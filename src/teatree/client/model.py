@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -23,6 +24,9 @@ from teatree.contracts.names import check_model, check_request_id, new_id
 from teatree.storage.chain import Chain
 
 if TYPE_CHECKING:
+    import duckdb
+
+    from teatree.client.attach import Attached
     from teatree.client.notice import Notice
     from teatree.client.session import Session
     from teatree.datasets.dataset import Dataset
@@ -287,14 +291,47 @@ class Model:
         """Return the newest versions, newest first; only the object store is asked."""
         return await asyncio.to_thread(lambda: list_versions(self.chain(), limit))
 
-    async def pull(self, path: str | Path, *, version: int | None = None, progress: Progress | None = None) -> Pulled:
-        """Write a version (the newest) as an ordinary DuckDB file at `path`; only the object store is asked.
+    async def pull(
+        self,
+        path: str | Path,
+        *,
+        version: int | None = None,
+        at: datetime | str | None = None,
+        progress: Progress | None = None,
+        rehash: bool = False,
+    ) -> Pulled:
+        """Make `path` an ordinary DuckDB file of a version (the newest); only the object store is asked.
 
+        `at` picks the newest version at that moment. A file that was pulled before is patched: only blocks that differ
+        are moved, and who has the old one open keeps it. `rehash` checks those that are kept, too.
         `progress` is called, in another thread, with the bytes in place and those of the whole file.
         """
         return await asyncio.to_thread(
-            lambda: pull_version(self._session.store, self.chain(), Path(path), version, progress)
+            lambda: pull_version(
+                self.chain(),
+                Path(path),
+                version=version,
+                at=at,
+                progress=progress,
+                cache_folder=self._session.settings.cache_folder,
+                rehash=rehash,
+            )
         )
+
+    def attach(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        *,
+        version: int | None = None,
+        at: datetime | str | None = None,
+        follow: bool = False,
+        alias: str | None = None,
+    ) -> Attached:
+        """Attach a version to a DuckDB connection, its blocks fetched as queries touch them: see `teatree.attach`."""
+        from teatree.client.attach import attach_chain  # noqa: PLC0415 - DuckDB, only for this
+
+        settings = self._session.settings
+        return attach_chain(con, self.chain(), settings, version=version, at=at, follow=follow, alias=alias)
 
 
 def table_args(

@@ -15,7 +15,6 @@ from teatree.storage.history import version_at
 if TYPE_CHECKING:
     from teatree.contracts.manifest import Manifest
     from teatree.storage.chain import Chain
-    from teatree.storage.objects import ObjectStore
 
 VERSIONS_LISTED_MAX = 1_000
 """Manifests read for one listing."""
@@ -52,6 +51,10 @@ class Pulled:
     path: Path
     version: int
     size_bytes: int
+    moved_bytes: int
+    """Bytes that came from the store for it."""
+    fetched_blocks: int
+    """Blocks that were not here already."""
 
 
 def version_info(manifest: Manifest) -> VersionInfo:
@@ -110,11 +113,25 @@ def moment(at: datetime | str) -> datetime:
 
 
 def pull_version(
-    store: ObjectStore, chain: Chain, path: Path, version: int | None, progress: Progress | None
+    chain: Chain,
+    path: Path,
+    *,
+    version: int | None = None,
+    at: datetime | str | None = None,
+    progress: Progress | None = None,
+    cache_folder: Path | None = None,
+    rehash: bool = False,
 ) -> Pulled:
-    """Write a version as an ordinary DuckDB file, verified block by block, whole or not at all."""
-    from teatree.storage.versions import layout_of, materialise  # noqa: PLC0415 - numpy and zstd, only for this
+    """Make `path` an ordinary DuckDB file of a version, whole or left as it was; only what differs is moved.
 
-    manifest = find_version(chain, version)
-    materialise(store, manifest, path, progress)
-    return Pulled(path, manifest.version, layout_of(manifest).size_bytes)
+    Blocks that lazy readers left in `cache_folder` are not moved either. Every block that arrives is verified; with
+    `rehash` those that are kept are too, even in a file that nobody touched since it was pulled.
+    """
+    from teatree.storage.block_cache import BlockCache  # noqa: PLC0415 - numpy and zstd, only for this
+    from teatree.storage.pulled_file import pull_file  # noqa: PLC0415
+    from teatree.storage.versions import layout_of  # noqa: PLC0415
+
+    manifest = find_version(chain, version, at)
+    cache = BlockCache(cache_folder, 0) if cache_folder and cache_folder.is_dir() else None
+    stats = pull_file(chain.store, manifest, path, progress, cache=cache, rehash=rehash)
+    return Pulled(path, manifest.version, layout_of(manifest).size_bytes, stats.moved_bytes, stats.fetched_blocks)

@@ -53,7 +53,7 @@ class Chain:
         """Return a version's manifest, or what a clean-up left of it; raises `unknown_version`, `corrupt`."""
         key = self.manifest_key(version)
         try:
-            return read_entry(self.store.get(key), key)
+            found = read_entry(self.store.get(key), key)
         except NotFoundError:
             raise RequestError(
                 Code.UNKNOWN_VERSION,
@@ -61,6 +61,11 @@ class Chain:
                 where=key,
                 hint="`teatree versions` lists what there is.",
             ) from None
+        if (found.version, found.goal_model_id) != (version, self.goal_model_id):
+            raise CorruptError(
+                f"The manifest is that of version {found.version} of model {found.goal_model_id}.", where=key
+            )
+        return found
 
     def _cleaned_up(self, version: int) -> RequestError:
         retained = read_retained(self.store, self.folder)

@@ -51,6 +51,11 @@ class Leaves:
             self._load(set(range(len(self.layout.leaves))) - self._known.keys())
         pieces = [self._known[number] for number in range(len(self.layout.leaves))]
         entries = np.concatenate(pieces) if pieces else np.zeros(0, ENTRY)
+        if len(entries) != self.layout.block_count:
+            raise CorruptError(
+                f"The block table has {len(entries)} entries for {self.layout.block_count} blocks.",
+                where=self.layout.header.pack,
+            )
         return BlockTable(entries, self.layout.leaves, self.layout.bases)
 
     def _load(self, numbers: set[int]) -> None:

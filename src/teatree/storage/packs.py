@@ -8,7 +8,6 @@ manifest and its pack grow with the change and not with the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Self
 
@@ -167,14 +166,6 @@ def new_entry(version: int, write_id: str, offset: int, length: int, digest: byt
     entry["pack"], entry["write"], entry["offset"], entry["length"] = version, int(write_id, 16), offset, length
     entry["hash"] = np.frombuffer(digest, "u1")
     return entry[0]  # type: ignore[no-any-return]
-
-
-def table_from_leaves(layout: FileLayout, leaves: Iterable[bytes], where: str) -> BlockTable:
-    """Return the block table that the (decompressed, verified) leaves of a layout hold."""
-    entries = np.frombuffer(b"".join(leaves), ENTRY)
-    if len(entries) != layout.block_count:
-        raise CorruptError(f"The block table has {len(entries)} entries for {layout.block_count} blocks.", where=where)
-    return BlockTable(entries, layout.leaves, layout.bases)
 
 
 def leaf_bytes(layout: FileLayout, number: int) -> int:

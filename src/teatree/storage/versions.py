@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from attrs import frozen
 from blake3 import blake3
 
 from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.contracts.manifest import Extent, FileLayout, Manifest
+from teatree.storage.leaves import Leaves
 from teatree.storage.objects import ObjectStore
-from teatree.storage.packs import BlockTable, leaf_bytes, table_from_leaves, unpack, verified
+from teatree.storage.packs import BlockTable, unpack, verified
+from teatree.storage.range_reads import READ_GAP_BYTES_MAX, Frame, RangeRead, plan_reads
 
 HEADER_BYTES = 12_288
 """The three 4 KiB header parts at the front of a DuckDB file."""
-READ_BYTES_MAX = 16_000_000
-"""Bytes of one range read: long enough to hide the round trip, short enough to hold several in memory."""
-READ_GAP_BYTES_MAX = 128_000
-"""Bytes between two wanted frames that are read along rather than asked for separately."""
 READERS = 4
 """Range reads at the same time."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes of the file that are in place, and those of the whole file."""
-
-
-@frozen
-class _Run:
-    """Neighbouring frames of one pack, fetched by one range read."""
-
-    pack: str
-    offset: int
-    length: int
-    blocks: tuple[int, ...]
 
 
 def layout_of(manifest: Manifest) -> FileLayout:
@@ -58,65 +46,50 @@ def read_extent(store: ObjectStore, extent: Extent, size_bytes: int) -> bytes:
 
 def read_table(store: ObjectStore, layout: FileLayout) -> BlockTable:
     """Return the block table of a version, every leaf verified."""
-    with ThreadPoolExecutor(READERS) as pool:
-        leaves = pool.map(
-            lambda pair: read_extent(store, pair[1], leaf_bytes(layout, pair[0])), enumerate(layout.leaves)
-        )
-        return table_from_leaves(layout, leaves, "block table")
+    return Leaves(store, layout).table()
 
 
 def read_blocks(
-    store: ObjectStore, table: BlockTable, layout: FileLayout, wanted: list[int]
+    store: ObjectStore,
+    table: BlockTable,
+    layout: FileLayout,
+    wanted: Iterable[int],
+    moved: Callable[[int], None] | None = None,
+    gap_bytes_max: int = READ_GAP_BYTES_MAX,
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield (block number, bytes) for the `wanted` blocks, in the order in which they lie, every block verified."""
+    """Yield (block number, bytes) for the `wanted` blocks, in the order in which they lie, every block verified.
 
-    def fetch(run: _Run) -> list[tuple[int, bytes]]:
-        body = store.get_range(run.pack, run.offset, run.length)
-        return [(block, _cut(body, run, block, table, layout)) for block in run.blocks]
+    `moved` is called with the bytes of each range read.
+    """
 
-    runs = list(_runs(table, wanted))
-    with ThreadPoolExecutor(READERS) as pool:
-        for start in range(0, len(runs), READERS):  # bounds what is held in memory
-            for blocks in pool.map(fetch, runs[start : start + READERS]):
-                yield from blocks
+    def fetch(read: RangeRead[int]) -> list[tuple[int, bytes]]:
+        body = store.get_range(read.key, read.offset, read.length)
+        return [(frame.item, _block(read.cut(body, frame), frame.item, table, layout)) for frame in read.frames]
+
+    reads = deque(plan_reads((_frame(table, block) for block in wanted), gap_bytes_max=gap_bytes_max))
+    with ThreadPoolExecutor(READERS, "teatree-read") as pool:
+        running: deque[tuple[RangeRead[int], Future[list[tuple[int, bytes]]]]] = deque()
+        while reads or running:
+            while reads and len(running) < READERS:  # bounds what is held in memory
+                running.append((reads[0], pool.submit(fetch, reads.popleft())))
+            read, done = running.popleft()
+            yield from done.result()
+            if moved:
+                moved(read.length)
 
 
-def _cut(body: bytes, run: _Run, block: int, table: BlockTable, layout: FileLayout) -> bytes:
+def _frame(table: BlockTable, block: int) -> Frame[int]:
     entry = table.entries[block]
-    start = int(entry["offset"]) - run.offset
-    where = f"{run.pack}, block {block}"
-    piece = unpack(body[start : start + int(entry["length"])], layout.block_bytes, where)
-    if blake3(piece).digest() != entry["hash"].tobytes():
+    return Frame(block, table.pack_of(entry), int(entry["offset"]), int(entry["length"]))
+
+
+def _block(frame: bytes, block: int, table: BlockTable, layout: FileLayout) -> bytes:
+    entry = table.entries[block]
+    where = f"{table.pack_of(entry)}, block {block}"
+    body = unpack(frame, layout.block_bytes, where)
+    if blake3(body).digest() != entry["hash"].tobytes():
         raise CorruptError("The block does not match its hash.", where=where)
-    return piece
-
-
-def _runs(table: BlockTable, wanted: list[int]) -> Iterator[_Run]:
-    entries = table.entries
-    order = sorted(
-        wanted,
-        key=lambda b: (
-            int(entries[b]["base"]),
-            int(entries[b]["pack"]),
-            int(entries[b]["write"]),
-            int(entries[b]["offset"]),
-        ),
-    )
-    blocks: list[int] = []
-    pack, start, end = "", 0, 0
-    for block in order:
-        entry = entries[block]
-        key, offset = table.pack_of(entry), int(entry["offset"])
-        stop = offset + int(entry["length"])
-        if blocks and key == pack and offset - end <= READ_GAP_BYTES_MAX and stop - start <= READ_BYTES_MAX:
-            end = stop
-            blocks.append(block)
-            continue
-        if blocks:
-            yield _Run(pack, start, end - start, tuple(blocks))
-        pack, start, end, blocks = key, offset, stop, [block]
-    if blocks:
-        yield _Run(pack, start, end - start, tuple(blocks))
+    return body
 
 
 def materialise(store: ObjectStore, manifest: Manifest, path: Path, progress: Progress | None = None) -> None:

@@ -1,0 +1,261 @@
+"""A version as an ordinary DuckDB file on this disk, made out of what is here already and of what has changed.
+
+The file grows as `<name>.part`: a copy of the file that is there (sharing its blocks where the file system can), in
+which the blocks that differ are replaced. When it is whole and synced it is renamed; who has the old file open keeps
+it. A part that an interrupted pull left is hashed block by block, and what is right in it is kept.
+
+Beside the file lies `.<name>.pulled`: which version it was, and its block table. It saves hashing the whole file, and
+is believed only while the file's size, inode and times are those that it had after the pull.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from attrs import define
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from teatree.contracts.errors import Code, OperatorError, RetryError
+from teatree.contracts.manifest import FileLayout, Manifest
+from teatree.storage.block_cache import BlockCache
+from teatree.storage.duckdb_file import check_replaceable
+from teatree.storage.leaves import Leaves
+from teatree.storage.objects import ObjectStore
+from teatree.storage.packs import HASH_BYTES, LEAF_ENTRIES, BlockTable
+from teatree.storage.pull_state import FileIdentity, PullState, read_state, write_state
+from teatree.storage.versions import HEADER_BYTES, Progress, layout_of, read_blocks, read_extent
+
+GAP_BYTES_MAX = 16_000
+"""Bytes read along between two wanted blocks: fewer than a lazy reader's, as a pull moves much at once anyway."""
+_FICLONE = 0x40049409
+"""The Linux ioctl that makes one file share another's blocks (ioctl_ficlone(2))."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_FALLOCATE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
+
+Hashes = NDArray[np.uint8]
+"""One row of `HASH_BYTES` a block."""
+
+
+@define
+class PullStats:
+    """What one pull did."""
+
+    moved_bytes: int = 0
+    """Bytes that came from the store, beside the manifest."""
+    fetched_blocks: int = 0
+    kept_blocks: int = 0
+    """Blocks that were here already."""
+
+
+def pull_file(
+    store: ObjectStore,
+    manifest: Manifest,
+    path: Path,
+    progress: Progress | None = None,
+    *,
+    cache: BlockCache | None = None,
+    rehash: bool = False,
+) -> PullStats:
+    """Make `path` the file of a version: complete, verified and synced, or leave it as it was.
+
+    With `rehash` every block that is kept is hashed, even in a file that nobody touched since it was pulled.
+    Raises `usage` if something else is there, `busy` if somebody writes to it or pulls, `disk_full`, `corrupt`, or
+    what the store raises.
+    """
+    layout = layout_of(manifest)
+    path = Path(os.path.realpath(path))
+    part_path = path.with_name(f"{path.name}.part")
+    with _disk_errors(path, part_path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = check_replaceable(path)
+        with _part_file(part_path) as part:
+            pull = _Pull(store, layout, path if there else None, part, progress, cache)
+            table = pull.fill(rehash=rehash)
+            part_path.replace(path)
+            _sync_folder(path.parent)
+            write_state(path, manifest, layout, table)
+    return pull.stats
+
+
+class _Pull:
+    """Turns a part into the file of a version."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        layout: FileLayout,
+        old: Path | None,
+        part: IO[bytes],
+        progress: Progress | None,
+        cache: BlockCache | None,
+    ) -> None:
+        self.stats = PullStats()
+        self._store = store
+        self._layout = layout
+        self._old = old
+        self._part = part
+        self._progress = progress
+        self._cache = cache
+
+    def fill(self, *, rehash: bool) -> BlockTable:
+        """Bring every block into its place; return the version's block table."""
+        state = read_state(self._old) if self._old else None
+        table = self._read_table(state)
+        known, resumed = self._begin(None if rehash else state)
+        wanted = _differing(known, table)
+        os.ftruncate(self._part.fileno(), self._layout.size_bytes)
+        _reserve(self._part, self._layout.size_bytes)
+        self.stats.kept_blocks = len(table) - len(wanted)
+        self._tell()
+        missing = [block for block in wanted if not self._put_from_here(table, block, resumed=resumed)]
+        for block, body in read_blocks(self._store, table, self._layout, missing, self._moved, GAP_BYTES_MAX):
+            self.stats.fetched_blocks += 1
+            self._put(block, body)
+        # Last, so that a part is no database before it is a whole one.
+        header = read_extent(self._store, self._layout.header, HEADER_BYTES)
+        self._moved(self._layout.header.length)
+        os.pwrite(self._part.fileno(), header, 0)
+        os.fsync(self._part.fileno())
+        return table
+
+    def _read_table(self, state: PullState | None) -> BlockTable:
+        """Return the version's table; leaves that the last pull left are not fetched again."""
+        leaves = Leaves(self._store, self._layout, self._cache)
+        if state is not None:
+            old = {extent.checksum: number for number, extent in enumerate(state.layout.leaves)}
+            for number, extent in enumerate(self._layout.leaves):
+                same = old.get(extent.checksum)
+                if same is not None:
+                    leaves.learn(number, state.table.entries[same * LEAF_ENTRIES : (same + 1) * LEAF_ENTRIES])
+        table = leaves.table()
+        self._moved(leaves.fetched_bytes)
+        return table
+
+    def _begin(self, state: PullState | None) -> tuple[Hashes, bool]:
+        """Begin the part with what is here; return the hashes of its blocks, and whether it was left by another pull.
+
+        `state` describes the old file, if nobody touched that since, and not while it was copied.
+        """
+        if os.fstat(self._part.fileno()).st_size:
+            return self._hash_part(), True
+        if self._old is None:
+            return np.zeros((0, HASH_BYTES), np.uint8), False
+        with self._old.open("rb") as old:
+            _copy(old, self._part)
+        believed = state is not None and state.identity == FileIdentity.of(self._old)
+        return (state.table.entries["hash"] if state and believed else self._hash_part()), False
+
+    def _hash_part(self) -> Hashes:
+        size = self._layout.block_bytes
+        count = max(0, os.fstat(self._part.fileno()).st_size - HEADER_BYTES) // size
+        found = np.zeros((count, HASH_BYTES), np.uint8)
+        for block in range(count):
+            body = os.pread(self._part.fileno(), size, HEADER_BYTES + block * size)
+            found[block] = np.frombuffer(blake3(body).digest(), np.uint8)
+        return found
+
+    def _put_from_here(self, table: BlockTable, block: int, *, resumed: bool) -> bool:
+        """Take a block from the cache, or from the old file if the part is not its copy; False if it is in neither."""
+        digest = table.entries[block]["hash"].tobytes()
+        body = self._cache.get(digest) if self._cache else None
+        if body is None and resumed and self._old is not None:
+            size = self._layout.block_bytes
+            with self._old.open("rb") as old:
+                body = os.pread(old.fileno(), size, HEADER_BYTES + block * size)
+            if blake3(body).digest() != digest:
+                body = None
+        if body is None:
+            return False
+        self.stats.kept_blocks += 1
+        self._put(block, body)
+        return True
+
+    def _put(self, block: int, body: bytes) -> None:
+        os.pwrite(self._part.fileno(), body, HEADER_BYTES + block * self._layout.block_bytes)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._progress:
+            blocks = self.stats.kept_blocks + self.stats.fetched_blocks
+            self._progress(HEADER_BYTES + blocks * self._layout.block_bytes, self._layout.size_bytes)
+
+    def _moved(self, size_bytes: int) -> None:
+        self.stats.moved_bytes += size_bytes
+
+
+def _differing(known: Hashes, table: BlockTable) -> list[int]:
+    common = min(len(known), len(table))
+    differ = np.nonzero((known[:common] != table.entries["hash"][:common]).any(axis=1))[0]
+    return [int(block) for block in differ] + list(range(common, len(table)))
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+    """Copy a file: sharing its blocks where the file system can, else byte by byte."""
+    try:
+        fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
+    except OSError as e:
+        if e.errno in _FULL:
+            raise
+        shutil.copyfileobj(source, target, 4_194_304)  # not this file system
+
+
+def _reserve(file: IO[bytes], size_bytes: int) -> None:
+    """Take the room for the whole file now: a full disk shows before anything is moved."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size_bytes)
+    except OSError as e:
+        if e.errno not in _NO_FALLOCATE:
+            raise
+
+
+@contextmanager
+def _part_file(part_path: Path) -> Iterator[IO[bytes]]:
+    """Open the part for this pull alone; raises `busy` if another one has it."""
+    while True:
+        descriptor = os.open(part_path, os.O_RDWR | os.O_CREAT, 0o666)
+        with os.fdopen(descriptor, "r+b", buffering=0) as part:
+            try:
+                fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RetryError(
+                    Code.BUSY,
+                    "Another pull is writing this file.",
+                    where=str(part_path),
+                    hint="Wait until it is done, or name another file.",
+                ) from None
+            if part_path.exists() and os.path.samestat(part_path.stat(), os.fstat(part.fileno())):
+                yield part
+                return
+        # The other pull has just given it its final name: take a new one.
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _disk_errors(path: Path, part_path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        message = f"Could not write {path}: {e.strerror}."
+        if e.errno in _FULL:
+            part_path.unlink(missing_ok=True)  # give back the room that it takes
+            hint = "Nothing was changed. Make room, then pull again."
+            raise RetryError(Code.DISK_FULL, message, where=str(path), hint=hint) from e
+        if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise OperatorError(Code.NOT_AUTHORIZED, message, where=str(path), hint="Name another place.") from e
+        raise RetryError(Code.UNAVAILABLE, message, where=str(path), hint="Look at that disk; then try again.") from e
