@@ -20,7 +20,7 @@ OWN_SCHEMA = "_teatree"
 _MODEL_NAMESPACE = uuid.UUID("7d0c5a5e-7a0f-5b6e-9d4e-3f1f5e0f7ea7")
 
 
-def check_model(name: str) -> str:
+def check_model(name: object) -> str:
     """Return a model's name, or raise `bad_name`."""
     return _check_token(name, "model")
 

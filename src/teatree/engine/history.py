@@ -30,8 +30,12 @@ class StoredHistory(History):
 
     @override
     def version(self, number: int) -> Manifest:
-        manifest = self._chain.get(number)
-        layout_of(manifest)
+        try:
+            manifest = self._chain.get(number)
+            layout_of(manifest)
+        except RequestError as e:
+            e.where = "version"
+            raise
         return manifest
 
     @override

@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import attrs
+from attrs import frozen
 
 from teatree.contracts.errors import RequestError, TeatreeError
-from teatree.contracts.manifest import Manifest, ModelOptions, StreamStamp
+from teatree.contracts.manifest import ForkPoint, Manifest, ModelOptions, StreamStamp
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.requests import Request
+from teatree.contracts.settings import LimitSettings
 from teatree.engine.batch import Applied
 from teatree.engine.commits import Commit, Identity, create_own_tables, record_commit
 from teatree.engine.database import Database
+from teatree.engine.fork import Fork, disown, fetch_fork, open_fork
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import Ledger, Prior
 from teatree.engine.transaction import Target, answer_again
 from teatree.functions.arguments import Call, Context
+from teatree.functions.model_arguments import ModelArguments
 from teatree.functions.registry import find_function
 from teatree.functions.tables import make_table
 from teatree.storage.chain import Chain
+from teatree.storage.packs import BlockTable
 from teatree.storage.segments import Entry, Role, encode_segment
+
+
+@frozen
+class Birth:
+    """A model that was just created: its file is open, its outcome committed in it."""
+
+    database: Database
+    applied: Applied
+    options: ModelOptions
+    table: BlockTable
+    """Blocks that lie in the store already: those of the version that it is a fork of."""
+    fork_of: ForkPoint | None
 
 
 def begin_life(
@@ -32,52 +50,89 @@ def begin_life(
     stream: StreamStamp,
     chain: Chain,
     ledger: Ledger,
-) -> tuple[Database, Applied, ModelOptions]:
+) -> Birth:
     """Create the file that a `create_model` asks for, its outcome committed in it.
 
-    Raises a `RequestError`, the file gone again, if the request is wrong.
+    Raises a `RequestError` if the request is wrong, or a `RetryError` of its own; what was begun may still lie there.
     """
     if request.invalid is not None:
         raise request.invalid
-    options, tables = find_function(request.function).run(None, Call(request, context))
-    limits = attrs.evolve(context.limits, **options.limits)
+    arguments: ModelArguments = find_function(request.function).run(None, Call(request, context))
+    options = arguments.options
     shutil.rmtree(path.parent, ignore_errors=True)
-    database = Database(path, limits, options.storage_version)
+    fork: Fork | None = None
+    if arguments.origin is not None:
+        fork = fetch_fork(arguments.origin, options, request.seq, chain, context.limits, path)
+        options = fork.options
+    limits = attrs.evolve(context.limits, **options.limits)
+    identity = Identity(chain.model, chain.goal_model_id, stream, request.seq, options)
     try:
-        handle = WriteHandle(database, limits)
-        with database.transaction():
-            create_own_tables(database, Identity(chain.model, chain.goal_model_id, stream, request.seq, options))
-            for place, members in enumerate(tables):
-                make_table(handle, members, f"tables[{place}].")
-            result = {"goal_model_id": chain.goal_model_id, "tables": list(handle.tables())}
-            entry = Entry(_outcome(request, Status.DONE, result=result, effect=True))
-            segment = encode_segment((entry,))
-            applied = Applied(
-                version=target.version,
-                write_id=target.write_id,
-                offset=request.seq,
-                log_at=request.at,
-                last_effect_seq=request.seq,
-                entries=(entry,),
-                segment=segment,
-                changed_tables=frozenset(handle.changed_tables),
-                born=True,
-            )
-            commit = Commit(
-                version=target.version,
-                write_id=target.write_id,
-                offset=request.seq,
-                log_at=request.at,
-                last_effect_seq=request.seq,
-                changed_tables=tuple(sorted(handle.changed_tables)),
-                outcomes=segment,
-            )
-            record_commit(database, commit, 0)
-    except BaseException:
-        database.close()
+        database = open_fork(fork, path, limits) if fork else Database(path, limits, options.storage_version)
+        try:
+            applied = _commit_birth(database, limits, identity, request, target, arguments.tables, fork)
+        except BaseException:
+            database.close()
+            raise
+    except RequestError:
+        if fork is not None:
+            fork.release()
         raise
-    ledger.add(target.version, (entry,))
-    return database, applied, options
+    ledger.add(target.version, applied.entries)
+    table = fork.table if fork else BlockTable.empty(chain.folder)
+    return Birth(database, applied, options, table, fork.point if fork else None)
+
+
+def _commit_birth(
+    database: Database,
+    limits: LimitSettings,
+    identity: Identity,
+    request: Request,
+    target: Target,
+    tables: list[dict[str, Any]],
+    fork: Fork | None,
+) -> Applied:
+    handle = WriteHandle(database, limits)
+    with database.transaction():
+        if fork is not None:
+            disown(database)
+        create_own_tables(database, identity)
+        for place, members in enumerate(tables):
+            make_table(handle, members, f"tables[{place}].")
+        for name in handle.tables():
+            handle.changed(name)
+        result: dict[str, Any] = {"goal_model_id": identity.goal_model_id, "tables": list(handle.tables())}
+        if fork is not None:
+            result["from"] = {"model": fork.point.model, "version": fork.point.version}
+        applied = _birth(request, target, result, frozenset(handle.changed_tables))
+        record_commit(database, _commit(applied), 0)
+    return applied
+
+
+def _birth(request: Request, target: Target, result: dict[str, Any], changed_tables: frozenset[str]) -> Applied:
+    entry = Entry(_outcome(request, Status.DONE, result=result, effect=True))
+    return Applied(
+        version=target.version,
+        write_id=target.write_id,
+        offset=request.seq,
+        log_at=request.at,
+        last_effect_seq=request.seq,
+        entries=(entry,),
+        segment=encode_segment((entry,)),
+        changed_tables=changed_tables,
+        born=True,
+    )
+
+
+def _commit(applied: Applied) -> Commit:
+    return Commit(
+        version=applied.version,
+        write_id=applied.write_id,
+        offset=applied.offset,
+        log_at=applied.log_at,
+        last_effect_seq=applied.last_effect_seq,
+        changed_tables=tuple(sorted(applied.changed_tables)),
+        outcomes=applied.segment,
+    )
 
 
 def outcome_without_file(

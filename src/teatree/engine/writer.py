@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 import attrs
 from attrs import frozen
 
-from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
+from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import (
+    ForkPoint,
     Life,
     Manifest,
     ManifestKind,
@@ -26,7 +27,7 @@ from teatree.contracts.manifest import (
 )
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.batch import Applied, Batch
+from teatree.engine.batch import FAILED_CODES, Applied, Batch
 from teatree.engine.changes import Checkpoint
 from teatree.engine.commits import Commit, adopt_commits, committed_offset
 from teatree.engine.database import Database
@@ -93,6 +94,7 @@ class Writer:
         self._table = BlockTable.empty(chain.folder)
         self._checkpoint: Checkpoint | None = None
         self._new_options = ModelOptions()
+        self._new_fork_of: ForkPoint | None = None
         self._offsets: dict[int, int] = {}
         self.restored = False
         """Whether the file had to be restored from the store when the model was taken over."""
@@ -311,18 +313,19 @@ class Writer:
         prior = self.ledger.find([request.request_id]).get(request.request_id)
         if prior is not None:
             return outcome_without_file(target, request, self.manifest, self.ledger, prior=prior)
+        path = self.folder.database(self.epoch)
         try:
-            database, applied, options = begin_life(
-                request, target, self.context, self.folder.database(self.epoch), self._stream, self.chain, self.ledger
-            )
-        except RequestError as e:
+            birth = begin_life(request, target, self.context, path, self._stream, self.chain, self.ledger)
+        except (RequestError, RetryError) as e:
+            if isinstance(e, RetryError) and e.code not in FAILED_CODES:
+                raise
             discard_files(self.folder)
             return outcome_without_file(target, request, self.manifest, self.ledger, e)
-        self._use_options(options)
-        self._use_database(database)
-        self._table, self._checkpoint = BlockTable.empty(self.chain.folder), None
-        self._new_options = options
-        return applied
+        self._use_options(birth.options)
+        self._use_database(birth.database)
+        self._table, self._checkpoint = birth.table, None
+        self._new_options, self._new_fork_of = birth.options, birth.fork_of
+        return birth.applied
 
     # --- versions ----------------------------------------------------------------------------------------------------
 
@@ -370,6 +373,7 @@ class Writer:
             last_effect_seq=applied.last_effect_seq,
             said_version=said_version,
             life=self._life(applied, parent.life),
+            fork_of=self._new_fork_of if applied.born else None if applied.dropped else parent.fork_of,
             options=self._new_options if applied.born else parent.options,
             file=packed.layout if packed else None,
             tables=tables,

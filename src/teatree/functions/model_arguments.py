@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.manifest import ModelOptions
+from teatree.contracts.names import check_model
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.arguments import Call
 from teatree.functions.tables import TABLE_MEMBERS, refuse_unknown
@@ -23,14 +25,39 @@ _LIMITS_MIN = {"memory_bytes_max": 64_000_000, "read_ahead_bytes_max": 1_000_000
 """Values below which a model could not do anything any more; 1 for the others."""
 
 
-def read_model_arguments(call: Call) -> tuple[ModelOptions, list[dict[str, Any]]]:
-    """Return the options and the tables that a `create_model` asks for."""
+@frozen
+class Origin:
+    """The model that a new one begins as a fork of, and its version; the newest one if None."""
+
+    model: str
+    version: int | None
+
+
+@frozen
+class ModelArguments:
+    """What a new model is to be."""
+
+    options: ModelOptions
+    tables: list[dict[str, Any]]
+    origin: Origin | None
+
+
+def read_model_arguments(call: Call) -> ModelArguments:
+    """Return what a `create_model` asks for; a fork has the tables and the storage version of its origin."""
     engine = call.choice("engine", ENGINES, "duckdb")
     storage_version = call.choice("storage_version", STORAGE_VERSIONS, None)
     app = call.text("app", None)
     limits = call.members("limits", {})
     tables = call.items("tables", [])
+    origin = _origin(call.members("from", None))
     call.finish()
+    if origin is not None and tables:
+        raise RequestError(
+            Code.BAD_ARGUMENT,
+            "A fork has the tables of its origin.",
+            where="tables",
+            hint="Send `create_table` when it is there.",
+        )
     if app is not None and len(app) > APP_CHARS_MAX:
         raise RequestError(Code.BAD_NAME, f"'app' has {len(app)} characters; {APP_CHARS_MAX} is the most.", where="app")
     for name, value in limits.items():
@@ -40,7 +67,20 @@ def read_model_arguments(call: Call) -> tuple[ModelOptions, list[dict[str, Any]]
         if not isinstance(table, dict):
             raise RequestError(Code.BAD_ARGUMENT, "A table is an object, as create_table takes it.", where=where)
         refuse_unknown(table, TABLE_MEMBERS, where)
-    return ModelOptions(engine=engine, storage_version=storage_version, app=app, limits=dict(limits)), tables
+    options = ModelOptions(engine=engine, storage_version=storage_version, app=app, limits=dict(limits))
+    return ModelArguments(options, tables, origin)
+
+
+def _origin(members: dict[str, Any] | None) -> Origin | None:
+    if members is None:
+        return None
+    refuse_unknown(members, {"model", "version"}, "from")
+    version = members.get("version")
+    if version is not None and (not isinstance(version, int) or isinstance(version, bool)):
+        raise RequestError(Code.BAD_ARGUMENT, "A version is a whole number.", where="from.version")
+    if version is not None and not 0 < version < 2**63:
+        raise RequestError(Code.OUT_OF_RANGE, f"There can be no version {version}.", where="from.version")
+    return Origin(check_model(members.get("model")), version)
 
 
 def _check_limit(name: str, value: Any, operators: LimitSettings) -> None:

@@ -1,0 +1,190 @@
+"""Beginning a model as a fork: the file of another one's version, its blocks left where they lie in the store.
+
+The origin's version is pinned before anything of it is read, and so are the versions that it was itself forked of:
+their packs hold blocks of the fork for as long as it lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from attrs import evolve, frozen
+
+from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.manifest import ForkPoint, Manifest, ModelOptions
+from teatree.contracts.names import OWN_SCHEMA
+from teatree.contracts.settings import LimitSettings
+from teatree.engine.database import Database
+from teatree.engine.history import fetch_file
+from teatree.functions.history import while_away
+from teatree.functions.model_arguments import Origin
+from teatree.storage.chain import Chain
+from teatree.storage.packs import BlockTable
+from teatree.storage.pins import find_pin, pin, pin_key
+from teatree.storage.versions import layout_of, read_table
+
+T = TypeVar("T")
+
+
+@frozen
+class Fork:
+    """A version of the origin: its file was fetched."""
+
+    point: ForkPoint
+    table: BlockTable
+    """Its blocks, as the fork names them."""
+    options: ModelOptions
+    """The fork's own."""
+    release: Callable[[], None]
+    """Takes the pins away again: the fork came to nothing."""
+
+
+def fetch_fork(origin: Origin, wanted: ModelOptions, seq: int, chain: Chain, limits: LimitSettings, path: Path) -> Fork:
+    """Pin the origin's version and write its file at `path`; `seq` is the request's place in the log.
+
+    Raises `unknown_model`, `unknown_version`, `bad_argument` for a storage version that is not the origin's,
+    `bad_source` if it is damaged, `source_unavailable` if the store is away.
+    """
+    source = Chain(chain.store, chain.prefix, origin.model)
+    name = f"fork-{chain.goal_model_id}-{seq}"  # the same if the request is applied again after a crash
+
+    def steadily(work: Callable[[], T]) -> T:
+        return while_away(limits, f"{origin.model} could not be read", "from", work)
+
+    try:
+        version = steadily(lambda: _choose(origin, source, name))
+    except RequestError as e:
+        raise _placed(e) from e.__cause__
+    release = partial(steadily, lambda: _release(source, version, name))
+    try:
+        manifest = steadily(lambda: _pinned(source, version, name, f"{chain.model} is a fork of it"))
+        options = _options(wanted, manifest)
+        steadily(lambda: fetch_file(source, manifest, path))
+        table = rebased(steadily(lambda: read_table(chain.store, layout_of(manifest))), chain.folder)
+    except RequestError as e:
+        release()
+        raise _placed(e) from e.__cause__
+    return Fork(ForkPoint(source.model, source.goal_model_id, version), table, options, release)
+
+
+def _placed(error: RequestError) -> RequestError:
+    """Return an error about the origin's version, its place that of the argument that named it."""
+    if error.code in (Code.UNKNOWN_VERSION, Code.BAD_SOURCE):
+        error.where = "from.version"
+    return error
+
+
+def _choose(origin: Origin, source: Chain, name: str) -> int:
+    """Return the version to fork; the pin of an earlier try decides which one is the newest."""
+    held = find_pin(source, name)
+    version = held.version if held else origin.version or source.newest_version()
+    if not version:
+        raise RequestError(
+            Code.UNKNOWN_MODEL,
+            f"There is no model {origin.model!r}.",
+            where="from.model",
+            hint="`teatree models` lists those there are.",
+        )
+    layout_of(source.get(version))
+    return version
+
+
+def _pinned(source: Chain, version: int, name: str, note: str) -> Manifest:
+    """Pin a version and those that it stands on, and return its manifest as it is then."""
+    pin(source, name, version, note)
+    for chain, number in _ancestors(source, version):
+        pin(chain, name, number, note)
+    return source.get(version)
+
+
+def _ancestors(chain: Chain, version: int) -> Iterator[tuple[Chain, int]]:
+    """Yield the versions that a version was forked of, one after the other."""
+    while (point := chain.get(version).fork_of) is not None:
+        chain, version = Chain(chain.store, chain.prefix, point.model), point.version
+        yield chain, version
+
+
+def _release(source: Chain, version: int, name: str) -> None:
+    """Take the pins of a fork away; those that were not set yet are passed over."""
+    keys = [pin_key(source, name)]
+    with suppress(RequestError):  # the version is gone, so nothing above it was pinned through it
+        keys += [pin_key(chain, name) for chain, _ in _ancestors(source, version)]
+    source.store.delete(keys)
+
+
+def _options(wanted: ModelOptions, origin: Manifest) -> ModelOptions:
+    there = origin.options.storage_version
+    if wanted.storage_version not in (None, there):
+        raise RequestError(
+            Code.BAD_ARGUMENT,
+            f"{origin.model} has the storage version {there or 'latest'}, and so has its fork.",
+            where="storage_version",
+            hint="Leave it out.",
+        )
+    return evolve(wanted, engine=origin.options.engine, storage_version=there)
+
+
+def open_fork(fork: Fork, path: Path, limits: LimitSettings) -> Database:
+    """Open the fetched file; raises `bad_source` if DuckDB cannot."""
+    try:
+        return Database(path, limits)
+    except CorruptError as e:
+        raise RequestError(
+            Code.BAD_SOURCE,
+            f"Version {fork.point.version} of {fork.point.model} cannot be opened: {e.message}",
+            where="from.version",
+        ) from e
+
+
+def rebased(table: BlockTable, folder: str) -> BlockTable:
+    """Return a block table as another model names it: its own `folder` is base 0, then those that hold its blocks."""
+    bases = [folder]
+    numbers = np.zeros(len(table.bases), np.uint16)
+    for base in np.unique(table.entries["base"]):
+        place = table.bases[int(base)]
+        if place not in bases:
+            bases.append(place)
+        numbers[base] = bases.index(place)
+    if tuple(bases) == table.bases:
+        return table
+    entries = table.entries.copy()
+    entries["base"] = numbers[entries["base"]]
+    return BlockTable(entries, (), tuple(bases))
+
+
+def disown(database: Database) -> None:
+    """Drop Teatree's own tables of the origin, in the caller's transaction; raises `bad_source` if it is no model."""
+    database.rows(f"DROP SCHEMA IF EXISTS {OWN_SCHEMA} CASCADE")
+    _check_plain(database)
+
+
+_FOREIGN = {
+    "schemas": "SELECT schema_name FROM duckdb_schemas() WHERE NOT internal AND schema_name <> 'main'",
+    "views": "SELECT view_name FROM duckdb_views() WHERE NOT internal",
+    "sequences": "SELECT sequence_name FROM duckdb_sequences()",
+    "indexes": "SELECT index_name FROM duckdb_indexes()",
+    "macros": "SELECT function_name FROM duckdb_functions() WHERE NOT internal",
+    "types": "SELECT type_name FROM duckdb_types() WHERE NOT internal",
+    "constraints": "SELECT constraint_text FROM duckdb_constraints()"
+    " WHERE constraint_type NOT IN ('PRIMARY KEY', 'NOT NULL')",
+    "generated columns": "SELECT table_name FROM duckdb_tables() WHERE sql LIKE '%GENERATED ALWAYS AS%'",
+}
+
+
+def _check_plain(database: Database) -> None:
+    """Refuse what a model cannot have: a published file that anyone made may hold it, and a `restore` would lose it."""
+    for kind, query in _FOREIGN.items():
+        where = f"{query} {'AND' if 'WHERE' in query else 'WHERE'} database_name = current_database()"
+        found = database.rows(f"{where} LIMIT 1")
+        if found:
+            raise RequestError(
+                Code.BAD_SOURCE,
+                f"It holds {kind}, which a model does not have: {found[0][0]!r}.",
+                where="from",
+                hint="A model has plain tables with primary keys.",
+            )
