@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from teatree.contracts.errors import Code, RequestError, TeatreeError
+from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.requests import CONTENT_ARROW, Request
@@ -29,7 +29,24 @@ if TYPE_CHECKING:
 
     from teatree.datasets.rows import RowDecoder, RowGroup
 
+REFUSED_PLACE = {
+    "append": "rows",
+    "replace": "rows",
+    "upsert": "rows",
+    "load": "uri",
+    "sql": "statement",
+    "query": "sql",
+}
+"""The argument to look at when a request is refused and no place is named."""
 _REFUSED = {True: Status.REJECTED, False: Status.FAILED}
+
+
+class UnexpectedError(OperatorError):
+    """A fault of ours that a request met: it ends as `failed`, its neighbours commit."""
+
+    def __init__(self, function: str, cause: Exception) -> None:
+        reason = f"{type(cause).__name__}: {cause}"[:300]
+        super().__init__(Code.INTERNAL, f"{function} met a fault of Teatree's own: {reason}", where="function")
 
 
 @frozen
@@ -98,18 +115,22 @@ class Transaction:
         self.archive: tuple[str, ...] | None = None
         self.dropped = False
         """Whether a request ended the model's life."""
+        self.culprit: int | None = None
+        """After an error: the place of the item that met it; None if it can be any of the appends inserted together."""
 
     def run(self, items: Sequence[Item]) -> None:
         """Run the items; raises what the database refused, after which the whole transaction is void."""
-        for item in items:
+        for place, item in enumerate(items):
             if item.prior is not None or item.twin is not None:
                 self._answer(item)
             else:
-                self._run_one(item.request)
+                self._run_one(item.request, place)
         self._flush()
 
     def refuse(self, item: Item, error: TeatreeError) -> None:
         """Give a request the outcome that it failed with."""
+        if error.where is None:
+            error.where = REFUSED_PLACE.get(item.request.function, "arguments")
         self._end(item.request, _REFUSED[isinstance(error, RequestError)], error=error.to_dict())
 
     def _answer(self, item: Item) -> None:
@@ -130,26 +151,38 @@ class Transaction:
         )
         self._end(request, Status.REJECTED, error=error.to_dict(), role=Role.REUSED)
 
-    def _run_one(self, request: Request) -> None:
+    def _run_one(self, request: Request, place: int) -> None:
         statements = self._parts.handle.statements
+        self.culprit = place
         try:
-            if request.invalid is not None:
-                raise request.invalid
-            function = find_function(request.function)
+            function = _find(request)
             call = Call(request, self._parts.context)
             self._check_expected_version(call)
             if request.function == "append" and request.content_type != CONTENT_ARROW:
                 self._append(request, call)
-                return
-            self._flush()
-            statements = self._parts.handle.statements
-            with self._parts.database.time_limit(self._parts.context.limits.request_time_ms_max, request.function):
-                result = function.run(self._parts.handle, call)
-            self._done(request, function, result)
+            else:
+                self._flush()
+                self.culprit = place
+                statements = self._parts.handle.statements
+                self._run_function(request, function, call)
         except RequestError as e:
             if self._parts.handle.statements != statements:
                 raise  # the transaction holds half of it, or is void
-            self._end(request, Status.REJECTED, error=e.to_dict())
+            self.refuse(Item(request), e)
+        except TeatreeError:
+            raise
+        except MemoryError as e:
+            raise RetryError(Code.OVER_LIMIT, "There is not enough memory for the request.") from e
+        except Exception as e:
+            raise UnexpectedError(request.function, e) from e
+        self.culprit = None
+
+    def _run_function(self, request: Request, function: BuiltIn, call: Call) -> None:
+        limits = self._parts.context.limits
+        limit_ms = limits.query_time_ms_max if function.nature is Nature.READS else limits.request_time_ms_max
+        with self._parts.database.time_limit(limit_ms, request.function):
+            result = function.run(self._parts.handle, call)
+        self._done(request, function, result)
 
     def _check_expected_version(self, call: Call) -> None:
         expected = call.expected_version
@@ -178,6 +211,7 @@ class Transaction:
 
     def _flush(self) -> None:
         """Insert the appends that wait: tables have no foreign keys between them, so only each one's order matters."""
+        self.culprit = None
         for name, waiting in self._appends.items():
             with self._parts.database.time_limit(self._parts.context.limits.request_time_ms_max, "append"):
                 insert(self._parts.handle, self._parts.handle.table(name), waiting.tables())
@@ -202,7 +236,12 @@ class Transaction:
     def _store_pages(self, request: Request, answer: Answer) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
         """Store a query's pages before the commit, so that they can be told again after a crash."""
         stored: list[dict[str, Any]] = []
-        for page in cut_pages(answer):
+        try:
+            pages = cut_pages(answer)
+            columns = columns_to_json(from_arrow_schema(answer.rows.schema))
+        except RequestError as e:  # a type that only DuckDB has, or two columns of one name
+            raise RequestError(e.code, f"The result cannot be told: {e.message}", where="sql", hint=e.hint) from e
+        for page in pages:
             key = page_key(self._target.version, self._target.write_id, request.request_id, page.number)
             self._parts.put_page(key, page.body)
             stored.append(
@@ -214,7 +253,6 @@ class Transaction:
                     "checksum": checksum(page.body),
                 }
             )
-        columns = columns_to_json(from_arrow_schema(answer.rows.schema))
         return {"rows": answer.rows.num_rows, "pages": len(stored), "columns": columns}, tuple(stored)
 
     def _end(
@@ -246,6 +284,12 @@ class Transaction:
             self._outcomes[request.request_id] = outcome
         if effect:
             self.last_effect_seq = request.seq
+
+
+def _find(request: Request) -> BuiltIn:
+    if request.invalid is not None:
+        raise request.invalid
+    return find_function(request.function)
 
 
 def answer_again(first: Outcome, request: Request) -> Outcome:
