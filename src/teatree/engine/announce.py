@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from attrs import frozen
 
 from teatree.contracts.codec import dump_json, utc_text
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.notices import Kind, Notice, Outcome, Status
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.messaging.subjects import Subjects
 from teatree.storage.chain import Chain
+from teatree.storage.objects import NotFoundError
 from teatree.storage.segments import Entry, Role, read_segment
 
 HEADER_VERSION = "Teatree-Version"
@@ -56,20 +58,21 @@ class Announcer:
         version = [self._version(manifest)] if manifest.user_version == manifest.version and not late else []
         return [*singles, *grouped, *version]
 
-    def _answer(self, manifest: Manifest, entry: Entry, firsts: dict[str, Entry]) -> tuple[Manifest, Outcome]:
+    def _answer(self, manifest: Manifest, entry: Entry, firsts: dict[str, Entry]) -> tuple[Manifest | Stub, Outcome]:
         """Return the outcome that answers an entry and the manifest that holds it: for a resend, the first ones."""
         if entry.role is not Role.AGAIN:
             return manifest, entry.outcome
         request_id = entry.outcome.request_id
         if entry.answer_version is None:
             return manifest, firsts[request_id].outcome
-        first = self.chain.get(entry.answer_version)
-        for other in read_segment(self.chain.store, self.chain.folder, first):
-            if other.role is Role.FIRST and other.outcome.request_id == request_id:
-                return first, other.outcome
+        first = self.chain.entry(entry.answer_version)
+        with suppress(NotFoundError):  # it was cleaned up since the ledger found it
+            for other in read_segment(self.chain.store, self.chain.folder, first):
+                if other.role is Role.FIRST and other.outcome.request_id == request_id:
+                    return first, other.outcome
         return manifest, entry.outcome
 
-    def _outcome(self, manifest: Manifest, outcome: Outcome) -> Iterator[Message]:
+    def _outcome(self, manifest: Manifest | Stub, outcome: Outcome) -> Iterator[Message]:
         yield from self._pages(manifest, outcome)
         kind = Kind(outcome.status.value)
         notice = Notice(
@@ -85,22 +88,22 @@ class Announcer:
         )
         yield self.subjects.notify(manifest.model, outcome.request_id, kind), notice.to_json(), {}
 
-    def _pages(self, manifest: Manifest, outcome: Outcome) -> Iterator[Message]:
+    def _pages(self, manifest: Manifest | Stub, outcome: Outcome) -> Iterator[Message]:
         subject = self.subjects.notify(manifest.model, outcome.request_id, Kind.PAGE)
         for number, page in enumerate(outcome.pages, 1):
-            inline = page["bytes"] <= self.limits.page_bytes_max and number <= self.limits.pages_inline_max
+            body = self._inline_body(page, number)
             facts: dict[str, Any] = {"page": number, "pages": len(outcome.pages)}
-            if inline and page["format"] == "arrow":
+            if body is not None and page["format"] == "arrow":
                 headers = {
                     HEADER_CONTENT_TYPE: CONTENT_ARROW,
                     HEADER_PAGE: str(number),
                     HEADER_PAGES: str(len(outcome.pages)),
                     HEADER_VERSION: str(manifest.version),
                 }
-                yield subject, self.chain.store.get(self.chain.key(page["ref"])), headers
+                yield subject, body, headers
                 continue
-            if inline:
-                facts = parse_page(self.chain.store.get(self.chain.key(page["ref"])))
+            if body is not None:
+                facts = parse_page(body)
             else:
                 facts |= {"ref": self.chain.key(page["ref"]), "row_count": page["rows"], "format": page["format"]}
             notice = Notice(
@@ -114,6 +117,15 @@ class Announcer:
                 page=facts,
             )
             yield subject, notice.to_json(), {}
+
+    def _inline_body(self, page: dict[str, Any], number: int) -> bytes | None:
+        """Return a page that travels in its notice; None if it is referred to, also where it was cleaned up."""
+        if page["bytes"] > self.limits.page_bytes_max or number > self.limits.pages_inline_max:
+            return None
+        try:
+            return self.chain.store.get(self.chain.key(page["ref"]))
+        except NotFoundError:  # a late resend: who follows the reference is told that it was cleaned up
+            return None
 
     def _group(self, manifest: Manifest, group: str, members: list[tuple[Entry, Outcome]]) -> Message:
         refusals = [

@@ -19,9 +19,10 @@ import numpy as np
 from attrs import frozen
 
 from teatree.contracts.errors import Code, CorruptError, RequestError
-from teatree.contracts.manifest import LedgerRef, Manifest, ObjectRef
+from teatree.contracts.manifest import LedgerRef, Manifest, ObjectRef, Stub
 from teatree.contracts.settings import LimitSettings
 from teatree.storage.chain import Chain
+from teatree.storage.objects import NotFoundError
 from teatree.storage.packs import checksum
 from teatree.storage.runs import Run, id_hash, merge_runs, write_run
 from teatree.storage.segments import Entry, Role, read_segment
@@ -74,7 +75,7 @@ class Ledger:
             return
         self._runs = tuple((ref, self._fetch(ref)) for ref in manifest.ledger.runs)
         for version in manifest.ledger.tail:
-            entries = read_segment(self._chain.store, self._chain.folder, self._chain.get(version))
+            entries = read_segment(self._chain.store, self._chain.folder, self._chain.entry(version))
             self._keep_tail(version, [e for e in entries if e.role is Role.FIRST])
 
     def _fetch(self, ref: ObjectRef) -> Run:
@@ -128,8 +129,7 @@ class Ledger:
         entries = self._segments.get(version)
         if entries is None:
             try:
-                manifest = self._chain.get(version)
-                segment = read_segment(self._chain.store, self._chain.folder, manifest)
+                segment = self._segment(version)
             except RequestError as e:
                 if e.code is Code.UNKNOWN_VERSION:
                     raise CorruptError(f"Version {version}, which holds an outcome, is gone.", where=e.where) from e
@@ -140,6 +140,15 @@ class Ledger:
                 self._segments.popitem(last=False)
         entry = entries.get(request_id)
         return None if entry is None else Prior(entry, version)
+
+    def _segment(self, version: int) -> list[Entry]:
+        manifest = self._chain.entry(version)
+        try:
+            return read_segment(self._chain.store, self._chain.folder, manifest)
+        except NotFoundError:
+            if isinstance(manifest, Stub):
+                return []  # cleaned up beyond `remember_days`: forgotten, though its run is not dropped yet
+            raise
 
     def add(self, version: int, entries: Iterable[Entry]) -> None:
         """Remember the outcomes of a version that is committed but not shipped."""
@@ -179,7 +188,9 @@ class Ledger:
                     self._tail_ids.pop(request_id, None)
                 self._tail_newest.pop(version, None)
         versions = [*sorted(self._tail), next_version] if next_version in self._pending else sorted(self._tail)
-        return LedgerRef(runs=tuple(ref for ref, _ in self._runs), tail=tuple(versions))
+        return LedgerRef(
+            runs=tuple(ref for ref, _ in self._runs), tail=tuple(versions), remember_days=self._limits.remember_days
+        )
 
     def _compact(
         self,

@@ -123,6 +123,21 @@ class Catalog:
                 {"id": goal_model_id, "uris": list(uris)},
             )
 
+    def forget_versions(self, goal_model_id: uuid.UUID, versions: Sequence[int]) -> None:
+        """Forget versions that were cleaned up; what is left of their objects and outcomes stays."""
+        with self._postgres.transaction() as session:
+            session.execute(
+                "DELETE FROM goal_model_version WHERE goal_model_id = %(id)s AND version = ANY(%(versions)s)",
+                {"id": goal_model_id, "versions": list(versions)},
+            )
+            session.execute(
+                """
+                DELETE FROM content_index WHERE goal_model_id = %(id)s AND version = ANY(%(versions)s)
+                    AND kind = 'snapshot'
+                """,
+                {"id": goal_model_id, "versions": list(versions)},
+            )
+
     def record_error(self, goal_model_id: uuid.UUID, name: str, error: dict[str, Any] | None) -> None:
         """Record why a model is stopped for an operator (`code`, `message`, `where`), or that it no longer is."""
         with self._postgres.transaction() as session:

@@ -12,10 +12,10 @@ from attrs import frozen
 from blake3 import blake3
 
 from teatree.contracts.codec import unstructure
-from teatree.contracts.manifest import Manifest, ManifestKind, ObjectRef
+from teatree.contracts.manifest import Manifest, ManifestKind, ObjectRef, Stub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from teatree.contracts.notices import Outcome
     from teatree.contracts.requests import Request
@@ -206,24 +206,29 @@ def content_rows(manifest: Manifest, store_url: str) -> list[ContentRow]:
 
 def page_rows(manifest: Manifest, outcomes: Iterable[Outcome], store_url: str) -> list[ContentRow]:
     """Return the rows of the result pages that a version's queries wrote."""
+    return [_content_row(manifest, store_url, ContentKind.PAGE, ref) for ref in _page_refs(outcomes)]
+
+
+def _page_refs(outcomes: Iterable[Outcome]) -> list[ObjectRef]:
     pages = (page for outcome in outcomes for page in outcome.pages)
-    return [
-        _content_row(
-            manifest,
-            store_url,
-            ContentKind.PAGE,
-            ObjectRef(page["ref"], page["bytes"], page["checksum"], page["rows"]),
-        )
-        for page in pages
-    ]
+    return [ObjectRef(page["ref"], page["bytes"], page["checksum"], page["rows"]) for page in pages]
 
 
-def parquet_row(manifest: Manifest, table: str, archive: ObjectRef, store_url: str) -> ContentRow:
+def stub_rows(
+    stub: Stub, outcomes: Iterable[Outcome], store_url: str, exists: Callable[[str], bool]
+) -> list[ContentRow]:
+    """Return the rows of what is still there of a version that was cleaned up; `exists` is asked of keys."""
+    refs = [(ContentKind.PACK, stub.pack), (ContentKind.OUTCOMES, stub.outcomes)]
+    refs += [(ContentKind.PAGE, ref) for ref in _page_refs(outcomes)]
+    return [_content_row(stub, store_url, kind, ref) for kind, ref in refs if ref is not None and exists(ref.key)]
+
+
+def parquet_row(manifest: Manifest | Stub, table: str, archive: ObjectRef, store_url: str) -> ContentRow:
     """Return the row of one table's archive; `archive.key` is relative to the model's folder."""
     return _content_row(manifest, store_url, ContentKind.PARQUET, archive, table)
 
 
-def request_rows(manifest: Manifest, outcomes: Iterable[Outcome]) -> list[RequestRow]:
+def request_rows(manifest: Manifest | Stub, outcomes: Iterable[Outcome]) -> list[RequestRow]:
     """Return the rows of the requests that ended in a version."""
     model_id = uuid.UUID(manifest.goal_model_id)
     return [
@@ -265,7 +270,7 @@ def object_uri(store_url: str, key: str) -> str:
 
 
 def _content_row(
-    manifest: Manifest, store_url: str, kind: ContentKind, ref: ObjectRef, table: str | None = None
+    manifest: Manifest | Stub, store_url: str, kind: ContentKind, ref: ObjectRef, table: str | None = None
 ) -> ContentRow:
     return ContentRow(
         goal_model_id=uuid.UUID(manifest.goal_model_id),

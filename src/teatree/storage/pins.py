@@ -69,6 +69,7 @@ def pin(chain: Chain, name: str, version: int, note: str, until: datetime | None
             hint="Take it away first, or choose another name.",
         )
     if found is not None:
+        _check_in_time(chain, found.version)  # who wrote it may have died before it looked
         return found
     chain.get(version)  # so that a wrong number leaves no pin, not even for a moment
     made = Pin(name, version, note, datetime.now(UTC), until)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.manifest import Manifest, Stub
 from teatree.storage.archives import archived_versions, read_archive
 from teatree.storage.catalog import Catalog
 from teatree.storage.catalog_rows import (
@@ -14,18 +14,19 @@ from teatree.storage.catalog_rows import (
     page_rows,
     parquet_row,
     request_rows,
+    stub_rows,
     version_row,
 )
 from teatree.storage.chain import Chain
 from teatree.storage.folders import model_chains
-from teatree.storage.objects import ObjectStore
+from teatree.storage.objects import NotFoundError, ObjectStore
 from teatree.storage.segments import Entry, Role, read_segment
 
 CHUNK_VERSIONS = 100
 """Versions written in one transaction: bounds its time and what a failure repeats."""
 
-Told = tuple[Manifest, Sequence[Entry]]
-"""A version and the rows of its outcome segment."""
+Told = tuple[Manifest | Stub, Sequence[Entry]]
+"""A version, or what a clean-up left of it, and the rows of its outcome segment."""
 Progress = Callable[[str, int, int], None]
 """Called with a model, the versions written and those there are."""
 
@@ -37,15 +38,24 @@ def record(catalog: Catalog, chain: Chain, told: Sequence[Told]) -> None:
         url = chain.store.url
         contents: list[ContentRow] = []
         requests = []
+        newest: Manifest | None = None
         for manifest, entries in chunk:
             outcomes = [e.outcome for e in entries if e.role is Role.FIRST]
-            contents += [*content_rows(manifest, url), *page_rows(manifest, outcomes, url)]
             requests += request_rows(manifest, outcomes)
-        newest = chunk[-1][0]
-        catalog.record_versions(model_facts(newest, url), [version_row(m) for m, _ in chunk], contents, requests)
+            if isinstance(manifest, Stub):
+                contents += stub_rows(manifest, outcomes, url, lambda key: chain.store.head(chain.key(key)) is not None)
+                continue
+            contents += [*content_rows(manifest, url), *page_rows(manifest, outcomes, url)]
+            newest = manifest
+        if newest is None:
+            catalog.record_contents(contents)
+            catalog.record_requests(requests)
+            continue
+        versions = [version_row(m) for m, _ in chunk if isinstance(m, Manifest)]
+        catalog.record_versions(model_facts(newest, url), versions, contents, requests)
 
 
-def record_archive(catalog: Catalog, chain: Chain, manifest: Manifest) -> None:
+def record_archive(catalog: Catalog, chain: Chain, manifest: Manifest | Stub) -> None:
     """Write a version's Parquet files into the catalogue, if its archive is complete."""
     archived = read_archive(chain, manifest.version)
     if archived is not None:
@@ -54,10 +64,15 @@ def record_archive(catalog: Catalog, chain: Chain, manifest: Manifest) -> None:
 
 
 def read_told(chain: Chain, first: int, last: int) -> Iterator[Told]:
-    """Yield versions `first` to `last` with their outcomes, out of the store."""
+    """Yield versions `first` to `last` with their outcomes, out of the store; those cleaned up as far as they last."""
     for version in range(first, last + 1):
-        manifest = chain.get(version)
-        yield manifest, read_segment(chain.store, chain.folder, manifest)
+        manifest = chain.entry(version)
+        try:
+            yield manifest, read_segment(chain.store, chain.folder, manifest)
+        except NotFoundError:
+            if isinstance(manifest, Manifest):
+                raise
+            yield manifest, ()
 
 
 def rebuild(store: ObjectStore, catalog: Catalog, prefix: str, progress: Progress | None = None) -> dict[str, int]:
@@ -72,6 +87,6 @@ def rebuild(store: ObjectStore, catalog: Catalog, prefix: str, progress: Progres
             if progress:
                 progress(chain.model, last, newest)
         for version in archived_versions(chain):
-            record_archive(catalog, chain, chain.get(version))
+            record_archive(catalog, chain, chain.entry(version))
         counts[chain.model] = newest
     return counts
