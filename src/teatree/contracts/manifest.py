@@ -84,6 +84,8 @@ class LedgerRef:
     runs: tuple[ObjectRef, ...] = ()
     tail: tuple[int, ...] = ()
     """Versions whose outcome segments follow the runs, ascending."""
+    remember_days: int = 0
+    """Days for which its writer remembers ids: a clean-up keeps their outcomes as long."""
 
 
 @frozen
@@ -193,6 +195,8 @@ class Stub:
     at: datetime
     log_at: datetime
     offset: int
+    pack: ObjectRef | None
+    """Later versions may stand on its blocks."""
     outcomes: ObjectRef | None
     """Its outcome segment outlives the version: the ledger answers resends from it."""
     stub: bool = True
@@ -215,6 +219,7 @@ def stub_of(manifest: Manifest) -> Stub:
         at=manifest.at,
         log_at=manifest.log_at,
         offset=manifest.offset,
+        pack=manifest.pack,
         outcomes=manifest.outcomes,
     )
 
