@@ -33,7 +33,7 @@ from teatree.storage.chain import Chain
 from teatree.storage.model_folder import model_folder
 from teatree.storage.objects import open_store
 from teatree.storage.postgres import Postgres
-from teatree.storage.projection import read_told
+from teatree.storage.segments import read_segment
 from teatree_manager.attempts import Attempts
 from teatree_manager.followers import ArchiveLane, CatalogLane, LocalLane
 from teatree_manager.lane import Backoff, Lane
@@ -260,11 +260,12 @@ class Manager:
     async def _say_again(self, sayer: Sayer, fence: Manifest, archive: ArchiveLane) -> None:
         """Say what may not have been said before the last manager went; repeated notices are identical."""
         for version in range(fence.said_version + 1, fence.version):
-            for manifest, entries in await asyncio.to_thread(list, read_told(self._chain, version, version)):
-                await sayer.put(manifest, entries)
-                for entry in entries:
-                    if entry.outcome.function == "archive" and entry.outcome.result:
-                        archive.wait_for(manifest, entry.outcome.result.get("tables", ()))
+            manifest = await asyncio.to_thread(self._chain.get, version)  # no clean-up takes what is not said
+            entries = await asyncio.to_thread(read_segment, self._chain.store, self._chain.folder, manifest)
+            await sayer.put(manifest, entries)
+            for entry in entries:
+                if entry.outcome.function == "archive" and entry.outcome.result:
+                    archive.wait_for(manifest, entry.outcome.result.get("tables", ()))
 
     async def _leave_when_idle(self, pipeline: Pipeline, direct: DirectReads) -> None:
         limit_ms = self._settings.manager.idle_exit_ms
