@@ -41,6 +41,7 @@ from teatree_manager.log_check import LogCheck, check_log, stamp_of
 from teatree_manager.pipeline import Pipeline
 from teatree_manager.reads import DirectReads
 from teatree_manager.sayer import Sayer
+from teatree_manager.started import Started
 from teatree_manager.tenure import Tenure
 
 SERVICE_VERSION = "0.1.0"
@@ -132,6 +133,7 @@ class Manager:
             Attempts(self._folder.attempt, self._settings.limits.kill_tries_max),
             self._settings.manager.poll_ms,
             lambda: sayer.said_version,
+            Started(bus, self._catalog, uuid.UUID(self._chain.goal_model_id)).say,
         )
         if self._stop.is_set():
             pipeline.stop()

@@ -43,6 +43,7 @@ class Pipeline:
         attempts: Attempts,
         poll_ms: int,
         said_version: Callable[[], int],
+        started: Callable[[Request], None],
     ) -> None:
         """`check_log` raises if what was read after an offset may not be this model's log."""
         self._writer = writer
@@ -52,6 +53,7 @@ class Pipeline:
         self._attempts = attempts
         self._poll_ms = poll_ms
         self._said_version = said_version
+        self._started = started
         self._file_thread = ThreadPoolExecutor(1, thread_name_prefix="file")
         self._ship_thread = ThreadPoolExecutor(1, thread_name_prefix="ship")
         self._shipping: asyncio.Task[None] | None = None
@@ -165,9 +167,8 @@ class Pipeline:
         limits = self._writer.limits
         size_bytes = 0
         for place, request in enumerate(requests):
-            function = BUILT_INS.get(request.function)
             size_bytes += len(request.body)
-            alone = (function is not None and function.alone) or self._writer.state is not ModelState.ACTIVE
+            alone = _takes_long(request) or self._writer.state is not ModelState.ACTIVE
             if alone or (place and size_bytes > limits.batch_bytes_max):
                 front = requests[: max(place, 1)]
                 return front[: self._attempts.limit(front)]
@@ -183,6 +184,8 @@ class Pipeline:
         if deaths:
             return await self._set_aside(batch[0], deaths)
         self._attempts.begin(batch)
+        if len(batch) == 1 and _takes_long(batch[0]):
+            self._started(batch[0])
         backoff = Backoff()
         rest = batch
         while True:
@@ -242,6 +245,11 @@ class Pipeline:
         self._file_thread.submit(self._writer.close).result()
         self._file_thread.shutdown()
         self._ship_thread.shutdown()
+
+
+def _takes_long(request: Request) -> bool:
+    function = BUILT_INS.get(request.function)
+    return function is not None and function.alone
 
 
 def _free_bytes(folder: Path) -> int:

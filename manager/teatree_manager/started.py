@@ -1,0 +1,42 @@
+"""Telling that work on a long request has begun: best effort, for people and for clients that wait."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+import structlog
+
+from teatree.contracts.errors import TeatreeError
+from teatree.contracts.requests import Request
+from teatree.engine.announce import started_message
+from teatree.messaging.bus import Bus
+from teatree.storage.catalog import Catalog
+from teatree.storage.catalog_rows import started_row
+
+
+class Started:
+    """Says `started` on a request's subject and in the catalogue, behind the work itself."""
+
+    def __init__(self, bus: Bus, catalog: Catalog | None, goal_model_id: uuid.UUID) -> None:
+        self._bus = bus
+        self._catalog = catalog
+        self._goal_model_id = goal_model_id
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = structlog.get_logger()
+
+    def say(self, request: Request) -> None:
+        """Have it said; returns at once."""
+        task = asyncio.create_task(self._say(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _say(self, request: Request) -> None:
+        subject, body, headers = started_message(self._bus.subjects, request)
+        try:
+            await self._bus.publish(subject, body, headers)
+            if self._catalog is not None:
+                row = started_row(self._goal_model_id, request)
+                await asyncio.to_thread(self._catalog.record_requests, [row])
+        except TeatreeError as e:
+            self._log.info("nobody heard that a request has begun", request_id=request.request_id, error=str(e))
