@@ -8,6 +8,7 @@ from teatree.contracts.dtypes import (
     Dtype,
     Integer,
     Interval,
+    Json,
     List,
     Map,
     Struct,
@@ -24,17 +25,16 @@ def parquet_dtype(dtype: Dtype) -> Dtype:
     """Return the type in which Parquet keeps the values of `dtype`; casting back gives them again.
 
     DuckDB 2.0 writes 128-bit integers as doubles, intervals in milliseconds, and TIMETZ without its offset: these are
-    written as texts, as BIT is; Parquet has no whole seconds.
+    written as texts, as BIT is; Parquet has no whole seconds. Polars takes JSON for bytes, and PyArrow cannot read
+    DuckDB's arrays where one is NULL: texts and lists are read by all.
     """
     match dtype:
-        case Integer(bits=128) | Interval() | TimeTz() | Bit():
+        case Integer(bits=128) | Interval() | TimeTz() | Bit() | Json():
             return Varchar()
         case Timestamp(unit="s"):
             return Timestamp("us")
-        case List(of=of):
+        case List(of=of) | Array(of=of):
             return List(parquet_dtype(of))
-        case Array(of=of, length=length):
-            return Array(parquet_dtype(of), length)
         case Struct(fields=fields):
             return Struct(tuple(StructField(member.name, parquet_dtype(member.dtype)) for member in fields))
         case Map(key=key, value=value):
