@@ -41,8 +41,10 @@ def write_archive(
 ) -> Archived:
     """Archive a version: the `wanted` tables anew, the others where they changed since `before`."""
     found = read_archive(chain, manifest.version)
-    if found is not None and set(wanted) <= set(found.written):
+    if found is not None and set(wanted) <= set(found.written) and found.asked >= bool(wanted):
         return found
+    if before is not None and (before.version > manifest.version or read_archive(chain, before.version) is None):
+        before = None  # it shows a later state, or was cleaned up
     files: dict[str, ObjectRef] = dict(found.files) if found else {}
     written = list(found.written) if found else []
     for table in manifest.tables:
@@ -53,7 +55,8 @@ def write_archive(
             failpoint("manager.archive.before_table")
             files[table.name] = _write_table(chain, manifest.version, table, source)
             written.append(table.name)
-    archived = Archived(manifest.version, files, tuple(written))
+    asked = bool(wanted) or (found is not None and found.asked)
+    archived = Archived(manifest.version, files, tuple(written), asked, manifest.at)
     failpoint("manager.archive.before_index")
     write_index(chain, manifest, archived)
     return archived

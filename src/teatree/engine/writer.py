@@ -23,6 +23,7 @@ from teatree.contracts.manifest import (
     ModelOptions,
     ModelState,
     StreamStamp,
+    Stub,
     TableEntry,
 )
 from teatree.contracts.requests import Request
@@ -295,7 +296,7 @@ class Writer:
 
     def _offset_of(self, version: int) -> int:
         if version not in self._offsets:
-            manifest = self.chain.get(version)
+            manifest = self.chain.entry(version)
             if manifest.version > self.manifest.version:
                 raise RequestError(
                     Code.UNKNOWN_VERSION, f"There is no version {version} yet.", where="expected_version"
@@ -303,7 +304,7 @@ class Writer:
             self._remember_offset(manifest)
         return self._offsets[version]
 
-    def _remember_offset(self, manifest: Manifest) -> None:
+    def _remember_offset(self, manifest: Manifest | Stub) -> None:
         self._offsets[manifest.version] = manifest.offset
         if len(self._offsets) > OFFSETS_CACHED:
             del self._offsets[next(iter(self._offsets))]

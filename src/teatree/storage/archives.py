@@ -7,13 +7,17 @@ complete or absent.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import orjson
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, utc_text
+from teatree.contracts.codec import dump_json, parse_utc, utc_text
 from teatree.contracts.manifest import Manifest, ObjectRef
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
+
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 @frozen
@@ -25,6 +29,10 @@ class Archived:
     """By table: where its rows at this version lie; keys are below the model's folder."""
     written: tuple[str, ...]
     """The tables whose files were written for this version."""
+    asked: bool = False
+    """Whether a request asked for it: then it is kept as long as versions are."""
+    at: datetime = _LONG_AGO
+    """When its version was published."""
 
 
 def archive_key(version: int, table: str) -> str:
@@ -47,7 +55,8 @@ def read_archive(chain: Chain, version: int) -> Archived | None:
         name: ObjectRef(key=t["key"], size_bytes=t["bytes"], checksum=t["checksum"], rows=t["rows"])
         for name, t in index["tables"].items()
     }
-    return Archived(version, files, tuple(index["written"]))
+    at = parse_utc(index["at"])
+    return Archived(version, files, tuple(index["written"]), asked=bool(index.get("asked")), at=at)
 
 
 def archived_versions(chain: Chain) -> list[int]:
@@ -75,5 +84,6 @@ def write_index(chain: Chain, manifest: Manifest, archived: Archived) -> None:
         "at": utc_text(manifest.at),
         "tables": tables,
         "written": list(archived.written),
+        "asked": archived.asked,
     }
     chain.store.put(chain.key(index_key(manifest.version)), dump_json(index))

@@ -1,0 +1,238 @@
+"""Cleaning a model up: versions that the policy does not keep become stubs, then goes what no kept version needs.
+
+Order: plan, stubs, objects, list of what is kept, plan gone. Killed anywhere, the next clean-up goes on: a reader of a
+version in between finds its stub, never half of it. Nothing here needs to know of the model's manager, and it may run
+beside any number of others: see `storage.plans` for pins, `storage.garbage` for what is deleted.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from attrs import evolve, field, frozen
+
+from teatree.contracts.errors import Code, RequestError, RetryError
+from teatree.contracts.failpoints import Failpoint, no_failpoint
+from teatree.contracts.manifest import Manifest, Stub, stub_of
+from teatree.contracts.settings import RetentionSettings
+from teatree.storage.catalog_rows import object_uri
+from teatree.storage.chain import Chain
+from teatree.storage.garbage import State, find_garbage
+from teatree.storage.objects import NotFoundError, ObjectInfo
+from teatree.storage.pins import list_pins
+from teatree.storage.plans import Plan, new_plan, read_plans, write_plan
+from teatree.storage.retained import KeptVersion, Retained, read_retained, retained_key, write_retained
+from teatree.storage.retention import kept_versions
+
+if TYPE_CHECKING:
+    from teatree.storage.catalog import Catalog
+
+T = TypeVar("T")
+REQUESTS = 4
+"""Requests to the store at the same time: a clean-up runs beside people's work."""
+CHUNK_VERSIONS = 1_000
+CHUNK_OBJECTS = 1_000
+"""What is done between two looks whether to stop; S3 deletes as many at once."""
+
+
+@frozen
+class Cleaned:
+    """What a clean-up took away, or would."""
+
+    model: str
+    newest: int
+    """The newest version when it began; 0 if the model has none."""
+    kept: int = 0
+    """Versions that stay."""
+    cleaned: int = 0
+    """Versions that became stubs."""
+    objects: int = 0
+    """Objects deleted, manifests not counted."""
+    bytes: int = 0
+    by_kind: dict[str, int] = field(factory=dict)
+    """Objects by their folder: `packs`, `outcomes`, `pages`, `archive`, `pins`."""
+    stopped: bool = False
+    """Whether it was told to stop before its end; the next one goes on."""
+
+
+class Cleanup:
+    """Cleans one model up."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        policy: RetentionSettings,
+        remember_days: int,
+        catalog: Catalog | None = None,
+        failpoint: Failpoint = no_failpoint,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`catalog` hears what goes before it goes; `stopped` is asked every now and then."""
+        self._chain = chain
+        self._store = chain.store
+        self._policy = policy
+        self._remember_days = remember_days
+        self._catalog = catalog
+        self._failpoint = failpoint
+        self._stopped = stopped
+
+    def due(self, now: datetime) -> bool:
+        """Return whether the policy's interval is over since the last complete clean-up."""
+        before = read_retained(self._store, self._chain.folder)
+        return before is None or (now - before.at).total_seconds() * 1000 >= self._policy.interval_ms
+
+    def run(self, now: datetime, *, dry_run: bool = False) -> Cleaned:
+        """Clean the model up as of `now`, or only tell what would go.
+
+        Raises `busy` if another clean-up took away what this one was looking at.
+        """
+        try:
+            try:
+                return self._run(now, read_retained(self._store, self._chain.folder), dry_run=dry_run)
+            except (NotFoundError, RequestError):
+                # A clean-up that had slept for long may have put an older list in place of a newer one.
+                return self._run(now, None, dry_run=dry_run)
+        except (NotFoundError, RequestError) as e:
+            if isinstance(e, RequestError) and e.code is not Code.UNKNOWN_VERSION:
+                raise
+            raise RetryError(
+                Code.BUSY,
+                f"A clean-up of {self._chain.model} did not find what it expected: {e.message}",
+                where=e.where,
+                hint="If no other clean-up is at work, `teatree verify --all` tells what is missing.",
+            ) from e
+
+    def _run(self, now: datetime, before: Retained | None, *, dry_run: bool) -> Cleaned:
+        newest = self._chain.newest(before.through if before else 0)
+        if newest is None:
+            return Cleaned(self._chain.model, 0)
+        found = self._store.head(retained_key(self._chain.folder))
+        plans = read_plans(self._store, self._chain.folder)
+        known = self._known(before, plans, newest)
+        now = max(now, newest.at)
+        pinned = self._pinned(now)
+        doomed = self._doomed(known, newest, now, pinned)
+        plan = new_plan(self._chain.folder, doomed)
+        if not dry_run and doomed:
+            plan = self._announce(plan, now)
+        gone = set(plan.versions)
+        kept = tuple(k for k in known if k.version not in gone)
+        state = State(
+            self._chain,
+            newest,
+            kept,
+            before,
+            found.modified_at if found else None,
+            pinned,
+            now,
+            self._policy,
+            self._remember_days,
+        )
+        cleaned = Cleaned(self._chain.model, newest.version, kept=len(kept), cleaned=len(gone))
+        if dry_run:
+            return _counted(cleaned, find_garbage(state))
+        if not self._take_away(plan.versions):
+            return evolve(cleaned, stopped=True)
+        self._failpoint("gc.after_stubs")
+        cleaned = self._delete(cleaned, find_garbage(state))
+        if not cleaned.stopped:
+            self._finish(Retained(now, newest.version, kept), [plan, *plans] if doomed else plans)
+        return cleaned
+
+    def _known(self, before: Retained | None, plans: Sequence[Plan], newest: Manifest) -> list[KeptVersion]:
+        """Return the versions that have a manifest, ascending."""
+        through = before.through if before else 0
+        planned = {version for plan in plans for version in plan.versions}
+        known = [k for k in before.versions if k.version not in planned] if before else []
+        unsure = [k.version for k in before.versions if k.version in planned] if before else []
+        entries = self._each(self._chain.entry, (*unsure, *range(through + 1, newest.version)))
+        known += [KeptVersion(e.version, e.at, e.write_id) for e in entries if isinstance(e, Manifest)]
+        if newest.version > through:
+            known.append(KeptVersion(newest.version, newest.at, newest.write_id))
+        return sorted(known, key=lambda k: k.version)
+
+    def _pinned(self, now: datetime) -> frozenset[int]:
+        return frozenset(pin.version for pin in list_pins(self._chain) if pin.holds(now))
+
+    def _doomed(
+        self, known: Sequence[KeptVersion], newest: Manifest, now: datetime, pinned: frozenset[int]
+    ) -> tuple[int, ...]:
+        always = pinned | {k.version for k in known if k.version > newest.said_version}
+        kept = kept_versions(((k.version, k.at) for k in known), now, self._policy, always)
+        return tuple(k.version for k in known if k.version not in kept)
+
+    def _announce(self, plan: Plan, now: datetime) -> Plan:
+        """Write a plan and look for pins again: from here on none comes too late without knowing it."""
+        self._failpoint("gc.before_plan")
+        write_plan(self._store, plan)
+        self._failpoint("gc.after_plan")
+        pinned = self._pinned(now)
+        if pinned.isdisjoint(plan.versions):
+            return plan
+        plan = evolve(plan, versions=tuple(v for v in plan.versions if v not in pinned))
+        write_plan(self._store, plan)
+        return plan
+
+    def _take_away(self, versions: Sequence[int]) -> bool:
+        """Make stubs; return False if it was told to stop before all were made."""
+        for start in range(0, len(versions), CHUNK_VERSIONS):
+            if self._stopped():
+                return False
+            chunk = versions[start : start + CHUNK_VERSIONS]
+            if self._catalog is not None:
+                self._catalog.forget_versions(uuid.UUID(self._chain.goal_model_id), chunk)
+            for _ in self._each(self._make_stub, chunk):
+                pass
+        return True
+
+    def _make_stub(self, version: int) -> None:
+        manifest = self._chain.entry(version)
+        if isinstance(manifest, Stub):
+            return
+        self._failpoint("gc.before_stub")
+        self._store.put(self._chain.manifest_key(version), stub_of(manifest).to_json())
+        self._failpoint("gc.after_stub")
+
+    def _delete(self, cleaned: Cleaned, garbage: Iterator[ObjectInfo]) -> Cleaned:
+        while chunk := list(islice(garbage, CHUNK_OBJECTS)):
+            if self._stopped():
+                return evolve(cleaned, stopped=True)
+            if self._catalog is not None:
+                uris = [object_uri(self._store.url, info.key) for info in chunk]
+                self._catalog.forget_contents(uuid.UUID(self._chain.goal_model_id), uris)
+            self._failpoint("gc.before_delete")
+            self._store.delete(info.key for info in chunk)
+            self._failpoint("gc.after_delete")
+            cleaned = _counted(cleaned, chunk)
+        return cleaned
+
+    def _finish(self, retained: Retained, plans: Sequence[Plan]) -> None:
+        self._failpoint("gc.before_retained")
+        present = read_retained(self._store, self._chain.folder)
+        if present is None or present.through <= retained.through:
+            write_retained(self._store, self._chain.folder, retained)
+        self._failpoint("gc.after_retained")
+        kept = {k.version for k in retained.versions}
+        over = [p for p in plans if max(p.versions, default=0) <= retained.through and kept.isdisjoint(p.versions)]
+        self._store.delete(plan.key for plan in over)
+
+    def _each(self, work: Callable[[int], T], versions: Sequence[int]) -> Iterator[T]:
+        """Yield what work returns for each version, some at the same time, in their order."""
+        with ThreadPoolExecutor(REQUESTS, thread_name_prefix="cleanup") as pool:
+            for start in range(0, len(versions), CHUNK_VERSIONS):  # bounds what waits in memory
+                yield from pool.map(work, versions[start : start + CHUNK_VERSIONS])
+
+
+def _counted(cleaned: Cleaned, garbage: Iterable[ObjectInfo]) -> Cleaned:
+    counts = Counter(cleaned.by_kind)
+    size_bytes = cleaned.bytes
+    for info in garbage:
+        counts[info.key.split("/")[2]] += 1
+        size_bytes += info.size_bytes
+    return evolve(cleaned, objects=sum(counts.values()), bytes=size_bytes, by_kind=dict(counts))
