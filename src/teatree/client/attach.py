@@ -16,7 +16,7 @@ from attrs import evolve
 
 from teatree.client.lazy_files import LazyFiles
 from teatree.client.pull import find_version
-from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, TeatreeError
+from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.names import check_model, new_id
 from teatree.contracts.settings import CacheSettings, Settings, process_environ, read_settings
@@ -24,6 +24,7 @@ from teatree.datasets.ddl import quote, quote_literal
 from teatree.storage.block_cache import BlockCache
 from teatree.storage.blocks import BlockFetcher, FetchStats, VersionFile
 from teatree.storage.chain import Chain
+from teatree.storage.history import explain_missing
 from teatree.storage.objects import NotFoundError, open_store
 from teatree.storage.versions import layout_of
 
@@ -233,18 +234,8 @@ class Attached:
         return f"{manifest.model}/{manifest.version}-{manifest.write_id}.duckdb"
 
     def _explain(self, error: TeatreeError, manifest: Manifest) -> TeatreeError:
-        """Return what an error of the store means: a pack is gone either with its version, or by accident."""
-        if not isinstance(error, NotFoundError):
-            return error
-        try:
-            self._chain.get(manifest.version)
-        except TeatreeError as e:
-            return e
-        return CorruptError(
-            f"Version {manifest.version} of {manifest.model} cannot be read: {error.key} is missing from the store.",
-            where=error.key,
-            hint=f"`teatree verify {manifest.model} --version {manifest.version}` tells what else is.",
-        )
+        """Return what an error of the store means to who reads this version."""
+        return explain_missing(self._chain, manifest, error) if isinstance(error, NotFoundError) else error
 
     def _attach_error(self, error: duckdb.Error, manifest: Manifest) -> TeatreeError:
         text = str(error).splitlines()[0]

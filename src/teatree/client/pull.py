@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.storage.history import version_at
+from teatree.storage.history import explain_missing, version_at
+from teatree.storage.objects import NotFoundError
 
 if TYPE_CHECKING:
     from teatree.contracts.manifest import Manifest
@@ -133,5 +134,8 @@ def pull_version(
 
     manifest = find_version(chain, version, at)
     cache = BlockCache(cache_folder, 0) if cache_folder and cache_folder.is_dir() else None
-    stats = pull_file(chain.store, manifest, path, progress, cache=cache, rehash=rehash)
+    try:
+        stats = pull_file(chain.store, manifest, path, progress, cache=cache, rehash=rehash)
+    except NotFoundError as e:
+        raise explain_missing(chain, manifest, e) from e
     return Pulled(path, manifest.version, layout_of(manifest).size_bytes, stats.moved_bytes, stats.fetched_blocks)

@@ -1,13 +1,14 @@
-"""Which version was the newest at some moment."""
+"""Which version was the newest at some moment, and why one cannot be read any more."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from teatree.contracts.codec import parse_json, parse_utc, utc_text
-from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.errors import Code, CorruptError, RequestError, TeatreeError
 from teatree.contracts.manifest import Manifest
 from teatree.storage.chain import Chain
+from teatree.storage.objects import NotFoundError
 
 
 def version_at(chain: Chain, at: datetime) -> Manifest | None:
@@ -34,6 +35,19 @@ def version_at(chain: Chain, at: datetime) -> Manifest | None:
             hint="`teatree versions` lists what there is.",
         )
     return chain.get(low)
+
+
+def explain_missing(chain: Chain, manifest: Manifest, error: NotFoundError) -> TeatreeError:
+    """Return what it means that an object of a version is gone: it went with its version, or by accident."""
+    try:
+        chain.get(manifest.version)
+    except TeatreeError as e:
+        return e
+    return CorruptError(
+        f"Version {manifest.version} of {manifest.model} cannot be read: {error.key} is missing from the store.",
+        where=error.key,
+        hint=f"`teatree verify {manifest.model} --version {manifest.version}` tells what else is.",
+    )
 
 
 def _moment(chain: Chain, version: int) -> datetime:

@@ -28,7 +28,7 @@ class ReadAhead:
         window = min(length, self._blocks_max) if run else 0
         start = max(ahead, last + 1)
         end = min(last + 1 + window, block_count)
-        wanted = range(start, end) if end - start > window // 2 else range(0)
+        wanted = range(start, end) if end - start > window // 2 or end == block_count else range(0)
         self._streams[last + 1] = (length, max(ahead, wanted.stop if wanted else 0))
         while len(self._streams) > STREAMS_MAX:
             self._streams.popitem(last=False)

@@ -1,0 +1,120 @@
+"""The cache of blocks on disk: bounded, shared by processes, never wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from teatree.contracts.errors import OperatorError
+from teatree.storage.block_cache import BlockCache
+
+BLOCK = 262_144
+
+
+def block(number: int) -> tuple[bytes, bytes]:
+    """Return a block and its hash."""
+    body = number.to_bytes(8, "little") * (BLOCK // 8)
+    return blake3(body).digest(), body
+
+
+def test_what_was_put_is_found_again_by_any_process(tmp_path: Path) -> None:
+    """A block is there for everyone who uses the folder."""
+    digest, body = block(1)
+    cache = BlockCache(tmp_path / "cache", 100 * BLOCK)
+    assert cache.get(digest) is None
+    assert cache.put(digest, body)
+    assert cache.get(digest) == BlockCache(tmp_path / "cache", 100 * BLOCK).get(digest) == body
+    assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_damaged_blocks_are_missing_and_gone(tmp_path: Path, damage: str) -> None:
+    """Whatever happens to a file, it is not served."""
+    digest, body = block(1)
+    cache = BlockCache(tmp_path, 100 * BLOCK)
+    cache.put(digest, body)
+    path = next((tmp_path / "blocks").rglob(digest.hex()))
+    path.write_bytes({"flip": b"\xff" + body[1:], "cut": body[:1_000], "empty": b""}[damage])
+    assert cache.get(digest) is None
+    assert not path.exists()
+
+
+def test_the_longest_unused_blocks_go_first(tmp_path: Path) -> None:
+    """The folder stays within its limit, and what was read lately stays in it."""
+    limit = 32 * BLOCK
+    cache = BlockCache(tmp_path, limit)
+    digests = []
+    old = time.time() - 10_000
+    for number in range(30):
+        digest, body = block(number)
+        cache.put(digest, body)
+        path = next((tmp_path / "blocks").rglob(digest.hex()))
+        os.utime(path, (old + number, old + number))
+        digests.append(digest)
+    assert cache.get(digests[0]) is not None  # used now
+    for number in range(100, 120):
+        cache.put(*block(number))
+        assert cache.size_bytes() <= limit
+    assert cache.get(digests[0]) is not None
+    assert cache.get(digests[1]) is None
+    assert cache.get(block(119)[0]) is not None
+
+
+def test_a_cache_too_small_for_a_block_keeps_none(tmp_path: Path) -> None:
+    """A tiny limit is kept, too."""
+    cache = BlockCache(tmp_path, 2 * BLOCK)
+    assert not cache.put(*block(1))
+    assert cache.size_bytes() == 0
+
+
+def test_leftovers_of_a_crash_are_cleaned_up(tmp_path: Path) -> None:
+    """A file that never got its name is removed once it is old, and never counted as a block."""
+    cache = BlockCache(tmp_path, 32 * BLOCK)
+    cache.put(*block(1))
+    shard = next((tmp_path / "blocks").iterdir())
+    old, new = shard / "a.tmp", shard / "b.tmp"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    cache.clean()
+    assert not old.exists()
+    assert new.exists()
+    assert cache.size_bytes() == BLOCK
+
+
+def test_processes_that_write_at_once_stay_within_the_limit(tmp_path: Path) -> None:
+    """Processes write, read and clean up at the same time: no wrong block, no failure, no overflow."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[3])\n"
+        "from pathlib import Path\n"
+        "from test_block_cache import BLOCK, BlockCache, block\n"
+        "cache = BlockCache(Path(sys.argv[1]), 48 * BLOCK)\n"
+        "for turn in range(150):\n"
+        "    digest, body = block((int(sys.argv[2]) * 31 + turn * 7) % 90)\n"
+        "    found = cache.get(digest)\n"
+        "    assert found is None or found == body\n"
+        "    if found is None: assert cache.put(digest, body)\n"
+    )
+    here = str(Path(__file__).parent)
+    workers = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "cache"), str(number), here])
+        for number in range(4)
+    ]
+    assert [worker.wait(timeout=100) for worker in workers] == [0, 0, 0, 0]
+    cache = BlockCache(tmp_path / "cache", 48 * BLOCK)
+    assert 0 < cache.size_bytes() <= (48 + len(workers)) * BLOCK
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_a_place_that_cannot_be_used_is_said_so(tmp_path: Path) -> None:
+    """A cache that is no folder is the operator's to mend."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OperatorError) as error:
+        BlockCache(tmp_path / "file" / "cache", 48 * BLOCK)
+    assert error.value.where == "TEATREE_CACHE_FOLDER"
