@@ -1,0 +1,211 @@
+"""What reading a version lazily costs: `python tests/bench/lazy.py [--gigabytes 2] [--s3]`.
+
+Prints one JSON line a figure, as `speed.py` does. The model is made of generated rows in a sorted table; its versions
+lie in a local folder or, with `--s3`, on a real S3 server. The baseline of every query is the same query on an ordinary
+local file of the same version, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from attrs import evolve
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from published import PublishedModel
+from servers import TestServers, file_store
+from teatree.client.attach import attach_chain
+from teatree.client.pull import pull_version
+from teatree.contracts.settings import Settings, StoreSettings
+
+ROWS_PER_GIGABYTE = 23_000_000
+COLUMNS = {"id": "BIGINT", "site": "VARCHAR", "product": "VARCHAR", "amount": "DOUBLE", "code": "VARCHAR"}
+STEP_ROWS = 5_000_000
+LOOK_UP = "SELECT * FROM {}sales WHERE id = {}"
+SCAN = "SELECT count(*), sum(id), min(site), max(product), sum(amount), max(code) FROM {}sales"
+REPEATS = 5
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the model's file")
+    parser.add_argument("--s3", action="store_true", help="versions lie on an S3 server")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="teatree-bench-") as name:
+        folder = Path(name)
+        with store(folder, s3=options.s3) as settings:
+            measure(settings, folder, int(options.gigabytes * ROWS_PER_GIGABYTE))
+
+
+@contextmanager
+def store(folder: Path, *, s3: bool) -> Iterator[StoreSettings]:
+    """Give a store, for as long as the block lasts."""
+    if not s3:
+        yield file_store(folder / "store")
+        return
+    servers = TestServers(folder / "servers")
+    try:
+        yield servers.fresh_bucket_prefix()
+    finally:
+        servers.stop()
+
+
+def measure(settings: StoreSettings, folder: Path, rows: int) -> None:
+    """Measure every figure."""
+    with PublishedModel(settings, folder) as model:
+        model.create({"sales": COLUMNS})
+        fill(model, rows)
+        file = folder / "local.duckdb"
+        begin = time.perf_counter()
+        pulled = pull_version(model.chain, file)
+        took = time.perf_counter() - begin
+        size = pulled.size_bytes
+        say("file_size", size / 1e6, "MB")
+        say("first_pull", took, "s", copy_s(file, folder / "copy.duckdb"), "copying the file")
+        lazy = evolve(model.settings, cache_folder=folder / "cache")
+        first_look_up(model, lazy, file, rows, size)
+        scans(model, lazy, file)
+        later_pull(model, file, rows)
+
+
+def fill(model: PublishedModel, rows: int) -> None:
+    """Publish the rows, sorted by `id`."""
+    for first in range(0, rows, STEP_ROWS):
+        count = min(STEP_ROWS, rows - first)
+        model.sql(
+            f"INSERT INTO sales SELECT {first} + range, 'site-' || (hash(range) % 40), "
+            f"'product-' || (hash(range) % 9000), random() * 1000, md5((range + {first})::VARCHAR) FROM range({count})"
+        )
+
+
+def first_look_up(model: PublishedModel, lazy: Settings, file: Path, rows: int, size: int) -> None:
+    """Measure one row's look-up by somebody who has nothing yet, and again."""
+    with duckdb.connect() as con:
+        begin = time.perf_counter()
+        attached = attach_chain(con, model.chain, lazy)
+        found = con.execute(LOOK_UP.format("sales.", rows // 3)).fetchall()
+        took = (time.perf_counter() - begin) * 1000
+        say("first_look_up_moved", attached.stats().fetched_bytes, "B", size, "the whole file")
+        say("first_look_up", took, "ms", local_ms(file, LOOK_UP.format("", rows // 3), found), "on a local file")
+        attached.detach()
+
+
+def scans(model: PublishedModel, lazy: Settings, file: Path) -> None:
+    """Measure full scans: with nothing here, again in one connection, and with the blocks in the cache on disk."""
+    local = [timed(local_connection(file), SCAN.format("")) for _ in range(REPEATS)]
+    again_local = warm(local_connection(file), SCAN.format(""))
+    with duckdb.connect() as con:
+        attached = attach_chain(con, model.chain, lazy)
+        took, answer = timed(con, SCAN.format("sales."))
+        check(answer, local[0][1])
+        baseline = statistics.median(t for t, _ in local)
+        say("cold_full_scan", took, "ms", baseline, "on a local file, opened anew")
+        stats = attached.stats()
+        say("cold_full_scan_reads", stats.reads, "range reads", stats.fetched_blocks, "blocks fetched")
+        again = warm(con, SCAN.format("sales."))
+        say("warm_full_scan", again, "ms", again_local, "on a local file, again in one connection")
+        attached.detach()
+    cached = []
+    for _ in range(REPEATS):
+        with duckdb.connect() as con:
+            attached = attach_chain(con, model.chain, lazy)
+            took, answer = timed(con, SCAN.format("sales."))
+            check(answer, local[0][1])
+            cached.append(took)
+            stats = attached.stats()
+            attached.detach()
+    say("full_scan_from_cache_on_disk", statistics.median(cached), "ms", baseline, "on a local file, opened anew")
+    say("full_scan_from_cache_on_disk_moved", stats.fetched_bytes, "B")
+
+
+def later_pull(model: PublishedModel, file: Path, rows: int) -> None:
+    """Measure the pull after 1,000 more rows."""
+    manifest = model.sql(
+        f"INSERT INTO sales SELECT {rows} + range, 'site-1', 'product-1', random(), md5(random()::VARCHAR) "
+        "FROM range(1000)"
+    )
+    pack = manifest.pack.size_bytes if manifest.pack else 0
+    begin = time.perf_counter()
+    pulled = pull_version(model.chain, file)
+    took = time.perf_counter() - begin
+    moved = pulled.moved_bytes + len(manifest.to_json())
+    say("later_pull_moved", moved, "B", pack, "the changed blocks, packed")
+    say("later_pull", took, "s", copy_s(file, file.with_name("copy.duckdb")), "copying the file")
+
+
+def local_connection(file: Path) -> duckdb.DuckDBPyConnection:
+    """Open the ordinary file."""
+    return duckdb.connect(str(file), read_only=True)
+
+
+def local_ms(file: Path, sql: str, expected: Any) -> float:
+    """Return what opening the ordinary file and asking it takes."""
+    begin = time.perf_counter()
+    with local_connection(file) as con:
+        found = con.execute(sql).fetchall()
+    took = (time.perf_counter() - begin) * 1000
+    check(found, expected)
+    return took
+
+
+def timed(con: duckdb.DuckDBPyConnection, sql: str) -> tuple[float, Any]:
+    """Return the milliseconds that an answer takes, and the answer."""
+    begin = time.perf_counter()
+    found = con.execute(sql).fetchall()
+    return (time.perf_counter() - begin) * 1000, found
+
+
+def warm(con: duckdb.DuckDBPyConnection, sql: str) -> float:
+    """Return the median of an answer's milliseconds after the first time."""
+    timed(con, sql)
+    return statistics.median(timed(con, sql)[0] for _ in range(REPEATS))
+
+
+def copy_s(file: Path, target: Path) -> float:
+    """Return what a plain copy of the file takes, synced."""
+    import os  # noqa: PLC0415
+    import shutil  # noqa: PLC0415
+
+    begin = time.perf_counter()
+    shutil.copyfile(file, target)
+    with target.open("rb") as copy:
+        os.fsync(copy.fileno())
+    took = time.perf_counter() - begin
+    target.unlink()
+    return took
+
+
+def check(found: Any, expected: Any) -> None:
+    """End the benchmark if an answer is wrong: sums of floating point numbers depend on the order of threads."""
+    same = all(
+        abs(a - b) <= 1e-6 * abs(b) if isinstance(a, float) else a == b
+        for row, other in zip(found, expected, strict=True)
+        for a, b in zip(row, other, strict=True)
+    )
+    if not same:
+        raise SystemExit(f"a wrong answer: {found}, not {expected}")
+
+
+def say(name: str, value: float, unit: str, baseline: float | None = None, what: str | None = None) -> None:
+    """Print one figure."""
+    line: dict[str, Any] = {"name": name, "value": round(value, 2), "unit": unit}
+    if baseline is not None:
+        line |= {"baseline": round(baseline, 2), "baseline_is": what, "ratio": round(value / baseline, 4)}
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
