@@ -175,7 +175,10 @@ def _numbers(array: pa.Array, dtype: Integer | Float | Decimal) -> pa.Array:
         if dtype.scale > 18:
             return _by_value(array.to_pylist(), dtype)
         array = array.cast(pa.decimal128(38, 0)).cast(pa.decimal128(38, dtype.scale))  # Arrow reckons with all int64
-    return _cast(array, dtype)
+    try:
+        return array.cast(to_arrow_type(dtype))
+    except pa.ArrowInvalid:  # exact, and knows what is wrong: Arrow refuses some whole numbers that a double holds
+        return _by_value(array.to_pylist(), dtype)
 
 
 def _narrow(array: pa.Array, dtype: Float) -> pa.Array:

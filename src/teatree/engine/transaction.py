@@ -186,7 +186,13 @@ class Transaction:
 
     def _check_expected_version(self, call: Call) -> None:
         expected = call.expected_version
-        if expected is not None and self.last_effect_seq > self._target.offset_of(expected):
+        if expected is None:
+            return
+        try:
+            offset = self._target.offset_of(expected)
+        except RequestError as e:  # its place is in the store
+            raise RequestError(e.code, e.message, where="expected_version", hint=e.hint) from None
+        if self.last_effect_seq > offset:
             raise RequestError(
                 Code.STALE_VERSION,
                 f"Request {self.last_effect_seq} of the log changed the model after version {expected}.",
