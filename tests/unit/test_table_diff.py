@@ -48,8 +48,9 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _fill(con: duckdb.DuckDBPyConnection, side: str, columns: list[str], rows: Rows) -> None:
     con.execute(f"CREATE OR REPLACE TABLE {side}.t({', '.join(columns)})")
-    for row in rows:
-        con.execute(f"INSERT INTO {side}.t VALUES ({', '.join(row)})")
+    if rows:
+        values = ", ".join("(" + ", ".join(row) + ")" for row in rows)
+        con.execute(f"INSERT INTO {side}.t VALUES {values}")
 
 
 def _diff(con: duckdb.DuckDBPyConnection, rows_max: int = 100) -> TableDiff:

@@ -23,3 +23,15 @@ class Common:
 
 
 DEFAULT = Common()
+
+
+@Parameter(name="*")
+@frozen
+class StoreCommon(Common):
+    """The same, for commands that read versions only."""
+
+    store: Annotated[str | None, Parameter(group=COMMON)] = None
+    """Another object store: file:///folder, s3://bucket/prefix or the path of a folder; then no stack is asked for."""
+
+
+STORE_DEFAULT = StoreCommon()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import STORE_DEFAULT, StoreCommon
 from teatree.cli.output import Output, size_text
 from teatree.cli.running import with_store
 
@@ -24,7 +24,7 @@ def pull(
     version: int | None = None,
     at: str | None = None,
     rehash: Annotated[bool, Parameter(negative="")] = False,
-    common: Common = DEFAULT,
+    common: StoreCommon = STORE_DEFAULT,
 ) -> None:
     """Write a version as an ordinary DuckDB file.
 

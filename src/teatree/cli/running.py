@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from teatree.cli.options import StoreCommon
+
 if TYPE_CHECKING:
     from teatree.cli.options import Common
     from teatree.client.session import Session
@@ -31,6 +33,7 @@ def with_store(common: Common, work: Callable[[Session], Awaitable[T]]) -> T:
     from teatree.client.session import connect  # noqa: PLC0415
 
     async def main() -> T:
-        return await work(connect(data=common.data))
+        store = common.store if isinstance(common, StoreCommon) else None
+        return await work(connect(data=common.data, store=store))
 
     return asyncio.run(main())

@@ -19,7 +19,7 @@ from teatree.client.pull import find_version
 from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.names import check_model, new_id
-from teatree.contracts.settings import CacheSettings, Settings, process_environ, read_settings
+from teatree.contracts.settings import CacheSettings, Settings, process_environ, read_settings, store_at
 from teatree.datasets.ddl import quote, quote_literal
 from teatree.storage.block_cache import BlockCache
 from teatree.storage.blocks import BlockFetcher, FetchStats, VersionFile
@@ -58,7 +58,7 @@ def attach(
     if settings is None:
         settings = read_settings(process_environ(), None if data is None else Path(data))
     if store is not None:
-        settings = evolve(settings, store=evolve(settings.store, url=store))
+        settings = evolve(settings, store=store_at(settings.store, store))
     chain = Chain(open_store(settings.store), settings.nats.prefix, check_model(model))
     return attach_chain(con, chain, settings, version=version, at=at, follow=follow, alias=alias)
 

@@ -16,7 +16,7 @@ from teatree.client.bulk import BulkSender, Item
 from teatree.client.bulk import Progress as BulkProgress
 from teatree.client.message import Message, encode
 from teatree.client.notice_log import follow_filter
-from teatree.client.pull import Progress, Pulled, VersionInfo, list_versions, pull_version
+from teatree.client.pull import Progress, Pulled, VersionInfo, find_version, list_versions, pull_version
 from teatree.client.receipt import Receipt, Summary
 from teatree.client.waiting import OnNotice, OutcomeWaiter, publish_until_accepted
 from teatree.contracts.errors import Code, RequestError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from teatree.client.attach import Attached
+    from teatree.client.diff import VersionDiff
     from teatree.client.notice import Notice
     from teatree.client.session import Session
     from teatree.datasets.dataset import Dataset
@@ -232,6 +233,10 @@ class Model:
         """Return once the Parquet archive of this moment is complete, of all tables if none is named."""
         return await self.send("archive", _given(tables=_listed(tables)), **options)
 
+    async def restore(self, version: int, **options: Unpack[SendOptions]) -> Receipt:
+        """Make the tables equal those of an earlier version, in a new one; what came between stays in the history."""
+        return await self.send("restore", {"version": version}, **options)
+
     async def _send_rows(self, function: str, args: dict[str, Any], rows: Rows, options: SendOptions) -> Receipt:
         if hasattr(rows, "__arrow_c_stream__"):
             return await self.send(function, args, arrow=rows, **options)
@@ -291,6 +296,10 @@ class Model:
         """Return the newest versions, newest first; only the object store is asked."""
         return await asyncio.to_thread(lambda: list_versions(self.chain(), limit))
 
+    async def find_version(self, version: int | None = None, *, at: datetime | str | None = None) -> int:
+        """Return the number of a version that is there: the one named, the newest at a moment, or of all."""
+        return (await asyncio.to_thread(lambda: find_version(self.chain(), version, at))).version
+
     async def pull(
         self,
         path: str | Path,
@@ -316,6 +325,18 @@ class Model:
                 cache_folder=self._session.settings.cache_folder,
                 rehash=rehash,
             )
+        )
+
+    async def diff(self, before: int, after: int, *, table: str | None = None, rows: int = 0) -> VersionDiff:
+        """Return what differs between two versions, by table, with up to `rows` rows of each kind of change.
+
+        Only the object store is asked, and only for what the tables that changed in between need.
+        """
+        from teatree.client.diff import diff_versions  # noqa: PLC0415 - DuckDB, only for this
+
+        settings = self._session.settings
+        return await asyncio.to_thread(
+            lambda: diff_versions(self.chain(), settings, before, after, table=table, rows_max=rows)
         )
 
     def attach(

@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 from teatree.client.listing import ModelInfo, list_models
 from teatree.client.model import Model, SendOptions
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.settings import ENV_FILE, Settings, process_environ, read_settings
+from teatree.contracts.settings import ENV_FILE, Settings, process_environ, read_settings, store_at
 from teatree.messaging.bus import Bus
 from teatree.storage.objects import ObjectStore, open_store
 
@@ -27,6 +27,7 @@ def connect(
     url: str | None = None,
     *,
     data: str | Path | None = None,
+    store: str | None = None,
     settings: Settings | None = None,
     name: str = "teatree-client",
     wait_ms: int = 0,
@@ -34,13 +35,16 @@ def connect(
     """Return a session, to be used in an `async with`.
 
     Where to connect: `settings`; else the environment and, beneath it, `<data>/teatree.env` as `teatree up` writes it.
-    `url` is another NATS. Sending needs only NATS; `pull` and `versions` only the object store, which is opened when
-    first used. `wait_ms` is how long NATS may be away before entering raises `unavailable`.
+    `url` is another NATS, `store` another object store. Sending needs only NATS; `pull`, `diff` and `versions` only the
+    object store, which is opened when first used. `wait_ms` is how long NATS may be away before entering raises
+    `unavailable`.
     """
-    return Session(client_settings(url, data, settings), name=name, wait_ms=wait_ms)
+    return Session(client_settings(url, data, settings, store), name=name, wait_ms=wait_ms)
 
 
-def client_settings(url: str | None, data: str | Path | None, settings: Settings | None) -> Settings:
+def client_settings(
+    url: str | None, data: str | Path | None, settings: Settings | None, store: str | None = None
+) -> Settings:
     """Return the settings of a session; raises `unavailable` if `data` is named and nothing runs on it."""
     if settings is None:
         environ = process_environ()
@@ -58,6 +62,8 @@ def client_settings(url: str | None, data: str | Path | None, settings: Settings
                 hint=f"Start one with `teatree up --data {folder}`.",
             )
         settings = read_settings(environ, folder)
+    if store is not None:
+        settings = evolve(settings, store=store_at(settings.store, store))
     return settings if url is None else evolve(settings, nats=evolve(settings.nats, url=url))
 
 
@@ -145,6 +151,27 @@ class Session:
         }
         model = self.model(name)
         await model.send("create_model", {k: v for k, v in args.items() if v is not None}, **options)
+        return model
+
+    async def fork_model(
+        self,
+        origin: str,
+        name: str,
+        *,
+        version: int | None = None,
+        app: str | None = None,
+        limits: Mapping[str, int] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Model:
+        """Create a model that begins as a version (the newest) of another one, and return it when it is there.
+
+        The two share the blocks in the object store and nothing else. Raises `model_exists`, `unknown_version`.
+        """
+        given = {"app": app, "limits": dict(limits) if limits else None}
+        source = {"model": origin} if version is None else {"model": origin, "version": version}
+        model = self.model(name)
+        args = {"from": source, **{k: v for k, v in given.items() if v is not None}}
+        await model.send("create_model", args, **options)
         return model
 
     async def drop_model(self, name: str, **options: Unpack[SendOptions]) -> Receipt:

@@ -127,6 +127,9 @@ class SyncModel(_Face[Model]):
     load = _blocking(Model.load)
     sql = _blocking(Model.sql)
     archive = _blocking(Model.archive)
+    find_version = _blocking(Model.find_version)
+    restore = _blocking(Model.restore)
+    diff = _blocking(Model.diff)
     query = _blocking(Model.query)
     ask = _blocking(Model.ask)
     follow = _iterating(Model.follow)
@@ -172,6 +175,7 @@ class SyncSession(_Face[Session]):
         return SyncModel(self._inner.model(name), self._thread)
 
     create_model = _blocking_model(Session.create_model)
+    fork_model = _blocking_model(Session.fork_model)
     drop_model = _blocking(Session.drop_model)
     models = _blocking(Session.models)
 

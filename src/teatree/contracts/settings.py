@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from teatree.contracts.errors import Code, OperatorError
 
@@ -43,6 +43,11 @@ class StoreSettings:
     """`file:///folder` or `s3://bucket/prefix?endpoint=http://host:port&region=name`."""
     access_key: str | None = None
     secret_key: str | None = field(default=None, repr=False)
+
+
+def store_at(settings: StoreSettings, place: str) -> StoreSettings:
+    """Return the settings of another store: a URL, or the path of a local folder."""
+    return evolve(settings, url=place if "://" in place else Path(place).absolute().as_uri())
 
 
 @frozen
