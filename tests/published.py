@@ -87,7 +87,7 @@ class PublishedModel:
 
     def publish(self, applied: Applied) -> Manifest:
         """Publish the version that holds what was applied."""
-        draft = self._writer.capture(applied, 0)
+        draft = self._writer.capture(applied, applied.version - 1)
         self._writer.ship(draft)
         self._writer.settle(draft)
         return draft.manifest

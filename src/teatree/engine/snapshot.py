@@ -7,7 +7,7 @@ packed: what the disk damaged is never published.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from blake3 import blake3
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import FileLayout, ObjectRef
 from teatree.engine.changes import HEADER_PART_BYTES, Checkpoint, Mask, changeable, read_checkpoint
+from teatree.engine.compaction import choose_moves, scattered_leaves
 from teatree.engine.database import BLOCK_BYTES, Database
 from teatree.storage.checksums import check_duckdb_checksum
 from teatree.storage.packs import BlockTable, PackWriter, checksum, new_entry, pack_key
@@ -69,6 +70,10 @@ def capture(
             updates[index] = new_entry(version, write_id, offset, length, blake3(block).digest())
         packed = tuple(updates)
         updates |= _unused_blocks(previous, suspects, version, write_id, writer)
+        if checkpoint is not None:
+            updates |= _moved_blocks(
+                database, previous, updates, checkpoint.used[:block_count], version, write_id, writer
+            )
         table = previous.changed(block_count, updates, writer)
         header = database.read_at(0, HEADER_BYTES)
         for start in range(0, HEADER_BYTES, HEADER_PART_BYTES):
@@ -83,6 +88,36 @@ def capture(
         )
         pack = writer.finish(folder)
     return Capture(layout, table, pack, writer.path, packed, checkpoint)
+
+
+def _moved_blocks(
+    database: Database,
+    previous: BlockTable,
+    changed: Mapping[int, np.void],
+    used: Mask,
+    version: int,
+    write_id: str,
+    writer: PackWriter,
+) -> dict[int, np.void]:
+    """Return entries of unchanged blocks that this pack takes over, and of leaves that it writes again.
+
+    Raises `corrupt` if such a block is not what was published.
+    """
+    entries = previous.entries[: len(used)]
+    moves = choose_moves(entries, changed, used[: len(entries)])
+    moved: dict[int, np.void] = {}
+    for index in moves.blocks:
+        block = database.read_at(HEADER_BYTES + index * BLOCK_BYTES, BLOCK_BYTES)
+        digest = blake3(block).digest()
+        if digest != entries[index]["hash"].tobytes():
+            raise CorruptError("A block changed on the disk by itself.", where=f"{database.path}, block {index}")
+        moved[index] = new_entry(version, write_id, *writer.add(block), digest)
+    if moves.unused:
+        zeros = bytes(BLOCK_BYTES)
+        entry = new_entry(version, write_id, *writer.add(zeros), blake3(zeros).digest())
+        moved |= dict.fromkeys(moves.unused, entry)
+    leaves = scattered_leaves(previous.leaves, [*changed, *moved])
+    return {block: entries[block] for block in leaves if block < len(entries)} | moved
 
 
 def captured_checkpoint(database: Database, layout: FileLayout) -> Checkpoint | None:

@@ -1,0 +1,80 @@
+"""Keeping a version in few packs, however long its history: a little in each version (docs/decisions/0010).
+
+A version's blocks lie where they were last changed. When too many packs hold only a few of them, the version that is
+being captured takes the fullest lot of small ones into its own pack, enough to make it a large one: so every block is
+moved about once, and a version moves at most `2 * LARGE_BLOCKS`. What nobody reads is not moved: its place in the
+table is given to a block of zeros. Leaves of the block table are gathered likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from teatree.contracts.manifest import Extent
+from teatree.engine.changes import Mask
+from teatree.storage.packs import LEAF_ENTRIES, Entries
+
+PACKS_MAX = 64
+"""Packs with fewer than `LARGE_BLOCKS` blocks of one version, its own among them."""
+LARGE_BLOCKS = 32
+"""Blocks of a pack (8 MB) from which on it is worth a request of its own."""
+LEAF_PACKS_MAX = 16
+"""Packs that hold leaves of one version."""
+LEAF_PACKS_LEFT = 8
+"""Packs with leaves that are left alone when they are gathered: those that hold the most."""
+
+
+@frozen
+class Moves:
+    """What a version takes over from older packs, though it did not change."""
+
+    blocks: tuple[int, ...] = ()
+    """Blocks to copy."""
+    unused: tuple[int, ...] = ()
+    """Blocks that nobody reads, to be replaced by zeros."""
+
+
+def choose_moves(entries: Entries, changed: Iterable[int], used: Mask) -> Moves:
+    """Return what to move so that few small packs are left.
+
+    `entries` are those of the version before, cut to the file's present size; `changed` lie in the new pack already;
+    `used` says which blocks the present checkpoint reads.
+    """
+    stays = np.ones(len(entries), np.bool_)
+    stays[[block for block in changed if block < len(entries)]] = False
+    blocks = np.flatnonzero(stays)
+    places, pack_of = np.unique(entries[blocks][["base", "pack", "write"]], return_inverse=True)
+    if len(places) < PACKS_MAX:
+        return Moves()
+    live = np.bincount(pack_of, weights=used[blocks], minlength=len(places)).astype(np.int64)
+    if np.count_nonzero(live < LARGE_BLOCKS) < PACKS_MAX:
+        return Moves()
+    chosen = np.zeros(len(places), np.bool_)
+    chosen[_smallest(live, LARGE_BLOCKS)] = True
+    moved = blocks[chosen[pack_of]]
+    return Moves(tuple(moved[used[moved]].tolist()), tuple(moved[~used[moved]].tolist()))
+
+
+def scattered_leaves(leaves: tuple[Extent, ...], changed: Iterable[int]) -> list[int]:
+    """Return one block of each leaf that should be written again, because leaves lie in too many packs."""
+    dirty = {block // LEAF_ENTRIES for block in changed}
+    clean = [number for number in range(len(leaves)) if number not in dirty]
+    names = sorted({leaves[number].pack for number in clean})
+    if len(names) < LEAF_PACKS_MAX:
+        return []
+    place = {name: i for i, name in enumerate(names)}
+    counts = np.bincount([place[leaves[number].pack] for number in clean], minlength=len(names))
+    left = {names[i] for i in np.argsort(counts, kind="stable")[-LEAF_PACKS_LEFT:]}
+    return [number * LEAF_ENTRIES for number in clean if leaves[number].pack not in left]
+
+
+def _smallest(live: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
+    """Return the places of the smallest packs that hold `wanted` blocks together, or all small ones."""
+    order = np.argsort(live, kind="stable")
+    order = order[live[order] < LARGE_BLOCKS]
+    before = np.cumsum(live[order]) - live[order]
+    return order[before < wanted]
