@@ -179,3 +179,35 @@ def test_the_catalogue_is_told_again(teatree: Run) -> None:
     deadline = time.monotonic() + 30
     while "told" not in {m["name"] for m in teatree("models", "--json").json}:
         assert time.monotonic() < deadline
+
+
+def test_history_diff_restore_and_fork(teatree: Run, tmp_path: Path) -> None:
+    """What changed between two versions is told; an earlier one comes back; a fork goes its own way."""
+    teatree("create", "plan", "--table", TABLE)
+    for rows in ([{"id": 1, "amount": 1}, {"id": 2, "amount": 2}], [{"id": 3, "amount": 3}]):
+        old = teatree("send", "plan", "append", json.dumps({"table": "sales", "rows": rows}), "--json").json["version"]
+    change = {"statement": "UPDATE sales SET amount = amount + 10 WHERE id <= 2"}
+    teatree("send", "plan", "sql", json.dumps(change))
+    new = teatree("send", "plan", "delete", '{"table": "sales", "where": {"id": 3}}', "--json").json["version"]
+    (told,) = teatree("diff", "plan", str(old), str(new), "--rows", "1", "--json").json["tables"]
+    assert (told["rows_added"], told["rows_removed"], told["rows_changed"]) == (0, 1, 2)
+    assert {row["change"] for row in told["rows"]} == {"removed", "changed"}
+    assert "1.00 → 11.00" in teatree("diff", "plan", str(old), str(new), "--rows", "1").out
+    forked = teatree("fork", f"plan@{new}", "trial")
+    assert (forked.code, forked.err) == (0, "")
+    restored = teatree("restore", f"plan@{old}", "--json").json
+    assert restored["result"] == {"version": old, "tables": ["sales"], "rows": 3, "dropped": []}
+    assert "do not differ" in teatree("diff", "plan", str(old), str(restored["version"])).out
+    for model, total in (("plan", "6.00"), ("trial", "23.00")):
+        path = tmp_path / f"{model}.duckdb"
+        assert teatree("pull", model, str(path)).code == 0
+        with duckdb.connect(str(path), read_only=True) as con:
+            assert str(con.execute("SELECT sum(amount) FROM sales").fetchall()[0][0]) == total
+    asked = teatree("query", "trial", "SELECT sum(amount) AS s FROM sales", "--json").json
+    assert asked["rows"] == [{"s": 23.0}]
+    assert teatree("send", "trial", "append", '{"table": "sales", "rows": [{"id": 9}]}').code == 0
+    for wrong in (("restore", "plan"), ("restore", "plan@x"), ("restore", "plan@1", "--at", "2026-01-01")):
+        assert teatree(*wrong).code == 2
+    assert teatree("restore", "plan@9999").code == 3
+    assert teatree("fork", "plan", "trial").code == 3
+    assert teatree("fork", "nobody", "trial2").code == 3
