@@ -19,8 +19,6 @@ from teatree.contracts.failpoints import failpoints
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import Settings
 from teatree.engine.announce import Announcer
-from teatree.engine.local_reads import LocalReads
-from teatree.engine.local_versions import LocalVersions
 from teatree.engine.writer import Draft, Writer
 from teatree.functions.arguments import Context
 from teatree.functions.sources import Sources
@@ -35,8 +33,8 @@ from teatree.storage.objects import open_store
 from teatree.storage.postgres import Postgres
 from teatree.storage.segments import read_segment
 from teatree_manager.attempts import Attempts
-from teatree_manager.followers import ArchiveLane, CatalogLane, LocalLane
-from teatree_manager.lane import Backoff, Lane
+from teatree_manager.followers import Followers
+from teatree_manager.lane import Backoff
 from teatree_manager.log_check import LogCheck, check_log, stamp_of
 from teatree_manager.pipeline import Pipeline
 from teatree_manager.reads import DirectReads
@@ -48,6 +46,8 @@ SERVICE_VERSION = "0.1.0"
 DRAIN_MS_MAX = 20_000
 """Milliseconds that a leaving manager gives what follows the versions; the next one goes on with the rest."""
 IDLE_LOOK_MS = 250
+REPLY_HEADERS_BYTES = 65_536
+"""What a reply's headers may take of NATS' `max_payload`."""
 
 
 class Manager:
@@ -72,7 +72,6 @@ class Manager:
         self._log = structlog.get_logger().bind(model=model)
         self._stop = asyncio.Event()
         self._pipeline: Pipeline | None = None
-        self._lanes: list[Lane] = []
 
     def stop(self) -> None:
         """Ask the manager to drain and leave."""
@@ -181,85 +180,67 @@ class Manager:
         return left
 
     async def _serve(self, bus: Bus, pipeline: Pipeline, writer: Writer, sayer: Sayer, left: Draft | None) -> None:
-        reads = LocalReads(writer.limits, self._folder.outbox)
-        versions = LocalVersions(self._chain, self._folder, self._settings.manager, self._failpoint)
-        local = LocalLane(versions, reads)
-        catalog = CatalogLane(self._catalog, self._chain, self._failpoint) if self._catalog else None
-
-        def archived(manifest: Manifest) -> None:
-            sayer.archive_complete(manifest.version)
-            if catalog is not None:
-                catalog.archived(manifest)
-
-        archive = ArchiveLane(
+        followers = Followers(
             self._chain,
-            local,
-            reads,
-            self._settings.manager.archive_interval_ms,
+            self._folder,
+            self._catalog,
+            writer.limits,
+            self._settings.manager,
             self._failpoint,
-            archived,
+            sayer.archive_complete,
         )
-        self._lanes = [local, archive, *([catalog] if catalog else [])]
 
         async def shipped(draft: Draft) -> None:
-            manifest = draft.manifest
-            local.follow(manifest)
-            if draft.archive is not None:
-                archive.wait_for(manifest, draft.archive)
-            if catalog is not None:
-                catalog.follow(manifest, draft.entries)
-            await sayer.put(manifest, draft.entries)
-
-        def health() -> dict[str, Any]:
-            return {
-                "model": self._model,
-                "state": writer.state.value,
-                "epoch": writer.epoch,
-                "version": writer.manifest.version,
-                "offset": writer.manifest.offset,
-                "served_version": local.served,
-                "said_version": sayer.said_version,
-                "waiting_for": pipeline.waiting_for,
-                "lanes": {lane.name: lane.error for lane in self._lanes},
-                "memory_bytes": resident_bytes(),
-                "memory_bytes_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                "pid": self._tenure.holder.pid,
-            }
+            followers.follow(draft.manifest, draft.entries, draft.archive)
+            await sayer.put(draft.manifest, draft.entries)
 
         direct = DirectReads(
             self._chain,
             Context(writer.limits, Sources((), self._settings.store)),
-            reads,
-            local,
-            health,
-            bus.max_payload - 65_536,
+            followers.reads,
+            followers.local,
+            lambda: self._health(pipeline, writer, sayer, followers),
+            bus.max_payload - REPLY_HEADERS_BYTES,
         )
         bus.on_reconnect(sayer.say_again)
         service = await serve(
             bus, self._model, direct.answer, version=SERVICE_VERSION, description=f"Direct reads of {self._model}"
         )
         fence = writer.manifest
-        local.follow(fence)
-        if catalog is not None:
-            catalog.follow(fence, ())
+        followers.follow(fence, ())
+        sayer.expect(range(fence.said_version + 1, fence.version))
         background: list[Coroutine[Any, Any, None]] = [
             self._tenure.keep(),
             sayer.run(),
-            *(lane.run() for lane in self._lanes),
+            *(lane.run() for lane in followers.lanes),
             self._leave_when_idle(pipeline, direct),
-            self._say_again(sayer, fence, archive),
+            self._say_again(sayer, fence, followers),
         ]
-        sayer.expect(range(fence.said_version + 1, fence.version))
         async with _Background(background) as tasks:
             if left is not None:
                 pipeline.begin_shipping(left, shipped)
             await tasks.until(pipeline.run(shipped))
             await service.close()
-            await self._drain(tasks, sayer)
-        await asyncio.to_thread(reads.close)
-        await asyncio.to_thread(versions.close)
+            await self._drain(tasks, sayer, followers)
+        await followers.close()
 
-    async def _say_again(self, sayer: Sayer, fence: Manifest, archive: ArchiveLane) -> None:
+    def _health(self, pipeline: Pipeline, writer: Writer, sayer: Sayer, followers: Followers) -> dict[str, Any]:
+        return {
+            "model": self._model,
+            "state": writer.state.value,
+            "epoch": writer.epoch,
+            "version": writer.manifest.version,
+            "offset": writer.manifest.offset,
+            "served_version": followers.local.served,
+            "said_version": sayer.said_version,
+            "waiting_for": pipeline.waiting_for,
+            "lanes": {lane.name: lane.error for lane in followers.lanes},
+            "memory_bytes": resident_bytes(),
+            "memory_bytes_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "pid": self._tenure.holder.pid,
+        }
+
+    async def _say_again(self, sayer: Sayer, fence: Manifest, followers: Followers) -> None:
         """Say what may not have been said before the last manager went; repeated notices are identical."""
         for version in range(fence.said_version + 1, fence.version):
             manifest = await asyncio.to_thread(self._chain.get, version)  # no clean-up takes what is not said
@@ -267,7 +248,7 @@ class Manager:
             await sayer.put(manifest, entries)
             for entry in entries:
                 if entry.outcome.function == "archive" and entry.outcome.result:
-                    archive.wait_for(manifest, entry.outcome.result.get("tables", ()))
+                    followers.wait_for_archive(manifest, entry.outcome.result.get("tables", ()))
 
     async def _leave_when_idle(self, pipeline: Pipeline, direct: DirectReads) -> None:
         limit_ms = self._settings.manager.idle_exit_ms
@@ -280,12 +261,12 @@ class Manager:
                 self.stop()
                 return
 
-    async def _drain(self, tasks: _Background, sayer: Sayer) -> None:
+    async def _drain(self, tasks: _Background, sayer: Sayer, followers: Followers) -> None:
         """Let what follows the versions come to its end, for a time."""
 
         async def drained() -> None:
             await sayer.drained()
-            await asyncio.gather(*(lane.drained() for lane in self._lanes))
+            await followers.drained()
 
         try:
             async with asyncio.timeout(DRAIN_MS_MAX / 1000):

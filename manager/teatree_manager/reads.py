@@ -16,7 +16,7 @@ from teatree.functions.arguments import Call, Context
 from teatree.functions.pages import Page, cut_pages
 from teatree.functions.sql import Answer, Question, read_question
 from teatree.storage.chain import Chain
-from teatree_manager.followers import LocalLane
+from teatree_manager.local_lane import LocalLane
 
 WAIT_MS_DEFAULT = 5_000
 """Milliseconds that a read waits for its `min_version`."""

@@ -1,0 +1,87 @@
+"""The lane of the Parquet archives."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from typing_extensions import override
+
+from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.manifest import Manifest
+from teatree.engine.archive import write_archive
+from teatree.engine.local_reads import LocalReads
+from teatree.storage.archives import Archived
+from teatree.storage.chain import Chain
+from teatree.storage.versions import materialise
+from teatree_manager.lane import Lane
+from teatree_manager.local_lane import LocalLane
+
+
+class ArchiveLane(Lane):
+    """Writes the local version's changed tables as Parquet, and those that an `archive` request waits for."""
+
+    name = "archive"
+
+    def __init__(
+        self,
+        chain: Chain,
+        local: LocalLane,
+        reads: LocalReads,
+        interval_ms: int,
+        failpoint: Failpoint,
+        complete: Callable[[Manifest], None],
+    ) -> None:
+        super().__init__()
+        self._chain = chain
+        self._local = local
+        self._reads = reads
+        self._interval_ms = interval_ms
+        self._failpoint = failpoint
+        self._complete = complete
+        self._barriers: list[tuple[Manifest, Sequence[str]]] = []
+        self._last: Archived | None = None
+        self._last_ms = 0.0
+        local.moved = self.poke
+
+    def wait_for(self, manifest: Manifest, tables: Sequence[str]) -> None:
+        """Archive these tables of a version, or all if it names none; `complete` is called when they are there."""
+        self._barriers.append((manifest, tables or [table.name for table in manifest.tables]))
+        self.poke()
+
+    @override
+    async def work(self) -> None:
+        while self._barriers:
+            await self._archive(*self._barriers[0])
+            self._barriers.pop(0)
+        current = self._local.current
+        if current is None or (self._last is not None and current.version <= self._last.version):
+            return
+        pause_ms = self._interval_ms - (time.monotonic() * 1000 - self._last_ms)
+        if pause_ms > 0:
+            await asyncio.sleep(pause_ms / 1000)
+            self.poke()  # a newer one, or a barrier, may have come meanwhile
+            return
+        await self._archive(current, ())
+        self._last_ms = time.monotonic() * 1000
+
+    async def _archive(self, manifest: Manifest, wanted: Sequence[str]) -> None:
+        if manifest.file is not None:
+            archived = await asyncio.to_thread(self._write, manifest, wanted)
+            if self._last is None or archived.version > self._last.version:
+                self._last = archived
+        self._complete(manifest)
+
+    def _write(self, manifest: Manifest, wanted: Sequence[str]) -> Archived:
+        with TemporaryDirectory(prefix="teatree-archive-") as folder:
+
+            def restore() -> Path:
+                path = Path(folder) / "version.duckdb"
+                materialise(self._chain.store, manifest, path)
+                return path
+
+            with self._reads.source(manifest.version, restore) as source:
+                return write_archive(self._chain, manifest, source, self._last, wanted, self._failpoint)

@@ -1,0 +1,79 @@
+"""The lane of the catalogue in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from teatree.contracts.errors import OperatorError, RetryError
+from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.manifest import Manifest
+from teatree.storage.catalog import Catalog
+from teatree.storage.chain import Chain
+from teatree.storage.projection import CHUNK_VERSIONS, Told, read_told, record, record_archive
+from teatree.storage.segments import Entry
+from teatree_manager.lane import Lane
+
+RECENT_VERSIONS_MAX = 200
+"""Versions kept in memory for the catalogue while it is away; older ones are read from the store again."""
+
+
+class CatalogLane(Lane):
+    """Writes the versions into PostgreSQL, in chunks, never back."""
+
+    name = "catalog"
+    tolerated = (RetryError, OperatorError)  # a catalogue that is empty or locked up must not stop its model
+
+    def __init__(self, catalog: Catalog, chain: Chain, failpoint: Failpoint) -> None:
+        super().__init__()
+        self._catalog = catalog
+        self._chain = chain
+        self._failpoint = failpoint
+        self._recent: dict[int, Told] = {}
+        self._archives: dict[int, Manifest] = {}
+        self._newest = 0
+        self._recorded: int | None = None
+
+    def follow(self, manifest: Manifest, entries: Sequence[Entry]) -> None:
+        """Have a version recorded."""
+        self._recent[manifest.version] = (manifest, entries)
+        if len(self._recent) > RECENT_VERSIONS_MAX:
+            del self._recent[next(iter(self._recent))]
+        self._newest = max(self._newest, manifest.version)
+        self.poke()
+
+    def archived(self, manifest: Manifest) -> None:
+        """Have a version's Parquet files recorded."""
+        self._archives[manifest.version] = manifest
+        self.poke()
+
+    @override
+    async def work(self) -> None:
+        if self._recorded is None:
+            await asyncio.to_thread(self._catalog.record_error, *self._identity(), None)
+            model = await asyncio.to_thread(self._catalog.model, self._chain.model)
+            self._recorded = model.version if model else 0
+        while self._recorded < self._newest:
+            last = min(self._recorded + CHUNK_VERSIONS, self._newest)
+            told = await asyncio.to_thread(self._told, self._recorded + 1, last)
+            self._failpoint("manager.catalog.before_record")
+            await asyncio.to_thread(record, self._catalog, self._chain, told)
+            self._recorded = last
+            for version in [v for v in self._recent if v <= last]:
+                del self._recent[version]
+        for version, manifest in list(self._archives.items()):
+            await asyncio.to_thread(record_archive, self._catalog, self._chain, manifest)
+            del self._archives[version]
+
+    def _told(self, first: int, last: int) -> list[Told]:
+        kept = [self._recent.get(v) for v in range(first, last + 1)]
+        return [
+            found if found is not None else next(read_told(self._chain, version, version))
+            for version, found in zip(range(first, last + 1), kept, strict=True)
+        ]
+
+    def _identity(self) -> tuple[uuid.UUID, str]:
+        return uuid.UUID(self._chain.goal_model_id), self._chain.model

@@ -1,0 +1,90 @@
+"""The lane of the local version file, and the answer to which version reads see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from typing_extensions import override
+
+from teatree.contracts.manifest import Manifest
+from teatree.engine.local_reads import LocalReads
+from teatree.engine.local_versions import LocalVersions
+from teatree_manager.lane import Lane
+
+TIDY_MS = 2_000
+"""Milliseconds between looks at old local files: readers close them when they like."""
+
+
+class LocalLane(Lane):
+    """Keeps the newest version as a local file and answers direct reads from it."""
+
+    name = "local"
+
+    def __init__(self, versions: LocalVersions, reads: LocalReads) -> None:
+        super().__init__()
+        self._versions = versions
+        self._reads = reads
+        self._manifest: Manifest | None = None
+        self._moved = asyncio.Condition()
+        self._path: Path | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._user_version = 0
+        self.current: Manifest | None = None
+        """The version that the local file holds; None while there is none."""
+        self.is_gone = False
+        """Whether the newest version says that there is no model."""
+        self.moved: Callable[[], None] = lambda: None
+        """Called when there is another local file."""
+        self.served = 0
+        """The newest version that reads answer for: its user tables are those of the local file."""
+
+    def follow(self, manifest: Manifest) -> None:
+        """Take a version as the newest."""
+        self._manifest = manifest
+        self.poke()
+
+    @override
+    async def work(self) -> None:
+        manifest = self._manifest
+        if manifest is None:
+            return
+        if manifest.file is None:
+            await asyncio.to_thread(self._versions.drop)
+            await asyncio.to_thread(self._reads.close)
+            self.current = None
+            self.is_gone = True
+        elif self._path is None or manifest.user_version > self._user_version:
+            self._versions.in_use = self._reads.in_use()
+            pause_ms = await asyncio.to_thread(self._versions.pause_ms, manifest)
+            if pause_ms > 0:
+                await asyncio.sleep(pause_ms / 1000)
+                self.poke()  # a newer one may have come meanwhile
+                return
+            self._path = await asyncio.to_thread(self._versions.publish, manifest)
+            await asyncio.to_thread(self._reads.switch, manifest.version, self._path)
+            self._user_version = manifest.version
+            self.current = manifest
+            self.is_gone = False
+            self.moved()
+        async with self._moved:
+            self.served = manifest.version
+            self._moved.notify_all()
+        await self._tidy()
+
+    async def _tidy(self) -> None:
+        self._versions.in_use = self._reads.in_use()
+        again = await asyncio.to_thread(self._versions.tidy)
+        if self._later is not None:
+            self._later.cancel()
+        self._later = asyncio.get_running_loop().call_later(TIDY_MS / 1000, self.poke) if again else None
+
+    async def wait_for(self, version: int, timeout_ms: float) -> bool:
+        """Wait until reads answer for a version or a newer one; False if it takes longer."""
+        try:
+            async with asyncio.timeout(timeout_ms / 1000), self._moved:
+                await self._moved.wait_for(lambda: self.served >= version)
+        except TimeoutError:
+            return False
+        return True
