@@ -15,6 +15,7 @@ from teatree.contracts.names import OWN_SCHEMA
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import quote, read_schema
 from teatree.datasets.results import plain_booleans
+from teatree.datasets.storage_versions import NEWEST, Release, check_readable, read_release
 from teatree.engine.database import Database
 from teatree.engine.duckdb_errors import translate
 from teatree.engine.guard import check_query, check_statement
@@ -31,6 +32,7 @@ class WriteHandle(Write):
         self.statements = 0
         """Statements sent to the database so far: tells whether a request has touched the transaction."""
         self.changed_tables: set[str] = set()
+        self._release: Release | None = None
 
     def forget(self) -> None:
         """Forget what was learned in a transaction that was rolled back."""
@@ -65,6 +67,17 @@ class WriteHandle(Write):
         self.changed_tables.add(table)
         if schema:
             self._tables = None
+            self._check_readable(table)
+
+    def _check_readable(self, table: str) -> None:
+        """Check that the oldest DuckDB which must open this file knows the types of a table that was changed."""
+        if self._release is None:
+            told = self._database.rows(
+                "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = current_database()"
+            )
+            self._release = read_release(told[0][0] or "") or NEWEST
+        if self._release < NEWEST and (info := self.find_table(table)) is not None:
+            check_readable(info.schema, self._release, "columns")
 
     @override
     def run(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
