@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ def test_what_is_kept(steps: list[int], later_s: int) -> None:
     versions = history(steps)
     now = versions[-1][1] + timedelta(seconds=later_s)
     kept = kept_versions(versions, now, POLICY, {3})
-    following = {number: at for (number, _), (_, at) in zip(versions, versions[1:], strict=False)}
+    following = {number: at for (number, _), (_, at) in pairwise(versions)}
     for number, at in versions:
         age = now - at
         then = following.get(number)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.manifest import Stub
 from teatree.storage.history import explain_missing, version_at
 from teatree.storage.objects import NotFoundError
 
@@ -75,9 +77,9 @@ def version_info(manifest: Manifest) -> VersionInfo:
 
 def list_versions(chain: Chain, limit: int) -> list[VersionInfo]:
     """Return the newest `limit` versions, newest first; those cleaned up are left out."""
-    newest = chain.newest_version()
-    count = min(limit, VERSIONS_LISTED_MAX, newest)
-    return [version_info(chain.get(number)) for number in range(newest, newest - count, -1)]
+    entries = map(chain.entry, chain.kept_numbers())
+    kept = (version_info(entry) for entry in entries if not isinstance(entry, Stub))
+    return list(islice(kept, min(limit, VERSIONS_LISTED_MAX)))
 
 
 def find_version(chain: Chain, version: int | None, at: datetime | str | None = None) -> Manifest:

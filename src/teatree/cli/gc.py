@@ -1,0 +1,91 @@
+"""`teatree gc`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from teatree.cli.options import DEFAULT, Common
+from teatree.cli.output import Output, size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from teatree.contracts.settings import Settings
+    from teatree.storage.cleanup import Cleaned
+
+
+def gc(model: str | None = None, /, *, dry_run: bool = False, common: Common = DEFAULT) -> None:
+    """Clean up versions that the retention policy does not keep, and what no kept version needs.
+
+    The newest version, pinned ones and those that forks stand on are always kept; TEATREE_RETENTION_… sets the policy.
+    Managers do the same for their models now and then; it may run beside them.
+
+    Example: teatree gc sales --dry-run
+
+    Parameters
+    ----------
+    model
+        The model's name; all models if left out.
+    dry_run
+        Only tell what would go.
+    """
+    from teatree.client.session import client_settings  # noqa: PLC0415
+
+    output = Output(json=common.json)
+    settings = client_settings(None, common.data, None)
+    found = []
+    for cleaned in _clean(settings, model, dry_run=dry_run):
+        found.append(cleaned)
+        if output.json:
+            output.line({**_members(cleaned), "dry_run": dry_run})
+    if output.json:
+        return
+    if not found:
+        output.remark("There is no model yet: nothing to clean up.")
+        return
+    rows = ((c.model, c.kept, c.cleaned, c.objects, size_text(c.bytes)) for c in found)
+    output.table(
+        ("model", "kept", "cleaned up", "objects", "freed"), rows, right=("kept", "cleaned up", "objects", "freed")
+    )
+    if dry_run:
+        output.remark("Nothing was changed: this is what would go.")
+
+
+def _members(cleaned: Cleaned) -> dict[str, object]:
+    import attrs  # noqa: PLC0415
+
+    return attrs.asdict(cleaned)
+
+
+def _clean(settings: Settings, model: str | None, *, dry_run: bool) -> Iterator[Cleaned]:
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from teatree.contracts.errors import Code, RequestError  # noqa: PLC0415
+    from teatree.contracts.failpoints import failpoints  # noqa: PLC0415
+    from teatree.storage.catalog import Catalog  # noqa: PLC0415
+    from teatree.storage.chain import Chain  # noqa: PLC0415
+    from teatree.storage.cleanup import Cleanup  # noqa: PLC0415
+    from teatree.storage.folders import model_chains  # noqa: PLC0415
+    from teatree.storage.objects import open_store  # noqa: PLC0415
+    from teatree.storage.postgres import Postgres  # noqa: PLC0415
+
+    store, prefix = open_store(settings.store), settings.nats.prefix
+    postgres = Postgres(settings.postgres, application="teatree-cli") if settings.postgres.url else None
+    try:
+        for chain in [Chain(store, prefix, model)] if model else model_chains(store, prefix):
+            cleanup = Cleanup(
+                chain,
+                settings.retention,
+                settings.limits.remember_days,
+                Catalog(postgres) if postgres else None,
+                failpoints(settings.failpoints),
+            )
+            cleaned = cleanup.run(datetime.now(UTC), dry_run=dry_run)
+            if not cleaned.newest:
+                raise RequestError(
+                    Code.UNKNOWN_MODEL, f"There is no model {chain.model!r}.", hint="`teatree models` lists them."
+                )
+            yield cleaned
+    finally:
+        if postgres is not None:
+            postgres.close()

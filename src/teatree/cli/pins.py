@@ -1,0 +1,42 @@
+"""`teatree pins`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.output import Output
+from teatree.cli.running import with_store
+
+if TYPE_CHECKING:
+    from teatree.client.session import Session
+    from teatree.storage.pins import Pin
+
+
+def pins(model: str, /, *, common: StoreCommon = STORE_DEFAULT) -> None:
+    """List the versions of a model that are kept for a reason of their own.
+
+    Example: teatree pins sales
+
+    Parameters
+    ----------
+    model
+        The model's name.
+    """
+    output = Output(json=common.json)
+
+    async def work(session: Session) -> list[Pin]:
+        from teatree.storage.pins import list_pins  # noqa: PLC0415
+
+        return list_pins(session.model(model).chain())
+
+    found = sorted(with_store(common, work), key=lambda pin: pin.version)
+    if output.json:
+        for pin in found:
+            output.line(pin)
+        return
+    if not found:
+        output.remark(f"No version of {model} is pinned: `teatree pin {model}@N` pins one.")
+        return
+    rows = ((pin.version, pin.name, pin.at, pin.until or "unpinned", pin.note) for pin in found)
+    output.table(("version", "pin", "since", "until", "note"), rows, right=("version",))
