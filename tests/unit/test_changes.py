@@ -21,8 +21,9 @@ import mutations
 from mutations import Mutations
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.settings import LimitSettings
+from teatree.engine.block_file import BLOCK_BYTES
 from teatree.engine.changes import changeable, read_checkpoint
-from teatree.engine.database import BLOCK_BYTES, Database
+from teatree.engine.database import Database
 from teatree.engine.snapshot import Capture, capture, captured_checkpoint
 from teatree.storage.packs import BlockTable, unpack
 from teatree.storage.versions import HEADER_BYTES

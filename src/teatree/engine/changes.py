@@ -18,7 +18,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from teatree.engine.database import BLOCK_BYTES, Database
+from teatree.engine.block_file import BLOCK_BYTES, BlockFile
 from teatree.storage.checksums import check_duckdb_checksum
 from teatree.storage.versions import HEADER_BYTES
 
@@ -50,7 +50,7 @@ class Checkpoint:
     metadata: Mask
 
 
-def read_checkpoint(database: Database) -> Checkpoint | None:
+def read_checkpoint(database: BlockFile) -> Checkpoint | None:
     """Return the newest checkpoint of a file, None if DuckDB's view of it differs from ours; raises `corrupt`.
 
     To be called when nothing was written since.
@@ -80,7 +80,7 @@ class _NotUnderstoodError(Exception):
     """The file is not laid out as this module knows it."""
 
 
-def _parse(database: Database) -> Checkpoint:
+def _parse(database: BlockFile) -> Checkpoint:
     number, free_list, count = _newest_header(database)
     content = _Reader(_chain(database, free_list, count))
     free = content.take(_BLOCK)
@@ -95,7 +95,7 @@ def _parse(database: Database) -> Checkpoint:
     return Checkpoint(number, used, holds_metadata)
 
 
-def _newest_header(database: Database) -> tuple[int, int, int]:
+def _newest_header(database: BlockFile) -> tuple[int, int, int]:
     """Return number, free list and count of blocks of the header part that counts: the newer one."""
     parts = [database.read_at(start, HEADER_PART_BYTES) for start in _HEADER_STARTS]
     for start, part in zip(_HEADER_STARTS, parts, strict=True):
@@ -106,7 +106,7 @@ def _newest_header(database: Database) -> tuple[int, int, int]:
     return number, free_list, count
 
 
-def _chain(database: Database, pointer: int, block_count: int) -> bytes:
+def _chain(database: BlockFile, pointer: int, block_count: int) -> bytes:
     """Return the content of a chain of metadata pieces, every block that it lies in checked."""
     blocks: dict[int, bytes] = {}
     seen: set[int] = set()

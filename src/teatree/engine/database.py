@@ -2,49 +2,44 @@
 
 Concurrency: one thread at a time uses a `Database`; `read_at` may be called by another while no checkpoint runs. What a
 checkpoint wrote is not overwritten before the next one, so the file is read between two checkpoints without a copy.
-
-DuckDB's lock on the file is a POSIX record lock: any close of any descriptor of that file by this process drops it. So
-one descriptor is opened before the database, serves every read, and is closed after it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import duckdb
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import quote_literal
-from teatree.engine.duckdb_errors import translate
+from teatree.engine.block_file import BlockFile
 from teatree.engine.guard import lock_down
 from teatree.engine.watchdog import Watchdog
 
-BLOCK_BYTES = 262_144
 _ANNEX = "annex"
 
 
-class Database:
+class Database(BlockFile):
     """An open read-write model file."""
 
     def __init__(self, path: Path, limits: LimitSettings, storage_version: str | None = None) -> None:
         """Open or create the file at `path`; raises `corrupt` if DuckDB cannot, `busy` if another process has it."""
-        self.path = path
         self._limits = limits
         self._holds_annex = False
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_RDONLY) if path.exists() else -1
+        descriptor = os.open(path, os.O_RDONLY) if path.exists() else -1
         try:
-            self._con = _open(path, limits, storage_version)
+            con = _open(path, limits, storage_version)
         except duckdb.Error as e:
-            self._close_descriptor()
+            if descriptor >= 0:
+                os.close(descriptor)
             raise _open_error(path, e) from e
-        if self._descriptor < 0:
-            self._descriptor = os.open(path, os.O_RDONLY)
+        super().__init__(path, con, descriptor if descriptor >= 0 else os.open(path, os.O_RDONLY))
         self._watchdog = Watchdog(self._con.interrupt)
 
     def __enter__(self) -> Self:
@@ -57,39 +52,12 @@ class Database:
         """Close the database, then the descriptor that kept its lock."""
         self._watchdog.close()
         self._con.close()
-        self._close_descriptor()
-
-    def _close_descriptor(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self.close_descriptor()
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The one connection, for what SQL texts cannot carry: Arrow tables, parsing."""
         return self._con
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of the main file, as it lies."""
-        return os.fstat(self._descriptor).st_size
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes of the main file."""
-        body = os.pread(self._descriptor, length, offset)
-        if len(body) != length:
-            raise CorruptError(
-                f"The file ends after {offset + len(body)} bytes; {offset + length} were expected.",
-                where=str(self.path),
-            )
-        return body
-
-    def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement and return its rows, Teatree errors instead of DuckDB's."""
-        try:
-            return self._con.execute(sql, parameters or None).fetchall()
-        except duckdb.Error as e:
-            raise translate(e) from e
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -134,10 +102,6 @@ class Database:
     def time_limit(self, limit_ms: int, what: str) -> AbstractContextManager[None]:
         """Interrupt what runs in the block when `limit_ms` are over, and raise `timed_out`."""
         return self._watchdog.limit(limit_ms, what)
-
-    def checkpoint(self) -> None:
-        """Write everything committed into the main file."""
-        self.rows("CHECKPOINT")
 
 
 def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duckdb.DuckDBPyConnection:

@@ -17,7 +17,7 @@ from teatree.contracts.errors import CorruptError, RequestError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import FileLayout, Manifest
 from teatree.contracts.settings import ManagerSettings
-from teatree.engine.database import BLOCK_BYTES
+from teatree.engine.block_file import BLOCK_BYTES
 from teatree.engine.reflinks import Reflinks, copy_file
 from teatree.engine.spares import Spares
 from teatree.storage.chain import Chain

@@ -16,9 +16,9 @@ from blake3 import blake3
 
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import FileLayout, ObjectRef
+from teatree.engine.block_file import BLOCK_BYTES, BlockFile
 from teatree.engine.changes import HEADER_PART_BYTES, Checkpoint, Mask, changeable, read_checkpoint
 from teatree.engine.compaction import choose_moves, scattered_leaves
-from teatree.engine.database import BLOCK_BYTES, Database
 from teatree.storage.checksums import check_duckdb_checksum
 from teatree.storage.packs import BlockTable, PackWriter, checksum, new_entry, pack_key
 from teatree.storage.versions import HEADER_BYTES
@@ -43,7 +43,7 @@ class Capture:
 
 
 def capture(
-    database: Database,
+    database: BlockFile,
     previous: BlockTable,
     since: Checkpoint | None,
     version: int,
@@ -91,7 +91,7 @@ def capture(
 
 
 def _moved_blocks(
-    database: Database,
+    database: BlockFile,
     previous: BlockTable,
     changed: Mapping[int, np.void],
     used: Mask,
@@ -120,7 +120,7 @@ def _moved_blocks(
     return {block: entries[block] for block in leaves if block < len(entries)} | moved
 
 
-def captured_checkpoint(database: Database, layout: FileLayout) -> Checkpoint | None:
+def captured_checkpoint(database: BlockFile, layout: FileLayout) -> Checkpoint | None:
     """Return the checkpoint that a file and a version have in common, None if the file holds another one.
 
     The caller knows that the file descends from the version; if its header is the version's too, nothing was written
@@ -131,7 +131,7 @@ def captured_checkpoint(database: Database, layout: FileLayout) -> Checkpoint | 
     return read_checkpoint(database)
 
 
-def _changed_blocks(database: Database, previous: BlockTable, suspects: Mask) -> Iterator[tuple[int, bytes]]:
+def _changed_blocks(database: BlockFile, previous: BlockTable, suspects: Mask) -> Iterator[tuple[int, bytes]]:
     """Yield number and bytes of the suspects that differ from the previous version, each checked."""
     known = previous.entries["hash"]
     for first, count in _runs(suspects):
