@@ -1,0 +1,198 @@
+"""Checking a model's versions from end to end: what lies in the store, and that DuckDB reads every row of it."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+from attrs import define, field, frozen
+
+from teatree.client.pull import find_version
+from teatree.contracts.errors import Code, CorruptError, RetryError
+from teatree.contracts.manifest import Manifest, Stub
+from teatree.contracts.names import OWN_SCHEMA
+from teatree.datasets.ddl import quote
+from teatree.storage.chain import Chain
+from teatree.storage.verification import (
+    FileCheck,
+    Finding,
+    Findings,
+    check_link,
+    check_object,
+    check_outcomes,
+    total_bytes,
+)
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes of files that were checked, and about how many there are."""
+
+
+@frozen
+class VerifyReport:
+    """What was checked, and what is wrong."""
+
+    model: str
+    versions: int
+    """Versions that were checked."""
+    cleaned_up: int
+    """Versions of which a clean-up left a stub; of them only the links are checked."""
+    blocks: int
+    """Blocks that were hashed, each place in a pack once."""
+    tables: int
+    rows: int
+    """Rows that DuckDB read, of tables in each version that changed them."""
+    findings: tuple[Finding, ...]
+    findings_count: int
+    """All of them; the first ones are kept."""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings_count
+
+
+@define
+class _Counts:
+    versions: int = 0
+    cleaned_up: int = 0
+    tables: int = 0
+    rows: int = 0
+    findings: Findings = field(factory=lambda: Findings([]))
+    read: dict[str, int] = field(factory=dict)
+    """Tables, as the version that changed them left them."""
+
+
+def verify(
+    chain: Chain,
+    *,
+    version: int | None = None,
+    at: datetime | str | None = None,
+    all_versions: bool = False,
+    progress: Progress | None = None,
+    scratch: Path | None = None,
+) -> VerifyReport:
+    """Check a version (the newest), or with `all_versions` the whole history, and return what is wrong.
+
+    Every block against its hash and DuckDB's own checksum, pack and outcome segment against theirs, the link to the
+    version before; then DuckDB reads every row of every table out of exactly these bytes. The file is laid down in
+    `scratch` (the system's folder for such) meanwhile.
+
+    Raises `unknown_model`, `unknown_version`, `disk_full`, or `unavailable` if the store is away.
+    """
+    counts = _Counts()
+    newest = chain.newest_version() if all_versions and version is None and at is None else 0
+    if newest:  # it may be damaged itself
+        manifests = list(_history(chain, newest, counts))
+    else:
+        manifest = find_version(chain, version, at)
+        manifests = list(_history(chain, manifest.version, counts) if all_versions else _alone(chain, manifest, counts))
+    total = total_bytes(manifests)
+    done = 0
+
+    def advance(size_bytes: int) -> None:
+        nonlocal done
+        done += size_bytes
+        if progress:
+            progress(min(done, total), total)
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="teatree-verify-", dir=scratch) as folder:
+            path = Path(folder) / "version.duckdb"
+            with path.open("w+b", buffering=0) as file:
+                check = FileCheck(chain, file, counts.findings, advance)
+                for manifest in manifests:
+                    _check_version(chain, manifest, check, path, counts)
+    except OSError as e:
+        code = Code.DISK_FULL if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else Code.UNAVAILABLE
+        raise RetryError(
+            code, f"The version could not be laid down: {e.strerror}.", hint="Name a folder with room for its file."
+        ) from e
+    return VerifyReport(
+        model=chain.model,
+        versions=counts.versions,
+        cleaned_up=counts.cleaned_up,
+        blocks=check.blocks,
+        tables=counts.tables,
+        rows=counts.rows,
+        findings=tuple(counts.findings.found),
+        findings_count=counts.findings.count,
+    )
+
+
+def _alone(chain: Chain, manifest: Manifest, counts: _Counts) -> Iterator[Manifest]:
+    """Yield one version, its link to its predecessor checked."""
+    if manifest.version > 1:
+        with counts.findings.collect(manifest.version):
+            before = chain.entry(manifest.version - 1)
+            check_link(before, manifest, chain.manifest_key(manifest.version))
+    yield manifest
+
+
+def _history(chain: Chain, newest: int, counts: _Counts) -> Iterator[Manifest]:
+    """Yield all manifests up to the newest, their links checked; a damaged one is found and passed over."""
+    before: Manifest | Stub | None = None
+    for number in range(1, newest + 1):
+        found: Manifest | Stub | None = None
+        with counts.findings.collect(number):
+            found = chain.entry(number)
+        if found is not None and before is not None:
+            with counts.findings.collect(number):
+                check_link(before, found, chain.manifest_key(number))
+        if isinstance(found, Stub):
+            counts.cleaned_up += 1
+        elif found is not None:
+            yield found
+        before = found
+
+
+def _check_version(chain: Chain, manifest: Manifest, check: FileCheck, path: Path, counts: _Counts) -> None:
+    counts.versions += 1
+    with counts.findings.collect(manifest.version):
+        check_outcomes(chain, manifest)
+    if manifest.pack is not None:
+        with counts.findings.collect(manifest.version):
+            check_object(chain, manifest.pack)
+    if manifest.file is not None and check.check(manifest, manifest.file):
+        _read_tables(path, manifest, counts)
+
+
+def _read_tables(path: Path, manifest: Manifest, counts: _Counts) -> None:
+    """Read every row of the tables that changed since they were read last, and compare with what the version says."""
+    where = f"version {manifest.version}"
+    try:
+        with duckdb.connect(str(path), read_only=True) as con:
+            tables = con.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
+            users = {name for schema, name in tables if schema != OWN_SCHEMA}
+            said = {entry.name: entry for entry in manifest.tables}
+            if users != said.keys():
+                differ = ", ".join(sorted(users ^ said.keys()))
+                error = CorruptError(f"The file's tables are not those of the manifest: {differ}.", where=where)
+                counts.findings.add(manifest.version, error)
+            for schema, name in tables:
+                entry = said.get(name) if schema != OWN_SCHEMA else None
+                if entry is not None and counts.read.get(name) == entry.changed_in:
+                    continue
+                rows = _read_table(con, schema, name)
+                counts.tables += 1
+                counts.rows += rows
+                if entry is not None and rows != entry.rows:
+                    error = CorruptError(
+                        f"The table has {rows} rows instead of {entry.rows}.", where=f"{where}, {name}"
+                    )
+                    counts.findings.add(manifest.version, error)
+    except duckdb.Error as e:
+        error = CorruptError(f"DuckDB cannot read it: {str(e).splitlines()[0]}", where=where)
+        counts.findings.add(manifest.version, error)
+
+
+def _read_table(con: duckdb.DuckDBPyConnection, schema: str, name: str) -> int:
+    """Return a table's rows after reading every value of them."""
+    place = f"{quote(schema)}.{quote(name)}"
+    columns = [row[0] for row in con.execute(f"DESCRIBE {place}").fetchall()]
+    values = ", ".join(quote(column) for column in columns)
+    row = con.execute(f"SELECT count(*), bit_xor(hash({values})) FROM {place}").fetchone()
+    return int(row[0]) if row else 0
