@@ -1,0 +1,329 @@
+"""The checker: replays the log on the oracle and holds everything that can be seen against it."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from attrs import Factory, define
+
+from torture.evidence import TERMINAL, Said, Versions
+from torture.oracle import Accepted, Oracle, Verdict, digest
+from torture.workload import Heard
+
+VIOLATIONS_MAX = 50
+"""Violations told in full; more of them say nothing new."""
+
+
+@define
+class Sample:
+    """A version that was pulled on the way."""
+
+    model: str
+    version: int
+    digest: str
+
+
+@define
+class Report:
+    """What was found."""
+
+    violations: list[str] = Factory(list)
+    counts: dict[str, int] = Factory(lambda: defaultdict(int))
+
+    def violation(self, what: str) -> None:
+        self.counts["violations"] += 1
+        if len(self.violations) < VIOLATIONS_MAX:
+            self.violations.append(what)
+
+
+class ModelChecker:
+    """Checks one model."""
+
+    def __init__(self, versions: Versions, log: list[Accepted], said: list[Said], report: Report) -> None:
+        self.model = versions.model
+        self._versions = versions
+        self._manifests = versions.refresh()
+        self._offsets = [manifest["offset"] for manifest in self._manifests]
+        self._log = [request for request in log if request.model == self.model]
+        self._by_seq = {request.seq: request for request in self._log}
+        self._said = [notice for notice in said if notice.tokens[0] == self.model]
+        self._report = report
+        self._terminal = self._terminal_notices()
+        self._failed = self._failed_codes()
+        self.verdicts: dict[int, Verdict] = {}
+
+    def check(self, samples: list[Sample], heard: list[Heard], folder: Path) -> Oracle:
+        """Check all; returns the state at the end of the log."""
+        self._check_chain()
+        end = self._replay({s.version: s for s in samples if s.model == self.model}, folder)
+        self._check_notices()
+        self._check_groups()
+        self._check_pages()
+        self._check_heard([h for h in heard if h.model == self.model])
+        return end
+
+    def check_newest(self, oracle: Oracle, folder: Path) -> None:
+        """Compare the newest version with the end of the log, and its archive if it has one."""
+        if not self._manifests:
+            return
+        number = len(self._manifests)
+        if self._log and self._offsets[-1] < self._log[-1].seq and oracle.alive:
+            self._violation(f"the newest version {number} ends at {self._offsets[-1]}, the log at {self._log[-1].seq}")
+        if oracle.alive:
+            self._compare(oracle, self._versions.content(number, folder), f"newest version {number}", number)
+
+    def check_archive(self, oracle: Oracle, number: int, folder: Path) -> None:
+        """Compare a version's archive with the end of the log: a barrier stands there."""
+        archive = self._versions.archive(number, folder)
+        if archive is None:
+            self._violation(f"the archive request is done, but version {number} has no archive")
+        else:
+            self._compare(oracle, archive, f"archive of version {number}", number)
+
+    def check_catalogue(self, found: dict[str, Any]) -> list[str]:
+        """Return what the catalogue says otherwise than the chain and the oracle."""
+        wrong: list[str] = []
+        if not self._manifests:
+            return wrong
+        newest = self._manifests[-1]
+        if (found.get("version"), found.get("offset")) != (newest["version"], newest["offset"]):
+            return [f"catalogue at {found.get('version')}, offset {found.get('offset')}; chain at {newest['version']}"]
+        missing = set(range(1, newest["version"] + 1)) - set(found["versions"])
+        if missing or len(found["versions"]) != newest["version"]:
+            wrong.append(f"catalogue lacks versions {sorted(missing)[:10]}, has {len(found['versions'])}")
+        for verdict in self.verdicts.values():
+            if verdict.role != "first":
+                continue
+            row = found["requests"].get(verdict.request_id)
+            expected = (verdict.seq, verdict.kind, self._version_of(verdict.seq))
+            if row != expected:
+                wrong.append(f"request_log has {row} for {verdict.request_id}, not {expected}")
+        return wrong
+
+    # --- the chain ---
+
+    def _check_chain(self) -> None:
+        numbers = self._versions.numbers()
+        if numbers != list(range(1, len(numbers) + 1)):
+            missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
+            self._violation(f"versions have gaps: {missing[:10]} missing of {numbers[-1]}")
+        before: dict[str, Any] | None = None
+        for number, manifest in enumerate(self._manifests, 1):
+            if manifest["version"] != number:
+                self._violation(f"manifest {number} says that it is {manifest['version']}")
+            if before is not None:
+                for member in ("epoch", "offset", "at", "user_version", "last_effect_seq"):
+                    if manifest[member] < before[member]:
+                        self._violation(
+                            f"{member} went back in version {number}: {before[member]} to {manifest[member]}"
+                        )
+                if manifest["parent_write_id"] != before["write_id"]:
+                    self._violation(f"version {number} is not the child of {number - 1}")
+            before = manifest
+
+    def _version_of(self, seq: int) -> int | None:
+        """Return the version that holds a request: the first one whose offset reaches it."""
+        place = bisect_left(self._offsets, seq)
+        return place + 1 if place < len(self._offsets) else None
+
+    def _offset_of(self, version: int) -> int:
+        return int(self._offsets[version - 1])
+
+    # --- the replay ---
+
+    def _replay(self, samples: dict[int, Sample], folder: Path) -> Oracle:
+        oracle, place = Oracle(), 0
+        for manifest in self._manifests:
+            while place < len(self._log) and self._log[place].seq <= manifest["offset"]:
+                self._apply(oracle, self._log[place])
+                place += 1
+            self._check_manifest(oracle, manifest)
+            sample = samples.get(manifest["version"])
+            if sample is not None and oracle.alive:
+                self._report.counts["versions compared"] += 1
+                if digest(oracle.content()) != sample.digest:
+                    content = self._versions.content(sample.version, folder)
+                    self._compare(oracle, content, f"version {sample.version} as pulled on the way", sample.version)
+                    if digest(content) != sample.digest:
+                        self._violation(f"version {sample.version} reads otherwise than when it was pulled before")
+        for request in self._log[place:]:
+            self._apply(oracle, request)
+        return oracle
+
+    def _apply(self, oracle: Oracle, request: Accepted) -> None:
+        verdict = oracle.apply(request, self._offset_of, self._failed.get)
+        self.verdicts[request.seq] = verdict
+        self._report.counts[f"{verdict.role} {verdict.kind}" if verdict.role == "first" else verdict.role] += 1
+
+    def _check_manifest(self, oracle: Oracle, manifest: dict[str, Any]) -> None:
+        if oracle.alive != (manifest["state"] == "active"):
+            self._violation(f"version {manifest['version']} is {manifest['state']}, alive should be {oracle.alive}")
+            return
+        told = {table["name"]: table["rows"] for table in manifest["tables"]} if oracle.alive else {}
+        right = {name: len(table.rows) for name, table in oracle.tables.items()}
+        if told != right:
+            self._violation(f"version {manifest['version']} tells rows {told}, not {right}")
+
+    def _compare(self, oracle: Oracle, content: dict[str, list[str]], what: str, version: int) -> None:
+        right = oracle.content()
+        if content == right:
+            return
+        lines = [f"{what} (offset {self._offset_of(version)}) differs from the log:"]
+        for name in sorted(content.keys() | right.keys()):
+            has, should = content.get(name), right.get(name)
+            if has is None or should is None:
+                lines.append(f"  table {name} is {'missing' if has is None else 'there'}")
+            elif has != should:
+                lines += [f"  table {name}: columns {has[0]}, not {should[0]}"] if has[0] != should[0] else []
+                lines += [f"  {name}: too much: {row[:150]}" for row in _surplus(has[1:], should[1:])[:10]]
+                lines += [f"  {name}: missing: {row[:150]}" for row in _surplus(should[1:], has[1:])[:10]]
+        self._violation("\n".join(lines))
+
+    # --- what was said ---
+
+    def _terminal_notices(self) -> dict[tuple[str, int], list[tuple[str, bytes]]]:
+        """Return outcomes by request id and the sequence that they name."""
+        found: dict[tuple[str, int], list[tuple[str, bytes]]] = defaultdict(list)
+        for notice in self._said:
+            if len(notice.tokens) == 3 and notice.tokens[2] in TERMINAL and notice.tokens[1] != "group":
+                body = json.loads(notice.body)
+                found[notice.tokens[1], body.get("seq")].append((notice.tokens[2], notice.body))
+        return found
+
+    def _failed_codes(self) -> dict[int, str]:
+        found = {}
+        for (_, seq), said in self._terminal.items():
+            found.update({seq: json.loads(body)["error"]["code"] for kind, body in said if kind == "failed"})
+        for group in self._group_notices():
+            for refusal in group["refusals"]:
+                if refusal["status"] == "failed":
+                    found[refusal["seq"]] = refusal["error"]["code"]
+        return found
+
+    def _check_notices(self) -> None:
+        expected: dict[tuple[str, int], Verdict] = {}
+        for verdict in self.verdicts.values():
+            if verdict.group is None:
+                expected[verdict.request_id, verdict.answers] = verdict
+        for key, said in self._terminal.items():
+            if key not in expected:
+                self._violation(f"an outcome was said that nobody asked for: {key}: {said[0]}", key[1])
+            elif len(set(said)) > 1:
+                self._violation(f"the outcome of {key} was said in different words: {sorted(set(said))}", key[1])
+        for key, verdict in expected.items():
+            said = self._terminal.get(key, [])
+            if not said:
+                self._violation(f"no outcome of {key} was said; it should be {verdict}", verdict.seq)
+            for kind, body in set(said):
+                self._check_outcome(verdict, kind, json.loads(body))
+
+    def _check_outcome(self, verdict: Verdict, kind: str, notice: dict[str, Any]) -> None:
+        code = (notice.get("error") or {}).get("code")
+        if (kind, code) != (verdict.kind, verdict.code):
+            self._violation(f"outcome {kind} {notice}, but it should be {verdict}", verdict.answers)
+            return
+        if verdict.role == "outside":
+            return
+        holder = self._version_of(verdict.answers)
+        if notice.get("version") != holder:
+            self._violation(f"the outcome names version {notice.get('version')}, {holder} holds it", verdict.answers)
+        if verdict.count is not None and notice["result"].get("rows") != verdict.count:
+            self._violation(f"the result is {notice['result']}, not {verdict.count} rows", verdict.answers)
+
+    def _check_pages(self) -> None:
+        answers = {
+            (v.request_id, v.answers): v.answer for v in self.verdicts.values() if v.answer is not None and not v.group
+        }
+        for notice in self._said:
+            if len(notice.tokens) == 3 and notice.tokens[2] == "page":
+                page = json.loads(notice.body)
+                right = answers.get((notice.tokens[1], page["seq"]))
+                if page.get("rows") != right:
+                    self._violation(f"a query was answered {page.get('rows')}, not {right}", page["seq"])
+                self._report.counts["answers compared"] += 1
+
+    def _group_notices(self) -> list[dict[str, Any]]:
+        return [json.loads(n.body) for n in self._said if n.tokens[1] == "group" and n.tokens[-1] == "done"]
+
+    def _check_groups(self) -> None:
+        expected: dict[tuple[str, int | None], list[Verdict]] = defaultdict(list)
+        for verdict in self.verdicts.values():
+            if verdict.group is not None:
+                expected[verdict.group, self._version_of(verdict.seq)].append(verdict)
+        said: dict[tuple[str, int | None], set[str]] = defaultdict(set)
+        for notice in self._group_notices():
+            said[notice["group"], notice["version"]].add(json.dumps(notice, sort_keys=True))
+        for key in expected.keys() | said.keys():
+            if len(said[key]) != 1 or key not in expected:
+                self._violation(f"group and version {key} has notices {said[key]}, requests {expected.get(key)}")
+                continue
+            notice = json.loads(next(iter(said[key])))
+            refused = {(v.seq, v.kind, v.code) for v in expected[key] if v.kind != "done"}
+            told = {(r["seq"], r["status"], r["error"]["code"]) for r in notice["refusals"]}
+            already = sum(v.role == "again" and v.kind == "done" for v in expected[key])
+            counts = (len(expected[key]) - already - len(refused), already, len(refused))
+            if refused != told or counts != (notice["applied"], notice["already"], notice["refused"]):
+                self._violation(f"group and version {key} was told {notice}, not {counts}, refused {refused}")
+
+    def _check_heard(self, heard: list[Heard]) -> None:
+        for one in heard:
+            if one.seq is not None:
+                request = self._by_seq.get(one.seq)
+                if request is None or (one.request_id and request.request_id != one.request_id):
+                    self._violation(f"accepted, but not in the log: {one}", one.seq)
+            if one.kind == "done" and one.function != "send_many":
+                kinds = {(v.kind, self._version_of(v.answers)) for v in self._verdicts_of(one.request_id)}
+                if ("done", one.version) not in kinds:
+                    self._violation(f"a client heard {one}; the log says {kinds}")
+            if one.kind == "refused":
+                codes = {v.code for v in self._verdicts_of(one.request_id)}
+                if one.code not in codes:
+                    self._violation(f"a client heard {one}; the log says {codes}")
+
+    def _verdicts_of(self, request_id: str) -> list[Verdict]:
+        if not hasattr(self, "_by_id"):
+            self._by_id: dict[str, list[Verdict]] = defaultdict(list)
+            for verdict in self.verdicts.values():
+                self._by_id[verdict.request_id].append(verdict)
+        return self._by_id[request_id]
+
+    def _violation(self, what: str, seq: int | None = None) -> None:
+        lines = [f"[{self.model}] {what}"]
+        if seq is not None:
+            lines += self._history(seq)
+        self._report.violation("\n".join(lines))
+
+    def _history(self, seq: int) -> list[str]:
+        """Return a request, its neighbours in the log, and what was said of it."""
+        place = bisect_left([request.seq for request in self._log], seq)
+        lines = []
+        for request in self._log[max(0, place - 3) : place + 3]:
+            mark = ">" if request.seq == seq else " "
+            verdict = self.verdicts.get(request.seq)
+            ends = f"{verdict.kind} {verdict.code or ''} ({verdict.role})" if verdict else "?"
+            body = request.body[:160].decode(errors="replace")
+            lines.append(
+                f"  {mark} {request.seq} v{self._version_of(request.seq)} {request.request_id}"
+                f" {request.group or ''} {request.function} {body} : {ends}"
+            )
+        found = self._by_seq.get(seq)
+        if found is not None:
+            lines += [
+                f"    said at {n.place}: {n.body[:300]!r}" for n in self._said if n.tokens[1] == found.request_id
+            ][:10]
+        return lines
+
+
+def _surplus(rows: list[str], others: list[str]) -> list[str]:
+    left = list(others)
+    surplus = []
+    for row in rows:
+        if row in left:
+            left.remove(row)
+        else:
+            surplus.append(row)
+    return surplus

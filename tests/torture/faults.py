@@ -1,0 +1,294 @@
+"""The faults: a schedule from a seed, and how each of them is injected and ends."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from attrs import frozen
+
+from torture.stage import LEASE_MS, Stage, family, send, wait_gone
+from torture.workload import MODELS
+
+SOURCES = Path(__file__).parents[2]
+FAILPOINTS = sorted(
+    {
+        name
+        for folder in ("manager", "dispatcher", "src")
+        for path in (SOURCES / folder).rglob("*.py")
+        for name in re.findall(r'failpoint\("((?:manager|dispatcher)\.[a-z_.]+)"\)', path.read_text())
+    }
+)
+LOSES_DISK = frozenset({"data_lost"})
+"""Faults that take what a local reader reads."""
+
+
+@frozen
+class Fault:
+    """One thing that goes wrong, and when."""
+
+    at_s: float
+    """Seconds after the start."""
+    kind: str
+    model: str
+    chance: float
+    """From 0 to 1: whatever the fault leaves open (a place, a failpoint)."""
+    last_s: float
+    """How long it lasts, if it lasts."""
+
+
+def make_schedule(seed: int, run_s: float, *, s3: bool, kinds: tuple[str, ...] = (), gap_s: float = 1.5) -> list[Fault]:
+    """Return the faults of a seed."""
+    rng = random.Random(f"{seed}-faults")
+    weights = {kind: weight for kind, (weight, _, needs_s3) in FAULTS.items() if s3 or not needs_s3}
+    if kinds:
+        weights = {kind: weights[kind] for kind in kinds}
+    schedule: list[Fault] = []
+    at_s = 1.0
+    while at_s < run_s - 2:
+        kind = rng.choices(list(weights), list(weights.values()))[0]
+        model = rng.choices(MODELS, (80, 15, 5))[0]
+        fault = Fault(round(at_s, 2), kind, model, rng.random(), round(rng.uniform(0.3, 2.5), 2))
+        schedule.append(fault)
+        at_s += rng.expovariate(1 / gap_s)
+    return schedule
+
+
+def inject(stage: Stage, fault: Fault) -> str:
+    """Do it, and return what was done; returns when it is over."""
+    return FAULTS[fault.kind][1](stage, fault)
+
+
+def _kill_manager(stage: Stage, fault: Fault) -> str:
+    pid = stage.manager_pid(fault.model)
+    return f"killed {pid}" if send(pid, signal.SIGKILL) else "no manager"
+
+
+def _kill_manager_again(stage: Stage, fault: Fault) -> str:
+    """Kill each manager that comes, for a while: also while it starts, restores and repairs."""
+    rng, killed = random.Random(fault.chance), 0
+    deadline = time.monotonic() + fault.last_s
+    while time.monotonic() < deadline:
+        killed += send(stage.manager_pid(fault.model), signal.SIGKILL)
+        time.sleep(rng.uniform(0.02, 0.6))
+    return f"killed {killed}"
+
+
+def _pause_manager(stage: Stage, fault: Fault) -> str:
+    """SIGSTOP past the lease: on its own host a successor proves it dead and takes over."""
+    pid = stage.manager_pid(fault.model)
+    if not send(pid, signal.SIGSTOP):
+        return "no manager"
+    time.sleep(LEASE_MS / 1000 + fault.last_s)
+    alive = send(pid, signal.SIGCONT)
+    return f"stopped {pid}, continued: {alive}"
+
+
+def _rival(stage: Stage, fault: Fault) -> str:
+    """SIGSTOP past the lease, a manager on "another host" takes over meanwhile; then both run, then the rival dies."""
+    pid = stage.manager_pid(fault.model)
+    send(pid, signal.SIGSTOP)
+    time.sleep(LEASE_MS / 1000)
+    rival = stage.start_process(
+        "teatree_manager", fault.model, TEATREE_HOST="rival", TEATREE_DATA=str(stage.folder / f"rival-{fault.model}")
+    )
+    time.sleep(1 + fault.last_s)
+    send(pid, signal.SIGCONT)
+    time.sleep(fault.last_s)
+    rival.send_signal(signal.SIGKILL if fault.chance < 0.5 else signal.SIGTERM)
+    try:
+        code = rival.wait(15)
+    except subprocess.TimeoutExpired:
+        rival.kill()
+        code = rival.wait()
+        return f"stopped {pid}, rival {rival.pid} did not leave on SIGTERM; killed, {code}"
+    return f"stopped {pid}, rival {rival.pid} ended with {code}"
+
+
+def _failpoint(stage: Stage, fault: Fault) -> str:
+    """Arm a failpoint; the next manager or dispatcher that starts meets it."""
+    rng = random.Random(fault.chance)
+    name = rng.choice(FAILPOINTS)
+    action = rng.choices(["crash", "stop", "delay"], (70, 15, 15))[0]
+    for marker in stage.folder.glob(f"{stage.plan.name}.*"):
+        marker.unlink()
+    rule = {"action": action, "hit": rng.randint(1, 4), "times": rng.randint(1, 2), "delay_ms": 2_000}
+    part = stage.plan.with_suffix(".part")
+    part.write_text(json.dumps({name: rule}))
+    part.replace(stage.plan)
+    victim = stage.dispatcher.pid if name.startswith("dispatcher") else stage.manager_pid(fault.model)
+    send(victim, signal.SIGKILL)
+    if name.startswith("dispatcher"):
+        wait_gone(victim)
+        stage.dispatcher.start()
+    deadline = time.monotonic() + 3 + fault.last_s
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        for pid in [stage.dispatcher.pid, *(stage.manager_pid(model) for model in MODELS)]:
+            if pid is not None and _is_stopped(pid):
+                time.sleep(LEASE_MS / 1000 + fault.last_s)
+                send(pid, signal.SIGCONT)
+        if stage.dispatcher.pid is None:
+            stage.dispatcher.start()
+    fired = len(list(stage.folder.glob(f"{stage.plan.name}.*")))
+    stage.plan.write_text("{}")
+    return f"{name}: {action}, hit {rule['hit']}, fired {fired} of {rule['times']}"
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _kill_dispatcher(stage: Stage, fault: Fault) -> str:
+    pid = stage.dispatcher.pid
+    send(pid, signal.SIGKILL)
+    wait_gone(pid)
+    time.sleep(fault.last_s)
+    stage.dispatcher.start()
+    return f"killed {pid}"
+
+
+def _second_dispatcher(stage: Stage, fault: Fault) -> str:
+    second = stage.start_process("teatree_dispatcher")
+    time.sleep(2 + fault.last_s)
+    second.send_signal(signal.SIGKILL if fault.chance < 0.5 else signal.SIGTERM)
+    return f"{second.pid} ended with {second.wait(15)}"
+
+
+def _kill_server(name: str) -> Callable[[Stage, Fault], str]:
+    def run(stage: Stage, fault: Fault) -> str:
+        server = next(part for part in stage.servers() if part.name == name)
+        pid = server.pid
+        send(pid, signal.SIGKILL)
+        wait_gone(pid)
+        time.sleep(0 if fault.chance < 0.5 else fault.last_s * 2)
+        server.start()
+        return f"killed {pid}"
+
+    return run
+
+
+def _pause_server(name: str) -> Callable[[Stage, Fault], str]:
+    """Stop a server with all its children for a while: connections stay, nobody answers."""
+
+    def run(stage: Stage, fault: Fault) -> str:
+        server = next(part for part in stage.servers() if part.name == name)
+        pids = [process.pid for process in family(server.pid)]
+        for pid in pids:
+            send(pid, signal.SIGSTOP)
+        time.sleep(fault.last_s * 2)
+        for pid in pids:
+            send(pid, signal.SIGCONT)
+        return f"paused {len(pids)} processes"
+
+    return run
+
+
+def _data_lost(stage: Stage, fault: Fault) -> str:
+    """Kill the manager and delete all that the model has on this host."""
+    pid = stage.manager_pid(fault.model)
+    send(pid, signal.SIGKILL)
+    wait_gone(pid)
+    shutil.rmtree(stage.data / fault.model, ignore_errors=True)
+    return f"killed {pid}, deleted its folder"
+
+
+def _damage(suffix: str, how: Callable[[Path, random.Random], str]) -> Callable[[Stage, Fault], str]:
+    """Kill the manager and, before the next one opens it, damage its read-write file or the log beside it."""
+
+    def run(stage: Stage, fault: Fault) -> str:
+        # A stopped dispatcher starts no successor that could have the file open while it is damaged.
+        send(stage.dispatcher.pid, signal.SIGSTOP)
+        try:
+            pid = stage.manager_pid(fault.model)
+            send(pid, signal.SIGKILL)
+            wait_gone(pid)
+            if stage.manager_pid(fault.model) is not None:
+                return "a successor was there already"
+            files = sorted((stage.data / fault.model).glob(f"rw/*/model.duckdb{suffix}"))
+            if not files or not files[-1].stat().st_size:
+                return f"killed {pid}, no file"
+            return f"killed {pid}, {how(files[-1], random.Random(fault.chance))}"
+        finally:
+            send(stage.dispatcher.pid, signal.SIGCONT)
+
+    return run
+
+
+def _cut(path: Path, rng: random.Random) -> str:
+    size, left = path.stat().st_size, rng.randrange(path.stat().st_size)
+    with path.open("r+b") as file:
+        file.truncate(left)
+    return f"cut {path.name} from {size} to {left} bytes"
+
+
+def _flip(path: Path, rng: random.Random) -> str:
+    place = rng.randrange(path.stat().st_size)
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ (1 << rng.randrange(8))]))
+    return f"flipped a bit of byte {place} of {path.name}"
+
+
+def _delete(path: Path, rng: random.Random) -> str:
+    path.unlink()
+    return f"deleted {path.name}"
+
+
+def _file_limit(stage: Stage, fault: Fault) -> str:
+    """Let the manager's files grow to a small size only: its writes fail in the middle, as on a full disk."""
+    pid = stage.manager_pid(fault.model)
+    if pid is None:
+        return "no manager"
+    limit = random.Random(fault.chance).choice([0, 4_096, 100_000, 300_000, 800_000])
+    try:
+        process = psutil.Process(pid)
+        before = process.rlimit(psutil.RLIMIT_FSIZE)
+        process.rlimit(psutil.RLIMIT_FSIZE, (limit, before[1]))
+        time.sleep(fault.last_s)
+        process.rlimit(psutil.RLIMIT_FSIZE, before)
+    except psutil.NoSuchProcess:
+        return f"{pid} is gone"
+    return f"limited the files of {pid} to {limit} bytes"
+
+
+def _nothing(stage: Stage, fault: Fault) -> str:
+    return "quiet"
+
+
+FAULTS: dict[str, tuple[int, Callable[[Stage, Fault], str], bool]] = {
+    "kill_manager": (20, _kill_manager, False),
+    "kill_manager_again": (6, _kill_manager_again, False),
+    "pause_manager": (6, _pause_manager, False),
+    "rival_manager": (5, _rival, False),
+    "failpoint": (20, _failpoint, False),
+    "kill_dispatcher": (6, _kill_dispatcher, False),
+    "second_dispatcher": (3, _second_dispatcher, False),
+    "kill_nats": (8, _kill_server("nats"), False),
+    "pause_nats": (3, _pause_server("nats"), False),
+    "kill_postgres": (6, _kill_server("postgres"), False),
+    "pause_postgres": (4, _pause_server("postgres"), False),
+    "kill_s3": (6, _kill_server("seaweed"), True),
+    "pause_s3": (6, _pause_server("seaweed"), True),
+    "data_lost": (4, _data_lost, False),
+    "wal_cut": (4, _damage(".wal", _cut), False),
+    "wal_flipped": (4, _damage(".wal", _flip), False),
+    "wal_deleted": (2, _damage(".wal", _delete), False),
+    "file_flipped": (5, _damage("", _flip), False),
+    "file_limit": (5, _file_limit, False),
+    "quiet": (5, _nothing, False),
+}
+"""Weight, what it does, and whether it needs an S3 server."""

@@ -1,0 +1,321 @@
+"""The simple model: what the requests of a log must have done, in plain dicts and lists.
+
+It shares no code with what it checks: it has its own idea of tables, types, keys, ids and lives, for the requests that
+`workload` sends. `Oracle.apply` takes one accepted request after the other and tells how it must end.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from attrs import Factory, define, frozen
+
+BAD = "bad--"
+"""An id `bad--<code>--…` says that the request is wrong whatever the state, and with which code it must be refused."""
+UNUSABLE_ID = "bad_request_id"
+"""Stands for the function of a request whose id cannot be used."""
+COUNTER_SQL = "UPDATE counter SET n = n + ? WHERE id = ?"
+DELETE_SQL = "DELETE FROM items WHERE qty < ? AND id % 7 = ?"
+PAIR_SQL = "INSERT INTO pairs VALUES (?, ?), (?, ?)"
+COUNTER_QUERY = "SELECT id, n FROM counter ORDER BY id"
+PAIRS_QUERY = "SELECT count(*) AS c, CAST(coalesce(sum(v), 0) AS BIGINT) AS s FROM pairs"
+FAILED_CODES = frozenset({"set_aside", "timed_out", "over_limit", "source_unavailable"})
+"""With these a request may be `failed` though nothing is wrong with it."""
+
+Row = dict[str, Any]
+
+
+class RefusedError(Exception):
+    """The request must be rejected with this code."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@frozen
+class Accepted:
+    """One message of the log, as JetStream returns it."""
+
+    seq: int
+    model: str
+    function: str
+    request_id: str
+    body: bytes
+    group: str | None = None
+
+    @property
+    def identity(self) -> tuple[str, bytes]:
+        """What makes a resend the same request."""
+        return self.function, self.body
+
+
+@frozen
+class Verdict:
+    """How a request must have ended: `answers` is the sequence of the request whose outcome is its own."""
+
+    seq: int
+    request_id: str
+    kind: str
+    code: str | None = None
+    count: int | None = None
+    """Rows that `result` must name."""
+    answer: list[Row] | None = None
+    """Rows of a query's only page."""
+    role: str = "first"
+    """`first`, `again`, `reused`, or `outside` a model's life."""
+    answers: int = 0
+    group: str | None = None
+
+
+@define
+class Table:
+    """Rows by their key, or by a running number if there is none."""
+
+    columns: dict[str, str]
+    key: tuple[str, ...] = ()
+    rows: dict[Any, Row] = Factory(dict)
+    next_row: int = 0
+
+    def key_of(self, row: Row) -> Any:
+        if self.key:
+            return tuple(row[name] for name in self.key)
+        self.next_row += 1
+        return self.next_row
+
+    def insert(self, rows: list[Row]) -> None:
+        made: dict[Any, Row] = {}
+        for row in rows:
+            key = self.key_of(row)
+            if key in self.rows or key in made:
+                raise RefusedError("constraint")
+            made[key] = {name: row.get(name) for name in self.columns}
+        self.rows.update(made)
+
+    def matching(self, where: Row) -> list[Any]:
+        self.check_columns(where)
+        if self.key and set(where) == set(self.key):
+            key = tuple(where[name] for name in self.key)
+            return [key] if key in self.rows else []
+        return [k for k, row in self.rows.items() if all(row[name] == v for name, v in where.items())]
+
+    def check_columns(self, names: Row) -> None:
+        if any(name not in self.columns for name in names):
+            raise RefusedError("unknown_column")
+
+    def check_rows(self, rows: list[Row], *, fill: bool) -> None:
+        for row in rows:
+            self.check_columns(row)
+            for name in self.key:
+                if name not in row:
+                    raise RefusedError("missing_column")
+                if row[name] is None:
+                    raise RefusedError("not_null")
+        if not fill and len({tuple(row[name] for name in self.key) for row in rows}) < len(rows):
+            raise RefusedError("constraint")
+
+
+@define
+class Oracle:
+    """The state of one model after some of its requests."""
+
+    tables: dict[str, Table] = Factory(dict)
+    alive: bool = False
+    firsts: dict[str, tuple[Accepted, Verdict]] = Factory(dict)
+    last_effect_seq: int = 0
+
+    def apply(
+        self, request: Accepted, offset_of: Callable[[int], int], failed: Callable[[int], str | None]
+    ) -> Verdict:
+        """Apply a request; `failed` tells with which code a sequence was said to have failed, None if it did not."""
+        first = self.firsts.get(request.request_id)
+        if not self.alive and request.function != "create_model":
+            return self._verdict(request, "rejected", code="unknown_model", role="outside")
+        if first is not None:
+            if first[0].identity != request.identity:
+                return self._verdict(request, "rejected", code="request_id_reused", role="reused")
+            return Verdict(
+                request.seq, request.request_id, first[1].kind, first[1].code, first[1].count, first[1].answer,
+                role="again", answers=first[0].seq, group=request.group,
+            )  # fmt: skip
+        verdict = self._first(request, offset_of, failed(request.seq))
+        self.firsts[request.request_id] = (request, verdict)
+        return verdict
+
+    def _first(self, request: Accepted, offset_of: Callable[[int], int], failed: str | None) -> Verdict:
+        if failed in FAILED_CODES:
+            return self._verdict(request, "failed", code=failed)
+        try:
+            if request.function == UNUSABLE_ID:
+                raise RefusedError(UNUSABLE_ID)
+            if request.request_id.startswith(BAD):
+                raise RefusedError(request.request_id.split("--")[1])
+            args = json.loads(request.body or b"{}")
+            expected = args.pop("expected_version", None)
+            if expected is not None and self.last_effect_seq > offset_of(expected):
+                raise RefusedError("stale_version")
+            count, answer = getattr(self, f"_{request.function}")(args)
+        except RefusedError as e:
+            return self._verdict(request, "rejected", code=e.code)
+        if request.function not in ("query", "archive"):
+            self.last_effect_seq = request.seq
+        return self._verdict(request, "done", count=count, answer=answer)
+
+    @staticmethod
+    def _verdict(request: Accepted, kind: str, **facts: Any) -> Verdict:
+        return Verdict(request.seq, request.request_id, kind, answers=request.seq, group=request.group, **facts)
+
+    # --- functions: each returns the count that its result names, and the rows that a query answers ---
+
+    def _table(self, args: Row) -> Table:
+        if args["table"] not in self.tables:
+            raise RefusedError("unknown_table")
+        return self.tables[args["table"]]
+
+    def _create_model(self, args: Row) -> tuple[None, None]:
+        if self.alive:
+            raise RefusedError("model_exists")
+        self.alive = True
+        for table in args.get("tables", []):
+            self._create_table(table)
+        return None, None
+
+    def _drop_model(self, args: Row) -> tuple[None, None]:
+        self.alive = False
+        self.tables = {}
+        return None, None
+
+    def _create_table(self, args: Row) -> tuple[None, None]:
+        if args["table"] in self.tables:
+            if args.get("if_not_exists"):
+                return None, None
+            raise RefusedError("table_exists")
+        columns = {column["name"]: column["type"] for column in args["columns"]}
+        self.tables[args["table"]] = Table(columns, tuple(args.get("primary_key", ())))
+        return None, None
+
+    def _alter_table(self, args: Row) -> tuple[None, None]:
+        table = self._table(args)
+        if "add" in args:
+            if args["add"]["name"] in table.columns:
+                raise RefusedError("column_exists")
+            table.columns[args["add"]["name"]] = args["add"]["type"]
+            for row in table.rows.values():
+                row[args["add"]["name"]] = None
+        elif "drop" in args:
+            table.check_columns({args["drop"]: None})
+            if args["drop"] in table.key or len(table.columns) == 1:
+                raise RefusedError("constraint")
+            del table.columns[args["drop"]]
+            for row in table.rows.values():
+                del row[args["drop"]]
+        else:
+            ((old, new),) = args["rename"].items()
+            table.check_columns({old: None})
+            if new in table.columns and new != old:
+                raise RefusedError("column_exists")
+            table.columns = {new if name == old else name: kind for name, kind in table.columns.items()}
+            table.key = tuple(new if name == old else name for name in table.key)
+            for row in table.rows.values():
+                row[new] = row.pop(old)
+        return None, None
+
+    def _drop_table(self, args: Row) -> tuple[None, None]:
+        self._table(args)
+        del self.tables[args["table"]]
+        return None, None
+
+    def _append(self, args: Row) -> tuple[int, None]:
+        table = self._table(args)
+        table.check_rows(args["rows"], fill=True)
+        table.insert(args["rows"])
+        return len(args["rows"]), None
+
+    def _replace(self, args: Row) -> tuple[int, None]:
+        table = self._table(args)
+        table.check_rows(args["rows"], fill=True)
+        fresh = Table(table.columns, table.key)
+        fresh.insert(args["rows"])
+        table.rows = fresh.rows
+        table.next_row = fresh.next_row
+        return len(args["rows"]), None
+
+    def _upsert(self, args: Row) -> tuple[int, None]:
+        table = self._table(args)
+        if not table.key:
+            raise RefusedError("missing_argument")
+        table.check_rows(args["rows"], fill=False)
+        for row in args["rows"]:
+            empty = dict.fromkeys(table.columns)
+            key = table.key_of(row)
+            table.rows[key] = {**table.rows.get(key, empty), **row}
+        return len(args["rows"]), None
+
+    def _update(self, args: Row) -> tuple[int, None]:
+        table = self._table(args)
+        table.check_columns(args["set"])
+        keys = table.matching(args["where"])
+        for key in keys:
+            table.rows[key] |= args["set"]
+        return len(keys), None
+
+    def _delete(self, args: Row) -> tuple[int, None]:
+        table = self._table(args)
+        keys = table.matching(args["where"])
+        for key in keys:
+            del table.rows[key]
+        return len(keys), None
+
+    def _sql(self, args: Row) -> tuple[int, None]:
+        values = args["parameters"]
+        if args["statement"] == COUNTER_SQL:
+            row = self.tables["counter"].rows.get((values[1],))
+            if row is not None:
+                row["n"] += values[0]
+            return int(row is not None), None
+        if args["statement"] == PAIR_SQL:
+            self.tables["pairs"].insert([{"a": values[0], "v": values[1]}, {"a": values[2], "v": values[3]}])
+            return 2, None
+        assert args["statement"] == DELETE_SQL
+        rows = self.tables["items"].rows
+        gone = [k for k, row in rows.items() if row["qty"] is not None and row["qty"] < values[0] and k[0] % 7 == values[1]]
+        for key in gone:
+            del rows[key]
+        return len(gone), None
+
+    def _query(self, args: Row) -> tuple[int, list[Row]]:
+        if args["sql"] == COUNTER_QUERY:
+            answer = sorted(({"id": r["id"], "n": r["n"]} for r in self.tables["counter"].rows.values()), key=_by_id)
+        else:
+            rows = self.tables["pairs"].rows.values()
+            answer = [{"c": len(rows), "s": sum(row["v"] for row in rows)}]
+        return len(answer), answer
+
+    def _archive(self, args: Row) -> tuple[None, None]:
+        return None, None
+
+    # --- comparing ---
+
+    def content(self) -> dict[str, list[str]]:
+        """Return every table as text: its columns, then its rows in order of their text."""
+        return {
+            name: [repr(list(table.columns.items())), *sorted(repr(tuple(r[c] for c in table.columns)) for r in table.rows.values())]
+            for name, table in self.tables.items()
+        }
+
+    def copy(self) -> Oracle:
+        """Return a state that does not change with this one."""
+        return copy.deepcopy(self)
+
+
+def _by_id(row: Row) -> int:
+    return int(row["id"])
+
+
+def digest(content: dict[str, list[str]]) -> str:
+    """Return what two equal contents have in common."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,261 @@
+"""One run of torture: the stack, the clients, the faults, the readers; then the checks and one line of summary."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from attrs import Factory, asdict, define
+
+from teatree import connect
+from teatree.contracts.errors import TeatreeError
+from torture.checker import ModelChecker, Report, Sample
+from torture.evidence import Versions, catalogue, read_log, read_notices
+from torture.faults import LOSES_DISK, Fault, inject, make_schedule
+from torture.oracle import digest
+from torture.stage import Stage
+from torture.workload import CREATE, LIFE, MAIN, MODELS, SECOND, Client, Heard
+
+SETTLE_S = 90
+"""Seconds in which all must have caught up once no more faults come."""
+DISK_GRACE_S = 15
+"""Seconds after the loss of the local disk in which a local reader may find nothing."""
+
+
+@define
+class Options:
+    """What to run."""
+
+    seed: int
+    run_s: float
+    clients: int = 3
+    pause_s: float = 0.08
+    s3: bool = False
+    kinds: tuple[str, ...] = ()
+    gap_s: float = 1.5
+    keep: Path | None = None
+    """Where a failed run leaves its folder; a new folder for temporary files if None."""
+    quiet: bool = False
+
+
+@define
+class Run:
+    """One run in progress."""
+
+    options: Options
+    stage: Stage
+    started_s: float = Factory(time.time)
+    events: list[dict[str, Any]] = Factory(list)
+    heard: list[Heard] = Factory(list)
+    samples: dict[tuple[str, int], Sample] = Factory(dict)
+    report: Report = Factory(Report)
+    readers: list[subprocess.Popen[str]] = Factory(list)
+    reads: int = 0
+
+    def event(self, what: str, **facts: Any) -> None:
+        """Note something for the history."""
+        entry = {"at_s": round(time.time() - self.started_s, 3), "event": what, **facts}
+        self.events.append(entry)
+        if what == "violation":
+            self.report.violation(facts["what"])
+        if not self.options.quiet and what in ("fault", "violation", "phase"):
+            print(json.dumps(entry), flush=True)
+
+    # --- on the way ---
+
+    def torment(self, schedule: list[Fault]) -> None:
+        """Inject all faults, each at its time."""
+        for fault in schedule:
+            wait_s = self.started_s + fault.at_s - time.time()
+            if wait_s > 0:
+                time.sleep(wait_s)
+            if time.time() - self.started_s > self.options.run_s:
+                return
+            begun_s = time.time()
+            try:
+                done = inject(self.stage, fault)
+            except (TeatreeError, OSError) as e:
+                done = f"could not: {e}"
+            self.event("fault", **asdict(fault), done=done, begun_s=begun_s)
+
+    def sample(self, stop: threading.Event) -> None:
+        """Pull versions while all goes on, new ones and old ones again: what a number stands for never changes."""
+        rng = random.Random(f"{self.options.seed}-samples")
+        versions = {model: Versions(self.stage.settings, model) for model in (MAIN, SECOND)}
+        folder = self.stage.folder / "pulled"
+        folder.mkdir()
+        while not stop.wait(0.4):
+            model = rng.choice((MAIN, MAIN, SECOND))
+            try:
+                newest = len(versions[model].refresh())
+                active = [m["version"] for m in versions[model].manifests[-50:] if m["state"] == "active"]
+                pulled = [number for name, number in self.samples if name == model]
+                number = rng.choice(pulled) if pulled and rng.random() < 0.3 else rng.choice(active or [0])
+                if not number:
+                    continue
+                found = digest(versions[model].content(number, folder))
+            except TeatreeError as e:
+                if not self.options.s3:
+                    self.event("violation", what=f"version {number} of {newest} of {model} cannot be pulled: {e}")
+                continue
+            sample = self.samples.setdefault((model, number), Sample(model, number, found))
+            if sample.digest != found:
+                self.event("violation", what=f"version {number} of {model} reads otherwise than before")
+
+    def start_readers(self) -> None:
+        """Start a reader process for each model that lives all the time."""
+        for model in (MAIN, SECOND):
+            current = self.stage.data / model / "current.duckdb"
+            command = [sys.executable, str(Path(__file__).with_name("reader.py")), str(current)]
+            self.readers.append(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+
+    def end_readers(self) -> None:
+        """End them and judge what they saw."""
+        lost = [
+            (e["begun_s"], e["begun_s"] + DISK_GRACE_S) for e in self.events if e.get("kind") in LOSES_DISK
+        ]
+        for reader in self.readers:
+            output, _ = reader.communicate("", timeout=30)
+            for line in map(json.loads, output.splitlines()):
+                self.reads += line.get("reads", 0)
+                gone = any(start <= line["at_s"] <= end for start, end in lost)
+                if "error" in line and not (gone and "went back" not in line["error"]):
+                    self.event("violation", what=f"a reader met an error: {line}")
+        self.readers.clear()
+
+    async def drive(self) -> None:
+        """Let clients send until the time is over."""
+        async with connect(settings=self.stage.settings, wait_ms=10_000) as session:
+            for model in (MAIN, SECOND):
+                await session.model(model).send("create_model", CREATE, request_id=f"create-{model}")
+        stop, stop_samples = asyncio.Event(), threading.Event()
+        self.start_readers()
+        clients = [
+            Client(
+                f"c{i}", random.Random(f"{self.options.seed}-client-{i}"), self.stage.settings, self.heard,
+                self.event, self.options.pause_s,
+            )
+            for i in range(self.options.clients)
+        ]  # fmt: skip
+        tasks = [asyncio.create_task(client.run(stop)) for client in clients]
+        schedule = make_schedule(
+            self.options.seed, self.options.run_s, s3=self.options.s3, kinds=self.options.kinds, gap_s=self.options.gap_s
+        )
+        torment = asyncio.to_thread(self.torment, schedule)
+        sampling = asyncio.create_task(asyncio.to_thread(self.sample, stop_samples))
+        self.started_s = time.time()
+        await asyncio.gather(torment, asyncio.sleep(self.options.run_s))
+        self.event("phase", phase="faults are over")
+        await asyncio.to_thread(self.stage.repair)
+        stop.set()
+        stop_samples.set()
+        await asyncio.gather(*tasks, sampling)
+
+    # --- at the end ---
+
+    async def settle(self) -> None:
+        """Wait until all that was accepted is applied, said and recorded; then ask for an archive."""
+        self.event("phase", phase="settling")
+        async with connect(settings=self.stage.settings, wait_ms=10_000) as session:
+            for model in (MAIN, SECOND):
+                try:
+                    receipt = await session.model(model).send(
+                        "archive", {}, request_id="last-archive", timeout_ms=SETTLE_S * 1000
+                    )
+                    self.event("phase", phase="archived", model=model, version=receipt.version)
+                except TeatreeError as e:
+                    self.event("violation", what=f"{model} does not recover within {SETTLE_S} s: {e}")
+
+    async def check(self) -> None:
+        """Hold everything against the log; what lags is given time."""
+        folder = self.stage.folder / "checked"
+        folder.mkdir()
+        deadline = time.monotonic() + SETTLE_S
+        while True:
+            report = Report()
+            log, said = await read_log(self.stage.settings), await read_notices(self.stage.settings)
+            for model in MODELS:
+                await asyncio.to_thread(self._check_model, model, log, said, report, folder)
+            if not report.violations or time.monotonic() > deadline:
+                break
+            self.event("phase", phase="checking again", violations=len(report.violations), first=report.violations[0])
+            await asyncio.sleep(3)
+        self.report.violations += report.violations
+        for name, count in report.counts.items():
+            self.report.counts[name] += count
+        self.report.counts["requests"] = len(log)
+
+    def _check_model(self, model: str, log: list[Any], said: list[Any], report: Report, folder: Path) -> None:
+        versions = Versions(self.stage.settings, model)
+        checker = ModelChecker(versions, log, said, report)
+        oracle = checker.check(list(self.samples.values()), self.heard, folder)
+        report.counts["versions"] += len(versions.manifests)
+        checker.check_newest(oracle, folder)
+        if model != LIFE:
+            done = [e["version"] for e in self.events if e.get("phase") == "archived" and e["model"] == model]
+            for number in done:
+                checker.check_archive(oracle, number, folder)
+        for wrong in checker.check_catalogue(catalogue(self.stage.settings, model)):
+            report.violation(f"[{model}] {wrong}")
+
+    # --- telling ---
+
+    def summary(self) -> str:
+        """Return the one line."""
+        faults = Counter(e["kind"] for e in self.events if e["event"] == "fault")
+        facts = {
+            "seed": self.options.seed,
+            "run_s": self.options.run_s,
+            "store": "s3" if self.options.s3 else "folder",
+            **self.report.counts,
+            "reads": self.reads,
+            "faults": dict(sorted(faults.items())),
+            "violations": self.report.counts["violations"],
+        }
+        return "torture " + json.dumps(facts)
+
+    def dump(self, folder: Path) -> None:
+        """Leave schedule, history, what was heard and the ends of all logs in a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(event, default=str) for event in self.events]
+        (folder / "history.jsonl").write_text("\n".join(lines) + "\n")
+        heard = [json.dumps(asdict(one)) for one in self.heard]
+        (folder / "heard.jsonl").write_text("\n".join(heard) + "\n")
+        (folder / "violations.txt").write_text("\n\n".join(self.report.violations) + "\n")
+        for name, text in self.stage.logs().items():
+            (folder / name.replace("/", "-")).write_text(text)
+
+
+def torture(options: Options) -> tuple[Report, str]:
+    """Run once; returns what was found, and the summary. A failure leaves its history in a folder that is named."""
+    folder = Path(tempfile.mkdtemp(prefix="tt-"))
+    run = Run(options, Stage(folder, s3=options.s3))
+    try:
+        run.stage.start()
+        asyncio.run(run.drive())
+        asyncio.run(run.settle())
+        run.end_readers()
+        asyncio.run(run.check())
+    finally:
+        for reader in run.readers:
+            reader.kill()
+        run.report.counts["violations"] += 0
+        if run.report.violations or sys.exc_info()[0] is not None:
+            kept = options.keep or Path(tempfile.mkdtemp(prefix=f"torture-{options.seed}-"))
+            run.dump(kept)
+            print(f"seed {options.seed}: the history lies in {kept}")
+        run.stage.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    return run.report, run.summary()

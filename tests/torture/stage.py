@@ -1,0 +1,173 @@
+"""The real stack, part by part, so that each can be killed, stopped and started when a schedule says so."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from teatree.contracts.process import read_process
+from teatree.contracts.settings import Settings, StoreSettings, connection_environ
+from teatree.embedded.dispatcher import DispatcherProcess
+from teatree.embedded.managers import end_managers
+from teatree.embedded.nats import NatsServer
+from teatree.embedded.postgres import PostgresServer
+from teatree.embedded.seaweed import SeaweedServer
+from teatree.embedded.server import Server
+from teatree.messaging.bus import Bus
+from teatree.messaging.streams import ensure_streams
+from teatree.storage.migrations.migrate import migrate
+
+LEASE_MS = 1_500
+PACE = {
+    "TEATREE_MANAGER_LEASE_MS": str(LEASE_MS),
+    "TEATREE_MANAGER_POLL_MS": "300",
+    "TEATREE_MANAGER_IDLE_EXIT_MS": "4000",
+    "TEATREE_MANAGER_ARCHIVE_INTERVAL_MS": "500",
+    "TEATREE_DISPATCHER_POLL_MS": "300",
+    "TEATREE_DISPATCHER_RESTART_MS_MIN": "50",
+    "TEATREE_DISPATCHER_RESTART_MS_MAX": "500",
+    "TEATREE_LIMITS_DISK_FREE_BYTES_MIN": "1000000",
+}
+"""A fast life: leases end, managers leave and come back within a short run."""
+
+
+class Stage:
+    """NATS, PostgreSQL, a store, the dispatcher, and through it managers, all below one folder."""
+
+    def __init__(self, folder: Path, *, s3: bool = False) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.plan = folder / "failpoints.json"
+        self.nats = NatsServer(folder / "nats")
+        self.postgres = PostgresServer(folder / "postgres")
+        self.seaweed = SeaweedServer(folder / "seaweed") if s3 else None
+        self.settings = Settings()
+        self._dispatcher: DispatcherProcess | None = None
+        self._others: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def dispatcher(self) -> DispatcherProcess:
+        """The dispatcher that runs all the time, but for faults."""
+        assert self._dispatcher is not None
+        return self._dispatcher
+
+    def start(self) -> None:
+        """Start everything."""
+        self.data.mkdir(parents=True)
+        self.plan.write_text("{}")
+        for part in self.servers():
+            part.start()
+        store = StoreSettings(url=(self.folder / "store").absolute().as_uri())
+        if self.seaweed is not None:
+            store = self.seaweed.settings()
+        self.settings = Settings(
+            nats=self.nats.settings(), postgres=self.postgres.settings(), store=store, data=self.data
+        )
+        migrate(self.settings.postgres)
+        asyncio.run(self._ensure_streams())
+        self._dispatcher = DispatcherProcess(self.folder / "dispatcher", self.data, self.environ())
+        self._dispatcher.start()
+
+    def servers(self) -> list[Server]:
+        """Return those that a run of ours needs beneath it."""
+        return [self.nats, self.postgres, *([self.seaweed] if self.seaweed else [])]
+
+    async def _ensure_streams(self) -> None:
+        bus = await Bus.connect(self.settings.nats, name="torture", wait_ms=10_000)
+        await ensure_streams(bus, log_bytes_max=10_000_000_000, notices_age_s=86_400, notices_max=2_000_000)
+        await bus.close()
+
+    def environ(self, **more: str) -> dict[str, str]:
+        """Return the environment of a process of ours."""
+        found = {name: value for name, value in os.environ.items() if not name.startswith("TEATREE_")}
+        return {**found, **connection_environ(self.settings), **PACE, "TEATREE_FAILPOINTS": str(self.plan), **more}
+
+    def manager_pid(self, model: str) -> int | None:
+        """Return the pid of the model's living manager."""
+        found = read_process(self.data / model / "manager.json")
+        return found.pid if found else None
+
+    def start_process(self, module: str, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
+        """Start a dispatcher or a manager by hand."""
+        with (self.folder / f"{module}-by-hand.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env=self.environ(**environ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._others.append(process)
+        return process
+
+    def repair(self) -> None:
+        """Undo every fault: all parts run, nothing is stopped, nobody who was started by hand lives."""
+        self.plan.write_text("{}")
+        for process in self._others:
+            process.kill()
+            process.wait()
+        self._others.clear()
+        for part in [*self.servers(), self.dispatcher]:
+            for process in family(part.pid):
+                send(process.pid, signal.SIGCONT)
+            part.start()
+        for file in self.data.glob("*/manager.json"):
+            found = read_process(file)
+            if found is not None:
+                send(found.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End everything."""
+        if self._dispatcher is not None:
+            self.repair()
+            self._dispatcher.stop()
+        end_managers(self.data, 10_000)
+        for data in self.folder.glob("rival-*"):
+            end_managers(data, 1_000)
+        for part in reversed(self.servers()):
+            part.stop()
+
+    def logs(self) -> dict[str, str]:
+        """Return the ends of what our processes said."""
+        files = [self.dispatcher.log_path, *self.data.glob("*/manager.log*"), *self.folder.glob("*by-hand.log")]
+        return {str(path.relative_to(self.folder)): path.read_text(errors="replace")[-20_000:] for path in files}
+
+
+def family(pid: int | None) -> list[Any]:
+    """Return a process with its children: all of a PostgreSQL."""
+    try:
+        process = psutil.Process(pid) if pid is not None else None
+        return [process, *process.children(recursive=True)] if process else []
+    except psutil.NoSuchProcess:
+        return []
+
+
+def send(pid: int | None, number: signal.Signals) -> bool:
+    """Send a signal; returns whether there was anyone to hear it."""
+    try:
+        if pid is not None:
+            os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return pid is not None
+
+
+def wait_gone(pid: int | None, wait_s: float = 5) -> None:
+    """Wait until a killed process is gone."""
+    deadline = time.monotonic() + wait_s
+    while pid is not None and psutil.pid_exists(pid) and time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.NoSuchProcess:
+            return
+        time.sleep(0.01)

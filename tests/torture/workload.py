@@ -1,0 +1,290 @@
+"""What clients send: random requests from a seed, and what each client heard of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from attrs import Factory, define
+
+from teatree import connect
+from teatree.client.message import Message
+from teatree.client.model import Model
+from teatree.contracts.errors import RetryError, TeatreeError
+from teatree.contracts.settings import Settings
+from torture.oracle import BAD, COUNTER_QUERY, COUNTER_SQL, DELETE_SQL, PAIR_SQL, PAIRS_QUERY
+
+MAIN, SECOND, LIFE = "main", "second", "life"
+MODELS = (MAIN, SECOND, LIFE)
+"""Two that live through all of it, and one that is dropped and created again."""
+IDS_MAX = 300
+COUNTERS = 3
+EXTRA = ("t0", "t1", "t2", "t3")
+EXTRA_COLUMNS = ("a", "b", "c", "d")
+ITEMS = {"id": "BIGINT", "name": "VARCHAR", "qty": "BIGINT", "price": "DOUBLE", "flag": "BOOLEAN"}
+TIMEOUT_MS = 20_000
+HISTORY_MAX = 200
+"""Requests that a client may send again."""
+
+
+def _columns(kinds: dict[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "type": kind} for name, kind in kinds.items()]
+
+
+CREATE = {
+    "tables": [
+        {"table": "items", "columns": _columns(ITEMS), "primary_key": ["id"]},
+        {"table": "pairs", "columns": _columns({"a": "BIGINT", "v": "BIGINT"})},
+        {"table": "counter", "columns": _columns({"id": "BIGINT", "n": "BIGINT"}), "primary_key": ["id"]},
+    ]
+}
+CREATE_LIFE = {"tables": [{"table": "items", "columns": _columns(ITEMS), "primary_key": ["id"]}]}
+
+BAD_REQUESTS: list[tuple[str, str, Any]] = [
+    ("unknown_table", "append", {"table": "nowhere", "rows": [{"id": 1}]}),
+    ("unknown_function", "frobnicate", {}),
+    ("unknown_argument", "append", {"table": "pairs", "rows": [{"a": 1, "v": 1}], "colour": "red"}),
+    ("missing_argument", "append", {"table": "pairs"}),
+    ("bad_json", "append", b'{"table": "pairs", "rows": [{"a": 1'),
+    ("duplicate_key", "append", b'{"table": "pairs", "table": "pairs", "rows": []}'),
+    ("type_mismatch", "append", {"table": "pairs", "rows": [{"a": "x", "v": 1}]}),
+    ("lossy_number", "append", {"table": "pairs", "rows": [{"a": 1, "v": 0}, {"a": 1.5, "v": 1}]}),
+    ("out_of_range", "append", {"table": "pairs", "rows": [{"a": 2**63, "v": 1}]}),
+    ("unknown_column", "upsert", {"table": "items", "rows": [{"id": 1, "colour": 1}]}),
+    ("not_null", "append", {"table": "items", "rows": [{"id": None}]}),
+    ("missing_column", "append", {"table": "items", "rows": [{"qty": 1}]}),
+    ("constraint", "append", {"table": "items", "rows": [{"id": -1}, {"id": -1}]}),
+    ("constraint", "upsert", {"table": "items", "rows": [{"id": -1}, {"id": -1}]}),
+    ("sql_not_allowed", "sql", {"statement": "COPY items TO '/tmp/x'"}),
+    ("sql_not_allowed", "sql", {"statement": "DELETE FROM items; DELETE FROM pairs"}),
+    ("sql_not_allowed", "sql", {"statement": "DELETE FROM _teatree.commits"}),
+    ("sql_not_allowed", "query", {"sql": "SELECT * FROM read_csv('/etc/passwd')"}),
+    ("unknown_version", "delete", {"table": "items", "where": {}, "expected_version": 10**9}),
+    ("model_exists", "create_model", CREATE),
+]  # fmt: skip
+
+
+@define
+class Heard:
+    """What one client knows of one request."""
+
+    at_s: float
+    client: str
+    model: str
+    function: str
+    request_id: str
+    seq: int | None = None
+    """Where the log accepted it, if the client was told."""
+    kind: str | None = None
+    code: str | None = None
+    version: int | None = None
+    count: int | None = None
+
+
+@define
+class Client:
+    """One client: a session of its own, one request after the other."""
+
+    name: str
+    rng: random.Random
+    settings: Settings
+    heard: list[Heard]
+    on_event: Callable[..., None]
+    pause_s: float = 0.05
+    history: dict[str, deque[tuple[str, Any, str]]] = Factory(dict)
+    count: int = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send requests until told to stop; nothing that is away ends this."""
+        while not stop.is_set():
+            try:
+                async with connect(settings=self.settings, name=self.name, wait_ms=2_000) as session:
+                    while not stop.is_set():
+                        await self._step(session.model(self._pick_model()))
+                        await asyncio.sleep(self.rng.random() * 2 * self.pause_s)
+            except RetryError as e:
+                self.on_event("client", client=self.name, error=str(e))
+                await asyncio.sleep(0.2)
+
+    def _pick_model(self) -> str:
+        return self.rng.choices(MODELS, (70, 20, 10))[0]
+
+    def _id(self, prefix: str = "") -> str:
+        self.count += 1
+        return f"{prefix}{self.name}-{self.count}"
+
+    async def _step(self, model: Model) -> None:
+        if model.name == LIFE:
+            await self._send(model, *self._life())
+            return
+        kind = self.rng.random()
+        past = self.history.setdefault(model.name, deque(maxlen=HISTORY_MAX))
+        if kind < 0.08 and past:
+            await self._again(model, past)
+        elif kind < 0.14:
+            await self._stale(model)
+        elif kind < 0.18:
+            await self._many(model)
+        elif kind < 0.21:
+            await self._without_id(model)
+        elif kind < 0.30:
+            code, function, args = self.rng.choice(BAD_REQUESTS)
+            await self._send(model, function, args, self._id(f"{BAD}{code}--"))
+        else:
+            await self._send(model, *self._random(), self._id())
+
+    # --- ways of sending ---
+
+    async def _send(self, model: Model, function: str, args: Any, request_id: str, **options: Any) -> None:
+        self.history.setdefault(model.name, deque(maxlen=HISTORY_MAX)).append((function, args, request_id))
+        heard = Heard(time.time(), self.name, model.name, function, request_id)
+        self.heard.append(heard)
+        wait = "accepted" if self.rng.random() < 0.4 else "done"
+        try:
+            if isinstance(args, bytes):
+                await self._publish(model, function, args, heard)
+                return
+            receipt = await model.send(
+                function, args, request_id=request_id, wait=wait, timeout_ms=TIMEOUT_MS, **options
+            )  # type: ignore[call-overload, unused-ignore]
+            heard.seq = receipt.seq if wait == "accepted" else None
+            if wait == "done":
+                heard.kind, heard.version = "done", receipt.version
+                heard.count = receipt.result.get("rows") if isinstance(receipt.result, dict) else None
+        except TeatreeError as e:
+            heard.kind = "unheard" if e.code in ("unavailable", "timed_out", "busy") else "refused"
+            heard.code = str(e.code)
+
+    async def _publish(self, model: Model, function: str, body: bytes, heard: Heard, **headers: str) -> None:
+        bus = model._session.bus
+        if not headers:
+            headers = {"Teatree-Request-Id": heard.request_id}
+        ack = await bus.publish_log(bus.subjects.request(model.name, function), body, headers)
+        heard.seq = ack.seq
+
+    async def _without_id(self, model: Model) -> None:
+        """Publish as any NATS client would: without an id, or with one that cannot be used."""
+        heard = Heard(time.time(), self.name, model.name, "append", "")
+        self.heard.append(heard)
+        body = json.dumps(self._pair()).encode()
+        headers = {"X-Torture": "1"} if self.rng.random() < 0.7 else {"Teatree-Request-Id": "no.such*id"}
+        try:
+            await self._publish(model, "append", body, heard, **headers)
+        except TeatreeError as e:
+            heard.kind, heard.code = "unheard", str(e.code)
+
+    async def _again(self, model: Model, past: deque[tuple[str, Any, str]]) -> None:
+        function, args, request_id = self.rng.choice(list(past))
+        if self.rng.random() < 0.3:
+            function, args = "append", self._pair()
+        await self._send(model, function, args, request_id)
+
+    async def _stale(self, model: Model) -> None:
+        """Read, think, write: refused if somebody else wrote meanwhile."""
+        try:
+            answer = await model.query(COUNTER_QUERY, format="json", timeout_ms=3_000)
+        except TeatreeError:
+            return
+        version = model._session.seen_version(model.name)
+        if version is None or len(answer) == 0:
+            return
+        args = {"table": "counter", "set": {"n": self.rng.randrange(1000)}, "where": {"id": 0}}
+        await self._send(model, "update", {**args, "expected_version": version}, self._id())
+
+    async def _many(self, model: Model) -> None:
+        items = [Message(*self._random(simple=True), request_id=self._id()) for _ in range(self.rng.randint(2, 60))]
+        past = self.history[model.name]
+        items += [Message(f, a, request_id=i) for f, a, i in list(past)[-3:] if not isinstance(a, bytes)]
+        past.extend((m.function, m.args, m.request_id) for m in items[:3])
+        group = self._id("group-")
+        heard = Heard(time.time(), self.name, model.name, "send_many", group)
+        self.heard.append(heard)
+        try:
+            summary = await model.send_many(items, group=group, wait="done", timeout_ms=TIMEOUT_MS)
+        except TeatreeError as e:
+            heard.kind, heard.code = "unheard", str(e.code)
+            return
+        heard.kind, heard.count = "summary", summary.applied + summary.already + summary.refused
+        if heard.count != summary.sent:
+            self.on_event("violation", what=f"{summary.sent} sent in group {group}, {heard.count} told: {summary}")
+
+    # --- requests ---
+
+    def _pair(self) -> dict[str, Any]:
+        v = self.rng.randrange(1000)
+        return {"table": "pairs", "rows": [{"a": self.rng.randrange(10), "v": v}, {"a": 0, "v": -v}]}
+
+    def _item(self) -> dict[str, Any]:
+        values = {
+            "name": self.rng.choice(["apfel", "ber'g", "Ähre", "", None, "😀", "x" * 300]),
+            "qty": self.rng.choice([None, self.rng.randrange(-5, 100)]),
+            "price": self.rng.randrange(400) / 4,
+            "flag": self.rng.choice([True, False, None]),
+        }
+        kept = {name: value for name, value in values.items() if self.rng.random() < 0.7}
+        return {"id": self.rng.randrange(IDS_MAX), **kept}
+
+    def _random(self, *, simple: bool = False) -> tuple[str, dict[str, Any]]:
+        rng = self.rng
+        items = [self._item() for _ in range(rng.randint(1, 4))]
+        choices: list[tuple[int, Callable[[], tuple[str, dict[str, Any]]]]] = [
+            (10, lambda: ("append", {"table": "items", "rows": items})),
+            (20, lambda: ("upsert", {"table": "items", "rows": items})),
+            (20, lambda: ("append", self._pair())),
+            (8, lambda: ("update", {"table": "items", "set": {"qty": rng.randrange(50)}, "where": {"id": items[0]["id"]}})),
+            (4, lambda: ("update", {"table": "items", "set": {"flag": None}, "where": {"name": rng.choice(["", None])}})),
+            (10, lambda: ("delete", {"table": "items", "where": {"id": items[0]["id"]}})),
+            (12, lambda: ("sql", {"statement": COUNTER_SQL, "parameters": [rng.randrange(9), rng.randrange(COUNTERS)]})),
+            (5, lambda: ("sql", {"statement": PAIR_SQL, "parameters": [1, 5, 2, -5]})),
+        ]  # fmt: skip
+        if not simple:
+            choices += [
+                (2, lambda: ("sql", {"statement": DELETE_SQL, "parameters": [rng.randrange(40), rng.randrange(7)]})),
+                (5, lambda: ("upsert", {"table": "counter", "rows": [{"id": rng.randrange(COUNTERS), "n": 0}]})),
+                (5, lambda: ("query", {"sql": COUNTER_QUERY})),
+                (5, lambda: ("query", {"sql": PAIRS_QUERY})),
+                (1, lambda: ("replace", {"table": "items", "rows": items})),
+                (1, lambda: ("replace", self._pair())),
+                (1, lambda: ("archive", {})),
+                (14, self._schema),
+            ]  # fmt: skip
+        return rng.choices([make for _, make in choices], [weight for weight, _ in choices])[0]()
+
+    def _schema(self) -> tuple[str, dict[str, Any]]:
+        """Make, change, fill or drop one of the extra tables, whatever state it is in."""
+        rng, table = self.rng, self.rng.choice(EXTRA)
+        one, two = rng.sample(EXTRA_COLUMNS, 2)
+        create = {"table": table, "columns": _columns({"id": "BIGINT", one: "BIGINT"})}
+        if table in EXTRA[:2]:
+            create["primary_key"] = ["id"]
+        rows = [{"id": rng.randrange(20), one: rng.randrange(9)}]
+        return rng.choices(
+            [
+                ("create_table", create),
+                ("create_table", {**create, "if_not_exists": True}),
+                ("alter_table", {"table": table, "add": {"name": two, "type": rng.choice(["BIGINT", "VARCHAR"])}}),
+                ("alter_table", {"table": table, "drop": one}),
+                ("alter_table", {"table": table, "rename": {one: two}}),
+                ("drop_table", {"table": table}),
+                ("append", {"table": table, "rows": [{"id": rng.randrange(20)}]}),
+                ("upsert", {"table": table, "rows": [{"id": rng.randrange(20)}]}),
+                ("update", {"table": table, "set": {"id": 5}, "where": {one: None}})
+                if table not in EXTRA[:2]
+                else ("delete", {"table": table, "where": {one: None}}),
+                ("append", {"table": "nowhere", "rows": rows}),
+            ],
+            (4, 2, 4, 2, 2, 1, 6, 6, 2, 1),
+        )[0]
+
+    def _life(self) -> tuple[str, Any, str]:
+        kind = self.rng.random()
+        if kind < 0.1:
+            return "drop_model", {}, self._id()
+        if kind < 0.4:
+            return "create_model", CREATE_LIFE, self._id()
+        return "append", {"table": "items", "rows": [self._item()]}, self._id()
