@@ -119,23 +119,6 @@ def materialise(store: ObjectStore, manifest: Manifest, path: Path, progress: Pr
         part.unlink(missing_ok=True)
 
 
-def patch(path: Path, known: BlockTable, store: ObjectStore, manifest: Manifest) -> int:
-    """Turn a file that holds `known` into a version, in place; return the bytes written.
-
-    For spare files that no reader has open: it is not atomic.
-    """
-    layout = layout_of(manifest)
-    table = read_table(store, layout)
-    wanted = changed_blocks(known, table)
-    with path.open("r+b") as file:
-        file.truncate(layout.size_bytes)
-        file.write(read_extent(store, layout.header, HEADER_BYTES))
-        for block, body in read_blocks(store, table, layout, wanted):
-            file.seek(HEADER_BYTES + block * layout.block_bytes)
-            file.write(body)
-    return HEADER_BYTES + len(wanted) * layout.block_bytes
-
-
 def changed_blocks(old: BlockTable, new: BlockTable) -> list[int]:
     """Return the numbers of the blocks of `new` that differ from `old` by hash, or are not in it."""
     common = min(len(old), len(new))
