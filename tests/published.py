@@ -53,6 +53,11 @@ class PublishedModel:
     ) -> None:
         self._writer.close()
 
+    @property
+    def writer(self) -> Writer:
+        """The writer that makes the versions."""
+        return self._writer
+
     def request(self, function: str, args: dict[str, Any], rows: pa.Table | None = None) -> Manifest:
         """Apply one request, publish the version that holds it and return its manifest; it must be done."""
         outcome, manifest = self.send(function, args, rows)
