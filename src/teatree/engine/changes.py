@@ -18,6 +18,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from teatree.contracts.errors import CorruptError
 from teatree.engine.block_file import BLOCK_BYTES, BlockFile
 from teatree.storage.checksums import check_duckdb_checksum
 from teatree.storage.versions import HEADER_BYTES
@@ -74,6 +75,23 @@ def changeable(before: Checkpoint | None, now: Checkpoint | None, block_count: i
         return used
     proven = before.used & ~before.metadata
     return used & ~_resized(proven, block_count)
+
+
+def check_length(database: BlockFile) -> None:
+    """Check that a file holds every block that its newest checkpoint uses; raises `corrupt`.
+
+    DuckDB opens one that was cut short, and fills what is missing with zeros when it writes beyond. Its own count of
+    blocks does not tell: free ones at the end are cut off.
+    """
+    try:
+        used = np.flatnonzero(_parse(database).used)
+    except _NotUnderstoodError:
+        return
+    expected_bytes = HEADER_BYTES + (int(used[-1]) + 1 if len(used) else 0) * BLOCK_BYTES
+    if database.size_bytes < expected_bytes:
+        raise CorruptError(
+            f"The file has {database.size_bytes} bytes; {expected_bytes} are in use.", where=str(database.path)
+        )
 
 
 class _NotUnderstoodError(Exception):

@@ -143,7 +143,7 @@ def _annex(path: Path) -> Path:
 
 
 def _open_error(path: Path, e: duckdb.Error) -> TeatreeError:
-    if "lock" in str(e).lower():
+    if "Could not set lock" in str(e):
         return RetryError(
             Code.BUSY, f"Another process has {path.name} open.", where=str(path), hint="Is another manager running?"
         )

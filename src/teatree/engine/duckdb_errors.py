@@ -11,7 +11,7 @@ import re
 
 import duckdb
 
-from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
 
 _MESSAGE_CHARS_MAX = 500
 _CLASS = re.compile(r"([A-Z][A-Za-z ]*?) ?(?:Error|error): ")
@@ -51,12 +51,21 @@ _REQUEST_CODES: dict[str, Code] = {
 _REQUEST_CODES_BY_WORD = {name.lower(): code for name, code in _REQUEST_CODES.items()}
 
 
+_DAMAGE = re.compile(r"Corrupt database file|Corrupt WAL file|Could not read enough bytes from file")
+
+
+class DamagedFileError(CorruptError):
+    """The file itself is damaged, not what was asked of it: it is put aside, and restored from the store."""
+
+
 def translate(error: Exception) -> TeatreeError:
     """Return the Teatree error for what DuckDB raised, itself or through a stream of Arrow batches, in its group."""
     text = str(error)
     found = _CLASS.match(text)
     kind = found[1].strip().lower() if found else ""
     body = text[found.end() :] if found else text
+    if _DAMAGE.search(text):
+        return DamagedFileError(f"The database file is damaged: {_sentence(body)}")
     match kind:
         case "out of memory":
             return RetryError(

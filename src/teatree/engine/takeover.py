@@ -17,6 +17,7 @@ from attrs import frozen
 from teatree.contracts.errors import CorruptError, RetryError, TeatreeError
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import LimitSettings
+from teatree.engine.changes import check_length
 from teatree.engine.commits import Commit, read_commits, read_identity, unshipped
 from teatree.engine.database import Database
 from teatree.storage.chain import Chain
@@ -53,7 +54,7 @@ def take_file(
         taken = _go_on(target, newest, limits)
         if taken is not None:
             return taken
-        _put_aside(folder, target)
+        put_aside(folder, target)
     materialise(chain.store, newest, target, progress)
     taken = _go_on(target, newest, limits)
     if taken is None:
@@ -86,6 +87,7 @@ def _go_on(path: Path, newest: Manifest, limits: LimitSettings) -> Taken | None:
     except CorruptError:
         return None
     try:
+        check_length(database)
         pending = _pending(database, newest)
     except RetryError:
         database.close()
@@ -109,7 +111,8 @@ def _pending(database: Database, newest: Manifest) -> list[Commit] | None:
     return pending
 
 
-def _put_aside(folder: ModelFolder, path: Path) -> None:
+def put_aside(folder: ModelFolder, path: Path) -> None:
+    """Move a file that must not be gone on with out of the way; the next one to take over restores another."""
     shutil.rmtree(folder.quarantine, ignore_errors=True)  # one is kept: for inspection, not as an archive
     folder.quarantine.mkdir(parents=True)
     path.parent.rename(folder.quarantine / f"{path.parent.name}-{int(time.time())}")

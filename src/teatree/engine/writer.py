@@ -37,7 +37,7 @@ from teatree.engine.history import StoredHistory
 from teatree.engine.ledger import Ledger
 from teatree.engine.life import begin_life, outcome_without_file
 from teatree.engine.snapshot import Capture, capture, captured_checkpoint
-from teatree.engine.takeover import discard_files, take_file
+from teatree.engine.takeover import discard_files, put_aside, take_file
 from teatree.engine.transaction import Parts, Target
 from teatree.functions.arguments import Context
 from teatree.functions.sources import Sources
@@ -125,18 +125,21 @@ class Writer:
         `newest` is the newest manifest, as the caller found it. Raises `fenced` if another writer was faster.
         """
         fence = self._fence(newest)
-        self.failpoint("manager.take_over.before_fence")
-        self.chain.create(fence)
-        self.failpoint("manager.take_over.after_fence")
+        if self._manifest is None or newest is None or newest.write_id != self._manifest.write_id:
+            self.failpoint("manager.take_over.before_fence")
+            self.chain.create(fence)
+            self.failpoint("manager.take_over.after_fence")
+        else:  # what follows the fence failed, and nobody came between: it still holds
+            fence = self._manifest
         self._manifest = fence
         self.ledger.load(fence)
         self._use_options(fence.options)
         if fence.file is None:
             discard_files(self.folder)
             return None
+        self._table = read_table(self.chain.store, fence.file)
         taken = take_file(self.chain, self.folder, fence, fence.epoch, self.limits)
         self.restored = taken.restored
-        self._table = read_table(self.chain.store, fence.file)
         self._checkpoint = captured_checkpoint(taken.database, fence.file)
         self._use_database(taken.database)
         if not taken.unshipped:
@@ -187,7 +190,11 @@ class Writer:
 
     def _recovered(self, commits: Sequence[Commit]) -> Applied:
         """Return the commits that a crash left unshipped as one batch, for the version after the fence."""
-        entries = [entry for c in commits for entry in decode_segment(c.outcomes, f"commit {c.offset}")]
+        entries = [
+            _answered_within(entry, self.manifest.content_version)
+            for c in commits
+            for entry in decode_segment(c.outcomes, f"commit {c.offset}")
+        ]
         last = commits[-1]
         version = self.manifest.version + 1
         self.ledger.add(version, entries)
@@ -244,6 +251,13 @@ class Writer:
         if self._database is not None:
             self._database.close()
         self.ledger.close()
+
+    def put_file_aside(self) -> None:
+        """Close a damaged file and move it out of the way: the next writer restores the newest version."""
+        if self._database is not None:
+            self._database.close()
+            put_aside(self.folder, self._database.path)
+            self._database = None
 
     # --- batches -----------------------------------------------------------------------------------------------------
 
@@ -431,6 +445,12 @@ class Writer:
             self._database.close()
             self._database = self._parts = None
             discard_files(self.folder)
+
+
+def _answered_within(entry: Entry, shipped_version: int) -> Entry:
+    """Return a resend's entry for the version that holds its first outcome too, if that one was not shipped either."""
+    is_within = entry.answer_version is not None and entry.answer_version > shipped_version
+    return attrs.evolve(entry, answer_version=None) if is_within else entry
 
 
 def new_write_id() -> str:
