@@ -33,6 +33,8 @@ class Record:
     offset_at_launch: int = 0
     was_served: bool = False
     """Whether a manager lived when we looked last."""
+    is_unfinished: bool = False
+    """Whether its last manager ended before it had said all outcomes."""
     trouble: str | None = None
     """What went wrong with it last, so that it is said once."""
     name_error: RequestError | None = field(default=None, init=False)
@@ -54,6 +56,7 @@ class Record:
             create_seq=self.create_seq,
             is_served=is_served,
             is_foreign=is_foreign(self.published, log.created, log.last_seq),
+            is_unfinished=self.is_unfinished,
         )
 
     @property
@@ -67,6 +70,7 @@ class Record:
             self.published is not None
             and self.last_seq <= self.position
             and not self.was_served
+            and not self.is_unfinished
             and (self.last_seq == 0 or not is_foreign(self.published, log.created, log.last_seq))
         )
 

@@ -63,6 +63,10 @@ class Launcher(abc.ABC):
         """Return the models that have a living manager, whoever started it."""
 
     @abc.abstractmethod
+    def unfinished(self) -> set[str]:
+        """Return the models whose last manager ended before it had said all outcomes, and that nobody serves."""
+
+    @abc.abstractmethod
     def fingerprint(self, model: str) -> str:
         """Return a text that changes when somebody has changed the model's files."""
 
@@ -125,6 +129,11 @@ class LocalLauncher(Launcher):
     def served(self) -> set[str]:
         folders = {lock.parent.name for lock in self._data.glob("*/manager.lock")}
         return self._living_children() | {model for model in folders if self.is_served(model)}
+
+    @override
+    def unfinished(self) -> set[str]:
+        left = {path.parent.name for path in self._data.glob("*/manager.json") if read_process(path) is None}
+        return {model for model in left if not self.is_served(model)}
 
     @override
     def fingerprint(self, model: str) -> str:

@@ -139,6 +139,8 @@ class Dispatcher:
             await last_sequences(self._bus, after=after), await last_requests_of(self._bus, DROP, after=after)
         )
         self._place = LogPlace(state.created, state.last_seq)
+        for model in self._managers.unfinished():
+            self._book.record(model)
         await self._take_exits()
         await self._look_at(self._book, timed=True)
 
@@ -178,6 +180,10 @@ class Dispatcher:
 
     async def _look_at(self, records: Iterable[Record], *, timed: bool) -> None:
         self._managers.due_at_ms = float("inf")
+        records = list(records)
+        unfinished = self._managers.unfinished() if records else set()
+        for record in records:
+            record.is_unfinished = record.model in unfinished
         busy = [record for record in records if not record.is_at_rest(self._place)]
         slots = asyncio.Semaphore(CHAINS_AT_ONCE)
         await asyncio.gather(*(self._look_safely(record, slots, timed=timed) for record in busy))

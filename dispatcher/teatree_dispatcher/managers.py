@@ -39,6 +39,10 @@ class Managers:
         """Return whether a manager lives."""
         return self._launcher.is_served(model)
 
+    def unfinished(self) -> set[str]:
+        """Return the models whose last manager left outcomes unsaid."""
+        return self._launcher.unfinished()
+
     def is_due(self, record: Record) -> bool:
         """Return whether a manager may be started now; otherwise `due_at_ms` comes no later than its turn."""
         restart = record.restart

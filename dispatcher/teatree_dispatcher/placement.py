@@ -64,6 +64,8 @@ class Facts:
     """Whether a manager lives."""
     is_foreign: bool = False
     """Whether the offset belongs to another log, or to one that went further than this."""
+    is_unfinished: bool = False
+    """Whether its last manager ended before it had said all outcomes: another one says them."""
 
 
 class Need(StrEnum):
@@ -93,11 +95,13 @@ def need(facts: Facts) -> Need:
     if now.is_alive:
         if facts.is_served:
             return Need.NEWS if facts.last_drop_seq > now.offset else Need.NOTHING
-        return Need.MANAGER if facts.last_seq > now.offset else Need.NOTHING
+        return Need.MANAGER if facts.last_seq > now.offset or facts.is_unfinished else Need.NOTHING
     position = judged_position(facts)
     if facts.create_seq > position:
         return Need.NEWS if facts.is_served else Need.MANAGER
-    return Need.JUDGE if facts.last_seq > position else Need.NOTHING
+    if facts.last_seq > position:
+        return Need.JUDGE
+    return Need.MANAGER if facts.is_unfinished and now.version and not facts.is_served else Need.NOTHING
 
 
 def judged_position(facts: Facts) -> int:

@@ -19,6 +19,7 @@ from teatree.contracts.failpoints import failpoints
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import Settings
 from teatree.engine.announce import Announcer
+from teatree.engine.duckdb_errors import DamagedFileError
 from teatree.engine.writer import Draft, Writer
 from teatree.functions.arguments import Context
 from teatree.functions.sources import Sources
@@ -72,6 +73,8 @@ class Manager:
         self._log = structlog.get_logger().bind(model=model)
         self._stop = asyncio.Event()
         self._pipeline: Pipeline | None = None
+        self._has_finished = False
+        """Whether nothing is left for a successor on this host to say."""
 
     def stop(self) -> None:
         """Ask the manager to drain and leave."""
@@ -91,12 +94,13 @@ class Manager:
             finally:
                 await bus.close()
         except FencedError:
+            self._has_finished = True  # the other one says what this one did not
             raise
         except OperatorError as e:
             await self._record_error(e)
             raise
         finally:
-            await asyncio.to_thread(self._tenure.release)
+            await asyncio.to_thread(self._tenure.release, has_finished=self._has_finished)
             if self._postgres is not None:
                 self._postgres.close()
 
@@ -139,6 +143,14 @@ class Manager:
         try:
             left = await self._take_over(pipeline, writer, newest)
             await self._serve(bus, pipeline, writer, sayer, left)
+        except DamagedFileError as e:
+            await pipeline.in_file_thread(writer.put_file_aside)
+            raise RetryError(
+                e.code,
+                f"{e.message} It was put aside.",
+                where=str(self._folder.quarantine),
+                hint="The next manager restores the newest version and applies what follows it.",
+            ) from e
         finally:
             await asyncio.to_thread(pipeline.close)
             await hints.close()
@@ -222,6 +234,7 @@ class Manager:
             await tasks.until(pipeline.run(shipped))
             await service.close()
             await self._drain(tasks, sayer, followers)
+            self._has_finished = sayer.is_done
         await followers.close()
 
     def _health(self, pipeline: Pipeline, writer: Writer, sayer: Sayer, followers: Followers) -> dict[str, Any]:
@@ -265,8 +278,7 @@ class Manager:
         """Let what follows the versions come to its end, for a time."""
 
         async def drained() -> None:
-            await sayer.drained()
-            await followers.drained()
+            await asyncio.gather(sayer.drained(), followers.drained())
 
         try:
             async with asyncio.timeout(DRAIN_MS_MAX / 1000):

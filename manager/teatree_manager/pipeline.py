@@ -75,8 +75,13 @@ class Pipeline:
     async def run(self, shipped: Callable[[Draft], object]) -> None:
         """Apply and ship until `stop` is called; `shipped` is awaited for each version that has its manifest.
 
-        Raises `fenced` when another writer is ahead, and whatever an operator must see.
+        Returns too when there is no model after a request, or none and no request: the dispatcher first answers what
+        follows, up to the next `create_model`. Raises `fenced` when another writer is ahead, and whatever an operator
+        must see.
         """
+        if self._shipping is not None and self._writer.state is ModelState.DROPPED:  # a crash left the end of a life
+            await self._await_shipped()
+            return
         async for requests in self._slices():
             rest: Sequence[Request] = requests
             while rest and not self._stopping.is_set():
@@ -85,7 +90,7 @@ class Pipeline:
                 if not self._is_ours(batch[0]):
                     continue
                 await self._one_version(batch, shipped)
-                if self._writer.state is ModelState.DROPPED:
+                if self._writer.state is not ModelState.ACTIVE:
                     await self._await_shipped()
                     return
         await self._await_shipped()
@@ -131,6 +136,8 @@ class Pipeline:
         try:
             while not self._stopping.is_set():
                 found = await ahead
+                if not found.requests and self._writer.state is not ModelState.ACTIVE:
+                    return
                 if found.requests:
                     after = found.requests[-1].seq
                     self.last_request_ms = time.monotonic() * 1000

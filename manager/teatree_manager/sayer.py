@@ -41,6 +41,10 @@ class Sayer:
         self._failpoint = failpoint
         self._queue: asyncio.Queue[tuple[Manifest, Sequence[Entry], bool] | None] = asyncio.Queue(WAITING_MAX)
         self._open: set[int] = set()
+        self._all_said = asyncio.Event()
+        self._all_said.set()
+        self._archives: set[int] = set()
+        """Versions with an outcome that was held back and is not said yet."""
         self._held: dict[int, tuple[Manifest, list[Entry]]] = {}
         self._said = self._newest = said_version
         self._safe = said_version
@@ -53,6 +57,11 @@ class Sayer:
         """Up to which version everything is said, and was kept by NATS long enough not to be forgotten."""
         self._forget_safe()
         return self._safe if self._recent else self._said
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything that was put or expected is said."""
+        return self._all_said.is_set()
 
     def say_again(self) -> None:
         """Have the last moments' notices said again: NATS may have forgotten them."""
@@ -67,13 +76,16 @@ class Sayer:
     def expect(self, versions: Iterable[int]) -> None:
         """Announce versions that will be put: until then nothing beyond them counts as said."""
         self._open.update(versions)
+        if self._open:
+            self._all_said.clear()
 
     async def put(self, manifest: Manifest, entries: Sequence[Entry]) -> None:
         """Have a version said; waits while too many do."""
         held = [e for e in entries if _waits_for_archive(e)]
-        self._open.add(manifest.version)
+        self.expect((manifest.version,))
         if held:
             self._held[manifest.version] = (manifest, held)
+            self._archives.add(manifest.version)
         now = [e for e in entries if not _waits_for_archive(e)]
         await self._queue.put((manifest, now, False))
 
@@ -97,7 +109,9 @@ class Sayer:
             manifest, entries, late = put
             messages = await self._messages(manifest, entries, late=late)
             await self._publish(messages, manifest.version)
-            if (not late and manifest.version not in self._held) or late:
+            if late:
+                self._archives.discard(manifest.version)
+            if manifest.version not in self._archives:
                 self._close(manifest.version)
             self._forget_safe()
             self._recent.append((time.monotonic(), self._said, messages))
@@ -129,9 +143,12 @@ class Sayer:
         self._open.discard(version)
         self._newest = max(self._newest, version)
         self._said = max(self._said, min(self._open) - 1 if self._open else self._newest)
+        if not self._open:
+            self._all_said.set()
 
     async def drained(self) -> None:
-        """Wait until everything that was put is said, but for what waits for an archive."""
+        """Wait until everything that was put or expected is said, archives complete."""
+        await self._all_said.wait()
         await self._queue.join()
 
 

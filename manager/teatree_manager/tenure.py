@@ -159,14 +159,18 @@ class Tenure:
         self._leased = held is None
         return held is None
 
-    def release(self) -> None:
-        """Give lease and lock back."""
+    def release(self, *, has_finished: bool) -> None:
+        """Give lease and lock back.
+
+        The process file stays where outcomes may be unsaid, as it does after a crash: the dispatcher starts another
+        manager although no request waits.
+        """
         try:
             if self._lease is not None and self._leased:
                 self._lease.release(self._me)
         except (RetryError, OperatorError) as e:
             self._log.warning("the lease was left to end by itself", error=str(e))
         finally:
-            if self._lock >= 0:
+            if self._lock >= 0 and has_finished:
                 self._folder.process.unlink(missing_ok=True)
             self._unlock()

@@ -74,6 +74,10 @@ class StandIn(Launcher):
         return set(self.alive)
 
     @override
+    def unfinished(self) -> set[str]:
+        return set()
+
+    @override
     def fingerprint(self, model: str) -> str:
         return self.print
 
