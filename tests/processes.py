@@ -232,6 +232,10 @@ class Installation:
         found = read_process(self.local().process)
         return found.pid if found else None
 
+    async def gone(self, pid: int) -> None:
+        """Wait until a process has ended."""
+        await until(lambda: process_id(pid) is None, lambda: f"process {pid} to end")
+
     # --- requests and what is said of them ---
 
     async def publish(self, function: str, body: Any, request_id: str, **headers: str) -> int:
@@ -341,11 +345,6 @@ async def until_async(holds: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(WAIT_S):
         while not await holds():  # noqa: ASYNC110  the condition is about other processes
             await asyncio.sleep(LOOK_S)
-
-
-def is_running(pid: int) -> bool:
-    """Return whether a process lives."""
-    return process_id(pid) is not None
 
 
 def table(*columns: str, key: str | None = None) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+"""The manager's disk is only a copy: lost or damaged, the model comes back from the store and the log."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from processes import Installation, rows, table, until
+
+HEADER_BYTES = 12_288
+
+
+def delete_data(folder: Path) -> None:
+    """Delete all that the host has of the model, whatever a manager creates meanwhile."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def model_file(folder: Path) -> Path:
+    """Return the read-write file."""
+    (path,) = folder.glob("rw/*/model.duckdb")
+    return path
+
+
+def wal(folder: Path) -> Path:
+    """Return the write-ahead log."""
+    return model_file(folder).with_name("model.duckdb.wal")
+
+
+def delete_wal(folder: Path) -> None:
+    """Delete the write-ahead log."""
+    wal(folder).unlink()
+
+
+def cut_wal(folder: Path) -> None:
+    """Cut the write-ahead log in the middle."""
+    with wal(folder).open("r+b") as file:
+        file.truncate(wal(folder).stat().st_size // 2)
+
+
+def cut_file(folder: Path) -> None:
+    """Cut the last block off the file."""
+    with model_file(folder).open("r+b") as file:
+        file.truncate(model_file(folder).stat().st_size - 262_144)
+
+
+def cut_to_header(folder: Path) -> None:
+    """Leave only the header."""
+    with model_file(folder).open("r+b") as file:
+        file.truncate(HEADER_BYTES)
+
+
+def flip(path: Path, place: int) -> None:
+    """Turn one bit over."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 4]))
+
+
+def flip_header(folder: Path) -> None:
+    """Turn a bit over in each database header."""
+    for place in (4096 + 40, 8192 + 40):
+        flip(model_file(folder), place)
+
+
+def flip_main_header(folder: Path) -> None:
+    """Turn a bit over in the first header part."""
+    flip(model_file(folder), 40)
+
+
+def flip_blocks(folder: Path) -> None:
+    """Turn a bit over in every block."""
+    path = model_file(folder)
+    for start in range(HEADER_BYTES, path.stat().st_size, 262_144):
+        flip(path, start + 100)
+
+
+def delete_file(folder: Path) -> None:
+    """Delete the file, not its folder."""
+    model_file(folder).unlink()
+
+
+def empty_file(folder: Path) -> None:
+    """Leave an empty file."""
+    model_file(folder).write_bytes(b"")
+
+
+HARM = [
+    delete_data,
+    delete_wal,
+    cut_wal,
+    cut_file,
+    cut_to_header,
+    flip_header,
+    flip_main_header,
+    flip_blocks,
+    delete_file,
+    empty_file,
+]
+
+
+@pytest.mark.parametrize("harm", HARM, ids=lambda harm: harm.__name__)
+async def test_harm(installation: Installation, harm: Callable[[Path], None]) -> None:
+    """A file that was harmed while its manager was down, with requests waiting, costs nothing but a restore."""
+    manager = installation.manager({"manager.ship.before_manifest": {"action": "error", "hit": 3, "times": 1000}})
+    await installation.send("create_model", table("id", "v", key="id"), "create")
+    await installation.send("append", rows(1, 2), "a1")
+    await installation.publish("append", rows(3), "a2")
+    await manager.says("waits to be shipped")
+    await installation.publish("append", rows(4), "a3")
+    await until(lambda: wal(installation.local().root).exists())
+    await manager.kill()  # two versions are committed and not shipped, the second in the write-ahead log alone
+    await installation.publish("update", {"table": "t", "set": {"v": 1}, "where": {"id": 3}}, "u1")
+    harm(installation.local().root)
+    successor = installation.manager()
+    await installation.outcome("u1")
+    assert (await installation.send("append", rows(1), "again"))["kind"] == "rejected"
+    assert await successor.leave() == 0
+    await installation.told()
+    installation.check_chain()
+    assert installation.read("SELECT id, v FROM t ORDER BY id") == [(1, None), (2, None), (3, 1), (4, None)]
+
+
+async def test_data_deleted_under_a_manager(installation: Installation) -> None:
+    """The data folder deleted under a working manager: the model comes back, all requests take effect."""
+    installation.dispatcher()
+    await installation.send("create_model", table("id"), "create")
+    await installation.send("append", rows(1), "a1")
+    delete_data(installation.local().root)
+    await installation.publish("append", rows(2), "a2")
+    await installation.publish("append", rows(3), "a3")
+    outcome = await installation.outcome("a3")
+    await installation.told()
+    found = await installation.ask("SELECT id FROM t ORDER BY id", min_version=outcome["version"])
+    assert found == [{"id": 1}, {"id": 2}, {"id": 3}]

@@ -1,0 +1,134 @@
+"""A model's life: ended, begun again, with a crash anywhere in between."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from processes import Installation, rows, table
+
+
+async def test_drop_and_create(installation: Installation) -> None:
+    """Between its lives a model's requests are refused, once and in the same words; then the numbering goes on."""
+    installation.dispatcher()
+    await installation.send("create_model", table("id"), "create")
+    first = await installation.send("append", rows(1), "a1")
+    assert (await installation.send("drop_model", {}, "drop"))["kind"] == "done"
+    dropped = installation.chain.newest_version()
+    for i in range(3):
+        outcome = await installation.send("append", rows(i), f"between{i}")
+        assert (outcome["kind"], outcome["error"]["code"]) == ("rejected", "unknown_model")
+    created = await installation.send("create_model", table("id", "v"), "create2")
+    assert created["kind"] == "done"
+    assert created["version"] > dropped
+    assert (await installation.send("append", rows(7, v=7), "a2"))["kind"] == "done"
+    await installation.publish("append", rows(1), "a1")
+    assert (await installation.send("append", rows(8), "a3"))["kind"] == "done"
+    outcomes = await installation.told()
+    assert outcomes["a1"] == first
+    notices = await installation.notices()
+    assert [len(notices[f"between{i}"]) for i in range(3)] == [1, 1, 1]
+    manifests = installation.check_chain()
+    assert [m.state.value for m in manifests if m.version == dropped] == ["dropped"]
+    assert installation.read("SELECT id, v FROM t ORDER BY id") == [(7, 7), (8, None)]
+    assert installation.read("SELECT id FROM t", first["version"]) == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "manager.apply.after_commit",
+        "manager.capture.before_checkpoint",
+        "manager.ship.before_manifest",
+        "manager.ship.after_manifest",
+    ],
+)
+async def test_crash_while_it_ends(installation: Installation, place: str) -> None:
+    """A crash while a model's end is published, its next life waiting in the log: both lives are whole."""
+    publish = installation.publish
+    await publish("create_model", table("id"), "create")
+    await publish("append", rows(1), "a1")
+    await publish("drop_model", {}, "drop")
+    await publish("append", rows(2), "between")
+    await publish("create_model", table("id"), "create2")
+    await publish("append", rows(3), "a2")
+    hit = 2 if place.endswith("after_commit") else 3  # create_model is no transaction of a batch
+    installation.dispatcher({place: {"action": "crash", "hit": hit, "times": 1}})
+    assert (await installation.outcome("a2"))["kind"] == "done"
+    outcomes = await installation.told()
+    assert {i: o["kind"] for i, o in outcomes.items() if o["kind"] != "done"} == {"between": "rejected"}
+    assert outcomes["between"]["error"]["code"] == "unknown_model"
+    installation.check_chain()
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(3,)]
+
+
+async def test_idle(installation: Installation) -> None:
+    """A manager that has nothing to do leaves; the next request, and the next read, bring the model back."""
+    installation.dispatcher(TEATREE_MANAGER_IDLE_EXIT_MS="300")
+    await installation.send("create_model", table("id"), "create")
+    for i in range(2):
+        pid = installation.manager_pid()
+        if pid is not None:
+            await installation.gone(pid)
+        assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
+    pid = installation.manager_pid()
+    if pid is not None:
+        await installation.gone(pid)
+    assert await installation.ask("SELECT count(*) AS n FROM t") == [{"n": 2}]
+    await installation.told()
+
+
+async def test_dispatcher_killed(installation: Installation) -> None:
+    """A manager outlives its dispatcher and works on; the next dispatcher finds it instead of starting another."""
+    first = installation.dispatcher()
+    await installation.send("create_model", table("id"), "create")
+    pid = installation.manager_pid()
+    await first.kill()
+    assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
+    second = installation.dispatcher()
+    await second.says("the dispatcher runs")
+    assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
+    assert installation.manager_pid() == pid
+    assert f'"managers": {json.dumps(["sales"])}' in second.said()
+
+
+async def test_two_dispatchers(installation: Installation) -> None:
+    """Two dispatchers of one installation do no harm: one manager works, requests outside a life are answered alike."""
+    installation.dispatcher()
+    installation.dispatcher()
+    await installation.send("append", rows(1), "early")
+    await installation.send("create_model", table("id"), "create")
+    for i in range(3):
+        assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
+    outcomes = await installation.told()
+    assert outcomes["early"]["error"]["code"] == "unknown_model"
+    assert len({m.epoch for m in installation.check_chain()}) == 1
+
+
+@pytest.mark.parametrize("place", ["manager.ship.after_manifest", "manager.say.before_notices"])
+async def test_crash_before_the_last_word(installation: Installation, place: str) -> None:
+    """A manager that dies with the last outcome unsaid: it is said without a further request."""
+    installation.dispatcher({place: {"action": "crash", "hit": 3, "times": 1}})
+    await installation.send("create_model", table("id"), "create")
+    await installation.send("append", rows(1), "a1")
+    assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
+    await installation.told()
+
+
+async def test_refused_beginnings(installation: Installation) -> None:
+    """Requests between beginnings that fail are answered too, however fast the model then begins."""
+    installation.dispatcher()
+    publish = installation.publish
+    await publish("append", rows(1), "before")
+    for i in range(3):
+        await publish("create_model", {"engine": "none"}, f"bad{i}")
+        await publish("append", rows(i), f"between{i}")
+    await publish("create_model", table("id"), "create")
+    await publish("append", rows(2), "after")
+    await installation.outcome("after")
+    for request_id in installation.sent:
+        await installation.outcome(request_id)
+    outcomes = await installation.told()
+    assert {i for i, o in outcomes.items() if o["kind"] == "done"} == {"create", "after"}
+    assert installation.read("SELECT id FROM t") == [(2,)]

@@ -1,0 +1,148 @@
+"""One writer: whoever was paused, cut off or believed dead changes nothing that anyone reads."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from processes import Installation, Running, rows, table, until
+
+OPEN = "import duckdb, sys; duckdb.connect(sys.argv[1]).execute('SELECT 1')"
+
+
+def open_elsewhere(path: Path) -> subprocess.CompletedProcess[str]:
+    """Let another process open a file to write."""
+    return subprocess.run([sys.executable, "-c", OPEN, str(path)], capture_output=True, text=True, check=False)
+
+
+def catalogue(installation: Installation) -> dict[str, list[Any]]:
+    """Return what PostgreSQL tells of the model, without the lease."""
+    settings = installation.settings.postgres
+    with psycopg.connect(settings.url or "", password=settings.password) as connection:
+        return {
+            name: connection.execute(query.encode()).fetchall()
+            for name, query in {
+                "model": "SELECT name, life, version, applied_offset, epoch FROM goal_model",
+                "versions": "SELECT * FROM goal_model_version ORDER BY version",
+                "contents": "SELECT version, kind, uri, rows, bytes, checksum FROM content_index ORDER BY uri",
+                "requests": "SELECT request_id, seq, state, version, result, error FROM request_log ORDER BY seq",
+            }.items()
+        }
+
+
+async def test_lock_on_the_file(installation: Installation) -> None:
+    """After versions, archives, local versions and reads, no other process can open the read-write file to write."""
+    manager = installation.manager()
+    await installation.send("create_model", table("id"), "create")
+    for i in range(3):
+        assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
+    assert (await installation.send("archive", {}, "archive"))["kind"] == "done"
+    assert await installation.ask("SELECT count(*) AS n FROM t") == [{"n": 3}]
+    (path,) = installation.local().read_write.glob("*/model.duckdb")
+    tried = open_elsewhere(path)
+    assert "Could not set lock" in tried.stderr
+    await manager.kill()
+    restored = installation.manager()
+    assert (await installation.send("append", rows(9), "a9"))["kind"] == "done"
+    (path,) = installation.local().read_write.glob("*/model.duckdb")
+    assert "Could not set lock" in open_elsewhere(path).stderr
+    assert await restored.leave() == 0
+    assert open_elsewhere(path).returncode == 0
+
+
+async def test_second_in_the_same_folder(installation: Installation) -> None:
+    """A second manager on the same data folder waits, then leaves and says who has the model; nothing is disturbed."""
+    first = installation.manager()
+    await installation.send("create_model", table("id"), "create")
+    second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="500")
+    assert await second.exit_code() == 75
+    assert f"process {first.pid} on" in second.said()
+    assert "Traceback" not in second.said()
+    assert (await installation.send("append", rows(1), "a"))["kind"] == "done"
+    assert len({m.epoch for m in installation.check_chain()}) == 1
+
+
+async def test_second_on_another_host(installation: Installation, tmp_path: Path) -> None:
+    """A second manager on another host waits for the lease; it takes over as soon as the first one leaves."""
+    first = installation.manager(TEATREE_HOST="one")
+    await installation.send("create_model", table("id"), "create")
+    other: dict[str, Any] = {"data": tmp_path / "other", "TEATREE_HOST": "two"}
+    late = installation.manager(**other, TEATREE_MANAGER_TAKE_OVER_WAIT_MS="500")
+    assert await late.exit_code() == 75
+    assert f"process {first.pid} on one" in late.said()
+    second = installation.manager(**other)
+    assert await first.leave() == 0
+    await second.says("took the model over")
+    assert (await installation.send("append", rows(1), "a"))["kind"] == "done"
+    assert second.code is None
+
+
+async def test_two_without_leases(installation: Installation, tmp_path: Path) -> None:
+    """With PostgreSQL unknown to both, two hosts fight: the chain lets one go on, the other leaves; nothing is lost."""
+    nowhere: dict[str, Any] = {"TEATREE_POSTGRES_URL": ""}
+    first = installation.manager(TEATREE_HOST="one", **nowhere)
+    await installation.send("create_model", table("id"), "create")
+    second = installation.manager(data=tmp_path / "other", TEATREE_HOST="two", **nowhere)
+    await second.says("took the model over")
+    for i in range(3):
+        assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
+    assert await first.exit_code() == 75
+    assert "another manager has the model" in first.said()
+    assert second.code is None
+    await installation.told()
+    installation.check_chain()
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(0,), (1,), (2,)]
+
+
+@pytest.mark.parametrize("place", ["manager.ship.before_manifest", "manager.ship.after_manifest"])
+async def test_paused(installation: Installation, tmp_path: Path, place: str) -> None:
+    """A manager stopped while it ships, continued when another has taken over, changes nothing and leaves."""
+    plan = {place: {"action": "stop", "hit": 3}}
+    first = installation.manager(plan, TEATREE_HOST="one")
+    await installation.send("create_model", table("id"), "create")
+    await installation.send("append", rows(1), "a1")
+    await installation.publish("append", rows(2), "a2")
+    await first.is_stopped()
+    await installation.publish("append", rows(3), "a3")
+    other = tmp_path / "other"
+    second = installation.manager(data=other, TEATREE_HOST="two")
+    for i in (4, 5):
+        await installation.send("append", rows(i), f"a{i}")
+    await installation.send("archive", {}, "archive")
+    newest = installation.chain.newest_version()
+    await until(lambda: catalogue(installation)["model"][0][2] == newest)
+    before = (installation.objects(), catalogue(installation), await installation.told())
+    links = {data: _link(installation, data) for data in (None, other)}
+    first.send(signal.SIGCONT)
+    assert await first.exit_code() == 75
+    after = (installation.objects(), catalogue(installation), await installation.told())
+    assert {key: after[0].get(key) for key in before[0]} == before[0]
+    assert not [key for key in set(after[0]) - set(before[0]) if "/manifests/" in key]
+    for name in ("versions", "contents", "requests"):  # the second one may still be adding its archive
+        assert not [row for row in before[1][name] if row not in after[1][name]]
+    assert after[1]["model"] == before[1]["model"]
+    assert after[2] == before[2]
+    for data, link in links.items():
+        assert _link(installation, data) >= link
+    assert second.code is None
+    await _goes_on(installation, second)
+
+
+def _link(installation: Installation, data: Path | None) -> int:
+    current = installation.local(data).current
+    assert open_elsewhere(current).stderr == "" or current.exists()
+    return int(current.readlink().stem)
+
+
+async def _goes_on(installation: Installation, second: Running) -> None:
+    assert (await installation.send("append", rows(6), "a6"))["kind"] == "done"
+    assert await second.leave() == 0
+    installation.check_chain()
+    await installation.told()
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in range(1, 7)]
