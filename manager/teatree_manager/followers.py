@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
-from teatree.contracts.settings import LimitSettings, ManagerSettings
+from teatree.contracts.settings import LimitSettings, ManagerSettings, RetentionSettings
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
 from teatree.storage.catalog import Catalog
@@ -16,6 +16,7 @@ from teatree.storage.model_folder import ModelFolder
 from teatree.storage.segments import Entry
 from teatree_manager.archive_lane import ArchiveLane
 from teatree_manager.catalog_lane import CatalogLane
+from teatree_manager.cleanup_lane import CleanupLane
 from teatree_manager.lane import Lane
 from teatree_manager.local_lane import LocalLane
 
@@ -30,6 +31,7 @@ class Followers:
         catalog: Catalog | None,
         limits: LimitSettings,
         settings: ManagerSettings,
+        retention: RetentionSettings,
         failpoint: Failpoint,
         archive_complete: Callable[[int], None],
     ) -> None:
@@ -42,11 +44,12 @@ class Followers:
         self._archive = ArchiveLane(
             chain, self.local, self.reads, settings.archive_interval_ms, failpoint, self._archived
         )
+        self._cleanup = CleanupLane(chain, catalog, retention, limits.remember_days, failpoint)
 
     @property
     def lanes(self) -> list[Lane]:
         """The lanes there are."""
-        return [self.local, self._archive, *([self._catalog] if self._catalog else [])]
+        return [self.local, self._archive, self._cleanup, *([self._catalog] if self._catalog else [])]
 
     def _archived(self, manifest: Manifest) -> None:
         self._archive_complete(manifest.version)

@@ -198,6 +198,7 @@ class Manager:
             self._catalog,
             writer.limits,
             self._settings.manager,
+            self._settings.retention,
             self._failpoint,
             sayer.archive_complete,
         )

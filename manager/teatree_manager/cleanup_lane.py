@@ -1,0 +1,80 @@
+"""The lane of the clean-up: now and then, far from the path of a request."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import UTC, datetime
+
+import structlog
+from typing_extensions import override
+
+from teatree.contracts.errors import TeatreeError
+from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.settings import RetentionSettings
+from teatree.storage.catalog import Catalog
+from teatree.storage.chain import Chain
+from teatree.storage.cleanup import Cleanup
+from teatree_manager.lane import Lane
+
+LOOK_MS_MAX = 60_000
+"""Milliseconds between looks whether a clean-up is due: managers come and go, what they last did lies in the store."""
+
+
+class CleanupLane(Lane):
+    """Cleans the model up when it is due. Whatever goes wrong is told by `health` and tried again at the next look."""
+
+    name = "cleanup"
+
+    def __init__(
+        self,
+        chain: Chain,
+        catalog: Catalog | None,
+        policy: RetentionSettings,
+        remember_days: int,
+        failpoint: Failpoint,
+    ) -> None:
+        super().__init__()
+        self._interval_ms = policy.interval_ms
+        self._stopping = threading.Event()
+        self._cleanup = Cleanup(chain, policy, remember_days, catalog, failpoint, self._stopping.is_set)
+        self._log = structlog.get_logger().bind(model=chain.model, lane=self.name)
+
+    @override
+    async def run(self) -> None:
+        if not self._interval_ms:
+            return
+        try:
+            while True:
+                await asyncio.sleep(min(self._interval_ms, LOOK_MS_MAX) / 1000)
+                try:
+                    await self.work()
+                except TeatreeError as e:
+                    if str(e) != self.error:
+                        self._log.warning("could not clean up", error=str(e))
+                    self.error = str(e)
+                else:
+                    self.error = None
+        finally:
+            self._stopping.set()
+
+    @override
+    async def work(self) -> None:
+        now = datetime.now(UTC)
+        if not await asyncio.to_thread(self._cleanup.due, now):
+            return
+        cleaned = await asyncio.to_thread(self._cleanup.run, now)
+        if cleaned.cleaned or cleaned.objects:
+            self._log.info(
+                "cleaned up",
+                versions=cleaned.cleaned,
+                kept=cleaned.kept,
+                objects=cleaned.objects,
+                bytes=cleaned.bytes,
+                stopped=cleaned.stopped,
+            )
+
+    @override
+    async def drained(self) -> None:
+        """Stop: a clean-up need not come to its end, the next one goes on."""
+        self._stopping.set()
