@@ -17,8 +17,9 @@ HELP = """One writer per DuckDB model behind a durable queue, and immutable vers
 
 `teatree demo` shows all of it on this machine; `teatree up` starts it for real."""
 
-_COMMANDS = tuple(
-    "up demo models create drop send load query watch versions pull verify diff fork restore pin unpin pins gc".split()
+_COMMANDS = (
+    *"up demo models create drop send load query watch".split(),
+    *"versions pull shell verify diff publish fork restore pin unpin pins gc".split(),
 )
 
 

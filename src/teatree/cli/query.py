@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import decimal
-import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from teatree.cli.answers import Form, check_form, print_answer
 from teatree.cli.exits import usage
 from teatree.cli.json_args import read_args
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import STORE_DEFAULT, StoreCommon
 from teatree.cli.output import Output
-from teatree.cli.running import with_session
+from teatree.cli.running import store_session, with_session
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from teatree.client.query import Answer
     from teatree.client.session import Session
     from teatree.datasets.dataset import Dataset
 
 TIMEOUT_MS = 60_000
-ROWS_SHOWN_MAX = 200
 
 
 def query(
@@ -30,16 +26,19 @@ def query(
     sql: str,
     /,
     *,
-    format: Literal["table", "json", "jsonl", "csv", "arrow"] = "table",
+    format: Form = "table",
     param: Annotated[tuple[str, ...], Parameter(negative="", show_default=False, allow_leading_hyphen=True)] = (),
     min_version: int | None = None,
+    version: int | None = None,
+    at: str | None = None,
     through_log: Annotated[bool, Parameter(negative="")] = False,
     timeout_ms: int = TIMEOUT_MS,
-    common: Common = DEFAULT,
+    common: StoreCommon = STORE_DEFAULT,
 ) -> None:
-    """Answer a SELECT from the newest version.
+    """Answer a SELECT from the newest version, or from an older one.
 
-    Direct reads never wait behind writes; a model at rest is woken first.
+    Direct reads never wait behind writes; a model at rest is woken first. With --version, --at or --store this process
+    reads the version itself, and only the object store is asked.
 
     Example: teatree query sales 'SELECT site, sum(amount) FROM sales GROUP BY site' --format csv
 
@@ -55,15 +54,26 @@ def query(
         A parameter's value as JSON ('"north"', 42) for each ?, or name=value for $name; may be given several times.
     min_version
         Wait for this version first.
+    version
+        Read this version.
+    at
+        Read the newest version at a moment: 2026-01-31T14:00 in local time, or 2026-01-31T14:00:00Z.
     through_log
         Ask in the one order: the answer sees every request sent before it.
     timeout_ms
         How long to wait for the answer.
     """
     output = Output(json=common.json or format != "table")
-    if format == "arrow" and sys.stdout.isatty():
-        raise usage("An Arrow stream is nothing for a terminal.", "Send it to a file or a program.")
+    check_form(format)
     parameters = _parameters(param)
+    if version is not None or at is not None or common.store is not None:
+        if through_log or min_version is not None:
+            raise usage(
+                "A version that is named does not wait for others.", "Leave out --through-log and --min-version."
+            )
+        rows, found = _ask_version(common, model, sql, parameters, version, at)
+        print_answer(output, rows, found, format)
+        return
 
     async def work(session: Session) -> Answer:
         from teatree.client.query import Question  # noqa: PLC0415
@@ -72,7 +82,27 @@ def query(
         question = Question(sql, parameters, form, min_version=min_version)
         return await session.model(model).ask(question, through_log=through_log, timeout_ms=timeout_ms)
 
-    _print(output, with_session(common, work), format)
+    answer = with_session(common, work)
+    print_answer(output, answer.dataset, answer.version, format)
+
+
+def _ask_version(
+    common: StoreCommon,
+    model: str,
+    sql: str,
+    parameters: list[Any] | dict[str, Any] | None,
+    version: int | None,
+    at: str | None,
+) -> tuple[Dataset, int]:
+    """Return the rows, and the version that they were read from in this process."""
+    from teatree.client.opened_version import OpenedVersion  # noqa: PLC0415 - DuckDB, only for this
+
+    from teatree.contracts.codec import dump_json, parse_json  # noqa: PLC0415
+
+    session = store_session(common)
+    with OpenedVersion(session.model(model).chain(), session.settings, version=version, at=at) as opened:
+        # As a manager would read them: with all their digits.
+        return opened.ask(sql, parse_json(dump_json(parameters), "--param")), opened.version
 
 
 def _is_json(output: Output, form: str) -> bool:
@@ -100,60 +130,3 @@ def _value(text: str) -> Any:
         if isinstance(e, RequestError):
             return text
         raise
-
-
-def _print(output: Output, answer: Answer, form: str) -> None:
-    rows = answer.dataset
-    match form:
-        case "csv":
-            _print_csv(rows)
-        case "arrow":
-            _print_arrow(rows.to_arrow())
-        case "jsonl":
-            for row in rows.to_json_rows():
-                output.line(row)
-        case _ if output.json:
-            from teatree.datasets.json_values import columns_to_json  # noqa: PLC0415
-
-            columns = columns_to_json(rows.schema)
-            output.line({"version": answer.version, "columns": columns, "rows": rows.to_json_rows()})
-        case _:
-            _print_table(output, rows, answer.version)
-
-
-def _print_table(output: Output, rows: Dataset, version: int | None) -> None:
-    from teatree.contracts.dtypes import Decimal, Float, Integer  # noqa: PLC0415
-    from teatree.datasets.dataset import Dataset  # noqa: PLC0415
-
-    first = Dataset(rows.schema, rows.to_arrow().slice(0, ROWS_SHOWN_MAX))
-    right = [column.name for column in rows.schema if isinstance(column.dtype, (Integer, Float, Decimal))]
-    output.table(rows.schema.names, (list(row.values()) for row in first.to_json_rows()), right=right)
-    more = f", the first {ROWS_SHOWN_MAX} shown (--format csv gives all)" if len(rows) > ROWS_SHOWN_MAX else ""
-    output.remark(f"{len(rows):,} rows of version {version}{more}")
-
-
-def _print_csv(rows: Dataset) -> None:
-    """Print as JSON has the values, but for decimals, which keep their digits."""
-    import csv  # noqa: PLC0415
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(rows.schema.names)
-    for exact, row in zip(rows.to_rows(), rows.to_json_rows(), strict=True):
-        writer.writerow([_csv_cell(exact[name], value) for name, value in row.items()])
-    sys.stdout.flush()
-
-
-def _csv_cell(exact: Any, value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return exact if isinstance(exact, decimal.Decimal) else value
-
-
-def _print_arrow(table: pa.Table) -> None:
-    import pyarrow as pa  # noqa: PLC0415
-
-    with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as writer:
-        writer.write_table(table)
-    sys.stdout.buffer.flush()

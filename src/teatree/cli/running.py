@@ -37,3 +37,10 @@ def with_store(common: Common, work: Callable[[Session], Awaitable[T]]) -> T:
         return await work(connect(data=common.data, store=store))
 
     return asyncio.run(main())
+
+
+def store_session(common: StoreCommon) -> Session:
+    """Return a session for work that needs the object store only and runs no event loop: Ctrl-C ends it as usual."""
+    from teatree.client.session import connect  # noqa: PLC0415
+
+    return connect(data=common.data, store=common.store)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +10,9 @@ from cyclopts import Parameter
 from teatree.cli.exits import Exit
 from teatree.cli.options import STORE_DEFAULT, StoreCommon
 from teatree.cli.output import Output
-from teatree.cli.running import with_store
+from teatree.cli.running import store_session
 
 if TYPE_CHECKING:
-    from teatree.client.session import Session
     from teatree.client.verify import VerifyReport
 
 
@@ -51,16 +49,11 @@ def verify(
     """
     output = Output(json=common.json)
 
-    async def work(session: Session) -> VerifyReport:
-        from teatree.client.verify import verify as check  # noqa: PLC0415 - DuckDB, only for this
+    from teatree.client.verify import verify as check  # noqa: PLC0415 - DuckDB, only for this
 
-        chain = session.model(model).chain()
-        with output.progress(f"verifying {model}", unit="bytes") as advance:
-            return await asyncio.to_thread(
-                lambda: check(chain, version=version, at=at, all_versions=all, progress=advance, scratch=scratch)
-            )
-
-    report = with_store(common, work)
+    chain = store_session(common).model(model).chain()
+    with output.progress(f"verifying {model}", unit="bytes") as advance:
+        report = check(chain, version=version, at=at, all_versions=all, progress=advance, scratch=scratch)
     _print(output, report)
     return Exit.OK if report.is_right else Exit.OPERATOR
 

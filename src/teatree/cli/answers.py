@@ -1,0 +1,82 @@
+"""Printing the rows of an answer: a table for people, or what a program reads."""
+
+from __future__ import annotations
+
+import decimal
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+from teatree.cli.exits import usage
+from teatree.cli.output import Output
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from teatree.datasets.dataset import Dataset
+
+ROWS_SHOWN_MAX = 200
+Form = Literal["table", "json", "jsonl", "csv", "arrow"]
+"""A table for people (its first rows), one JSON document, JSON lines, CSV, or an Arrow stream."""
+
+
+def check_form(form: Form) -> None:
+    """Raise `usage` for a form that is nothing for a terminal."""
+    if form == "arrow" and sys.stdout.isatty():
+        raise usage("An Arrow stream is nothing for a terminal.", "Send it to a file or a program.")
+
+
+def print_answer(output: Output, rows: Dataset, version: int | None, form: Form) -> None:
+    """Print rows that were read from a version."""
+    match form:
+        case "csv":
+            _print_csv(rows)
+        case "arrow":
+            _print_arrow(rows.to_arrow())
+        case "jsonl":
+            for row in rows.to_json_rows():
+                output.line(row)
+        case _ if output.json:
+            from teatree.datasets.json_values import columns_to_json  # noqa: PLC0415
+
+            columns = columns_to_json(rows.schema)
+            output.line({"version": version, "columns": columns, "rows": rows.to_json_rows()})
+        case _:
+            _print_table(output, rows, version)
+
+
+def _print_table(output: Output, rows: Dataset, version: int | None) -> None:
+    from teatree.contracts.dtypes import Decimal, Float, Integer  # noqa: PLC0415
+    from teatree.datasets.dataset import Dataset  # noqa: PLC0415
+
+    first = Dataset(rows.schema, rows.to_arrow().slice(0, ROWS_SHOWN_MAX))
+    right = [column.name for column in rows.schema if isinstance(column.dtype, (Integer, Float, Decimal))]
+    output.table(rows.schema.names, (list(row.values()) for row in first.to_json_rows()), right=right)
+    more = f", the first {ROWS_SHOWN_MAX} shown (--format csv gives all)" if len(rows) > ROWS_SHOWN_MAX else ""
+    output.remark(f"{len(rows):,} rows of version {version}{more}")
+
+
+def _print_csv(rows: Dataset) -> None:
+    """Print as JSON has the values, but for decimals, which keep their digits."""
+    import csv  # noqa: PLC0415
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(rows.schema.names)
+    for exact, row in zip(rows.to_rows(), rows.to_json_rows(), strict=True):
+        writer.writerow([_csv_cell(exact[name], value) for name, value in row.items()])
+    sys.stdout.flush()
+
+
+def _csv_cell(exact: Any, value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return exact if isinstance(exact, decimal.Decimal) else value
+
+
+def _print_arrow(table: pa.Table) -> None:
+    import pyarrow as pa  # noqa: PLC0415
+
+    with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as writer:
+        writer.write_table(table)
+    sys.stdout.buffer.flush()
