@@ -96,7 +96,6 @@ def _ask_version(
 ) -> tuple[Dataset, int]:
     """Return the rows, and the version that they were read from in this process."""
     from teatree.client.opened_version import OpenedVersion  # noqa: PLC0415 - DuckDB, only for this
-
     from teatree.contracts.codec import dump_json, parse_json  # noqa: PLC0415
 
     session = store_session(common)
