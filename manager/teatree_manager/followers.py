@@ -69,8 +69,9 @@ class Followers:
         self._archive.wait_for(manifest, tables)
 
     async def drained(self) -> None:
-        """Wait until nothing is left to do."""
-        await asyncio.gather(*(lane.drained() for lane in self.lanes))
+        """Wait until nothing is left to do: each lane hands on to those after it."""
+        for lane in self.lanes:
+            await lane.drained()
 
     async def close(self) -> None:
         """Close what is open."""

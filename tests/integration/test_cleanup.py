@@ -157,7 +157,7 @@ def test_who_asks_for_a_version_that_was_cleaned_up_hears_so(store: StoreSetting
             chain.get(99)
         grow(model, 2, first=100)
         assert chain.newest_version() == 10
-        assert [v for v in chain.kept_numbers()] == [10, 9, 8, 3]
+        assert list(chain.kept_numbers()) == [10, 9, 8, 3]
 
 
 def test_a_reader_in_the_middle_hears_that_objects_are_gone(store: StoreSettings, tmp_path: Path) -> None:

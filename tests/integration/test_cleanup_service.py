@@ -1,0 +1,102 @@
+"""A manager that cleans up all the time: requests, restarts, resends and the catalogue do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from processes import MODEL, Installation, rows, table
+from teatree.contracts.manifest import Manifest, Stub
+from teatree.contracts.settings import RetentionSettings
+from teatree.storage.catalog import Catalog
+from teatree.storage.cleanup import Cleanup
+from teatree.storage.postgres import Postgres
+from teatree.storage.projection import rebuild
+
+ALWAYS = {
+    "TEATREE_RETENTION_KEEP_ALL_HOURS": "0",
+    "TEATREE_RETENTION_HOURLY_DAYS": "0",
+    "TEATREE_RETENTION_DAILY_DAYS": "0",
+    "TEATREE_RETENTION_ARCHIVE_HOURS": "0",
+    "TEATREE_RETENTION_INTERVAL_MS": "40",
+}
+
+
+async def test_requests_and_restarts_beside_clean_ups(installation: Installation) -> None:
+    """Thirty versions, cleaned up as they come, two managers killed: one effect and one outcome each, resends too."""
+    await installation.publish("create_model", table("id", "v", key="id"), "create")
+    manager = installation.manager(**ALWAYS)
+    for number in range(30):
+        await installation.send("append", rows(number), f"a{number}")
+        if number % 7 == 3:
+            await installation.send("query", {"sql": "SELECT * FROM t", "page_size": 2}, f"q{number}")
+            await installation.send("archive", {}, f"archive{number}")
+        if number in (9, 19):
+            await manager.kill()
+            manager = installation.manager(data=installation.folder / f"host{number}", **ALWAYS)
+    chain = installation.chain
+    extra = 0
+    while not isinstance(chain.entry(5), Stub):  # what counts as said, and may go, is told by later versions
+        await asyncio.sleep(0.2)
+        extra += 1
+        await installation.send("query", {"sql": "SELECT 1"}, f"extra{extra}")
+    before = await installation.told()
+    for number in (0, 10, 25):
+        await installation.send("append", rows(number), f"a{number}")
+        await installation.send("update", {"table": "t", "set": {"v": 1}, "where": {"id": number}}, f"u{number}")
+    assert await manager.leave() == 0
+    after = await installation.told()
+    assert before.items() <= after.items()
+    assert {o["kind"] for o in after.values()} == {"done"}
+    assert installation.read("SELECT count(*), sum(v) FROM t") == [(30, 3)]
+
+
+async def test_the_catalogue_knows_what_is_there(installation: Installation) -> None:
+    """After clean-ups every object of the store is listed and no other, and a rebuild says the same."""
+    await installation.publish("create_model", table("id", "v", key="id"), "create")
+    manager = installation.manager(**{**ALWAYS, "TEATREE_RETENTION_INTERVAL_MS": "0"})
+    for number in range(8):
+        await installation.send("append", rows(number), f"a{number}")
+    await installation.send("query", {"sql": "SELECT * FROM t", "page_size": 2}, "q")
+    await installation.send("archive", {}, "archive")
+    await installation.send("append", rows(50), "last")
+    assert await manager.leave() == 0
+    postgres = Postgres(installation.settings.postgres)
+    catalog = Catalog(postgres)
+    chain = installation.chain
+    try:
+        for policy in (
+            RetentionSettings(),
+            RetentionSettings(keep_all_hours=0, hourly_days=0, daily_days=0, archive_hours=0),
+        ):
+            moment = datetime.now(UTC) + timedelta(minutes=1)
+            Cleanup(chain, policy, 30, catalog).run(moment)
+            numbers = range(1, chain.newest_version() + 1)
+            there = [v for v in numbers if isinstance(chain.entry(v), Manifest)]
+            listed = _listed(catalog, installation)
+            assert listed == _present(installation)
+            assert [row.version for row in catalog.versions(MODEL)] == there[::-1]
+            rebuild(chain.store, catalog, installation.settings.nats.prefix)
+            assert _listed(catalog, installation) == listed
+            assert [row.version for row in catalog.versions(MODEL)] == there[::-1]
+            assert {row.request_id for row in catalog.requests(MODEL)} == set(installation.sent)
+    finally:
+        postgres.close()
+
+
+def _listed(catalog: Catalog, installation: Installation) -> set[str]:
+    root = Path(unquote(urlsplit(installation.chain.store.url).path))
+    rows = catalog.contents(MODEL, limit=10_000)
+    return {str(Path(unquote(urlsplit(row.uri).path)).relative_to(root)) for row in rows}
+
+
+def _present(installation: Installation) -> set[str]:
+    chain = installation.chain
+    found = {info.key for info in chain.store.list(chain.folder) if "/index.json" not in info.key}
+    kinds = {"packs", "outcomes", "archive", "pages"}
+    objects = {key for key in found if key.split("/")[2] in kinds and not key.endswith(".run")}
+    whole = {chain.get(v).version for v in chain.kept_numbers() if isinstance(chain.entry(v), Manifest)}
+    batches = {v for v in whole if chain.get(v).file is not None and chain.get(v).kind.value == "batch"}
+    return objects | {chain.manifest_key(v) for v in batches}
