@@ -104,6 +104,8 @@ class Attached:
         self.error: TeatreeError | None = None
         """Why the last look for a newer version failed, None if it did not: the version stays what it is."""
         self._con: Callable[[], duckdb.DuckDBPyConnection | None] = weakref.ref(con)
+        self._manifest = manifest
+        self._open_name = ""
         self._chain = chain
         self._fetcher = fetcher
         self._limits = limits
@@ -115,7 +117,7 @@ class Attached:
         self._files.owner = self
         con.register_filesystem(self._files)
         try:
-            self._manifest = self._switch(manifest, "ATTACH")
+            self._switch(manifest, "ATTACH")
         except BaseException:
             con.unregister_filesystem(self._files.protocol)
             fetcher.close()
@@ -163,12 +165,12 @@ class Attached:
         with self._lock:
             number = self._chain.newest_version(self._manifest.version)
             if number > self._manifest.version:
-                newest = self._chain.get(number)
-                if newest.file is not None and newest.content_write_id != self._manifest.content_write_id:
-                    before = self._name(self._manifest)
-                    newest = self._switch(newest, "ATTACH OR REPLACE")
-                    self._files.forget(before)
-                if newest.file is not None:
+                newest = self._chain.newest(number)
+                if newest is not None and newest.file is not None:  # a model that was dropped leaves its last one
+                    if newest.content_write_id != self._manifest.content_write_id:
+                        before = self._open_name
+                        self._switch(newest, "ATTACH OR REPLACE")
+                        self._files.forget(before)
                     self._manifest = newest
             return self._manifest.version
 
@@ -207,15 +209,16 @@ class Attached:
             except duckdb.ConnectionException:
                 return  # closed
 
-    def _switch(self, manifest: Manifest, verb: str) -> Manifest:
-        """Let the alias stand for a version; return its manifest."""
+    def _switch(self, manifest: Manifest, verb: str) -> None:
+        """Let the alias stand for a version."""
         file = VersionFile(self._fetcher, layout_of(manifest), self._limits.read_ahead_bytes_max)
 
         def explain(error: TeatreeError) -> TeatreeError:
             return self._explain(error, manifest)
 
         # Each version has a name of its own: DuckDB knows files by their paths.
-        path = self._files.add(self._name(manifest), file, explain)
+        name = f"{manifest.model}/{manifest.version}-{manifest.write_id}.duckdb"
+        path = self._files.add(name, file, explain)
         con = self._con()
         if con is None:
             raise duckdb.ConnectionException("The connection is gone.")
@@ -225,13 +228,9 @@ class Attached:
         except duckdb.ConnectionException:
             raise
         except duckdb.Error as e:
-            self._files.forget(self._name(manifest))
+            self._files.forget(name)
             raise self._files.take_fault() or self._attach_error(e, manifest) from e
-        return manifest
-
-    @staticmethod
-    def _name(manifest: Manifest) -> str:
-        return f"{manifest.model}/{manifest.version}-{manifest.write_id}.duckdb"
+        self._open_name = name
 
     def _explain(self, error: TeatreeError, manifest: Manifest) -> TeatreeError:
         """Return what an error of the store means to who reads this version."""
