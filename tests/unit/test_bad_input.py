@@ -345,7 +345,7 @@ def check_sentence(message: str) -> None:
     assert "\n" not in message
     assert len(message) <= 2_000
     assert message.endswith((".", "…", "?")), message
-    for word in (" Error: ", "_rows", "teatree_change", "INT32", "INT64", "LINE 1", "Traceback", "models/"):
+    for word in (" Error: ", "teatree_rows", "teatree_change", "INT32", "INT64", "LINE 1", "Traceback", "models/"):
         assert word not in message
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 
-import duckdb
-
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
 
 _MESSAGE_CHARS_MAX = 500
@@ -82,13 +80,6 @@ def translate(error: Exception) -> TeatreeError:
     if code is None:
         return OperatorError(Code.INTERNAL, f"DuckDB failed: {_sentence(text)}")
     return _request_error(code, body)
-
-
-def sentence(error: duckdb.Error) -> str:
-    """Return what DuckDB says is wrong, without its class, drawings and suggestions for its settings."""
-    text = str(error)
-    found = _CLASS.match(text)
-    return _sentence(text[found.end() :] if found else text)
 
 
 def _request_error(code: Code, body: str) -> RequestError:

@@ -17,6 +17,7 @@ from attrs import frozen
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import OWN_SCHEMA
 from teatree.datasets.arrow import lossless
+from teatree.engine.duckdb_errors import translate
 from teatree.engine.guard_merge import merge_pieces
 from teatree.engine.guard_tree import TreeGuard, UserTables, not_allowed, parse_tree
 
@@ -125,7 +126,8 @@ def _only_statement(sql: str, con: duckdb.DuckDBPyConnection, where: str) -> duc
     try:
         statements = con.extract_statements(sql)
     except duckdb.Error as e:
-        raise RequestError(Code.BAD_SQL, str(e).splitlines()[0][:300], where=where) from None
+        refused = translate(e)
+        raise RequestError(Code.BAD_SQL, refused.message, where=where, hint=refused.hint) from None
     if len(statements) != 1:
         raise not_allowed(f"There are {len(statements)} statements; one is allowed.", where)
     return statements[0].type

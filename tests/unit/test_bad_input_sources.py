@@ -1,0 +1,250 @@
+"""`load` from places and files that are wrong, and `create_model` with wrong options: each harms only itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from attrs import evolve
+from test_bad_input import TABLES, check_sentence
+
+from one_writer import OneWriter, Sent, arrow
+from teatree.contracts.notices import Status
+from teatree.contracts.settings import LimitSettings
+
+LIMITS = evolve(LimitSettings(), rows_bytes_max=20_000_000)
+NEW = "new"
+
+
+def write_sources(folder: Path) -> None:
+    """Write files that are right, wrong and malicious."""
+    parquet = {
+        "good": {"n": pa.array([1, 2])},
+        "text": {"n": ["x"]},
+        "half": {"n": [1.5]},
+        "nan": {"n": [1.0, float("nan")]},
+        "wide": {"i": [2**40]},
+        "column": {"q": [1]},
+        "null": {"id": pa.array([5], pa.int32()), "v": pa.array([None], pa.string())},
+        "twice": {"id": pa.array([5, 5], pa.int32()), "v": ["a", "b"]},
+        "late": {"i": pa.array([*range(300_000), 2**40])},
+        "long": {"t": pa.array(["x" * 30_000_000])},
+    }
+    for name, columns in parquet.items():
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    bomb = pa.table({"t": pa.DictionaryArray.from_arrays(pa.array([0] * 50, pa.int32()), pa.array(["x" * 10**6]))})
+    pq.write_table(bomb, folder / "repeated.parquet", store_schema=False)
+    whole = (folder / "good.parquet").read_bytes()
+    (folder / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    (folder / "flipped.parquet").write_bytes(whole[:-60] + b"\xff" * 40 + whole[-20:])
+    files = {
+        "junk.parquet": b"junk" * 100, "empty.parquet": b"", "csv.parquet": b"n\n1\n", "name.txt": b"n\n1\n",
+        "good.csv": b"n\n1\n2\n", "text.csv": b"n\nx\n", "late.csv": b"n\n" + b"1\n" * 700_000 + b"x\n",
+        "ragged.csv": b"n\n1,2\n", "empty.csv": b"", "latin.csv": b"t\n\xff\n", "head.csv": b"\xff\n1\n",
+        "twice.csv": b"n,N\n1,2\n", "huge.csv": b"n\n99999999999999999999\n", "digits.csv": b"dec\n1.005\n",
+        "moment.csv": b"ts\n2020-01-01T00:00:00.123456789\n", "bool.csv": b"n\ntrue\n",
+        "junk.arrow": b"ARROW1junkjunk", "empty.arrow": b"", "cut.arrow": arrow({"n": [1, 2]})[:100],
+        "bomb.arrow": arrow({"t": ["x" * 100_000_000]}, "zstd"),
+        "exact.csv": b"h,t,dec,uh,n_\n-36893488147419103233,007,0.10,36893488147419103233,\n",
+        "nulls.csv": b't,d\n,\n"",NaN\nNA,1.5\n',
+    }  # fmt: skip
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / "folder.parquet").mkdir()
+    os.mkfifo(folder / "fifo.csv")
+    (folder / "loop.csv").symlink_to(folder / "loop.csv")
+    (folder / "passwd.csv").symlink_to("/etc/passwd")
+    (folder / "etc").symlink_to("/etc")
+    (folder.parent / "outside.csv").write_bytes(b"n\n1\n")
+    (folder.parent / f"{folder.name}-beside.csv").write_bytes(b"n\n1\n")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWriter]:
+    """Return a model that may load from one folder, with a table of every type and one with a key."""
+    writer = OneWriter(tmp_path_factory.mktemp("model"), TABLES, LIMITS)
+    write_sources(writer.sources)
+    yield writer
+    writer.check_good_rows()
+    tables = writer.rows("SELECT (SELECT count(*) FROM t) + (SELECT count(*) FROM k) AS rows")
+    assert tables == [{"rows": 0}]
+    writer.close()
+
+
+PLACES = [
+    ("/etc/passwd", "source_not_allowed", "not in a place that load may read"),
+    ("file:///etc/passwd", "source_not_allowed", "not in a place that load may read"),
+    ("{sources}/../outside.csv", "source_not_allowed", "not in a place that load may read"),
+    ("{sources}-beside.csv", "source_not_allowed", "not in a place that load may read"),
+    ("{sources}/%2e%2e/outside.csv", "bad_source", "There is no file"),
+    ("file://{sources}/%2e%2e/outside.csv", "source_not_allowed", "not in a place that load may read"),
+    ("{sources}/passwd.csv", "source_not_allowed", "not in a place that load may read"),
+    ("{sources}/etc/passwd", "source_not_allowed", "not in a place that load may read"),
+    ("s3://bucket/good.parquet", "source_not_allowed", "not in a place that load may read"),
+    ("s3://", "source_not_allowed", "not in a place that load may read"),
+    ("good.csv", "bad_source", "is not an absolute path"),
+    ("~/good.csv", "bad_source", "is not an absolute path"),
+    ("", "bad_source", "is not an absolute path"),
+    ("file://other{sources}/good.csv", "bad_source", "cannot read file://other"),
+    ("https://example.org/x.parquet", "bad_source", "cannot read https://example.org"),
+    ("postgresql://user:secret@host/base", "bad_source", "cannot read postgresql://host sources"),
+    ("http://[::1", "bad_source", "Invalid IPv6 URL"),
+    ("/a\0b", "bad_source", "it holds a NUL"),
+    ("/\ud800", "bad_source", "is not an address"),
+    ("{sources}/" + "x" * 300, "bad_source", "cannot be opened: File name too long"),
+    ("{sources}/loop.csv", "bad_source", "cannot be opened: Symlink loop"),
+    ("{sources}/nothing.csv", "bad_source", "There is no file"),
+    ("{sources}/*.csv", "bad_source", "There is no file"),
+    ("{sources}/fifo.csv", "bad_source", "There is no file"),
+    ("{sources}/folder.parquet", "bad_source", "There is no file"),
+    ("{sources}", "bad_source", "There is no file"),
+    (1, "bad_argument", "must be a text"),
+    (None, "missing_argument", "needs the argument 'uri'"),
+]
+FILES = [
+    ("name.txt", "good", "bad_source", "ends in none of .parquet, .csv and .arrow", "uri"),
+    ("cut.parquet", "good", "bad_source", "'cut.parquet' cannot be read", "uri"),
+    ("flipped.parquet", "good", "bad_source", "'flipped.parquet' cannot be read", "uri"),
+    ("junk.parquet", "good", "bad_source", "cannot be read", "uri"),
+    ("empty.parquet", "good", "bad_source", "cannot be read: Parquet file size is 0 bytes", "uri"),
+    ("csv.parquet", "good", "bad_source", "cannot be read", "uri"),
+    ("text.parquet", "good", "type_mismatch", "is not a value of type BIGINT", "rows[0].n"),
+    ("half.parquet", "good", "lossy_number", "1.5 would lose digits as BIGINT", "rows[0].n"),
+    ("nan.parquet", "good", "type_mismatch", "nan is not a value of type BIGINT", "rows[1].n"),
+    ("wide.parquet", "t", "out_of_range", "out of range for INTEGER", "rows[0].i"),
+    ("late.parquet", "t", "out_of_range", "out of range for INTEGER", "rows[300000].i"),
+    ("column.parquet", "good", "unknown_column", "There is no column 'q'", "rows.q"),
+    ("null.parquet", "k", "not_null", "does not take null", "rows[0].v"),
+    ("twice.parquet", "k", "constraint", "or twice in the request", "uri"),
+    ("good.parquet", "nope", "unknown_table", "There is no table 'nope'", "table"),
+    ("long.parquet", "t", "body_too_large", "One row of the source takes 30,000,0", "uri"),
+    ("text.csv", "good", "type_mismatch", "'x' of the Arrow type string is not a value of type BIGINT", "rows[0].n"),
+    ("late.csv", "good", "bad_source", "'late.csv' cannot be read", "uri"),
+    ("ragged.csv", "good", "bad_source", "Expected 1 columns, got 2", "uri"),
+    ("empty.csv", "good", "bad_source", "Empty CSV file", "uri"),
+    ("latin.csv", "t", "bad_source", "invalid UTF8", "uri"),
+    ("head.csv", "good", "bad_source", "can't decode byte 0xff", "uri"),
+    ("twice.csv", "good", "duplicate_key", "'n' is given twice", "rows.N"),
+    ("huge.csv", "good", "out_of_range", "is out of range for BIGINT", "rows[0].n"),
+    ("digits.csv", "t", "bad_source", "would cause data loss", "uri"),
+    ("moment.csv", "t", "lossy_number", "would lose digits as TIMESTAMP", "rows[0].ts"),
+    ("bool.csv", "good", "type_mismatch", "is not a value of type BIGINT", "rows[0].n"),
+    ("junk.arrow", "good", "bad_source", "'junk.arrow' cannot be read", "uri"),
+    ("empty.arrow", "good", "bad_source", "'empty.arrow' cannot be read", "uri"),
+    ("cut.arrow", "good", "bad_source", "'cut.arrow' cannot be read", "uri"),
+    ("bomb.arrow", "t", "body_too_large", "bytes once decoded", "uri"),
+]
+MODES = [
+    ({"table": "good", "mode": "merge"}, "good.csv", "bad_argument", "'mode' is one of append, replace", "mode"),
+    ({"table": "good", "mode": "create"}, "good.csv", "table_exists", "There is a table 'good' already", "table"),
+    ({"table": "../x", "mode": "create"}, "good.csv", "bad_name", "is not a table name", "table"),
+    ({"table": "_teatree_x", "mode": "create"}, "good.csv", "bad_name", "is reserved", "table"),
+    ({"table": NEW, "mode": "create"}, "twice.csv", "column_exists", "'N' is named twice", "uri"),
+    ({"table": NEW, "mode": "create"}, "head.csv", "bad_source", "can't decode byte 0xff", "uri"),
+    ({"table": "good", "mode": "replace"}, "text.csv", "type_mismatch", "is not a value of type BIGINT", "rows[0].n"),
+    ({"table": "good", "mode": "replace"}, "late.csv", "bad_source", "cannot be read", "uri"),
+    ({"table": "good", "delimiter": ";"}, "good.csv", "unknown_argument", "no argument 'delimiter'", "delimiter"),
+]
+
+
+def check_rejected(model: OneWriter, request: Sent, code: str, part: str, where: str) -> None:
+    """Check the outcome of a bad request between two good ones."""
+    outcome = model.between(request)
+    error = outcome.error or {}
+    assert (outcome.status, error.get("code"), error.get("where")) == (Status.REJECTED, code, where), error
+    assert part in error["message"]
+    assert "secret" not in error["message"]
+    check_sentence(error["message"])
+
+
+@pytest.mark.parametrize(("uri", "code", "part"), PLACES)
+def test_a_place_that_is_wrong_or_not_allowed_is_rejected(model: OneWriter, uri: Any, code: str, part: str) -> None:
+    """`load` reads regular files in the allowed folder only, whatever leads out of it."""
+    place = uri.replace("{sources}", str(model.sources)) if isinstance(uri, str) else uri
+    check_rejected(model, Sent("load", {"table": "good", "uri": place}), code, part, "uri")
+
+
+@pytest.mark.parametrize(("name", "table", "code", "part", "where"), FILES)
+def test_a_file_that_is_wrong_is_rejected(
+    model: OneWriter, name: str, table: str, code: str, part: str, where: str
+) -> None:
+    """A damaged file, or one whose values the table cannot hold, leaves no row behind."""
+    check_rejected(model, Sent("load", {"table": table, "uri": str(model.sources / name)}), code, part, where)
+
+
+@pytest.mark.parametrize(("arguments", "name", "code", "part", "where"), MODES)
+def test_a_wrong_use_of_load_is_rejected(
+    model: OneWriter, arguments: dict[str, Any], name: str, code: str, part: str, where: str
+) -> None:
+    """A wrong mode or table is rejected, and a `replace` that fails leaves the rows as they were."""
+    check_rejected(model, Sent("load", {**arguments, "uri": str(model.sources / name)}), code, part, where)
+
+
+def test_a_small_file_of_much_text_is_loaded_in_pieces(model: OneWriter) -> None:
+    """A file that names one long text many times is loaded in pieces that the limit allows."""
+    uri = str(model.sources / "repeated.parquet")
+    outcome, _ = model.apply(Sent("load", {"table": "t", "uri": uri}), Sent("delete", {"table": "t", "where": {}}))
+    assert (outcome.status, outcome.result) == (Status.DONE, {"rows": 50})
+
+
+def test_csv_values_keep_what_they_are(model: OneWriter) -> None:
+    """Digits beyond a double, leading zeros, NaN and NA are what the file says; only an empty field is null."""
+    uris = [str(model.sources / name) for name in ("exact.csv", "nulls.csv")]
+    new = [{"name": name, "type": kind} for name, kind in (("n_", "INTEGER"),)]
+    model.apply(Sent("alter_table", {"table": "t", "add": new[0]}))
+    outcomes = model.apply(*(Sent("load", {"table": "t", "uri": uri}) for uri in uris))
+    assert [o.status for o in outcomes] == [Status.DONE, Status.DONE], outcomes[0].error
+    rows = model.rows("SELECT h, t, dec, uh, d FROM t")
+    assert rows[0] == {"h": "-36893488147419103233", "t": "007", "dec": 0.1, "uh": "36893488147419103233", "d": None}
+    assert [(row["t"], row["d"]) for row in rows[1:]] == [(None, None), ("", "NaN"), ("NA", 1.5)]
+    model.apply(Sent("delete", {"table": "t", "where": {}}))
+
+
+TABLE = {"table": "x", "columns": [{"name": "a", "type": "INTEGER"}]}
+OPTIONS = [
+    ({"engine": "arrow"}, "bad_argument", "'engine' is one of duckdb", "engine"),
+    ({"storage_version": "v9"}, "bad_argument", "'storage_version' is one of", "storage_version"),
+    ({"storage_version": "x'); DETACH model; --"}, "bad_argument", "'storage_version' is one of", "storage_version"),
+    ({"storage_version": 1}, "bad_argument", "must be a text", "storage_version"),
+    ({"app": "x" * 300}, "bad_name", "200 is the most", "app"),
+    ({"limits": []}, "bad_argument", "must be an object", "limits"),
+    ({"limits": {"nope": 1}}, "unknown_argument", "no limit 'nope'", "limits.nope"),
+    ({"limits": {"remember_days": 1}}, "unknown_argument", "no limit 'remember_days'", "limits.remember_days"),
+    ({"limits": {"threads": 0}}, "out_of_range", "'threads' is 1 to 2, not 0", "limits.threads"),
+    ({"limits": {"threads": 10**9}}, "out_of_range", "not 1000000000", "limits.threads"),
+    ({"limits": {"threads": 1.5}}, "bad_argument", "is a whole number", "limits.threads"),
+    ({"limits": {"threads": True}}, "bad_argument", "is a whole number", "limits.threads"),
+    ({"limits": {"memory_bytes_max": 1}}, "out_of_range", "not 1.", "limits.memory_bytes_max"),
+    ({"tables": {}}, "bad_argument", "must be a list", "tables"),
+    ({"tables": [1]}, "bad_argument", "A table is an object", "tables[0]"),
+    ({"tables": [{"table": "x"}]}, "missing_argument", "at least one column", "tables[0].columns"),
+    ({"tables": [TABLE, {**TABLE, "rows": []}]}, "unknown_argument", "no member 'rows'", "tables[1].rows"),
+    ({"tables": [TABLE, TABLE]}, "table_exists", "There is a table 'x' already", "tables[1].table"),
+    ({"tables": [{**TABLE, "table": "a/b"}]}, "bad_name", "is not a table name", "tables[0].table"),
+    ({"tables": [{**TABLE, "primary_key": "a"}]}, "bad_argument", "list of columns", "tables[0].primary_key"),
+    ({"tables": [{**TABLE, "primary_key": [1]}]}, "bad_argument", "names columns", "tables[0].primary_key[0]"),
+    ({"owner": "me"}, "unknown_argument", "no argument 'owner'", "owner"),
+    (b"{", "bad_json", "Not JSON", "body"),
+]
+
+
+@pytest.mark.parametrize(("options", "code", "part", "where"), OPTIONS)
+def test_a_model_with_wrong_options_is_not_created(
+    tmp_path: Path, options: Any, code: str, part: str, where: str
+) -> None:
+    """A wrong `create_model` is rejected and leaves nothing; a right one after it begins the model."""
+    writer = OneWriter(tmp_path)
+    (outcome,) = writer.apply(Sent("create_model", options))
+    error = outcome.error or {}
+    assert (outcome.status, error.get("code"), error.get("where")) == (Status.REJECTED, code, where), error
+    assert part in error["message"]
+    check_sentence(error["message"])
+    (outcome,) = writer.apply(Sent("create_model", {"tables": [TABLE]}))
+    assert outcome.status is Status.DONE, outcome.error
+    assert writer.rows("SELECT count(*) AS rows FROM x") == [{"rows": 0}]
+    writer.close()
