@@ -9,6 +9,7 @@ from attrs import frozen
 from teatree.contracts.errors import Code, OperatorError
 from teatree.contracts.manifest import Manifest, StreamStamp
 from teatree.messaging.bus import Bus
+from teatree.messaging.jetstream import ERROR_NO_STREAM, ApiError
 from teatree.messaging.log import LogReader
 from teatree.messaging.streams import LogState, log_state
 
@@ -32,16 +33,30 @@ class LogCheck:
         Asked after a read: the stream that has our stamp now is the one that was read. Raises `log_replaced`,
         `log_behind` or `log_purged`.
         """
-        check_state(await log_state(self.bus), self.model, self.stamp, offset)
+        check_state(await _state(self.bus, self.model), self.model, self.stamp, offset)
 
 
 async def check_log(bus: Bus, model: str, newest: Manifest | None) -> LogState:
     """Return the log's state; raises `log_replaced`, `log_behind` or `log_purged` where the model must not go on."""
-    state = await log_state(bus)
+    state = await _state(bus, model)
     if newest is not None and newest.offset:
         check_state(state, model, newest.stream, newest.offset)
         await _check_anchor(bus, model, newest.offset, newest.log_at)
     return state
+
+
+async def _state(bus: Bus, model: str) -> LogState:
+    try:
+        return await log_state(bus)
+    except ApiError as e:
+        if e.number != ERROR_NO_STREAM:
+            raise
+        raise OperatorError(
+            Code.LOG_REPLACED,
+            f"The stream {bus.subjects.requests_stream}, in which {model} counts, is gone.",
+            where=model,
+            hint="Restore that stream.",
+        ) from e
 
 
 def check_state(state: LogState, model: str, stamp: StreamStamp, offset: int) -> None:

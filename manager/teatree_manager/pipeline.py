@@ -157,6 +157,8 @@ class Pipeline:
         backoff = Backoff()
         while not self._stopping.is_set():
             try:
+                if self.waiting_for is not None:
+                    await self._check_log(after)  # a stream that is gone looks like one that is away
                 found = await self._reader.read(
                     after, requests_max=limits.batch_requests_max, bytes_max=limits.read_ahead_bytes_max
                 )
