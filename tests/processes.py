@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import duckdb
 
+from teatree.contracts.errors import RetryError
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.process import end_processes, process_id, read_process
 from teatree.contracts.settings import Settings, connection_environ
@@ -236,6 +237,18 @@ class Installation:
         """Wait until a process has ended."""
         await until(lambda: process_id(pid) is None, lambda: f"process {pid} to end")
 
+    async def reconnected(self) -> None:
+        """Wait until the test's own connection to NATS works, after the server was started again."""
+
+        async def works() -> bool:
+            try:
+                await self.bus.js("INFO", timeout_ms=500)
+            except RetryError:
+                return False
+            return True
+
+        await until_async(works)
+
     # --- requests and what is said of them ---
 
     async def publish(self, function: str, body: Any, request_id: str, **headers: str) -> int:
@@ -294,7 +307,7 @@ class Installation:
             while True:
                 try:
                     reply = await self.bus.request(self.bus.subjects.query(MODEL, "query"), body)
-                except Exception:  # noqa: BLE001  nobody listens yet
+                except RetryError:  # nobody listens yet
                     await asyncio.sleep(LOOK_S)
                     continue
                 if "Nats-Service-Error-Code" not in reply.headers:
