@@ -37,7 +37,17 @@ class LogCheck:
 
 
 async def check_log(bus: Bus, model: str, newest: Manifest | None) -> LogState:
-    """Return the log's state; raises `log_replaced`, `log_behind` or `log_purged` where the model must not go on."""
+    """Return the log's state; raises `log_replaced`, `log_behind` or `log_purged` where the model must not go on.
+
+    Raises `wrong_configuration` if its versions were published from a file: they know of no log.
+    """
+    if newest is not None and not newest.stream.name:
+        raise OperatorError(
+            Code.WRONG_CONFIGURATION,
+            f"The versions of {model} were published from a DuckDB file: no requests can go on from them.",
+            where=model,
+            hint=f"Create a model under another name, as a fork: `teatree fork {model} NEW`.",
+        )
     state = await _state(bus, model)
     if newest is not None and newest.offset:
         check_state(state, model, newest.stream, newest.offset)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from teatree.contracts.schema import Dtype, Field, Schema
     from teatree.contracts.settings import Settings
     from teatree.datasets.dataset import Dataset
+    from teatree.engine.open_file import OpenFile, Published
+    from teatree.engine.open_file import open_file as open  # noqa: A004 - it is always written teatree.open
 
 _HOMES = {
     "Attached": "client.attach",
@@ -30,7 +32,9 @@ _HOMES = {
     "Message": "client.message",
     "Model": "client.model",
     "Notice": "client.notice",
+    "OpenFile": "engine.open_file",
     "OperatorError": "contracts.errors",
+    "Published": "engine.open_file",
     "Receipt": "client.receipt",
     "Refusal": "client.receipt",
     "RequestError": "contracts.errors",
@@ -45,7 +49,9 @@ _HOMES = {
     "attach": "client.attach",
     "connect": "client.session",
     "connect_sync": "client.sync",
+    "open": "engine.open_file:open_file",
 }
+"""Where each name lives; behind a colon its name there."""
 
 __all__ = [
     "Attached",
@@ -56,7 +62,9 @@ __all__ = [
     "Message",
     "Model",
     "Notice",
+    "OpenFile",
     "OperatorError",
+    "Published",
     "Receipt",
     "Refusal",
     "RequestError",
@@ -71,6 +79,7 @@ __all__ = [
     "attach",
     "connect",
     "connect_sync",
+    "open",
 ]
 
 
@@ -78,7 +87,8 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'teatree' has no attribute {name!r}")
-    return getattr(import_module(f"teatree.{home}"), name)
+    module, _, alias = home.partition(":")
+    return getattr(import_module(f"teatree.{module}"), alias or name)
 
 
 def __dir__() -> list[str]:

@@ -25,7 +25,7 @@ def check_replaceable(path: Path) -> bool:
         return False
     if not path.is_file():
         raise RequestError(Code.USAGE, f"{path} is no file.", where=str(path), hint="Name a file.")
-    if _open_for_writing_here(path):
+    if is_open_for_writing_here(path):
         raise _busy(path)
     # From here on: closing a file drops the locks that this process has on it, so not before the look above.
     with path.open("rb") as file:
@@ -63,7 +63,7 @@ def _busy(path: Path) -> RetryError:
     )
 
 
-def _open_for_writing_here(path: Path) -> bool:
+def is_open_for_writing_here(path: Path) -> bool:
     """Return whether this very process has the file open for writing, which its own locks do not tell it."""
     if not _OWN_FILES.is_dir():  # not Linux
         return False
@@ -71,8 +71,9 @@ def _open_for_writing_here(path: Path) -> bool:
     for name in os.listdir(_OWN_FILES):  # noqa: PTH208 - numbers, not paths
         try:
             found = os.fstat(int(name))
-            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                return (fcntl.fcntl(int(name), fcntl.F_GETFL) & os.O_ACCMODE) != os.O_RDONLY
+            same = (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)
+            if same and fcntl.fcntl(int(name), fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+                return True
         except OSError:
             continue  # closed meanwhile
     return False

@@ -1,0 +1,315 @@
+"""Versions of anyone's DuckDB file, without any service: open it, work with it, publish (docs/decisions/0014).
+
+The chain is that of a model without a log: the same packs and manifests, offset 0, a stream stamp without a name. All
+that a publisher needs to know lies in it; nothing lies beside the user's file, and nothing in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+from attrs import evolve, frozen
+
+from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, RetryError
+from teatree.contracts.manifest import (
+    Manifest,
+    ManifestKind,
+    ModelState,
+    StreamStamp,
+    TableEntry,
+)
+from teatree.contracts.names import check_model
+from teatree.contracts.schema import Schema
+from teatree.contracts.settings import Settings, process_environ, read_settings, store_at
+from teatree.datasets.ddl import quote, read_schema
+from teatree.engine.changes import Checkpoint
+from teatree.engine.snapshot import Capture, capture
+from teatree.engine.user_file import UserFile
+from teatree.storage.chain import Chain
+from teatree.storage.objects import open_store
+from teatree.storage.packs import BlockTable, checksum
+from teatree.storage.versions import HEADER_BYTES, read_table
+
+NO_LOG = StreamStamp(name="", created="")
+"""What the manifests of a published file say instead of a log."""
+RACES_MAX = 50
+"""Publishers at the same time behind which a first version goes: each race lost is a version that another one made."""
+READS_MAX = 5
+"""Times that a file is read whose user checkpoints it meanwhile."""
+_FENCED_HINT = "Look at that version (`teatree diff`), then open the file again to go on from there."
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9_]+")
+
+
+@frozen
+class Published:
+    """A version that is in the store now."""
+
+    model: str
+    version: int
+    is_new: bool
+    """False if the file is what the newest version holds already: nothing was written."""
+    size_bytes: int
+    pack_bytes: int
+    """What it added to the store."""
+    tables: dict[str, int]
+    """Rows by table."""
+
+
+def open_file(
+    path: str | Path,
+    store: str | None = None,
+    *,
+    name: str | None = None,
+    settings: Settings | None = None,
+) -> OpenFile:
+    """Open a DuckDB file, or create it, to work with it and to publish versions of it.
+
+    `store` is where they go: `s3://bucket/prefix`, `file:///folder` or the path of a folder; else the environment says.
+    `name` is the model's name there, made from the file's if left out.
+
+    Raises `busy` if the file is open elsewhere, `bad_source` if it is no DuckDB file, `bad_name`.
+    """
+    found = settings or read_settings(process_environ())
+    if store is not None:
+        found = evolve(found, store=store_at(found.store, store))
+    place = Path(path).absolute()
+    model = check_model(name) if name is not None else _model_name(place)
+    chain = Chain(open_store(found.store), found.nats.prefix, model)
+    return OpenFile(UserFile(place.resolve()), chain)
+
+
+def _model_name(path: Path) -> str:
+    made = _NOT_IN_NAMES.sub("_", path.stem.lower()).strip("_")
+    try:
+        return check_model(made)
+    except RequestError as e:
+        raise RequestError(
+            Code.BAD_NAME, f"{path.name!r} makes no name for a model.", where="name", hint="Give one with `name`."
+        ) from e
+
+
+class OpenFile:
+    """A DuckDB file that this process has open. `publish` may be called while other threads write."""
+
+    def __init__(self, file: UserFile, chain: Chain) -> None:
+        self._file = file
+        self._chain = chain
+        self._lock = threading.Lock()
+        self._last: Manifest | None = None
+        self._table: BlockTable | None = None
+        self._checkpoint: Checkpoint | None = None
+        self._unsure: tuple[Manifest, BlockTable, Checkpoint | None] | None = None
+        """A version whose creation nobody answered for: it may be there."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"OpenFile({str(self.path)!r}, name={self.name!r})"
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
+    @property
+    def name(self) -> str:
+        """The model's name in the store."""
+        return self._chain.model
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The connection to work with; threads take a `cursor()` of it each."""
+        return self._file.connection
+
+    def sql(self, query: str, **options: Any) -> duckdb.DuckDBPyRelation:
+        """Run SQL, as DuckDB's own `sql` does."""
+        return self.connection.sql(query, **options)
+
+    def close(self) -> None:
+        """Close the file; what was not published stays in it."""
+        with self._lock:
+            self._file.close()
+
+    def publish(self) -> Published:
+        """Make what is committed the next version, and return it; the newest one if nothing differs from it.
+
+        Only changed blocks are moved. Raises `fenced` if somebody else published under this name since this one's last
+        version, `model_exists` if the name belongs to a model with a log, `corrupt` for a damaged block.
+        """
+        with self._lock:
+            for tries_left in reversed(range(RACES_MAX)):
+                try:
+                    return self._publish()
+                except FencedError:
+                    if self._last is not None or not tries_left:
+                        raise
+                    self._table = None
+        raise AssertionError  # the last try returns or raises
+
+    def _publish(self) -> Published:
+        if self._unsure is not None:
+            unsure, self._unsure = self._unsure, None
+            self._create(*unsure)
+        newest = self._base()
+        table = self._table if self._table is not None else self._table_of(newest)
+        version = newest.version + 1 if newest else 1
+        write_id = secrets.token_hex(8)
+        with tempfile.TemporaryDirectory(prefix="teatree-publish-") as folder:
+            taken, tables = self._capture(table, version, write_id, Path(folder))
+            if newest is not None and newest.file is not None and _is_same(newest, taken):
+                self._last, self._table, self._checkpoint = newest, table, taken.checkpoint
+                return _published(newest, is_new=False)
+            manifest = self._manifest(newest, version, write_id, taken, tables)
+            self._chain.store.put(self._chain.key(taken.pack.key), taken.path)
+        self._create(manifest, taken.table, taken.checkpoint)
+        return _published(manifest, is_new=True)
+
+    def _create(self, manifest: Manifest, table: BlockTable, checkpoint: Checkpoint | None) -> None:
+        try:
+            self._chain.create(manifest)
+        except RetryError:
+            self._unsure = (manifest, table, checkpoint)
+            raise
+        except FencedError as e:
+            e.hint = _FENCED_HINT
+            raise
+        self._last, self._table, self._checkpoint = manifest, table, checkpoint
+
+    def _base(self) -> Manifest | None:
+        """Return the newest version, which must be ours after the first."""
+        newest = self._chain.newest(self._last.version if self._last else 0)
+        if newest is not None and newest.stream != NO_LOG:
+            raise RequestError(
+                Code.MODEL_EXISTS,
+                f"{self.name!r} is a model of an installation there: its manager makes its versions.",
+                where="name",
+                hint="Publish under another name.",
+            )
+        if self._last is not None and (newest is None or newest.write_id != self._last.write_id):
+            error = FencedError(
+                f"Version {newest.version if newest else 0} of {self.name} was published by somebody else since.",
+                where=self._chain.folder,
+            )
+            error.hint = _FENCED_HINT
+            raise error
+        return newest
+
+    def _table_of(self, newest: Manifest | None) -> BlockTable:
+        if newest is None or newest.file is None:
+            return BlockTable.empty(self._chain.folder)
+        return read_table(self._chain.store, newest.file)
+
+    def _capture(
+        self, table: BlockTable, version: int, write_id: str, folder: Path
+    ) -> tuple[Capture, tuple[TableEntry, ...]]:
+        file = self._file
+        damage: CorruptError | None = None
+        for _ in range(READS_MAX):
+            damage = None
+            try:
+                with file.at_rest():
+                    header = file.read_at(0, HEADER_BYTES)
+                    taken = capture(file, table, self._checkpoint, version, write_id, self._chain.folder, folder)
+                    tables = tuple(_tables(file))
+                    if file.read_at(0, HEADER_BYTES) == header and taken.layout.header.checksum == checksum(header):
+                        return taken, tables
+            except CorruptError as e:  # a block that nobody uses yet may be half-written by a transaction
+                damage = e
+            except OSError as e:
+                if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise RetryError(Code.DISK_FULL, "The temporary folder's disk is full.", where=str(folder)) from e
+        if damage is not None:
+            raise damage
+        raise RetryError(
+            Code.BUSY,
+            f"{self.path.name} was checkpointed by its user again and again while it was read.",
+            where=str(self.path),
+            hint="Leave checkpoints to `publish` for a moment.",
+        )
+
+    def _manifest(
+        self,
+        newest: Manifest | None,
+        version: int,
+        write_id: str,
+        taken: Capture,
+        tables: tuple[TableEntry, ...],
+    ) -> Manifest:
+        now = datetime.now(UTC)
+        return Manifest(
+            model=self.name,
+            goal_model_id=self._chain.goal_model_id,
+            version=version,
+            write_id=write_id,
+            parent_write_id=newest.write_id if newest else "",
+            kind=ManifestKind.BATCH,
+            # A publisher's first version is its fence: the chain takes one number from one writer only.
+            epoch=self._last.epoch if self._last else version,
+            state=ModelState.ACTIVE,
+            at=max(now, newest.at) if newest else now,
+            log_at=now,
+            offset=0,
+            stream=NO_LOG,
+            content_version=version,
+            content_write_id=write_id,
+            user_version=version,
+            last_effect_seq=0,
+            said_version=version,
+            file=taken.layout,
+            tables=tables,
+            pack=taken.pack,
+            changed_tables=tuple(sorted(entry.name for entry in tables)),
+            writer={"host": socket.gethostname(), "pid": os.getpid(), "file": self.path.name},
+        )
+
+
+def _is_same(newest: Manifest, taken: Capture) -> bool:
+    return not taken.blocks and newest.file is not None and newest.file.header.checksum == taken.layout.header.checksum
+
+
+def _tables(file: UserFile) -> Iterator[TableEntry]:
+    """Yield the tables as the open transaction sees them; a type that models do not have leaves its columns out."""
+    places = file.rows(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database() AND NOT internal"
+        " ORDER BY schema_name, table_name"
+    )
+    for schema, table in places:
+        ((rows,),) = file.rows(f"SELECT count(*) FROM {quote(schema)}.{quote(table)}")
+        if schema != "main":
+            yield TableEntry(f"{schema}.{table}", Schema(()), rows)
+            continue
+        try:
+            columns, key = read_schema(file.own_connection, table)
+        except RequestError:
+            columns, key = Schema(()), ()
+        yield TableEntry(table, columns, rows, key)
+
+
+def _published(manifest: Manifest, *, is_new: bool) -> Published:
+    return Published(
+        model=manifest.model,
+        version=manifest.version,
+        is_new=is_new,
+        size_bytes=manifest.file.size_bytes if manifest.file else 0,
+        pack_bytes=manifest.pack.size_bytes if manifest.pack and is_new else 0,
+        tables={entry.name: entry.rows for entry in manifest.tables},
+    )
