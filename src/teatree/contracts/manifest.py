@@ -184,7 +184,7 @@ class Manifest:
 
 @frozen
 class Stub:
-    """What a clean-up leaves of a manifest under its key, so that the key is never free (docs/decisions/0010)."""
+    """What a clean-up leaves of a manifest under its key, so that the key is never free (docs/decisions/0015)."""
 
     model: str
     goal_model_id: str

@@ -1,4 +1,4 @@
-"""Keeping a version in few packs, however long its history: a little in each version (docs/decisions/0010).
+"""Keeping a version in few packs, however long its history: a little in each version (docs/decisions/0015).
 
 A version's blocks lie where they were last changed. When too many packs hold only a few of them, the version that is
 being captured takes the fullest lot of small ones into its own pack, enough to make it a large one: so every block is

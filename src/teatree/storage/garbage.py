@@ -1,4 +1,4 @@
-"""Which objects of a model no kept version needs (docs/decisions/0010).
+"""Which objects of a model no kept version needs (docs/decisions/0015).
 
 Every rule errs towards keeping. Nothing numbered above the newest manifest is looked at: a writer may be about to name
 it. Versions build on each other, so a pack's blocks serve its own version and those that follow until the last block
