@@ -19,8 +19,9 @@ from teatree.contracts.failpoints import failpoints
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import Settings
 from teatree.engine.announce import Announcer
+from teatree.engine.drafts import Draft
 from teatree.engine.duckdb_errors import DamagedFileError
-from teatree.engine.writer import Draft, Writer
+from teatree.engine.writer import Writer
 from teatree.functions.arguments import Context
 from teatree.functions.sources import Sources
 from teatree.messaging.bus import Bus

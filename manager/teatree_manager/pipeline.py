@@ -20,7 +20,8 @@ from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.manifest import ModelState
 from teatree.contracts.requests import Request
 from teatree.engine.batch import Applied
-from teatree.engine.writer import Draft, Writer
+from teatree.engine.drafts import Draft
+from teatree.engine.writer import Writer
 from teatree.functions.registry import BUILT_INS
 from teatree.messaging.log import LogReader, LogSlice, WakeHints
 from teatree_manager.attempts import Attempts

@@ -20,7 +20,7 @@ from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.settings import RetentionSettings, StoreSettings, connection_environ
 from teatree.engine.archive import ArchiveSource, write_archive
-from teatree.engine.writer import new_write_id
+from teatree.engine.drafts import new_write_id
 from teatree.storage.archives import read_archive
 from teatree.storage.chain import Chain
 from teatree.storage.cleanup import Cleaned, Cleanup

@@ -6,20 +6,14 @@ batch is applied. At most one captured version waits to be shipped: the next cap
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import attrs
-from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import (
-    ForkPoint,
-    Life,
     Manifest,
-    ManifestKind,
     ModelOptions,
     ModelState,
     StreamStamp,
@@ -32,11 +26,12 @@ from teatree.engine.batch import FAILED_CODES, Applied, Batch
 from teatree.engine.changes import Checkpoint
 from teatree.engine.commits import Commit, adopt_commits, committed_offset
 from teatree.engine.database import Database
+from teatree.engine.drafts import Author, Draft, batch_after, fence_after, new_write_id
 from teatree.engine.handle import WriteHandle
 from teatree.engine.history import StoredHistory
 from teatree.engine.ledger import Ledger
-from teatree.engine.life import begin_life, outcome_without_file
-from teatree.engine.snapshot import Capture, capture, captured_checkpoint
+from teatree.engine.life import Birth, begin_life, outcome_without_file
+from teatree.engine.snapshot import capture, captured_checkpoint
 from teatree.engine.takeover import discard_files, put_aside, take_file
 from teatree.engine.transaction import Parts, Target
 from teatree.functions.arguments import Context
@@ -44,23 +39,11 @@ from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.packs import BlockTable
-from teatree.storage.segments import Entry, decode_segment, encode_segment, segment_ref
+from teatree.storage.segments import Entry, decode_segment, encode_segment
 from teatree.storage.versions import read_table
 
 OFFSETS_CACHED = 1_000
 """Offsets of the newest versions, for `expected_version`."""
-
-
-@frozen
-class Draft:
-    """A captured version, ready to be shipped."""
-
-    manifest: Manifest
-    entries: tuple[Entry, ...]
-    segment: bytes
-    capture: Capture | None
-    archive: tuple[str, ...] | None = None
-    """Tables whose archive its `archive` request waits for; () is all."""
 
 
 class Writer:
@@ -79,11 +62,10 @@ class Writer:
         """`facts` tell people who wrote a manifest: host, process."""
         self.chain = chain
         self.folder = folder
-        self._stream = stream
+        self._author = Author(stream, facts)
         self._default_limits = limits
         self.limits = limits
         self._sources = sources
-        self._facts = facts
         self.failpoint = failpoint
         self.ledger = Ledger(chain, folder.ledger, limits)
         self._manifest: Manifest | None = None
@@ -94,8 +76,7 @@ class Writer:
         self._applied: Applied | None = None
         self._table = BlockTable.empty(chain.folder)
         self._checkpoint: Checkpoint | None = None
-        self._new_options = ModelOptions()
-        self._new_fork_of: ForkPoint | None = None
+        self._birth: Birth | None = None
         self._offsets: dict[int, int] = {}
         self.restored = False
         """Whether the file had to be restored from the store when the model was taken over."""
@@ -124,7 +105,7 @@ class Writer:
 
         `newest` is the newest manifest, as the caller found it. Raises `fenced` if another writer was faster.
         """
-        fence = self._fence(newest)
+        fence = fence_after(newest, self.chain, self._author)
         if self._manifest is None or newest is None or newest.write_id != self._manifest.write_id:
             self.failpoint("manager.take_over.before_fence")
             self.chain.create(fence)
@@ -149,44 +130,6 @@ class Writer:
             adopt_commits(taken.database, fence.content_version, applied.version, applied.write_id)
         self._applied = applied  # the next batch is for the version after it, though it is not shipped yet
         return self.capture(applied, fence.said_version)
-
-    def _fence(self, newest: Manifest | None) -> Manifest:
-        now = datetime.now(UTC)
-        if newest is None:
-            return Manifest(
-                model=self.chain.model,
-                goal_model_id=self.chain.goal_model_id,
-                version=1,
-                write_id=new_write_id(),
-                parent_write_id="",
-                kind=ManifestKind.FENCE,
-                epoch=1,
-                state=ModelState.ABSENT,
-                at=now,
-                log_at=datetime.fromtimestamp(0, UTC),
-                offset=0,
-                stream=self._stream,
-                content_version=0,
-                content_write_id="",
-                user_version=0,
-                last_effect_seq=0,
-                said_version=0,
-                writer=dict(self._facts),
-            )
-        return attrs.evolve(
-            newest,
-            version=newest.version + 1,
-            write_id=new_write_id(),
-            parent_write_id=newest.write_id,
-            kind=ManifestKind.FENCE,
-            epoch=newest.version + 1,
-            at=max(now, newest.at),
-            stream=newest.stream if newest.offset else self._stream,
-            pack=None,
-            outcomes=None,
-            changed_tables=(),
-            writer=dict(self._facts),
-        )
 
     def _recovered(self, commits: Sequence[Commit]) -> Applied:
         """Return the commits that a crash left unshipped as one batch, for the version after the fence."""
@@ -330,7 +273,7 @@ class Writer:
             return outcome_without_file(target, request, self.manifest, self.ledger, prior=prior)
         path = self.folder.database(self.epoch)
         try:
-            birth = begin_life(request, target, self.context, path, self._stream, self.chain, self.ledger)
+            birth = begin_life(request, target, self.context, path, self._author.stream, self.chain, self.ledger)
         except (RequestError, RetryError) as e:
             if isinstance(e, RetryError) and e.code not in FAILED_CODES:
                 raise
@@ -338,8 +281,7 @@ class Writer:
             return outcome_without_file(target, request, self.manifest, self.ledger, e)
         self._use_options(birth.options)
         self._use_database(birth.database)
-        self._table, self._checkpoint = birth.table, None
-        self._new_options, self._new_fork_of = birth.options, birth.fork_of
+        self._table, self._checkpoint, self._birth = birth.table, None, birth
         return birth.applied
 
     # --- versions ----------------------------------------------------------------------------------------------------
@@ -361,50 +303,17 @@ class Writer:
                 self.folder.spool,
             )
         self.failpoint("manager.capture.after_pack")
-        manifest = self._draft_manifest(applied, packed, said_version)
-        return Draft(manifest, applied.entries, applied.segment, packed, applied.archive)
-
-    def _draft_manifest(self, applied: Applied, packed: Capture | None, said_version: int) -> Manifest:
-        parent = self.manifest
-        if applied.version != parent.version + 1:
-            raise OperatorError(Code.INTERNAL, f"Version {applied.version} does not follow {parent.version}.")
-        state = ModelState.DROPPED if applied.dropped else ModelState.ACTIVE if packed else parent.state
-        tables = self._table_entries(applied) if packed else ()
-        changed = applied.born or applied.dropped or bool(applied.changed_tables)
-        return attrs.evolve(
-            parent,
-            version=applied.version,
-            write_id=applied.write_id,
-            parent_write_id=parent.write_id,
-            kind=ManifestKind.BATCH,
-            state=state,
-            at=max(datetime.now(UTC), parent.at),
-            log_at=applied.log_at,
-            offset=applied.offset,
-            stream=self._stream,
-            content_version=applied.version,
-            content_write_id=applied.write_id,
-            user_version=applied.version if changed else parent.user_version,
-            last_effect_seq=applied.last_effect_seq,
-            said_version=said_version,
-            life=self._life(applied, parent.life),
-            fork_of=self._new_fork_of if applied.born else None if applied.dropped else parent.fork_of,
-            options=self._new_options if applied.born else parent.options,
-            file=packed.layout if packed else None,
-            tables=tables,
-            pack=packed.pack if packed else None,
-            outcomes=segment_ref(applied.version, applied.write_id, applied.segment, len(applied.entries)),
+        manifest = batch_after(
+            self.manifest,
+            applied,
+            packed,
+            self._table_entries(applied) if packed else (),
+            birth=self._birth,
             ledger=self.ledger.reference(applied.version),
-            changed_tables=tuple(sorted(applied.changed_tables)),
-            writer=dict(self._facts),
+            said_version=said_version,
+            author=self._author,
         )
-
-    def _life(self, applied: Applied, before: Life) -> Life:
-        if applied.dropped:
-            return Life(created_seq=0, dropped_seq=applied.offset)
-        if applied.born:
-            return attrs.evolve(before, created_seq=applied.offset)
-        return before
+        return Draft(manifest, applied.entries, applied.segment, packed, applied.archive)
 
     def _table_entries(self, applied: Applied) -> tuple[TableEntry, ...]:
         if self._parts is None:
@@ -451,8 +360,3 @@ def _answered_within(entry: Entry, shipped_version: int) -> Entry:
     """Return a resend's entry for the version that holds its first outcome too, if that one was not shipped either."""
     is_within = entry.answer_version is not None and entry.answer_version > shipped_version
     return attrs.evolve(entry, answer_version=None) if is_within else entry
-
-
-def new_write_id() -> str:
-    """Return a random write id: 16 hex digits."""
-    return secrets.token_hex(8)

@@ -1,0 +1,145 @@
+"""Drafts of manifests: what the next one says, from the one before it and what a batch did. Nothing here writes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import attrs
+from attrs import frozen
+
+from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.manifest import (
+    LedgerRef,
+    Life,
+    Manifest,
+    ManifestKind,
+    ModelState,
+    StreamStamp,
+    TableEntry,
+)
+from teatree.engine.batch import Applied
+from teatree.engine.life import Birth
+from teatree.engine.snapshot import Capture
+from teatree.storage.chain import Chain
+from teatree.storage.segments import Entry, segment_ref
+
+
+@frozen
+class Draft:
+    """A captured version, ready to be shipped."""
+
+    manifest: Manifest
+    entries: tuple[Entry, ...]
+    segment: bytes
+    capture: Capture | None
+    archive: tuple[str, ...] | None = None
+    """Tables whose archive its `archive` request waits for; () is all."""
+
+
+@frozen
+class Author:
+    """Who writes manifests, and in which log their offsets count."""
+
+    stream: StreamStamp
+    facts: dict[str, object]
+    """For people: host and process."""
+
+
+def new_write_id() -> str:
+    """Return a random write id: 16 hex digits."""
+    return secrets.token_hex(8)
+
+
+def fence_after(newest: Manifest | None, chain: Chain, author: Author) -> Manifest:
+    """Return the manifest with which a new writer begins: the content of the newest, under a new epoch."""
+    now = datetime.now(UTC)
+    if newest is None:
+        return Manifest(
+            model=chain.model,
+            goal_model_id=chain.goal_model_id,
+            version=1,
+            write_id=new_write_id(),
+            parent_write_id="",
+            kind=ManifestKind.FENCE,
+            epoch=1,
+            state=ModelState.ABSENT,
+            at=now,
+            log_at=datetime.fromtimestamp(0, UTC),
+            offset=0,
+            stream=author.stream,
+            content_version=0,
+            content_write_id="",
+            user_version=0,
+            last_effect_seq=0,
+            said_version=0,
+            writer=dict(author.facts),
+        )
+    return attrs.evolve(
+        newest,
+        version=newest.version + 1,
+        write_id=new_write_id(),
+        parent_write_id=newest.write_id,
+        kind=ManifestKind.FENCE,
+        epoch=newest.version + 1,
+        at=max(now, newest.at),
+        stream=newest.stream if newest.offset else author.stream,
+        pack=None,
+        outcomes=None,
+        changed_tables=(),
+        writer=dict(author.facts),
+    )
+
+
+def batch_after(
+    parent: Manifest,
+    applied: Applied,
+    packed: Capture | None,
+    tables: Sequence[TableEntry],
+    *,
+    birth: Birth | None,
+    ledger: LedgerRef,
+    said_version: int,
+    author: Author,
+) -> Manifest:
+    """Return the manifest of a batch; `packed` and `tables` are its file's, `birth` that of the present life."""
+    if applied.version != parent.version + 1:
+        raise OperatorError(Code.INTERNAL, f"Version {applied.version} does not follow {parent.version}.")
+    born = birth if applied.born else None
+    changed = applied.born or applied.dropped or bool(applied.changed_tables)
+    return attrs.evolve(
+        parent,
+        version=applied.version,
+        write_id=applied.write_id,
+        parent_write_id=parent.write_id,
+        kind=ManifestKind.BATCH,
+        state=ModelState.DROPPED if applied.dropped else ModelState.ACTIVE if packed else parent.state,
+        at=max(datetime.now(UTC), parent.at),
+        log_at=applied.log_at,
+        offset=applied.offset,
+        stream=author.stream,
+        content_version=applied.version,
+        content_write_id=applied.write_id,
+        user_version=applied.version if changed else parent.user_version,
+        last_effect_seq=applied.last_effect_seq,
+        said_version=said_version,
+        life=_life(applied, parent.life),
+        fork_of=born.fork_of if born else None if applied.dropped else parent.fork_of,
+        options=born.options if born else parent.options,
+        file=packed.layout if packed else None,
+        tables=tuple(tables),
+        pack=packed.pack if packed else None,
+        outcomes=segment_ref(applied.version, applied.write_id, applied.segment, len(applied.entries)),
+        ledger=ledger,
+        changed_tables=tuple(sorted(applied.changed_tables)),
+        writer=dict(author.facts),
+    )
+
+
+def _life(applied: Applied, before: Life) -> Life:
+    if applied.dropped:
+        return Life(created_seq=0, dropped_seq=applied.offset)
+    if applied.born:
+        return attrs.evolve(before, created_seq=applied.offset)
+    return before
