@@ -16,6 +16,7 @@ import numpy as np
 from attrs import evolve, frozen
 
 from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import ForkPoint, Manifest, ModelOptions
 from teatree.contracts.names import OWN_SCHEMA
 from teatree.contracts.settings import LimitSettings
@@ -44,7 +45,15 @@ class Fork:
     """Takes the pins away again: the fork came to nothing."""
 
 
-def fetch_fork(origin: Origin, wanted: ModelOptions, seq: int, chain: Chain, limits: LimitSettings, path: Path) -> Fork:
+def fetch_fork(
+    origin: Origin,
+    wanted: ModelOptions,
+    seq: int,
+    chain: Chain,
+    limits: LimitSettings,
+    path: Path,
+    failpoint: Failpoint,
+) -> Fork:
     """Pin the origin's version and write its file at `path`; `seq` is the request's place in the log.
 
     Raises `unknown_model`, `unknown_version`, `bad_argument` for a storage version that is not the origin's,
@@ -63,12 +72,14 @@ def fetch_fork(origin: Origin, wanted: ModelOptions, seq: int, chain: Chain, lim
     release = partial(steadily, lambda: _release(source, version, name))
     try:
         manifest = steadily(lambda: _pinned(source, version, name, f"{chain.model} is a fork of it"))
+        failpoint("fork.after_pin")
         options = _options(wanted, manifest)
         steadily(lambda: fetch_file(source, manifest, path))
         table = rebased(steadily(lambda: read_table(chain.store, layout_of(manifest))), chain.folder)
     except RequestError as e:
         release()
         raise _placed(e) from e.__cause__
+    failpoint("fork.after_fetch")
     return Fork(ForkPoint(source.model, source.goal_model_id, version), table, options, release)
 
 

@@ -10,6 +10,7 @@ import attrs
 from attrs import frozen
 
 from teatree.contracts.errors import RequestError, TeatreeError
+from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import ForkPoint, Manifest, ModelOptions, StreamStamp
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.requests import Request
@@ -50,6 +51,7 @@ def begin_life(
     stream: StreamStamp,
     chain: Chain,
     ledger: Ledger,
+    failpoint: Failpoint,
 ) -> Birth:
     """Create the file that a `create_model` asks for, its outcome committed in it.
 
@@ -62,7 +64,7 @@ def begin_life(
     shutil.rmtree(path.parent, ignore_errors=True)
     fork: Fork | None = None
     if arguments.origin is not None:
-        fork = fetch_fork(arguments.origin, options, request.seq, chain, context.limits, path)
+        fork = fetch_fork(arguments.origin, options, request.seq, chain, context.limits, path, failpoint)
         options = fork.options
     limits = attrs.evolve(context.limits, **options.limits)
     identity = Identity(chain.model, chain.goal_model_id, stream, request.seq, options)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import (
     Manifest,
@@ -27,11 +27,12 @@ from teatree.engine.changes import Checkpoint
 from teatree.engine.commits import Commit, adopt_commits, committed_offset
 from teatree.engine.database import Database
 from teatree.engine.drafts import Author, Draft, batch_after, fence_after, new_write_id
+from teatree.engine.duckdb_errors import DamagedFileError
 from teatree.engine.handle import WriteHandle
 from teatree.engine.history import StoredHistory
 from teatree.engine.ledger import Ledger
 from teatree.engine.life import Birth, begin_life, outcome_without_file
-from teatree.engine.snapshot import capture, captured_checkpoint
+from teatree.engine.snapshot import Capture, capture, captured_checkpoint
 from teatree.engine.takeover import discard_files, put_aside, take_file
 from teatree.engine.transaction import Parts, Target
 from teatree.functions.arguments import Context
@@ -273,7 +274,9 @@ class Writer:
             return outcome_without_file(target, request, self.manifest, self.ledger, prior=prior)
         path = self.folder.database(self.epoch)
         try:
-            birth = begin_life(request, target, self.context, path, self._author.stream, self.chain, self.ledger)
+            birth = begin_life(
+                request, target, self.context, path, self._author.stream, self.chain, self.ledger, self.failpoint
+            )
         except (RequestError, RetryError) as e:
             if isinstance(e, RetryError) and e.code not in FAILED_CODES:
                 raise
@@ -293,15 +296,7 @@ class Writer:
         if self._database is not None and not applied.dropped:
             self._database.checkpoint()
             self.failpoint("manager.capture.after_checkpoint")
-            packed = capture(
-                self._database,
-                self._table,
-                self._checkpoint,
-                applied.version,
-                applied.write_id,
-                self.chain.folder,
-                self.folder.spool,
-            )
+            packed = self._pack(self._database, applied)
         self.failpoint("manager.capture.after_pack")
         manifest = batch_after(
             self.manifest,
@@ -314,6 +309,14 @@ class Writer:
             author=self._author,
         )
         return Draft(manifest, applied.entries, applied.segment, packed, applied.archive)
+
+    def _pack(self, database: Database, applied: Applied) -> Capture:
+        """Pack what differs from the version before; damage that shows here is the local file's, and no other's."""
+        table, since, spool = self._table, self._checkpoint, self.folder.spool
+        try:
+            return capture(database, table, since, applied.version, applied.write_id, self.chain.folder, spool)
+        except CorruptError as e:
+            raise DamagedFileError(e.message, where=e.where) from e
 
     def _table_entries(self, applied: Applied) -> tuple[TableEntry, ...]:
         if self._parts is None:
