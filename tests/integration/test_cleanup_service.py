@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from processes import MODEL, Installation, rows, table
+from processes import MODEL, Installation, Running, rows, table
 from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.settings import RetentionSettings
 from teatree.storage.catalog import Catalog
@@ -15,19 +15,23 @@ from teatree.storage.cleanup import Cleanup
 from teatree.storage.postgres import Postgres
 from teatree.storage.projection import rebuild
 
-ALWAYS = {
-    "TEATREE_RETENTION_KEEP_ALL_HOURS": "0",
-    "TEATREE_RETENTION_HOURLY_DAYS": "0",
-    "TEATREE_RETENTION_DAILY_DAYS": "0",
-    "TEATREE_RETENTION_ARCHIVE_HOURS": "0",
-    "TEATREE_RETENTION_INTERVAL_MS": "40",
-}
+
+def tidy_manager(installation: Installation, data: Path | None = None, interval_ms: int = 40) -> Running:
+    """Start a manager that keeps nothing but the newest version, and cleans up all the time."""
+    return installation.manager(
+        data=data,
+        TEATREE_RETENTION_KEEP_ALL_HOURS="0",
+        TEATREE_RETENTION_HOURLY_DAYS="0",
+        TEATREE_RETENTION_DAILY_DAYS="0",
+        TEATREE_RETENTION_ARCHIVE_HOURS="0",
+        TEATREE_RETENTION_INTERVAL_MS=str(interval_ms),
+    )
 
 
 async def test_requests_and_restarts_beside_clean_ups(installation: Installation) -> None:
     """Thirty versions, cleaned up as they come, two managers killed: one effect and one outcome each, resends too."""
     await installation.publish("create_model", table("id", "v", key="id"), "create")
-    manager = installation.manager(**ALWAYS)
+    manager = tidy_manager(installation)
     for number in range(30):
         await installation.send("append", rows(number), f"a{number}")
         if number % 7 == 3:
@@ -35,7 +39,7 @@ async def test_requests_and_restarts_beside_clean_ups(installation: Installation
             await installation.send("archive", {}, f"archive{number}")
         if number in (9, 19):
             await manager.kill()
-            manager = installation.manager(data=installation.folder / f"host{number}", **ALWAYS)
+            manager = tidy_manager(installation, installation.folder / f"host{number}")
     chain = installation.chain
     extra = 0
     while not isinstance(chain.entry(5), Stub):  # what counts as said, and may go, is told by later versions
@@ -56,7 +60,7 @@ async def test_requests_and_restarts_beside_clean_ups(installation: Installation
 async def test_the_catalogue_knows_what_is_there(installation: Installation) -> None:
     """After clean-ups every object of the store is listed and no other, and a rebuild says the same."""
     await installation.publish("create_model", table("id", "v", key="id"), "create")
-    manager = installation.manager(**{**ALWAYS, "TEATREE_RETENTION_INTERVAL_MS": "0"})
+    manager = tidy_manager(installation, interval_ms=0)
     for number in range(8):
         await installation.send("append", rows(number), f"a{number}")
     await installation.send("query", {"sql": "SELECT * FROM t", "page_size": 2}, "q")
