@@ -149,3 +149,26 @@ def test_a_local_store_does_not_load_boto3(tmp_path: Path) -> None:
         "open_store(StoreSettings(url=sys.argv[1])).put('a', b''); sys.exit('boto3' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script, tmp_path.as_uri()], check=False).returncode == 0
+
+
+def test_a_folder_that_is_away(tmp_path: Path) -> None:
+    """What lies in a folder that was there and is not is away, not gone, and no new folder takes its place."""
+    store = open_store(StoreSettings(url=(tmp_path / "store").as_uri()))
+    assert store.head("a/b") is None
+    store.put("a/b", b"1")
+    (tmp_path / "store").rename(tmp_path / "away")
+    for ask in (
+        lambda: store.head("a/b"),
+        lambda: store.get("a/b"),
+        lambda: store.put("a/c", b"2"),
+        lambda: store.put_if_absent("x/y", b"2"),
+        lambda: list(store.list("")),
+    ):
+        with pytest.raises(RetryError) as away:
+            ask()
+        assert away.value.code is Code.UNAVAILABLE
+    assert not (tmp_path / "store").exists()
+    (tmp_path / "away").rename(tmp_path / "store")
+    store.put("x/y", b"2")
+    assert store.get("a/b") == b"1"
+    assert store.head("z") is None

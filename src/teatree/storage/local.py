@@ -115,6 +115,7 @@ class LocalObjectStore(ObjectStore):
             try:
                 info = (self._root / key).stat()
             except (FileNotFoundError, NotADirectoryError):
+                self._folders.check_root()
                 return None
         return _info(key, info) if _is_file(info) else None
 
@@ -146,12 +147,14 @@ class LocalObjectStore(ObjectStore):
             try:
                 file = path.open("rb")
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                self._folders.check_root()
                 raise NotFoundError(key, self.url) from None
             with file:
                 yield file
 
     def _write(self, key: str, body: bytes | Path, place: Callable[[Path, _Folder, str], bool]) -> bool:
         path = self._path(key)
+        self._folders.check_root()
         with self._translated("write", key), self._temp_file(body) as temp:
             for _ in range(TRIES_MAX):
                 try:
@@ -198,6 +201,7 @@ class LocalObjectStore(ObjectStore):
             try:
                 entries = os.scandir(self._root / folder)
             except (FileNotFoundError, NotADirectoryError):
+                self._folders.check_root()
                 return
             with entries:
                 for entry in entries:
@@ -262,6 +266,19 @@ class _Folders:
         self._root = root
         self._lock = threading.Lock()
         self._open: OrderedDict[Path, _Folder] = OrderedDict()
+        self._had_root = root.is_dir()
+
+    def check_root(self) -> None:
+        """Raise `unavailable` if the store's folder was there and is not now: what lies in it is away, not gone."""
+        if self._root.is_dir():
+            self._had_root = True
+        elif self._had_root:
+            raise RetryError(
+                Code.UNAVAILABLE,
+                f"The folder of the object store {self._root.as_uri()} is away.",
+                where="TEATREE_STORE_URL",
+                hint="Is its disk mounted? It must come back with all that was in it.",
+            )
 
     def durable(self, path: Path) -> _Folder:
         """Return the open folder, made and synced into its parents if that is not known; raises FileNotFoundError."""
@@ -296,6 +313,7 @@ class _Folders:
         self._root.mkdir(parents=True, exist_ok=True)
         for path in missing or [self._root]:
             _Folder(path.parent).sync()
+        self._had_root = True
         return _Folder(self._root)
 
 
