@@ -14,7 +14,7 @@ from typing import Any, Self
 import duckdb
 import structlog
 
-from teatree.contracts.errors import FencedError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError, TeatreeError
 from teatree.contracts.failpoints import failpoints
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import Settings
@@ -115,7 +115,8 @@ class Manager:
             self._log.warning("the catalogue does not know why the model stopped", error=str(e))
 
     async def _manage(self, bus: Bus) -> None:
-        newest = await self._newest()
+        newest, recorded_version = await asyncio.gather(self._newest(), self._recorded_version())
+        self._check_store(newest, recorded_version)
         state = await check_log(bus, self._model, newest)
         writer = Writer(
             self._chain,
@@ -166,6 +167,32 @@ class Manager:
                 if self._stop.is_set():
                     raise
                 await backoff.pause()
+
+    async def _recorded_version(self) -> int:
+        """Return the newest version that the catalogue has heard of, 0 if it does not tell."""
+        if self._catalog is None:
+            return 0
+        try:
+            found = await asyncio.to_thread(self._catalog.model, self._model)
+        except TeatreeError as e:
+            self._log.warning("the catalogue does not tell the model's version", error=str(e))
+            return 0
+        return found.version if found and str(found.goal_model_id) == self._chain.goal_model_id else 0
+
+    def _check_store(self, newest: Manifest | None, recorded_version: int) -> None:
+        """Check that the store is the one with the model's versions: in an empty one they would begin anew."""
+        found_version = newest.version if newest else 0
+        has_file = next(self._folder.read_write.glob("*/model.duckdb"), None) is not None
+        if recorded_version <= found_version and (newest is not None or not has_file):
+            return
+        known = f"the catalogue knows version {recorded_version}" if recorded_version else "this host has its file"
+        raise OperatorError(
+            Code.CORRUPT,
+            f"The object store has no version of {self._model} beyond {found_version}; {known}.",
+            where=self._chain.store.url,
+            hint="Is TEATREE_STORE_URL right, and its disk mounted? If the versions are lost, run"
+            " `teatree catalog rebuild`.",
+        )
 
     async def _take_over(self, pipeline: Pipeline, writer: Writer, newest: Manifest | None) -> Draft | None:
         begin = time.monotonic()
