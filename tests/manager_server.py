@@ -64,7 +64,7 @@ def _poison(value: int) -> None:
     update = registry.BUILT_INS["update"]
 
     def run(db: Any, call: Call) -> Any:
-        if call.members("where") == {"id": value}:
+        if json.loads(call.request.body)["where"] == {"id": value}:
             os.kill(os.getpid(), signal.SIGKILL)
         return update.run(db, call)
 

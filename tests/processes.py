@@ -275,6 +275,10 @@ class Installation:
                         return outcome
                 await asyncio.sleep(LOOK_S)
 
+    async def said(self, request_id: str) -> bool:
+        """Return whether a request has its outcome."""
+        return request_id in await self.notices()
+
     async def waiting(self) -> set[str]:
         """Return the ids of requests without an outcome."""
         return set(self.sent) - set(await self.notices())
@@ -289,6 +293,14 @@ class Installation:
                 if tokens[-1] in TERMINAL and tokens[-2] != "version" and len(tokens) == 5:
                     found[tokens[3]].append((tokens[-1], message.body))
             after = said[-1].seq
+        return found
+
+    async def group_notices(self, group: str) -> dict[int, list[bytes]]:
+        """Return a bulk sender's notices by version."""
+        said = await read_notices(self.bus, self.bus.subjects.notify_group(MODEL, group))
+        found: dict[int, list[bytes]] = defaultdict(list)
+        for message in said:
+            found[json.loads(message.body)["version"]].append(message.body)
         return found
 
     async def told(self, ids: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,13 @@ def commit(offset: int) -> Commit:
     )
 
 
+def insert(database: Database, value: int, row: Commit) -> None:
+    """Insert a row in a transaction of its own, the offset first."""
+    with database.transaction():
+        record_commit(database, row, 0)
+        database.rows("INSERT INTO t VALUES (?)", (value,))
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """Return an open model file with one table, at offset 1."""
@@ -52,28 +59,27 @@ def test_commit_after_an_error(database: Database) -> None:
 
 def test_constraint_at_commit(database: Database) -> None:
     """What the database refuses while it commits leaves nothing, and the next transaction begins clean."""
-    with database.transaction():
-        database.rows("INSERT INTO t VALUES (1)")
-        record_commit(database, commit(2), 0)
-    with pytest.raises(RequestError) as refused, database.transaction():
-        record_commit(database, commit(3), 0)
-        database.rows("INSERT INTO t VALUES (1)")
+    insert(database, 1, commit(2))
+    with pytest.raises(RequestError) as refused:
+        insert(database, 1, commit(3))
     assert refused.value.code is Code.CONSTRAINT
     assert committed_offset(database) == 2
-    with database.transaction():
-        database.rows("INSERT INTO t VALUES (2)")
-        record_commit(database, commit(3), 0)
+    insert(database, 2, commit(3))
     assert committed_offset(database) == 3
 
 
 def test_killed_inside_a_transaction(database: Database) -> None:
     """An exception of any kind inside a transaction rolls it back: also those that end a thread."""
-    with pytest.raises(KeyboardInterrupt), database.transaction():
-        record_commit(database, commit(2), 0)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with database.transaction():
+            record_commit(database, commit(2), 0)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert committed_offset(database) == 1
-    with database.transaction():
-        record_commit(database, commit(2), 0)
+    insert(database, 1, commit(2))
     assert committed_offset(database) == 2
 
 

@@ -1,0 +1,273 @@
+"""PostgreSQL, the object store or NATS away: nothing is lost, and all catches up by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import attrs
+import psycopg
+import pytest
+
+from processes import Installation, ManagerServer, rows, table, until
+from servers import TestServers
+from teatree.contracts.settings import Settings, StoreSettings
+from teatree.embedded.nats import NatsServer
+from teatree.storage.migrations.migrate import migrate
+from teatree.storage.objects import open_store
+
+
+def store_folder(installation: Installation) -> Path:
+    """Return the folder of the local object store."""
+    return Path(installation.settings.store.url.removeprefix("file://"))
+
+
+def outcomes_in_catalogue(installation: Installation) -> dict[str, str]:
+    """Return the state of every request that PostgreSQL knows of."""
+    settings = installation.settings.postgres
+    with psycopg.connect(settings.url or "", password=settings.password) as connection:
+        return dict(connection.execute("SELECT request_id, state FROM request_log").fetchall())
+
+
+def versions_in_catalogue(installation: Installation) -> list[int]:
+    """Return the numbers of the versions that PostgreSQL knows of."""
+    settings = installation.settings.postgres
+    with psycopg.connect(settings.url or "", password=settings.password) as connection:
+        found = connection.execute("SELECT version FROM goal_model_version ORDER BY version").fetchall()
+    return [number for (number,) in found]
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the pids of a process's children."""
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def catches_up(installation: Installation) -> None:
+    """Wait until PostgreSQL knows every version and every outcome."""
+    newest = installation.chain.newest_version()
+    await until(lambda: versions_in_catalogue(installation)[-1:] == [newest], lambda: "the catalogue")
+    assert versions_in_catalogue(installation) == list(range(1, newest + 1))
+    assert set(outcomes_in_catalogue(installation)) == set(installation.sent)
+
+
+async def test_postgres_away(installation: Installation, servers: TestServers) -> None:
+    """Outcomes never wait for PostgreSQL: it can be away at the start and in between, and then has every row."""
+    servers.postgres().stop()
+    try:
+        manager = installation.manager()
+        assert (await installation.send("create_model", table("id"), "create"))["kind"] == "done"
+        assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
+    finally:
+        servers.postgres().start()
+    await catches_up(installation)
+    servers.postgres().stop()
+    try:
+        for i in range(2, 5):
+            assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
+        await manager.kill()
+        manager = installation.manager()
+        assert (await installation.send("append", rows(5), "a5"))["kind"] == "done"
+    finally:
+        servers.postgres().start()
+    await catches_up(installation)
+    assert (await installation.send("append", rows(6), "a6"))["kind"] == "done"
+    assert await manager.leave() == 0
+    await installation.told()
+    installation.check_chain()
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in range(1, 7)]
+
+
+async def test_postgres_stopped(installation: Installation, servers: TestServers) -> None:
+    """A PostgreSQL that hangs instead of being gone holds up no outcome either."""
+    installation.manager()
+    assert (await installation.send("create_model", table("id"), "create"))["kind"] == "done"
+    pid = servers.postgres().pid
+    assert pid is not None
+    children = children_of(pid)
+    for process in (pid, *children):
+        os.kill(process, signal.SIGSTOP)
+    try:
+        for i in range(3):
+            assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
+    finally:
+        for process in (*children, pid):
+            os.kill(process, signal.SIGCONT)
+    await catches_up(installation)
+    await installation.told()
+
+
+async def test_store_away(installation: Installation) -> None:
+    """With the store's folder away nothing is said too early and nothing is lost; reads go on; then all is said."""
+    manager = installation.manager()
+    await installation.send("create_model", table("id"), "create")
+    assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
+    folder = store_folder(installation)
+    away = folder.with_name("away")
+    folder.rename(away)
+    await installation.publish("append", rows(2), "a2")
+    await manager.says("waits to be shipped")
+    await installation.publish("append", rows(3), "a3")
+    assert await installation.ask("SELECT id FROM t") == [{"id": 1}]
+    assert not await installation.said("a2")
+    assert not folder.exists()
+    away.rename(folder)
+    assert (await installation.outcome("a3"))["kind"] == "done"
+    await installation.told()
+    installation.check_chain()
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
+
+
+async def test_store_away_and_a_new_manager(installation: Installation) -> None:
+    """A manager that starts while the store's folder is away begins no second history; it goes on when that is back."""
+    manager = installation.manager()
+    await installation.send("create_model", table("id"), "create")
+    assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
+    await until(lambda: set(outcomes_in_catalogue(installation)) == set(installation.sent))
+    folder = store_folder(installation)
+    away = folder.with_name("away")
+    folder.rename(away)
+    await installation.publish("append", rows(2), "a2")
+    await manager.says("waits to be shipped")
+    await manager.kill()
+    successor = installation.manager()
+    assert await successor.exit_code() == 78
+    assert "TEATREE_STORE_URL" in successor.said()
+    assert not await installation.said("a2")
+    assert not folder.exists()
+    away.rename(folder)
+    installation.manager()
+    assert (await installation.outcome("a2"))["kind"] == "done"
+    await installation.told()
+    installation.check_chain()
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,)]
+
+
+async def test_store_away_and_a_dispatcher(installation: Installation) -> None:
+    """A dispatcher that cannot see the store rejects nothing: the requests are answered when it is back."""
+    dispatcher = installation.dispatcher(TEATREE_MANAGER_IDLE_EXIT_MS="300")
+    await installation.send("create_model", table("id"), "create")
+    assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
+    await until(lambda: installation.manager_pid() is None)
+    folder = store_folder(installation)
+    away = folder.with_name("away")
+    folder.rename(away)
+    await installation.publish("append", rows(2), "a2")
+    await dispatcher.says("a model cannot be looked after")
+    assert not await installation.said("a2")
+    assert not folder.exists()
+    away.rename(folder)
+    assert (await installation.outcome("a2"))["kind"] == "done"
+    await installation.told()
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,)]
+
+
+async def test_s3_away(
+    service_settings: Settings, manager_server: ManagerServer, tmp_path: Path, servers: TestServers
+) -> None:
+    """The S3 server killed and started again: requests wait for it, none is lost."""
+    migrate(service_settings.postgres)
+    seaweed = servers.seaweed()
+    settings = attrs.evolve(service_settings, store=servers.fresh_bucket_prefix())
+    installation = await Installation.make(settings, manager_server, tmp_path)
+    try:
+        manager = installation.manager()
+        await installation.send("create_model", table("id"), "create")
+        assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
+        seaweed.stop()
+        try:
+            await installation.publish("append", rows(2), "a2")
+            await manager.says("waits to be shipped")
+            assert not await installation.said("a2")
+        finally:
+            seaweed.start()
+        assert (await installation.outcome("a2"))["kind"] == "done"
+        assert (await installation.send("archive", {}, "archive"))["kind"] == "done"
+        await manager.kill()
+        successor = installation.manager()
+        assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
+        assert await successor.leave() == 0
+        await installation.told()
+        installation.check_chain()
+        assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
+    finally:
+        await installation.close()
+
+
+async def test_nats_killed(service_settings: Settings, manager_server: ManagerServer, tmp_path: Path) -> None:
+    """NATS killed and started again, three times: every accepted request takes effect once and is answered."""
+    migrate(service_settings.postgres)
+    with NatsServer(tmp_path / "nats") as nats:
+        settings = attrs.evolve(service_settings, nats=nats.settings())
+        installation = await Installation.make(settings, manager_server, tmp_path)
+        try:
+            manager = installation.manager()
+            await installation.send("create_model", table("id"), "create")
+            for i in range(3):
+                await installation.publish("append", rows(i), f"a{i}")
+                assert nats.pid is not None
+                os.kill(nats.pid, signal.SIGKILL)
+                await until(lambda: not nats.is_running())
+                nats.start()
+                await installation.reconnected()
+            for request_id in installation.sent:
+                assert (await installation.outcome(request_id))["kind"] == "done"
+            assert manager.code is None
+            assert await manager.leave() == 0
+            await installation.told()
+            installation.check_chain()
+            assert installation.read("SELECT id FROM t ORDER BY id") == [(0,), (1,), (2,)]
+        finally:
+            await installation.close()
+
+
+@pytest.mark.parametrize("what", ["store", "nats"])
+async def test_leaves_when_asked(
+    service_settings: Settings, manager_server: ManagerServer, tmp_path: Path, what: str
+) -> None:
+    """A manager that waits for what is away still leaves when it is asked to, and its successor goes on."""
+    migrate(service_settings.postgres)
+    with NatsServer(tmp_path / "nats") as nats:
+        settings = attrs.evolve(service_settings, nats=nats.settings())
+        installation = await Installation.make(settings, manager_server, tmp_path)
+        try:
+            manager = installation.manager()
+            await installation.send("create_model", table("id"), "create")
+            folder, away = store_folder(installation), tmp_path / "away"
+            if what == "store":
+                folder.rename(away)
+                await installation.publish("append", rows(1), "a1")
+                await manager.says("waits to be shipped")
+                await manager.leave()
+                away.rename(folder)
+            else:
+                nats.stop()
+                await manager.says("the log cannot be read")
+                await manager.leave()
+                nats.start()
+                await installation.reconnected()
+                await installation.publish("append", rows(1), "a1")
+            installation.manager()
+            assert (await installation.outcome("a1"))["kind"] == "done"
+            await installation.told()
+        finally:
+            await installation.close()
+
+
+async def test_wrong_store(installation: Installation, tmp_path: Path) -> None:
+    """A manager that is told of another store begins nothing in it: the catalogue knows better."""
+    manager = installation.manager()
+    await installation.send("create_model", table("id"), "create")
+    await until(lambda: set(outcomes_in_catalogue(installation)) == set(installation.sent))
+    assert await manager.leave() == 0
+    await installation.publish("append", rows(1), "a1")
+    other = attrs.evolve(StoreSettings(), url=(tmp_path / "other").as_uri())
+    wrong: dict[str, Any] = {"TEATREE_STORE_URL": other.url, "TEATREE_DATA": str(tmp_path / "fresh")}
+    lost = installation.manager(**wrong)
+    assert await lost.exit_code() == 78
+    assert "TEATREE_STORE_URL" in lost.said()
+    assert not [*open_store(other).list("")]
+    right = installation.manager()
+    assert (await installation.outcome("a1"))["kind"] == "done"
+    assert right.code is None
