@@ -40,15 +40,15 @@ TABLE_ROWS = 16_000
 """Rows of one of the tables: about a block."""
 FEW = 10
 """Versions of the young model that the old one is compared with."""
-SAMPLES = 7
+SAMPLES = 15
 MORE_VERSIONS = 200
 
 
 class History(PublishedModel):
     """A model that gets old."""
 
-    def __init__(self, store: StoreSettings, folder: Path, tables: int) -> None:
-        super().__init__(store, folder)
+    def __init__(self, store: StoreSettings, folder: Path, name: str, tables: int) -> None:
+        super().__init__(store, folder, name)
         self._folder = folder
         self._tables = tables
         self._random = random.Random(1)
@@ -63,7 +63,7 @@ class History(PublishedModel):
         for number in range(self._tables):
             self._seq += 1
             body = json.dumps({"statement": _filling(f"t{number}")}).encode()
-            made = Request("sales", "sql", self._seq, datetime.now(UTC), new_id(), body, content_type=CONTENT_JSON)
+            made = Request(self.name, "sql", self._seq, datetime.now(UTC), new_id(), body, content_type=CONTENT_JSON)
             requests.append(made)
         self.publish(self.writer.apply(requests))
 
@@ -80,22 +80,17 @@ class History(PublishedModel):
             self.pack_bytes.append(manifest.pack.size_bytes if manifest.pack else 0)
         return manifest
 
-    def open_ms(self, version: int | None) -> float:
-        """Return the time to attach a version, nothing of it cached, and to read one of its tables."""
+    def open(self, version: int | None) -> None:
+        """Attach a version, nothing of it cached, and read one of its tables."""
+        chain = Chain(self.chain.store, self.settings.nats.prefix, self.name)
+        with duckdb.connect(":memory:") as con:
+            attached = attach_chain(con, chain, self.settings, version=version, alias="m")
+            con.execute("SELECT sum(v) FROM m.t7").fetchall()
+            attached.detach()
 
-        def work() -> None:
-            with duckdb.connect(":memory:") as con:
-                chain = Chain(self.chain.store, self.settings.nats.prefix, self.name)
-                attached = attach_chain(con, chain, self.settings, version=version, alias="m")
-                con.execute("SELECT sum(v) FROM m.t7").fetchall()
-                attached.detach()
-
-        return _median_ms(work)
-
-    def pull_ms(self, version: int) -> float:
-        """Return the time to write a version as a file."""
-        path = self._folder / "pulled.duckdb"
-        return _median_ms(lambda: materialise(self.chain.store, self.chain.get(version), path))
+    def pull(self, version: int) -> None:
+        """Write a version as a file."""
+        materialise(self.chain.store, self.chain.get(version), self._folder / f"{self.name}.duckdb")
 
     def packs(self, version: int) -> int:
         """Return to how many packs a version refers."""
@@ -121,55 +116,59 @@ def _filling(table: str) -> str:
     return f"INSERT INTO {table} SELECT random() FROM range({TABLE_ROWS})"
 
 
-def _median_ms(work: Callable[[], None]) -> float:
-    took: list[float] = []
+def compare(name: str, work: Callable[[], None], other: Callable[[], None]) -> None:
+    """Measure the same on the old and on the young model, in turn: what else the machine does hits both."""
+    took: dict[Callable[[], None], list[float]] = {work: [], other: []}
     for _ in range(SAMPLES):
-        begin = time.perf_counter()
-        work()
-        took.append((time.perf_counter() - begin) * 1000)
-    return statistics.median(took)
+        for one, samples in took.items():
+            begin = time.perf_counter()
+            one()
+            samples.append((time.perf_counter() - begin) * 1000)
+    say(name, statistics.median(took[work]), "ms", statistics.median(took[other]), f"a model of {FEW} versions")
 
 
-def measure(model: History, versions: int) -> None:
-    """Measure a young model, then the same one when it is old, before and after it is cleaned up."""
+def measure(old: History, young: History, versions: int) -> None:
+    """Measure an old model beside a young one, before and after it is cleaned up."""
     begin = time.perf_counter()
-    young = model.grow(FEW).version
-    young_open, young_pull = model.open_ms(None), model.pull_ms(young)
-    pin(model.chain, "oldest", young, "the oldest version that is kept")
-    old = model.grow(versions - young).version
-    say("versions_made_per_s", (old - 1) / (time.perf_counter() - begin), "1/s")
-    what = f"the newest of {young} versions"
-    say("open_newest", model.open_ms(None), "ms", young_open, what)
-    say("open_oldest", model.open_ms(young), "ms", young_open, what)
-    say("pull_newest", model.pull_ms(old), "ms", young_pull, what)
-    say("packs_of_newest", model.packs(old), "packs")
-    took, sizes = np.array(model.took_ms), np.array(model.pack_bytes)
+    first = old.grow(FEW).version
+    newest = young.grow(FEW).version
+    pin(old.chain, "oldest", first, "the oldest version that is kept")
+    last = old.grow(versions - first).version
+    say("versions_made_per_s", (last - 1) / (time.perf_counter() - begin), "1/s")
+    openings(old, young, first, last, newest, "")
+    say("packs_of_newest", old.packs(last), "packs", young.packs(newest), f"a model of {FEW} versions")
+    took, sizes = np.array(old.took_ms), np.array(old.pack_bytes)
     say("version_took_median", float(np.median(took)), "ms")
     say("version_took_p99", float(np.percentile(took, 99)), "ms", float(np.median(took)), "the median")
     early = float(sizes[:30].mean())
     say("pack_mean", float(sizes.mean()), "bytes", early, "the first 30 versions, before anything is gathered")
     say("pack_largest", float(sizes.max()), "bytes")
-    _clean_up(model, old, young, young_open, young_pull)
+    clean_up(old)
+    openings(old, young, first, last, newest, "_after_clean_up")
+    packs = old.objects()["packs"]
+    for _ in range(3):
+        old.grow(MORE_VERSIONS)
+        _, took_s = old.clean(timedelta(days=2))
+    say("next_clean_up", took_s, "s")
+    say("objects_packs_later", old.objects()["packs"], "objects", packs, f"{3 * MORE_VERSIONS} versions earlier")
 
 
-def _clean_up(model: History, old: int, young: int, young_open: float, young_pull: float) -> None:
-    before = model.objects()
-    cleaned, took_s = model.clean(timedelta(days=2))
-    after = model.objects()
+def openings(old: History, young: History, first: int, last: int, newest: int, when: str) -> None:
+    """Measure how long it takes to open the newest and the oldest version, and to pull the newest."""
+    compare(f"open_newest{when}", lambda: old.open(None), lambda: young.open(None))
+    compare(f"open_oldest{when}", lambda: old.open(first), lambda: young.open(None))
+    compare(f"pull_newest{when}", lambda: old.pull(last), lambda: young.pull(newest))
+
+
+def clean_up(old: History) -> None:
+    """Measure the first clean-up of a long history."""
+    before = old.objects()
+    cleaned, took_s = old.clean(timedelta(days=2))
+    after = old.objects()
     say("first_clean_up", took_s, "s")
     say("versions_cleaned_up", cleaned.cleaned, "versions")
     for kind in ("packs", "outcomes", "manifests"):
         say(f"objects_{kind}", after[kind], "objects", before[kind], "before the clean-up")
-    what = f"the newest of {young} versions"
-    say("open_newest_after", model.open_ms(None), "ms", young_open, what)
-    say("open_oldest_kept_after", model.open_ms(young), "ms", young_open, what)
-    say("pull_newest_after", model.pull_ms(old), "ms", young_pull, what)
-    packs = after["packs"]
-    for _ in range(3):
-        model.grow(MORE_VERSIONS)
-        _, took_s = model.clean(timedelta(days=2))
-    say("next_clean_up", took_s, "s")
-    say("objects_packs_later", model.objects()["packs"], "objects", packs, f"{3 * MORE_VERSIONS} versions earlier")
 
 
 def say(name: str, value: float, unit: str, baseline: float | None = None, what: str | None = None) -> None:
@@ -193,8 +192,11 @@ def main() -> None:
         servers = TestServers(folder / "servers")
         try:
             store = servers.fresh_bucket_prefix() if options.s3 else file_store(folder / "store")
-            with History(store, folder, options.tables) as model:
-                measure(model, options.versions)
+            with (
+                History(store, folder / "old", "old", options.tables) as old,
+                History(store, folder / "young", "young", options.tables) as young,
+            ):
+                measure(old, young, options.versions)
         finally:
             servers.stop()
 

@@ -29,7 +29,7 @@ from teatree.storage.pins import list_pins, pin, unpin
 from teatree.storage.plans import read_plans
 from teatree.storage.versions import materialise, read_table
 
-NOTHING = RetentionSettings(keep_all_hours=0, hourly_days=0, daily_days=0, archive_hours=0)
+NOTHING = RetentionSettings(grace_ms=0, keep_all_hours=0, hourly_days=0, daily_days=0, archive_hours=0)
 """Keeps the newest and what is pinned."""
 COLUMNS = {"id": "BIGINT", "v": "BIGINT"}
 
@@ -422,6 +422,7 @@ def _gc(model: PublishedModel, plan: Path | None) -> int:
     environ = {
         **os.environ,
         **connection_environ(settings),
+        "TEATREE_RETENTION_GRACE_MS": "0",
         "TEATREE_RETENTION_KEEP_ALL_HOURS": "0",
         "TEATREE_RETENTION_HOURLY_DAYS": "0",
         "TEATREE_RETENTION_DAILY_DAYS": "0",

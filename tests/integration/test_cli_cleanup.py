@@ -18,7 +18,7 @@ def model(file_store: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Return a model with eight versions, of which the policy of this environment keeps only the newest."""
     monkeypatch.setenv("TEATREE_STORE_URL", file_store.url)
     monkeypatch.setenv("TEATREE_DATA", str(tmp_path / "data"))
-    for name in ("KEEP_ALL_HOURS", "HOURLY_DAYS", "DAILY_DAYS"):
+    for name in ("GRACE_MS", "KEEP_ALL_HOURS", "HOURLY_DAYS", "DAILY_DAYS"):
         monkeypatch.setenv(f"TEATREE_RETENTION_{name}", "0")
     with PublishedModel(file_store, tmp_path) as made:
         made.create({"t": {"id": "BIGINT"}})

@@ -12,10 +12,11 @@ from teatree.contracts.settings import RetentionSettings
 from teatree.storage.retention import kept_versions
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
-POLICY = RetentionSettings(keep_all_hours=24, hourly_days=7, daily_days=60)
+POLICY = RetentionSettings(grace_ms=0, keep_all_hours=24, hourly_days=7, daily_days=60)
 STEPS = st.lists(st.integers(0, 40 * 3_600), min_size=1, max_size=120)
 POLICIES = st.builds(
     RetentionSettings,
+    grace_ms=st.sampled_from([0, 60_000]),
     keep_all_hours=st.sampled_from([0.0, 0.5, 24.0]),
     hourly_days=st.sampled_from([0.0, 0.1, 7.0]),
     daily_days=st.sampled_from([0.0, 3.0, 60.0]),
@@ -76,7 +77,11 @@ def test_the_count_is_bounded_by_the_policy(steps: list[int], policy: RetentionS
     versions = history(steps)
     now = versions[-1][1]
     kept = kept_versions(versions, now, policy)
-    recent = [number for number, at in versions if now - at <= timedelta(hours=policy.keep_all_hours)]
+    recent = [
+        number
+        for number, at in versions
+        if now - at <= timedelta(hours=policy.keep_all_hours, milliseconds=policy.grace_ms)
+    ]
     assert len(kept - set(recent)) <= policy.hourly_days * 24 + 1 + policy.daily_days + 1 + 1
 
 

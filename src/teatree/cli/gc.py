@@ -33,20 +33,23 @@ def gc(model: str | None = None, /, *, dry_run: bool = False, common: Common = D
 
     output = Output(json=common.json)
     settings = client_settings(None, common.data, None)
-    found = []
-    for cleaned in _clean(settings, model, dry_run=dry_run):
-        found.append(cleaned)
-        if output.json:
-            output.line({**_members(cleaned), "dry_run": dry_run})
-    if output.json:
-        return
-    if not found:
+    found: list[Cleaned] = []
+    try:
+        for cleaned in _clean(settings, model, dry_run=dry_run):
+            found.append(cleaned)
+            if output.json:
+                output.line({**_members(cleaned), "dry_run": dry_run})
+    finally:  # what was done is told, also if one model could not be cleaned up
+        if found and not output.json:
+            _show(output, found, dry_run=dry_run)
+    if not found and not output.json:
         output.remark("There is no model yet: nothing to clean up.")
-        return
+
+
+def _show(output: Output, found: list[Cleaned], *, dry_run: bool) -> None:
+    columns = ("model", "kept", "cleaned up", "objects", "freed")
     rows = ((c.model, c.kept, c.cleaned, c.objects, size_text(c.bytes)) for c in found)
-    output.table(
-        ("model", "kept", "cleaned up", "objects", "freed"), rows, right=("kept", "cleaned up", "objects", "freed")
-    )
+    output.table(columns, rows, right=columns[1:])
     if dry_run:
         output.remark("Nothing was changed: this is what would go.")
 
@@ -60,7 +63,7 @@ def _members(cleaned: Cleaned) -> dict[str, object]:
 def _clean(settings: Settings, model: str | None, *, dry_run: bool) -> Iterator[Cleaned]:
     from datetime import UTC, datetime  # noqa: PLC0415
 
-    from teatree.contracts.errors import Code, RequestError  # noqa: PLC0415
+    from teatree.contracts.errors import Code, RequestError, TeatreeError  # noqa: PLC0415
     from teatree.contracts.failpoints import failpoints  # noqa: PLC0415
     from teatree.storage.catalog import Catalog  # noqa: PLC0415
     from teatree.storage.chain import Chain  # noqa: PLC0415
@@ -72,20 +75,23 @@ def _clean(settings: Settings, model: str | None, *, dry_run: bool) -> Iterator[
     store, prefix = open_store(settings.store), settings.nats.prefix
     postgres = Postgres(settings.postgres, application="teatree-cli") if settings.postgres.url else None
     try:
-        for chain in [Chain(store, prefix, model)] if model else model_chains(store, prefix):
-            cleanup = Cleanup(
-                chain,
-                settings.retention,
-                settings.limits.remember_days,
-                Catalog(postgres) if postgres else None,
-                failpoints(settings.failpoints),
-            )
-            cleaned = cleanup.run(datetime.now(UTC), dry_run=dry_run)
+        chains = [Chain(store, prefix, model)] if model else model_chains(store, prefix)
+        failed: TeatreeError | None = None
+        for chain in chains:
+            catalog, failpoint = Catalog(postgres) if postgres else None, failpoints(settings.failpoints)
+            cleanup = Cleanup(chain, settings.retention, settings.limits.remember_days, catalog, failpoint)
+            try:
+                cleaned = cleanup.run(datetime.now(UTC), dry_run=dry_run)
+            except TeatreeError as e:
+                failed = failed or e  # one model's trouble is not the others'
+                continue
             if not cleaned.newest:
                 raise RequestError(
                     Code.UNKNOWN_MODEL, f"There is no model {chain.model!r}.", hint="`teatree models` lists them."
                 )
             yield cleaned
+        if failed is not None:
+            raise failed
     finally:
         if postgres is not None:
             postgres.close()

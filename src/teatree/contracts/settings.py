@@ -154,6 +154,8 @@ class RetentionSettings:
     """Days for which the last version of every hour (UTC) is kept."""
     daily_days: float = 365.0
     """Days for which the last version of every day (UTC) is kept."""
+    grace_ms: int = 60_000
+    """Milliseconds for which every version is kept whatever the rest says: somebody may be on the way to it."""
     archive_hours: float = 1.0
     """Hours for which a Parquet archive is kept that nobody asked for; then it is thinned as versions are."""
     page_hours: float = 24.0

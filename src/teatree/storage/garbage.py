@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 
 from teatree.contracts.manifest import LedgerRef, Manifest
 from teatree.contracts.settings import RetentionSettings
@@ -202,11 +202,7 @@ def archives(state: State) -> Iterator[ObjectInfo]:
 def _kept_archives(state: State, indexes: Sequence[Archived], settled: int) -> list[Archived]:
     asked_since = state.now - timedelta(hours=state.policy.keep_all_hours)
     always = {a.version for a in indexes if a.version > settled or (a.asked and a.at >= asked_since)}
-    policy = RetentionSettings(
-        keep_all_hours=min(state.policy.archive_hours, state.policy.keep_all_hours),
-        hourly_days=state.policy.hourly_days,
-        daily_days=state.policy.daily_days,
-    )
+    policy = evolve(state.policy, keep_all_hours=min(state.policy.archive_hours, state.policy.keep_all_hours))
     kept = kept_versions(((a.version, a.at) for a in indexes), state.now, policy, always | state.pinned)
     return [a for a in indexes if a.version in kept]
 

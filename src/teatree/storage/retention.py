@@ -22,12 +22,13 @@ def kept_versions(
     often and cleaning up rarely end the same.
     """
     ascending = sorted(versions)
+    all_since = now - max(timedelta(hours=policy.keep_all_hours), timedelta(milliseconds=policy.grace_ms))
     kept = {number for number, _ in ascending if number in always}
     kept.update(number for number, _ in ascending[-1:])
     last_of_hour: dict[int, tuple[int, datetime]] = {}
     last_of_day: dict[int, tuple[int, datetime]] = {}
     for number, at in ascending:
-        if now - at <= timedelta(hours=policy.keep_all_hours):
+        if at >= all_since:
             kept.add(number)
         last_of_hour[(at - _EPOCH) // _HOUR] = (number, at)
         last_of_day[(at - _EPOCH) // _DAY] = (number, at)
