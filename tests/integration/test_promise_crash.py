@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from processes import Installation, rows, table
+from processes import Installation, Running, rows, table, until_async
 
 SOURCES = Path(__file__).parents[2]
-FAILPOINTS = sorted(
-    {
-        name
-        for folder in ("manager", "src")
-        for path in (SOURCES / folder).rglob("*.py")
-        for name in re.findall(r'failpoint\("(manager\.[a-z_.]+)"\)', path.read_text())
-    }
-)
+
+
+def failpoints(part: str) -> list[str]:
+    """Return the names of the places in which the manager or the dispatcher can be made to crash."""
+    paths = (path for folder in ("manager", "dispatcher", "src") for path in (SOURCES / folder).rglob("*.py"))
+    pattern = re.compile(rf'failpoint\("({part}\.[a-z_.]+)"\)')
+    return sorted({name for path in paths for name in pattern.findall(path.read_text())})
+
+
+FAILPOINTS = failpoints("manager")
 LATER = [
     name for name in FAILPOINTS if name.split(".")[1] in {"ship", "capture", "apply", "say"} or name.endswith("record")
 ]
@@ -64,3 +67,31 @@ async def test_crash(installation: Installation, name: str, hit: int) -> None:
     manifests = installation.check_chain()
     assert installation.read("SELECT id, v FROM t ORDER BY id") == CONTENT
     assert manifests[-1].offset == 15
+
+
+@pytest.mark.parametrize("name", failpoints("dispatcher"))
+async def test_dispatcher_crash(installation: Installation, name: str) -> None:
+    """A dispatcher dies twice at one place, its managers live on: each request is answered, once."""
+    plan = {name: {"action": "crash", "hit": 1, "times": 2}}
+    fast = {"TEATREE_DISPATCHER_PURGE_INTERVAL_MS": "20", "TEATREE_DISPATCHER_RETENTION_DAYS": "0.0000001"}
+    await installation.publish("append", rows(1), "early")
+    await installation.publish("create_model", table("id"), "create")
+    await installation.publish("append", rows(1), "a1")
+    codes: list[int] = []
+    while len(codes) < 2 or await installation.waiting():
+        dispatcher = installation.dispatcher(plan, **fast)
+        await until_async(partial(_is_over, dispatcher, installation, len(codes)))
+        if dispatcher.code is not None:
+            codes.append(dispatcher.code)
+    assert codes == [-9, -9]
+    assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
+    await installation.publish("append", rows(1), "a1")
+    assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
+    outcomes = await installation.told()
+    assert {i: o["kind"] for i, o in outcomes.items() if o["kind"] != "done"} == {"early": "rejected"}
+    installation.check_chain()
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
+
+
+async def _is_over(dispatcher: Running, installation: Installation, deaths: int) -> bool:
+    return dispatcher.code is not None or (deaths == 2 and not await installation.waiting())

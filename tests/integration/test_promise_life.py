@@ -79,6 +79,16 @@ async def test_idle(installation: Installation) -> None:
     await installation.told()
 
 
+async def test_idle_while_an_archive_is_made(installation: Installation) -> None:
+    """A manager that leaves while an archive is being made says its outcome first."""
+    plan = {"manager.archive.before_table": {"action": "delay", "delay_ms": 800, "times": 100}}
+    installation.dispatcher(plan, TEATREE_MANAGER_IDLE_EXIT_MS="300")
+    await installation.send("create_model", table("id"), "create")
+    await installation.send("append", rows(1), "a1")
+    assert (await installation.send("archive", {}, "archive"))["kind"] == "done"
+    await installation.told()
+
+
 async def test_dispatcher_killed(installation: Installation) -> None:
     """A manager outlives its dispatcher and works on; the next dispatcher finds it instead of starting another."""
     first = installation.dispatcher()

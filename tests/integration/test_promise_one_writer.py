@@ -146,3 +146,26 @@ async def _goes_on(installation: Installation, second: Running) -> None:
     installation.check_chain()
     await installation.told()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in range(1, 7)]
+
+
+@pytest.mark.parametrize("place", ["manager.take_over.before_fence", "manager.take_over.after_fence"])
+async def test_paused_while_it_takes_over(installation: Installation, tmp_path: Path, place: str) -> None:
+    """A manager stopped while it takes over, continued when another has done so, changes nothing and leaves."""
+    begun = installation.manager(TEATREE_HOST="one")
+    await installation.send("create_model", table("id"), "create")
+    await installation.send("append", rows(1), "a1")
+    assert await begun.leave() == 0
+    await installation.publish("append", rows(2), "a2")
+    first = installation.manager({place: {"action": "stop"}}, TEATREE_HOST="one")
+    await first.is_stopped()
+    second = installation.manager(data=tmp_path / "other", TEATREE_HOST="two")
+    for i in (3, 4, 5):
+        await installation.send("append", rows(i), f"a{i}")
+    before, told = installation.objects(), await installation.told()
+    first.send(signal.SIGCONT)
+    assert await first.exit_code() == 75
+    after = installation.objects()
+    assert {key: after.get(key) for key in before} == before
+    assert not [key for key in set(after) - set(before) if "/manifests/" in key]
+    assert await installation.told() == told
+    await _goes_on(installation, second)
