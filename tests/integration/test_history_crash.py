@@ -1,0 +1,48 @@
+"""A crash in the middle of a restore or of a fork: one effect, one outcome, and one pin."""
+
+from __future__ import annotations
+
+import pytest
+
+from processes import Installation, rows, table
+from teatree.storage.pins import list_pins
+
+PLACES = [
+    ("fork.after_pin", 1),
+    ("fork.after_fetch", 1),
+    ("manager.apply.before_commit", 1),
+    ("manager.apply.after_commit", 1),
+    ("manager.capture.after_checkpoint", 1),
+    ("manager.capture.after_checkpoint", 3),
+    ("manager.ship.before_pack", 3),
+    ("manager.ship.before_manifest", 1),
+    ("manager.ship.before_manifest", 3),
+    ("manager.ship.after_manifest", 3),
+    ("manager.local.before_file", 3),
+]
+
+
+@pytest.mark.parametrize(("name", "hit"), PLACES)
+async def test_a_manager_dies_over_a_restore_and_a_fork(installation: Installation, name: str, hit: int) -> None:
+    """Twice at one place; the third one brings the tables back, and the model back after it was dropped."""
+    manager = installation.manager()
+    await installation.send("create_model", table("id", "v", key="id"), "create")
+    old = await installation.send("append", rows(1, 2, 3, v=5), "fill")
+    await installation.send("delete", {"table": "t", "where": {"id": 2}}, "delete")
+    assert await manager.leave() == 0
+    await installation.publish("restore", {"version": old["version"]}, "restore")
+    await installation.publish("append", rows(4), "more")
+    await installation.publish("drop_model", {}, "drop")
+    fork = {"from": {"model": "sales", "version": old["version"]}}
+    await installation.publish("create_model", fork, "fork")
+    await installation.publish("append", rows(5), "last")
+    plan = {name: {"action": "crash", "hit": hit, "times": 2}}
+    managers = await installation.until_done(plan)
+    assert await managers[-1].leave() == 0
+    outcomes = await installation.told()
+    assert {i: o["kind"] for i, o in outcomes.items()} == dict.fromkeys(outcomes, "done")
+    installation.check_chain()
+    assert installation.read("SELECT id FROM t ORDER BY id", outcomes["more"]["version"]) == [(1,), (2,), (3,), (4,)]
+    assert installation.read("SELECT id, v FROM t ORDER BY id") == [(1, 5), (2, 5), (3, 5), (5, None)]
+    assert [p.version for p in list_pins(installation.chain)] == [old["version"]]
+    assert list(installation.settings.data.rglob("annex*")) == []
