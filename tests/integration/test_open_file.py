@@ -410,6 +410,8 @@ def test_the_library_and_the_command_line_publish(
     assert "holds already" in capfd.readouterr().out
     assert run(["versions", "sales", "--store", "versions", "--json"]) == 0
     assert capfd.readouterr().out.count("\n") == 2
+    assert run(["models", "--store", "versions", "--json"]) == 0
+    assert '"name":"sales","state":"active","version":2' in capfd.readouterr().out
     assert run(["diff", "sales", "1", "2", "--store", "versions", "--rows", "5"]) == 0
     assert "b → c" in capfd.readouterr().out
     assert run(["pull", "sales", "pulled.duckdb", "--version", "1", "--store", "versions"]) == 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import STORE_DEFAULT, StoreCommon
 from teatree.cli.output import Output, size_text
 from teatree.cli.running import with_store
 
 
-def models(*, common: Common = DEFAULT) -> None:
+def models(*, common: StoreCommon = STORE_DEFAULT) -> None:
     """List the models.
 
     They come from the catalogue if PostgreSQL is set, otherwise from the object store.

@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 from teatree.client.listing import ModelInfo, list_models
 from teatree.client.model import Model, SendOptions
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.settings import ENV_FILE, Settings, process_environ, read_settings, store_at
+from teatree.contracts.settings import ENV_FILE, PostgresSettings, Settings, process_environ, read_settings, store_at
 from teatree.messaging.bus import Bus
 from teatree.storage.objects import ObjectStore, open_store
 
@@ -63,7 +63,8 @@ def client_settings(
             )
         settings = read_settings(environ, folder)
     if store is not None:
-        settings = evolve(settings, store=store_at(settings.store, store))
+        # The catalogue is that of the store it was filled from.
+        settings = evolve(settings, store=store_at(settings.store, store), postgres=PostgresSettings())
     return settings if url is None else evolve(settings, nats=evolve(settings.nats, url=url))
 
 
