@@ -84,6 +84,10 @@ class BlockCache:
                 os.utime(path)
         return body
 
+    def has(self, digest: bytes) -> bool:
+        """Say whether there is a file for a block; only `get` tells whether it is right."""
+        return os.path.exists(self._path(digest))  # noqa: PTH110
+
     def put(self, digest: bytes, body: bytes) -> bool:
         """Keep bytes that hash to `digest`; False if they do not fit: a cache may forget, its user goes on."""
         if len(body) > min(_COUNTED_BYTES, self.bytes_max // CLEAN_PARTS):

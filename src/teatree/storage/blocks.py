@@ -94,7 +94,8 @@ class BlockFetcher:
 
     def read_ahead(self, wanted: Sequence[Wanted]) -> None:
         """Begin to fetch blocks that will be wanted soon; a failure is told to who then reads them."""
-        _, mine = self._claim(wanted)
+        cache = self.cache
+        _, mine = self._claim([block for block in wanted if not (cache and cache.has(block.digest))])
         if mine:
             self._ahead.submit(self._load, mine)
 
@@ -222,8 +223,14 @@ class VersionFile:
 
     def _read_header(self) -> bytes:
         if self._header is None:
-            self._header = read_extent(self._fetcher.store, self.layout.header, HEADER_BYTES)
-            self._fetcher.add_fetched(self.layout.header.length)
+            extent, cache = self.layout.header, self._fetcher.cache
+            header = cache.get(bytes.fromhex(extent.checksum)) if cache else None
+            if header is None or len(header) != HEADER_BYTES:
+                header = read_extent(self._fetcher.store, extent, HEADER_BYTES)
+                self._fetcher.add_fetched(extent.length)
+                if cache:
+                    cache.put(bytes.fromhex(extent.checksum), header)
+            self._header = header
         return self._header
 
     def _read_blocks(self, first: int, last: int) -> list[bytes]:
