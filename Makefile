@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo bench lint types imports tests format pins clean
+.PHONY: help install test demo bench lint types imports tests format pins clean torture
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -24,6 +24,9 @@ demo: install ## the whole of teatree at work on this machine, in a minute
 
 bench: install ## measure; prints JSON lines
 	@for script in tests/bench/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+torture: install ## break things by a seed and check all promises; SEED=1 MINUTES=10 ARGS="--s3"
+	@cd tests && ../$(BIN)/python -m torture --seed $(or $(SEED),1) --minutes $(or $(MINUTES),10) $(ARGS)
 
 lint: install
 	$(BIN)/ruff check $(CODE)

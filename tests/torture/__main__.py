@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -16,14 +17,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--runs", type=int, default=1, help="further runs take the seeds that follow")
-    parser.add_argument("--clients", type=int, default=3)
-    parser.add_argument("--pause-ms", type=float, default=80, help="mean pause of a client between two requests")
+    parser.add_argument("--clients", type=int, default=5)
+    parser.add_argument("--pause-ms", type=float, default=50, help="mean pause of a client between two requests")
     parser.add_argument("--gap-ms", type=float, default=1_500, help="mean time between two faults")
     parser.add_argument("--s3", action="store_true", help="a real S3 server in place of a folder")
     parser.add_argument("--faults", default="", help=f"only these, separated by commas, of: {', '.join(FAULTS)}")
     parser.add_argument("--keep", type=Path, help="where a failed run leaves its history")
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # a run that is ended ends what it started
     failed = False
     for seed in range(args.seed, args.seed + args.runs):
         options = Options(

@@ -197,7 +197,9 @@ class ModelChecker:
     def _failed_codes(self) -> dict[int, str]:
         found = {}
         for (_, seq), said in self._terminal.items():
-            found.update({seq: json.loads(body)["error"]["code"] for kind, body in said if kind == "failed"})
+            for kind, body in said:
+                if kind == "failed":
+                    found[seq] = json.loads(body)["error"]["code"]
         for group in self._group_notices():
             for refusal in group["refusals"]:
                 if refusal["status"] == "failed":

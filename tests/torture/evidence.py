@@ -1,7 +1,7 @@
-"""What can be seen from outside: the log, the notices, versions, the catalogue, archives. Read without Teatree's readers.
+"""What can be seen from outside: the log, the notices, versions, the catalogue, archives; by others' readers.
 
-The log and the notices are read with nats-py, manifests as JSON, versions with duckdb, archives as Parquet, the catalogue
-with psycopg. Only the pulling of a version is Teatree's: that is what is under test.
+The log and the notices are read with nats-py, manifests as JSON, versions with duckdb, archives as Parquet,
+the catalogue with psycopg. Only the pulling of a version is Teatree's: that is what is under test.
 """
 
 from __future__ import annotations

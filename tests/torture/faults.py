@@ -27,6 +27,8 @@ FAILPOINTS = sorted(
         for name in re.findall(r'failpoint\("((?:manager|dispatcher)\.[a-z_.]+)"\)', path.read_text())
     }
 )
+LIVING_WAIT_S = 1.5
+"""Seconds that a fault waits for the manager that it is meant for."""
 LOSES_DISK = frozenset({"data_lost"})
 """Faults that take what a local reader reads."""
 
@@ -35,8 +37,8 @@ LOSES_DISK = frozenset({"data_lost"})
 class Fault:
     """One thing that goes wrong, and when."""
 
-    at_s: float
-    """Seconds after the start."""
+    after_s: float
+    """Seconds after the end of the one before."""
     kind: str
     model: str
     chance: float
@@ -52,13 +54,13 @@ def make_schedule(seed: int, run_s: float, *, s3: bool, kinds: tuple[str, ...] =
     if kinds:
         weights = {kind: weights[kind] for kind in kinds}
     schedule: list[Fault] = []
-    at_s = 1.0
-    while at_s < run_s - 2:
+    left_s = run_s
+    while left_s > 0:
         kind = rng.choices(list(weights), list(weights.values()))[0]
         model = rng.choices(MODELS, (80, 15, 5))[0]
-        fault = Fault(round(at_s, 2), kind, model, rng.random(), round(rng.uniform(0.3, 2.5), 2))
-        schedule.append(fault)
-        at_s += rng.expovariate(1 / gap_s)
+        gap = round(min(rng.expovariate(1 / gap_s), 5 * gap_s), 2)
+        schedule.append(Fault(gap, kind, model, rng.random(), round(rng.uniform(0.3, 2.5), 2)))
+        left_s -= gap
     return schedule
 
 
@@ -67,8 +69,17 @@ def inject(stage: Stage, fault: Fault) -> str:
     return FAULTS[fault.kind][1](stage, fault)
 
 
+def _living(stage: Stage, fault: Fault) -> int | None:
+    """Return the manager's pid; waits a little for one that is on its way."""
+    deadline = time.monotonic() + LIVING_WAIT_S
+    while (pid := stage.manager_pid(fault.model)) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return pid
+
+
 def _kill_manager(stage: Stage, fault: Fault) -> str:
-    pid = stage.manager_pid(fault.model)
+    pid = _living(stage, fault)
+    time.sleep(fault.chance / 5)  # some die as they start
     return f"killed {pid}" if send(pid, signal.SIGKILL) else "no manager"
 
 
@@ -84,17 +95,17 @@ def _kill_manager_again(stage: Stage, fault: Fault) -> str:
 
 def _pause_manager(stage: Stage, fault: Fault) -> str:
     """SIGSTOP past the lease: on its own host a successor proves it dead and takes over."""
-    pid = stage.manager_pid(fault.model)
+    pid = _living(stage, fault)
     if not send(pid, signal.SIGSTOP):
         return "no manager"
-    time.sleep(LEASE_MS / 1000 + fault.last_s)
+    time.sleep(LEASE_MS / 1000 + 3 * fault.last_s)
     alive = send(pid, signal.SIGCONT)
     return f"stopped {pid}, continued: {alive}"
 
 
 def _rival(stage: Stage, fault: Fault) -> str:
     """SIGSTOP past the lease, a manager on "another host" takes over meanwhile; then both run, then the rival dies."""
-    pid = stage.manager_pid(fault.model)
+    pid = _living(stage, fault)
     send(pid, signal.SIGSTOP)
     time.sleep(LEASE_MS / 1000)
     rival = stage.start_process(
@@ -197,7 +208,7 @@ def _pause_server(name: str) -> Callable[[Stage, Fault], str]:
 
 def _data_lost(stage: Stage, fault: Fault) -> str:
     """Kill the manager and delete all that the model has on this host."""
-    pid = stage.manager_pid(fault.model)
+    pid = _living(stage, fault)
     send(pid, signal.SIGKILL)
     wait_gone(pid)
     shutil.rmtree(stage.data / fault.model, ignore_errors=True)
@@ -208,6 +219,7 @@ def _damage(suffix: str, how: Callable[[Path, random.Random], str]) -> Callable[
     """Kill the manager and, before the next one opens it, damage its read-write file or the log beside it."""
 
     def run(stage: Stage, fault: Fault) -> str:
+        _living(stage, fault)
         # A stopped dispatcher starts no successor that could have the file open while it is damaged.
         send(stage.dispatcher.pid, signal.SIGSTOP)
         try:
@@ -250,7 +262,7 @@ def _delete(path: Path, rng: random.Random) -> str:
 
 def _file_limit(stage: Stage, fault: Fault) -> str:
     """Let the manager's files grow to a small size only: its writes fail in the middle, as on a full disk."""
-    pid = stage.manager_pid(fault.model)
+    pid = _living(stage, fault)
     if pid is None:
         return "no manager"
     limit = random.Random(fault.chance).choice([0, 4_096, 100_000, 300_000, 800_000])

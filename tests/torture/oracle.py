@@ -128,9 +128,7 @@ class Oracle:
     firsts: dict[str, tuple[Accepted, Verdict]] = Factory(dict)
     last_effect_seq: int = 0
 
-    def apply(
-        self, request: Accepted, offset_of: Callable[[int], int], failed: Callable[[int], str | None]
-    ) -> Verdict:
+    def apply(self, request: Accepted, offset_of: Callable[[int], int], failed: Callable[[int], str | None]) -> Verdict:
         """Apply a request; `failed` tells with which code a sequence was said to have failed, None if it did not."""
         first = self.firsts.get(request.request_id)
         if not self.alive and request.function != "create_model":
@@ -150,20 +148,24 @@ class Oracle:
         if failed in FAILED_CODES:
             return self._verdict(request, "failed", code=failed)
         try:
-            if request.function == UNUSABLE_ID:
-                raise RefusedError(UNUSABLE_ID)
-            if request.request_id.startswith(BAD):
-                raise RefusedError(request.request_id.split("--")[1])
-            args = json.loads(request.body or b"{}")
-            expected = args.pop("expected_version", None)
-            if expected is not None and self.last_effect_seq > offset_of(expected):
-                raise RefusedError("stale_version")
-            count, answer = getattr(self, f"_{request.function}")(args)
+            count, answer = self._run(request, offset_of)
         except RefusedError as e:
             return self._verdict(request, "rejected", code=e.code)
         if request.function not in ("query", "archive"):
             self.last_effect_seq = request.seq
         return self._verdict(request, "done", count=count, answer=answer)
+
+    def _run(self, request: Accepted, offset_of: Callable[[int], int]) -> tuple[int | None, list[Row] | None]:
+        if request.function == UNUSABLE_ID:
+            raise RefusedError(UNUSABLE_ID)
+        if request.request_id.startswith(BAD):
+            raise RefusedError(request.request_id.split("--")[1])
+        args = json.loads(request.body or b"{}")
+        expected = args.pop("expected_version", None)
+        if expected is not None and self.last_effect_seq > offset_of(expected):
+            raise RefusedError("stale_version")
+        done: tuple[int | None, list[Row] | None] = getattr(self, f"_{request.function}")(args)
+        return done
 
     @staticmethod
     def _verdict(request: Accepted, kind: str, **facts: Any) -> Verdict:
@@ -184,7 +186,7 @@ class Oracle:
             self._create_table(table)
         return None, None
 
-    def _drop_model(self, args: Row) -> tuple[None, None]:
+    def _drop_model(self, _: Row) -> tuple[None, None]:
         self.alive = False
         self.tables = {}
         return None, None
@@ -282,7 +284,9 @@ class Oracle:
             return 2, None
         assert args["statement"] == DELETE_SQL
         rows = self.tables["items"].rows
-        gone = [k for k, row in rows.items() if row["qty"] is not None and row["qty"] < values[0] and k[0] % 7 == values[1]]
+        gone = [
+            k for k, row in rows.items() if row["qty"] is not None and row["qty"] < values[0] and k[0] % 7 == values[1]
+        ]
         for key in gone:
             del rows[key]
         return len(gone), None
@@ -295,7 +299,7 @@ class Oracle:
             answer = [{"c": len(rows), "s": sum(row["v"] for row in rows)}]
         return len(answer), answer
 
-    def _archive(self, args: Row) -> tuple[None, None]:
+    def _archive(self, _: Row) -> tuple[None, None]:
         return None, None
 
     # --- comparing ---
@@ -303,7 +307,10 @@ class Oracle:
     def content(self) -> dict[str, list[str]]:
         """Return every table as text: its columns, then its rows in order of their text."""
         return {
-            name: [repr(list(table.columns.items())), *sorted(repr(tuple(r[c] for c in table.columns)) for r in table.rows.values())]
+            name: [
+                repr(list(table.columns.items())),
+                *sorted(repr(tuple(r[c] for c in table.columns)) for r in table.rows.values()),
+            ]
             for name, table in self.tables.items()
         }
 

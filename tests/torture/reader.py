@@ -1,6 +1,6 @@
-"""A reader process: opens `current.duckdb` in a loop with nothing but duckdb, and prints a line for all it must not see.
+"""A reader process: opens `current.duckdb` in a loop with plain duckdb, and prints all that it must not see.
 
-`python reader.py CURRENT`, until its standard input ends. Lines: `{"at_s", "error"}`; at the end `{"reads", "versions"}`.
+`python reader.py CURRENT`, until its standard input ends. Lines: `{"at_s", "error"}`, then `{"reads", "versions"}`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main() -> None:
     """Read until told to stop."""
     current = Path(sys.argv[1])
     stop = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    threading.Thread(target=_wait, args=(stop,), daemon=True).start()
     reads, seen, newest = 0, set(), 0
     exists = False
     while not stop.wait(PAUSE_S):
@@ -44,6 +44,11 @@ def main() -> None:
         except duckdb.Error as e:
             _say(error=f"{type(e).__name__}: {e}")
     _say(reads=reads, versions=len(seen))
+
+
+def _wait(stop: threading.Event) -> None:
+    sys.stdin.read()
+    stop.set()
 
 
 def _say(**facts: object) -> None:

@@ -38,8 +38,8 @@ class Options:
 
     seed: int
     run_s: float
-    clients: int = 3
-    pause_s: float = 0.08
+    clients: int = 5
+    pause_s: float = 0.05
     s3: bool = False
     kinds: tuple[str, ...] = ()
     gap_s: float = 1.5
@@ -62,31 +62,33 @@ class Run:
     readers: list[subprocess.Popen[str]] = Factory(list)
     reads: int = 0
 
-    def event(self, what: str, **facts: Any) -> None:
+    def event(self, event: str, **facts: Any) -> None:
         """Note something for the history."""
-        entry = {"at_s": round(time.time() - self.started_s, 3), "event": what, **facts}
+        entry = {"at_s": round(time.time() - self.started_s, 3), "event": event, **facts}
         self.events.append(entry)
-        if what == "violation":
+        if event == "violation":
             self.report.violation(facts["what"])
-        if not self.options.quiet and what in ("fault", "violation", "phase"):
+        if not self.options.quiet and event in ("fault", "violation", "phase"):
             print(json.dumps(entry), flush=True)
 
     # --- on the way ---
 
     def torment(self, schedule: list[Fault]) -> None:
-        """Inject all faults, each at its time."""
+        """Inject faults one after the other until the time is over."""
         for fault in schedule:
-            wait_s = self.started_s + fault.at_s - time.time()
-            if wait_s > 0:
-                time.sleep(wait_s)
-            if time.time() - self.started_s > self.options.run_s:
+            if time.time() + fault.after_s - self.started_s > self.options.run_s:
                 return
+            time.sleep(fault.after_s)
             begun_s = time.time()
             try:
                 done = inject(self.stage, fault)
             except (TeatreeError, OSError) as e:
                 done = f"could not: {e}"
             self.event("fault", **asdict(fault), done=done, begun_s=begun_s)
+            for name in self.stage.fallen():
+                self.event(
+                    "violation", what=f"{name} had died by itself: {self.stage.logs()[f'{name}/{name}.log'][-900:]}"
+                )
 
     def sample(self, stop: threading.Event) -> None:
         """Pull versions while all goes on, new ones and old ones again: what a number stands for never changes."""
@@ -117,15 +119,11 @@ class Run:
         for model in (MAIN, SECOND):
             current = self.stage.data / model / "current.duckdb"
             command = [sys.executable, str(Path(__file__).with_name("reader.py")), str(current)]
-            self.readers.append(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            )
+            self.readers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
 
     def end_readers(self) -> None:
         """End them and judge what they saw."""
-        lost = [
-            (e["begun_s"], e["begun_s"] + DISK_GRACE_S) for e in self.events if e.get("kind") in LOSES_DISK
-        ]
+        lost = [(e["begun_s"], e["begun_s"] + DISK_GRACE_S) for e in self.events if e.get("kind") in LOSES_DISK]
         for reader in self.readers:
             output, _ = reader.communicate("", timeout=30)
             for line in map(json.loads, output.splitlines()):
@@ -151,7 +149,11 @@ class Run:
         ]  # fmt: skip
         tasks = [asyncio.create_task(client.run(stop)) for client in clients]
         schedule = make_schedule(
-            self.options.seed, self.options.run_s, s3=self.options.s3, kinds=self.options.kinds, gap_s=self.options.gap_s
+            self.options.seed,
+            self.options.run_s,
+            s3=self.options.s3,
+            kinds=self.options.kinds,
+            gap_s=self.options.gap_s,
         )
         torment = asyncio.to_thread(self.torment, schedule)
         sampling = asyncio.create_task(asyncio.to_thread(self.sample, stop_samples))
@@ -182,7 +184,7 @@ class Run:
         """Hold everything against the log; what lags is given time."""
         folder = self.stage.folder / "checked"
         folder.mkdir()
-        deadline = time.monotonic() + SETTLE_S
+        deadline = time.monotonic() + (5 if self.report.violations else SETTLE_S)
         while True:
             report = Report()
             log, said = await read_log(self.stage.settings), await read_notices(self.stage.settings)
@@ -190,7 +192,9 @@ class Run:
                 await asyncio.to_thread(self._check_model, model, log, said, report, folder)
             if not report.violations or time.monotonic() > deadline:
                 break
-            self.event("phase", phase="checking again", violations=len(report.violations), first=report.violations[0])
+            self.event(
+                "phase", phase="checking again", violations=len(report.violations), first=report.violations[0][:200]
+            )
             await asyncio.sleep(3)
         self.report.violations += report.violations
         for name, count in report.counts.items():

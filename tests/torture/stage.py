@@ -125,6 +125,13 @@ class Stage:
             if found is not None:
                 send(found.pid, signal.SIGCONT)
 
+    def fallen(self) -> list[str]:
+        """Return the servers that have died by themselves; they are started again."""
+        names = [server.name for server in self.servers() if not server.is_running()]
+        for server in self.servers():
+            server.start()
+        return names
+
     def stop(self) -> None:
         """End everything."""
         if self._dispatcher is not None:
@@ -138,7 +145,8 @@ class Stage:
 
     def logs(self) -> dict[str, str]:
         """Return the ends of what our processes said."""
-        files = [self.dispatcher.log_path, *self.data.glob("*/manager.log*"), *self.folder.glob("*by-hand.log")]
+        files = [part.log_path for part in [*self.servers(), self.dispatcher] if part.log_path.exists()]
+        files += [*self.data.glob("*/manager.log*"), *self.folder.glob("*by-hand.log")]
         return {str(path.relative_to(self.folder)): path.read_text(errors="replace")[-20_000:] for path in files}
 
 

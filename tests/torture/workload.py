@@ -14,7 +14,7 @@ from attrs import Factory, define
 
 from teatree import connect
 from teatree.client.message import Message
-from teatree.client.model import Model
+from teatree.client.model import Model, Wait
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.settings import Settings
 from torture.oracle import BAD, COUNTER_QUERY, COUNTER_SQL, DELETE_SQL, PAIR_SQL, PAIRS_QUERY
@@ -27,7 +27,7 @@ COUNTERS = 3
 EXTRA = ("t0", "t1", "t2", "t3")
 EXTRA_COLUMNS = ("a", "b", "c", "d")
 ITEMS = {"id": "BIGINT", "name": "VARCHAR", "qty": "BIGINT", "price": "DOUBLE", "flag": "BOOLEAN"}
-TIMEOUT_MS = 20_000
+TIMEOUT_MS = 6_000
 HISTORY_MAX = 200
 """Requests that a client may send again."""
 
@@ -144,14 +144,14 @@ class Client:
         self.history.setdefault(model.name, deque(maxlen=HISTORY_MAX)).append((function, args, request_id))
         heard = Heard(time.time(), self.name, model.name, function, request_id)
         self.heard.append(heard)
-        wait = "accepted" if self.rng.random() < 0.4 else "done"
+        wait: Wait = "accepted" if self.rng.random() < 0.6 else "done"
         try:
             if isinstance(args, bytes):
                 await self._publish(model, function, args, heard)
                 return
             receipt = await model.send(
                 function, args, request_id=request_id, wait=wait, timeout_ms=TIMEOUT_MS, **options
-            )  # type: ignore[call-overload, unused-ignore]
+            )
             heard.seq = receipt.seq if wait == "accepted" else None
             if wait == "done":
                 heard.kind, heard.version = "done", receipt.version
@@ -232,14 +232,15 @@ class Client:
     def _random(self, *, simple: bool = False) -> tuple[str, dict[str, Any]]:
         rng = self.rng
         items = [self._item() for _ in range(rng.randint(1, 4))]
+        one, n = {"id": items[0]["id"]}, rng.randrange(COUNTERS)
         choices: list[tuple[int, Callable[[], tuple[str, dict[str, Any]]]]] = [
             (10, lambda: ("append", {"table": "items", "rows": items})),
             (20, lambda: ("upsert", {"table": "items", "rows": items})),
             (20, lambda: ("append", self._pair())),
-            (8, lambda: ("update", {"table": "items", "set": {"qty": rng.randrange(50)}, "where": {"id": items[0]["id"]}})),
-            (4, lambda: ("update", {"table": "items", "set": {"flag": None}, "where": {"name": rng.choice(["", None])}})),
-            (10, lambda: ("delete", {"table": "items", "where": {"id": items[0]["id"]}})),
-            (12, lambda: ("sql", {"statement": COUNTER_SQL, "parameters": [rng.randrange(9), rng.randrange(COUNTERS)]})),
+            (8, lambda: ("update", {"table": "items", "set": {"qty": rng.randrange(50)}, "where": one})),
+            (4, lambda: ("update", {"table": "items", "set": {"flag": None}, "where": {"name": ""}})),
+            (10, lambda: ("delete", {"table": "items", "where": one})),
+            (12, lambda: ("sql", {"statement": COUNTER_SQL, "parameters": [rng.randrange(9), n]})),
             (5, lambda: ("sql", {"statement": PAIR_SQL, "parameters": [1, 5, 2, -5]})),
         ]  # fmt: skip
         if not simple:
@@ -259,7 +260,7 @@ class Client:
         """Make, change, fill or drop one of the extra tables, whatever state it is in."""
         rng, table = self.rng, self.rng.choice(EXTRA)
         one, two = rng.sample(EXTRA_COLUMNS, 2)
-        create = {"table": table, "columns": _columns({"id": "BIGINT", one: "BIGINT"})}
+        create: dict[str, Any] = {"table": table, "columns": _columns({"id": "BIGINT", one: "BIGINT"})}
         if table in EXTRA[:2]:
             create["primary_key"] = ["id"]
         rows = [{"id": rng.randrange(20), one: rng.randrange(9)}]

@@ -50,6 +50,9 @@ _REQUEST_CODES_BY_WORD = {name.lower(): code for name, code in _REQUEST_CODES.it
 
 
 _DAMAGE = re.compile(r"Corrupt database file|Corrupt WAL file|Could not read enough bytes from file")
+_DISK_FULL = re.compile(r"No space left|Disk quota exceeded|File too large")
+_NOT_WRITTEN = re.compile(r"Failed to commit: Could not (?:write|read|fsync|truncate|seek)")
+"""A COMMIT that could not be written is of another class than the error beneath it."""
 
 
 class DamagedFileError(CorruptError):
@@ -62,8 +65,12 @@ def translate(error: Exception) -> TeatreeError:
     found = _CLASS.match(text)
     kind = found[1].strip().lower() if found else ""
     body = text[found.end() :] if found else text
-    if _DAMAGE.search(text):
+    ours = kind not in _REQUEST_CODES_BY_WORD  # the texts of a request's own errors can be anything that it likes
+    if ours and _DAMAGE.search(text):
         return DamagedFileError(f"The database file is damaged: {_sentence(body)}")
+    if kind == "io" or (ours and _NOT_WRITTEN.match(body)):
+        code = Code.DISK_FULL if _DISK_FULL.search(body) else Code.UNAVAILABLE
+        return RetryError(code, f"The database file could not be read or written: {_sentence(body)}")
     match kind:
         case "out of memory":
             return RetryError(
@@ -73,13 +80,10 @@ def translate(error: Exception) -> TeatreeError:
             )
         case "interrupt":
             return RetryError(Code.TIMED_OUT, "The statement was interrupted.")
-        case "io":
-            away = Code.DISK_FULL if "No space left" in body else Code.UNAVAILABLE
-            return RetryError(away, f"The database file could not be read or written: {_sentence(body)}")
-    code = _REQUEST_CODES_BY_WORD.get(kind)
-    if code is None:
+    found_code = _REQUEST_CODES_BY_WORD.get(kind)
+    if found_code is None:
         return OperatorError(Code.INTERNAL, f"DuckDB failed: {_sentence(text)}")
-    return _request_error(code, body)
+    return _request_error(found_code, body)
 
 
 def _request_error(code: Code, body: str) -> RequestError:

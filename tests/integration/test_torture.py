@@ -1,0 +1,17 @@
+"""A short run of torture: whatever dies or is damaged, the log, replayed on a model of its own, is what all can see."""
+
+from __future__ import annotations
+
+from torture.run import Options, torture
+
+SEED = 11
+RUN_S = 10
+
+
+def test_torture() -> None:
+    """All promises hold through ten seconds of faults; `make torture` does the same for longer."""
+    report, summary = torture(Options(SEED, RUN_S, gap_s=0.5, quiet=True))
+    print(summary)
+    assert not report.violations, "\n\n".join([summary, *report.violations])
+    assert report.counts["first done"] > 0
+    assert report.counts["versions compared"] > 0
