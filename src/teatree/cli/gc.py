@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import STORE_DEFAULT, StoreCommon
 from teatree.cli.output import Output, size_text
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from teatree.storage.cleanup import Cleaned
 
 
-def gc(model: str | None = None, /, *, dry_run: bool = False, common: Common = DEFAULT) -> None:
+def gc(model: str | None = None, /, *, dry_run: bool = False, common: StoreCommon = STORE_DEFAULT) -> None:
     """Clean up versions that the retention policy does not keep, and what no kept version needs.
 
     The newest version, pinned ones and those that forks stand on are always kept; TEATREE_RETENTION_… sets the policy.
@@ -32,7 +32,7 @@ def gc(model: str | None = None, /, *, dry_run: bool = False, common: Common = D
     from teatree.client.session import client_settings  # noqa: PLC0415
 
     output = Output(json=common.json)
-    settings = client_settings(None, common.data, None)
+    settings = client_settings(None, common.data, None, common.store)
     found: list[Cleaned] = []
     try:
         for cleaned in _clean(settings, model, dry_run=dry_run):
