@@ -19,6 +19,7 @@ from teatree.contracts.errors import Code, CorruptError, FencedError, RequestErr
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.settings import RetentionSettings, StoreSettings, connection_environ
+from teatree.engine import compaction
 from teatree.engine.archive import ArchiveSource, write_archive
 from teatree.engine.drafts import new_write_id
 from teatree.storage.archives import read_archive
@@ -123,6 +124,43 @@ def test_over_a_random_history_every_kept_version_reads_as_before(store: StoreSe
         assert {v: total(chain, v, tmp_path) for v in kept} == {v: expected[v] for v in kept}
         assert keys(chain, "packs") == needed_packs(chain, kept)
         assert read_plans(chain.store, chain.folder) == []
+
+
+def test_gathered_blocks_read_as_before(store: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nearly every version gathers blocks, all versions read as they should, here and on the next host."""
+    for name, value in {"PACKS_MAX": 4, "LARGE_BLOCKS": 3, "LEAF_PACKS_MAX": 2, "LEAF_PACKS_LEFT": 1}.items():
+        monkeypatch.setattr(compaction, name, value)
+    draw = random.Random(3)
+    expected: dict[int, int] = {}
+    content = {f"t{i}": 0 for i in range(12)}
+    few = 0
+    with PublishedModel(store, tmp_path / "a") as model:
+        chain = model.chain
+        model.create(dict.fromkeys(content, COLUMNS))
+        for step in range(30):
+            _change_one(model, draw, content)
+            newest = chain.get(chain.newest_version())
+            expected[newest.version] = sum(content.values())
+            few += len(needed_packs(chain, {newest.version})) <= 4 + newest.file.block_count // 3  # type: ignore[union-attr]
+            if step % 10 == 9:
+                clean(chain, attrs.evolve(NOTHING, keep_all_hours=1))
+    with PublishedModel(store, tmp_path / "b") as model:
+        for _ in range(30):
+            _change_one(model, draw, content)
+            expected[chain.newest_version()] = sum(content.values())
+    assert few > 25
+    assert {v: total(chain, v, tmp_path) for v in expected} == expected
+    clean(chain)
+    newest_version = chain.newest_version()
+    assert total(chain, newest_version, tmp_path) == expected[newest_version]
+    assert keys(chain, "packs") == needed_packs(chain, {newest_version})
+
+
+def _change_one(model: PublishedModel, draw: random.Random, content: dict[str, int]) -> None:
+    table = draw.choice(sorted(content))
+    made = [{"id": draw.randrange(2**60), "v": draw.randrange(2**20)} for _ in range(draw.choice([3, 25_000]))]
+    model.request("replace", {"table": table, "rows": made})
+    content[table] = sum(row["v"] for row in made)
 
 
 def test_the_policy_thins_by_the_manifests_times(store: StoreSettings, tmp_path: Path) -> None:
