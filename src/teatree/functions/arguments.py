@@ -138,7 +138,8 @@ class Call:
         """Refuse the arguments that nobody took; raises `unknown_argument`."""
         if self._members:
             name = next(iter(self._members))
-            raise RequestError(Code.UNKNOWN_ARGUMENT, f"{self.request.function} has no argument {name!r}.", where=name)
+            message = f"{self.request.function} has no argument {name!r}."
+            raise RequestError(Code.UNKNOWN_ARGUMENT, message, where=name or "arguments")
         if not takes_rows and self.request.content_type == CONTENT_ARROW:
             raise RequestError(
                 Code.BAD_CONTENT_TYPE,
