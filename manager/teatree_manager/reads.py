@@ -20,6 +20,9 @@ from teatree_manager.local_lane import LocalLane
 
 WAIT_MS_DEFAULT = 5_000
 """Milliseconds that a read waits for its `min_version`."""
+WAIT_MS_MAX = 60_000
+PAGES_MAX = 300
+"""Pages of an answer: the reply's header names them all."""
 HEALTH_FUNCTION = "health"
 
 
@@ -68,19 +71,17 @@ class DirectReads:
             )
         served = self._local.served
         version, rows = await asyncio.to_thread(self._reads.answer, question)
-        pages = await asyncio.to_thread(cut_pages, Answer(rows, question.page_rows, question.format))
+        pages = await asyncio.to_thread(cut_pages, Answer(rows, question.page_rows, question.format), PAGES_MAX)
         return await asyncio.to_thread(self._reply, max(version, served), rows.num_rows, pages)
 
     def _read_call(self, request: Request) -> tuple[Call, Question, int, int]:
         if request.invalid is not None:
             raise request.invalid
         call = Call(request, self._context)
-        return (
-            call,
-            read_question(call, self._context.limits),
-            call.integer("min_version", 0),
-            call.integer("wait_ms", WAIT_MS_DEFAULT),
-        )
+        wait_ms = call.integer("wait_ms", WAIT_MS_DEFAULT)
+        if wait_ms > WAIT_MS_MAX:
+            raise RequestError(Code.OUT_OF_RANGE, f"'wait_ms' is 0 to {WAIT_MS_MAX}, not {wait_ms}.", where="wait_ms")
+        return call, read_question(call, self._context.limits), call.integer("min_version", 0), wait_ms
 
     def _reply(self, version: int, rows: int, pages: list[Page]) -> tuple[bytes, dict[str, str]]:
         first = pages[0]

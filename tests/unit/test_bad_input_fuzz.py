@@ -22,7 +22,7 @@ from teatree.functions.registry import BUILT_INS
 LIMITS = evolve(LimitSettings(), query_time_ms_max=1_000, request_time_ms_max=1_000, rows_bytes_max=20_000_000)
 FUNCTIONS = sorted(set(BUILT_INS) - {"create_model", "drop_model", "archive", "restore"})
 fuzz = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 ARGUMENTS = (
     "table",

@@ -12,10 +12,12 @@ from test_bad_input import TABLES, check_sentence
 from one_writer import OneWriter, Sent
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
+from teatree.functions.registry import BUILT_INS
 
 LIMITS = evolve(
     LimitSettings(),
     query_rows_max=1_000,
+    pages_max=20,
     query_time_ms_max=300,
     request_time_ms_max=300,
     rows_bytes_max=20_000_000,
@@ -175,6 +177,7 @@ WRONG = [
     (ask("SELECT 1", page_size=0), "out_of_range", "'page_size' is 1 to 10000, not 0", "page_size"),
     (ask("SELECT 1", page_size=10**6), "out_of_range", "'page_size' is 1 to 10000", "page_size"),
     (ask("SELECT 1", format="xml"), "bad_argument", "'format' is one of json, arrow", "format"),
+    (ask("FROM range(21)", page_size=1), "result_too_large", "has 21 pages; 20 is the most", "page_size"),
     (ask("FROM range(1001)"), "result_too_large", "more than 1,000 rows", "sql"),
     (ask("SELECT repeat('x', 100000) FROM range(500)"), "result_too_large", "more than 20,000,000 bytes", "sql"),
 ]
@@ -230,6 +233,18 @@ def test_a_slow_statement_is_not_run_again_for_every_half_of_its_batch(model: On
     assert [o.status for o in outcomes].count(Status.DONE) == 2 * len(batch)
     assert runs == 2
     model.apply(Sent("delete", {"table": "t", "where": {}}))
+
+
+def test_a_fault_of_ours_ends_one_request(model: OneWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that meets a bug has failed as `internal`; the requests beside it are done, the writer goes on."""
+
+    def broken(*_: object) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setitem(BUILT_INS, "replace", evolve(BUILT_INS["replace"], run=broken))
+    outcome = model.between(Sent("replace", {"table": "t", "rows": []}))
+    assert (outcome.status, (outcome.error or {})["code"]) == (Status.FAILED, "internal")
+    assert "TypeError: a bug" in (outcome.error or {})["message"]
 
 
 def test_every_type_that_a_query_can_return_is_told(model: OneWriter) -> None:

@@ -74,6 +74,8 @@ class LimitSettings:
     """Rows in one page of a query's result."""
     page_bytes_max: int = 750_000
     """Bytes of a page that travels in a notice; a larger one lies in the object store and the notice refers to it."""
+    pages_max: int = 1_000
+    """Pages of one result: each is an object of its own."""
     pages_inline_max: int = 100
     """Pages of one result that travel in notices; the rest are referred to."""
     load_retry_ms_max: int = 30_000

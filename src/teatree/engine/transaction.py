@@ -11,13 +11,11 @@ from teatree.contracts.errors import Code, OperatorError, RequestError, RetryErr
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.requests import CONTENT_ARROW, Request
-from teatree.datasets.arrow import from_arrow_schema
-from teatree.datasets.json_values import columns_to_json
 from teatree.engine.database import Database
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import Ledger, Prior
 from teatree.functions.arguments import Call, Context
-from teatree.functions.pages import cut_pages, page_key
+from teatree.functions.pages import cut_pages, page_key, told_columns
 from teatree.functions.registry import BuiltIn, Nature, find_function
 from teatree.functions.rows import insert
 from teatree.functions.sql import Answer
@@ -242,11 +240,7 @@ class Transaction:
     def _store_pages(self, request: Request, answer: Answer) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
         """Store a query's pages before the commit, so that they can be told again after a crash."""
         stored: list[dict[str, Any]] = []
-        try:
-            pages = cut_pages(answer)
-            columns = columns_to_json(from_arrow_schema(answer.rows.schema))
-        except RequestError as e:  # a type that only DuckDB has, or two columns of one name
-            raise RequestError(e.code, f"The result cannot be told: {e.message}", where="sql", hint=e.hint) from e
+        pages = cut_pages(answer, self._parts.context.limits.pages_max)
         for page in pages:
             key = page_key(self._target.version, self._target.write_id, request.request_id, page.number)
             self._parts.put_page(key, page.body)
@@ -259,7 +253,7 @@ class Transaction:
                     "checksum": checksum(page.body),
                 }
             )
-        return {"rows": answer.rows.num_rows, "pages": len(stored), "columns": columns}, tuple(stored)
+        return {"rows": answer.rows.num_rows, "pages": len(stored), "columns": told_columns(answer)}, tuple(stored)
 
     def _end(
         self,

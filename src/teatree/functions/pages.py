@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from teatree.contracts.codec import dump_json
+from teatree.contracts.errors import Code, RequestError
 from teatree.datasets.arrow import from_arrow_schema
 from teatree.datasets.json_values import columns_to_json, rows_to_json
 
@@ -28,14 +29,32 @@ class Page:
     """An Arrow stream, or JSON `{"page", "pages", "columns", "rows"}`."""
 
 
-def cut_pages(answer: Answer) -> list[Page]:
-    """Return the pages of an answer, at least one: an empty result has its columns."""
+def cut_pages(answer: Answer, pages_max: int) -> list[Page]:
+    """Return the pages of an answer, at least one: an empty result has its columns.
+
+    Raises `result_too_large` beyond `pages_max`, or what is wrong with a column that cannot be told.
+    """
     starts = range(0, max(answer.rows.num_rows, 1), answer.page_rows)
-    columns = columns_to_json(from_arrow_schema(answer.rows.schema))
+    if len(starts) > pages_max:
+        raise RequestError(
+            Code.RESULT_TOO_LARGE,
+            f"The result has {len(starts):,} pages; {pages_max:,} is the most.",
+            where="page_size",
+            hint="Ask for more rows a page, or for less.",
+        )
+    columns = told_columns(answer)
     return [
         _page(answer.rows.slice(start, answer.page_rows), number, len(starts), answer.format, columns)
         for number, start in enumerate(starts, 1)
     ]
+
+
+def told_columns(answer: Answer) -> list[dict[str, str]]:
+    """Return the names and types of an answer's columns; raises for a type that only DuckDB has, or a repeated name."""
+    try:
+        return columns_to_json(from_arrow_schema(answer.rows.schema))
+    except RequestError as e:  # its place is one in a schema, which nobody sent
+        raise RequestError(e.code, f"The result cannot be told: {e.message}", where="sql", hint=e.hint) from e
 
 
 def _page(rows: pa.Table, number: int, pages: int, form: str, columns: list[dict[str, str]]) -> Page:
