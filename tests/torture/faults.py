@@ -33,6 +33,9 @@ LOSES_DISK = frozenset({"data_lost"})
 """Faults that take what a local reader reads."""
 
 
+_IN_VAIN = re.compile("no manager|no file|could not|is gone|killed 0|paused 0|fired 0|successor|stopped None")
+
+
 @frozen
 class Fault:
     """One thing that goes wrong, and when."""
@@ -62,6 +65,11 @@ def make_schedule(seed: int, run_s: float, *, s3: bool, kinds: tuple[str, ...] =
         schedule.append(Fault(gap, kind, model, rng.random(), round(rng.uniform(0.3, 2.5), 2)))
         left_s -= gap
     return schedule
+
+
+def took_effect(done: str) -> bool:
+    """Return whether what `inject` tells was done was done to anybody."""
+    return not _IN_VAIN.search(done)
 
 
 def inject(stage: Stage, fault: Fault) -> str:

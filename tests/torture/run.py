@@ -21,7 +21,7 @@ from teatree import connect
 from teatree.contracts.errors import TeatreeError
 from torture.checker import ModelChecker, Report, Sample
 from torture.evidence import Versions, catalogue, read_log, read_notices
-from torture.faults import LOSES_DISK, Fault, inject, make_schedule
+from torture.faults import LOSES_DISK, Fault, inject, make_schedule, took_effect
 from torture.oracle import digest
 from torture.stage import Stage
 from torture.workload import CREATE, LIFE, MAIN, MODELS, SECOND, Client, Heard
@@ -218,7 +218,7 @@ class Run:
 
     def summary(self) -> str:
         """Return the one line."""
-        faults = Counter(e["kind"] for e in self.events if e["event"] == "fault")
+        faults = Counter(e["kind"] for e in self.events if e["event"] == "fault" and took_effect(e["done"]))
         facts = {
             "seed": self.options.seed,
             "run_s": self.options.run_s,
