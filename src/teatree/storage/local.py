@@ -309,6 +309,7 @@ class _Folders:
         return folder
 
     def _make_root(self) -> _Folder:
+        self.check_root()  # it may have vanished in the middle of a write
         missing = [path for path in (self._root, *self._root.parents) if not path.exists()]
         self._root.mkdir(parents=True, exist_ok=True)
         for path in missing or [self._root]:
