@@ -416,36 +416,31 @@ PLACES = [
 ]
 
 
-def test_killed_anywhere(store: StoreSettings, tmp_path: Path) -> None:
-    """Killed at each place, twice in a row: every version is whole or a stub, and the next clean-up ends the work."""
+@pytest.mark.parametrize("place", PLACES)
+def test_killed_anywhere(store: StoreSettings, tmp_path: Path, place: str) -> None:
+    """Killed at a place: every version is whole or a stub, and the next clean-up ends the work."""
     with PublishedModel(store, tmp_path) as model:
         model.create({"t0": COLUMNS})
         chain = model.chain
-        for number, place in enumerate(PLACES):
-            grow(model, 4, first=number * 100)
-            model.sql("UPDATE t0 SET v = v + 1")
-            keep = chain.newest_version() - 2
-            pin(chain, f"keep{number}", keep, "")
-            pinned = {p.version for p in list_pins(chain)}
-            sums = {v: total(chain, v, tmp_path) for v in {*pinned, chain.newest_version()}}
-            plan = tmp_path / f"plan{number}.json"
-            plan.write_text(f'{{"{place}": {{"action": "crash", "hit": 2, "times": 1}}}}')
-            first = _gc(model, plan)
-            if first == 0:  # the place comes once a run
-                grow(model, 1, first=number * 100 + 50)
-                model.sql("DELETE FROM t0 WHERE id % 100 = 50")
-                plan.write_text(f'{{"{place}": {{"action": "crash", "hit": 1, "times": 1}}}}')
-                assert _gc(model, plan) == -9
-            newest = chain.newest_version()
-            sums[newest] = total(chain, newest, tmp_path)
-            for version in range(1, newest + 1):
-                _whole_or_stub(chain, version, tmp_path)
-            assert {v: total(chain, v, tmp_path) for v in {*pinned, newest}}.items() <= sums.items()
-            assert _gc(model, None) == 0
-            kept = {v for v in range(1, newest + 1) if isinstance(chain.entry(v), Manifest)}
-            assert kept == {newest} | pinned
-            assert keys(chain, "packs") == needed_packs(chain, kept)
-            assert read_plans(chain.store, chain.folder) == []
+        grow(model, 3)
+        pin(chain, "kept", chain.newest_version(), "")
+        model.sql("UPDATE t0 SET v = v + 1")
+        grow(model, 2, first=10)
+        newest = chain.newest_version()
+        sums = {v: total(chain, v, tmp_path) for v in (newest - 3, newest)}
+        plan = tmp_path / "plan.json"
+        hit = 2 if place.endswith("_stub") else 1
+        plan.write_text(f'{{"{place}": {{"action": "crash", "hit": {hit}, "times": 1}}}}')
+        assert _gc(model, plan) == -9
+        for version in range(1, newest + 1):
+            _whole_or_stub(chain, version, tmp_path)
+        assert {v: total(chain, v, tmp_path) for v in sums} == sums
+        assert _gc(model, plan) == 0
+        kept = {v for v in range(1, newest + 1) if isinstance(chain.entry(v), Manifest)}
+        assert kept == set(sums)
+        assert {v: total(chain, v, tmp_path) for v in sums} == sums
+        assert keys(chain, "packs") == needed_packs(chain, kept)
+        assert read_plans(chain.store, chain.folder) == []
 
 
 def _whole_or_stub(chain: Chain, version: int, folder: Path) -> None:
@@ -454,7 +449,7 @@ def _whole_or_stub(chain: Chain, version: int, folder: Path) -> None:
     total(chain, version, folder)
 
 
-def _gc(model: PublishedModel, plan: Path | None) -> int:
+def _gc(model: PublishedModel, plan: Path) -> int:
     """Run `teatree gc` as a process; return its code."""
     settings = attrs.evolve(model.settings, postgres=type(model.settings.postgres)())
     environ = {
@@ -465,7 +460,6 @@ def _gc(model: PublishedModel, plan: Path | None) -> int:
         "TEATREE_RETENTION_HOURLY_DAYS": "0",
         "TEATREE_RETENTION_DAILY_DAYS": "0",
     }
-    if plan is not None:
-        environ["TEATREE_FAILPOINTS"] = str(plan)
+    environ["TEATREE_FAILPOINTS"] = str(plan)
     command = [sys.executable, "-m", "teatree.cli.main", "gc", model.name]
     return subprocess.run(command, env=environ, check=False, stdout=subprocess.DEVNULL).returncode
