@@ -25,8 +25,8 @@ from teatree.storage.objects import open_store
 from teatree.storage.versions import layout_of
 
 TABLES = {"sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DOUBLE"}}
-ROWS = 2_000_000
-FILL = f"INSERT INTO sales SELECT range, 'site-' || (range % 40), random() FROM range({ROWS})"
+ROWS = 300_000
+FILL = f"INSERT INTO sales SELECT range, md5(range::VARCHAR), random() FROM range({ROWS})"
 
 
 @pytest.fixture
