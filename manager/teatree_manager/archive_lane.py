@@ -14,7 +14,7 @@ from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.engine.archive import write_archive
 from teatree.engine.local_reads import LocalReads
-from teatree.storage.archives import Archived
+from teatree.storage.archives import Archived, first_archive_since
 from teatree.storage.chain import Chain
 from teatree.storage.versions import materialise
 from teatree_manager.lane import Lane
@@ -58,7 +58,11 @@ class ArchiveLane(Lane):
             await self._archive(*self._barriers[0])
             self._barriers.pop(0)
         current = self._local.current
-        if current is None or (self._last is not None and current.version <= self._last.version):
+        if current is None:
+            return
+        if self._last is None:  # what the manager before wrote serves as long as no user table changed
+            self._last = await asyncio.to_thread(first_archive_since, self._chain, current.user_version)
+        if self._last is not None and current.user_version <= self._last.version:
             return
         pause_ms = self._interval_ms - (time.monotonic() * 1000 - self._last_ms)
         if pause_ms > 0:

@@ -83,6 +83,14 @@ class Pipeline:
         if self._shipping is not None and self._writer.state is ModelState.DROPPED:  # a crash left the end of a life
             await self._await_shipped()
             return
+        try:
+            await self._carry(shipped)
+        finally:
+            if self._shipping is not None:  # whatever became of it, the chain tells the next manager
+                self._shipping.cancel()
+                await asyncio.gather(self._shipping, return_exceptions=True)
+
+    async def _carry(self, shipped: Callable[[Draft], object]) -> None:
         async for requests in self._slices():
             rest: Sequence[Request] = requests
             while rest and not self._stopping.is_set():

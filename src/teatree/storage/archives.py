@@ -59,6 +59,14 @@ def read_archive(chain: Chain, version: int) -> Archived | None:
     return Archived(version, files, tuple(index["written"]), asked=bool(index.get("asked")), at=at)
 
 
+def first_archive_since(chain: Chain, version: int) -> Archived | None:
+    """Return the first complete archive of a version or a later one, None if there is none."""
+    for info in chain.store.list(chain.key("archive/"), start_after=chain.key(f"archive/{version:020d}")):
+        if info.key.endswith("/index.json"):
+            return read_archive(chain, int(info.key.split("/")[-2]))
+    return None
+
+
 def archived_versions(chain: Chain) -> list[int]:
     """Return the versions that have a complete archive, ascending."""
     keys = [info.key.split("/") for info in chain.store.list(chain.key("archive/"))]
