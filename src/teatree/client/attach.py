@@ -6,6 +6,7 @@ import atexit
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -224,6 +225,9 @@ class Attached:
             raise duckdb.ConnectionException("The connection is gone.")
         try:
             with con.cursor() as cursor:
+                # DuckDB 2.0's own prefetching outlives a DETACH and then takes the process down; we read ahead anyway.
+                with suppress(duckdb.CatalogException, duckdb.InvalidInputException):  # unknown to it, or locked
+                    cursor.execute("SET GLOBAL storage_block_prefetch = 'NEVER'")
                 cursor.execute(f"{verb} {quote_literal(path)} AS {quote(self.alias)} (READ_ONLY)")
         except duckdb.ConnectionException:
             raise
