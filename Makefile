@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo bench lint types imports tests format pins clean torture
+.PHONY: slow help install test demo bench lint types imports tests format pins clean torture
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -40,7 +40,10 @@ imports: install
 	$(BIN)/lint-imports
 
 tests: install
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 -m "not slow" --durations 10
+
+slow: install ## the tests that take many seconds each: older DuckDB releases, the rarer crashes
+	$(BIN)/pytest -n 2 -m slow
 
 format: install ## let ruff mend what it can
 	$(BIN)/ruff check --fix $(CODE)
