@@ -14,7 +14,7 @@ from teatree.contracts.settings import NatsSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader
 from teatree.messaging.message import Message
-from teatree.messaging.notices import NoticeWriter
+from teatree.messaging.notices import NoticeMessage, NoticeWriter
 from teatree.messaging.streams import ensure_streams
 
 POLL_S = 0.02
@@ -43,7 +43,8 @@ class StandIn:
         self.silent = False
         """Whether it applies requests but says nothing."""
         self._notices_max = notices_max
-        self._said: deque[tuple[str, dict[str, Any]]] = deque(maxlen=100)
+        self._said: deque[NoticeMessage] = deque(maxlen=100)
+        self._losses = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -65,13 +66,9 @@ class StandIn:
     async def _run(self) -> None:
         reader = LogReader(self.bus, self.model)
         after = 0
-        reconnects = 0
         while True:
-            if self.bus.reconnects != reconnects and self.bus.is_connected:
-                # A killed server forgets the notices of its last moment, though it acknowledged them.
-                reconnects = self.bus.reconnects
-                for subject, notice in list(self._said):
-                    await self.publish(subject, notice)
+            if self.bus.losses != self._losses and self.bus.is_connected:
+                await self._say([])
             try:
                 requests = (await reader.read(after, requests_max=4000, bytes_max=64_000_000)).requests
             except RetryError:  # the server is away
@@ -128,13 +125,20 @@ class StandIn:
     async def publish(self, subject: str, notice: dict[str, Any]) -> None:
         """Publish a notice, unless silent."""
         if not self.silent:
-            self._said.append((subject, notice))
-        while not self.silent:
+            await self._say([(subject, json.dumps(notice).encode(), None)])
+
+    async def _say(self, messages: list[NoticeMessage]) -> None:
+        while True:
+            losses = self.bus.losses
+            # A killed server forgets the notices of its last moment, though it acknowledged them.
+            again = [] if losses == self._losses else list(self._said)
             try:
-                await self.writer.say([(subject, json.dumps(notice).encode(), None)])
+                await self.writer.say([*again, *messages])
             except RetryError:
                 await asyncio.sleep(POLL_S)
             else:
+                self._losses = losses
+                self._said.extend(messages)
                 return
 
     async def answer(

@@ -1,8 +1,8 @@
 """Saying outcomes: after the manifest, in the order of the versions, again and again until NATS has them.
 
 The stream of notices is not synced (docs/decisions/0008): a NATS server that is killed forgets the last ones, though it
-acknowledged them. So what was said within the last moments is said again when the connection comes back, and counts as
-said for a successor only after them. Repeated notices are identical.
+acknowledged them. So what was said within the last moments before a connection was lost is said again, before anything
+else is, and counts as said for a successor only after them. Repeated notices are identical.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Sayer:
         self._said = self._newest = said_version
         self._safe = said_version
         self._recent: deque[tuple[float, int, list[Message]]] = deque()
-        self._again = False
+        self._losses = notices.losses
+        """Connections lost up to which the last moments' notices were said again."""
         self._log = structlog.get_logger().bind(model=announcer.chain.model)
 
     @property
@@ -64,12 +65,13 @@ class Sayer:
         return self._all_said.is_set()
 
     def say_again(self) -> None:
-        """Have the last moments' notices said again: NATS may have forgotten them."""
-        self._again = True
+        """Have the last moments' notices said again, though nothing new may come: NATS may have forgotten them."""
         if self._queue.empty():
             self._queue.put_nowait(None)
 
     def _forget_safe(self) -> None:
+        if self._losses != self._notices.losses:
+            return
         while self._recent and time.monotonic() - self._recent[0][0] > UNSYNCED_MS / 1000:
             self._safe = max(self._safe, self._recent.popleft()[1])
 
@@ -100,10 +102,8 @@ class Sayer:
         """Say what is put, for ever."""
         while True:
             put = await self._queue.get()
-            if self._again:
-                self._again = False
-                await self._publish([message for _, _, messages in self._recent for message in messages], "again")
             if put is None:
+                await self._publish([], "again")
                 self._queue.task_done()
                 continue
             manifest, entries, late = put
@@ -129,14 +129,17 @@ class Sayer:
     async def _publish(self, messages: list[Message], what: object) -> None:
         backoff = Backoff()
         while True:
+            losses = self._notices.losses
+            again = [] if losses == self._losses else [m for _, _, recent in self._recent for m in recent]
             try:
                 self._failpoint("manager.say.before_notices")
-                await self._notices.say(messages)
+                await self._notices.say([*again, *messages])
                 self._failpoint("manager.say.after_notices")
             except RetryError as e:
                 self._log.warning("outcomes wait to be said", version=what, error=str(e))
                 await backoff.pause()
             else:
+                self._losses = losses
                 return
 
     def _close(self, version: int) -> None:

@@ -49,6 +49,8 @@ class Tenure:
         self._me: Holder = this_process(host)
         self._lock = -1
         self._leased = False
+        self._seen: HeldLease | None = None
+        """Who had the lease when it was asked for late."""
         self._log = structlog.get_logger().bind(model=model)
 
     @property
@@ -98,13 +100,17 @@ class Tenure:
             return None
         try:
             self._remove_lapsed()
-            held = self._lease.acquire(self._me, self._settings.lease_ms)
-            if held is not None and is_alive(held.holder, self._me.host) is False:
-                seized = self._lease.seize(held.holder, self._me, self._settings.lease_ms)
-                held = None if seized else held
+            return self._claim(self._lease)
         except (RetryError, OperatorError) as e:
             self._log.warning("the lease cannot be asked for: the chain alone decides", error=str(e))
             return None
+
+    def _claim(self, lease: Lease) -> HeldLease | None:
+        """Take the lease if it is free, has ended, or its holder is proven dead; return None if we have it."""
+        held = lease.acquire(self._me, self._settings.lease_ms)
+        if held is not None and is_alive(held.holder, self._me.host) is False:
+            seized = lease.seize(held.holder, self._me, self._settings.lease_ms)
+            held = None if seized else held
         self._leased = held is None
         return held
 
@@ -146,18 +152,23 @@ class Tenure:
                 if self._leased:
                     kept = await asyncio.to_thread(self._lease.renew, self._me, self._settings.lease_ms)
                 else:
-                    kept = await asyncio.to_thread(self._late_lease)
+                    kept = await asyncio.to_thread(self._late_lease, self._lease)
             except (RetryError, OperatorError) as e:
                 self._log.warning("the lease was not renewed: the chain alone decides", error=str(e))
                 continue
             if not kept:
                 raise FencedError(f"The lease on {self._model!r} belongs to another manager.")
 
-    def _late_lease(self) -> bool:
-        """Ask for the lease that could not be asked for at the start."""
-        held = self._lease.acquire(self._me, self._settings.lease_ms) if self._lease else None
-        self._leased = held is None
-        return held is None
+    def _late_lease(self, lease: Lease) -> bool:
+        """Ask for the lease that could not be asked for at the start; False: somebody else keeps it.
+
+        Whoever had it before PostgreSQL went away is dead or fenced by now, and its lease ends unless it is renewed.
+        """
+        held = self._claim(lease)
+        if held is None:
+            return True
+        before, self._seen = self._seen, held
+        return before is None or before.holder.id != held.holder.id or before.until == held.until
 
     def release(self, *, has_finished: bool) -> None:
         """Give lease and lock back.

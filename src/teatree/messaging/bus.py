@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import nats.errors
@@ -115,6 +115,11 @@ class _Client(Client):
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 
+    def forget_unsent(self) -> None:
+        """Drop what waits to be written: it must not arrive, late and out of order, over the next connection."""
+        self._pending.clear()
+        self._pending_data_size = 0
+
     async def round_trip(self, timeout_s: float) -> None:
         """Wait until the server has seen all that was sent before: PING queues behind it, unlike in `Client.flush`."""
         pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -148,8 +153,8 @@ class Bus:
     def __init__(self, client: _Client, settings: NatsSettings) -> None:
         self.prefix = settings.prefix
         self.subjects = Subjects(settings.prefix)
-        self.reconnects = 0
-        """Times that the connection was lost and found again."""
+        self.losses = 0
+        """Times that the connection was lost."""
         self.last_error: str | None = None
         """What the server or the network complained about last."""
         self._client = client
@@ -228,7 +233,8 @@ class Bus:
 
     async def _on_disconnected(self) -> None:
         self._connected.clear()
-        self.reconnects += 1
+        self.losses += 1
+        self._client.forget_unsent()
         self._inbox.interrupted(self._lost())
 
     async def _on_reconnected(self) -> None:
@@ -295,11 +301,17 @@ class Bus:
         return encode_frame(subject, body, block, reply, self.max_payload)
 
     async def send(self, frames: Iterable[bytes]) -> None:
-        """Send frames in their order; raises `unavailable` when there is no connection."""
-        if not self.is_connected:
-            raise self._lost()
+        """Send frames in their order, all over one connection; raises `unavailable` when there is none or it breaks."""
+        losses = self.losses
+
+        def unless_lost() -> Iterator[bytes]:
+            for frame in frames:
+                if losses != self.losses or not self.is_connected:
+                    raise self._lost()
+                yield frame
+
         try:
-            await self._client.send_frames(frames)
+            await self._client.send_frames(unless_lost())
         except (nats.errors.Error, OSError) as e:
             raise RetryError(
                 Code.UNAVAILABLE, f"NATS cannot be reached: {cause_text(e)}.", where=self._place, hint=IS_IT_UP

@@ -23,7 +23,7 @@ READ_TIMEOUT_MS = 5_000
 
 
 class NoticeWriter:
-    """Publishes notices and waits until each is acknowledged; one that was not is published again.
+    """Publishes notices in their order and waits until each is acknowledged; one that was not is published again.
 
     A notice may so be stored twice; both are identical.
     """
@@ -33,21 +33,29 @@ class NoticeWriter:
         self._in_flight_max = in_flight_max
         self._ack_timeout_ms = ack_timeout_ms
 
+    @property
+    def losses(self) -> int:
+        """Times that the connection was lost: a server that was killed can have forgotten what it acknowledged."""
+        return self._bus.losses
+
     async def say(self, messages: Sequence[NoticeMessage]) -> None:
-        """Return when JetStream has all of them; raises `unavailable` or `timed_out`: say all of them again."""
+        """Return when JetStream has all of them; raises `unavailable` or `timed_out`: say all of them again.
+
+        It never goes on after a lost connection: what was said before may have to be said again first.
+        """
         for i in range(0, len(messages), self._in_flight_max):
             await self._say(messages[i : i + self._in_flight_max])
 
     async def _say(self, messages: Sequence[NoticeMessage]) -> None:
+        losses = self.losses
         for attempt in range(1, TRIES_MAX + 1):
             missing = set(range(len(messages)))
             try:
                 await self._publish(messages, missing)
             except RetryError:
-                if attempt == TRIES_MAX:
+                if attempt == TRIES_MAX or losses != self.losses:
                     raise
                 messages = [messages[i] for i in sorted(missing)]
-                await self._bus.wait_connected(self._ack_timeout_ms)
             else:
                 return
 

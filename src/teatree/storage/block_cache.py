@@ -108,7 +108,7 @@ class BlockCache:
             if e.errno in _FULL:
                 return False
             raise
-        if added * _COUNTED_BYTES > self.bytes_max // CLEAN_PARTS:
+        if self._needs_cleaning(added):
             self.clean()
         return True
 
@@ -117,22 +117,34 @@ class BlockCache:
         return sum(kept.size_bytes for kept in self._files())
 
     def clean(self) -> None:
-        """Remove what was unused for the longest time, unless another process does so at this moment."""
-        with (self.folder / "clean.lock").open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            # First forget, then look: a block written meanwhile is seen, or counted for the next time, or both.
-            os.truncate(self._added, 0)
-            files = sorted(self._files(), key=lambda kept: kept.used_at)
-            excess = sum(kept.size_bytes for kept in files) - self.bytes_max * (CLEAN_PARTS - 1) // CLEAN_PARTS
-            for kept in files:
-                if excess <= 0:
+        """Remove what was unused for the longest time, unless another process does so at this moment.
+
+        Those that write meanwhile leave it to this one: it looks again until little was added since it looked.
+        """
+        while True:
+            with (self.folder / "clean.lock").open("ab") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
                     return
-                with suppress(FileNotFoundError):
-                    os.unlink(kept.path)  # noqa: PTH108
-                excess -= kept.size_bytes
+                self._clean()
+            if not self._needs_cleaning(self._added.stat().st_size):
+                return
+
+    def _clean(self) -> None:
+        # First forget, then look: a block written meanwhile is seen, or counted for the next time, or both.
+        os.truncate(self._added, 0)
+        files = sorted(self._files(), key=lambda kept: kept.used_at)
+        excess = sum(kept.size_bytes for kept in files) - self.bytes_max * (CLEAN_PARTS - 1) // CLEAN_PARTS
+        for kept in files:
+            if excess <= 0:
+                return
+            with suppress(FileNotFoundError):
+                os.unlink(kept.path)  # noqa: PTH108
+            excess -= kept.size_bytes
+
+    def _needs_cleaning(self, added: int) -> bool:
+        return added * _COUNTED_BYTES > self.bytes_max // CLEAN_PARTS
 
     def _path(self, digest: bytes) -> str:
         name = digest.hex()
