@@ -98,13 +98,13 @@ def test_over_a_random_history_every_kept_version_reads_as_before(store: StoreSe
     with PublishedModel(store, tmp_path) as model:
         chain = model.chain
         model.create({f"t{i}": COLUMNS for i in range(3)})
-        for step in range(45):
+        for step in range(30):
             table = f"t{draw.randrange(3)}"
             change = draw.choice(["append", "append", "replace", "sql"])
             if change == "sql":
                 manifest = model.sql(f"UPDATE {table} SET v = v + 1 WHERE id % 3 = 0")
             else:
-                made = [{"id": i, "v": draw.randrange(1_000)} for i in range(draw.choice([5, 30_000 // (1 + step)]))]
+                made = [{"id": i, "v": draw.randrange(1_000)} for i in range(draw.choice([5, 20_000 // (1 + step)]))]
                 manifest = model.request(change, {"table": table, "rows": made})
             expected[manifest.version] = total(chain, manifest.version, tmp_path)
             if draw.random() < 0.2:
@@ -137,18 +137,18 @@ def test_gathered_blocks_read_as_before(store: StoreSettings, tmp_path: Path, mo
     with PublishedModel(store, tmp_path / "a") as model:
         chain = model.chain
         model.create(dict.fromkeys(content, COLUMNS))
-        for step in range(30):
+        for step in range(18):
             _change_one(model, draw, content)
             newest = chain.get(chain.newest_version())
             expected[newest.version] = sum(content.values())
             few += len(needed_packs(chain, {newest.version})) <= 4 + newest.file.block_count // 3  # type: ignore[union-attr]
-            if step % 10 == 9:
+            if step % 6 == 5:
                 clean(chain, attrs.evolve(NOTHING, keep_all_hours=1))
     with PublishedModel(store, tmp_path / "b") as model:
-        for _ in range(30):
+        for _ in range(12):
             _change_one(model, draw, content)
             expected[chain.newest_version()] = sum(content.values())
-    assert few > 25
+    assert few > 13
     assert {v: total(chain, v, tmp_path) for v in expected} == expected
     clean(chain)
     newest_version = chain.newest_version()
@@ -416,7 +416,12 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("object_store_settings", "place"),
+    [("file", place) for place in PLACES]
+    + [pytest.param("s3", place, marks=() if place in PLACES[::4] else pytest.mark.slow) for place in PLACES],
+    indirect=["object_store_settings"],
+)
 def test_killed_anywhere(store: StoreSettings, tmp_path: Path, place: str) -> None:
     """Killed at a place: every version is whole or a stub, and the next clean-up ends the work."""
     with PublishedModel(store, tmp_path) as model:

@@ -47,7 +47,7 @@ def test_every_number_agrees_though_the_manager_was_killed(tmp_path: Path) -> No
     assert not processes_of(tmp_path)
 
 
-@pytest.mark.parametrize("after_s", [1.0, 5.0])
+@pytest.mark.parametrize("after_s", [pytest.param(1.0, marks=pytest.mark.slow), 5.0])
 def test_ctrl_c_stops_all_of_it(tmp_path: Path, after_s: float) -> None:
     """At any moment: exit code 130, one line at most, and nothing runs on."""
     command = [*COMMAND, "--data", str(tmp_path / "demo")]

@@ -191,7 +191,9 @@ def test_a_folder_in_use_is_refused(data: Path, environ: dict[str, str]) -> None
         assert (data / "teatree.env").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGHUP))]
+)
 def test_a_signal_stops_all_of_it(data: Path, environ: dict[str, str], number: signal.Signals) -> None:
     """One Ctrl-C, and no process is left; a manager that does not listen is killed. More of them do no harm."""
     process = run_stack(data, {**environ, "MANAGER_IS": "deaf"})

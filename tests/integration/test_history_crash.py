@@ -13,12 +13,17 @@ PLACES = [
     ("manager.apply.before_commit", 1),
     ("manager.apply.after_commit", 1),
     ("manager.capture.after_checkpoint", 1),
-    ("manager.capture.after_checkpoint", 3),
-    ("manager.ship.before_pack", 3),
     ("manager.ship.before_manifest", 1),
     ("manager.ship.before_manifest", 3),
-    ("manager.ship.after_manifest", 3),
-    ("manager.local.before_file", 3),
+    *(
+        pytest.param(name, 3, marks=pytest.mark.slow)
+        for name in (
+            "manager.capture.after_checkpoint",
+            "manager.ship.before_pack",
+            "manager.ship.after_manifest",
+            "manager.local.before_file",
+        )
+    ),
 ]
 
 

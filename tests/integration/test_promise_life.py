@@ -39,9 +39,9 @@ async def test_drop_and_create(installation: Installation) -> None:
     "place",
     [
         "manager.apply.after_commit",
-        "manager.capture.before_checkpoint",
+        pytest.param("manager.capture.before_checkpoint", marks=pytest.mark.slow),
         "manager.ship.before_manifest",
-        "manager.ship.after_manifest",
+        pytest.param("manager.ship.after_manifest", marks=pytest.mark.slow),
     ],
 )
 async def test_crash_while_it_ends(installation: Installation, place: str) -> None:

@@ -28,7 +28,7 @@ from teatree.engine.snapshot import Capture, capture, captured_checkpoint
 from teatree.storage.packs import BlockTable, unpack
 from teatree.storage.versions import HEADER_BYTES
 
-ROUNDS = int(os.environ.get("TEATREE_TEST_ROUNDS", "50"))
+ROUNDS = int(os.environ.get("TEATREE_TEST_ROUNDS", "30"))
 READ_EVERY = 10
 """Rounds between full reads of the mirrored file."""
 BLOCKS_MAX = 400

@@ -24,7 +24,7 @@ from teatree.storage.model_folder import ModelFolder, model_folder
 from teatree.storage.packs import checksum
 from teatree.storage.versions import materialise
 
-VERSIONS = 40
+VERSIONS = 20
 COPYING = ManagerSettings(local_grace_ms=400)
 PATCHING = ManagerSettings(local_grace_ms=400, local_copy_bytes_max=0)
 
