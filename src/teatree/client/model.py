@@ -252,6 +252,7 @@ class Model:
         format: Literal["arrow", "json"] = "arrow",
         page_size: int = queries.PAGE_ROWS,
         min_version: int | None = None,
+        version: int | None = None,
         through_log: bool = False,
         timeout_ms: float = TIMEOUT_MS,
     ) -> Dataset:
@@ -259,17 +260,17 @@ class Model:
 
         It holds the effect of every request whose outcome this session has heard, and waits for it if need be;
         `min_version` waits for what another one wrote. `through_log` sends the question into the log instead, where it
-        sees all that stands before it. `format` is how rows travel.
+        sees all that stands before it; there alone an earlier `version` can be asked. `format` is how rows travel.
         Raises `timed_out` if nobody answers in time: a model at rest is woken, which takes a moment.
         """
-        question = queries.Question(sql, parameters, format, page_size, min_version)
+        question = queries.Question(sql, parameters, format, page_size, min_version, version)
         return (await self.ask(question, through_log=through_log, timeout_ms=timeout_ms)).dataset
 
     async def ask(
         self, question: queries.Question, *, through_log: bool = False, timeout_ms: float = TIMEOUT_MS
     ) -> queries.Answer:
         """Answer a question as `query` does, and tell the version that the rows were read from."""
-        how = queries.ask_through_log if through_log else queries.ask_directly
+        how = queries.ask_through_log if through_log or question.version is not None else queries.ask_directly
         return await how(self._session, self.name, question, timeout_ms)
 
     async def follow(self, *, after: int | None = None, request_id: str | None = None) -> AsyncGenerator[Notice, None]:

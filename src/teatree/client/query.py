@@ -43,13 +43,17 @@ class Question:
     format: Format = "arrow"
     page_size: int = PAGE_ROWS
     min_version: int | None = None
+    version: int | None = None
+    """An earlier version to read; only through the log."""
 
     def args(self) -> dict[str, Any]:
-        """Return the arguments of the function `query`, but for the version."""
+        """Return the arguments of the function `query`, but for `min_version`."""
         args: dict[str, Any] = {"sql": self.sql, "page_size": self.page_size, "format": self.format}
         if self.parameters is not None:
             mapping = isinstance(self.parameters, Mapping)
             args["parameters"] = dict(self.parameters) if mapping else list(self.parameters)
+        if self.version is not None:
+            args["version"] = self.version
         return args
 
 
@@ -116,7 +120,8 @@ async def ask_through_log(session: Session, model: str, question: Question, time
     notices = [heard[number] for number in range(1, count + 1)]
     pages = [_Page(n.body or orjson.dumps(n.members), n.members.get("ref")) for n in notices]
     is_arrow = question.format == "arrow"
-    return Answer(await _dataset(session, pages, is_arrow=is_arrow, where=request.request_id), done.version)
+    read = done.version if question.version is None else question.version
+    return Answer(await _dataset(session, pages, is_arrow=is_arrow, where=request.request_id), read)
 
 
 async def _dataset(session: Session, pages: Sequence[_Page], *, is_arrow: bool, where: str) -> Dataset:

@@ -6,16 +6,23 @@ import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
 from teatree.contracts.manifest import Manifest
+from teatree.contracts.settings import LimitSettings
 from teatree.engine.database import Database
+from teatree.engine.local_reads import answer_from
+from teatree.functions.handles import Parameters
 from teatree.functions.history import History
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
 from teatree.storage.versions import layout_of, materialise
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -51,6 +58,15 @@ class StoredHistory(History):
             yield self._database.attach_annex()
         finally:
             path.unlink(missing_ok=True)  # the transaction goes on reading it until its end
+
+    @override
+    def answer(self, manifest: Manifest, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
+        path = self._database.path.with_name("asked.duckdb")
+        try:
+            fetch_file(self._chain, manifest, path)
+            return answer_from(path, sql, parameters, limits)
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def fetch_file(chain: Chain, manifest: Manifest, path: Path) -> None:

@@ -18,6 +18,7 @@ from teatree.engine.duckdb_errors import translate
 from teatree.engine.guard import check_query, lock_down
 from teatree.engine.handle import fetch_rows
 from teatree.engine.watchdog import Watchdog
+from teatree.functions.handles import Parameters
 from teatree.functions.sql import Question
 
 
@@ -68,15 +69,7 @@ class LocalReads:
         Raises `sql_not_allowed`, `bad_sql`, `timed_out`, `result_too_large`; `unavailable` before the first version.
         """
         with self._using(self._newest) as (version, opened):
-            cursor = opened.connection.cursor()
-            watchdog = Watchdog(cursor.interrupt)
-            try:
-                check_query(question.sql, cursor)
-                with watchdog.limit(self._limits.query_time_ms_max, "The query", "sql"):
-                    return version, fetch_rows(cursor, question.sql, question.parameters, self._limits)
-            finally:
-                watchdog.close()
-                cursor.close()
+            return version, opened.answer(question.sql, question.parameters, self._limits)
 
     @contextmanager
     def source(self, version: int, restore: Callable[[], Path]) -> Iterator[ArchiveSource]:
@@ -109,17 +102,38 @@ class LocalReads:
                 self._close_unused()
 
 
+def answer_from(path: Path, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
+    """Return the rows of one query on a version's file that nothing else in this process has open."""
+    opened = _OpenVersion(path, limits, None)
+    try:
+        return opened.answer(sql, parameters, limits)
+    finally:
+        opened.connection.close()
+
+
 class _OpenVersion:
-    def __init__(self, path: Path, limits: LimitSettings, outbox: Path) -> None:
+    def __init__(self, path: Path, limits: LimitSettings, outbox: Path | None) -> None:
         self.users = 0
-        outbox.mkdir(parents=True, exist_ok=True)
         try:
             self.connection = duckdb.connect(
                 str(path),
                 read_only=True,
                 config={"threads": limits.threads, "memory_limit": f"{limits.memory_bytes_max}B"},
             )
-            self.connection.execute(f"SET allowed_directories = [{quote_literal(str(outbox))}]")
+            if outbox is not None:
+                outbox.mkdir(parents=True, exist_ok=True)
+                self.connection.execute(f"SET allowed_directories = [{quote_literal(str(outbox))}]")
             lock_down(self.connection)
         except duckdb.Error as e:
             raise translate(e) from e
+
+    def answer(self, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
+        cursor = self.connection.cursor()
+        watchdog = Watchdog(cursor.interrupt)
+        try:
+            check_query(sql, cursor)
+            with watchdog.limit(limits.query_time_ms_max, "The query", "sql"):
+                return fetch_rows(cursor, sql, parameters, limits)
+        finally:
+            watchdog.close()
+            cursor.close()

@@ -12,7 +12,10 @@ from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import LimitSettings
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from teatree.contracts.manifest import Manifest
+    from teatree.functions.handles import Parameters
 
 T = TypeVar("T")
 RETRY_WAIT_MS = 500
@@ -34,6 +37,13 @@ class History(ABC):
         """Let the open transaction read a version for the time of the block; yield the name of its database.
 
         Raises `unknown_version` if it was cleaned up, `bad_source` if it is damaged.
+        """
+
+    @abstractmethod
+    def answer(self, manifest: Manifest, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
+        """Return the rows of one guarded SELECT on a version, outside the open transaction.
+
+        Raises what `opened` and `Read.query` raise.
         """
 
 

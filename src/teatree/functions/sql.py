@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.arguments import Call
 from teatree.functions.handles import Parameters, Read, Write
+from teatree.functions.history import while_away
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,10 +47,23 @@ def sql(db: Write, call: Call) -> dict[str, int]:
 
 
 def query(db: Read, call: Call) -> Answer:
-    """Run one guarded SELECT on all that stands before it in the log."""
+    """Run one guarded SELECT on all that stands before it in the log, or on an earlier `version`."""
     question = read_question(call, call.context.limits)
+    version = call.integer("version", None)
     call.finish()
-    return Answer(db.query(question.sql, question.parameters), question.page_rows, question.format)
+    asked = db.query(question.sql, question.parameters) if version is None else _query_version(call, version, question)
+    return Answer(asked, question.page_rows, question.format)
+
+
+def _query_version(call: Call, number: int, question: Question) -> pa.Table:
+    history, limits = call.context.history, call.context.limits
+    if history is None:
+        raise OperatorError(Code.INTERNAL, "query was called where there is no history.")
+    what = "The version could not be read"
+    manifest = while_away(limits, what, "version", lambda: history.version(number))
+    return while_away(
+        limits, what, "version", lambda: history.answer(manifest, question.sql, question.parameters, limits)
+    )
 
 
 def read_question(call: Call, limits: LimitSettings) -> Question:

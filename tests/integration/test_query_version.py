@@ -1,0 +1,65 @@
+"""`query` with `version`, through the log: an earlier version answers, in the order of the requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from published import PublishedModel
+from teatree.contracts.errors import Code
+from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.settings import StoreSettings
+from teatree.storage.pins import list_pins
+
+SUM = {"sql": "SELECT sum(x) AS s FROM t"}
+
+
+def rows_of(model: PublishedModel, outcome: Outcome) -> list[dict[str, Any]]:
+    """Return the rows of a query's first page."""
+    assert outcome.status is Status.DONE, outcome.error
+    page = orjson.loads(model.chain.store.get(model.chain.key(outcome.pages[0]["ref"])))
+    rows: list[dict[str, Any]] = page["rows"]
+    return rows
+
+
+def test_an_earlier_version_answers_through_the_log(object_store_settings: StoreSettings, tmp_path: Path) -> None:
+    """It sees that version and nothing since; a batch with restores and several of them is one like any other."""
+    with PublishedModel(object_store_settings, tmp_path) as model:
+        model.create({"t": {"x": "INTEGER"}})
+        old = model.request("append", {"table": "t", "rows": [{"x": 1}]})
+        model.request("append", {"table": "t", "rows": [{"x": 2}]})
+        for version, total in ((old.version, 1), (old.version + 1, 3), (old.version, 1)):
+            outcome, _ = model.send("query", {**SUM, "version": version})
+            assert rows_of(model, outcome) == [{"s": total}]
+        model.request("restore", {"version": old.version})
+        assert rows_of(model, model.send("query", {**SUM, "version": old.version + 1})[0]) == [{"s": 3}]
+        assert rows_of(model, model.send("query", SUM)[0]) == [{"s": 1}]
+        assert not list(tmp_path.rglob("asked*"))
+        assert list_pins(model.chain) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "where"),
+    [
+        ({**SUM, "version": 99}, Code.UNKNOWN_VERSION, "version"),
+        ({**SUM, "version": -1}, Code.OUT_OF_RANGE, "version"),
+        ({**SUM, "version": "1"}, Code.BAD_ARGUMENT, "version"),
+        ({"sql": "SELECT * FROM read_csv('/etc/passwd')", "version": 2}, Code.SQL_NOT_ALLOWED, "sql"),
+        ({"sql": "SELECT * FROM _teatree.commits", "version": 2}, Code.SQL_NOT_ALLOWED, "sql"),
+        ({"sql": "SELECT nothing FROM t", "version": 2}, Code.BAD_SQL, "sql"),
+    ],
+)
+def test_what_cannot_be_answered_is_rejected(
+    file_store: StoreSettings, tmp_path: Path, arguments: dict[str, Any], code: Code, where: str
+) -> None:
+    """A version that is not there, and a statement that the guard refuses, name cause and place; the model goes on."""
+    with PublishedModel(file_store, tmp_path) as model:
+        model.create({"t": {"x": "INTEGER"}})
+        outcome, _ = model.send("query", arguments)
+        assert outcome.status is Status.REJECTED
+        assert outcome.error
+        assert (outcome.error["code"], outcome.error["where"]) == (code, where)
+        assert model.request("append", {"table": "t", "rows": [{"x": 3}]}).tables[0].rows == 1
