@@ -24,6 +24,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from figures import say
+
 from published import PublishedModel
 from servers import TestServers, file_store
 from teatree.client.attach import attach_chain
@@ -169,15 +171,6 @@ def clean_up(old: History) -> None:
     say("versions_cleaned_up", cleaned.cleaned, "versions")
     for kind in ("packs", "outcomes", "manifests"):
         say(f"objects_{kind}", after[kind], "objects", before[kind], "before the clean-up")
-
-
-def say(name: str, value: float, unit: str, baseline: float | None = None, what: str | None = None) -> None:
-    """Print one figure."""
-    line: dict[str, object] = {"name": name, "value": round(value, 3), "unit": unit}
-    if baseline is not None:
-        line |= {"baseline": round(baseline, 3), "baseline_is": what, "ratio": round(value / max(baseline, 1e-9), 3)}
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ local file of the same version, measured in the same run.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -22,6 +21,8 @@ import duckdb
 from attrs import evolve
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from figures import say
 
 from published import PublishedModel
 from servers import TestServers, file_store
@@ -205,15 +206,6 @@ def check(found: Any, expected: Any) -> None:
 def say_turns(name: str, turns: list[tuple[float, float]], what: str) -> None:
     """Print the medians of a figure and its baseline that were measured in turns."""
     say(name, statistics.median(t for t, _ in turns), "ms", statistics.median(b for _, b in turns), what)
-
-
-def say(name: str, value: float, unit: str, baseline: float | None = None, what: str | None = None) -> None:
-    """Print one figure."""
-    line: dict[str, Any] = {"name": name, "value": round(value, 2), "unit": unit}
-    if baseline is not None:
-        line |= {"baseline": round(baseline, 2), "baseline_is": what, "ratio": round(value / baseline, 4)}
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

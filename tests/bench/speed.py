@@ -25,6 +25,7 @@ from typing import Any
 import attrs
 import duckdb
 import numpy as np
+from figures import say
 
 from teatree.client.message import Message, encode
 from teatree.client.session import Session
@@ -229,15 +230,6 @@ def python_start_ms() -> float:
         subprocess.run([sys.executable, "-c", "import duckdb, pyarrow, nats, psycopg"], check=True)
         took.append((time.perf_counter() - begin) * 1000)
     return statistics.median(took)
-
-
-def say(name: str, value: float, unit: str, baseline: float | None = None, what: str | None = None) -> None:
-    """Print one figure."""
-    line: dict[str, Any] = {"name": name, "value": round(value, 2), "unit": unit}
-    if baseline is not None:
-        line |= {"baseline": round(baseline, 2), "baseline_is": what, "ratio": round(value / baseline, 3)}
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

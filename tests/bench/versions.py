@@ -8,7 +8,6 @@ stored in a local folder, or with `--s3` in a real S3 server.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
 import subprocess
@@ -23,6 +22,8 @@ import numpy as np
 import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from figures import say
 
 from published import LIMITS, PublishedModel
 from servers import TestServers, file_store
@@ -206,14 +207,6 @@ def timed_ms(work: Callable[[], object]) -> float:
     begin = time.perf_counter()
     work()
     return (time.perf_counter() - begin) * 1000
-
-
-def say(name: str, value: float, unit: str, *, baseline: float | None = None, what: str | None = None) -> None:
-    """Print one figure."""
-    line: dict[str, object] = {"name": name, "value": round(value, 3), "unit": unit}
-    if baseline is not None:
-        line |= {"baseline": round(baseline, 3), "baseline_is": what, "ratio": round(value / baseline, 3)}
-    print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
