@@ -26,6 +26,7 @@ LEAF_PACKS_MAX = 16
 """Packs that hold leaves of one version."""
 LEAF_PACKS_LEFT = 8
 """Packs with leaves that are left alone when they are gathered: those that hold the most."""
+_ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
 
 @frozen
@@ -47,7 +48,7 @@ def choose_moves(entries: Entries, changed: Iterable[int], used: Mask) -> Moves:
     stays = np.ones(len(entries), np.bool_)
     stays[[block for block in changed if block < len(entries)]] = False
     blocks = np.flatnonzero(stays)
-    places, pack_of = np.unique(entries[blocks][["base", "pack", "write"]], return_inverse=True)
+    places, pack_of = np.unique(_pack_ids(entries)[blocks], return_inverse=True)
     if len(places) < PACKS_MAX:
         return Moves()
     live = np.bincount(pack_of, weights=used[blocks], minlength=len(places)).astype(np.int64)
@@ -70,6 +71,15 @@ def scattered_leaves(leaves: tuple[Extent, ...], changed: Iterable[int]) -> list
     counts = np.bincount([place[leaves[number].pack] for number in clean], minlength=len(names))
     left = {names[i] for i in np.argsort(counts, kind="stable")[-LEAF_PACKS_LEFT:]}
     return [number * LEAF_ENTRIES for number in clean if leaves[number].pack not in left]
+
+
+def _pack_ids(entries: Entries) -> NDArray[np.uint64]:
+    """Return one number for each block's pack: sorting those is ten times as fast as sorting what names a pack.
+
+    Two packs that had the same number would be taken for one here, and moved together.
+    """
+    ids: NDArray[np.uint64] = entries["pack"] * _ODD[0] ^ entries["write"] * _ODD[1] ^ entries["base"] * _ODD[2]
+    return ids
 
 
 def _smallest(live: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
