@@ -192,6 +192,9 @@ def test_history_diff_restore_and_fork(teatree: Run, tmp_path: Path) -> None:
     (told,) = teatree("diff", "plan", str(old), str(new), "--rows", "1", "--json").json["tables"]
     assert (told["rows_added"], told["rows_removed"], told["rows_changed"]) == (0, 1, 2)
     assert {row["change"] for row in told["rows"]} == {"removed", "changed"}
+    moments = teatree("diff", "plan", "2100-01-01", "2100-01-01T12:00Z", "--json").json
+    assert (moments["before"], moments["after"], moments["tables"]) == (new, new, [])
+    assert teatree("diff", "plan", "yesterday", str(new)).code == 3
     assert "1.00 → 11.00" in teatree("diff", "plan", str(old), str(new), "--rows", "1").out
     forked = teatree("fork", f"plan@{new}", "trial")
     assert (forked.code, forked.err) == (0, "")

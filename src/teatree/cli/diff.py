@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def diff(
     model: str,
-    before: int,
-    after: int,
+    before: str,
+    after: str,
     /,
     *,
     table: str | None = None,
@@ -31,15 +31,16 @@ def diff(
     object store is asked, and only for tables that changed in between.
 
     Example: teatree diff sales 12 15 --rows 10
+    Example: teatree diff sales 2026-01-31T18:00 2026-02-01T18:00
 
     Parameters
     ----------
     model
         The model's name.
     before
-        The earlier version.
+        The earlier version: a number, or the newest at a moment (2026-01-31T14:00 in local time).
     after
-        The later version.
+        The later version, likewise.
     table
         Only this table.
     rows
@@ -48,14 +49,19 @@ def diff(
     output = Output(json=common.json)
 
     async def work(session: Session) -> VersionDiff:
-        return await session.model(model).diff(before, after, table=table, rows=rows)
+        wanted = session.model(model)
+        versions = [int(v) if v.isdecimal() else await wanted.find_version(at=v) for v in (before, after)]
+        return await wanted.diff(*versions, table=table, rows=rows)
 
     found = with_store(common, work)
     if output.json:
         output.line(found)
         return
     if not found.tables:
-        output.say(f"Versions {before} and {after} of {model} do not differ{f' in {table}' if table else ''}.", "green")
+        output.say(
+            f"Versions {found.before} and {found.after} of {model} do not differ{f' in {table}' if table else ''}.",
+            "green",
+        )
         return
     output.table(
         ("table", "", "added", "removed", "changed", "matched by", "columns"),
