@@ -61,6 +61,7 @@ class CatalogLane(Lane):
             told = await asyncio.to_thread(self._told, self._recorded + 1, last)
             self._failpoint("manager.catalog.before_record")
             await asyncio.to_thread(record, self._catalog, self._chain, told)
+            self._failpoint("manager.catalog.after_record")
             self._recorded = last
             for version in [v for v in self._recent if v <= last]:
                 del self._recent[version]

@@ -20,6 +20,7 @@ from teatree.client.pull import Progress, Pulled, VersionInfo, find_version, lis
 from teatree.client.receipt import Receipt, Summary
 from teatree.client.waiting import OnNotice, OutcomeWaiter, publish_until_accepted
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.failpoints import failpoints
 from teatree.contracts.names import check_model, check_request_id, new_id
 from teatree.storage.chain import Chain
 
@@ -325,6 +326,7 @@ class Model:
                 progress=progress,
                 cache_folder=self._session.settings.cache_folder,
                 rehash=rehash,
+                failpoint=failpoints(self._session.settings.failpoints),
             )
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.failpoints import Failpoint, no_failpoint
 from teatree.contracts.manifest import Stub
 from teatree.storage.history import explain_missing, version_at
 from teatree.storage.objects import NotFoundError
@@ -124,6 +125,7 @@ def pull_version(
     progress: Progress | None = None,
     cache_folder: Path | None = None,
     rehash: bool = False,
+    failpoint: Failpoint = no_failpoint,
 ) -> Pulled:
     """Make `path` an ordinary DuckDB file of a version, whole or left as it was; only what differs is moved.
 
@@ -137,7 +139,7 @@ def pull_version(
     manifest = find_version(chain, version, at)
     cache = BlockCache(cache_folder, 0) if cache_folder and cache_folder.is_dir() else None
     try:
-        stats = pull_file(chain.store, manifest, path, progress, cache=cache, rehash=rehash)
+        stats = pull_file(chain.store, manifest, path, progress, cache=cache, rehash=rehash, failpoint=failpoint)
     except NotFoundError as e:
         raise explain_missing(chain, manifest, e) from e
     return Pulled(path, manifest.version, layout_of(manifest).size_bytes, stats.moved_bytes, stats.fetched_blocks)

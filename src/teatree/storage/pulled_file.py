@@ -25,6 +25,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from teatree.contracts.errors import Code, OperatorError, RetryError
+from teatree.contracts.failpoints import Failpoint, no_failpoint
 from teatree.contracts.manifest import FileLayout, Manifest
 from teatree.storage.block_cache import BlockCache
 from teatree.storage.duckdb_file import check_replaceable
@@ -67,6 +68,7 @@ def pull_file(
     *,
     cache: BlockCache | None = None,
     rehash: bool = False,
+    failpoint: Failpoint = no_failpoint,
 ) -> PullStats:
     """Make `path` the file of a version: complete, verified and synced, or leave it as it was.
 
@@ -81,9 +83,11 @@ def pull_file(
         path.parent.mkdir(parents=True, exist_ok=True)
         there = check_replaceable(path)
         with _part_file(part_path) as part:
-            pull = _Pull(store, layout, path if there else None, part, progress, cache)
+            pull = _Pull(store, layout, path if there else None, part, progress, cache, failpoint)
             table = pull.fill(rehash=rehash)
+            failpoint("pull.before_rename")
             part_path.replace(path)
+            failpoint("pull.after_rename")
             _sync_folder(path.parent)
             write_state(path, manifest, layout, table)
     return pull.stats
@@ -100,6 +104,7 @@ class _Pull:
         part: IO[bytes],
         progress: Progress | None,
         cache: BlockCache | None,
+        failpoint: Failpoint,
     ) -> None:
         self.stats = PullStats()
         self._store = store
@@ -108,12 +113,15 @@ class _Pull:
         self._part = part
         self._progress = progress
         self._cache = cache
+        self._failpoint = failpoint
 
     def fill(self, *, rehash: bool) -> BlockTable:
         """Bring every block into its place; return the version's block table."""
         state = read_state(self._old) if self._old else None
         table = self._read_table(state)
+        self._failpoint("pull.before_copy")
         known, resumed = self._begin(None if rehash else state)
+        self._failpoint("pull.after_copy")
         wanted = _differing(known, table)
         os.ftruncate(self._part.fileno(), self._layout.size_bytes)
         _reserve(self._part, self._layout.size_bytes)
@@ -123,7 +131,9 @@ class _Pull:
         for block, body in read_blocks(self._store, table, self._layout, missing, self._moved, GAP_BYTES_MAX):
             self.stats.fetched_blocks += 1
             self._put(block, body)
+            self._failpoint("pull.after_block")
         # Last, so that a part is no database before it is a whole one.
+        self._failpoint("pull.before_header")
         header = read_extent(self._store, self._layout.header, HEADER_BYTES)
         self._moved(self._layout.header.length)
         os.pwrite(self._part.fileno(), header, 0)
