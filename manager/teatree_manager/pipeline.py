@@ -225,6 +225,7 @@ class Pipeline:
             f"The request took its manager down {deaths} times and was set aside.",
             hint="Change it, or send it again under a new id when the cause is gone.",
         )
+        await self._retrying(lambda: self._writer.keep_dead_letter(request, deaths))
         applied = await self.in_file_thread(self._writer.set_aside, request, error)
         self._attempts.end(request.seq)
         return applied

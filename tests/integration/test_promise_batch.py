@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from processes import Installation, Running, rows, table, until
+from teatree.storage.dead_letters import list_dead_letters, read_dead_body
 
 
 async def apply_together(installation: Installation, **options: Any) -> Running:
@@ -144,9 +145,12 @@ async def test_expected_version(installation: Installation) -> None:
     assert installation.read("SELECT id FROM t") == [(1,)]
 
 
-@pytest.mark.parametrize("neighbours", [0, 30])
-async def test_a_request_that_kills(installation: Installation, neighbours: int) -> None:
-    """A request that takes its manager down is set aside after a few tries; its neighbours commit."""
+@pytest.mark.parametrize(
+    ("neighbours", "place"),
+    [(0, None), (30, None), (0, "manager.set_aside.before_letter"), (0, "manager.set_aside.after_letter")],
+)
+async def test_a_request_that_kills(installation: Installation, neighbours: int, place: str | None) -> None:
+    """A request that takes its manager down is set aside after a few tries and kept whole; its neighbours commit."""
     publish = installation.publish
     await publish("create_model", table("id", "v", key="id"), "create")
     for i in range(neighbours):
@@ -154,12 +158,16 @@ async def test_a_request_that_kills(installation: Installation, neighbours: int)
     await publish("update", {"table": "t", "set": {"v": 1}, "where": {"id": 666}}, "poison")
     for i in range(neighbours):
         await publish("update", {"table": "t", "set": {"v": i}, "where": {"id": i}}, f"u{i}")
-    managers = await installation.until_done(poison=666)
-    assert len(managers) <= 8
+    plan = {place: {"action": "crash", "hit": 1, "times": 2}} if place else None
+    managers = await installation.until_done(plan, poison=666)
+    assert len(managers) <= (14 if place else 8)  # the request before it, not shipped yet, starts the count anew
     outcomes = await installation.told()
     assert {i: kind for i, kind in kinds(outcomes).items() if kind != "done"} == {"poison": "failed set_aside"}
     assert "took its manager down" in outcomes["poison"]["error"]["message"]
     assert installation.read("SELECT id, v FROM t ORDER BY id") == [(i, i) for i in range(neighbours)]
+    (letter,) = list_dead_letters(installation.chain)
+    assert (letter.request_id, letter.function, letter.tries) == ("poison", "update", 3)
+    assert json.loads(read_dead_body(installation.chain, letter))["where"] == {"id": 666}
 
 
 async def test_groups_over_a_crash(installation: Installation) -> None:

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from teatree.client import query as queries
 from teatree.client.bulk import BulkSender, Item
 from teatree.client.bulk import Progress as BulkProgress
-from teatree.client.message import Message, encode
+from teatree.client.message import Encoded, Message, check_size, encode
 from teatree.client.notice_log import follow_filter
 from teatree.client.pull import Progress, Pulled, VersionInfo, find_version, list_versions, pull_version
 from teatree.client.receipt import Receipt, Summary
@@ -22,6 +22,7 @@ from teatree.client.waiting import OnNotice, OutcomeWaiter, publish_until_accept
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.failpoints import failpoints
 from teatree.contracts.names import check_model, check_request_id, new_id
+from teatree.contracts.requests import HEADER_ARGS, HEADER_CONTENT_TYPE, HEADER_REQUEST_ID
 from teatree.storage.chain import Chain
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from teatree.client.notice import Notice
     from teatree.client.session import Session
     from teatree.datasets.dataset import Dataset
+    from teatree.storage.dead_letters import DeadLetter
 
 TIMEOUT_MS = 60_000
 """How long an outcome or an answer is waited for if the caller does not say."""
@@ -107,6 +109,12 @@ class Model:
         if wait == "accepted":
             ack = await publish_until_accepted(bus, request, timeout_ms)
             return Receipt(self.name, function, request.request_id, ack.seq)
+        return await self._send_until_done(function, request, timeout_ms, on_notice)
+
+    async def _send_until_done(
+        self, function: str, request: Encoded, timeout_ms: float, on_notice: OnNotice | None = None
+    ) -> Receipt:
+        bus = self._session.bus
         async with OutcomeWaiter(bus, self.name, request.request_id, on_notice) as waiter:
             ack = await publish_until_accepted(bus, request, timeout_ms)
             notice = await waiter.wait(timeout_ms, request)
@@ -120,6 +128,31 @@ class Model:
             notice = await waiter.wait(timeout_ms)
         self._session.saw(self.name, notice.version)
         return notice
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """Return the requests that were set aside because they took their manager down, in the order of the log."""
+        from teatree.storage.dead_letters import list_dead_letters  # noqa: PLC0415
+
+        return await asyncio.to_thread(list_dead_letters, self.chain())
+
+    async def dead_letter(self, request_id: str) -> tuple[DeadLetter, bytes]:
+        """Return one of them, with its body; raises `unknown_request`."""
+        from teatree.storage.dead_letters import find_dead_letter, read_dead_body  # noqa: PLC0415
+
+        chain = self.chain()
+        letter = await asyncio.to_thread(find_dead_letter, chain, request_id)
+        return letter, await asyncio.to_thread(read_dead_body, chain, letter)
+
+    async def send_again(self, letter: DeadLetter, body: bytes, *, timeout_ms: float = TIMEOUT_MS) -> Receipt:
+        """Send a request that was set aside once more, byte for byte, under a new id; raises its outcome's error."""
+        bus = self._session.bus
+        headers = {HEADER_REQUEST_ID: new_id(), HEADER_CONTENT_TYPE: letter.content_type}
+        if letter.args is not None:
+            headers[HEADER_ARGS] = letter.args
+        subject = bus.subjects.request(self.name, letter.function)
+        request = Encoded(headers[HEADER_REQUEST_ID], subject, headers, body)
+        check_size(request, bus.max_payload)
+        return await self._send_until_done(letter.function, request, timeout_ms)
 
     async def send_many(
         self,

@@ -42,6 +42,7 @@ class Code(StrEnum):
     REQUEST_ID_REUSED = "request_id_reused"
     STALE_VERSION = "stale_version"
     UNKNOWN_VERSION = "unknown_version"
+    UNKNOWN_REQUEST = "unknown_request"
     BAD_SQL = "bad_sql"
     SQL_NOT_ALLOWED = "sql_not_allowed"
     SOURCE_NOT_ALLOWED = "source_not_allowed"

@@ -162,8 +162,20 @@ class RetentionSettings:
     """Hours for which a Parquet archive is kept that nobody asked for; then it is thinned as versions are."""
     page_hours: float = 24.0
     """Hours for which the further pages of a direct read are kept."""
+    dead_letter_days: float = 90.0
+    """Days for which a request that was set aside is kept for inspection, longer than the log keeps it."""
     interval_ms: int = 3_600_000
     """Milliseconds between a manager's clean-ups of its model; 0: it makes none, `teatree gc` does."""
+
+
+@frozen
+class ScrubSettings:
+    """How a manager looks for damage in the store."""
+
+    interval_ms: int = 60_000
+    """Milliseconds from one version's check to the next one's, at most; 0: never."""
+    bytes_per_s: int = 4_000_000
+    """Bytes a second that are read on average while a version is checked."""
 
 
 @frozen
@@ -191,6 +203,7 @@ class Settings:
     manager: ManagerSettings = ManagerSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
     retention: RetentionSettings = RetentionSettings()
+    scrub: ScrubSettings = ScrubSettings()
     cache: CacheSettings = CacheSettings()
     cache_folder: Path | None = None
     """Where lazy readers keep blocks, shared by all processes of this user; None does without."""
@@ -208,6 +221,7 @@ _GROUPS = {
     "manager": ManagerSettings,
     "dispatcher": DispatcherSettings,
     "retention": RetentionSettings,
+    "scrub": ScrubSettings,
     "cache": CacheSettings,
 }
 
@@ -220,7 +234,7 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
     `TEATREE_STORE_SECRET_KEY`, `TEATREE_DATA`, `TEATREE_HOST`, `TEATREE_LOAD_ROOTS` (separated by commas),
     `TEATREE_CACHE_FOLDER` (empty: none; the user's cache folder if left out);
     the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_DISPATCHER_<NAME>`,
-    `TEATREE_RETENTION_<NAME>` and `TEATREE_CACHE_<NAME>`.
+    `TEATREE_RETENTION_<NAME>`, `TEATREE_SCRUB_<NAME>` and `TEATREE_CACHE_<NAME>`.
     Raises `wrong_configuration` for a value that is not of its type.
     """
     folder = data or Path(environ.get("TEATREE_DATA", "teatree-data"))

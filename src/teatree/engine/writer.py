@@ -38,6 +38,7 @@ from teatree.engine.transaction import Parts, Target
 from teatree.functions.arguments import Context
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
+from teatree.storage.dead_letters import keep_dead_letter
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.packs import BlockTable
 from teatree.storage.segments import Entry, decode_segment, encode_segment
@@ -231,6 +232,12 @@ class Writer:
         self._batch = None
         self._applied = applied
         return applied
+
+    def keep_dead_letter(self, request: Request, tries: int) -> None:
+        """Keep a request that is to be set aside for inspection; may be called again after a `RetryError`."""
+        self.failpoint("manager.set_aside.before_letter")
+        keep_dead_letter(self.chain, request, tries)
+        self.failpoint("manager.set_aside.after_letter")
 
     def set_aside(self, request: Request, error: TeatreeError) -> Applied:
         """Commit that a request had no effect, and why."""

@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +23,7 @@ from teatree.contracts.manifest import Manifest, Stub, stub_of
 from teatree.contracts.settings import RetentionSettings
 from teatree.storage.catalog_rows import object_uri
 from teatree.storage.chain import Chain
+from teatree.storage.dead_letters import expire_dead_letters
 from teatree.storage.garbage import State, find_garbage
 from teatree.storage.objects import NotFoundError, ObjectInfo
 from teatree.storage.pins import list_pins
@@ -142,6 +143,7 @@ class Cleanup:
         self._failpoint("gc.after_stubs")
         cleaned = self._delete(cleaned, find_garbage(state))
         if not cleaned.stopped:
+            expire_dead_letters(self._chain, now - timedelta(days=self._policy.dead_letter_days))
             self._finish(Retained(now, newest.version, kept), [plan, *plans] if doomed else plans)
         return cleaned
 

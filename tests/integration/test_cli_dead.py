@@ -1,0 +1,61 @@
+"""`teatree dead`: what was set aside is listed, shown, sent again and forgotten."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from processes import Installation, rows, table
+from teatree.contracts.settings import connection_environ, process_environ
+from teatree.storage.dead_letters import list_dead_letters
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def teatree(installation: Installation) -> Run:
+    """Return how to run a command against the installation."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environ = {**process_environ(), **connection_environ(installation.settings)}
+        command = [sys.executable, "-m", "teatree.cli.main", *arguments]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    return run
+
+
+async def test_set_aside(installation: Installation, teatree: Run, tmp_path: Path) -> None:
+    """Each command does what it says, in text and in JSON; sent again under a new id it takes effect."""
+    assert "No request" in teatree("dead", "sales").stderr
+    await installation.publish("create_model", table("id", "v", key="id"), "create")
+    await installation.publish("append", rows(666, v=1), "row")
+    await installation.publish("update", {"table": "t", "set": {"v": 7}, "where": {"id": 666}}, "poison")
+    managers = await installation.until_done(poison=666)
+    assert (await installation.outcome("poison"))["kind"] == "failed"
+    assert await managers[-1].leave() == 0
+    installation.manager()  # one that the request does not kill
+
+    listed = json.loads(teatree("dead", "sales", "--json").stdout)
+    assert (listed["request_id"], listed["function"], listed["tries"]) == ("poison", "update", 3)
+    assert "poison" in teatree("dead", "sales").stdout
+    shown = json.loads(teatree("dead", "sales", "poison", "--json").stdout)
+    assert shown["arguments"] == {"table": "t", "set": {"v": 7}, "where": {"id": 666}}
+    assert '"where"' in teatree("dead", "sales", "poison").stdout
+    saved = tmp_path / "body"
+    assert teatree("dead", "sales", "poison", "--save", str(saved)).returncode == 0
+    assert json.loads(saved.read_bytes()) == shown["arguments"]
+
+    sent = teatree("dead", "sales", "poison", "--send", "--drop", "--json")
+    assert sent.returncode == 0, sent.stderr
+    assert json.loads(sent.stdout)["result"] == {"rows": 1}
+    assert installation.read("SELECT id, v FROM t") == [(666, 7)]
+    assert list_dead_letters(installation.chain) == []
+    gone = teatree("dead", "sales", "poison")
+    assert (gone.returncode, gone.stdout) == (3, "")
+    assert "unknown_request" in gone.stderr
+    assert teatree("dead", "sales", "--send").returncode == 2
