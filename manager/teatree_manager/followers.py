@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
-from teatree.contracts.settings import LimitSettings, ManagerSettings, RetentionSettings
+from teatree.contracts.settings import LimitSettings, ManagerSettings, RetentionSettings, ScrubSettings
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
 from teatree.storage.catalog import Catalog
@@ -19,6 +19,7 @@ from teatree_manager.catalog_lane import CatalogLane
 from teatree_manager.cleanup_lane import CleanupLane
 from teatree_manager.lane import Lane
 from teatree_manager.local_lane import LocalLane
+from teatree_manager.scrub_lane import ScrubLane
 
 
 class Followers:
@@ -32,6 +33,7 @@ class Followers:
         limits: LimitSettings,
         settings: ManagerSettings,
         retention: RetentionSettings,
+        scrub: ScrubSettings,
         failpoint: Failpoint,
         archive_complete: Callable[[int], None],
     ) -> None:
@@ -45,11 +47,12 @@ class Followers:
             chain, self.local, self.reads, settings.archive_interval_ms, failpoint, self._archived
         )
         self._cleanup = CleanupLane(chain, catalog, retention, limits.remember_days, failpoint)
+        self._scrub = ScrubLane(chain, scrub)
 
     @property
     def lanes(self) -> list[Lane]:
         """The lanes there are."""
-        return [self.local, self._archive, self._cleanup, *([self._catalog] if self._catalog else [])]
+        return [self.local, self._archive, self._cleanup, self._scrub, *([self._catalog] if self._catalog else [])]
 
     def _archived(self, manifest: Manifest) -> None:
         self._archive_complete(manifest.version)

@@ -227,6 +227,7 @@ class Manager:
             writer.limits,
             self._settings.manager,
             self._settings.retention,
+            self._settings.scrub,
             self._failpoint,
             sayer.archive_complete,
         )

@@ -1,0 +1,105 @@
+"""The lane of the scrubber: it reads what lies in the store, slowly, to notice damage before a reader does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+
+import structlog
+from typing_extensions import override
+
+from teatree.contracts.errors import RetryError, TeatreeError
+from teatree.contracts.manifest import Manifest, ObjectRef
+from teatree.contracts.settings import ScrubSettings
+from teatree.storage.chain import Chain
+from teatree.storage.verification import Finding, Findings, check_object, check_outcomes
+from teatree_manager.lane import Lane
+
+
+class ScrubLane(Lane):
+    """Checks one version's manifest, pack and outcomes at a time: the newest first, then back through those kept.
+
+    It remembers nothing over a restart: a manager that comes and goes checks the newest version, where most readers
+    are, and then goes on at a random one, so that in time each has its turn without anything being written.
+    """
+
+    name = "scrub"
+
+    def __init__(self, chain: Chain, settings: ScrubSettings) -> None:
+        super().__init__()
+        self._chain = chain
+        self._settings = settings
+        self._turns: Iterator[int] = iter(())
+        self._begun = False
+        self.damaged: dict[int, str] = {}
+        """What is wrong, by version, since this manager came; a version that is found right again goes."""
+        self._log = structlog.get_logger().bind(model=chain.model, lane=self.name)
+
+    @override
+    async def run(self) -> None:
+        if not self._settings.interval_ms:
+            return
+        while True:
+            await asyncio.sleep(self._settings.interval_ms / 1000 * random.uniform(0.5, 1))  # noqa: S311  no secret
+            try:
+                await self.work()
+            except RetryError as e:
+                self.error = str(e)
+            except TeatreeError as e:
+                self._log.error("could not look for damage", error=str(e))
+                self.error = str(e)
+
+    @override
+    async def work(self) -> None:
+        version = await asyncio.to_thread(self._next)
+        if version is None:
+            return
+        findings, read_bytes = await asyncio.to_thread(self._check, version)
+        if findings.found:
+            self._tell(version, findings.found[0])
+        elif self.damaged.pop(version, None):
+            self._log.warning("what was damaged is right again", version=version)
+        self.error = next(iter(self.damaged.values()), None)
+        await asyncio.sleep(read_bytes / self._settings.bytes_per_s)
+
+    def _next(self) -> int | None:
+        """Return the version whose turn it is; each round begins with the newest."""
+        version = next(self._turns, None)
+        if version is None:
+            kept = list(self._chain.kept_numbers())
+            start = random.randrange(len(kept)) if kept and not self._begun else 0  # noqa: S311  no secret
+            self._turns = iter([*kept[:1], *kept[max(start, 1) :]])
+            self._begun = True
+            version = next(self._turns, None)
+        return version
+
+    def _check(self, version: int) -> tuple[Findings, int]:
+        """Return what is wrong with a version, and the bytes that were read for it."""
+        findings = Findings([])
+        refs: list[ObjectRef] = []
+        with findings.collect(version):
+            entry = self._chain.entry(version)
+            if isinstance(entry, Manifest):
+                refs = [ref for ref in (entry.pack, entry.outcomes) if ref is not None]
+                if entry.pack is not None:
+                    with findings.collect(version):
+                        check_object(self._chain, entry.pack)
+                check_outcomes(self._chain, entry)
+        if findings.found and self._was_cleaned_up(version):
+            return Findings([]), 0
+        return findings, sum(ref.size_bytes for ref in refs)
+
+    def _was_cleaned_up(self, version: int) -> bool:
+        """Return whether a clean-up took the version while it was looked at: what is missing then is no damage."""
+        return version not in set(self._chain.kept_numbers())
+
+    def _tell(self, version: int, finding: Finding) -> None:
+        what = f"{finding.code}: {finding.message} (at {finding.where})"
+        if self.damaged.get(version) != what:
+            self._log.error("the store is damaged", version=version, code=finding.code, error=what)
+        self.damaged[version] = what
+
+    @override
+    async def drained(self) -> None:
+        """Return at once: the next manager goes on."""

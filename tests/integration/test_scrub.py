@@ -1,0 +1,82 @@
+"""The scrubber notices a flipped bit in the store, on every store, and says when it is right again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from processes import Installation, rows, table
+from published import PublishedModel
+from teatree.contracts.settings import ScrubSettings, StoreSettings
+from teatree_manager.scrub_lane import ScrubLane
+
+SETTINGS = ScrubSettings(interval_ms=1, bytes_per_s=1_000_000_000)
+
+
+@pytest.fixture
+def model(object_store_settings: StoreSettings, tmp_path: Path) -> Iterator[PublishedModel]:
+    """Return a model of four versions."""
+    with PublishedModel(object_store_settings, tmp_path) as published:
+        published.create({"t": {"id": "BIGINT"}})
+        published.sql("INSERT INTO t SELECT range FROM range(1000)")
+        published.sql("INSERT INTO t SELECT range FROM range(1000)")
+        yield published
+
+
+async def rounds(lane: ScrubLane) -> None:
+    """Let each version have its turn twice, wherever the first round began."""
+    for _ in range(12):
+        await lane.work()
+
+
+def told(lane: ScrubLane) -> tuple[str | None, list[int]]:
+    """Return what health says of the lane, and the versions it holds to be damaged."""
+    return lane.error, list(lane.damaged)
+
+
+@pytest.mark.parametrize("what", ["pack", "manifest", "segment"])
+@pytest.mark.parametrize("version", [3, 4])
+async def test_a_flipped_bit_is_told_and_its_end_too(model: PublishedModel, what: str, version: int) -> None:
+    """Damage in any object of a kept version is told with its version and place; nothing is told of a whole store."""
+    lane = ScrubLane(model.chain, SETTINGS)
+    await rounds(lane)
+    assert told(lane) == (None, [])
+    manifest = model.chain.get(version)
+    assert manifest.pack is not None
+    assert manifest.outcomes is not None
+    key = {
+        "pack": model.chain.key(manifest.pack.key),
+        "manifest": model.chain.manifest_key(version),
+        "segment": model.chain.key(manifest.outcomes.key),
+    }[what]
+    body = model.chain.store.get(key)
+    middle = len(body) // 2
+    model.chain.store.put(key, body[:middle] + bytes([body[middle] ^ 4]) + body[middle + 1 :])
+    await rounds(lane)
+    error, versions = told(lane)
+    assert versions == [version]
+    assert error is not None
+    assert error.startswith("corrupt: ")
+    assert key in error
+    model.chain.store.put(key, body)
+    await rounds(lane)
+    assert told(lane) == (None, [])
+
+
+async def test_a_manager_tells_damage_and_goes_on(installation: Installation) -> None:
+    """A flipped pack is in the manager's log with its code, and requests are applied as before."""
+    await installation.publish("create_model", table("id"), "create")
+    manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS="20")
+    await installation.send("append", rows(1), "a1")
+    newest = installation.chain.newest()
+    assert newest is not None
+    assert newest.pack is not None
+    key = installation.chain.key(newest.pack.key)
+    body = installation.chain.store.get(key)
+    installation.chain.store.put(key, body[:-1] + bytes([body[-1] ^ 4]))
+    await manager.says("the store is damaged")
+    assert f"corrupt: The object does not match its hash. (at {key})" in manager.said()
+    assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
+    assert await manager.leave() == 0
