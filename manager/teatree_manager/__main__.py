@@ -22,6 +22,7 @@ from teatree.contracts.errors import Code, FencedError, OperatorError, RequestEr
 from teatree.contracts.names import check_model
 from teatree.contracts.settings import process_environ, read_settings
 from teatree_manager.manager import Manager, preload
+from teatree_manager.memory import limit_memory
 
 EXIT_FAILED = 1
 EXIT_USAGE = 64
@@ -83,7 +84,9 @@ def _wait_for_model() -> str:
 
 
 async def _run(model: str) -> None:
-    manager = Manager(model, read_settings(process_environ()))
+    settings = read_settings(process_environ())
+    limit_memory(settings.manager.process_memory_bytes_max)
+    manager = Manager(model, settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, manager.stop)

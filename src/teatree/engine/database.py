@@ -104,6 +104,11 @@ class Database(BlockFile):
         return self._watchdog.limit(limit_ms, what)
 
 
+def limit_temp(con: duckdb.DuckDBPyConnection, limits: LimitSettings) -> None:
+    """Bound a database's temporary files; DuckDB 2.0 takes the limit among the options of `connect` and forgets it."""
+    con.execute(f"SET max_temp_directory_size = '{limits.temp_bytes_max}B'")
+
+
 def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duckdb.DuckDBPyConnection:
     temp = path.parent / "tmp"
     con = duckdb.connect(
@@ -112,7 +117,6 @@ def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duc
             "threads": limits.threads,
             "memory_limit": f"{limits.memory_bytes_max}B",
             "temp_directory": str(temp),
-            "max_temp_directory_size": f"{limits.temp_bytes_max}B",
             # Only we checkpoint: the version that is being read must not move (docs/decisions/0005).
             "wal_autocheckpoint": "1000GB",
             "auto_checkpoint_skip_wal_threshold": str(2**40),
@@ -127,6 +131,7 @@ def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duc
         )
         con.execute(f"ATTACH {quote_literal(str(path))} AS model{version}")
         con.execute("USE model")
+        limit_temp(con, limits)
         con.execute("SET TimeZone = 'UTC'")
         con.execute("PRAGMA disable_checkpoint_on_shutdown")
         annex = str(_annex(path))

@@ -14,6 +14,7 @@ from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import quote_literal
 from teatree.engine.archive import ArchiveSource
+from teatree.engine.database import limit_temp
 from teatree.engine.duckdb_errors import translate
 from teatree.engine.guard import check_query, lock_down
 from teatree.engine.handle import fetch_rows
@@ -123,6 +124,7 @@ class _OpenVersion:
             if outbox is not None:
                 outbox.mkdir(parents=True, exist_ok=True)
                 self.connection.execute(f"SET allowed_directories = [{quote_literal(str(outbox))}]")
+            limit_temp(self.connection, limits)
             lock_down(self.connection)
         except duckdb.Error as e:
             raise translate(e) from e

@@ -170,7 +170,11 @@ class Transaction:
         except TeatreeError:
             raise
         except MemoryError as e:
-            raise RetryError(Code.OVER_LIMIT, "There is not enough memory for the request.") from e
+            raise RetryError(
+                Code.OVER_LIMIT,
+                "There is not enough memory for the request.",
+                hint="Ask for less at once, or have the manager's limit raised.",
+            ) from e
         except Exception as e:
             raise UnexpectedError(request.function, e) from e
         self.culprit = None
