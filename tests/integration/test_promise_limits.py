@@ -6,7 +6,7 @@ from typing import Any
 
 from processes import Installation, rows, table
 
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "TEATREE_LIMITS_MEMORY_BYTES_MAX": "60000000",
     "TEATREE_LIMITS_TEMP_BYTES_MAX": "20000000",
     "TEATREE_LIMITS_QUERY_TIME_MS_MAX": "1500",

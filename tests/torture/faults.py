@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -13,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from attrs import frozen
 
+from torture.fault import Fault, Inject, living
+from torture.faults_disk import DISK
+from torture.faults_network import NETWORK
 from torture.stage import LEASE_MS, Stage, family, send, wait_gone
 from torture.workload import MODELS
 
@@ -27,27 +28,13 @@ FAILPOINTS = sorted(
         for name in re.findall(r'failpoint\("((?:manager|dispatcher)\.[a-z_.]+)"\)', path.read_text())
     }
 )
-LIVING_WAIT_S = 1.5
-"""Seconds that a fault waits for the manager that it is meant for."""
 LOSES_DISK = frozenset({"data_lost"})
 """Faults that take what a local reader reads."""
 
 
-_IN_VAIN = re.compile("no manager|no file|could not|is gone|killed 0|paused 0|fired 0|successor|stopped None")
-
-
-@frozen
-class Fault:
-    """One thing that goes wrong, and when."""
-
-    after_s: float
-    """Seconds after the end of the one before."""
-    kind: str
-    model: str
-    chance: float
-    """From 0 to 1: whatever the fault leaves open (a place, a failpoint)."""
-    last_s: float
-    """How long it lasts, if it lasts."""
+_IN_VAIN = re.compile(
+    "no manager|no file|no disk|nobody met|could not|is gone|killed 0|paused 0|fired 0|successor|stopped None"
+)
 
 
 def make_schedule(seed: int, run_s: float, *, s3: bool, kinds: tuple[str, ...] = (), gap_s: float = 1.5) -> list[Fault]:
@@ -77,16 +64,8 @@ def inject(stage: Stage, fault: Fault) -> str:
     return FAULTS[fault.kind][1](stage, fault)
 
 
-def _living(stage: Stage, fault: Fault) -> int | None:
-    """Return the manager's pid; waits a little for one that is on its way."""
-    deadline = time.monotonic() + LIVING_WAIT_S
-    while (pid := stage.manager_pid(fault.model)) is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return pid
-
-
 def _kill_manager(stage: Stage, fault: Fault) -> str:
-    pid = _living(stage, fault)
+    pid = living(stage, fault)
     time.sleep(fault.chance / 5)  # some die as they start
     return f"killed {pid}" if send(pid, signal.SIGKILL) else "no manager"
 
@@ -103,7 +82,7 @@ def _kill_manager_again(stage: Stage, fault: Fault) -> str:
 
 def _pause_manager(stage: Stage, fault: Fault) -> str:
     """SIGSTOP past the lease: on its own host a successor proves it dead and takes over."""
-    pid = _living(stage, fault)
+    pid = living(stage, fault)
     if not send(pid, signal.SIGSTOP):
         return "no manager"
     time.sleep(LEASE_MS / 1000 + 3 * fault.last_s)
@@ -113,7 +92,7 @@ def _pause_manager(stage: Stage, fault: Fault) -> str:
 
 def _rival(stage: Stage, fault: Fault) -> str:
     """SIGSTOP past the lease, a manager on "another host" takes over meanwhile; then both run, then the rival dies."""
-    pid = _living(stage, fault)
+    pid = living(stage, fault)
     send(pid, signal.SIGSTOP)
     time.sleep(LEASE_MS / 1000)
     rival = stage.start_process(
@@ -214,82 +193,13 @@ def _pause_server(name: str) -> Callable[[Stage, Fault], str]:
     return run
 
 
-def _data_lost(stage: Stage, fault: Fault) -> str:
-    """Kill the manager and delete all that the model has on this host."""
-    pid = _living(stage, fault)
-    send(pid, signal.SIGKILL)
-    wait_gone(pid)
-    shutil.rmtree(stage.data / fault.model, ignore_errors=True)
-    return f"killed {pid}, deleted its folder"
-
-
-def _damage(suffix: str, how: Callable[[Path, random.Random], str]) -> Callable[[Stage, Fault], str]:
-    """Kill the manager and, before the next one opens it, damage its read-write file or the log beside it."""
-
-    def run(stage: Stage, fault: Fault) -> str:
-        _living(stage, fault)
-        # A stopped dispatcher starts no successor that could have the file open while it is damaged.
-        send(stage.dispatcher.pid, signal.SIGSTOP)
-        try:
-            pid = stage.manager_pid(fault.model)
-            send(pid, signal.SIGKILL)
-            wait_gone(pid)
-            if stage.manager_pid(fault.model) is not None:
-                return "a successor was there already"
-            files = sorted((stage.data / fault.model).glob(f"rw/*/model.duckdb{suffix}"))
-            if not files or not files[-1].stat().st_size:
-                return f"killed {pid}, no file"
-            return f"killed {pid}, {how(files[-1], random.Random(fault.chance))}"
-        finally:
-            send(stage.dispatcher.pid, signal.SIGCONT)
-
-    return run
-
-
-def _cut(path: Path, rng: random.Random) -> str:
-    size, left = path.stat().st_size, rng.randrange(path.stat().st_size)
-    with path.open("r+b") as file:
-        file.truncate(left)
-    return f"cut {path.name} from {size} to {left} bytes"
-
-
-def _flip(path: Path, rng: random.Random) -> str:
-    place = rng.randrange(path.stat().st_size)
-    with path.open("r+b") as file:
-        file.seek(place)
-        byte = file.read(1)[0]
-        file.seek(place)
-        file.write(bytes([byte ^ (1 << rng.randrange(8))]))
-    return f"flipped a bit of byte {place} of {path.name}"
-
-
-def _delete(path: Path, rng: random.Random) -> str:
-    path.unlink()
-    return f"deleted {path.name}"
-
-
-def _file_limit(stage: Stage, fault: Fault) -> str:
-    """Let the manager's files grow to a small size only: its writes fail in the middle, as on a full disk."""
-    pid = _living(stage, fault)
-    if pid is None:
-        return "no manager"
-    limit = random.Random(fault.chance).choice([0, 4_096, 100_000, 300_000, 800_000])
-    try:
-        process = psutil.Process(pid)
-        before = process.rlimit(psutil.RLIMIT_FSIZE)
-        process.rlimit(psutil.RLIMIT_FSIZE, (limit, before[1]))
-        time.sleep(fault.last_s)
-        process.rlimit(psutil.RLIMIT_FSIZE, before)
-    except psutil.NoSuchProcess:
-        return f"{pid} is gone"
-    return f"limited the files of {pid} to {limit} bytes"
-
-
 def _nothing(stage: Stage, fault: Fault) -> str:
     return "quiet"
 
 
-FAULTS: dict[str, tuple[int, Callable[[Stage, Fault], str], bool]] = {
+FAULTS: dict[str, tuple[int, Inject, bool]] = {
+    **DISK,
+    **NETWORK,
     "kill_manager": (20, _kill_manager, False),
     "kill_manager_again": (6, _kill_manager_again, False),
     "pause_manager": (6, _pause_manager, False),
@@ -303,12 +213,6 @@ FAULTS: dict[str, tuple[int, Callable[[Stage, Fault], str], bool]] = {
     "pause_postgres": (4, _pause_server("postgres"), False),
     "kill_s3": (6, _kill_server("seaweed"), True),
     "pause_s3": (6, _pause_server("seaweed"), True),
-    "data_lost": (4, _data_lost, False),
-    "wal_cut": (4, _damage(".wal", _cut), False),
-    "wal_flipped": (4, _damage(".wal", _flip), False),
-    "wal_deleted": (2, _damage(".wal", _delete), False),
-    "file_flipped": (5, _damage("", _flip), False),
-    "file_limit": (5, _file_limit, False),
     "quiet": (5, _nothing, False),
 }
 """Weight, what it does, and whether it needs an S3 server."""

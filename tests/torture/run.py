@@ -21,7 +21,8 @@ from teatree import connect
 from teatree.contracts.errors import TeatreeError
 from torture.checker import ModelChecker, Report, Sample
 from torture.evidence import Versions, catalogue, read_log, read_notices
-from torture.faults import LOSES_DISK, Fault, inject, make_schedule, took_effect
+from torture.fault import Fault
+from torture.faults import LOSES_DISK, inject, make_schedule, took_effect
 from torture.oracle import digest
 from torture.stage import Stage
 from torture.workload import CREATE, LIFE, MAIN, MODELS, SECOND, Client, Heard
@@ -86,9 +87,7 @@ class Run:
                 done = f"could not: {e}"
             self.event("fault", **asdict(fault), done=done, begun_s=begun_s)
             for name in self.stage.fallen():
-                self.event(
-                    "violation", what=f"{name} had died by itself: {self.stage.logs()[f'{name}/{name}.log'][-900:]}"
-                )
+                self.event("phase", phase=f"{name} had died", log=self.stage.logs()[f"{name}/{name}.log"][-900:])
 
     def sample(self, stop: threading.Event) -> None:
         """Pull versions while all goes on, new ones and old ones again: what a number stands for never changes."""

@@ -7,25 +7,38 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import psutil
+from attrs import evolve
 
+from servers import TestServers
 from teatree.contracts.process import read_process
-from teatree.contracts.settings import Settings, StoreSettings, connection_environ
+from teatree.contracts.settings import (
+    NatsSettings,
+    PostgresSettings,
+    Settings,
+    StoreSettings,
+    connection_environ,
+)
 from teatree.embedded.dispatcher import DispatcherProcess
 from teatree.embedded.managers import end_managers
 from teatree.embedded.nats import NatsServer
-from teatree.embedded.postgres import PostgresServer
+from teatree.embedded.postgres import DATABASE, PostgresServer
 from teatree.embedded.seaweed import SeaweedServer
 from teatree.embedded.server import Server
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.migrations.migrate import migrate
+from torture.proxy import Proxy
 
 LEASE_MS = 1_500
+DISK_BYTES = 1_500_000_000
+"""Size of the data folder's own disk, where mounting one is allowed."""
 PACE = {
     "TEATREE_MANAGER_LEASE_MS": str(LEASE_MS),
     "TEATREE_MANAGER_POLL_MS": "300",
@@ -50,6 +63,10 @@ class Stage:
         self.postgres = PostgresServer(folder / "postgres")
         self.seaweed = SeaweedServer(folder / "seaweed") if s3 else None
         self.settings = Settings()
+        self.proxies: dict[str, Proxy] = {}
+        """By the server's name: all processes of ours reach it through its proxy."""
+        self.has_own_disk = False
+        """Whether the data folder is a small file system of its own."""
         self._dispatcher: DispatcherProcess | None = None
         self._others: list[subprocess.Popen[bytes]] = []
 
@@ -62,6 +79,10 @@ class Stage:
     def start(self) -> None:
         """Start everything."""
         self.data.mkdir(parents=True)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(self.data)]
+        self.has_own_disk = (
+            os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+        )
         self.plan.write_text("{}")
         for part in self.servers():
             part.start()
@@ -69,12 +90,44 @@ class Stage:
         if self.seaweed is not None:
             store = self.seaweed.settings()
         self.settings = Settings(
-            nats=self.nats.settings(), postgres=self.postgres.settings(), store=store, data=self.data
+            nats=self._proxied_nats(), postgres=self._proxied_postgres(), store=self._proxied(store), data=self.data
         )
         migrate(self.settings.postgres)
         asyncio.run(self._ensure_streams())
         self._dispatcher = DispatcherProcess(self.folder / "dispatcher", self.data, self.environ())
         self._dispatcher.start()
+
+    def _proxied_nats(self) -> NatsSettings:
+        settings = self.nats.settings()
+        proxy = self.proxies["nats"] = Proxy(settings.url.removeprefix("nats://"))
+        return evolve(settings, url=f"nats://{proxy.address}")
+
+    def _proxied_postgres(self) -> PostgresSettings:
+        settings = self.postgres.settings()
+        assert settings.url is not None
+        place = urlsplit(settings.url)
+        folder = Path(tempfile.mkdtemp(prefix="tt-pg-"))  # a socket's path is short
+        name = ".s.PGSQL.5432"
+        socket = Path(parse_qs(place.query)["host"][0]) / name
+        self.proxies["postgres"] = Proxy(str(socket), str(folder / name))
+        return evolve(settings, url=f"{place.scheme}://{place.netloc}{place.path}?host={quote(str(folder), safe='')}")
+
+    def _proxied(self, store: StoreSettings) -> StoreSettings:
+        endpoint = parse_qs(urlsplit(store.url).query).get("endpoint")
+        if endpoint is None:
+            return store
+        proxy = self.proxies["seaweed"] = Proxy(endpoint[0].removeprefix("http://"))
+        return evolve(store, url=store.url.replace(endpoint[0], f"http://{proxy.address}"))
+
+    def drop_database(self) -> None:
+        """Drop the catalogue's database, whoever uses it, and create it empty."""
+        for statement in (f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)", f"CREATE DATABASE {DATABASE}"):
+            TestServers.run_sql(self.postgres.settings("postgres"), statement)
+
+    def kill(self, pid: int | None) -> None:
+        """SIGKILL a process and wait until it is gone."""
+        send(pid, signal.SIGKILL)
+        wait_gone(pid)
 
     def servers(self) -> list[Server]:
         """Return those that a run of ours needs beneath it."""
@@ -112,6 +165,9 @@ class Stage:
     def repair(self) -> None:
         """Undo every fault: all parts run, nothing is stopped, nobody who was started by hand lives."""
         self.plan.write_text("{}")
+        (self.data / "ballast").unlink(missing_ok=True)
+        for proxy in self.proxies.values():
+            proxy.set("pass")
         for process in self._others:
             process.kill()
             process.wait()
@@ -142,6 +198,10 @@ class Stage:
             end_managers(data, 1_000)
         for part in reversed(self.servers()):
             part.stop()
+        for proxy in self.proxies.values():
+            proxy.close()
+        if self.has_own_disk:
+            subprocess.run(["umount", "-l", str(self.data)], check=True)
 
     def logs(self) -> dict[str, str]:
         """Return the ends of what our processes said."""

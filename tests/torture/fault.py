@@ -1,0 +1,39 @@
+"""One fault: what goes wrong, when, and with whom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from attrs import frozen
+
+from torture.stage import Stage
+
+LIVING_WAIT_S = 1.5
+"""Seconds that a fault waits for the manager that it is meant for."""
+
+
+@frozen
+class Fault:
+    """One thing that goes wrong, and when."""
+
+    after_s: float
+    """Seconds after the end of the one before."""
+    kind: str
+    model: str
+    chance: float
+    """From 0 to 1: whatever the fault leaves open (a place, a failpoint)."""
+    last_s: float
+    """How long it lasts, if it lasts."""
+
+
+Inject = Callable[[Stage, Fault], str]
+"""Does it, returns when it is over, and tells what was done."""
+
+
+def living(stage: Stage, fault: Fault) -> int | None:
+    """Return the manager's pid; waits a little for one that is on its way."""
+    deadline = time.monotonic() + LIVING_WAIT_S
+    while (pid := stage.manager_pid(fault.model)) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return pid

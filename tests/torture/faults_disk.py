@@ -1,0 +1,159 @@
+"""Faults of the disk: what lies in a model's folder is lost, cut, flipped, or finds no room."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from torture.fault import Fault, Inject, living
+from torture.stage import Stage, send, wait_gone
+
+COMMITTED_WAIT_S = 4.0
+"""Seconds in which a manager has to come to the place between its commit and its checkpoint."""
+
+
+def _data_lost(stage: Stage, fault: Fault) -> str:
+    """Kill the manager and delete all that the model has on this host."""
+    pid = living(stage, fault)
+    send(pid, signal.SIGKILL)
+    wait_gone(pid)
+    shutil.rmtree(stage.data / fault.model, ignore_errors=True)
+    return f"killed {pid}, deleted its folder"
+
+
+def _damage(suffix: str, how: Callable[[Path, random.Random], str]) -> Callable[[Stage, Fault], str]:
+    """Kill the manager and, before the next one opens it, damage its read-write file or the log beside it."""
+
+    def run(stage: Stage, fault: Fault) -> str:
+        living(stage, fault)
+        # A stopped dispatcher starts no successor that could have the file open while it is damaged.
+        send(stage.dispatcher.pid, signal.SIGSTOP)
+        try:
+            pid = stage.manager_pid(fault.model)
+            send(pid, signal.SIGKILL)
+            wait_gone(pid)
+            if stage.manager_pid(fault.model) is not None:
+                return "a successor was there already"
+            files = sorted((stage.data / fault.model).glob(f"rw/*/model.duckdb{suffix}"))
+            if not files or not files[-1].stat().st_size:
+                return f"killed {pid}, no file"
+            return f"killed {pid}, {how(files[-1], random.Random(fault.chance))}"
+        finally:
+            send(stage.dispatcher.pid, signal.SIGCONT)
+
+    return run
+
+
+def _cut(path: Path, rng: random.Random) -> str:
+    size, left = path.stat().st_size, rng.randrange(path.stat().st_size)
+    with path.open("r+b") as file:
+        file.truncate(left)
+    return f"cut {path.name} from {size} to {left} bytes"
+
+
+def _flip(path: Path, rng: random.Random) -> str:
+    place = rng.randrange(path.stat().st_size)
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ (1 << rng.randrange(8))]))
+    return f"flipped a bit of byte {place} of {path.name}"
+
+
+def _delete(path: Path, rng: random.Random) -> str:
+    path.unlink()
+    return f"deleted {path.name}"
+
+
+def _file_limit(stage: Stage, fault: Fault) -> str:
+    """Let the manager's files grow to a small size only: its writes fail in the middle, as on a full disk."""
+    pid = living(stage, fault)
+    if pid is None:
+        return "no manager"
+    limit = random.Random(fault.chance).choice([0, 4_096, 100_000, 300_000, 800_000])
+    try:
+        process = psutil.Process(pid)
+        before = process.rlimit(psutil.RLIMIT_FSIZE)
+        process.rlimit(psutil.RLIMIT_FSIZE, (limit, before[1]))
+        time.sleep(fault.last_s)
+        process.rlimit(psutil.RLIMIT_FSIZE, before)
+    except psutil.NoSuchProcess:
+        return f"{pid} is gone"
+    return f"limited the files of {pid} to {limit} bytes"
+
+
+def _damage_wal(how: Callable[[Path, random.Random], str]) -> Inject:
+    """Damage the write-ahead log of a manager that stands between a commit and its checkpoint: there, there is one."""
+    damage = _damage(".wal", how)
+
+    def run(stage: Stage, fault: Fault) -> str:
+        pid = living(stage, fault)
+        for marker in stage.folder.glob(f"{stage.plan.name}.*"):
+            marker.unlink()
+        rule = {"action": "stop", "hit": 1 + int(fault.chance * 3), "times": 1}
+        stage.plan.write_text(json.dumps({"manager.capture.before_checkpoint": rule}))
+        send(pid, signal.SIGKILL)  # the next one reads the plan
+        deadline = time.monotonic() + COMMITTED_WAIT_S
+        while time.monotonic() < deadline and not list(stage.folder.glob(f"{stage.plan.name}.*")):
+            time.sleep(0.02)
+        stage.plan.write_text("{}")
+        return damage(stage, fault)
+
+    return run
+
+
+def _kill_in_checkpoint(stage: Stage, fault: Fault) -> str:
+    """SIGKILL within milliseconds of the moment at which a checkpoint begins."""
+    pid = living(stage, fault)
+    for marker in stage.folder.glob(f"{stage.plan.name}.*"):
+        marker.unlink()
+    rule = {"action": "delay", "delay_ms": 30, "hit": 1 + int(fault.chance * 3), "times": 1}
+    stage.plan.write_text(json.dumps({"manager.capture.before_checkpoint": rule}))
+    send(pid, signal.SIGKILL)
+    deadline = time.monotonic() + COMMITTED_WAIT_S
+    while time.monotonic() < deadline and not (met := list(stage.folder.glob(f"{stage.plan.name}.*"))):
+        time.sleep(0.002)
+    stage.plan.write_text("{}")
+    if not met:
+        return "no manager came to a checkpoint"
+    time.sleep(0.028 + random.Random(fault.chance).random() * 0.012)
+    pid = stage.manager_pid(fault.model)
+    return f"killed {pid} about its checkpoint" if send(pid, signal.SIGKILL) else "no manager"
+
+
+def _disk_full(stage: Stage, fault: Fault) -> str:
+    """Fill the disk of the data folder to its last byte, then free it."""
+    if not stage.has_own_disk:
+        return "no disk of its own: mounting a tmpfs takes root"
+    ballast = stage.data / "ballast"
+    left = random.Random(fault.chance).choice([0, 4_096, 50_000, 300_000])
+    try:
+        with ballast.open("wb") as file:
+            free = shutil.disk_usage(stage.data).free
+            file.write(b"x" * max(free - left, 0))
+    except OSError:
+        left = 0
+    time.sleep(fault.last_s)
+    ballast.unlink()
+    return f"filled the disk up to {left} bytes"
+
+
+DISK: dict[str, tuple[int, Inject, bool]] = {
+    "data_lost": (4, _data_lost, False),
+    "wal_cut": (4, _damage_wal(_cut), False),
+    "wal_flipped": (4, _damage_wal(_flip), False),
+    "wal_deleted": (2, _damage_wal(_delete), False),
+    "kill_in_checkpoint": (5, _kill_in_checkpoint, False),
+    "file_flipped": (5, _damage("", _flip), False),
+    "file_limit": (3, _file_limit, False),
+    "disk_full": (5, _disk_full, False),
+}
+"""Weight, what it does, and whether it needs an S3 server."""

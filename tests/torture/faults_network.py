@@ -1,0 +1,70 @@
+"""Faults of the network and of the servers behind it, by the proxies through which our processes reach them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from teatree.storage.migrations.migrate import migrate
+from torture.fault import Fault, Inject
+from torture.proxy import Mode
+from torture.stage import Stage
+
+STRETCH = {"nats": 1.0, "postgres": 4.0, "seaweed": 2.0}
+"""How much longer than a fault's own time a part is unreachable: PostgreSQL may be away for long."""
+
+
+def _through(name: str, mode: Mode) -> Inject:
+    """Let a proxy be in a mode for a while."""
+
+    def run(stage: Stage, fault: Fault) -> str:
+        proxy = stage.proxies[name]
+        before = proxy.hits
+        proxy.set(mode)
+        time.sleep(fault.last_s * STRETCH[name])
+        proxy.set("pass")
+        met = proxy.hits - before
+        return f"{mode} met {met} times" if met else "nobody met it"
+
+    return run
+
+
+def _nats_loop(stage: Stage, fault: Fault) -> str:
+    """Kill NATS again and again, each time as soon as it answers."""
+    count = 2 + int(fault.chance * 5)
+    for _ in range(count):
+        process = stage.nats.pid
+        stage.kill(process)
+        stage.nats.start()
+        time.sleep(fault.chance * 0.3)
+    return f"killed {count} in a row"
+
+
+def _postgres_rebuilt(stage: Stage, fault: Fault) -> str:
+    """Drop the database under everybody's hands, create it empty, and tell it again from the object store."""
+    stage.drop_database()
+    time.sleep(fault.last_s)
+    migrate(stage.settings.postgres)
+    command = [sys.executable, "-m", "teatree.cli.main", "catalog", "rebuild", "--json"]
+    done = subprocess.run(command, env=stage.environ(), capture_output=True, text=True, timeout=60, check=False)
+    return f"dropped it; the rebuilding ended with {done.returncode}: {done.stderr[-200:]}"
+
+
+NETWORK: dict[str, tuple[int, Inject, bool]] = {
+    "nats_cut": (4, _through("nats", "cut"), False),
+    "nats_half_open": (4, _through("nats", "half_open"), False),
+    "nats_delay": (3, _through("nats", "delay"), False),
+    "nats_loop": (3, _nats_loop, False),
+    "postgres_cut": (3, _through("postgres", "cut"), False),
+    "postgres_half_open": (3, _through("postgres", "half_open"), False),
+    "postgres_delay": (2, _through("postgres", "delay"), False),
+    "postgres_rebuilt": (2, _postgres_rebuilt, False),
+    "s3_cut": (4, _through("seaweed", "cut"), True),
+    "s3_half_open": (4, _through("seaweed", "half_open"), True),
+    "s3_delay": (3, _through("seaweed", "delay"), True),
+    "s3_500": (5, _through("seaweed", "answer_500"), True),
+    "s3_503": (5, _through("seaweed", "answer_503"), True),
+    "s3_reply_lost": (6, _through("seaweed", "lose_reply"), True),
+}
+"""Weight, what it does, and whether it needs an S3 server."""
