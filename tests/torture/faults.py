@@ -16,7 +16,7 @@ import psutil
 from torture.fault import Fault, Inject, living
 from torture.faults_disk import DISK
 from torture.faults_network import NETWORK
-from torture.stage import LEASE_MS, Stage, family, send, wait_gone
+from torture.stage import LEASE_MS, Stage, family, send
 from torture.workload import MODELS
 
 SOURCES = Path(__file__).parents[2]
@@ -122,11 +122,11 @@ def _failpoint(stage: Stage, fault: Fault) -> str:
     part = stage.plan.with_suffix(".part")
     part.write_text(json.dumps({name: rule}))
     part.replace(stage.plan)
-    victim = stage.dispatcher.pid if name.startswith("dispatcher") else stage.manager_pid(fault.model)
-    send(victim, signal.SIGKILL)
     if name.startswith("dispatcher"):
-        wait_gone(victim)
+        stage.kill(stage.dispatcher)
         stage.dispatcher.start()
+    else:
+        send(stage.manager_pid(fault.model), signal.SIGKILL)
     deadline = time.monotonic() + 3 + fault.last_s
     while time.monotonic() < deadline:
         time.sleep(0.1)
@@ -149,9 +149,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _kill_dispatcher(stage: Stage, fault: Fault) -> str:
-    pid = stage.dispatcher.pid
-    send(pid, signal.SIGKILL)
-    wait_gone(pid)
+    pid = stage.kill(stage.dispatcher)
     time.sleep(fault.last_s)
     stage.dispatcher.start()
     return f"killed {pid}"
@@ -167,9 +165,7 @@ def _second_dispatcher(stage: Stage, fault: Fault) -> str:
 def _kill_server(name: str) -> Callable[[Stage, Fault], str]:
     def run(stage: Stage, fault: Fault) -> str:
         server = next(part for part in stage.servers() if part.name == name)
-        pid = server.pid
-        send(pid, signal.SIGKILL)
-        wait_gone(pid)
+        pid = stage.kill(server)
         time.sleep(0 if fault.chance < 0.5 else fault.last_s * 2)
         server.start()
         return f"killed {pid}"

@@ -34,8 +34,7 @@ def _nats_loop(stage: Stage, fault: Fault) -> str:
     """Kill NATS again and again, each time as soon as it answers."""
     count = 2 + int(fault.chance * 5)
     for _ in range(count):
-        process = stage.nats.pid
-        stage.kill(process)
+        stage.kill(stage.nats)
         stage.nats.start()
         time.sleep(fault.chance * 0.3)
     return f"killed {count} in a row"

@@ -86,8 +86,8 @@ class Run:
             except (TeatreeError, OSError) as e:
                 done = f"could not: {e}"
             self.event("fault", **asdict(fault), done=done, begun_s=begun_s)
-            for name in self.stage.fallen():
-                self.event("phase", phase=f"{name} had died", log=self.stage.logs()[f"{name}/{name}.log"][-900:])
+            for name, said in self.stage.fallen().items():
+                self.event("violation", what=f"{name} had died by itself: {said}")
 
     def sample(self, stop: threading.Event) -> None:
         """Pull versions while all goes on, new ones and old ones again: what a number stands for never changes."""

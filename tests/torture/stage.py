@@ -124,10 +124,13 @@ class Stage:
         for statement in (f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)", f"CREATE DATABASE {DATABASE}"):
             TestServers.run_sql(self.postgres.settings("postgres"), statement)
 
-    def kill(self, pid: int | None) -> None:
-        """SIGKILL a process and wait until it is gone."""
+    def kill(self, part: Server | DispatcherProcess) -> int | None:
+        """SIGKILL a part and return its pid once it is gone: its first thread can be a zombie before the last is dead."""
+        pid = part.pid
         send(pid, signal.SIGKILL)
-        wait_gone(pid)
+        while part.pid is not None:
+            time.sleep(0.01)
+        return pid
 
     def servers(self) -> list[Server]:
         """Return those that a run of ours needs beneath it."""
@@ -181,12 +184,14 @@ class Stage:
             if found is not None:
                 send(found.pid, signal.SIGCONT)
 
-    def fallen(self) -> list[str]:
-        """Return the servers that have died by themselves; they are started again."""
-        names = [server.name for server in self.servers() if not server.is_running()]
+    def fallen(self) -> dict[str, str]:
+        """Return the servers that have died by themselves, and their last words; they are started again."""
+        found = {}
         for server in self.servers():
-            server.start()
-        return names
+            if not server.is_running():
+                found[server.name] = server.log_path.read_text(errors="replace")[-900:]
+                server.start()
+        return found
 
     def stop(self) -> None:
         """End everything."""
