@@ -11,8 +11,8 @@ import structlog
 from teatree.contracts.errors import RetryError, TeatreeError
 
 BACKOFF_MS_MIN = 100
-BACKOFF_MS_MAX = 15_000
-"""The longest pause before something that was away is tried again."""
+BACKOFF_MS_MAX = 3_000
+"""The longest pause before something that was away is tried again: what waits for it goes on so soon after its return."""
 
 
 class Backoff:

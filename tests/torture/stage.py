@@ -125,7 +125,7 @@ class Stage:
             TestServers.run_sql(self.postgres.settings("postgres"), statement)
 
     def kill(self, part: Server | DispatcherProcess) -> int | None:
-        """SIGKILL a part and return its pid once it is gone: its first thread can be a zombie before the last is dead."""
+        """SIGKILL a part; return its pid once it is gone: its first thread can be a zombie before the last is dead."""
         pid = part.pid
         send(pid, signal.SIGKILL)
         while part.pid is not None:
