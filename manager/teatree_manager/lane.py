@@ -12,7 +12,7 @@ from teatree.contracts.errors import RetryError, TeatreeError
 
 BACKOFF_MS_MIN = 100
 BACKOFF_MS_MAX = 3_000
-"""The longest pause before something that was away is tried again: what waits for it goes on so soon after its return."""
+"""The longest pause before something that was away is tried again: what waits goes on that soon after its return."""
 
 
 class Backoff:
