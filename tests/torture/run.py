@@ -29,6 +29,8 @@ from torture.workload import CREATE, LIFE, MAIN, MODELS, SECOND, Client, Heard
 
 SETTLE_S = 90
 """Seconds in which all must have caught up once no more faults come."""
+LATE_S = 15
+"""Seconds of these after which the history of a run that held all promises is kept too: what was so late?"""
 DISK_GRACE_S = 15
 """Seconds after the loss of the local disk in which a local reader may find nothing."""
 
@@ -183,7 +185,8 @@ class Run:
         """Hold everything against the log; what lags is given time."""
         folder = self.stage.folder / "checked"
         folder.mkdir()
-        deadline = time.monotonic() + (5 if self.report.violations else SETTLE_S)
+        began_s = time.monotonic()
+        deadline = began_s + (5 if self.report.violations else SETTLE_S)
         while True:
             report = Report()
             log, said = await read_log(self.stage.settings), await read_notices(self.stage.settings)
@@ -195,6 +198,8 @@ class Run:
                 "phase", phase="checking again", violations=len(report.violations), first=report.violations[0][:200]
             )
             await asyncio.sleep(3)
+        if not report.violations and time.monotonic() - began_s > LATE_S:
+            self.dump(Path(tempfile.mkdtemp(prefix=f"torture-late-{self.options.seed}-")))
         self.report.violations += report.violations
         for name, count in report.counts.items():
             self.report.counts[name] += count
