@@ -159,12 +159,14 @@ class Run:
         torment = asyncio.to_thread(self.torment, schedule)
         sampling = asyncio.create_task(asyncio.to_thread(self.sample, stop_samples))
         self.started_s = time.time()
-        await asyncio.gather(torment, asyncio.sleep(self.options.run_s))
-        self.event("phase", phase="faults are over")
-        await asyncio.to_thread(self.stage.repair)
-        stop.set()
-        stop_samples.set()
-        await asyncio.gather(*tasks, sampling)
+        try:
+            await asyncio.gather(torment, asyncio.sleep(self.options.run_s))
+            self.event("phase", phase="faults are over")
+            await asyncio.to_thread(self.stage.repair)
+        finally:
+            stop.set()
+            stop_samples.set()
+            await asyncio.gather(*tasks, sampling)
 
     # --- at the end ---
 
