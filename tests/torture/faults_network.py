@@ -14,6 +14,8 @@ from torture.stage import Stage
 STRETCH = {"nats": 1.0, "postgres": 4.0, "seaweed": 2.0}
 """How much longer than a fault's own time a part is unreachable: PostgreSQL may be away for long."""
 
+REBUILD_TRIES_MAX = 10
+
 
 def _through(name: str, mode: Mode) -> Inject:
     """Let a proxy be in a mode for a while."""
@@ -46,8 +48,11 @@ def _postgres_rebuilt(stage: Stage, fault: Fault) -> str:
     time.sleep(fault.last_s)
     migrate(stage.settings.postgres)
     command = [sys.executable, "-m", "teatree.cli.main", "catalog", "rebuild", "--json"]
-    done = subprocess.run(command, env=stage.environ(), capture_output=True, text=True, timeout=60, check=False)
-    return f"dropped it; the rebuilding ended with {done.returncode}: {done.stderr[-200:]}"
+    for tries in range(1, REBUILD_TRIES_MAX + 1):
+        done = subprocess.run(command, env=stage.environ(), capture_output=True, text=True, timeout=120, check=False)
+        if not done.returncode:
+            return f"dropped it; told again after {tries} tries"
+    return f"dropped it; it could not be told again: {done.stderr[-300:]}"
 
 
 NETWORK: dict[str, tuple[int, Inject, bool]] = {

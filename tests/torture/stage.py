@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import psutil
+import psycopg
 from attrs import evolve
 
 from servers import TestServers
@@ -37,6 +38,7 @@ from teatree.storage.migrations.migrate import migrate
 from torture.proxy import Proxy
 
 LEASE_MS = 1_500
+SQL_TRIES_MAX = 20
 DISK_BYTES = 1_500_000_000
 """Size of the data folder's own disk, where mounting one is allowed."""
 PACE = {
@@ -122,7 +124,19 @@ class Stage:
     def drop_database(self) -> None:
         """Drop the catalogue's database, whoever uses it, and create it empty."""
         for statement in (f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)", f"CREATE DATABASE {DATABASE}"):
-            TestServers.run_sql(self.postgres.settings("postgres"), statement)
+            self._run_sql(statement)
+
+    def _run_sql(self, statement: str) -> None:
+        """Run a statement; managers that connect again at once can be in its way for a moment."""
+        for left in reversed(range(SQL_TRIES_MAX)):
+            try:
+                TestServers.run_sql(self.postgres.settings("postgres"), statement)
+            except psycopg.Error:
+                if not left:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def kill(self, part: Server | DispatcherProcess) -> int | None:
         """SIGKILL a part; return its pid once it is gone: its first thread can be a zombie before the last is dead."""
