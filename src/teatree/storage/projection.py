@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from teatree.contracts.manifest import Manifest, Stub
 from teatree.storage.archives import archived_versions, read_archive
@@ -22,6 +23,8 @@ from teatree.storage.folders import model_chains
 from teatree.storage.objects import NotFoundError, ObjectStore
 from teatree.storage.segments import Entry, Role, read_segment
 
+READERS = 8
+"""Versions read at the same time."""
 CHUNK_VERSIONS = 100
 """Versions written in one transaction: bounds its time and what a failure repeats."""
 
@@ -65,14 +68,18 @@ def record_archive(catalog: Catalog, chain: Chain, manifest: Manifest | Stub) ->
 
 def read_told(chain: Chain, first: int, last: int) -> Iterator[Told]:
     """Yield versions `first` to `last` with their outcomes, out of the store; those cleaned up as far as they last."""
-    for version in range(first, last + 1):
-        manifest = chain.entry(version)
-        try:
-            yield manifest, read_segment(chain.store, chain.folder, manifest)
-        except NotFoundError:
-            if isinstance(manifest, Manifest):
-                raise
-            yield manifest, ()
+    with ThreadPoolExecutor(READERS, "teatree-told") as pool:
+        yield from pool.map(lambda version: _told(chain, version), range(first, last + 1))
+
+
+def _told(chain: Chain, version: int) -> Told:
+    manifest = chain.entry(version)
+    try:
+        return manifest, read_segment(chain.store, chain.folder, manifest)
+    except NotFoundError:
+        if isinstance(manifest, Manifest):
+            raise
+        return manifest, ()
 
 
 def rebuild(store: ObjectStore, catalog: Catalog, prefix: str, progress: Progress | None = None) -> dict[str, int]:
