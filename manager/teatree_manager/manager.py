@@ -33,7 +33,7 @@ from teatree.storage.chain import Chain
 from teatree.storage.model_folder import model_folder
 from teatree.storage.objects import open_store
 from teatree.storage.postgres import Postgres
-from teatree.storage.segments import read_segment
+from teatree.storage.segments import Role, read_segment
 from teatree_manager.attempts import Attempts
 from teatree_manager.followers import Followers
 from teatree_manager.lane import Backoff
@@ -290,7 +290,7 @@ class Manager:
             entries = await asyncio.to_thread(read_segment, self._chain.store, self._chain.folder, manifest)
             await sayer.put(manifest, entries)
             for entry in entries:
-                if entry.outcome.function == "archive" and entry.outcome.result:
+                if entry.role is Role.FIRST and entry.outcome.function == "archive" and entry.outcome.result:
                     followers.wait_for_archive(manifest, entry.outcome.result.get("tables", ()))
 
     async def _leave_when_idle(self, pipeline: Pipeline, direct: DirectReads) -> None:

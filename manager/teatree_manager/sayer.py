@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 
 import structlog
@@ -20,7 +20,7 @@ from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import Status
 from teatree.engine.announce import Announcer, Message
 from teatree.messaging.notices import NoticeWriter
-from teatree.storage.segments import Entry
+from teatree.storage.segments import Entry, Role
 from teatree_manager.lane import Backoff
 
 UNSYNCED_MS = 2_000
@@ -32,7 +32,8 @@ WAITING_MAX = 16
 class Sayer:
     """Says the outcomes of versions in their order, and knows up to which all are said.
 
-    The outcome of an `archive` request is held back until its archive is complete; the versions after it do not wait.
+    The outcome of an `archive` request is held back until its archive is complete, and with it its resends and the rest
+    of its group, which is told in one notice; the versions after it do not wait.
     """
 
     def __init__(self, announcer: Announcer, notices: NoticeWriter, said_version: int, failpoint: Failpoint) -> None:
@@ -43,9 +44,10 @@ class Sayer:
         self._open: set[int] = set()
         self._all_said = asyncio.Event()
         self._all_said.set()
-        self._archives: set[int] = set()
-        """Versions with an outcome that was held back and is not said yet."""
-        self._held: dict[int, tuple[Manifest, list[Entry]]] = {}
+        self._unsaid: Counter[int] = Counter()
+        """By version, in how many parts its outcomes are still to be said."""
+        self._held: dict[int, list[tuple[Manifest, list[Entry]]]] = {}
+        """By the version whose archive they wait for."""
         self._said = self._newest = said_version
         self._safe = said_version
         self._recent: deque[tuple[float, int, list[Message]]] = deque()
@@ -83,19 +85,39 @@ class Sayer:
 
     async def put(self, manifest: Manifest, entries: Sequence[Entry]) -> None:
         """Have a version said; waits while too many do."""
-        held = [e for e in entries if _waits_for_archive(e)]
         self.expect((manifest.version,))
-        if held:
-            self._held[manifest.version] = (manifest, held)
-            self._archives.add(manifest.version)
-        now = [e for e in entries if not _waits_for_archive(e)]
+        parts = self._by_archive(manifest.version, entries)
+        now = parts.pop(0, [])
+        for archive, part in parts.items():
+            self._held.setdefault(archive, []).append((manifest, part))
+        self._unsaid[manifest.version] = 1 + len(parts)
         await self._queue.put((manifest, now, False))
+
+    def _by_archive(self, version: int, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
+        """Return a version's outcomes by the version whose archive they wait for; those that do not, under 0."""
+        awaited = {id(e): self._awaited(version, e) for e in entries}
+        groups: Counter[str] = Counter()
+        for entry in entries:
+            if entry.outcome.group:
+                groups[entry.outcome.group] = max(groups[entry.outcome.group], awaited[id(entry)])
+        found: dict[int, list[Entry]] = {}
+        for entry in entries:
+            archive = groups[entry.outcome.group] if entry.outcome.group else awaited[id(entry)]
+            found.setdefault(archive, []).append(entry)
+        return found
+
+    def _awaited(self, version: int, entry: Entry) -> int:
+        """Return the version whose archive an outcome waits for, 0 for none: a resend's may be complete long since."""
+        if entry.outcome.function != "archive" or entry.outcome.status is not Status.DONE:
+            return 0
+        if entry.role is Role.FIRST or entry.answer_version is None:
+            return version
+        return entry.answer_version if entry.answer_version in self._held else 0
 
     def archive_complete(self, version: int) -> None:
         """Have the outcomes said that waited for the archive of a version."""
-        held = self._held.pop(version, None)
-        if held is not None:
-            task = asyncio.create_task(self._queue.put((*held, True)))
+        for manifest, entries in self._held.pop(version, ()):
+            task = asyncio.create_task(self._queue.put((manifest, entries, True)))
             task.add_done_callback(lambda t: t.exception())
 
     async def run(self) -> None:
@@ -109,9 +131,9 @@ class Sayer:
             manifest, entries, late = put
             messages = await self._messages(manifest, entries, late=late)
             await self._publish(messages, manifest.version)
-            if late:
-                self._archives.discard(manifest.version)
-            if manifest.version not in self._archives:
+            self._unsaid[manifest.version] -= 1
+            if not self._unsaid[manifest.version]:
+                del self._unsaid[manifest.version]
                 self._close(manifest.version)
             self._forget_safe()
             self._recent.append((time.monotonic(), self._said, messages))
@@ -153,7 +175,3 @@ class Sayer:
         """Wait until everything that was put or expected is said, archives complete."""
         await self._all_said.wait()
         await self._queue.join()
-
-
-def _waits_for_archive(entry: Entry) -> bool:
-    return entry.outcome.function == "archive" and entry.outcome.status is Status.DONE

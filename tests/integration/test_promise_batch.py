@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from processes import Installation, Running, rows, table, until
+from processes import Installation, Running, rows, table, until, until_async
 from teatree.storage.dead_letters import list_dead_letters, read_dead_body
 
 
@@ -187,3 +187,30 @@ async def test_groups_over_a_crash(installation: Installation) -> None:
     assert sum(g["applied"] for g in groups) == 8
     refused = [r["request_id"] for g in groups for r in g["refusals"]]
     assert sorted(refused) == ["g8", "g9"]
+
+
+async def test_resends_of_a_barrier(installation: Installation) -> None:
+    """A resend of an `archive` is answered by the manager that hears it, once the archive is there."""
+    plan = {"manager.archive.before_table": {"action": "delay", "delay_ms": 500, "times": 2}}
+    manager = installation.manager(plan)
+    await installation.send("create_model", table("id"), "create")
+    await installation.publish("append", rows(1), "a1")
+    await installation.publish("archive", {}, "archive")
+    await installation.publish("archive", {}, "archive", **{"Teatree-Group": "early"})
+    await installation.publish("append", rows(2), "a2", **{"Teatree-Group": "early"})
+    await installation.send("append", rows(3), "a3")
+    assert (await installation.outcome("archive"))["kind"] == "done"
+    await installation.publish("archive", {}, "archive", **{"Teatree-Group": "late"})
+    await installation.send("append", rows(4), "a4")
+
+    async def all_told() -> bool:
+        return bool(await installation.group_notices("early") and await installation.group_notices("late"))
+
+    await until_async(all_told)
+    for group, counts in (("early", {(0, 1), (1, 0), (1, 1)}), ("late", {(0, 1)})):
+        for version, bodies in (await installation.group_notices(group)).items():
+            assert len(set(bodies)) == 1, (group, version)
+            told = json.loads(bodies[0])
+            assert (told["applied"], told["already"]) in counts
+    assert await manager.leave() == 0
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,), (4,)]
