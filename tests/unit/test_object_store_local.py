@@ -7,14 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.objects import open_store
+from teatree.storage.objects import ObjectStore, open_store
 
 _WRITER = """
 import sys
@@ -149,6 +152,21 @@ def test_a_local_store_does_not_load_boto3(tmp_path: Path) -> None:
         "open_store(StoreSettings(url=sys.argv[1])).put('a', b''); sys.exit('boto3' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script, tmp_path.as_uri()], check=False).returncode == 0
+
+
+def test_a_folder_that_comes_while_it_is_looked_at(tmp_path: Path) -> None:
+    """Threads that open a new store together, each to write and look, never take its folder for one that went away."""
+
+    def write_and_look(store: ObjectStore, start: threading.Barrier, number: int) -> None:
+        start.wait()
+        assert store.head("none") is None
+        store.put(f"a/{number}", b"x")
+
+    with ThreadPoolExecutor(8) as pool:
+        for round_ in range(50):
+            store = open_store(StoreSettings(url=(tmp_path / str(round_)).as_uri()))
+            start = threading.Barrier(8)
+            list(pool.map(partial(write_and_look, store, start), range(8)))
 
 
 def test_a_folder_that_is_away(tmp_path: Path) -> None:

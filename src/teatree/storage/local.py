@@ -270,9 +270,10 @@ class _Folders:
 
     def check_root(self) -> None:
         """Raise `unavailable` if the store's folder was there and is not now: what lies in it is away, not gone."""
+        had_root = self._had_root  # looked at first: another thread may make the folder between the two looks
         if self._root.is_dir():
             self._had_root = True
-        elif self._had_root:
+        elif had_root:
             raise RetryError(
                 Code.UNAVAILABLE,
                 f"The folder of the object store {self._root.as_uri()} is away.",
