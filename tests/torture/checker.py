@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import random
+import zlib
 from bisect import bisect_left
 from collections import defaultdict
 from pathlib import Path
@@ -11,11 +14,15 @@ from typing import Any
 from attrs import Factory, define
 
 from torture.evidence import TERMINAL, Said, Versions
-from torture.oracle import Accepted, Oracle, Verdict, digest
+from torture.oracle import Accepted, Oracle, Table, Verdict, digest
 from torture.workload import Heard
 
 VIOLATIONS_MAX = 50
 """Violations told in full; more of them say nothing new."""
+OF_STUBS = ("stub", "checksum")
+"""Members in which a stub differs from the manifest that it stands for."""
+READ_AGAIN = 100
+"""Manifests that are read again at the end: each is as it was, or its stub."""
 
 
 @define
@@ -25,6 +32,43 @@ class Sample:
     model: str
     version: int
     digest: str
+    packed: bytes
+
+    @classmethod
+    def of(cls, model: str, version: int, content: dict[str, list[str]]) -> Sample:
+        """Keep what was read of a version: it can be cleaned up before it is compared."""
+        return cls(model, version, digest(content), zlib.compress(json.dumps(content).encode(), 1))
+
+    def content(self) -> dict[str, list[str]]:
+        """Return what was read."""
+        found: dict[str, list[str]] = json.loads(zlib.decompress(self.packed))
+        return found
+
+
+@define
+class Old:
+    """What requests of other places in the log name: versions that were restored or forked."""
+
+    wanted: frozenset[tuple[str, int]]
+    """Models and versions, read off the log."""
+    damaged: bool
+    """Whether objects in the store were damaged for some seconds."""
+    tables: dict[tuple[str, int], dict[str, Table]] = Factory(dict)
+    """What the replay had there."""
+    gone: set[tuple[str, int]] = Factory(set)
+    """Those that were cleaned up."""
+
+    @classmethod
+    def of(cls, log: list[Accepted], *, damaged: bool) -> Old:
+        """Return what a log asks for."""
+        named = set()
+        for request in log:
+            args = json.loads(request.body or b"{}") if request.function in ("restore", "create_model") else {}
+            if "from" in args:
+                named.add((args["from"]["model"], args["from"]["version"]))
+            elif "version" in args:
+                named.add((request.model, args["version"]))
+        return cls(frozenset(named), damaged)
 
 
 @define
@@ -43,9 +87,10 @@ class Report:
 class ModelChecker:
     """Checks one model."""
 
-    def __init__(self, versions: Versions, log: list[Accepted], said: list[Said], report: Report) -> None:
+    def __init__(self, versions: Versions, log: list[Accepted], said: list[Said], old: Old, report: Report) -> None:
         self.model = versions.model
         self._versions = versions
+        self._old = old
         self._manifests = versions.refresh()
         self._offsets = [manifest["offset"] for manifest in self._manifests]
         self._log = [request for request in log if request.model == self.model]
@@ -53,13 +98,13 @@ class ModelChecker:
         self._said = [notice for notice in said if notice.tokens[0] == self.model]
         self._report = report
         self._terminal = self._terminal_notices()
-        self._failed = self._failed_codes()
+        self._refusals = self._refused()
         self.verdicts: dict[int, Verdict] = {}
 
-    def check(self, samples: list[Sample], heard: list[Heard], folder: Path) -> Oracle:
+    def check(self, samples: list[Sample], heard: list[Heard]) -> Oracle:
         """Check all; returns the state at the end of the log."""
         self._check_chain()
-        end = self._replay({s.version: s for s in samples if s.model == self.model}, folder)
+        end = self._replay({s.version: s for s in samples if s.model == self.model})
         self._check_notices()
         self._check_groups()
         self._check_pages()
@@ -92,9 +137,10 @@ class ModelChecker:
         newest = self._manifests[-1]
         if (found.get("version"), found.get("offset")) != (newest["version"], newest["offset"]):
             return [f"catalogue at {found.get('version')}, offset {found.get('offset')}; chain at {newest['version']}"]
-        missing = set(range(1, newest["version"] + 1)) - set(found["versions"])
-        if missing or len(found["versions"]) != newest["version"]:
-            wrong.append(f"catalogue lacks versions {sorted(missing)[:10]}, has {len(found['versions'])}")
+        numbers = set(range(1, newest["version"] + 1))
+        lacks = [number for number in sorted(numbers - set(found["versions"])) if not self._versions.is_gone(number)]
+        if lacks or not numbers.issuperset(found["versions"]):
+            wrong.append(f"catalogue lacks versions {lacks[:10]}, has {found['versions'][-3:]}")
         for verdict in self.verdicts.values():
             if verdict.role != "first":
                 continue
@@ -117,49 +163,78 @@ class ModelChecker:
                 self._violation(f"manifest {number} says that it is {manifest['version']}")
             if before is not None:
                 for member in ("epoch", "offset", "at", "user_version", "last_effect_seq"):
-                    if manifest[member] < before[member]:
+                    if member in manifest.keys() & before.keys() and manifest[member] < before[member]:
                         self._violation(
                             f"{member} went back in version {number}: {before[member]} to {manifest[member]}"
                         )
                 if manifest["parent_write_id"] != before["write_id"]:
                     self._violation(f"version {number} is not the child of {number - 1}")
             before = manifest
+        count = min(READ_AGAIN, len(self._manifests))
+        for number in random.Random(len(numbers)).sample(range(1, len(self._manifests) + 1), count):
+            was, now = self._manifests[number - 1], self._versions.read(number)
+            kept = {} if now is None else {n: v for n, v in now.items() if n not in OF_STUBS} if "stub" in now else now
+            if not kept or any(was.get(name) != value for name, value in kept.items()):
+                self._violation(f"manifest {number} was {was} and is {now}")
 
     def _version_of(self, seq: int) -> int | None:
         """Return the version that holds a request: the first one whose offset reaches it."""
         place = bisect_left(self._offsets, seq)
         return place + 1 if place < len(self._offsets) else None
 
-    def _offset_of(self, version: int) -> int:
+    # --- what the oracle asks ---
+
+    def offset_of(self, version: int) -> int:
+        """Return up to where in the log a version goes."""
         return int(self._offsets[version - 1])
+
+    def said(self, seq: int) -> tuple[str, str] | None:
+        """Return how a request was refused."""
+        return self._refusals.get(seq)
+
+    def tables_of(self, model: str, version: int) -> dict[str, Table] | None:
+        """Return what the replay had at a version."""
+        return self._old.tables.get((model, version))
+
+    def may_refuse(self, model: str, version: int, code: str) -> bool:
+        """Return whether a version was cleaned up, or could be damaged."""
+        gone = code == "unknown_version" and (model, version) in self._old.gone
+        return gone or (code == "bad_source" and self._old.damaged)
 
     # --- the replay ---
 
-    def _replay(self, samples: dict[int, Sample], folder: Path) -> Oracle:
-        oracle, place = Oracle(), 0
+    def _replay(self, samples: dict[int, Sample]) -> Oracle:
+        oracle, place = Oracle(self), 0
+        for number in (number for model, number in self._old.wanted if model == self.model):
+            if self._versions.is_gone(number):
+                self._old.gone.add((self.model, number))
         for manifest in self._manifests:
             while place < len(self._log) and self._log[place].seq <= manifest["offset"]:
                 self._apply(oracle, self._log[place])
                 place += 1
             self._check_manifest(oracle, manifest)
+            if oracle.alive and (self.model, manifest["version"]) in self._old.wanted:
+                self._old.tables[self.model, manifest["version"]] = copy.deepcopy(oracle.tables)
             sample = samples.get(manifest["version"])
             if sample is not None and oracle.alive:
                 self._report.counts["versions compared"] += 1
                 if digest(oracle.content()) != sample.digest:
-                    content = self._versions.content(sample.version, folder)
-                    self._compare(oracle, content, f"version {sample.version} as pulled on the way", sample.version)
-                    if digest(content) != sample.digest:
-                        self._violation(f"version {sample.version} reads otherwise than when it was pulled before")
+                    self._compare(
+                        oracle, sample.content(), f"version {sample.version} as pulled on the way", sample.version
+                    )
         for request in self._log[place:]:
             self._apply(oracle, request)
         return oracle
 
     def _apply(self, oracle: Oracle, request: Accepted) -> None:
-        verdict = oracle.apply(request, self._offset_of, self._failed.get)
+        verdict = oracle.apply(request)
         self.verdicts[request.seq] = verdict
         self._report.counts[f"{verdict.role} {verdict.kind}" if verdict.role == "first" else verdict.role] += 1
 
     def _check_manifest(self, oracle: Oracle, manifest: dict[str, Any]) -> None:
+        if "stub" in manifest:  # it was cleaned up before anyone looked: a clock that ran ahead
+            self._report.counts["stubs"] += 1
+            return
         if oracle.alive != (manifest["state"] == "active"):
             self._violation(f"version {manifest['version']} is {manifest['state']}, alive should be {oracle.alive}")
             return
@@ -172,7 +247,7 @@ class ModelChecker:
         right = oracle.content()
         if content == right:
             return
-        lines = [f"{what} (offset {self._offset_of(version)}) differs from the log:"]
+        lines = [f"{what} (offset {self.offset_of(version)}) differs from the log:"]
         for name in sorted(content.keys() | right.keys()):
             has, should = content.get(name), right.get(name)
             if has is None or should is None:
@@ -194,16 +269,15 @@ class ModelChecker:
                 found[notice.tokens[1], body.get("seq")].append((notice.tokens[2], notice.body))
         return found
 
-    def _failed_codes(self) -> dict[int, str]:
+    def _refused(self) -> dict[int, tuple[str, str]]:
         found = {}
         for (_, seq), said in self._terminal.items():
             for kind, body in said:
-                if kind == "failed":
-                    found[seq] = json.loads(body)["error"]["code"]
+                if kind != "done":
+                    found[seq] = (kind, json.loads(body)["error"]["code"])
         for group in self._group_notices():
             for refusal in group["refusals"]:
-                if refusal["status"] == "failed":
-                    found[refusal["seq"]] = refusal["error"]["code"]
+                found[refusal["seq"]] = (refusal["status"], refusal["error"]["code"])
         return found
 
     def _check_notices(self) -> None:

@@ -89,16 +89,21 @@ class Versions:
 
     def refresh(self) -> list[dict[str, Any]]:
         """Return all manifests from number 1 on; one that is missing in the middle ends the list."""
-        while (found := self._read(len(self.manifests) + 1)) is not None:
+        while (found := self.read(len(self.manifests) + 1)) is not None:
             self.manifests.append(found)
         return self.manifests
 
-    def _read(self, number: int) -> dict[str, Any] | None:
+    def read(self, number: int) -> dict[str, Any] | None:
+        """Return what lies under a manifest's key; None if nothing does."""
         try:
             manifest: dict[str, Any] = json.loads(self.chain.store.get(self.chain.manifest_key(number)))
         except NotFoundError:
             return None
         return manifest
+
+    def is_gone(self, number: int) -> bool:
+        """Return whether a version was cleaned up."""
+        return "stub" in (self.read(number) or {})
 
     def numbers(self) -> list[int]:
         """Return the numbers that have a manifest, by listing the store."""

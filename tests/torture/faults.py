@@ -30,6 +30,8 @@ FAILPOINTS = sorted(
 )
 LOSES_DISK = frozenset({"data_lost"})
 """Faults that take what a local reader reads."""
+DAMAGES_STORE = frozenset({"pack_flipped", "manifest_flipped"})
+"""Faults that damage objects for some seconds."""
 
 
 _IN_VAIN = re.compile(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from attrs import Factory, define, frozen
 
@@ -27,6 +27,22 @@ FAILED_CODES = frozenset({"set_aside", "timed_out", "over_limit", "source_unavai
 """With these a request may be `failed` though nothing is wrong with it."""
 
 Row = dict[str, Any]
+
+
+class Past(Protocol):
+    """What was seen from outside, as far as the state alone does not tell how a request ends."""
+
+    def offset_of(self, version: int) -> int:
+        """Return up to where in the log a version of this model goes."""
+
+    def said(self, seq: int) -> tuple[str, str] | None:
+        """Return kind and code with which a request was refused; None if it was not."""
+
+    def tables_of(self, model: str, version: int) -> dict[str, Table] | None:
+        """Return what the replay had at a version of any model; None if there was no model."""
+
+    def may_refuse(self, model: str, version: int, code: str) -> bool:
+        """Return whether something was done to a version, so that a request for it may be rejected with a code."""
 
 
 class RefusedError(Exception):
@@ -123,13 +139,14 @@ class Table:
 class Oracle:
     """The state of one model after some of its requests."""
 
+    past: Past
     tables: dict[str, Table] = Factory(dict)
     alive: bool = False
     firsts: dict[str, tuple[Accepted, Verdict]] = Factory(dict)
     last_effect_seq: int = 0
 
-    def apply(self, request: Accepted, offset_of: Callable[[int], int], failed: Callable[[int], str | None]) -> Verdict:
-        """Apply a request; `failed` tells with which code a sequence was said to have failed, None if it did not."""
+    def apply(self, request: Accepted) -> Verdict:
+        """Apply a request and return how it must have ended."""
         first = self.firsts.get(request.request_id)
         if not self.alive and request.function != "create_model":
             return self._verdict(request, "rejected", code="unknown_model", role="outside")
@@ -140,30 +157,35 @@ class Oracle:
                 request.seq, request.request_id, first[1].kind, first[1].code, first[1].count, first[1].answer,
                 role="again", answers=first[0].seq, group=request.group,
             )  # fmt: skip
-        verdict = self._first(request, offset_of, failed(request.seq))
+        verdict = self._first(request)
         self.firsts[request.request_id] = (request, verdict)
         return verdict
 
-    def _first(self, request: Accepted, offset_of: Callable[[int], int], failed: str | None) -> Verdict:
-        if failed in FAILED_CODES:
-            return self._verdict(request, "failed", code=failed)
+    def _first(self, request: Accepted) -> Verdict:
+        kind, code = self.past.said(request.seq) or ("", "")
+        if kind == "failed" and code in FAILED_CODES:
+            return self._verdict(request, kind, code=code)
         try:
-            count, answer = self._run(request, offset_of)
+            count, answer = self._run(request)
         except RefusedError as e:
             return self._verdict(request, "rejected", code=e.code)
         if request.function not in ("query", "archive"):
             self.last_effect_seq = request.seq
         return self._verdict(request, "done", count=count, answer=answer)
 
-    def _run(self, request: Accepted, offset_of: Callable[[int], int]) -> tuple[int | None, list[Row] | None]:
+    def _run(self, request: Accepted) -> tuple[int | None, list[Row] | None]:
         if request.function == UNUSABLE_ID:
             raise RefusedError(UNUSABLE_ID)
         if request.request_id.startswith(BAD):
             raise RefusedError(request.request_id.split("--")[1])
         args = json.loads(request.body or b"{}")
         expected = args.pop("expected_version", None)
-        if expected is not None and self.last_effect_seq > offset_of(expected):
+        if expected is not None and self.last_effect_seq > self.past.offset_of(expected):
             raise RefusedError("stale_version")
+        if request.function == "restore":
+            return self._restore(request, args)
+        if request.function == "create_model" and "from" in args and not self.alive:
+            return self._fork(request, args)
         done: tuple[int | None, list[Row] | None] = getattr(self, f"_{request.function}")(args)
         return done
 
@@ -185,6 +207,24 @@ class Oracle:
         for table in args.get("tables", []):
             self._create_table(table)
         return None, None
+
+    def _fork(self, request: Accepted, args: Row) -> tuple[None, None]:
+        self.tables = self._tables_of(request, args["from"]["model"], args["from"]["version"])
+        self.alive = True
+        return None, None
+
+    def _restore(self, request: Accepted, args: Row) -> tuple[None, None]:
+        self.tables = self._tables_of(request, request.model, args["version"])
+        return None, None
+
+    def _tables_of(self, request: Accepted, model: str, version: int) -> dict[str, Table]:
+        kind, code = self.past.said(request.seq) or ("", "")
+        if kind == "rejected" and self.past.may_refuse(model, version, code):
+            raise RefusedError(code)
+        tables = self.past.tables_of(model, version)
+        if tables is None:
+            raise RefusedError("unknown_version")
+        return copy.deepcopy(tables)
 
     def _drop_model(self, _: Row) -> tuple[None, None]:
         self.alive = False
@@ -245,6 +285,11 @@ class Oracle:
         table.rows = fresh.rows
         table.next_row = fresh.next_row
         return len(args["rows"]), None
+
+    def _load(self, args: Row) -> tuple[int, None]:
+        """Take the rows from beside the file: its writer has put them there as JSON."""
+        rows = json.loads(Path(f"{args['uri']}.json").read_text())
+        return (self._replace if args["mode"] == "replace" else self._append)({"table": args["table"], "rows": rows})
 
     def _upsert(self, args: Row) -> tuple[int, None]:
         table = self._table(args)
@@ -313,10 +358,6 @@ class Oracle:
             ]
             for name, table in self.tables.items()
         }
-
-    def copy(self) -> Oracle:
-        """Return a state that does not change with this one."""
-        return copy.deepcopy(self)
 
 
 def _by_id(row: Row) -> int:

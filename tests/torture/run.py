@@ -18,12 +18,11 @@ from typing import Any
 from attrs import Factory, asdict, define
 
 from teatree import connect
-from teatree.contracts.errors import TeatreeError
-from torture.checker import ModelChecker, Report, Sample
+from teatree.contracts.errors import Code, RetryError, TeatreeError
+from torture.checker import ModelChecker, Old, Report, Sample
 from torture.evidence import Versions, catalogue, read_log, read_notices
 from torture.fault import Fault
-from torture.faults import LOSES_DISK, inject, make_schedule, took_effect
-from torture.oracle import digest
+from torture.faults import DAMAGES_STORE, LOSES_DISK, inject, make_schedule, took_effect
 from torture.stage import Stage
 from torture.workload import CREATE, LIFE, MAIN, MODELS, SECOND, Client, Heard
 
@@ -61,6 +60,10 @@ class Run:
     events: list[dict[str, Any]] = Factory(list)
     heard: list[Heard] = Factory(list)
     samples: dict[tuple[str, int], Sample] = Factory(dict)
+    versions: dict[str, Versions] = Factory(dict)
+    """What was read of each chain as it grew: a clean-up leaves less."""
+    gone: set[tuple[str, int]] = Factory(set)
+    """Those of the samples that were cleaned up."""
     report: Report = Factory(Report)
     readers: list[subprocess.Popen[str]] = Factory(list)
     reads: int = 0
@@ -94,26 +97,44 @@ class Run:
     def sample(self, stop: threading.Event) -> None:
         """Pull versions while all goes on, new ones and old ones again: what a number stands for never changes."""
         rng = random.Random(f"{self.options.seed}-samples")
-        versions = {model: Versions(self.stage.settings, model) for model in (MAIN, SECOND)}
         folder = self.stage.folder / "pulled"
         folder.mkdir()
         while not stop.wait(0.4):
             model = rng.choice((MAIN, MAIN, SECOND))
             try:
-                newest = len(versions[model].refresh())
-                active = [m["version"] for m in versions[model].manifests[-50:] if m["state"] == "active"]
-                pulled = [number for name, number in self.samples if name == model]
-                number = rng.choice(pulled) if pulled and rng.random() < 0.3 else rng.choice(active or [0])
-                if not number:
-                    continue
-                found = digest(versions[model].content(number, folder))
-            except TeatreeError as e:
-                if not self.options.s3:
-                    self.event("violation", what=f"version {number} of {newest} of {model} cannot be pulled: {e}")
+                for versions in self.versions.values():
+                    versions.refresh()
+            except (TeatreeError, ValueError) as e:
+                self._unreadable("the manifests", e)
                 continue
-            sample = self.samples.setdefault((model, number), Sample(model, number, found))
-            if sample.digest != found:
-                self.event("violation", what=f"version {number} of {model} reads otherwise than before")
+            active = [m["version"] for m in self.versions[model].manifests[-50:] if m.get("state") == "active"]
+            pulled = [number for name, number in self.samples if name == model and (name, number) not in self.gone]
+            number = rng.choice(pulled) if pulled and rng.random() < 0.3 else rng.choice(active or [0])
+            if number:
+                self._sample(model, number, folder)
+
+    def _sample(self, model: str, number: int, folder: Path) -> None:
+        versions = self.versions[model]
+        try:
+            found = Sample.of(model, number, versions.content(number, folder))
+        except TeatreeError as e:
+            if e.code is not Code.UNKNOWN_VERSION or not versions.is_gone(number):
+                self._unreadable(f"version {number} of {len(versions.manifests)} of {model}", e)
+            else:
+                self.report.counts["cleaned up"] += 1
+                self.gone.add((model, number))
+            return
+        before = self.samples.setdefault((model, number), found)
+        if before.digest != found.digest:
+            self.event("violation", what=f"version {number} of {model} reads otherwise than before")
+
+    def _unreadable(self, what: str, error: Exception) -> None:
+        """Judge that something could not be read: a store that is away, or damaged for the moment, says so."""
+        code = error.code if isinstance(error, TeatreeError) else Code.CORRUPT
+        if not (
+            (code is Code.CORRUPT and self.stage.is_damaged) or (self.options.s3 and isinstance(error, RetryError))
+        ):
+            self.event("violation", what=f"{what} cannot be read: {error}")
 
     def start_readers(self) -> None:
         """Start a reader process for each model that lives all the time."""
@@ -139,6 +160,7 @@ class Run:
         async with connect(settings=self.stage.settings, wait_ms=10_000) as session:
             for model in (MAIN, SECOND):
                 await session.model(model).send("create_model", CREATE, request_id=f"create-{model}")
+        self.versions = {model: Versions(self.stage.settings, model) for model in MODELS}
         stop, stop_samples = asyncio.Event(), threading.Event()
         self.start_readers()
         clients = [
@@ -192,8 +214,9 @@ class Run:
         while True:
             report = Report()
             log, said = await read_log(self.stage.settings), await read_notices(self.stage.settings)
+            old = Old.of(log, damaged=any(event.get("kind") in DAMAGES_STORE for event in self.events))
             for model in MODELS:
-                await asyncio.to_thread(self._check_model, model, log, said, report, folder)
+                await asyncio.to_thread(self._check_model, model, log, said, old, report, folder)
             if not report.violations or time.monotonic() > deadline:
                 break
             self.event(
@@ -207,10 +230,10 @@ class Run:
             self.report.counts[name] += count
         self.report.counts["requests"] = len(log)
 
-    def _check_model(self, model: str, log: list[Any], said: list[Any], report: Report, folder: Path) -> None:
-        versions = Versions(self.stage.settings, model)
-        checker = ModelChecker(versions, log, said, report)
-        oracle = checker.check(list(self.samples.values()), self.heard, folder)
+    def _check_model(self, model: str, log: list[Any], said: list[Any], old: Old, report: Report, folder: Path) -> None:
+        versions = self.versions[model]
+        checker = ModelChecker(versions, log, said, old, report)
+        oracle = checker.check(list(self.samples.values()), self.heard)
         report.counts["versions"] += len(versions.manifests)
         checker.check_newest(oracle, folder)
         if model != LIFE:

@@ -50,8 +50,13 @@ PACE = {
     "TEATREE_DISPATCHER_RESTART_MS_MIN": "50",
     "TEATREE_DISPATCHER_RESTART_MS_MAX": "500",
     "TEATREE_LIMITS_DISK_FREE_BYTES_MIN": "1000000",
+    "TEATREE_RETENTION_KEEP_ALL_HOURS": "0.005",
+    "TEATREE_RETENTION_GRACE_MS": "10000",
+    "TEATREE_RETENTION_ARCHIVE_HOURS": "0.005",
+    "TEATREE_RETENTION_INTERVAL_MS": "5000",
+    "TEATREE_SCRUB_INTERVAL_MS": "1000",
 }
-"""A fast life: leases end, managers leave and come back within a short run."""
+"""A fast life: leases end, managers leave and come back, versions are cleaned up within a short run."""
 
 
 class Stage:
@@ -61,12 +66,15 @@ class Stage:
         self.folder = folder
         self.data = folder / "data"
         self.plan = folder / "failpoints.json"
+        self.sources = folder / "sources"
         self.nats = NatsServer(folder / "nats")
         self.postgres = PostgresServer(folder / "postgres")
         self.seaweed = SeaweedServer(folder / "seaweed") if s3 else None
         self.settings = Settings()
         self.proxies: dict[str, Proxy] = {}
         """By the server's name: all processes of ours reach it through its proxy."""
+        self.is_damaged = False
+        """Whether an object in the store is damaged at this moment."""
         self.has_own_disk = False
         """Whether the data folder is a small file system of its own."""
         self._dispatcher: DispatcherProcess | None = None
@@ -86,13 +94,18 @@ class Stage:
             os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
         )
         self.plan.write_text("{}")
+        self.sources.mkdir()
         for part in self.servers():
             part.start()
         store = StoreSettings(url=(self.folder / "store").absolute().as_uri())
         if self.seaweed is not None:
             store = self.seaweed.settings()
         self.settings = Settings(
-            nats=self._proxied_nats(), postgres=self._proxied_postgres(), store=self._proxied(store), data=self.data
+            nats=self._proxied_nats(),
+            postgres=self._proxied_postgres(),
+            store=self._proxied(store),
+            data=self.data,
+            load_roots=(str(self.sources),),
         )
         migrate(self.settings.postgres)
         asyncio.run(self._ensure_streams())
@@ -158,7 +171,8 @@ class Stage:
     def environ(self, **more: str) -> dict[str, str]:
         """Return the environment of a process of ours."""
         found = {name: value for name, value in os.environ.items() if not name.startswith("TEATREE_")}
-        return {**found, **connection_environ(self.settings), **PACE, "TEATREE_FAILPOINTS": str(self.plan), **more}
+        own = {"TEATREE_FAILPOINTS": str(self.plan), "TEATREE_LOAD_ROOTS": str(self.sources)}
+        return {**found, **connection_environ(self.settings), **PACE, **own, **more}
 
     def manager_pid(self, model: str) -> int | None:
         """Return the pid of the model's living manager."""

@@ -8,9 +8,12 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from attrs import Factory, define
+from pyarrow import csv, feather, parquet
 
 from teatree import connect
 from teatree.client.message import Message
@@ -66,6 +69,8 @@ BAD_REQUESTS: list[tuple[str, str, Any]] = [
     ("sql_not_allowed", "query", {"sql": "SELECT * FROM read_csv('/etc/passwd')"}),
     ("unknown_version", "delete", {"table": "items", "where": {}, "expected_version": 10**9}),
     ("model_exists", "create_model", CREATE),
+    ("unknown_version", "restore", {"version": 10**9}),
+    ("source_not_allowed", "load", {"table": "pairs", "uri": "/etc/passwd.csv", "mode": "append"}),
 ]  # fmt: skip
 
 
@@ -120,7 +125,7 @@ class Client:
 
     async def _step(self, model: Model) -> None:
         if model.name == LIFE:
-            await self._send(model, *self._life())
+            await self._send(model, *self._life(model))
             return
         kind = self.rng.random()
         past = self.history.setdefault(model.name, deque(maxlen=HISTORY_MAX))
@@ -136,7 +141,7 @@ class Client:
             code, function, args = self.rng.choice(BAD_REQUESTS)
             await self._send(model, function, args, self._id(f"{BAD}{code}--"))
         else:
-            await self._send(model, *self._random(), self._id())
+            await self._send(model, *self._random(model), self._id())
 
     # --- ways of sending ---
 
@@ -197,7 +202,8 @@ class Client:
         await self._send(model, "update", {**args, "expected_version": version}, self._id())
 
     async def _many(self, model: Model) -> None:
-        items = [Message(*self._random(simple=True), request_id=self._id()) for _ in range(self.rng.randint(2, 60))]
+        count = self.rng.randint(2, 60)
+        items = [Message(*self._random(model, simple=True), request_id=self._id()) for _ in range(count)]
         past = self.history[model.name]
         items += [Message(f, a, request_id=i) for f, a, i in list(past)[-3:] if not isinstance(a, bytes)]
         past.extend((m.function, m.args, m.request_id) for m in items[:3])
@@ -215,6 +221,34 @@ class Client:
 
     # --- requests ---
 
+    def _load(self) -> tuple[str, dict[str, Any]]:
+        """Write a file where `load` may read it, and its rows as JSON beside it for the checker."""
+        rng, root = self.rng, Path(self.settings.load_roots[0])
+        if rng.random() < 0.6:
+            table, rows = "pairs", [row for _ in range(rng.randint(1, 40)) for row in self._pair()["rows"]]
+        else:
+            table, rows = "items", [{"id": rng.randrange(IDS_MAX), "qty": 1} for _ in range(rng.randint(1, 3))]
+        path = root / f"{self._id('load-')}.{rng.choice(['parquet', 'csv', 'arrow'])}"
+        path.with_name(f"{path.name}.json").write_text(json.dumps(rows))
+        columns = pa.Table.from_pylist(rows)
+        match path.suffix:
+            case ".parquet":
+                parquet.write_table(columns, path)
+            case ".csv":
+                csv.write_csv(columns, path)
+            case _:
+                feather.write_feather(columns, str(path), compression="uncompressed")
+        mode = "replace" if rng.random() < 0.1 else "append"
+        return "load", {"table": table, "uri": str(path), "mode": mode}
+
+    def _restore(self, model: Model) -> tuple[str, dict[str, Any]]:
+        return "restore", {"version": self._version_of(model)}
+
+    def _version_of(self, model: Model) -> int:
+        """Return a version that was the newest one not long ago."""
+        seen = model._session.seen_version(model.name) or 1
+        return max(seen - self.rng.randrange(6), 1)
+
     def _pair(self) -> dict[str, Any]:
         v = self.rng.randrange(1000)
         return {"table": "pairs", "rows": [{"a": self.rng.randrange(10), "v": v}, {"a": 0, "v": -v}]}
@@ -229,7 +263,7 @@ class Client:
         kept = {name: value for name, value in values.items() if self.rng.random() < 0.7}
         return {"id": self.rng.randrange(IDS_MAX), **kept}
 
-    def _random(self, *, simple: bool = False) -> tuple[str, dict[str, Any]]:
+    def _random(self, model: Model, *, simple: bool = False) -> tuple[str, dict[str, Any]]:
         rng = self.rng
         items = [self._item() for _ in range(rng.randint(1, 4))]
         one, n = {"id": items[0]["id"]}, rng.randrange(COUNTERS)
@@ -253,6 +287,8 @@ class Client:
                 (1, lambda: ("replace", self._pair())),
                 (1, lambda: ("archive", {})),
                 (14, self._schema),
+                (3, self._load),
+                (1, lambda: self._restore(model)),
             ]  # fmt: skip
         return rng.choices([make for _, make in choices], [weight for weight, _ in choices])[0]()
 
@@ -282,10 +318,13 @@ class Client:
             (4, 2, 4, 2, 2, 1, 6, 6, 2, 1),
         )[0]
 
-    def _life(self) -> tuple[str, Any, str]:
+    def _life(self, model: Model) -> tuple[str, Any, str]:
         kind = self.rng.random()
         if kind < 0.1:
             return "drop_model", {}, self._id()
+        if kind < 0.25:
+            origin = model._session.model(self.rng.choice((MAIN, SECOND)))
+            return "create_model", {"from": {"model": origin.name, "version": self._version_of(origin)}}, self._id()
         if kind < 0.4:
             return "create_model", CREATE_LIFE, self._id()
         return "append", {"table": "items", "rows": [self._item()]}, self._id()
