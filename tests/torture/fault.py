@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 from attrs import frozen
 
@@ -27,6 +30,10 @@ class Fault:
     """How long it lasts, if it lasts."""
 
 
+class ViolationError(Exception):
+    """The fault itself saw what must never be."""
+
+
 Inject = Callable[[Stage, Fault], str]
 """Does it, returns when it is over, and tells what was done."""
 
@@ -37,3 +44,12 @@ def living(stage: Stage, fault: Fault) -> int | None:
     while (pid := stage.manager_pid(fault.model)) is None and time.monotonic() < deadline:
         time.sleep(0.02)
     return pid
+
+
+@cache
+def failpoint_names(prefix: str) -> list[str]:
+    """Return the names of all failpoints in the code that begin so."""
+    sources = Path(__file__).parents[2]
+    pattern = re.compile(rf'failpoint\("({prefix}\.[a-z_.]+)"\)')
+    paths = (path for folder in ("manager", "dispatcher", "src") for path in (sources / folder).rglob("*.py"))
+    return sorted({name for path in paths for name in pattern.findall(path.read_text())})

@@ -7,35 +7,29 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from torture.fault import Fault, Inject, living
+from torture.fault import Fault, Inject, ViolationError, failpoint_names, living
 from torture.faults_disk import DISK
 from torture.faults_network import NETWORK
+from torture.faults_versions import VERSIONS
 from torture.stage import LEASE_MS, Stage, family, send
 from torture.workload import MODELS
 
-SOURCES = Path(__file__).parents[2]
-FAILPOINTS = sorted(
-    {
-        name
-        for folder in ("manager", "dispatcher", "src")
-        for path in (SOURCES / folder).rglob("*.py")
-        for name in re.findall(r'failpoint\("((?:manager|dispatcher)\.[a-z_.]+)"\)', path.read_text())
-    }
-)
-LOSES_DISK = frozenset({"data_lost"})
-"""Faults that take what a local reader reads."""
+LOSES_DISK = frozenset({"data_lost", "local_flipped"})
+"""Faults that take or damage what a local reader reads."""
 DAMAGES_STORE = frozenset({"pack_flipped", "manifest_flipped"})
 """Faults that damage objects for some seconds."""
 
 
 _IN_VAIN = re.compile(
-    "no manager|no file|no disk|nobody met|could not|is gone|killed 0|paused 0|fired 0|successor|stopped None"
+    "no manager|no file|no disk|no compiler|nobody met|could not|is gone|killed 0|paused 0|fired 0|successor"
+    "|stopped None"
 )
 
 
@@ -116,8 +110,8 @@ def _rival(stage: Stage, fault: Fault) -> str:
 def _failpoint(stage: Stage, fault: Fault) -> str:
     """Arm a failpoint; the next manager or dispatcher that starts meets it."""
     rng = random.Random(fault.chance)
-    name = rng.choice(FAILPOINTS)
-    action = rng.choices(["crash", "stop", "delay"], (70, 15, 15))[0]
+    name = rng.choice([name for part in ("manager", "dispatcher", "fork") for name in failpoint_names(part)])
+    action = rng.choices(["crash", "error", "stop", "delay"], (55, 15, 15, 15))[0]
     for marker in stage.folder.glob(f"{stage.plan.name}.*"):
         marker.unlink()
     rule = {"action": action, "hit": rng.randint(1, 4), "times": rng.randint(1, 2), "delay_ms": 2_000}
@@ -191,6 +185,71 @@ def _pause_server(name: str) -> Callable[[Stage, Fault], str]:
     return run
 
 
+def _leave(stage: Stage, fault: Fault) -> str:
+    """Ask the manager to leave while requests arrive."""
+    pid = living(stage, fault)
+    if not send(pid, signal.SIGTERM):
+        return "no manager"
+    time.sleep(fault.last_s / 2)
+    return f"asked {pid} to leave"
+
+
+OPEN = "import duckdb, sys; duckdb.connect(sys.argv[1], read_only=sys.argv[2] == 'True').execute('SELECT 1')"
+
+
+def _file_opened(stage: Stage, fault: Fault) -> str:
+    """Open the read-write file in a process of its own: who gets in while a manager has it has broken the lock."""
+    pid = living(stage, fault)
+    files = sorted((stage.data / fault.model).glob("rw/*/model.duckdb"))
+    if pid is None or not files or not _has_open(pid, files[-1]):
+        return "no manager"
+    command = [sys.executable, "-c", OPEN, str(files[-1]), str(fault.chance < 0.5)]
+    tried = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if not tried.returncode and _has_open(pid, files[-1]):
+        raise ViolationError(f"{files[-1]} could be opened beside the manager {pid}")
+    return f"a rival of {pid} was told {tried.stderr[-100:]!r}" if tried.returncode else f"{pid} is gone"
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    try:
+        return any(Path(file.path) == path for file in psutil.Process(pid).open_files())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _clock_moved(stage: Stage, fault: Fault) -> str:
+    """Move the clock of all our processes by an hour, and back."""
+    seconds = 3_600 if fault.chance < 0.5 else -3_600
+    if not stage.clock.environ:
+        return "no compiler"
+    stage.clock.move(seconds)
+    time.sleep(fault.last_s * 2)
+    stage.clock.move(0)
+    return f"moved the clock by {seconds} s"
+
+
+def _postgres_clock_moved(stage: Stage, fault: Fault) -> str:
+    """Move PostgreSQL's clock, by which leases are told, by an hour, and back."""
+    seconds = 3_600 if fault.chance < 0.5 else -3_600
+    if not stage.postgres_clock.environ:
+        return "no compiler"
+    stage.postgres_clock.move(seconds)
+    time.sleep(fault.last_s * 2)
+    stage.postgres_clock.move(0)
+    return f"moved the clock of PostgreSQL by {seconds} s"
+
+
+def _postgres_away(stage: Stage, fault: Fault) -> str:
+    """PostgreSQL is away for a minute or two, while managers die and come."""
+    stage.kill(stage.postgres)
+    deadline, killed = time.monotonic() + 60 + 25 * fault.last_s, 0
+    while time.monotonic() < deadline:
+        time.sleep(5)
+        killed += send(stage.manager_pid(fault.model), signal.SIGKILL)
+    stage.postgres.start()
+    return f"away for {60 + 25 * fault.last_s:.0f} s, {killed} managers killed meanwhile"
+
+
 def _nothing(stage: Stage, fault: Fault) -> str:
     return "quiet"
 
@@ -198,6 +257,7 @@ def _nothing(stage: Stage, fault: Fault) -> str:
 FAULTS: dict[str, tuple[int, Inject, bool]] = {
     **DISK,
     **NETWORK,
+    **VERSIONS,
     "kill_manager": (20, _kill_manager, False),
     "kill_manager_again": (6, _kill_manager_again, False),
     "pause_manager": (6, _pause_manager, False),
@@ -211,6 +271,11 @@ FAULTS: dict[str, tuple[int, Inject, bool]] = {
     "pause_postgres": (4, _pause_server("postgres"), False),
     "kill_s3": (6, _kill_server("seaweed"), True),
     "pause_s3": (6, _pause_server("seaweed"), True),
+    "leave": (4, _leave, False),
+    "file_opened": (3, _file_opened, False),
+    "clock_moved": (4, _clock_moved, False),
+    "postgres_clock_moved": (3, _postgres_clock_moved, False),
+    "postgres_away": (1, _postgres_away, False),
     "quiet": (5, _nothing, False),
 }
 """Weight, what it does, and whether it needs an S3 server."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import random
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from teatree.storage.migrations.migrate import migrate
 from torture.fault import Fault, Inject
 from torture.proxy import Mode
 from torture.stage import Stage
+from torture.workload import MODELS
 
 STRETCH = {"nats": 1.0, "postgres": 4.0, "seaweed": 2.0}
 """How much longer than a fault's own time a part is unreachable: PostgreSQL may be away for long."""
 
 REBUILD_TRIES_MAX = 10
+SUBSCRIPTIONS = 200
 
 
 def _through(name: str, mode: Mode) -> Inject:
@@ -30,6 +37,42 @@ def _through(name: str, mode: Mode) -> Inject:
         return f"{mode} met {met} times" if met else "nobody met it"
 
     return run
+
+
+@contextmanager
+def _raw_nats(stage: Stage) -> Iterator[socket.socket]:
+    """Yield a connection that speaks NATS' protocol by hand, past the proxy."""
+    settings = stage.nats.settings()
+    host, _, port = settings.url.removeprefix("nats://").rpartition(":")
+    options = {"user": settings.user, "pass": settings.password, "verbose": False, "pedantic": False}
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.connect((host, int(port)))
+        connection.sendall(b"CONNECT " + json.dumps(options).encode() + b"\r\nPING\r\n")
+        while b"PONG" not in connection.recv(4_096):
+            pass
+        yield connection
+
+
+def _slow_consumer(stage: Stage, fault: Fault) -> str:
+    """Subscribe to everything, many times over, and never read any of it."""
+    with _raw_nats(stage) as connection:
+        connection.sendall(b"".join(b"SUB teatree.> %d\r\n" % number for number in range(SUBSCRIPTIONS)))
+        time.sleep(2 * fault.last_s)
+    return f"{SUBSCRIPTIONS} subscriptions that nobody read"
+
+
+def _false_hints(stage: Stage, fault: Fault) -> str:
+    """Wake everybody and nobody: hints without a request, in any order, and for models that there are not."""
+    rng, count = random.Random(fault.chance), 0
+    deadline = time.monotonic() + fault.last_s
+    with _raw_nats(stage) as connection:
+        while time.monotonic() < deadline:
+            model = rng.choice([*MODELS, "nobody", "NO-NAME", "x" * 100])
+            connection.sendall(f"PUB teatree.wake.{model} 2\r\n{{}}\r\n".encode())
+            count += 1
+            time.sleep(0.003)
+    return f"{count} hints of nothing"
 
 
 def _nats_loop(stage: Stage, fault: Fault) -> str:
@@ -60,6 +103,10 @@ NETWORK: dict[str, tuple[int, Inject, bool]] = {
     "nats_half_open": (4, _through("nats", "half_open"), False),
     "nats_delay": (3, _through("nats", "delay"), False),
     "nats_loop": (3, _nats_loop, False),
+    "nats_lossy": (4, _through("nats", "lose"), False),
+    "nats_reordered": (4, _through("nats", "reorder"), False),
+    "slow_consumer": (3, _slow_consumer, False),
+    "false_hints": (3, _false_hints, False),
     "postgres_cut": (3, _through("postgres", "cut"), False),
     "postgres_half_open": (3, _through("postgres", "half_open"), False),
     "postgres_delay": (2, _through("postgres", "delay"), False),

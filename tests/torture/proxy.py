@@ -8,6 +8,7 @@ server has done what it was asked.
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from pathlib import Path
 from typing import Literal
@@ -17,10 +18,60 @@ DELAY_S = 0.15
 DRAIN_S = 0.2
 """Seconds for which a request is still read after it was answered in the server's place."""
 
-Mode = Literal["pass", "cut", "half_open", "delay", "answer_500", "answer_503", "lose_reply"]
-"""`cut`: no connection lives. `half_open`: they stay, and nothing comes through. `lose_reply`: the request arrives."""
+Mode = Literal["pass", "cut", "half_open", "delay", "answer_500", "answer_503", "lose_reply", "lose", "reorder"]
+"""`cut`: no connection lives. `half_open`: they stay, and nothing comes through. `lose_reply`: the request arrives.
+
+`lose` and `reorder` are of NATS: some messages never come, some hints and notices come after those that follow them.
+"""
 
 ANSWERS = {"answer_500": b"500 Internal Server Error", "answer_503": b"503 Slow Down"}
+
+
+LOST_SHARE, LATE_SHARE = 0.1, 0.3
+
+
+class Messages:
+    """What a NATS server says on one connection, from its beginning, cut into protocol lines and whole messages."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._late: list[bytes] = []
+        self._rng = random.Random(0)
+        self.hits = 0
+
+    def through(self, mode: Mode, chunk: bytes) -> bytes:
+        """Return what comes through of what was said; in any other mode, all that was held and the chunk."""
+        self._rest += chunk
+        if mode not in ("lose", "reorder"):
+            held, self._rest, self._late = b"".join([*self._late, self._rest]), b"", []
+            return held
+        found: list[bytes] = []
+        while (said := self._next()) is not None:
+            found += self._met(mode, said)
+        return b"".join(found)
+
+    def _next(self) -> bytes | None:
+        line, end, _ = self._rest.partition(b"\r\n")
+        is_message = line.startswith((b"MSG ", b"HMSG "))
+        size = len(line) + 2 + (int(line.rsplit(b" ", 1)[1]) + 2 if is_message and end else 0)
+        if not end or len(self._rest) < size:
+            return None
+        said, self._rest = self._rest[:size], self._rest[size:]
+        return said
+
+    def _met(self, mode: Mode, said: bytes) -> list[bytes]:
+        if not said.startswith((b"MSG ", b"HMSG ")):
+            return [said]
+        if mode == "lose" and self._rng.random() < LOST_SHARE:
+            self.hits += 1
+            return []
+        is_hint = any(part in said.split(b" ", 2)[1] for part in (b".wake.", b".notify."))
+        if mode == "reorder" and is_hint and not self._late and self._rng.random() < LATE_SHARE:
+            self.hits += 1
+            self._late = [said]
+            return []
+        late, self._late = self._late, []
+        return [said, *late]
 
 
 class Proxy:
@@ -56,7 +107,7 @@ class Proxy:
         self._mode = mode
         self._changed.set()
         self._changed = asyncio.Event()
-        if held or mode == "cut":
+        if held or mode in ("cut", "lose", "reorder"):  # messages can be told apart from a connection's beginning on
             self._cut_all()
 
     def _cut_all(self) -> None:
@@ -105,9 +156,10 @@ class Proxy:
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, answer_to: asyncio.StreamWriter | None = None
     ) -> None:
         """Forward one direction; `answer_to` is the client of a request's way."""
+        messages = Messages() if answer_to is None and self._mode in ("lose", "reorder") else None
         while chunk := await source.read(CHUNK_BYTES):
             mode = self._mode
-            self.hits += mode != "pass"
+            self.hits += mode not in ("pass", "lose", "reorder")
             if mode == "half_open":
                 await self._changed.wait()
                 return
@@ -121,5 +173,9 @@ class Proxy:
                 await answer_to.drain()
                 await asyncio.sleep(DRAIN_S)
                 return
+            if messages is not None:
+                before = messages.hits
+                chunk = messages.through(mode, chunk)
+                self.hits += messages.hits - before
             target.write(chunk)
             await target.drain()

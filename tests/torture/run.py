@@ -21,7 +21,7 @@ from teatree import connect
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from torture.checker import ModelChecker, Old, Report, Sample
 from torture.evidence import Versions, catalogue, read_log, read_notices
-from torture.fault import Fault
+from torture.fault import Fault, ViolationError
 from torture.faults import DAMAGES_STORE, LOSES_DISK, inject, make_schedule, took_effect
 from torture.stage import Stage
 from torture.workload import CREATE, LIFE, MAIN, MODELS, SECOND, Client, Heard
@@ -32,6 +32,8 @@ LATE_S = 15
 """Seconds of these after which the history of a run that held all promises is kept too: what was so late?"""
 DISK_GRACE_S = 15
 """Seconds after the loss of the local disk in which a local reader may find nothing."""
+STORE_GRACE_S = 30
+"""Seconds for which an object that a fault damaged can be met."""
 
 
 @define
@@ -88,6 +90,9 @@ class Run:
             begun_s = time.time()
             try:
                 done = inject(self.stage, fault)
+            except ViolationError as e:
+                done = "saw a violation"
+                self.event("violation", what=f"{fault.kind}: {e}")
             except (TeatreeError, OSError) as e:
                 done = f"could not: {e}"
             self.event("fault", **asdict(fault), done=done, begun_s=begun_s)
@@ -137,15 +142,26 @@ class Run:
             self.event("violation", what=f"{what} cannot be read: {error}")
 
     def start_readers(self) -> None:
-        """Start a reader process for each model that lives all the time."""
+        """Start a reader process of either kind for each model that lives all the time."""
+        environ = self.stage.environ(TEATREE_CACHE_FOLDER=str(self.stage.folder / "cache"))
         for model in (MAIN, SECOND):
             current = self.stage.data / model / "current.duckdb"
-            command = [sys.executable, str(Path(__file__).with_name("reader.py")), str(current)]
-            self.readers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for command in (("torture.reader", str(current)), ("torture.lazy_reader", model)):
+                self.readers.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", *command],
+                        cwd=Path(__file__).parents[1],
+                        env=environ,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        text=True,
+                    )
+                )
 
     def end_readers(self) -> None:
         """End them and judge what they saw."""
-        lost = [(e["begun_s"], e["begun_s"] + DISK_GRACE_S) for e in self.events if e.get("kind") in LOSES_DISK]
+        grace = {**dict.fromkeys(LOSES_DISK, DISK_GRACE_S), **dict.fromkeys(DAMAGES_STORE, STORE_GRACE_S)}
+        lost = [(e["begun_s"], e["begun_s"] + grace[e["kind"]]) for e in self.events if e.get("kind") in grace]
         for reader in self.readers:
             output, _ = reader.communicate("", timeout=30)
             for line in map(json.loads, output.splitlines()):

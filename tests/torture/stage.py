@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import psutil
 import psycopg
 from attrs import evolve
+from typing_extensions import override
 
 from servers import TestServers
 from teatree.contracts.process import read_process
@@ -35,6 +37,7 @@ from teatree.embedded.server import Server
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.migrations.migrate import migrate
+from torture.clock import Clock
 from torture.proxy import Proxy
 
 LEASE_MS = 1_500
@@ -59,6 +62,18 @@ PACE = {
 """A fast life: leases end, managers leave and come back, versions are cleaned up within a short run."""
 
 
+class MovedPostgres(PostgresServer):
+    """PostgreSQL with a clock that can be moved."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        super().__init__(folder)
+        self._clock = clock
+
+    @override
+    def _environment(self) -> Mapping[str, str]:
+        return {**super()._environment(), **self._clock.environ}
+
+
 class Stage:
     """NATS, PostgreSQL, a store, the dispatcher, and through it managers, all below one folder."""
 
@@ -68,7 +83,10 @@ class Stage:
         self.plan = folder / "failpoints.json"
         self.sources = folder / "sources"
         self.nats = NatsServer(folder / "nats")
-        self.postgres = PostgresServer(folder / "postgres")
+        self.clock = Clock(folder / "clock")
+        """Of all our processes."""
+        self.postgres_clock = Clock(folder / "postgres-clock")
+        self.postgres = MovedPostgres(folder / "postgres", self.postgres_clock)
         self.seaweed = SeaweedServer(folder / "seaweed") if s3 else None
         self.settings = Settings()
         self.proxies: dict[str, Proxy] = {}
@@ -171,7 +189,7 @@ class Stage:
     def environ(self, **more: str) -> dict[str, str]:
         """Return the environment of a process of ours."""
         found = {name: value for name, value in os.environ.items() if not name.startswith("TEATREE_")}
-        own = {"TEATREE_FAILPOINTS": str(self.plan), "TEATREE_LOAD_ROOTS": str(self.sources)}
+        own = {"TEATREE_FAILPOINTS": str(self.plan), "TEATREE_LOAD_ROOTS": str(self.sources), **self.clock.environ}
         return {**found, **connection_environ(self.settings), **PACE, **own, **more}
 
     def manager_pid(self, model: str) -> int | None:
@@ -197,6 +215,8 @@ class Stage:
         """Undo every fault: all parts run, nothing is stopped, nobody who was started by hand lives."""
         self.plan.write_text("{}")
         (self.data / "ballast").unlink(missing_ok=True)
+        for clock in (self.clock, self.postgres_clock):
+            clock.move(0)
         for proxy in self.proxies.values():
             proxy.set("pass")
         for process in self._others:

@@ -1,0 +1,199 @@
+"""Faults of versions: clean-ups and pulls killed on the way, and damage to what readers have, in the store and here."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from teatree.contracts.errors import RequestError, TeatreeError
+from teatree.storage.objects import NotFoundError
+from teatree.storage.pins import pin, unpin
+from torture.evidence import Versions, file_content
+from torture.fault import Fault, Inject, ViolationError, failpoint_names
+from torture.stage import Stage
+
+PIN = "torture"
+COMMAND_S_MAX = 120
+BACK_MAX = 20
+"""How far behind the newest version one is chosen."""
+NOTICED_S = 0.5
+"""Seconds for which damage counts as there after it was mended: who met it may not have said so yet."""
+PULL = """
+import sys
+from pathlib import Path
+from teatree.client.pull import pull_version
+from teatree.contracts.failpoints import failpoints
+from teatree.contracts.settings import process_environ, read_settings
+from teatree.storage.chain import Chain
+from teatree.storage.objects import open_store
+settings = read_settings(process_environ())
+chain = Chain(open_store(settings.store), settings.nats.prefix, sys.argv[1])
+pull_version(chain, Path(sys.argv[2]), version=int(sys.argv[3]), failpoint=failpoints(settings.failpoints))
+"""
+
+
+def _choose(stage: Stage, fault: Fault) -> tuple[Versions, int]:
+    """Return a version that is not long ago, 0 if there is none."""
+    versions = Versions(stage.settings, fault.model)
+    newest = versions.chain.newest_version()
+    back = int(fault.chance * BACK_MAX)
+    for number in range(max(newest - back, 1), newest + 1):
+        if (versions.read(number) or {}).get("state") == "active":
+            return versions, number
+    return versions, 0
+
+
+@contextmanager
+def _armed(stage: Stage, fault: Fault, prefix: str) -> Iterator[dict[str, str]]:
+    """Yield an environment with a failpoint that the command's own process meets, and nobody else."""
+    rng, plan = random.Random(fault.chance), stage.folder / "own-failpoints.json"
+    action = rng.choice(["crash", "crash", "error", "delay"])
+    rule = {"action": action, "hit": rng.randint(1, 3), "times": 1, "delay_ms": 1_000}
+    plan.write_text(json.dumps({rng.choice(failpoint_names(prefix)): rule}))
+    try:
+        yield stage.environ(TEATREE_FAILPOINTS=str(plan))
+    finally:
+        for file in stage.folder.glob(f"{plan.name}*"):
+            file.unlink()
+
+
+def _run(stage: Stage, *command: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command],
+        env=environ or stage.environ(),
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S_MAX,
+        check=False,
+    )
+
+
+def _clean_up(stage: Stage, fault: Fault) -> str:
+    """Pin a version, kill a `teatree gc` somewhere, run it again: the pinned one reads as before."""
+    versions, number = _choose(stage, fault)
+    command = ("-m", "teatree.cli.main", "gc", fault.model, "--json")
+    try:
+        pin(versions.chain, PIN, number, "torture")
+    except RequestError:
+        return f"version {number} is gone"
+    try:
+        before = versions.content(number, stage.folder)
+        with _armed(stage, fault, "gc") as environ:
+            first = _run(stage, *command, environ=environ)
+        second = _run(stage, *command)
+        if second.returncode:
+            raise ViolationError(f"`teatree gc` cannot go on after {first.stderr[-500:]}: {second.stderr[-500:]}")
+        try:
+            after = versions.content(number, stage.folder)
+        except TeatreeError as e:
+            raise ViolationError(f"version {number} of {fault.model} was pinned, and cannot be read: {e}") from e
+        if after != before:
+            raise ViolationError(f"version {number} of {fault.model} was pinned, and reads otherwise after a clean-up")
+    finally:
+        unpin(versions.chain, PIN)
+    return f"gc ended with {first.returncode}, then: {second.stdout.strip()}"
+
+
+def _pull_killed(stage: Stage, fault: Fault) -> str:
+    """Kill a pull somewhere and pull again: the file is the version, or the one before, and never anything else."""
+    versions, number = _choose(stage, fault)
+    path = stage.folder / f"{fault.model}-pulled.duckdb"
+    command = ("-c", PULL, fault.model, str(path), str(number))
+    if not number:
+        return "no manager has made a version"
+    try:
+        pin(versions.chain, PIN, number, "torture")
+    except RequestError:
+        return f"version {number} is gone"
+    try:
+        right, old = versions.content(number, stage.folder), file_content(path) if path.exists() else None
+        with _armed(stage, fault, "pull") as environ:
+            first = _run(stage, *command, environ=environ)
+        if path.exists() and file_content(path) not in (right, old):
+            raise ViolationError(f"a killed pull left {path.name} neither as it was nor as version {number}")
+        second = _run(stage, *command)
+        if second.returncode or file_content(path) != right:
+            raise ViolationError(f"a pull of {number} after one that was killed: {second.stderr[-500:] or 'differs'}")
+    finally:
+        unpin(versions.chain, PIN)
+    return f"pull ended with {first.returncode}, the next one with {second.returncode}"
+
+
+def _flip_object(key_of: Callable[[Versions, int], str | None]) -> Inject:
+    """Flip a bit of an object: `teatree verify` must say so, and must find nothing once it is back as it was."""
+
+    def run(stage: Stage, fault: Fault) -> str:
+        versions, number = _choose(stage, fault)
+        key = key_of(versions, number) if number else None
+        if key is None:
+            return "no file"
+        command = ("-m", "teatree.cli.main", "verify", fault.model, "--version", str(number), "--json")
+        store = versions.chain.store
+        try:
+            pin(versions.chain, PIN, number, "torture")
+            whole = store.get(key)
+            damaged = bytearray(whole)
+            damaged[int(fault.chance * 997 * len(whole)) % len(whole)] ^= 1 << int(fault.last_s * 3)
+            stage.is_damaged = True
+            store.put(key, bytes(damaged))
+        except (RequestError, NotFoundError):
+            stage.is_damaged = False
+            return f"version {number} is gone"
+        try:
+            met = _run(stage, *command)
+            time.sleep(fault.last_s)
+        finally:
+            store.put(key, whole)
+            mended = _run(stage, *command)
+            unpin(versions.chain, PIN)
+            time.sleep(NOTICED_S)
+            stage.is_damaged = False
+        if not met.returncode:
+            raise ViolationError(f"a bit of {key} is flipped, and `teatree verify` finds nothing: {met.stdout[-500:]}")
+        if mended.returncode:
+            raise ViolationError(f"{key} is as it was, and `teatree verify` says {mended.stdout}{mended.stderr}"[-900:])
+        return f"flipped a bit of {key}, found: {(met.stdout + met.stderr)[-200:]!r}"
+
+    return run
+
+
+def _pack(versions: Versions, number: int) -> str | None:
+    manifest = versions.read(number) or {}
+    return versions.chain.key(manifest["pack"]["key"]) if manifest.get("pack") else None
+
+
+def _manifest(versions: Versions, number: int) -> str | None:
+    return versions.chain.manifest_key(number)
+
+
+def _local_flipped(stage: Stage, fault: Fault) -> str:
+    """Flip a bit of the newest local version's file, which readers have: an error at most, and it heals."""
+    rng = random.Random(fault.chance)
+    current = stage.data / fault.model / "current.duckdb"
+    try:
+        path = current.resolve(strict=True)
+        with path.open("r+b") as file:
+            place = rng.randrange(path.stat().st_size)
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ (1 << rng.randrange(8))]))
+    except (FileNotFoundError, IndexError):
+        return "no file"
+    time.sleep(fault.last_s)
+    return f"flipped a bit of byte {place} of {path.name}"
+
+
+VERSIONS: dict[str, tuple[int, Inject, bool]] = {
+    "clean_up": (5, _clean_up, False),
+    "pull_killed": (4, _pull_killed, False),
+    "pack_flipped": (3, _flip_object(_pack), False),
+    "manifest_flipped": (2, _flip_object(_manifest), False),
+    "local_flipped": (3, _local_flipped, False),
+}
+"""Weight, what it does, and whether it needs an S3 server."""
