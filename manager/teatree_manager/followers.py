@@ -19,6 +19,7 @@ from teatree_manager.catalog_lane import CatalogLane
 from teatree_manager.cleanup_lane import CleanupLane
 from teatree_manager.lane import Lane
 from teatree_manager.local_lane import LocalLane
+from teatree_manager.local_scrub_lane import LocalScrubLane
 from teatree_manager.scrub_lane import ScrubLane
 
 
@@ -48,11 +49,13 @@ class Followers:
         )
         self._cleanup = CleanupLane(chain, catalog, retention, limits.remember_days, failpoint)
         self._scrub = ScrubLane(chain, scrub)
+        self._local_scrub = LocalScrubLane(chain, self.local, self.reads, scrub)
 
     @property
     def lanes(self) -> list[Lane]:
         """The lanes there are."""
-        return [self.local, self._archive, self._cleanup, self._scrub, *([self._catalog] if self._catalog else [])]
+        lanes = [self.local, self._archive, self._cleanup, self._scrub, self._local_scrub]
+        return [*lanes, *([self._catalog] if self._catalog else [])]
 
     def _archived(self, manifest: Manifest) -> None:
         self._archive_complete(manifest.version)

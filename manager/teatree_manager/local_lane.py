@@ -9,6 +9,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from teatree.contracts.manifest import Manifest
+from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
 from teatree_manager.lane import Lane
@@ -37,8 +38,15 @@ class LocalLane(Lane):
         """Whether the newest version says that there is no model."""
         self.moved: Callable[[], None] = lambda: None
         """Called when there is another local file."""
+        self.damage: DamagedVersionError | None = None
+        """What a reader of the local file met: it ends this manager, and the next one makes the file again."""
         self.served = 0
         """The newest version that reads answer for: its user tables are those of the local file."""
+
+    def report(self, damage: DamagedVersionError) -> None:
+        """Say that the local file is damaged."""
+        self.damage = damage
+        self.poke()
 
     def follow(self, manifest: Manifest) -> None:
         """Take a version as the newest."""
@@ -47,6 +55,8 @@ class LocalLane(Lane):
 
     @override
     async def work(self) -> None:
+        if self.damage is not None:
+            raise self.damage
         manifest = self._manifest
         if manifest is None:
             return

@@ -20,7 +20,7 @@ from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import Settings
 from teatree.engine.announce import Announcer
 from teatree.engine.drafts import Draft
-from teatree.engine.duckdb_errors import DamagedFileError
+from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
 from teatree.engine.writer import Writer
 from teatree.functions.arguments import Context
 from teatree.functions.sources import Sources
@@ -152,6 +152,14 @@ class Manager:
                 f"{e.message} It was put aside.",
                 where=str(self._folder.quarantine),
                 hint="The next manager restores the newest version and applies what follows it.",
+            ) from e
+        except DamagedVersionError as e:
+            await asyncio.to_thread(self._folder.distrusted.touch)
+            raise RetryError(
+                e.code,
+                f"{e.message} The local versions are not used any more.",
+                where=e.where,
+                hint="The next manager makes them again out of the store.",
             ) from e
         finally:
             await asyncio.to_thread(pipeline.close)

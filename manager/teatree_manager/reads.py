@@ -11,6 +11,7 @@ from teatree.contracts.codec import dump_json, utc_text
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, HEADER_CONTENT_TYPE, Request, read_request
+from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.local_reads import LocalReads
 from teatree.functions.arguments import Call, Context
 from teatree.functions.pages import Page, cut_pages
@@ -70,7 +71,16 @@ class DirectReads:
                 hint="Try again.",
             )
         served = self._local.served
-        version, rows = await asyncio.to_thread(self._reads.answer, question)
+        try:
+            version, rows = await asyncio.to_thread(self._reads.answer, question)
+        except DamagedVersionError as e:
+            self._local.report(e)
+            raise RetryError(
+                Code.UNAVAILABLE,
+                f"The local file of {self._chain.model} is damaged; it is being made again.",
+                where=e.where,
+                hint="Try again in a moment.",
+            ) from e
         pages = await asyncio.to_thread(cut_pages, Answer(rows, question.page_rows, question.format), PAGES_MAX)
         return await asyncio.to_thread(self._reply, max(version, served), rows.num_rows, pages)
 

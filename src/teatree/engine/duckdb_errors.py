@@ -59,6 +59,10 @@ class DamagedFileError(CorruptError):
     """The file itself is damaged, not what was asked of it: it is put aside, and restored from the store."""
 
 
+class DamagedVersionError(CorruptError):
+    """A local version's file is damaged: it is made again out of the store."""
+
+
 def translate(error: Exception) -> TeatreeError:
     """Return the Teatree error for what DuckDB raised, itself or through a stream of Arrow batches, in its group."""
     text = str(error)

@@ -14,6 +14,7 @@ from teatree.contracts.errors import Code, CorruptError, RequestError, RetryErro
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.database import Database
+from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.local_reads import answer_from
 from teatree.functions.handles import Parameters
 from teatree.functions.history import History
@@ -65,8 +66,19 @@ class StoredHistory(History):
         try:
             fetch_file(self._chain, manifest, path)
             return answer_from(path, sql, parameters, limits)
+        except DamagedVersionError as e:
+            raise _damaged(self._chain, manifest, e) from e
         finally:
             path.unlink(missing_ok=True)
+
+
+def _damaged(chain: Chain, manifest: Manifest, error: CorruptError) -> RequestError:
+    return RequestError(
+        Code.BAD_SOURCE,
+        f"Version {manifest.version} of {chain.model} is damaged in the store: {error.message} ({error.where})",
+        where="version",
+        hint="Take the version before or after it; `teatree verify` tells which are whole.",
+    )
 
 
 def fetch_file(chain: Chain, manifest: Manifest, path: Path) -> None:
@@ -85,12 +97,7 @@ def fetch_file(chain: Chain, manifest: Manifest, path: Path) -> None:
             hint="`teatree versions` lists what there is.",
         ) from e
     except CorruptError as e:
-        raise RequestError(
-            Code.BAD_SOURCE,
-            f"Version {manifest.version} of {chain.model} is damaged in the store: {e.message} ({e.where})",
-            where="version",
-            hint="Take the version before or after it; `teatree verify` tells which are whole.",
-        ) from e
+        raise _damaged(chain, manifest, e) from e
     except OSError as e:
         if e.errno not in _FULL:
             raise

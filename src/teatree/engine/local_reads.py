@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import quote_literal
 from teatree.engine.archive import ArchiveSource
 from teatree.engine.database import limit_temp
-from teatree.engine.duckdb_errors import translate
+from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError, translate
 from teatree.engine.guard import check_query, lock_down
 from teatree.engine.handle import fetch_rows
 from teatree.engine.watchdog import Watchdog
@@ -61,13 +62,14 @@ class LocalReads:
     def _close_unused(self) -> None:
         for version, opened in list(self._open.items()):
             if version != self._newest and not opened.users:
-                opened.connection.close()
+                opened.close()
                 del self._open[version]
 
     def answer(self, question: Question) -> tuple[int, pa.Table]:
         """Return the version that answered and its rows.
 
-        Raises `sql_not_allowed`, `bad_sql`, `timed_out`, `result_too_large`; `unavailable` before the first version.
+        Raises `sql_not_allowed`, `bad_sql`, `timed_out`, `result_too_large`; `unavailable` before the first version;
+        DamagedVersionError, as all methods here do.
         """
         with self._using(self._newest) as (version, opened):
             return version, opened.answer(question.sql, question.parameters, self._limits)
@@ -79,14 +81,25 @@ class LocalReads:
         Two databases of one process cannot share a file, so a version file that reads may open is never opened here.
         """
         if version in self.in_use():
-            with self._using(version) as (_, opened):
+            with self._using(version) as (_, opened), opened.judging():
                 yield ArchiveSource(opened.connection.cursor(), self._outbox)
             return
         alone = _OpenVersion(restore(), self._limits, self._outbox)
         try:
             yield ArchiveSource(alone.connection, self._outbox)
         finally:
-            alone.connection.close()
+            alone.close()
+
+    def read_at(self, version: int, offset: int, length: int) -> tuple[Path, bytes] | None:
+        """Return a version's file and bytes of it, None if this process does not have it open any more.
+
+        They come through the descriptor that was opened beside DuckDB's: one that is closed earlier would take the
+        lock away by which others see that the file is read.
+        """
+        if version not in self.in_use():
+            return None
+        with self._using(version) as (_, opened):
+            return opened.path, os.pread(opened.file.fileno(), length, offset)
 
     @contextmanager
     def _using(self, version: int) -> Iterator[tuple[int, _OpenVersion]]:
@@ -109,15 +122,34 @@ def answer_from(path: Path, sql: str, parameters: Parameters, limits: LimitSetti
     try:
         return opened.answer(sql, parameters, limits)
     finally:
-        opened.connection.close()
+        opened.close()
 
 
 class _OpenVersion:
     def __init__(self, path: Path, limits: LimitSettings, outbox: Path | None) -> None:
         self.users = 0
+        self.path = path
+        self.file = path.open("rb")
+        with self.judging():
+            self._open(limits, outbox)
+
+    def close(self) -> None:
+        """Close it; the descriptor last, since closing it ends DuckDB's lock too."""
+        self.connection.close()
+        self.file.close()
+
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Tell damage as that of a version's file: the read-write file is another one."""
+        try:
+            yield
+        except DamagedFileError as e:
+            raise DamagedVersionError(e.message, where=str(self.path)) from e
+
+    def _open(self, limits: LimitSettings, outbox: Path | None) -> None:
         try:
             self.connection = duckdb.connect(
-                str(path),
+                str(self.path),
                 read_only=True,
                 config={"threads": limits.threads, "memory_limit": f"{limits.memory_bytes_max}B"},
             )
@@ -127,6 +159,7 @@ class _OpenVersion:
             limit_temp(self.connection, limits)
             lock_down(self.connection)
         except duckdb.Error as e:
+            self.file.close()
             raise translate(e) from e
 
     def answer(self, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
@@ -134,7 +167,7 @@ class _OpenVersion:
         watchdog = Watchdog(cursor.interrupt)
         try:
             check_query(sql, cursor)
-            with watchdog.limit(limits.query_time_ms_max, "The query", "sql"):
+            with self.judging(), watchdog.limit(limits.query_time_ms_max, "The query", "sql"):
                 return fetch_rows(cursor, sql, parameters, limits)
         finally:
             watchdog.close()

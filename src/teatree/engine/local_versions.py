@@ -4,6 +4,9 @@ A version's file is made under a temporary name from one that holds an older ver
 they differ: from a reflink of the newest file where the file system can, else from a spare file that nobody has open,
 else from a copy. It is synced and renamed when it is whole; then the link moves.
 
+A file that is found damaged makes all of them suspect, since each was made from the one before: the next manager makes
+the newest version anew out of the store, and the others go (`ModelFolder.distrusted`).
+
 Old files keep their names for a while, for readers who followed the link a moment ago, and for as long as a reader has
 them open (`engine.spares`).
 """
@@ -67,15 +70,21 @@ class LocalVersions:
         """Make a version's file, move the link to it and clean up behind; return the file."""
         path = self._folder.version(manifest.version)
         self._folder.versions.mkdir(parents=True, exist_ok=True)
+        is_distrusted = self._folder.distrusted.exists()
+        if is_distrusted:
+            materialise(self._chain.store, manifest, path)  # also in the place of a damaged one
         try:
             table = self._make(self._packs, path, manifest, self._known or self._found(manifest))
         except CorruptError:  # of a file on this host; the store has good ones, or tells what is wrong
             table = self._make(self._chain.store, path, manifest, None)
         self._known = (manifest.version, table)
-        self._spares.made(manifest.version, table)
         if manifest.version > self.newest():
             self._failpoint("manager.local.before_link")
             self._switch(path)
+        if is_distrusted:
+            self._spares.drop(self.in_use | {manifest.version})
+            self._folder.distrusted.unlink()
+        self._spares.made(manifest.version, table)
         self._spares.superseded(manifest.version)
         self.tidy()
         return path

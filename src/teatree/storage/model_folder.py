@@ -72,6 +72,11 @@ class ModelFolder:
         return self.versions / f"{number}.duckdb"
 
     @property
+    def distrusted(self) -> Path:
+        """There while the local version files must not be built upon: one of them was found damaged."""
+        return self.root / "versions.distrusted"
+
+    @property
     def current(self) -> Path:
         """A link to the newest local version, switched atomically and never back."""
         return self.root / "current.duckdb"
