@@ -66,10 +66,9 @@ async def test_the_scrubber_notices(installation: Installation) -> None:
 
 
 async def test_a_reader_notices(installation: Installation) -> None:
-    """A direct read that meets damage is told to come again, and is then answered out of a whole file."""
+    """Who reads the damaged file, for a query or an archive, notices; the query is then answered out of a whole file."""
     manager = await begin(installation, interval_ms=0)
-    await installation.send("append", rows(2), "a2")
-    newest = installation.chain.newest_version()
-    asking = asyncio.create_task(installation.ask("SELECT sum(id) AS s FROM u WHERE id > 7", min_version=newest))
+    await installation.publish("append", rows(2), "a2")
+    asking = asyncio.create_task(installation.ask("SELECT sum(id) AS s FROM u WHERE id > 7"))
     await goes_on(installation, manager)
     assert await asking == [{"s": sum(range(8, 5_000))}]
