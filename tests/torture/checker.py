@@ -14,6 +14,7 @@ from typing import Any
 from attrs import Factory, define
 
 from torture.evidence import TERMINAL, Said, Versions
+from torture.loss import ModelLog
 from torture.oracle import Accepted, Oracle, Table, Verdict, digest
 from torture.workload import Heard
 
@@ -87,13 +88,14 @@ class Report:
 class ModelChecker:
     """Checks one model."""
 
-    def __init__(self, versions: Versions, log: list[Accepted], said: list[Said], old: Old, report: Report) -> None:
+    def __init__(self, versions: Versions, log: ModelLog, said: list[Said], old: Old, report: Report) -> None:
         self.model = versions.model
         self._versions = versions
         self._old = old
         self._manifests = versions.refresh()
         self._offsets = [manifest["offset"] for manifest in self._manifests]
-        self._log = [request for request in log if request.model == self.model]
+        self._log = log.requests
+        self._lost = log.lost
         self._by_seq = {request.seq: request for request in self._log}
         self._said = [notice for notice in said if notice.tokens[0] == self.model]
         self._report = report
@@ -286,6 +288,8 @@ class ModelChecker:
             if verdict.group is None:
                 expected[verdict.request_id, verdict.answers] = verdict
         for key, said in self._terminal.items():
+            if key in self._lost:
+                continue
             if key not in expected:
                 self._violation(f"an outcome was said that nobody asked for: {key}: {said[0]}", key[1])
             elif len(set(said)) > 1:
@@ -349,7 +353,7 @@ class ModelChecker:
 
     def _check_heard(self, heard: list[Heard]) -> None:
         for one in heard:
-            if one.seq is not None:
+            if one.seq is not None and not self._is_lost(one):
                 request = self._by_seq.get(one.seq)
                 if request is None or (one.request_id and request.request_id != one.request_id):
                     self._violation(f"accepted, but not in the log: {one}", one.seq)
@@ -361,6 +365,9 @@ class ModelChecker:
                 codes = {v.code for v in self._verdicts_of(one.request_id)}
                 if one.code not in codes:
                     self._violation(f"a client heard {one}; the log says {codes}")
+
+    def _is_lost(self, one: Heard) -> bool:
+        return any(seq == one.seq and one.request_id in ("", request_id) for request_id, seq in self._lost)
 
     def _verdicts_of(self, request_id: str) -> list[Verdict]:
         if not hasattr(self, "_by_id"):

@@ -18,7 +18,7 @@ from attrs import frozen
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from teatree.client.pull import pull_version
-from teatree.contracts.settings import Settings
+from teatree.contracts.settings import NatsSettings, Settings
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError, open_store
 from torture.oracle import UNUSABLE_ID, Accepted
@@ -37,9 +37,9 @@ class Said:
     body: bytes
 
 
-async def read_stream(settings: Settings, stream: str, subjects: str) -> list[Any]:
+async def read_stream(settings: NatsSettings, stream: str, subjects: str) -> list[Any]:
     """Return all messages of a stream, by an ordinary consumer."""
-    client = await nats.connect(settings.nats.url, user=settings.nats.user, password=settings.nats.password)
+    client = await nats.connect(settings.url, user=settings.user, password=settings.password)
     try:
         js = client.jetstream(timeout=20)
         config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, filter_subject=subjects)
@@ -53,8 +53,8 @@ async def read_stream(settings: Settings, stream: str, subjects: str) -> list[An
         await client.close()
 
 
-async def read_log(settings: Settings) -> list[Accepted]:
-    """Return everything that was ever accepted, in its order."""
+async def read_log(settings: NatsSettings) -> list[Accepted]:
+    """Return everything that the log has, in its order."""
     return [_accepted(message) for message in await read_stream(settings, "REQUESTS", "teatree.request.>")]
 
 
@@ -70,10 +70,11 @@ def _accepted(message: Any) -> Accepted:
     else:
         request_id = f"seq-{seq}"
         function = UNUSABLE_ID
-    return Accepted(seq, model, function, request_id, message.data, headers.get("Teatree-Group"))
+    at = message.metadata.timestamp.timestamp()
+    return Accepted(seq, model, function, request_id, message.data, headers.get("Teatree-Group"), at)
 
 
-async def read_notices(settings: Settings) -> list[Said]:
+async def read_notices(settings: NatsSettings) -> list[Said]:
     """Return everything that was ever said and is still kept."""
     messages = await read_stream(settings, "NOTICES", "teatree.notify.>")
     return [Said(m.metadata.sequence.stream, tuple(m.subject.split(".")[2:]), m.data) for m in messages]

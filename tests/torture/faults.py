@@ -16,6 +16,7 @@ import psutil
 
 from torture.fault import Fault, Inject, ViolationError, failpoint_names, living
 from torture.faults_disk import DISK
+from torture.faults_log import LOG
 from torture.faults_network import NETWORK
 from torture.faults_versions import VERSIONS
 from torture.stage import LEASE_MS, Stage, family, send
@@ -256,6 +257,7 @@ def _nothing(stage: Stage, fault: Fault) -> str:
 
 FAULTS: dict[str, tuple[int, Inject, bool]] = {
     **DISK,
+    **LOG,
     **NETWORK,
     **VERSIONS,
     "kill_manager": (20, _kill_manager, False),

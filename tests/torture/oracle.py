@@ -63,6 +63,8 @@ class Accepted:
     request_id: str
     body: bytes
     group: str | None = None
+    at_s: float = 0.0
+    """When JetStream stored it: a log that lost its end uses numbers again."""
 
     @property
     def identity(self) -> tuple[str, bytes]:

@@ -23,6 +23,7 @@ from torture.checker import ModelChecker, Old, Report, Sample
 from torture.evidence import Versions, catalogue, read_log, read_notices
 from torture.fault import Fault, ViolationError
 from torture.faults import DAMAGES_STORE, LOSES_DISK, inject, make_schedule, took_effect
+from torture.loss import model_log
 from torture.stage import Stage
 from torture.workload import CREATE, LIFE, MAIN, MODELS, SECOND, Client, Heard
 
@@ -229,8 +230,9 @@ class Run:
         deadline = began_s + (5 if self.report.violations else SETTLE_S)
         while True:
             report = Report()
-            log, said = await read_log(self.stage.settings), await read_notices(self.stage.settings)
-            old = Old.of(log, damaged=any(event.get("kind") in DAMAGES_STORE for event in self.events))
+            log, said = await read_log(self.stage.settings.nats), await read_notices(self.stage.settings.nats)
+            ever = [request for one in (*self.stage.logs_before, log) for request in one]
+            old = Old.of(ever, damaged=any(event.get("kind") in DAMAGES_STORE for event in self.events))
             for model in MODELS:
                 await asyncio.to_thread(self._check_model, model, log, said, old, report, folder)
             if not report.violations or time.monotonic() > deadline:
@@ -248,7 +250,9 @@ class Run:
 
     def _check_model(self, model: str, log: list[Any], said: list[Any], old: Old, report: Report, folder: Path) -> None:
         versions = self.versions[model]
-        checker = ModelChecker(versions, log, said, old, report)
+        own = model_log(model, self.stage.logs_before, log, versions.refresh())
+        report.counts["lost"] += len(own.lost)
+        checker = ModelChecker(versions, own, said, old, report)
         oracle = checker.check(list(self.samples.values()), self.heard)
         report.counts["versions"] += len(versions.manifests)
         checker.check_newest(oracle, folder)

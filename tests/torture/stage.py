@@ -38,6 +38,7 @@ from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.migrations.migrate import migrate
 from torture.clock import Clock
+from torture.oracle import Accepted
 from torture.proxy import Proxy
 
 LEASE_MS = 1_500
@@ -91,6 +92,8 @@ class Stage:
         self.settings = Settings()
         self.proxies: dict[str, Proxy] = {}
         """By the server's name: all processes of ours reach it through its proxy."""
+        self.logs_before: list[list[Accepted]] = []
+        """All that the log had, each time before a fault took its end away."""
         self.is_damaged = False
         """Whether an object in the store is damaged at this moment."""
         self.has_own_disk = False
