@@ -214,3 +214,20 @@ async def test_resends_of_a_barrier(installation: Installation) -> None:
             assert (told["applied"], told["already"]) in counts
     assert await manager.leave() == 0
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,), (4,)]
+
+
+async def test_a_crash_with_a_resend_of_a_barrier(installation: Installation) -> None:
+    """Who takes over goes on from a batch that was not published, also if a resend of an `archive` is in it."""
+    await installation.publish("create_model", table("id"), "create")
+    manager = installation.manager({"manager.apply.after_commit": {"action": "crash", "hit": 2}})
+    await installation.outcome("create")
+    await installation.send("archive", {}, "archive")
+    again = await installation.publish("archive", {}, "archive")
+    assert await manager.exit_code() == -9
+    manager = installation.manager()
+    assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
+    assert await manager.leave() == 0
+    newest = installation.chain.newest()
+    assert newest is not None
+    assert newest.offset > again
+    assert installation.read("SELECT id FROM t") == [(1,)]

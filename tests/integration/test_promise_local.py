@@ -66,7 +66,7 @@ async def test_the_scrubber_notices(installation: Installation) -> None:
 
 
 async def test_a_reader_notices(installation: Installation) -> None:
-    """Who reads the damaged file, for a query or an archive, notices; the query is then answered out of a whole file."""
+    """Who reads the damaged file, for a query or an archive, notices; the query is then answered out of a whole one."""
     manager = await begin(installation, interval_ms=0)
     await installation.publish("append", rows(2), "a2")
     asking = asyncio.create_task(installation.ask("SELECT sum(id) AS s FROM u WHERE id > 7"))

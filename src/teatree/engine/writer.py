@@ -41,7 +41,7 @@ from teatree.storage.chain import Chain
 from teatree.storage.dead_letters import keep_dead_letter
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.packs import BlockTable
-from teatree.storage.segments import Entry, decode_segment, encode_segment
+from teatree.storage.segments import Entry, Role, decode_segment, encode_segment
 from teatree.storage.versions import read_table
 
 OFFSETS_CACHED = 1_000
@@ -143,7 +143,8 @@ class Writer:
         last = commits[-1]
         version = self.manifest.version + 1
         self.ledger.add(version, entries)
-        barriers = [e.outcome for e in entries if e.outcome.function == "archive" and e.outcome.result]
+        firsts = [e.outcome for e in entries if e.role is Role.FIRST and e.outcome.result]
+        barriers = [outcome for outcome in firsts if outcome.function == "archive"]
         return Applied(
             version=version,
             write_id=new_write_id(),
