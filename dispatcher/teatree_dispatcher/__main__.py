@@ -17,6 +17,8 @@ from teatree.contracts.failpoints import failpoints
 from teatree.contracts.settings import Settings, process_environ, read_settings
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
+from teatree.storage.breaker import Breaker
+from teatree.storage.guarded import GuardedStore
 from teatree.storage.objects import open_store
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.launchers import LocalLauncher
@@ -69,7 +71,7 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
         launcher = LocalLauncher(settings, process_environ())
         dispatcher = Dispatcher(
             bus,
-            open_store(settings.store),
+            GuardedStore(open_store(settings.store), Breaker("The object store", settings.breaker)),
             CatalogView(_catalog(settings), limits.poll_ms, log),
             launcher,
             settings=limits,

@@ -9,10 +9,13 @@ from abc import ABC, abstractmethod
 import structlog
 
 from teatree.contracts.errors import RetryError, TeatreeError
+from teatree.storage.breaker import AwayError
 
 BACKOFF_MS_MIN = 100
 BACKOFF_MS_MAX = 3_000
 """The longest pause before something that was away is tried again: what waits goes on that soon after its return."""
+LOOK_MS = 50
+"""Milliseconds between looks whether a breaker lets calls through again."""
 
 
 class Backoff:
@@ -25,8 +28,14 @@ class Backoff:
         """Begin with short pauses again."""
         self._failures = 0
 
-    async def pause(self) -> None:
-        """Wait for the next try."""
+    async def pause(self, error: TeatreeError | None = None) -> None:
+        """Wait for the next try: a growing time, or until the breaker lets calls through that refused this one."""
+        if isinstance(error, AwayError):
+            for _ in range(BACKOFF_MS_MAX // LOOK_MS):  # then its caller may have been told to stop
+                if not error.breaker.refuses():
+                    break
+                await asyncio.sleep(LOOK_MS / 1000)
+            return
         limit_ms = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2**self._failures)
         self._failures += 1
         await asyncio.sleep(random.uniform(limit_ms / 2, limit_ms) / 1000)  # noqa: S311  no secret
@@ -68,7 +77,7 @@ class Lane(ABC):
                 if str(e) != self.error:
                     log.warning("waiting for what is away", error=str(e))
                 self.error = str(e)
-                await backoff.pause()
+                await backoff.pause(e)
                 self._wake.set()
                 continue
             self.error = None

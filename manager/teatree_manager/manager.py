@@ -28,8 +28,10 @@ from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader, WakeHints
 from teatree.messaging.notices import NoticeWriter
 from teatree.messaging.service import serve
+from teatree.storage.breaker import Breaker
 from teatree.storage.catalog import Catalog
 from teatree.storage.chain import Chain
+from teatree.storage.guarded import GuardedStore
 from teatree.storage.model_folder import model_folder
 from teatree.storage.objects import open_store
 from teatree.storage.postgres import Postgres
@@ -59,9 +61,11 @@ class Manager:
         self._model = model
         self._settings = settings
         self._failpoint = failpoints(settings.failpoints)
-        self._chain = Chain(open_store(settings.store), settings.nats.prefix, model)
+        store = GuardedStore(open_store(settings.store), Breaker("The object store", settings.breaker))
+        self._chain = Chain(store, settings.nats.prefix, model)
         self._folder = model_folder(settings.data, model)
-        self._postgres = Postgres(settings.postgres) if settings.postgres.url else None
+        breaker = Breaker("PostgreSQL", settings.breaker)
+        self._postgres = Postgres(settings.postgres, breaker=breaker) if settings.postgres.url else None
         self._catalog = Catalog(self._postgres) if self._postgres else None
         self._tenure = Tenure(
             self._folder,
@@ -174,7 +178,7 @@ class Manager:
                 self._log.warning("the object store is away", error=str(e))
                 if self._stop.is_set():
                     raise
-                await backoff.pause()
+                await backoff.pause(e)
 
     async def _recorded_version(self) -> int:
         """Return the newest version that the catalogue has heard of, 0 if it does not tell."""
@@ -213,7 +217,7 @@ class Manager:
                 self._log.warning("taking over waits", error=str(e))
                 if self._stop.is_set():
                     raise
-                await backoff.pause()
+                await backoff.pause(e)
                 newest = await self._newest()
         self._log.info(
             "took the model over",

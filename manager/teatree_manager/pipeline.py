@@ -174,7 +174,7 @@ class Pipeline:
                 await self._check_log(after)
             except RetryError as e:
                 self._waits(f"the log cannot be read: {e}")
-                await backoff.pause()
+                await backoff.pause(e)
             else:
                 self.waiting_for = None
                 return found
@@ -252,7 +252,7 @@ class Pipeline:
         if self._stopping.is_set():
             self._attempts.clear()
             raise error
-        await backoff.pause()
+        await backoff.pause(error)
 
     def _waits(self, why: str) -> None:
         if why != self.waiting_for:

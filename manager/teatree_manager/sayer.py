@@ -146,7 +146,7 @@ class Sayer:
                 return await asyncio.to_thread(self._announcer.messages, manifest, entries, late=late)
             except RetryError as e:
                 self._log.warning("pages wait to be read", version=manifest.version, error=str(e))
-                await backoff.pause()
+                await backoff.pause(e)
 
     async def _publish(self, messages: list[Message], what: object) -> None:
         backoff = Backoff()
@@ -159,7 +159,7 @@ class Sayer:
                 self._failpoint("manager.say.after_notices")
             except RetryError as e:
                 self._log.warning("outcomes wait to be said", version=what, error=str(e))
-                await backoff.pause()
+                await backoff.pause(e)
             else:
                 self._losses = losses
                 return

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from teatree.contracts.settings import PostgresSettings
+from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.settings import BreakerSettings, PostgresSettings
+from teatree.storage.breaker import AwayError, Breaker
 from teatree.storage.catalog import Catalog
 from teatree.storage.lease import Holder, Lease, this_process
 from teatree.storage.migrations.migrate import migrate
@@ -97,6 +100,26 @@ def test_of_eight_at_once_one_gets_it(postgres_server: PostgresSettings, postgre
         held = leases[0].held()
         assert held is not None
         assert leases[0].renew(held.holder, 0)
+
+
+def test_no_breaker_refuses_a_lease(postgres_server: PostgresSettings, postgres: Postgres) -> None:
+    """A lease is kept as soon as PostgreSQL can be reached, whatever is refused meanwhile; then nothing is any more."""
+    breaker = Breaker("PostgreSQL", BreakerSettings(failures_max=1, open_ms_min=LONG_MS, open_ms_max=LONG_MS))
+    guarded = Postgres(postgres_server, breaker=breaker)
+    lease, holder = Lease(guarded, MODEL, "sales"), _holder()
+    uses: list[Callable[[], bool]] = [
+        lambda: lease.acquire(holder, LONG_MS) is None,
+        lambda: lease.renew(holder, LONG_MS),
+        lambda: lease.seize(holder, holder, LONG_MS),
+        lambda: lease.release(holder),
+    ]
+    for use in uses:
+        with pytest.raises(AwayError), breaker.guard():
+            raise RetryError(Code.UNAVAILABLE, "Nobody answered.")
+        with pytest.raises(AwayError):
+            Catalog(guarded).models()
+        assert use()
+        assert [row.name for row in Catalog(guarded).models()] == ["sales"]
 
 
 def test_the_catalogue_leaves_leases_alone(postgres: Postgres, lease: Lease) -> None:

@@ -1,4 +1,4 @@
-"""What every object store promises, asked of a local folder and of a real S3 server."""
+"""What every object store promises, asked of a local folder and of a real S3 server, each bare and behind a breaker."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from pathlib import Path
 import pytest
 
 from teatree.contracts.errors import Code, CorruptError, RequestError
-from teatree.contracts.settings import StoreSettings
+from teatree.contracts.settings import BreakerSettings, StoreSettings
+from teatree.storage.breaker import Breaker
+from teatree.storage.guarded import GuardedStore
 from teatree.storage.objects import NotFoundError, ObjectStore, open_store
 
 LARGE_BYTES = 33_000_000
 """More than goes to S3 in one overwriting put."""
 
 
-@pytest.fixture
-def store(object_store_settings: StoreSettings) -> ObjectStore:
+@pytest.fixture(params=["bare", "guarded"])
+def store(request: pytest.FixtureRequest, object_store_settings: StoreSettings) -> ObjectStore:
     """Return an empty store."""
-    return open_store(object_store_settings)
+    bare = open_store(object_store_settings)
+    return bare if request.param == "bare" else GuardedStore(bare, Breaker("The store", BreakerSettings()))
 
 
 def _keys(store: ObjectStore, prefix: str = "", start_after: str = "") -> list[str]:

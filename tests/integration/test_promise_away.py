@@ -173,13 +173,13 @@ async def test_s3_away(
     settings = attrs.evolve(service_settings, store=servers.fresh_bucket_prefix())
     installation = await Installation.make(settings, manager_server, tmp_path)
     try:
-        manager = installation.manager()
+        manager = installation.manager(TEATREE_BREAKER_FAILURES_MAX="1")
         await installation.send("create_model", table("id"), "create")
         assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
         seaweed.stop()
         try:
             await installation.publish("append", rows(2), "a2")
-            await manager.says("waits to be shipped")
+            await manager.says("waits to be shipped: unavailable: The object store is away")
             assert not await installation.said("a2")
         finally:
             seaweed.start()

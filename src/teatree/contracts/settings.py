@@ -182,6 +182,18 @@ class ScrubSettings:
 
 
 @frozen
+class BreakerSettings:
+    """How a manager or dispatcher spares the object store, and a manager PostgreSQL, while they are away."""
+
+    failures_max: int = 3
+    """Failures in a row of all calls to one of them after which it counts as away: a lost connection does not."""
+    open_ms_min: int = 100
+    """Milliseconds for which it is then left alone, less up to half; doubles with each look that finds it away."""
+    open_ms_max: int = 3_000
+    """The longest such time: what waits goes on that soon after its return. A slow look holds up the next no longer."""
+
+
+@frozen
 class CacheSettings:
     """How much a lazy reader keeps."""
 
@@ -207,6 +219,7 @@ class Settings:
     dispatcher: DispatcherSettings = DispatcherSettings()
     retention: RetentionSettings = RetentionSettings()
     scrub: ScrubSettings = ScrubSettings()
+    breaker: BreakerSettings = BreakerSettings()
     cache: CacheSettings = CacheSettings()
     cache_folder: Path | None = None
     """Where lazy readers keep blocks, shared by all processes of this user; None does without."""
@@ -225,6 +238,7 @@ _GROUPS = {
     "dispatcher": DispatcherSettings,
     "retention": RetentionSettings,
     "scrub": ScrubSettings,
+    "breaker": BreakerSettings,
     "cache": CacheSettings,
 }
 
@@ -237,7 +251,7 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
     `TEATREE_STORE_SECRET_KEY`, `TEATREE_DATA`, `TEATREE_HOST`, `TEATREE_LOAD_ROOTS` (separated by commas),
     `TEATREE_CACHE_FOLDER` (empty: none; the user's cache folder if left out);
     the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_DISPATCHER_<NAME>`,
-    `TEATREE_RETENTION_<NAME>`, `TEATREE_SCRUB_<NAME>` and `TEATREE_CACHE_<NAME>`.
+    `TEATREE_RETENTION_<NAME>`, `TEATREE_SCRUB_<NAME>`, `TEATREE_BREAKER_<NAME>` and `TEATREE_CACHE_<NAME>`.
     Raises `wrong_configuration` for a value that is not of its type.
     """
     folder = data or Path(environ.get("TEATREE_DATA", "teatree-data"))

@@ -1,7 +1,7 @@
 """The lease on a model in PostgreSQL: who should try to write. Who may is decided by the version chain alone.
 
 All times are the database's. Every change is one statement that names the holder it expects, so two processes never
-both believe that they got it.
+both believe that they got it. No breaker refuses a change: a lease that could have been kept must not end by one.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Lease:
 
     def acquire(self, holder: Holder, lease_ms: int) -> HeldLease | None:
         """Take the lease if it is free, has ended or is ours; return None if we have it, else who has."""
-        with self._postgres.transaction() as session:
+        with self._postgres.transaction(always=True) as session:
             while True:
                 taken = session.execute(
                     """
@@ -120,7 +120,7 @@ class Lease:
         return _held(found[0]) if found else None
 
     def _change(self, expected: Holder, statement: LiteralString, parameters: dict[str, Any]) -> bool:
-        with self._postgres.transaction() as session:
+        with self._postgres.transaction(always=True) as session:
             return session.execute(statement, {**parameters, **self._model, "expected": expected.id}) == 1
 
 

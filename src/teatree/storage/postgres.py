@@ -12,7 +12,7 @@ import re
 import socket
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from teatree.contracts.settings import PostgresSettings
+    from teatree.storage.breaker import Breaker
 
 CONNECT_TIMEOUT_S = 3
 """Seconds to connect; libpq takes no less than 2."""
@@ -90,28 +91,33 @@ class Postgres:
         application: str = "teatree",
         statement_ms_max: int = STATEMENT_MS_MAX,
         answer_margin_ms: int = ANSWER_MARGIN_MS,
+        breaker: Breaker | None = None,
     ) -> None:
+        """With a breaker, transactions fail at once while PostgreSQL is known to be away."""
         self.settings = settings
         self._application = application
         self._statement_ms_max = statement_ms_max
         self._time_s_max = (statement_ms_max + answer_margin_ms) / 1000
+        self._breaker = breaker
         self._lock = threading.Lock()
         self._idle: list[_Idle] = []
         self._closed = False
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
+    def transaction(self, *, always: bool = False) -> Iterator[Session]:
         """Run one transaction: committed at the end of the block, rolled back by any error.
 
+        `always` tries whatever the breaker says, and tells it what came of that.
         Raises `unavailable`, `timed_out` or `busy` if it can succeed later, else `not_authorized`,
         `wrong_configuration` or `internal`. A lost connection at the end leaves open whether it was committed.
         """
-        connection = self._take()
-        try:
-            with self._translated(), _cut_after(connection, self._time_s_max), connection.transaction():
-                yield Session(connection)
-        finally:
-            self._give_back(connection)
+        with self._breaker.guard(always=always) if self._breaker else nullcontext():
+            connection = self._take()
+            try:
+                with self._translated(), _cut_after(connection, self._time_s_max), connection.transaction():
+                    yield Session(connection)
+            finally:
+                self._give_back(connection)
 
     def connect(self) -> psycopg.Connection[Any]:
         """Return a new connection of the caller's own, to be closed by it."""

@@ -1,0 +1,255 @@
+"""The breaker round the object store and PostgreSQL, with a clock of the test's own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from servers import file_store
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.settings import BreakerSettings
+from teatree.storage.breaker import AwayError, Breaker
+from teatree.storage.guarded import GuardedStore
+from teatree.storage.objects import NotFoundError, ObjectStore, open_store
+
+SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
+GONE = RetryError(Code.UNAVAILABLE, "Nobody answered.")
+
+
+class Clock:
+    """A clock that stands unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock that stands."""
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    """Return a closed breaker."""
+    return Breaker("The sea", SETTINGS, clock)
+
+
+def _fail(breaker: Breaker, error: BaseException = GONE, **options: Any) -> None:
+    """Let one call fail; it is told whether it was refused by what is raised."""
+    with breaker.guard(**options):
+        raise error
+
+
+def _open(breaker: Breaker) -> None:
+    for _ in range(SETTINGS.failures_max):
+        with pytest.raises(RetryError):
+            _fail(breaker)
+
+
+def _refused(breaker: Breaker) -> bool:
+    """Return whether a call is refused; one that is let through succeeds."""
+    try:
+        with breaker.guard():
+            return False
+    except AwayError:
+        return True
+
+
+def test_a_few_failures_in_a_row_open_it(breaker: Breaker) -> None:
+    """A lost connection now and then is told as it is; several in a row, whoever meets them, refuse the next call."""
+    for _ in range(4):
+        for _ in range(SETTINGS.failures_max - 1):
+            with pytest.raises(RetryError) as caught:
+                _fail(breaker)
+            assert caught.value is GONE
+        assert not _refused(breaker)
+    _open(breaker)
+    assert _refused(breaker)
+
+
+def test_a_refusal_says_what_why_and_how_long(breaker: Breaker) -> None:
+    """Who is refused hears the code that it would have heard, the part, its error and when it is tried again."""
+    _open(breaker)
+    with pytest.raises(RetryError) as caught:
+        _fail(breaker)
+    assert caught.value.code is Code.UNAVAILABLE
+    assert str(caught.value) == ("unavailable: The sea is away: Nobody answered. It is tried again at least every 3 s.")
+
+
+def test_all_hear_the_same_while_it_is_away(breaker: Breaker, clock: Clock) -> None:
+    """Refused or having looked, once or again, callers hear one text: so nobody logs it anew with every try."""
+    _open(breaker)
+    heard = set()
+    for i in range(10):
+        clock.now_s += 1
+        with pytest.raises(AwayError) as caught:
+            _fail(breaker, RetryError(Code.UNAVAILABLE, f"Nobody answered {i}."))
+        heard.add(str(caught.value))
+    assert len(heard) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        NotFoundError("k", "file:///s"),
+        CorruptError("Not what was written."),
+        RetryError(Code.DISK_FULL, "No room."),
+        RetryError(Code.TIMED_OUT, "A lock."),
+        OperatorError(Code.NOT_AUTHORIZED, "No."),
+    ],
+)
+def test_an_answer_is_no_failure(breaker: Breaker, clock: Clock, answer: TeatreeError) -> None:
+    """What answers is not away, whatever it says: it neither opens the breaker nor leaves it open."""
+    for _ in range(2 * SETTINGS.failures_max):
+        with pytest.raises(type(answer)) as caught:
+            _fail(breaker, answer)
+        assert caught.value is answer
+    _open(breaker)
+    clock.now_s += 3
+    with pytest.raises(type(answer)):
+        _fail(breaker, answer)
+    assert not breaker.refuses()
+
+
+def test_the_pauses_grow_with_jitter_up_to_a_limit(breaker: Breaker, clock: Clock) -> None:
+    """It is left alone for longer and longer, never beyond the limit, and two breakers look at different times."""
+    random.seed(1)
+    pauses_ms = []
+    _open(breaker)
+    for _ in range(12):
+        begin_s = clock.now_s
+        while breaker.refuses():
+            clock.now_s += 0.001
+        pauses_ms.append((clock.now_s - begin_s) * 1000)
+        with pytest.raises(AwayError):
+            _fail(breaker)
+    for i, pause_ms in enumerate(pauses_ms):
+        limit_ms = min(SETTINGS.open_ms_max, SETTINGS.open_ms_min * 2**i)
+        assert limit_ms / 2 - 1 <= pause_ms <= limit_ms + 1
+    assert len({round(pause_ms) for pause_ms in pauses_ms[5:]}) > 1
+
+
+def test_one_looks_and_the_others_are_refused(breaker: Breaker, clock: Clock) -> None:
+    """When the time is over, one call goes through; until it knows, others do not, and its success lets all through."""
+    _open(breaker)
+    clock.now_s += 3
+    with breaker.guard():
+        assert _refused(breaker)
+        assert _refused(breaker)
+    assert not _refused(breaker)
+    with pytest.raises(RetryError) as caught:
+        _fail(breaker)
+    assert caught.value is GONE  # it begins to count anew
+
+
+def test_one_that_hangs_holds_up_nobody_for_long(breaker: Breaker, clock: Clock) -> None:
+    """A look that hears nothing is followed by the next one after the longest pause, whose success lets all through."""
+    _open(breaker)
+    clock.now_s += 3
+    with breaker.guard():
+        clock.now_s += 2.9
+        assert _refused(breaker)
+        clock.now_s += 0.2
+        with breaker.guard():
+            assert _refused(breaker)
+        assert not _refused(breaker)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit(), ValueError("a fault of ours")])
+def test_a_look_that_tells_nothing_is_made_again(breaker: Breaker, clock: Clock, error: BaseException) -> None:
+    """One that was given up says neither that the part is back nor that it is away: the next call looks."""
+    _open(breaker)
+    clock.now_s += 3
+    with pytest.raises(type(error)):
+        _fail(breaker, error)
+    with breaker.guard():
+        assert _refused(breaker)
+
+
+def test_some_calls_are_never_refused(breaker: Breaker) -> None:
+    """A call that must be tried is, at any time, and what it finds is found for all; its failures delay no look."""
+    _open(breaker)
+    assert breaker.refuses()
+    with pytest.raises(AwayError):
+        _fail(breaker, always=True)
+    with breaker.guard(always=True):
+        assert _refused(breaker)
+    assert not _refused(breaker)
+
+
+def test_a_success_from_before_closes_and_a_failure_does_not_count(breaker: Breaker, clock: Clock) -> None:
+    """Calls that were under way when it opened: a success is welcome, a failure puts no look off."""
+    before = [breaker.guard() for _ in range(6)]
+    for call in before:
+        call.__enter__()
+    _open(breaker)
+    for call in before[:5]:
+        with pytest.raises(AwayError):
+            call.__exit__(type(GONE), GONE, None)
+    clock.now_s += SETTINGS.open_ms_min / 1000
+    assert not breaker.refuses()
+    before[5].__exit__(None, None, None)
+    assert not _refused(breaker)
+
+
+def test_opening_and_closing_are_logged_once(clock: Clock) -> None:
+    """An operator reads one line when a part goes away, with its error, and one when it is back, with the time."""
+    with capture_logs() as logs:
+        breaker = Breaker("The sea", SETTINGS, clock)
+        _open(breaker)
+        for _ in range(4):
+            clock.now_s += 3
+            with pytest.raises(AwayError):
+                _fail(breaker)
+        clock.now_s += 3
+        assert not _refused(breaker)
+        assert not _refused(breaker)
+    assert logs == [
+        {
+            "event": "away: refused until it answers",
+            "log_level": "warning",
+            "what": "The sea",
+            "error": "unavailable: Nobody answered.",
+        },
+        {"event": "back", "log_level": "info", "what": "The sea", "away_ms": 15_000},
+    ]
+
+
+def test_every_call_of_a_store_is_guarded(breaker: Breaker, clock: Clock, tmp_path: Path) -> None:
+    """Whatever is asked of a store that is known to be away is refused without a try, and done when it is back."""
+    store = open_store(file_store(tmp_path / "store"))
+    store.put("a/1", b"one")
+    guarded = GuardedStore(store, breaker)
+    copy = tmp_path / "copy"
+    calls: dict[str, Callable[[], Any]] = {
+        "get": lambda: guarded.get("a/1"),
+        "get_range": lambda: guarded.get_range("a/1", 0, 1),
+        "stream": lambda: list(guarded.stream("a/1")),
+        "download": lambda: guarded.download("a/1", copy),
+        "put": lambda: guarded.put("a/2", b"two"),
+        "put_if_absent": lambda: guarded.put_if_absent("a/3", b"three"),
+        "head": lambda: guarded.head("a/1"),
+        "list": lambda: [info.key for info in guarded.list("a/")],
+        "delete": lambda: guarded.delete(["a/1"]),
+    }
+    assert set(calls) == {name for name in vars(ObjectStore) if not name.startswith("_")} - {"url"}
+    _open(breaker)
+    for call in calls.values():
+        with pytest.raises(AwayError):
+            call()
+    assert [info.key for info in store.list("")] == ["a/1"]
+    assert not copy.exists()
+    clock.now_s += 3
+    found = {name: call() for name, call in calls.items()}
+    assert (found["get"], found["stream"], copy.read_bytes()) == (b"one", [b"one"], b"one")
+    assert found["list"] == ["a/1", "a/2", "a/3"]
+    assert [info.key for info in store.list("")] == ["a/2", "a/3"]

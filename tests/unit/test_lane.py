@@ -1,0 +1,92 @@
+"""What a manager's lanes do while a part is away."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from typing_extensions import override
+
+from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.settings import BreakerSettings
+from teatree.storage.breaker import AwayError, Breaker
+from teatree_manager.lane import Backoff, Lane
+
+SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
+
+
+class Clock:
+    """A clock that stands unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Part:
+    """What is away until it is back, behind a breaker."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.breaker = Breaker("The sea", SETTINGS, clock)
+        self.is_back = False
+        self.tries = 0
+
+    def ask(self) -> None:
+        """Ask it."""
+        with self.breaker.guard():
+            self.tries += 1
+            if not self.is_back:
+                raise RetryError(Code.UNAVAILABLE, "Nobody answered.")
+
+
+class AskingLane(Lane):
+    """Asks a part each time that it is poked."""
+
+    name = "asking"
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        self._part = part
+
+    @override
+    async def work(self) -> None:
+        self._part.ask()
+
+
+async def test_what_waits_goes_on_when_the_part_is_back() -> None:
+    """Who was refused waits for the breaker, not for a time of its own."""
+    part = Part(Clock())
+    for _ in range(SETTINGS.failures_max):
+        with pytest.raises(RetryError) as caught:
+            part.ask()
+    assert isinstance(caught.value, AwayError)
+    pause = asyncio.create_task(Backoff().pause(caught.value))
+    await asyncio.sleep(0.1)
+    assert not pause.done()  # the clock stands
+    with part.breaker.guard(always=True):
+        pass
+    await pause
+
+
+async def test_many_lanes_try_as_seldom_as_one() -> None:
+    """Lanes that meet a part that is away ask it once in each pause, all together; when it is back, all go on."""
+    clock = Clock()
+    part = Part(clock)
+    lanes = [AskingLane(part) for _ in range(8)]
+    running = [asyncio.create_task(lane.run()) for lane in lanes]
+    for lane in lanes:
+        lane.poke()
+    await asyncio.sleep(0.2)
+    for looks in range(1, 6):
+        assert part.tries == SETTINGS.failures_max - 1 + looks
+        clock.now_s += 3
+        await asyncio.sleep(0.15)
+    assert all(lane.error is not None and "The sea is away" in lane.error for lane in lanes)
+    part.is_back = True
+    clock.now_s += 3
+    await asyncio.gather(*(lane.drained() for lane in lanes))
+    assert [lane.error for lane in lanes] == [None] * 8
+    for task in running:
+        task.cancel()
