@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,9 @@ from torture.oracle import Accepted
 
 SAME_S = 1e-5
 """Seconds within which two times of one message lie: readers round differently."""
+
+MARKS = "_advanced"
+"""What stands for a model in the subjects of marks."""
 
 Key = tuple[int, int]
 
@@ -30,18 +34,17 @@ def model_log(
 ) -> ModelLog:
     """Return the log of a model; `before` holds the whole log as it was at each loss.
 
-    What was lost counts if a version holds it. What was stored later under a number that the model had passed then does
-    not: it was stored again under a higher one.
+    What was lost counts if a version holds it. What was stored after a loss and before the model's mark does not, up to
+    where that says: it was stored again behind it.
     """
+    marks = [json.loads(r.body) for one in (*before, log) for r in one if (r.model, r.function) == (MARKS, model)]
+    moved = [(mark["go_on_after"], _tick_of(mark["at"])) for mark in marks]
     logs = [[request for request in one if request.model == model] for one in (*before, log)]
     reached = {
-        (manifest["offset"], _tick(datetime.fromisoformat(manifest["log_at"]).timestamp()) + rounded)
-        for manifest in manifests
-        for rounded in (-1, 0, 1)
+        (manifest["offset"], _tick_of(manifest["log_at"]) + rounded) for manifest in manifests for rounded in (-1, 0, 1)
     }
     found: dict[Key, Accepted] = {}
     out: list[Accepted] = []
-    passed = 0
     for place, one in enumerate(logs):
         later = {_key(request) for request in logs[place + 1]} if place + 1 < len(logs) else None
         lost = {_key(request) for request in one} - later if later is not None else set()
@@ -49,13 +52,17 @@ def model_log(
         for request in one:
             if _key(request) in found:
                 continue
-            if request.seq <= passed or (_key(request) in lost and request.seq > holds):
+            is_moved = any(request.seq <= up_to and _tick(request.at_s) > tick + 1 for up_to, tick in moved)
+            if is_moved or (_key(request) in lost and request.seq > holds):
                 out.append(request)
             else:
                 found[_key(request)] = request
-        passed = max(passed, holds)
     requests = sorted(found.values(), key=lambda request: request.seq)
     return ModelLog(requests, frozenset((request.request_id, request.seq) for request in out))
+
+
+def _tick_of(text: str) -> int:
+    return _tick(datetime.fromisoformat(text).timestamp())
 
 
 def _tick(at_s: float) -> int:
