@@ -76,12 +76,12 @@ def _log_put_back(stage: Stage, fault: Fault) -> str:
     """Kill NATS, start it on a copy of its streams that is some seconds old; an operator accepts the loss."""
     copy = stage.folder / "older-copy"
     stage.kill(stage.nats)
-    shutil.copytree(_streams(stage.nats.folder) / "$G" / "streams" / "REQUESTS", copy)
+    place = next(_streams(stage.nats.folder).glob("**/streams/REQUESTS"))
+    shutil.copytree(place, copy)
     stage.nats.start()
     time.sleep(1 + fault.last_s)
     stage.kill(stage.nats)
     count = _remember(stage)
-    place = _streams(stage.nats.folder) / "$G" / "streams" / "REQUESTS"
     shutil.rmtree(place)
     copy.rename(place)
     stage.nats.start()
