@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+import attrs
 from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
@@ -19,6 +20,7 @@ from teatree.contracts.settings import DispatcherSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import WakeHints, last_requests_of, last_sequences
 from teatree.messaging.streams import log_state
+from teatree.messaging.subjects import ADVANCED
 from teatree.storage.chain import Chain
 from teatree.storage.objects import ObjectStore
 from teatree_dispatcher.book import Book, LogPlace, Record
@@ -130,7 +132,7 @@ class Dispatcher:
         self._failpoint("dispatcher.look.before")
         self._looked_at_ms = now_ms()
         self._nudged.clear()
-        hints.take()
+        self._retry_if_advanced(hints.take()[0])
         state = await log_state(self._bus)
         if state.created != self._place.created or state.last_seq < self._place.last_seq:
             self._begin_log(LogPlace(state.created, 0))
@@ -160,6 +162,7 @@ class Dispatcher:
         """Look at the models that hints and ended managers name; those that a manager serves need nothing."""
         self._nudged.clear()
         models, missed = hints.take()
+        self._retry_if_advanced(models)
         if missed:
             await self._look_at_all(hints)
             return
@@ -169,6 +172,15 @@ class Dispatcher:
             self._book.learn(await last_sequences(self._bus, sorted(asked)), {})
         waiting = {record.model for record in self._book if record.restart.deaths and not record.was_served}
         await self._look_at([self._book.record(model) for model in sorted(asked | waiting)], timed=False)
+
+    def _retry_if_advanced(self, models: set[str]) -> None:
+        """Start stopped managers again at once if an operator has let models go on in a log that lost its end."""
+        if ADVANCED not in models:
+            return
+        models.discard(ADVANCED)
+        for record in self._book:
+            if record.restart.stopped_by is not None:
+                record.restart = attrs.evolve(record.restart, not_before_ms=0)
 
     def _is_well_served(self, model: str) -> bool:
         record = self._book.find(model)
