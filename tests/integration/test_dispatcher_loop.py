@@ -19,7 +19,7 @@ from teatree.contracts.names import goal_model_id
 from teatree.contracts.settings import DispatcherSettings, NatsSettings, PostgresSettings, StoreSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import last_messages
-from teatree.messaging.log import LogReader, last_sequences
+from teatree.messaging.log import LogReader, last_sequences, position_at
 from teatree.messaging.log_check import fault_of
 from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.service import serve
@@ -97,6 +97,7 @@ class World:
         self.bus = bus
         self.store = store
         self.created = created
+        self.accepted_at: dict[int, datetime] = {}
         self.launcher = StandIn()
         self.dispatcher = self.make(self.launcher)
         self.tasks: list[asyncio.Task[None]] = []
@@ -123,7 +124,11 @@ class World:
     async def send(self, model: str, function: str, request_id: str, **headers: str) -> int:
         """Publish a request; return its sequence."""
         subject = f"{self.bus.prefix}.request.{model}.{function}"
-        return (await self.bus.publish_log(subject, b"{}", {"Teatree-Request-Id": request_id, **headers})).seq
+        seq = (await self.bus.publish_log(subject, b"{}", {"Teatree-Request-Id": request_id, **headers})).seq
+        found = await position_at(self.bus, seq)
+        if found is not None:
+            self.accepted_at[seq] = found.at
+        return seq
 
     def publish(self, model: str, offset: int, state: ModelState, created: str | None = None) -> None:
         """Create the next version of a model, as its manager would."""
@@ -141,7 +146,7 @@ class World:
                 epoch=1,
                 state=state,
                 at=now,
-                log_at=now,
+                log_at=self.accepted_at.get(offset, now),
                 offset=offset,
                 stream=StreamStamp(self.bus.subjects.requests_stream, created or self.created),
                 content_version=newest + 1,
@@ -290,6 +295,23 @@ class TestManagers:
         await settle()
         assert await last_sequences(world.bus) == {"sales": 1}
         assert await read_notices(world.bus, world.bus.subjects.notices_all) == []
+
+    async def test_lost_end(self, world: World) -> None:
+        """A model at rest whose last request is not in the log any more gets its manager, which says so; once."""
+        for i in range(3):
+            await world.send("sales", "append" if i else "create_model", f"a{i}")
+        del world.accepted_at[3]  # another one stands under its number
+        world.publish("sales", 3, ModelState.ACTIVE)
+        await world.send("stock", "create_model", "b")
+        world.publish("stock", 4, ModelState.ACTIVE)
+        world.launcher.dies_with = 78
+        world.start()
+        await until(lambda: world.launcher.launched == ["sales"])
+        await settle()
+        assert world.launcher.launched == ["sales"]
+        world.launcher.dies_with = None
+        await world.bus.publish_log(world.bus.subjects.advanced("stock"), b"{}")
+        await until(lambda: world.launcher.launched == ["sales", "sales"])
 
     async def test_outage(self, world: World) -> None:
         """Without its log the dispatcher waits, and goes on when it is there again."""
