@@ -54,6 +54,11 @@ class LogCheck:
                 advance = await advance_for(bus, state, model, newest.position, fault)
         return cls(bus, model, stamp_of(state), advance)
 
+    @property
+    def losses(self) -> int:
+        """Times that the connection was lost: what was read before and checked after may come from two logs."""
+        return self._bus.losses
+
     def begin_after(self, position: LogPosition) -> int:
         """Return the sequence after which a model reads that has applied all up to `position`."""
         advance = self._advance

@@ -180,6 +180,7 @@ class Pipeline:
         backoff = Backoff()
         while not self._stopping.is_set():
             try:
+                losses = self._log_check.losses
                 if self.waiting_for is not None:
                     await self._log_check.at(position)  # a stream that is gone looks like one that is away
                 found = await self._reader.read(
@@ -190,6 +191,8 @@ class Pipeline:
                 self._waits(f"the log cannot be read: {e}")
                 await backoff.pause()
             else:
+                if losses != self._log_check.losses:
+                    continue
                 self.waiting_for = None
                 return found
         return LogSlice([], 0)
