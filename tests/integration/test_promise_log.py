@@ -16,7 +16,7 @@ import attrs
 import psycopg
 import pytest
 
-from processes import MODEL, Installation, ManagerServer, Running, rows, table
+from processes import MODEL, Installation, ManagerServer, Running, rows, table, until
 from teatree.cli.main import run
 from teatree.contracts.settings import Settings, connection_environ
 from teatree.embedded.nats import NatsServer
@@ -172,6 +172,17 @@ class Copied:
         self._nats.start()
         await self.installation.reconnected()
 
+    async def cut_off(self, size_bytes: int, *, index: bool) -> None:
+        """Cut the end off the log's newest block, as lost power would; without `index` NATS' summary is lost too."""
+        self._nats.stop()
+        folder = next(self._jetstream.rglob("streams/REQUESTS"))
+        newest = max(folder.glob("msgs/*.blk"), key=lambda path: int(path.stem))
+        os.truncate(newest, newest.stat().st_size - size_bytes)
+        if not index:
+            (folder / "msgs" / "index.db").unlink()
+        self._nats.start()
+        await self.installation.reconnected()
+
     async def others(self, count: int) -> None:
         """Have the log accept requests to another model."""
         subject = self.installation.bus.subjects.request("other", "append")
@@ -289,6 +300,29 @@ async def test_advance_killed(copied: Copied, tmp_path: Path, place: str) -> Non
     assert (await installation.outcome("since2"))["kind"] == "done"
 
 
+@pytest.mark.parametrize("index", [False, True])
+@pytest.mark.parametrize("since", [0, 1, 2, 5])
+async def test_newest_block_cut_off(copied: Copied, since: int, index: bool) -> None:  # noqa: FBT001
+    """The newest block without its end, whatever NATS makes of that: the model stops, and goes on when told to."""
+    installation = copied.installation
+    manager = await begin(installation)
+    manager.send(signal.SIGSTOP)
+    await copied.cut_off(100, index=index)
+    for i in range(since):
+        await installation.publish("append", rows(10 + i), f"since{i}")
+    manager.send(signal.SIGCONT)
+    assert await manager.exit_code() == 78, manager.said()
+    assert recorded_error(installation)["code"] in ("log_behind", "log_replaced")
+    assert len((await copied.advance())["strays"]) == 1
+    installation.manager()
+    for i in (1, 2):
+        await installation.publish("append", rows(i), f"a{i}")
+    assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
+    wanted = [1, 2, 3, *(10 + i for i in range(since))]
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in wanted]
+    assert not await installation.waiting()
+
+
 async def test_lost_twice(copied: Copied) -> None:
     """What lets a model go on holds for that loss only: a log that loses its end once more is found again."""
     installation = copied.installation
@@ -346,22 +380,27 @@ async def test_purged_and_advanced(installation: Installation, monkeypatch: pyte
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (12,)]
 
 
-async def test_advance_with_a_dispatcher(copied: Copied) -> None:
-    """The dispatcher starts stopped managers again as soon as they may go on; fillers have no answer."""
+@pytest.mark.parametrize(("rests", "since"), [(False, 1), (True, 1), (True, 20)], ids=str)
+async def test_advance_with_a_dispatcher(copied: Copied, rests: bool, since: int) -> None:  # noqa: FBT001
+    """The dispatcher looks for models at rest, and starts managers as soon as they may go on; fillers get no answer."""
     installation = copied.installation
-    dispatcher = installation.dispatcher()
+    dispatcher = installation.dispatcher(TEATREE_MANAGER_IDLE_EXIT_MS="500" if rests else "0")
     await installation.send("create_model", table("id"), "create")
     await copied.keep()
     for i in range(20):
         await installation.publish("append", rows(i), f"a{i}")
     assert (await installation.outcome("a19"))["kind"] == "done"
+    if rests:
+        await until(lambda: installation.manager_pid() is None)
     await copied.put_back()
-    await installation.publish("append", rows(100), "since")
+    for i in range(since):
+        await installation.publish("append", rows(100 + i), f"since{i}")
     await dispatcher.says("a manager stopped for an operator")
     report = await copied.advance()
-    assert report["fillers"] > 10
-    assert (await installation.outcome("since"))["kind"] == "done"
-    assert installation.read("SELECT count(*) FROM t") == [(21,)]
+    assert report["fillers"] == max(0, 20 - since)
+    assert report["strays"][0]["again"] == since
+    assert {(await installation.outcome(f"since{i}"))["kind"] for i in range(since)} == {"done"}
+    assert installation.read("SELECT count(*) FROM t") == [(20 + since,)]
     said = [m.subject for m in await read_notices(installation.bus, installation.bus.subjects.notices_all)]
     assert not [subject for subject in said if "._" in subject]
     assert "cannot be looked after" not in dispatcher.said()

@@ -72,7 +72,7 @@ def _run(common: Common, *, dry_run: bool) -> AdvanceReport:
 
 
 def _confirmed(found: AdvanceReport) -> bool:
-    print(f"Let {len(found.strays)} models go on without what {found.stream} has lost? [y/N] ", end="", file=sys.stderr)
+    print(f"Let these models go on without what {found.stream} has lost? [y/N] ", end="", file=sys.stderr)
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -94,7 +94,7 @@ def _elsewhere(found: AdvanceReport) -> OperatorError:
     first = ", ".join(found.elsewhere[:10])
     return OperatorError(
         Code.LOG_REPLACED,
-        f"{len(found.elsewhere)} models count in another stream than this {found.stream}: {first}.",
+        f"Of the models, {len(found.elsewhere):,} count in another stream than this {found.stream}: {first}.",
         where=found.stream,
         hint="Restore that stream, or begin them again under other names: `teatree fork MODEL NEW`.",
     )
