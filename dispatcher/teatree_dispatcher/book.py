@@ -37,6 +37,8 @@ class Record:
     """Whether a manager lived when we looked last."""
     is_unfinished: bool = False
     """Whether its last manager ended before it had said all outcomes."""
+    retries_at_once: bool = False
+    """Whether its manager, should it stop for an operator, is tried again at once: the operator has done something."""
     has_lost: bool = False
     """Whether the log does not hold any more what the model counts from; its manager says so and stops."""
     checked: tuple[int, int] | None = None
@@ -118,7 +120,6 @@ class Book:
         """Take nothing for known that the log told: it may have lost its end."""
         for record in self:
             record.last_seq = record.last_drop_seq = record.judged_seq = record.create_seq = 0
-            record.published = None
 
     def learn(self, last: Mapping[str, int], drops: Mapping[str, int]) -> None:
         """Take in how far models go in the log, and where each was last asked to end."""

@@ -186,6 +186,7 @@ class Dispatcher:
             return
         models.discard(ADVANCED)
         for record in self._book:
+            record.retries_at_once = record.was_served  # that manager may have looked a moment too early
             if record.restart.stopped_by is not None:
                 record.restart = attrs.evolve(record.restart, not_before_ms=0)
 

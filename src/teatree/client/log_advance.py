@@ -67,8 +67,8 @@ async def advance_log(bus: Bus, store: ObjectStore, failpoint: Failpoint, *, dry
     Nothing that is in the log is dropped. Raises `wrong_configuration` if the server's clock has gone back: what was
     accepted since the loss is told by time.
     """
-    state = before = await log_state(bus)
     newest = await asyncio.to_thread(_newest, store, bus.prefix)
+    state = before = await log_state(bus)  # after the manifests: managers may be at work
     ours = [m for m in newest if m.stream == stamp_of(state)]
     found = [(m, fault) for m in ours if (fault := await _fault(bus, state, m)) is not None]
     strays = [Stray(m.model, fault.code, m.offset, fault.message) for m, fault in found]

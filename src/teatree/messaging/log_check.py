@@ -100,10 +100,7 @@ async def fault_of(
     if fault is not None or position.seq == 0:
         return fault
     found = await message_of(bus, position.seq)
-    if found is not None and found == (model, position):
-        return None
-    is_purged = found is None and position.seq < state.purged_before
-    if is_purged and state.witness is not None and await position_at(bus, state.witness.seq) == state.witness:
+    if found == (model, position) or (found is None and await _is_purged(bus, position.seq)):
         return None
     return OperatorError(
         Code.LOG_REPLACED,
@@ -111,6 +108,21 @@ async def fault_of(
         where=model,
         hint=f"The stream was restored from an older copy, or lost its end, and went on. {WAY_ON}",
     )
+
+
+async def _is_purged(bus: Bus, seq: int) -> bool:
+    """Return whether the dispatcher has purged a message, in a log that has not lost its end since.
+
+    Asked anew until it holds or nothing changes: the dispatcher may be purging now.
+    """
+    before = None
+    while True:
+        state = await log_state(bus)
+        if seq >= state.purged_before or state.witness is None or state.witness == before:
+            return False
+        if await position_at(bus, state.witness.seq) == state.witness:
+            return True
+        before = state.witness
 
 
 async def read_advance(bus: Bus, model: str, position: LogPosition) -> Advance | None:
