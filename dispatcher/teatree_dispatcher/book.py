@@ -17,6 +17,8 @@ class LogPlace:
 
     created: str | None = None
     last_seq: int = 0
+    losses: int = 0
+    """Connections that were lost before: each may have been the server's end, and the log's."""
 
 
 @define
@@ -35,6 +37,12 @@ class Record:
     """Whether a manager lived when we looked last."""
     is_unfinished: bool = False
     """Whether its last manager ended before it had said all outcomes."""
+    retries_at_once: bool = False
+    """Whether its manager, should it stop for an operator, is tried again at once: the operator has done something."""
+    has_lost: bool = False
+    """Whether the log does not hold any more what the model counts from; its manager says so and stops."""
+    checked: tuple[int, int] | None = None
+    """For which offset, and after how many lost connections, that was looked at."""
     trouble: str | None = None
     """What went wrong with it last, so that it is said once."""
     name_error: RequestError | None = field(default=None, init=False)
@@ -55,7 +63,7 @@ class Record:
             judged_seq=self.judged_seq,
             create_seq=self.create_seq,
             is_served=is_served,
-            is_foreign=is_foreign(self.published, log.created, log.last_seq),
+            is_foreign=self.has_lost or is_foreign(self.published, log.created, log.last_seq),
             is_unfinished=self.is_unfinished,
         )
 
@@ -64,6 +72,17 @@ class Record:
         """Up to where all requests outside its lives are answered."""
         return max(self.judged_seq, self.published.offset if self.published else 0)
 
+    def is_to_check(self, log: LogPlace) -> bool:
+        """Whether somebody has to ask if the log still holds its last request: once for each offset and connection.
+
+        A model with requests beyond its offset has a manager that asks; if the log holds none of its requests, none was
+        accepted under numbers that it has passed.
+        """
+        known = self.published
+        if known is None or known.log_at is None or not 0 < self.last_seq <= known.offset:
+            return False
+        return self.has_lost or self.checked != (known.offset, log.losses)
+
     def is_at_rest(self, log: LogPlace) -> bool:
         """Whether a look would find nothing to do, as far as we know."""
         return (
@@ -71,6 +90,7 @@ class Record:
             and self.last_seq <= self.position
             and not self.was_served
             and not self.is_unfinished
+            and not self.is_to_check(log)
             and (self.last_seq == 0 or not is_foreign(self.published, log.created, log.last_seq))
         )
 
@@ -95,6 +115,11 @@ class Book:
     def forget(self, model: str) -> None:
         """Drop a record: a name that can never be a model need not be remembered once its requests are answered."""
         self._records.pop(model, None)
+
+    def doubt(self) -> None:
+        """Take nothing for known that the log told: it may have lost its end."""
+        for record in self:
+            record.last_seq = record.last_drop_seq = record.judged_seq = record.create_seq = 0
 
     def learn(self, last: Mapping[str, int], drops: Mapping[str, int]) -> None:
         """Take in how far models go in the log, and where each was last asked to end."""

@@ -11,14 +11,19 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+import attrs
 from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.manifest import StreamStamp
+from teatree.contracts.requests import LogPosition
 from teatree.contracts.settings import DispatcherSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import WakeHints, last_requests_of, last_sequences
+from teatree.messaging.log_check import fault_of, read_advance
 from teatree.messaging.streams import log_state
+from teatree.messaging.subjects import ADVANCED
 from teatree.storage.chain import Chain
 from teatree.storage.objects import ObjectStore
 from teatree_dispatcher.book import Book, LogPlace, Record
@@ -64,7 +69,7 @@ class Dispatcher:
         self._pings = Pings(bus)
         self._reads = ReadObserver(bus, self._answer_read)
         self._book = Book()
-        self._place = LogPlace()
+        self._place = LogPlace(losses=bus.losses)
         self._looked_at_ms = float("-inf")
         self._purged_at_ms = float("-inf")
         self._trouble: str | None = None
@@ -130,15 +135,19 @@ class Dispatcher:
         self._failpoint("dispatcher.look.before")
         self._looked_at_ms = now_ms()
         self._nudged.clear()
-        hints.take()
+        self._retry_if_advanced(hints.take()[0])
+        losses = self._bus.losses
         state = await log_state(self._bus)
         if state.created != self._place.created or state.last_seq < self._place.last_seq:
             self._begin_log(LogPlace(state.created, 0))
+        elif losses != self._place.losses:  # it may have lost its end and grown again
+            self._book.doubt()
+            self._place = LogPlace(state.created, 0)
         after = self._place.last_seq
         self._book.learn(
             await last_sequences(self._bus, after=after), await last_requests_of(self._bus, DROP, after=after)
         )
-        self._place = LogPlace(state.created, state.last_seq)
+        self._place = LogPlace(state.created, state.last_seq, losses)
         for model in self._managers.unfinished():
             self._book.record(model)
         await self._take_exits()
@@ -160,6 +169,7 @@ class Dispatcher:
         """Look at the models that hints and ended managers name; those that a manager serves need nothing."""
         self._nudged.clear()
         models, missed = hints.take()
+        self._retry_if_advanced(models)
         if missed:
             await self._look_at_all(hints)
             return
@@ -169,6 +179,16 @@ class Dispatcher:
             self._book.learn(await last_sequences(self._bus, sorted(asked)), {})
         waiting = {record.model for record in self._book if record.restart.deaths and not record.was_served}
         await self._look_at([self._book.record(model) for model in sorted(asked | waiting)], timed=False)
+
+    def _retry_if_advanced(self, models: set[str]) -> None:
+        """Start stopped managers again at once if an operator has let models go on in a log that lost its end."""
+        if ADVANCED not in models:
+            return
+        models.discard(ADVANCED)
+        for record in self._book:
+            record.retries_at_once = record.was_served  # that manager may have looked a moment too early
+            if record.restart.stopped_by is not None:
+                record.restart = attrs.evolve(record.restart, not_before_ms=0)
 
     def _is_well_served(self, model: str) -> bool:
         record = self._book.find(model)
@@ -207,6 +227,8 @@ class Dispatcher:
         for _ in range(JUDGE_ROUNDS_MAX):
             is_served = record.name_error is None and self._managers.is_served(record.model)
             record.was_served = is_served
+            if not is_served:
+                record.has_lost = await self._has_lost(record)
             match need(record.facts(self._place, is_served=is_served)):
                 case Need.NOTHING:
                     break
@@ -226,6 +248,18 @@ class Dispatcher:
             self.nudge()  # there is more to reject, after the others had their turn
         if record.name_error is not None and record.is_at_rest(self._place):
             self._book.forget(record.model)
+
+    async def _has_lost(self, record: Record) -> bool:
+        """Return whether the log has lost a resting model's last request: others would be passed over in silence."""
+        known, place = record.published, self._place
+        if known is None or known.log_at is None or not record.is_to_check(place):
+            return False
+        state = await log_state(self._bus)
+        position = LogPosition(known.offset, known.log_at)
+        stamp = StreamStamp(state.name, known.log_created or "")
+        fault = await fault_of(self._bus, state, record.model, stamp, position)
+        record.checked = (known.offset, place.losses)
+        return fault is not None and await read_advance(self._bus, record.model, position) is None
 
     def _challenge(self, model: str) -> None:
         """Start a successor where a manager lives and lets its lease end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
+import attrs
 from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
@@ -94,6 +95,9 @@ class Managers:
                 ms_min=self._settings.restart_ms_min,
                 ms_max=self._settings.restart_ms_max,
             )
+            if record.retries_at_once and record.restart.stopped_by is not None:
+                record.restart = attrs.evolve(record.restart, not_before_ms=0)
+            record.retries_at_once = False
             ended.add(gone.model)
             self._say(gone.model, gone.code, record)
         self._launcher.prepare()

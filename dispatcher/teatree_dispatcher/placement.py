@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 from attrs import frozen
@@ -25,6 +26,8 @@ class Published:
     version: int = 0
     log_created: str | None = None
     """The stamp of the log that the offset belongs to; None if there is no version."""
+    log_at: datetime | None = None
+    """When the request at the offset was accepted; None if there is no version."""
 
     @property
     def is_alive(self) -> bool:
@@ -43,7 +46,7 @@ def published(manifest: Manifest | None) -> Published:
     """Return what a chain's newest manifest says; without one, the model never was."""
     if manifest is None:
         return Published()
-    return Published(manifest.state, manifest.offset, manifest.version, manifest.stream.created)
+    return Published(manifest.state, manifest.offset, manifest.version, manifest.stream.created, manifest.log_at)
 
 
 @frozen
@@ -63,7 +66,7 @@ class Facts:
     is_served: bool
     """Whether a manager lives."""
     is_foreign: bool = False
-    """Whether the offset belongs to another log, or to one that went further than this."""
+    """Whether the offset belongs to another log, to one that went further than this, or to an end that was lost."""
     is_unfinished: bool = False
     """Whether its last manager ended before it had said all outcomes: another one says them."""
 

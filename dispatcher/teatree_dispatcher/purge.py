@@ -1,7 +1,8 @@
 """Purging the log: what is both older than the retention time and done with, model by model.
 
 Done with is what lies at or below the offset of a version that is in the chain (the catalogue is never asked), and what
-was answered because it lay outside a life. The log's server clock measures age.
+was answered because it lay outside a life. The log's server clock measures age. The log's last request always stays, as
+the witness that its end was not lost since: so a model whose own last request went can tell (docs/decisions/0016).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import timedelta
 from teatree.contracts.codec import parse_utc, utc_text
 from teatree.contracts.failpoints import Failpoint
 from teatree.messaging.bus import Bus
-from teatree.messaging.log import first_request_since, last_sequences
+from teatree.messaging.log import first_request_since, last_sequences, position_at
 from teatree.messaging.streams import log_state, purge_log
 
 DoneBefore = Callable[[str], Awaitable[int | None]]
@@ -26,17 +27,21 @@ async def purge(bus: Bus, retention_days: float, done_with: DoneBefore, failpoin
     if state.messages == 0 or parse_utc(state.first_at) >= cutoff:
         return 0
     before: dict[str, int] = {}
-    for model in await last_sequences(bus):
+    last = await last_sequences(bus)
+    witness = await position_at(bus, max(last.values())) if last else None
+    if witness is None:
+        return 0  # nothing is there, or another dispatcher purges: the next purge finds more
+    for model in last:
         recent_seq = await first_request_since(bus, model, utc_text(cutoff))
         done_seq = await done_with(model)
         if done_seq is None:
             continue
-        boundary = done_seq + 1 if recent_seq is None else min(recent_seq, done_seq + 1)
+        boundary = min(done_seq + 1, witness.seq if recent_seq is None else recent_seq)
         if boundary > state.first_seq:
             before[model] = boundary
     if not before:
         return 0
     failpoint("dispatcher.purge.before")
-    purged = await purge_log(bus, before)
+    purged = await purge_log(bus, before, witness)
     failpoint("dispatcher.purge.after")
     return purged

@@ -1,107 +1,85 @@
-"""Is this the log that the model counts in? Asked at the start, and again after everything that was read from it."""
+"""Whether it is our log: asked at the start, after all that was read, and closely after each lost connection."""
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from attrs import frozen
-
 from teatree.contracts.errors import Code, OperatorError
 from teatree.contracts.manifest import Manifest, StreamStamp
+from teatree.contracts.requests import LogPosition
 from teatree.messaging.bus import Bus
-from teatree.messaging.jetstream import ERROR_NO_STREAM, ApiError
-from teatree.messaging.log import LogReader
-from teatree.messaging.streams import LogState, log_state
+from teatree.messaging.log_check import (
+    Advance,
+    advance_for,
+    fault_of,
+    fault_of_state,
+    stamp_of,
+    state_for,
+)
+from teatree.messaging.streams import LogState
 
 
-def stamp_of(state: LogState) -> StreamStamp:
-    """Return what a manifest records of the log."""
-    return StreamStamp(name=state.name, created=state.created)
-
-
-@frozen
 class LogCheck:
-    """Compares the log with what a model has read of it."""
+    """Compares the log with what a model has read of it.
 
-    bus: Bus
-    model: str
-    stamp: StreamStamp
+    A log loses its end, or is put back, only while its server is down or its stream is not there. So the last message
+    that was read is looked at again when the connection was lost or the log has become shorter, not with every read.
+    """
 
-    async def at(self, offset: int) -> None:
-        """Check that the log is still the same and holds all beyond `offset`.
+    def __init__(self, bus: Bus, model: str, stamp: StreamStamp, advance: Advance | None) -> None:
+        self.stamp = stamp
+        self._bus = bus
+        self._model = model
+        self._advance = advance
+        self._losses = -1
+        self._last_seq = 0
+
+    @classmethod
+    async def begin(cls, bus: Bus, model: str, newest: Manifest | None) -> LogCheck:
+        """Check the log that a model is to go on with from its newest version.
+
+        Raises `log_replaced`, `log_behind` or `log_purged` where it must not; `wrong_configuration` if its versions
+        were published from a file: they know of no log.
+        """
+        if newest is not None and not newest.stream.name:
+            raise OperatorError(
+                Code.WRONG_CONFIGURATION,
+                f"The versions of {model} were published from a DuckDB file: no requests can go on from them.",
+                where=model,
+                hint=f"Create a model under another name, as a fork: `teatree fork {model} NEW`.",
+            )
+        state = await state_for(bus, model)
+        advance = None
+        if newest is not None and newest.offset:
+            fault = await fault_of(bus, state, model, newest.stream, newest.position)
+            if fault is not None:
+                advance = await advance_for(bus, state, model, newest.position, fault)
+        return cls(bus, model, stamp_of(state), advance)
+
+    @property
+    def losses(self) -> int:
+        """Times that the connection was lost: what was read before and checked after may come from two logs."""
+        return self._bus.losses
+
+    def begin_after(self, position: LogPosition) -> int:
+        """Return the sequence after which a model reads that has applied all up to `position`."""
+        advance = self._advance
+        return advance.go_on_after if advance is not None and advance.position == position else position.seq
+
+    async def at(self, position: LogPosition) -> None:
+        """Check that the log is still the same and holds all beyond `position`, the last request that was read.
 
         Asked after a read: the stream that has our stamp now is the one that was read. Raises `log_replaced`,
         `log_behind` or `log_purged`.
         """
-        check_state(await _state(self.bus, self.model), self.model, self.stamp, offset)
+        losses = self._bus.losses
+        state = await state_for(self._bus, self._model)
+        fault = fault_of_state(state, self._model, self.stamp, position.seq)
+        if fault is None and (losses != self._losses or state.last_seq < self._last_seq):
+            fault = await fault_of(self._bus, state, self._model, self.stamp, position)
+        if fault is not None:
+            await self._excuse(state, position, fault)
+        self._losses, self._last_seq = losses, state.last_seq
 
-
-async def check_log(bus: Bus, model: str, newest: Manifest | None) -> LogState:
-    """Return the log's state; raises `log_replaced`, `log_behind` or `log_purged` where the model must not go on.
-
-    Raises `wrong_configuration` if its versions were published from a file: they know of no log.
-    """
-    if newest is not None and not newest.stream.name:
-        raise OperatorError(
-            Code.WRONG_CONFIGURATION,
-            f"The versions of {model} were published from a DuckDB file: no requests can go on from them.",
-            where=model,
-            hint=f"Create a model under another name, as a fork: `teatree fork {model} NEW`.",
-        )
-    state = await _state(bus, model)
-    if newest is not None and newest.offset:
-        check_state(state, model, newest.stream, newest.offset)
-        await _check_anchor(bus, model, newest.offset, newest.log_at)
-    return state
-
-
-async def _state(bus: Bus, model: str) -> LogState:
-    try:
-        return await log_state(bus)
-    except ApiError as e:
-        if e.number != ERROR_NO_STREAM:
-            raise
-        raise OperatorError(
-            Code.LOG_REPLACED,
-            f"The stream {bus.subjects.requests_stream}, in which {model} counts, is gone.",
-            where=model,
-            hint="Restore that stream.",
-        ) from e
-
-
-def check_state(state: LogState, model: str, stamp: StreamStamp, offset: int) -> None:
-    """Check a log's state against the stamp and the offset that a model has."""
-    if stamp != stamp_of(state):
-        raise OperatorError(
-            Code.LOG_REPLACED,
-            f"The stream {state.name} was created at {state.created}; {model} counts in the one of {stamp.created}.",
-            where=model,
-            hint="Restore that stream; a model that is to begin again on this one must be loaded under another name.",
-        )
-    if state.last_seq < offset:
-        raise OperatorError(
-            Code.LOG_BEHIND,
-            f"The stream {state.name} ends at {state.last_seq}; {model} holds requests up to {offset}.",
-            where=model,
-            hint="It was restored from an older copy, or lost its end. Restore a newer one.",
-        )
-    if state.is_lost_after(offset):
-        raise OperatorError(
-            Code.LOG_PURGED,
-            f"The stream {state.name} begins at {state.first_seq}; {model} has read up to {offset}, and what lies"
-            " between was not purged by the dispatcher.",
-            where=model,
-            hint="Requests may be lost. Restore the stream.",
-        )
-
-
-async def _check_anchor(bus: Bus, model: str, offset: int, log_at: datetime) -> None:
-    """Compare the last request that the model holds with what the log has under its number, if it is still there."""
-    found = await LogReader(bus, model).read(offset - 1, requests_max=1, bytes_max=1)
-    if found.requests and found.requests[0].seq == offset and found.requests[0].at != log_at:
-        raise OperatorError(
-            Code.LOG_REPLACED,
-            f"Request {offset} of the log is not the one that {model} holds.",
-            where=model,
-            hint="The stream was restored from an older copy and went on. Restore the one that the model counts in.",
-        )
+    async def _excuse(self, state: LogState, position: LogPosition, fault: OperatorError) -> None:
+        """Raise a fault unless this manager began with the mark that allows it: a later one is for the next manager."""
+        if await advance_for(self._bus, state, self._model, position, fault) != self._advance:
+            raise fault

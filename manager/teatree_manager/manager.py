@@ -39,7 +39,7 @@ from teatree.storage.segments import Role, read_segment
 from teatree_manager.attempts import Attempts
 from teatree_manager.followers import Followers
 from teatree_manager.lane import Backoff
-from teatree_manager.log_check import LogCheck, check_log, stamp_of
+from teatree_manager.log_check import LogCheck
 from teatree_manager.pipeline import Pipeline
 from teatree_manager.reads import DirectReads
 from teatree_manager.sayer import Sayer
@@ -121,11 +121,11 @@ class Manager:
     async def _manage(self, bus: Bus) -> None:
         newest, recorded_version = await asyncio.gather(self._newest(), self._recorded_version())
         self._check_store(newest, recorded_version)
-        state = await check_log(bus, self._model, newest)
+        log_check = await LogCheck.begin(bus, self._model, newest)
         writer = Writer(
             self._chain,
             self._folder,
-            stamp_of(state),
+            log_check.stamp,
             self._settings.limits,
             Sources(self._settings.load_roots, self._settings.store),
             {"host": self._tenure.holder.host, "pid": self._tenure.holder.pid},
@@ -137,7 +137,7 @@ class Manager:
         pipeline = self._pipeline = Pipeline(
             writer,
             LogReader(bus, self._model),
-            LogCheck(bus, self._model, stamp_of(state)).at,
+            log_check,
             hints,
             Attempts(self._folder.attempt, self._settings.limits.kill_tries_max),
             self._settings.manager.poll_ms,

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
-from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.errors import Code, OperatorError, RetryError
 from teatree.contracts.manifest import ModelState
-from teatree.contracts.requests import Request
+from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.batch import Applied
 from teatree.engine.drafts import Draft
 from teatree.engine.writer import Writer
@@ -26,6 +26,7 @@ from teatree.functions.registry import BUILT_INS
 from teatree.messaging.log import LogReader, LogSlice, WakeHints
 from teatree_manager.attempts import Attempts
 from teatree_manager.lane import Backoff
+from teatree_manager.log_check import LogCheck
 
 T = TypeVar("T")
 SPOOLED_PACKS = 8
@@ -39,17 +40,16 @@ class Pipeline:
         self,
         writer: Writer,
         reader: LogReader,
-        check_log: Callable[[int], Awaitable[None]],
+        log_check: LogCheck,
         hints: WakeHints,
         attempts: Attempts,
         poll_ms: int,
         said_version: Callable[[], int],
         started: Callable[[Request], None],
     ) -> None:
-        """`check_log` raises if what was read after an offset may not be this model's log."""
         self._writer = writer
         self._reader = reader
-        self._check_log = check_log
+        self._log_check = log_check
         self._hints = hints
         self._attempts = attempts
         self._poll_ms = poll_ms
@@ -140,17 +140,19 @@ class Pipeline:
 
     async def _slices(self) -> AsyncIterator[Sequence[Request]]:
         """Yield what follows in the log, reading ahead while the caller works."""
-        after = await self.in_file_thread(lambda: self._writer.applied_offset)
-        ahead = asyncio.create_task(self._read(after))
+        position = await self.in_file_thread(lambda: self._writer.applied_position)
+        after = self._log_check.begin_after(position)
+        ahead = asyncio.create_task(self._read(after, position))
         try:
             while not self._stopping.is_set():
-                found = await ahead
+                found = await self._checked(ahead)
                 if not found.requests and self._writer.state is not ModelState.ACTIVE:
                     return
                 if found.requests:
-                    after = found.requests[-1].seq
+                    position = found.requests[-1].position
+                    after = position.seq
                     self.last_request_ms = time.monotonic() * 1000
-                ahead = asyncio.create_task(self._read(after, wait=not found.requests))
+                ahead = asyncio.create_task(self._read(after, position, wait=not found.requests))
                 if found.requests:
                     yield found.requests
                 elif self._shipping is not None and self._shipping.done():
@@ -158,7 +160,19 @@ class Pipeline:
         finally:
             ahead.cancel()
 
-    async def _read(self, after: int, *, wait: bool = False) -> LogSlice:
+    async def _checked(self, ahead: asyncio.Task[LogSlice]) -> LogSlice:
+        """Return what was read ahead. If the log is not ours any more, what was applied from it is published first.
+
+        So the newest manifest tells whoever mends the log how far the model has come.
+        """
+        try:
+            return await ahead
+        except OperatorError:
+            await self._await_shipped()
+            raise
+
+    async def _read(self, after: int, position: LogPosition, *, wait: bool = False) -> LogSlice:
+        """Return what follows `after`; `position` is the last request that was read or applied before."""
         limits = self._writer.limits
         if wait:
             await self._hints.wait(self._poll_ms)
@@ -166,16 +180,19 @@ class Pipeline:
         backoff = Backoff()
         while not self._stopping.is_set():
             try:
+                losses = self._log_check.losses
                 if self.waiting_for is not None:
-                    await self._check_log(after)  # a stream that is gone looks like one that is away
+                    await self._log_check.at(position)  # a stream that is gone looks like one that is away
                 found = await self._reader.read(
                     after, requests_max=limits.batch_requests_max, bytes_max=limits.read_ahead_bytes_max
                 )
-                await self._check_log(after)
+                await self._log_check.at(position)
             except RetryError as e:
                 self._waits(f"the log cannot be read: {e}")
                 await backoff.pause(e)
             else:
+                if losses != self._log_check.losses:
+                    continue
                 self.waiting_for = None
                 return found
         return LogSlice([], 0)

@@ -12,12 +12,15 @@ import pytest
 import structlog
 from typing_extensions import override
 
+from teatree.contracts.errors import Code
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp
 from teatree.contracts.names import goal_model_id
 from teatree.contracts.settings import DispatcherSettings, NatsSettings, PostgresSettings, StoreSettings
 from teatree.messaging.bus import Bus
-from teatree.messaging.log import last_sequences
+from teatree.messaging.direct import last_messages
+from teatree.messaging.log import LogReader, last_sequences, position_at
+from teatree.messaging.log_check import fault_of
 from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.service import serve
 from teatree.messaging.streams import ensure_streams, log_state
@@ -94,6 +97,7 @@ class World:
         self.bus = bus
         self.store = store
         self.created = created
+        self.accepted_at: dict[int, datetime] = {}
         self.launcher = StandIn()
         self.dispatcher = self.make(self.launcher)
         self.tasks: list[asyncio.Task[None]] = []
@@ -120,7 +124,11 @@ class World:
     async def send(self, model: str, function: str, request_id: str, **headers: str) -> int:
         """Publish a request; return its sequence."""
         subject = f"{self.bus.prefix}.request.{model}.{function}"
-        return (await self.bus.publish_log(subject, b"{}", {"Teatree-Request-Id": request_id, **headers})).seq
+        seq = (await self.bus.publish_log(subject, b"{}", {"Teatree-Request-Id": request_id, **headers})).seq
+        found = await position_at(self.bus, seq)
+        if found is not None:
+            self.accepted_at[seq] = found.at
+        return seq
 
     def publish(self, model: str, offset: int, state: ModelState, created: str | None = None) -> None:
         """Create the next version of a model, as its manager would."""
@@ -138,7 +146,7 @@ class World:
                 epoch=1,
                 state=state,
                 at=now,
-                log_at=now,
+                log_at=self.accepted_at.get(offset, now),
                 offset=offset,
                 stream=StreamStamp(self.bus.subjects.requests_stream, created or self.created),
                 content_version=newest + 1,
@@ -287,6 +295,23 @@ class TestManagers:
         await settle()
         assert await last_sequences(world.bus) == {"sales": 1}
         assert await read_notices(world.bus, world.bus.subjects.notices_all) == []
+
+    async def test_lost_end(self, world: World) -> None:
+        """A model at rest whose last request is not in the log any more gets its manager, which says so; once."""
+        for i in range(3):
+            await world.send("sales", "append" if i else "create_model", f"a{i}")
+        del world.accepted_at[3]  # another one stands under its number
+        world.publish("sales", 3, ModelState.ACTIVE)
+        await world.send("stock", "create_model", "b")
+        world.publish("stock", 4, ModelState.ACTIVE)
+        world.launcher.dies_with = 78
+        world.start()
+        await until(lambda: world.launcher.launched == ["sales"])
+        await settle()
+        assert world.launcher.launched == ["sales"]
+        world.launcher.dies_with = None
+        await world.bus.publish_log(world.bus.subjects.advanced("stock"), b"{}")
+        await until(lambda: world.launcher.launched == ["sales", "sales"])
 
     async def test_outage(self, world: World) -> None:
         """Without its log the dispatcher waits, and goes on when it is there again."""
@@ -461,10 +486,10 @@ class TestPurge:
         world.publish("stock", 10, ModelState.ACTIVE)
         world.launcher.alive |= {"sales", "stock"}
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
-        await world.shrunk(2)
+        await world.shrunk(3)
         await settle()
         state = await log_state(world.bus)
-        assert (state.messages, state.first_seq, state.purged_before) == (2, 4, 11)
+        assert (state.messages, state.first_seq, state.purged_before) == (3, 4, 10)
         assert not state.is_lost_after(3)
         assert not state.is_lost_after(10)
 
@@ -484,8 +509,49 @@ class TestPurge:
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
         await world.outcome("sales", "a")
         await world.outcome("Bad-Name", "c")
+        await world.shrunk(2)
+        assert await last_sequences(world.bus) == {"sales": 2, "Bad-Name": 3}
+
+    async def test_last_request_gone(self, world: World) -> None:
+        """A model whose last request was purged goes on as long as the log has not lost its end since."""
+        for i in range(3):
+            await world.send("sales", "append" if i else "create_model", f"a{i}")
+        at = (await LogReader(world.bus, "sales").read(2, requests_max=1, bytes_max=1)).requests[0].position
+        await world.send("stock", "create_model", "b")
+        world.publish("sales", 3, ModelState.ACTIVE)
+        world.publish("stock", 4, ModelState.ACTIVE)
+        world.launcher.alive |= {"sales", "stock"}
+        world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
         await world.shrunk(1)
-        assert await last_sequences(world.bus) == {"sales": 2}
+        state = await log_state(world.bus)
+        stamp = StreamStamp(state.name, state.created)
+        assert await fault_of(world.bus, state, "sales", stamp, at) is None
+        await world.bus.js(f"STREAM.MSG.DELETE.{state.name}", {"seq": 4})
+        fault = await fault_of(world.bus, state, "sales", stamp, at)
+        assert fault is not None
+        assert fault.code is Code.LOG_REPLACED
+
+    async def test_fillers(self, world: World) -> None:
+        """Messages that are nobody's have no answer and no manager, and go with what is purged; marks stay."""
+        subjects = world.bus.subjects
+        await world.bus.publish_log(subjects.advanced("sales"), b"{}")
+        for _ in range(3):
+            await world.bus.publish_log(subjects.filler, b"")
+        for i in range(3):
+            await world.send("sales", "append" if i else "create_model", f"a{i}")
+        await world.bus.publish_log(subjects.filler, b"")
+        world.publish("sales", 7, ModelState.ACTIVE)
+        world.launcher.alive.add("sales")
+        world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
+        await world.shrunk(3)
+        await settle()
+        left = [
+            m.subject for m in await last_messages(world.bus, subjects.requests_stream, [">"], timeout_ms=5_000) or []
+        ]
+        assert left == [subjects.advanced("sales"), f"{world.bus.prefix}.request.sales.append", subjects.filler]
+        assert await last_sequences(world.bus) == {"sales": 7}
+        assert world.launcher.launched == []
+        assert await read_notices(world.bus, subjects.notices_all) == []
 
     async def test_somebody_else(self, world: World) -> None:
         """A purge that was not ours can be told by who has not read that far."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +16,12 @@ import attrs
 import psycopg
 import pytest
 
-from processes import MODEL, Installation, ManagerServer, Running, rows, table
-from teatree.contracts.settings import Settings
+from processes import MODEL, Installation, ManagerServer, Running, rows, table, until
+from teatree.cli.main import run
+from teatree.contracts.settings import Settings, connection_environ
 from teatree.embedded.nats import NatsServer
-from teatree.messaging.streams import ensure_streams
+from teatree.messaging.notices import read_notices
+from teatree.messaging.streams import ensure_streams, log_state
 from teatree.storage.migrations.migrate import migrate
 
 
@@ -132,3 +140,279 @@ async def test_put_back_from_an_older_copy(
             assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
         finally:
             await installation.close()
+
+
+# --- a log that lost its end -----------------------------------------------------------------------------------------
+
+
+class Copied:
+    """An installation with a NATS of its own, whose log can be put back from a copy."""
+
+    def __init__(self, installation: Installation, nats: NatsServer, folder: Path, monkeypatch: Any) -> None:
+        self.installation = installation
+        self._nats = nats
+        self._jetstream = folder / "nats" / "jetstream"
+        self._copy = folder / "copy"
+        for name, value in connection_environ(installation.settings).items():
+            monkeypatch.setenv(name, value)
+
+    async def keep(self) -> None:
+        """Copy the log as it is now."""
+        self._nats.stop()
+        shutil.rmtree(self._copy, ignore_errors=True)
+        shutil.copytree(self._jetstream, self._copy)
+        self._nats.start()
+        await self.installation.reconnected()
+
+    async def put_back(self) -> None:
+        """Put the copy in the log's place: what came after it is lost."""
+        self._nats.stop()
+        shutil.rmtree(self._jetstream)
+        shutil.copytree(self._copy, self._jetstream)
+        self._nats.start()
+        await self.installation.reconnected()
+
+    async def cut_off(self, size_bytes: int, *, index: bool) -> None:
+        """Cut the end off the log's newest block, as lost power would; without `index` NATS' summary is lost too."""
+        self._nats.stop()
+        folder = next(self._jetstream.rglob("streams/REQUESTS"))
+        newest = max(folder.glob("msgs/*.blk"), key=lambda path: int(path.stem))
+        os.truncate(newest, newest.stat().st_size - size_bytes)
+        if not index:
+            (folder / "msgs" / "index.db").unlink()
+        self._nats.start()
+        await self.installation.reconnected()
+
+    async def others(self, count: int) -> None:
+        """Have the log accept requests to another model."""
+        subject = self.installation.bus.subjects.request("other", "append")
+        for _ in range(count):
+            await self.installation.bus.publish_log(subject, b"{}")
+
+    async def advance(self, **environ: str) -> dict[str, Any]:
+        """Run `teatree log advance`; return its report."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "teatree.cli.main", "log", "advance", "--json"),
+            env={**os.environ, **environ},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        report: dict[str, Any] = json.loads(out)
+        return report
+
+
+@pytest.fixture
+async def copied(
+    service_settings: Settings, manager_server: ManagerServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Copied]:
+    """Return an installation whose log can be put back."""
+    migrate(service_settings.postgres)
+    with NatsServer(tmp_path / "nats") as nats:
+        settings = attrs.evolve(service_settings, nats=nats.settings())
+        installation = await Installation.make(settings, manager_server, tmp_path)
+        yield Copied(installation, nats, tmp_path, monkeypatch)
+        await installation.close()
+
+
+async def lose_three(copied: Copied) -> Running:
+    """Return a manager whose model has applied three requests that the log loses now, while it is stopped."""
+    installation = copied.installation
+    manager = await begin(installation)
+    await copied.keep()
+    for i in (3, 4, 5):
+        assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
+    manager.send(signal.SIGSTOP)
+    await copied.put_back()
+    return manager
+
+
+@pytest.mark.parametrize(("others", "own"), [(0, 0), (0, 2), (0, 3), (0, 6), (3, 0), (9, 0), (2, 4), (4, 2)], ids=str)
+async def test_lost_end_and_on_again(copied: Copied, others: int, own: int) -> None:
+    """A log put back under a manager, and grown before it looks: it stops; after `log advance` all that is there holds.
+
+    What was accepted since takes effect in its order, lost requests that are sent again take effect exactly once.
+    """
+    installation = copied.installation
+    manager = await lose_three(copied)
+    await copied.others(others)
+    for i in range(own):
+        await installation.publish("append" if i else "create_table", _more(i), f"since{i}")
+    newest = installation.chain.newest_version()
+    manager.send(signal.SIGCONT)
+    assert await manager.exit_code() == 78, manager.said()
+    assert recorded_error(installation)["code"] in ("log_behind", "log_replaced")
+    assert installation.chain.newest_version() == newest
+    for _ in range(2):  # whoever looks again comes to the same
+        assert await installation.manager().exit_code() == 78
+
+    report = await copied.advance()
+    assert [stray["model"] for stray in report["strays"]] == [MODEL]
+    assert report["strays"][0]["again"] == (own if own and others < 3 else 0)
+    again = await copied.advance()
+    assert (again["strays"], again["fillers"], again["last_seq"]) == ([], 0, report["last_seq"])
+
+    installation.manager()
+    outcomes = [await installation.outcome(f"since{i}") for i in range(own)]
+    assert [outcome["kind"] for outcome in outcomes] == ["done"] * own
+    first = {f"a{i}": await installation.outcome(f"a{i}") for i in (3, 4, 5)}
+    for i in (4, 3, 5, 6):
+        await installation.publish("append", rows(i), f"a{i}")
+    assert (await installation.outcome("a6"))["kind"] == "done"
+    wanted = [(i,) for i in range(1, 7)]
+    assert installation.read("SELECT id FROM t ORDER BY id") == wanted
+    assert (await installation.told(first)) == first
+    if own:
+        assert installation.read("SELECT id FROM u ORDER BY id") == [(i,) for i in range(1, own)]
+    assert (await copied.advance())["strays"] == []
+    installation.check_chain()
+
+
+def _more(i: int) -> dict[str, Any]:
+    if i == 0:
+        return {"table": "u", "columns": [{"name": "id", "type": "BIGINT"}]}
+    return {"table": "u", "rows": [{"id": i}]}
+
+
+@pytest.mark.parametrize("place", ["filled", "copied", "before_mark", "marked"])
+async def test_advance_killed(copied: Copied, tmp_path: Path, place: str) -> None:
+    """Killed between its steps and run again, `log advance` comes to the same end; requests without an id too."""
+    installation = copied.installation
+    manager = await lose_three(copied)
+    await installation.publish("append", rows(10), "since0")
+    subject = installation.bus.subjects.request(MODEL, "append")
+    await installation.bus.publish_log(subject, json.dumps(rows(11)).encode())
+    await installation.bus.publish_log(subject, json.dumps(rows(12)).encode(), {"Nats-Msg-Id": "since2"})
+    manager.send(signal.SIGCONT)
+    assert await manager.exit_code() == 78
+    plan = tmp_path / "advance.json"
+    plan.write_text(json.dumps({f"log.advance.{place}": {"action": "crash"}}))
+    with pytest.raises(AssertionError):
+        await copied.advance(TEATREE_FAILPOINTS=str(plan))
+    if place == "copied":
+        assert await installation.manager().exit_code() == 78
+    report = await copied.advance(TEATREE_FAILPOINTS=str(plan))
+    assert len(report["strays"]) == (place != "marked")
+    installation.manager()
+    assert (await installation.send("append", rows(13), "since3"))["kind"] == "done"
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in (1, 2, 3, 4, 5, 10, 11, 12, 13)]
+    assert (await installation.outcome("since2"))["kind"] == "done"
+
+
+@pytest.mark.parametrize("index", [False, True])
+@pytest.mark.parametrize("since", [0, 1, 2, 5])
+async def test_newest_block_cut_off(copied: Copied, since: int, index: bool) -> None:  # noqa: FBT001
+    """The newest block without its end, whatever NATS makes of that: the model stops, and goes on when told to."""
+    installation = copied.installation
+    manager = await begin(installation)
+    manager.send(signal.SIGSTOP)
+    await copied.cut_off(100, index=index)
+    for i in range(since):
+        await installation.publish("append", rows(10 + i), f"since{i}")
+    manager.send(signal.SIGCONT)
+    assert await manager.exit_code() == 78, manager.said()
+    assert recorded_error(installation)["code"] in ("log_behind", "log_replaced")
+    assert len((await copied.advance())["strays"]) == 1
+    installation.manager()
+    for i in (1, 2):
+        await installation.publish("append", rows(i), f"a{i}")
+    assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
+    wanted = [1, 2, 3, *(10 + i for i in range(since))]
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in wanted]
+    assert not await installation.waiting()
+
+
+async def test_lost_twice(copied: Copied) -> None:
+    """What lets a model go on holds for that loss only: a log that loses its end once more is found again."""
+    installation = copied.installation
+    manager = await lose_three(copied)
+    manager.send(signal.SIGCONT)
+    assert await manager.exit_code() == 78
+    await copied.advance()
+    second = installation.manager()
+    assert await installation.ask("SELECT count(*) AS n FROM t") == [{"n": 5}]
+    second.send(signal.SIGSTOP)
+    await copied.put_back()
+    await copied.others(9)
+    second.send(signal.SIGCONT)
+    assert await second.exit_code() == 78
+    assert await installation.manager().exit_code() == 78
+    assert len((await copied.advance())["strays"]) == 1
+    installation.manager()
+    assert (await installation.send("append", rows(6), "a6"))["kind"] == "done"
+    assert installation.read("SELECT count(*) FROM t") == [(6,)]
+
+
+async def test_unshipped_when_lost(copied: Copied) -> None:
+    """What a killed manager had applied and not published counts too: it is published, then the model stops for it."""
+    installation = copied.installation
+    manager = await begin(installation)
+    await copied.keep()
+    await manager.leave()
+    manager = installation.manager({"manager.ship.before_manifest": {"action": "crash"}})
+    await installation.publish("append", rows(3), "a3")
+    assert await manager.exit_code() == -signal.SIGKILL
+    await copied.put_back()
+    await copied.others(4)
+    await stops_with(installation, installation.manager(), "log_replaced")
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
+    assert len((await copied.advance())["strays"]) == 1
+    installation.manager()
+    assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
+    assert (await installation.send("append", rows(4), "a4"))["kind"] == "done"
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,), (4,)]
+
+
+async def test_purged_and_advanced(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that somebody purged before they were applied are lost, and an operator may say so."""
+    for name, value in connection_environ(installation.settings).items():
+        monkeypatch.setenv(name, value)
+    manager = await begin(installation)
+    assert await manager.leave() == 0
+    last = [await installation.publish("append", rows(10 + i), f"lost{i}") for i in range(3)][-1]
+    stream = installation.bus.subjects.requests_stream
+    await installation.bus.js(f"STREAM.PURGE.{stream}", {"seq": last})
+    await stops_with(installation, installation.manager(), "log_purged")
+    assert await asyncio.to_thread(run, ["log", "advance", "--yes"]) == 0
+    installation.manager()
+    assert (await installation.outcome("lost2"))["kind"] == "done"
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (12,)]
+
+
+@pytest.mark.parametrize(("rests", "since"), [(False, 1), (True, 1), (True, 20)], ids=str)
+async def test_advance_with_a_dispatcher(copied: Copied, rests: bool, since: int) -> None:  # noqa: FBT001
+    """The dispatcher looks for models at rest, and starts managers as soon as they may go on; fillers get no answer."""
+    installation = copied.installation
+    dispatcher = installation.dispatcher(TEATREE_MANAGER_IDLE_EXIT_MS="500" if rests else "0")
+    await installation.send("create_model", table("id"), "create")
+    await copied.keep()
+    for i in range(20):
+        await installation.publish("append", rows(i), f"a{i}")
+    assert (await installation.outcome("a19"))["kind"] == "done"
+    if rests:
+        await until(lambda: installation.manager_pid() is None)
+    await copied.put_back()
+    for i in range(since):
+        await installation.publish("append", rows(100 + i), f"since{i}")
+    await dispatcher.says("a manager stopped for an operator")
+    report = await copied.advance()
+    assert report["fillers"] == max(0, 20 - since)
+    assert report["strays"][0]["again"] == since
+    assert {(await installation.outcome(f"since{i}"))["kind"] for i in range(since)} == {"done"}
+    assert installation.read("SELECT count(*) FROM t") == [(20 + since,)]
+    said = [m.subject for m in await read_notices(installation.bus, installation.bus.subjects.notices_all)]
+    assert not [subject for subject in said if "._" in subject]
+    assert "cannot be looked after" not in dispatcher.said()
+    assert not list(installation.settings.data.glob("_*"))
+
+
+async def test_nothing_wrong(installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """With a log that is as it should be `log advance` changes nothing, and says so."""
+    for name, value in connection_environ(installation.settings).items():
+        monkeypatch.setenv(name, value)
+    await begin(installation)
+    before = await log_state(installation.bus)
+    assert await asyncio.to_thread(run, ["log", "advance", "--yes"]) == 0
+    assert "nothing was changed" in capsys.readouterr().out
+    assert (await log_state(installation.bus)).last_seq == before.last_seq

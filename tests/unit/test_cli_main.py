@@ -16,7 +16,7 @@ from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestE
 COMMANDS = "up demo models create drop send load query watch versions pull".split()
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "catalog rebuild"])
+@pytest.mark.parametrize("command", [*COMMANDS, "catalog rebuild", "log advance"])
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`--help` of each command shows an example, the common options and the exit codes."""
     assert run([*command.split(), "--help"]) == 0

@@ -90,7 +90,7 @@ class TestNeed:
             last_effect_seq=1,
             said_version=0,
         )
-        assert published(read_manifest(manifest.to_json(), "here")) == ALIVE
+        assert published(read_manifest(manifest.to_json(), "here")) == attrs.evolve(ALIVE, log_at=at)
         assert published(read_manifest(manifest.to_json(), "here")).is_alive
         assert published(None) == Published()
 

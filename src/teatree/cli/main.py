@@ -31,6 +31,9 @@ def make_app() -> App:
     catalog = App(name="catalog", help="Look after the catalogue in PostgreSQL.", sort_key=len(_COMMANDS))
     catalog.command("teatree.cli.catalog:rebuild", name="rebuild")
     app.command(catalog)
+    log = App(name="log", help="Look after the log of requests in NATS.", sort_key=len(_COMMANDS) + 1)
+    log.command("teatree.cli.log:advance", name="advance")
+    app.command(log)
     return app
 
 
@@ -64,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in {*_COMMANDS, "catalog"} else ""
+    return f"{arguments[0]} " if arguments and arguments[0] in {*_COMMANDS, "catalog", "log"} else ""
 
 
 def _fail(line: str, code: Exit) -> Exit:

@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from teatree.contracts.codec import dump_json, parse_json, structure, tolerate_unknown_keys, unstructure
 from teatree.contracts.errors import CorruptError, RequestError
+from teatree.contracts.requests import LogPosition
 from teatree.contracts.schema import Schema
 
 FORMAT = 1
@@ -176,6 +177,11 @@ class Manifest:
     writer: dict[str, Any] = field(factory=dict)
     """Host and process of the writer, for people."""
     format: int = FORMAT
+
+    @property
+    def position(self) -> LogPosition:
+        """The last request that it holds; sequence 0 if there is none."""
+        return LogPosition(self.offset, self.log_at)
 
     def to_json(self) -> bytes:
         """Return the manifest's bytes: one JSON object whose member `checksum` covers the rest."""

@@ -24,6 +24,15 @@ ARGS_HEADER_BYTES_MAX = 32_768
 
 
 @frozen
+class LogPosition:
+    """A message of the log: a sequence alone can be given out again after the log has lost its end."""
+
+    seq: int
+    at: datetime
+    """When JetStream stored it."""
+
+
+@frozen
 class Request:
     """One message of the log, addressed to one function of one model."""
 
@@ -42,6 +51,11 @@ class Request:
     traceparent: str | None = None
     invalid: RequestError | None = field(default=None, eq=False)
     """What is wrong with the envelope itself; such a request is rejected with it when its turn comes."""
+
+    @property
+    def position(self) -> LogPosition:
+        """Where it stands."""
+        return LogPosition(self.seq, self.at)
 
     @property
     def body_hash(self) -> bytes:

@@ -17,6 +17,7 @@ from teatree.contracts.codec import dump_json, structure, unstructure
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import ModelOptions, StreamStamp
 from teatree.contracts.names import OWN_SCHEMA
+from teatree.contracts.requests import LogPosition
 from teatree.engine.database import Database
 
 _COMMITS = f"{OWN_SCHEMA}.commits"
@@ -131,6 +132,13 @@ def read_commits(database: Database) -> list[Commit]:
 def committed_offset(database: Database) -> int:
     """Return the offset that the file has really reached."""
     return int(database.rows(f"SELECT coalesce(max(applied_offset), 0) FROM {_COMMITS}")[0][0])
+
+
+def committed_position(database: Database) -> LogPosition:
+    """Return the last request that the file really holds."""
+    rows = database.rows(f"SELECT applied_offset, log_at FROM {_COMMITS} ORDER BY applied_offset DESC LIMIT 1")
+    seq, at = rows[0]
+    return LogPosition(int(seq), at.replace(tzinfo=UTC))
 
 
 def unshipped(commits: Sequence[Commit], version: int, write_id: str) -> list[Commit] | None:

@@ -20,11 +20,11 @@ from teatree.contracts.manifest import (
     Stub,
     TableEntry,
 )
-from teatree.contracts.requests import Request
+from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.batch import FAILED_CODES, Applied, Batch
 from teatree.engine.changes import Checkpoint
-from teatree.engine.commits import Commit, adopt_commits, committed_offset
+from teatree.engine.commits import Commit, adopt_commits, committed_offset, committed_position
 from teatree.engine.database import Database
 from teatree.engine.drafts import Author, Draft, batch_after, fence_after, new_write_id
 from teatree.engine.duckdb_errors import DamagedFileError
@@ -101,6 +101,11 @@ class Writer:
     def applied_offset(self) -> int:
         """Sequence of the last request that is committed, or published without a file."""
         return committed_offset(self._database) if self._database else self.manifest.offset
+
+    @property
+    def applied_position(self) -> LogPosition:
+        """The same with its time: where a reader of the log goes on."""
+        return committed_position(self._database) if self._database else self.manifest.position
 
     def take_over(self, newest: Manifest | None) -> Draft | None:
         """Fence off every other writer and open the file; return what a crash left unshipped, captured.

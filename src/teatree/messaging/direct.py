@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from attrs import field, frozen
 
 from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.requests import LogPosition
 from teatree.messaging.bus import Bus
 from teatree.messaging.headers import decode_headers, decode_status
 from teatree.messaging.inbox import Exchange, ReplySink
@@ -34,6 +36,11 @@ class StoredMessage:
     """Sequence of the message before it in the same answer; 0 for the first."""
     headers: dict[str, str] = field(factory=dict)
     body: bytes = field(default=b"", repr=False)
+
+    @property
+    def position(self) -> LogPosition:
+        """Where it stands, to the microsecond."""
+        return LogPosition(self.seq, datetime.fromisoformat(self.at))
 
 
 @frozen
@@ -104,6 +111,13 @@ def _stored(headers: dict[str, str], body: bytes) -> StoredMessage:
         headers,
         body,
     )
+
+
+async def message_at(bus: Bus, stream: str, seq: int, every: str, *, timeout_ms: float) -> StoredMessage | None:
+    """Return the message with a sequence number, None if the stream has none; `every` is the filter for all of it."""
+    ask = {"seq": seq, "next_by_subj": every, "batch": 1, "max_bytes": 1}
+    reply = await direct_get(bus, stream, ask, timeout_ms)
+    return reply.messages[0] if reply.messages and reply.messages[0].seq == seq else None
 
 
 async def last_messages(

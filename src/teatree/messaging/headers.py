@@ -46,6 +46,18 @@ def decode_headers(block: bytes | None) -> dict[str, str]:
     return headers
 
 
+def storable_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return a stored message's headers as they can be published again: without NATS' own, and what cannot be said.
+
+    A value that no sender of ours could have written stays wrong.
+    """
+    return {
+        key: _BREAKS.sub("?", value).strip()
+        for key, value in headers.items()
+        if _KEY.fullmatch(key) and not key.lower().startswith("nats-")
+    }
+
+
 def decode_status(block: bytes | None) -> int:
     """Return the status code of a header block, 0 if it carries none."""
     if not block or block[8:9] != b" ":

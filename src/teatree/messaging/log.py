@@ -7,15 +7,17 @@ predecessor, the first of a read names none and the end names the last, so a los
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.requests import Request, read_request
+from teatree.contracts.requests import LogPosition, Request, read_request
 from teatree.messaging.bus import Bus
-from teatree.messaging.direct import NOT_FOUND, DirectReply, StoredMessage, direct_get, last_messages
+from teatree.messaging.direct import NOT_FOUND, DirectReply, StoredMessage, direct_get, last_messages, message_at
+from teatree.messaging.subjects import FILLER, NO_MODELS
 
 READ_TIMEOUT_MS = 5_000
 SUBJECTS_MAX = 1_000
@@ -52,6 +54,20 @@ class LogReader:
         if reply.status == NOT_FOUND:
             return LogSlice([], 0)
         return LogSlice(self._requests(reply), reply.pending)
+
+    async def read_since(
+        self, at: str, *, requests_max: int, bytes_max: int, timeout_ms: float = READ_TIMEOUT_MS
+    ) -> AsyncIterator[list[StoredMessage]]:
+        """Yield the messages stored at a time (RFC 3339) or later, as they lie in the log, in portions."""
+        ask: dict[str, Any] = {"start_time": at}
+        while True:
+            ask |= {"next_by_subj": self._filter, "batch": requests_max, "max_bytes": bytes_max}
+            reply = await direct_get(self._bus, self._stream, ask, timeout_ms)
+            if reply.status == NOT_FOUND or not reply.messages:
+                return
+            self._requests(reply)  # raises if one was lost on its way
+            yield reply.messages
+            ask = {"seq": reply.messages[-1].seq + 1}
 
     def _requests(self, reply: DirectReply) -> list[Request]:
         requests: list[Request] = []
@@ -101,7 +117,8 @@ async def last_sequences(
             messages = await _last_by_subject(bus, chunk, after, timeout_ms)
         for message in messages:
             model, _ = subjects.parse_request(message.subject)
-            found[model] = max(found.get(model, 0), message.seq)
+            if model not in NO_MODELS:
+                found[model] = max(found.get(model, 0), message.seq)
     return found
 
 
@@ -114,7 +131,23 @@ async def last_requests_of(
     messages = await last_messages(bus, subjects.requests_stream, wanted, after=after, timeout_ms=timeout_ms)
     if messages is None:
         messages = await _last_by_subject(bus, wanted, after, timeout_ms)
-    return {subjects.parse_request(message.subject)[0]: message.seq for message in messages}
+    found = {subjects.parse_request(message.subject)[0]: message.seq for message in messages}
+    return {model: seq for model, seq in found.items() if model not in NO_MODELS}
+
+
+async def message_of(bus: Bus, seq: int, *, timeout_ms: float = READ_TIMEOUT_MS) -> tuple[str, LogPosition] | None:
+    """Return whose message stands under a number, and when it was stored; None if there is none."""
+    subjects = bus.subjects
+    found = await message_at(bus, subjects.requests_stream, seq, subjects.requests_all, timeout_ms=timeout_ms)
+    if found is None:
+        return None
+    return subjects.parse_request(found.subject)[0], found.position
+
+
+async def position_at(bus: Bus, seq: int) -> LogPosition | None:
+    """Return when the message under a number was stored; None if there is none."""
+    found = await message_of(bus, seq)
+    return found[1] if found else None
 
 
 async def first_request_since(bus: Bus, model: str, at: str, *, timeout_ms: float = READ_TIMEOUT_MS) -> int | None:
@@ -173,8 +206,11 @@ class WakeHints:
 
     def push(self, subject: bytes, _reply: bytes, _block: bytes | None, _body: bytes) -> None:
         """Take a hint from the wire."""
+        model = subject.decode("utf-8", "replace").rsplit(".", 1)[-1]
+        if model == FILLER:
+            return
         if len(self._models) < self._models_max:
-            self._models.add(subject.decode("utf-8", "replace").rsplit(".", 1)[-1])
+            self._models.add(model)
         else:
             self._missed = True
         self.event.set()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.requests import LogPosition
 from teatree.messaging.bus import Bus
 from teatree.messaging.jetstream import ERROR_NO_STREAM, ERROR_STREAM_EXISTS, ApiError
 
@@ -16,6 +18,7 @@ _DUPLICATE_WINDOW_NS = 100_000_000
 """The shortest the server takes. JetStream's window works per stream, not per model: within it, one sender's
 `Nats-Msg-Id` would swallow another model's request. We remember ids ourselves."""
 _PURGED_BEFORE = "teatree-purged-before"
+_WITNESS = "teatree-witness"
 _SIZES = frozenset({"max_bytes", "max_msgs", "max_age", "max_msg_size", "duplicate_window"})
 """An operator's to choose; all but the log's `max_age`, which would drop what is not applied."""
 
@@ -35,6 +38,8 @@ class LogState:
     """-1: no limit."""
     purged_before: int
     """Below this sequence the dispatcher has purged what was applied; above it nobody should have purged anything."""
+    witness: LogPosition | None
+    """A message that the dispatcher left when it purged last: while it is there, the log has not lost its end since."""
     first_at: str
     """When the oldest message was stored: RFC 3339."""
     now: str
@@ -112,6 +117,7 @@ async def log_state(bus: Bus) -> LogState:
 
 def _read_state(info: dict[str, Any]) -> LogState:
     state, config = info["state"], info["config"]
+    metadata = config.get("metadata") or {}
     return LogState(
         name=config["name"],
         created=info["created"],
@@ -120,29 +126,53 @@ def _read_state(info: dict[str, Any]) -> LogState:
         messages=int(state["messages"]),
         size_bytes=int(state["bytes"]),
         size_bytes_max=int(config.get("max_bytes", -1)),
-        purged_before=int((config.get("metadata") or {}).get(_PURGED_BEFORE, 0)),
+        purged_before=int(metadata.get(_PURGED_BEFORE, 0)),
+        witness=_read_witness(metadata.get(_WITNESS)),
         first_at=state["first_ts"],
         now=info["ts"],
     )
 
 
-async def purge_log(bus: Bus, before: Mapping[str, int]) -> int:
+def _read_witness(text: str | None) -> LogPosition | None:
+    if text is None:
+        return None
+    seq, at = text.split(" ", 1)
+    return LogPosition(int(seq), datetime.fromisoformat(at))
+
+
+async def purge_log(bus: Bus, before: Mapping[str, int], witness: LogPosition) -> int:
     """Purge each model's requests below its sequence number in `before`; return how many requests that were.
 
-    How far is written into the log's metadata first: so managers can tell our purges from others'.
+    How far, and a message that stays, are written into the log's metadata first: so managers can tell our purges from
+    others', and from a log that has lost its end.
     """
     name = bus.subjects.requests_stream
-    info = await bus.js(f"STREAM.INFO.{name}")
     highest = max(before.values(), default=0)
-    if highest > _read_state(info).purged_before:
-        config = info["config"]
-        metadata = {**(config.get("metadata") or {}), _PURGED_BEFORE: str(highest)}
-        await bus.js(f"STREAM.UPDATE.{name}", {**config, "metadata": metadata})
+    await _record_purge(bus, highest, witness)
     purged = 0
     for model, seq in before.items():
         answer = await bus.js(f"STREAM.PURGE.{name}", {"filter": bus.subjects.request_filter(model), "seq": seq})
         purged += int(answer["purged"])
+    await bus.js(f"STREAM.PURGE.{name}", {"filter": bus.subjects.filler, "seq": highest})
     return purged
+
+
+async def _record_purge(bus: Bus, before: int, witness: LogPosition) -> None:
+    """Write both down, and look until they are there: another dispatcher may be writing too. Neither goes back."""
+    name = bus.subjects.requests_stream
+    while True:
+        info = await bus.js(f"STREAM.INFO.{name}")
+        found = _read_state(info)
+        newest = witness if found.witness is None or witness.seq > found.witness.seq else found.witness
+        if found.purged_before >= before and found.witness == newest:
+            return
+        config = info["config"]
+        metadata = {
+            **(config.get("metadata") or {}),
+            _PURGED_BEFORE: str(max(before, found.purged_before)),
+            _WITNESS: f"{newest.seq} {newest.at.isoformat()}",
+        }
+        await bus.js(f"STREAM.UPDATE.{name}", {**config, "metadata": metadata})
 
 
 async def _ensure(bus: Bus, wanted: dict[str, Any], enforced_sizes: frozenset[str]) -> None:

@@ -1,0 +1,187 @@
+"""Letting models go on in a log that lost its end: `teatree log advance` (docs/decisions/0016).
+
+Every step can be killed and done again: fillers are only published while the log is too short, what is accepted again
+keeps its ids, and a model goes on only with its mark, which is published last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from attrs import evolve, frozen
+
+from teatree.contracts.codec import parse_utc, utc_text
+from teatree.contracts.errors import Code, OperatorError, RequestError
+from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.manifest import Manifest, ModelState
+from teatree.contracts.requests import HEADER_NATS_ID, HEADER_REQUEST_ID
+from teatree.messaging.batches import BATCH_MESSAGES_MAX, LogMessage, publish_batch
+from teatree.messaging.bus import Bus
+from teatree.messaging.direct import StoredMessage
+from teatree.messaging.headers import storable_headers
+from teatree.messaging.log import LogReader
+from teatree.messaging.log_check import Advance, advance_for, fault_of, stamp_of
+from teatree.messaging.streams import LogState, log_state
+from teatree.storage.folders import model_chains
+from teatree.storage.objects import ObjectStore
+
+COPY_BYTES_MAX = 8_000_000
+"""Bytes of requests that are read and accepted again at once."""
+
+
+@frozen
+class Stray:
+    """A model that must not read on in the log."""
+
+    model: str
+    code: Code
+    """`log_behind`, `log_replaced` or `log_purged`."""
+    offset: int
+    """The last request that it holds."""
+    message: str
+    again: int = 0
+    """Requests that were accepted under numbers it has passed, or after those, and are now accepted again."""
+    unnamed: int = 0
+    """Those of them that had no id of their own, and got one."""
+
+
+@frozen
+class AdvanceReport:
+    """What is wrong with a log, or what was done about it."""
+
+    stream: str
+    last_seq_before: int
+    last_seq: int
+    models: int
+    """Models that were looked at."""
+    fillers: int
+    strays: tuple[Stray, ...]
+    elsewhere: tuple[str, ...]
+    """Models that count in another stream: nothing can be done here."""
+
+
+async def advance_log(bus: Bus, store: ObjectStore, failpoint: Failpoint, *, dry_run: bool = False) -> AdvanceReport:
+    """Let every model go on that cannot, because the log lost its end or was put back from an older copy.
+
+    Nothing that is in the log is dropped. Raises `wrong_configuration` if the server's clock has gone back: what was
+    accepted since the loss is told by time.
+    """
+    newest = await asyncio.to_thread(_newest, store, bus.prefix)
+    state = before = await log_state(bus)  # after the manifests: managers may be at work
+    ours = [m for m in newest if m.stream == stamp_of(state)]
+    found = [(m, fault) for m in ours if (fault := await _fault(bus, state, m)) is not None]
+    strays = [Stray(m.model, fault.code, m.offset, fault.message) for m, fault in found]
+    fillers = 0
+    if found and not dry_run:
+        _check_clock(state, [m for m, _ in found])
+        fillers = await _fill(bus, max(m.offset for m, _ in found), state.last_seq)
+        failpoint("log.advance.filled")
+        for i, (manifest, _) in enumerate(found):
+            strays[i] = await _advance(bus, manifest, strays[i], failpoint)
+        state = await log_state(bus)
+    return AdvanceReport(
+        state.name,
+        before.last_seq,
+        state.last_seq,
+        len(ours),
+        fillers,
+        tuple(strays),
+        tuple(m.model for m in newest if m.stream != stamp_of(state)),
+    )
+
+
+def _newest(store: ObjectStore, prefix: str) -> list[Manifest]:
+    """Return the newest manifest of every model that counts in a log."""
+    manifests = (chain.newest() for chain in model_chains(store, prefix))
+    return [m for m in manifests if m is not None and m.stream.name and m.offset]
+
+
+async def _fault(bus: Bus, state: LogState, manifest: Manifest) -> OperatorError | None:
+    fault = await fault_of(bus, state, manifest.model, manifest.stream, manifest.position)
+    if fault is None:
+        return None
+    try:
+        await advance_for(bus, state, manifest.model, manifest.position, fault)
+    except OperatorError as e:
+        return e
+    return None
+
+
+def _check_clock(state: LogState, manifests: list[Manifest]) -> None:
+    latest = max(manifests, key=lambda m: m.log_at)
+    if parse_utc(state.now) <= latest.log_at:
+        raise OperatorError(
+            Code.WRONG_CONFIGURATION,
+            f"NATS' clock says {state.now}; {latest.model} holds a request that was accepted at"
+            f" {utc_text(latest.log_at)}.",
+            where="the clock of the NATS server",
+            hint="Set it, then run the command again: what was accepted since the loss is told by time.",
+        )
+
+
+async def _fill(bus: Bus, wanted_seq: int, last_seq: int) -> int:
+    """Publish messages that are nobody's until the log is as long as a model remembers; return how many."""
+    fillers = 0
+    while last_seq < wanted_seq:
+        batch: list[LogMessage] = [(bus.subjects.filler, b"", {})] * min(wanted_seq - last_seq, BATCH_MESSAGES_MAX)
+        last_seq = await publish_batch(bus, batch)
+        fillers += len(batch)
+    return fillers
+
+
+async def _advance(bus: Bus, manifest: Manifest, stray: Stray, failpoint: Failpoint) -> Stray:
+    """Have what the model would pass over accepted again, behind all that is there, then leave its mark."""
+    state = await log_state(bus)
+    go_on_after = manifest.offset
+    async for portion in _overtaken(bus, manifest, state.last_seq):
+        named = [_copy(message) for message in portion]
+        await _publish(bus, [message for message, _ in named])
+        failpoint("log.advance.copied")
+        stray = evolve(
+            stray, again=stray.again + len(named), unnamed=stray.unnamed + sum(is_new for _, is_new in named)
+        )
+        if manifest.state is ModelState.ACTIVE:
+            go_on_after = state.last_seq
+    mark = Advance(manifest.offset, manifest.log_at, go_on_after, state.first_seq)
+    failpoint("log.advance.before_mark")
+    await bus.publish_log(bus.subjects.advanced(manifest.model), mark.to_json())
+    failpoint("log.advance.marked")
+    return stray
+
+
+async def _overtaken(bus: Bus, manifest: Manifest, last_seq: int) -> AsyncIterator[list[StoredMessage]]:
+    """Yield a model's requests accepted since its last one, if any of them has a number that it has passed.
+
+    If so those behind it too, so that all keep their order; but for a model without a life, whose requests the
+    dispatcher answers from its offset on.
+    """
+    up_to = last_seq if manifest.state is ModelState.ACTIVE else manifest.offset
+    reader = LogReader(bus, manifest.model)
+    any_overtaken = False
+    pages = reader.read_since(utc_text(manifest.log_at), requests_max=BATCH_MESSAGES_MAX, bytes_max=COPY_BYTES_MAX)
+    async for page in pages:
+        since = [m for m in page if m.position.at > manifest.log_at and m.seq <= up_to]
+        any_overtaken = any_overtaken or bool(since and since[0].seq <= manifest.offset)
+        if not any_overtaken and since:
+            return
+        if since:
+            yield since
+        if page[-1].seq >= up_to:
+            return
+
+
+def _copy(message: StoredMessage) -> tuple[LogMessage, bool]:
+    """Return a request as it is accepted again, and whether it had no id: then it gets the same one every time."""
+    raw_id = message.headers.get(HEADER_REQUEST_ID) or message.headers.get(HEADER_NATS_ID)
+    stamp = "".join(c for c in message.at if c.isdigit())
+    headers = storable_headers({**message.headers, HEADER_REQUEST_ID: raw_id or f"again-{message.seq}-{stamp}"})
+    return (message.subject, message.body, headers), not raw_id
+
+
+async def _publish(bus: Bus, messages: list[LogMessage]) -> None:
+    try:
+        await publish_batch(bus, messages)
+    except RequestError:  # with the headers of a batch one of them is too large; nothing was sent
+        for subject, body, headers in messages:
+            await bus.publish_log(subject, body, headers)

@@ -1,0 +1,143 @@
+"""Is this the log that a model counts in? What it has applied last must still lie there (docs/decisions/0016)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from attrs import frozen
+
+from teatree.contracts.codec import dump_json, parse_json, structure, unstructure
+from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.manifest import StreamStamp
+from teatree.contracts.requests import LogPosition
+from teatree.messaging.bus import Bus
+from teatree.messaging.direct import last_messages
+from teatree.messaging.jetstream import ERROR_NO_STREAM, ApiError
+from teatree.messaging.log import READ_TIMEOUT_MS, message_of, position_at
+from teatree.messaging.streams import LogState, log_state
+
+WAY_ON = "Restore a newer copy of the stream. If there is none, `teatree log advance` lets the model go on with it."
+
+
+@frozen
+class Advance:
+    """A model's mark in the log: it goes on although the log has lost what it counts from."""
+
+    seq: int
+    """The last request that it holds; the mark counts for no other."""
+    at: datetime
+    go_on_after: int
+    """Its requests up to here that it has not applied were accepted again behind it."""
+    first_seq: int
+    """Where the log began: what was purged below is known to be lost."""
+
+    @property
+    def position(self) -> LogPosition:
+        """The last request that the model holds."""
+        return LogPosition(self.seq, self.at)
+
+    def to_json(self) -> bytes:
+        """Return the mark's body."""
+        return dump_json(unstructure(self))
+
+
+def stamp_of(state: LogState) -> StreamStamp:
+    """Return what a manifest records of the log."""
+    return StreamStamp(name=state.name, created=state.created)
+
+
+async def state_for(bus: Bus, model: str) -> LogState:
+    """Return the log's state; raises `log_replaced` if there is none."""
+    try:
+        return await log_state(bus)
+    except ApiError as e:
+        if e.number != ERROR_NO_STREAM:
+            raise
+        raise OperatorError(
+            Code.LOG_REPLACED,
+            f"The stream {bus.subjects.requests_stream}, in which {model} counts, is gone.",
+            where=model,
+            hint="Restore that stream.",
+        ) from e
+
+
+def fault_of_state(state: LogState, model: str, stamp: StreamStamp, seq: int) -> OperatorError | None:
+    """Return what the log's stamp and bounds show to be wrong for a model that holds requests up to `seq`."""
+    if stamp != stamp_of(state):
+        return OperatorError(
+            Code.LOG_REPLACED,
+            f"The stream {state.name} was created at {state.created}; {model} counts in the one of {stamp.created}.",
+            where=model,
+            hint="Restore that stream; a model that is to begin again on this one must be loaded under another name."
+            " `teatree log advance` helps only with a stream that lost its end.",
+        )
+    if state.last_seq < seq:
+        return OperatorError(
+            Code.LOG_BEHIND,
+            f"The stream {state.name} ends at {state.last_seq}; {model} holds requests up to {seq}.",
+            where=model,
+            hint=f"It was restored from an older copy, or lost its end. {WAY_ON}",
+        )
+    if state.is_lost_after(seq):
+        return OperatorError(
+            Code.LOG_PURGED,
+            f"The stream {state.name} begins at {state.first_seq}; {model} has read up to {seq}, and what lies"
+            " between was not purged by the dispatcher.",
+            where=model,
+            hint=f"Requests may be lost. {WAY_ON}",
+        )
+    return None
+
+
+async def fault_of(
+    bus: Bus, state: LogState, model: str, stamp: StreamStamp, position: LogPosition
+) -> OperatorError | None:
+    """Return why a model that holds all up to `position` must not read on in this log, None if it may.
+
+    Its last request must lie under its number, unless the dispatcher has purged it and the end was not lost since.
+    """
+    fault = fault_of_state(state, model, stamp, position.seq)
+    if fault is not None or position.seq == 0:
+        return fault
+    found = await message_of(bus, position.seq)
+    if found == (model, position) or (found is None and await _is_purged(bus, position.seq)):
+        return None
+    return OperatorError(
+        Code.LOG_REPLACED,
+        f"Message {position.seq} of the stream {state.name} is not the one that was there when {model} read it.",
+        where=model,
+        hint=f"The stream was restored from an older copy, or lost its end, and went on. {WAY_ON}",
+    )
+
+
+async def _is_purged(bus: Bus, seq: int) -> bool:
+    """Return whether the dispatcher has purged a message, in a log that has not lost its end since.
+
+    Asked anew until it holds or nothing changes: the dispatcher may be purging now.
+    """
+    before = None
+    while True:
+        state = await log_state(bus)
+        if seq >= state.purged_before or state.witness is None or state.witness == before:
+            return False
+        if await position_at(bus, state.witness.seq) == state.witness:
+            return True
+        before = state.witness
+
+
+async def read_advance(bus: Bus, model: str, position: LogPosition) -> Advance | None:
+    """Return the mark that lets a model go on from exactly this position, None without one."""
+    subject = bus.subjects.advanced(model)
+    found = await last_messages(bus, bus.subjects.requests_stream, [subject], timeout_ms=READ_TIMEOUT_MS)
+    if not found:
+        return None
+    mark = structure(parse_json(found[-1].body, subject), Advance, subject)
+    return mark if mark.position == position else None
+
+
+async def advance_for(bus: Bus, state: LogState, model: str, position: LogPosition, fault: OperatorError) -> Advance:
+    """Return the mark that lets a model go on in spite of a fault; raises the fault if there is none."""
+    mark = await read_advance(bus, model, position)
+    if mark is None or (fault.code is Code.LOG_PURGED and state.first_seq > mark.first_seq):
+        raise fault
+    return mark

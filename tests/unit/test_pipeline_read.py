@@ -1,0 +1,45 @@
+"""Reading ahead: what was read and what was checked must come from one log."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from teatree.contracts.requests import LogPosition, Request
+from teatree.contracts.settings import LimitSettings
+from teatree.messaging.log import LogSlice
+from teatree_manager.attempts import Attempts
+from teatree_manager.pipeline import Pipeline
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Log:
+    """A log whose server ends once, right after it was read, and comes back as an older copy."""
+
+    def __init__(self) -> None:
+        self.losses = 0
+        self.reads = 0
+
+    async def read(self, after: int, **_: object) -> LogSlice:
+        self.reads += 1
+        name = "old" if self.losses == 0 else "new"
+        return LogSlice([Request("sales", "append", after + 1, AT, name)], 0)
+
+    async def at(self, _: LogPosition) -> None:
+        self.losses = 1
+
+
+async def test_lost_between_read_and_check(tmp_path: Path) -> None:
+    """What was read before the connection was lost is read again: the check after it looked at another server."""
+    log = cast("Any", Log())
+    writer = cast("Any", SimpleNamespace(limits=LimitSettings(), chain=SimpleNamespace(model="sales")))
+    hints = cast("Any", SimpleNamespace(take=lambda: None, event=asyncio.Event()))
+    attempts = Attempts(tmp_path / "attempt", 3)
+    pipeline = Pipeline(writer, log, log, hints, attempts, 1_000, lambda: 0, lambda _: None)
+    found = await pipeline._read(3, LogPosition(3, AT))
+    assert [request.request_id for request in found.requests] == ["new"]
+    assert log.reads == 2
