@@ -49,7 +49,7 @@ class Followers:
         )
         self._cleanup = CleanupLane(chain, catalog, retention, limits.remember_days, failpoint)
         self._scrub = ScrubLane(chain, scrub)
-        self._local_scrub = LocalScrubLane(chain, self.local, self.reads, scrub)
+        self._local_scrub = LocalScrubLane(self.local, self._versions, self.reads, scrub)
 
     @property
     def lanes(self) -> list[Lane]:

@@ -96,6 +96,16 @@ class Spares:
         path.rename(hidden)
         self._spares.append(Spare(hidden, table, _now_ms() + self._grace_ms))
 
+    def all(self) -> list[Spare]:
+        """Return the spares there are."""
+        return list(self._spares)
+
+    def discard(self, spare: Spare) -> None:
+        """Delete a spare: nothing is built upon it any more."""
+        if spare in self._spares:
+            self._spares.remove(spare)
+            spare.path.unlink(missing_ok=True)
+
     def ready(self) -> bool:
         """Return whether a spare's time has come."""
         return any(spare.ready_ms <= _now_ms() for spare in self._spares)
