@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import structlog
 from typing_extensions import override
 
 from teatree.contracts.manifest import Manifest
@@ -35,6 +36,7 @@ class LocalLane(Lane):
         self._path: Path | None = None
         self._later: asyncio.TimerHandle | None = None
         self._files = asyncio.Lock()
+        self._log = structlog.get_logger().bind(lane=self.name)
         self._user_version = 0
         self.current: Manifest | None = None
         """The version that the local file holds; None while there is none."""
@@ -56,6 +58,13 @@ class LocalLane(Lane):
         """Run work on the local files in a thread: one at a time uses them."""
         async with self._files:
             return await asyncio.to_thread(work, *args, **kwargs)
+
+    async def make_room(self) -> None:
+        """Give up what only makes the next versions cheaper: the disk is nearly full."""
+        self._versions.in_use = self._reads.in_use()
+        given_up = await self.with_files(self._versions.make_room)
+        if given_up:
+            self._log.warning("gave old local files up: the disk is nearly full", files=given_up)
 
     def follow(self, manifest: Manifest) -> None:
         """Take a version as the newest."""

@@ -262,6 +262,7 @@ class Manager:
             sayer.archive_complete,
         )
 
+        pipeline.make_room = followers.local.make_room
         if followers.condition is not None:
             followers.condition.waits = lambda: pipeline.waiting_for
 

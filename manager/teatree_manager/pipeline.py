@@ -72,6 +72,8 @@ class Pipeline:
         self._log = structlog.get_logger().bind(model=writer.chain.model)
         self.last_request_ms = time.monotonic() * 1000
         self._waiting: dict[_Part, str] = {}
+        self.make_room: Callable[[], Awaitable[None]] | None = None
+        """Gives up what need not be on the disk."""
 
     @property
     def waiting_for(self) -> str | None:
@@ -256,10 +258,15 @@ class Pipeline:
                 return done
 
     async def _wait_for_disk(self) -> None:
-        """Apply nothing while the disk is nearly full: what waits in the log is safe there."""
+        """Apply nothing while the disk is nearly full, whatever is given up: what waits in the log is safe there."""
         backoff = Backoff()
         floor = self._writer.limits.disk_free_bytes_min
         while (free := _free_bytes(self._writer.folder.root)) < floor and not self._stopping.is_set():
+            if self.make_room is not None:
+                await self.make_room()
+                free = _free_bytes(self._writer.folder.root)
+                if free >= floor:
+                    break
             self._waits(_Part.DISK, f"the disk has {_mb(free)} free, {_mb(floor)} must stay free")
             await backoff.pause()
         self._goes_on(_Part.DISK)

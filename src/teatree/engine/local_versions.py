@@ -14,10 +14,11 @@ them open (`engine.spares`).
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-from teatree.contracts.errors import CorruptError, RequestError
+from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import FileLayout, Manifest
 from teatree.contracts.settings import ManagerSettings
@@ -33,6 +34,8 @@ from teatree.storage.objects import ObjectStore
 from teatree.storage.packs import LEAF_ENTRIES, BlockTable
 from teatree.storage.spool import SpooledStore
 from teatree.storage.versions import HEADER_BYTES, changed_blocks, layout_of, materialise, read_blocks, read_extent
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class LocalVersions:
@@ -70,7 +73,24 @@ class LocalVersions:
         return self._spares.wait_ms(limit)
 
     def publish(self, manifest: Manifest) -> Path:
-        """Make a version's file, move the link to it and clean up behind; return the file."""
+        """Make a version's file, move the link to it and clean up behind; return the file.
+
+        Raises `disk_full`, after all was given up that was not needed.
+        """
+        try:
+            return self._publish(manifest)
+        except OSError as e:
+            if e.errno not in _FULL:
+                raise
+            self.make_room()
+            raise RetryError(
+                Code.DISK_FULL,
+                f"The local file of version {manifest.version} was not made: {e.strerror}.",
+                where=str(self._folder.versions),
+                hint="Free some space on that disk.",
+            ) from e
+
+    def _publish(self, manifest: Manifest) -> Path:
         path = self._folder.version(manifest.version)
         self._folder.versions.mkdir(parents=True, exist_ok=True)
         is_distrusted = self._folder.distrusted.exists()
@@ -124,6 +144,10 @@ class LocalVersions:
                 f"Block {damaged} of an old local file changed on the disk by itself.", where=str(spare.path)
             )
         return len(body)
+
+    def make_room(self) -> int:
+        """Delete all files but the newest that nobody has open; return how many. The next one is made by copying it."""
+        return self._spares.make_room(self.in_use | {self.newest()})
 
     def _found(self, manifest: Manifest) -> tuple[int, BlockTable] | None:
         """Return the newest file that an earlier manager left, with its block table."""
