@@ -17,6 +17,7 @@ from teatree.storage.segments import Entry
 from teatree_manager.archive_lane import ArchiveLane
 from teatree_manager.catalog_lane import CatalogLane
 from teatree_manager.cleanup_lane import CleanupLane
+from teatree_manager.condition_lane import ConditionLane
 from teatree_manager.lane import Lane
 from teatree_manager.local_lane import LocalLane
 from teatree_manager.local_scrub_lane import LocalScrubLane
@@ -49,13 +50,14 @@ class Followers:
         )
         self._cleanup = CleanupLane(chain, catalog, retention, limits.remember_days, failpoint)
         self._scrub = ScrubLane(chain, scrub)
-        self._local_scrub = LocalScrubLane(chain, self.local, self.reads, scrub)
+        self.condition = ConditionLane(catalog, chain, self._scrub) if catalog else None
+        self._local_scrub = LocalScrubLane(self.local, self._versions, self.reads, scrub)
 
     @property
     def lanes(self) -> list[Lane]:
         """The lanes there are."""
         lanes = [self.local, self._archive, self._cleanup, self._scrub, self._local_scrub]
-        return [*lanes, *([self._catalog] if self._catalog else [])]
+        return [*lanes, *(lane for lane in (self._catalog, self.condition) if lane is not None)]
 
     def _archived(self, manifest: Manifest) -> None:
         self._archive_complete(manifest.version)

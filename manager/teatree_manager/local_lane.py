@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
+import structlog
 from typing_extensions import override
 
 from teatree.contracts.manifest import Manifest
@@ -14,6 +16,8 @@ from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
 from teatree_manager.lane import Lane
 
+P = ParamSpec("P")
+T = TypeVar("T")
 TIDY_MS = 2_000
 """Milliseconds between looks at old local files: readers close them when they like."""
 
@@ -31,6 +35,8 @@ class LocalLane(Lane):
         self._moved = asyncio.Condition()
         self._path: Path | None = None
         self._later: asyncio.TimerHandle | None = None
+        self._files = asyncio.Lock()
+        self._log = structlog.get_logger().bind(lane=self.name)
         self._user_version = 0
         self.current: Manifest | None = None
         """The version that the local file holds; None while there is none."""
@@ -48,6 +54,18 @@ class LocalLane(Lane):
         self.damage = damage
         self.poke()
 
+    async def with_files(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run work on the local files in a thread: one at a time uses them."""
+        async with self._files:
+            return await asyncio.to_thread(work, *args, **kwargs)
+
+    async def make_room(self) -> None:
+        """Give up what only makes the next versions cheaper: the disk is nearly full."""
+        self._versions.in_use = self._reads.in_use()
+        given_up = await self.with_files(self._versions.make_room)
+        if given_up:
+            self._log.warning("gave old local files up: the disk is nearly full", files=given_up)
+
     def follow(self, manifest: Manifest) -> None:
         """Take a version as the newest."""
         self._manifest = manifest
@@ -61,18 +79,18 @@ class LocalLane(Lane):
         if manifest is None:
             return
         if manifest.file is None:
-            await asyncio.to_thread(self._versions.drop)
+            await self.with_files(self._versions.drop)
             await asyncio.to_thread(self._reads.close)
             self.current = None
             self.is_gone = True
         elif self._path is None or manifest.user_version > self._user_version:
             self._versions.in_use = self._reads.in_use()
-            pause_ms = await asyncio.to_thread(self._versions.pause_ms, manifest)
+            pause_ms = await self.with_files(self._versions.pause_ms, manifest)
             if pause_ms > 0:
                 await asyncio.sleep(pause_ms / 1000)
                 self.poke()  # a newer one may have come meanwhile
                 return
-            self._path = await asyncio.to_thread(self._versions.publish, manifest)
+            self._path = await self.with_files(self._versions.publish, manifest)
             await asyncio.to_thread(self._reads.switch, manifest.version, self._path)
             self._user_version = manifest.version
             self.current = manifest
@@ -85,7 +103,7 @@ class LocalLane(Lane):
 
     async def _tidy(self) -> None:
         self._versions.in_use = self._reads.in_use()
-        again = await asyncio.to_thread(self._versions.tidy)
+        again = await self.with_files(self._versions.tidy)
         if self._later is not None:
             self._later.cancel()
         self._later = asyncio.get_running_loop().call_later(TIDY_MS / 1000, self.poke) if again else None

@@ -1,21 +1,24 @@
-"""The lane that reads the newest local version's file, slowly, to notice damage before a reader does."""
+"""The lane that reads the local files that versions are made from, slowly, to notice damage before a reader does."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 
-from blake3 import blake3
+import structlog
 from typing_extensions import override
 
 from teatree.contracts.errors import RetryError
-from teatree.contracts.manifest import FileLayout
+from teatree.contracts.manifest import Extent
 from teatree.contracts.settings import ScrubSettings
+from teatree.engine.block_file import BLOCK_BYTES
 from teatree.engine.duckdb_errors import DamagedVersionError
+from teatree.engine.local_damage import damaged_block
 from teatree.engine.local_reads import LocalReads
-from teatree.storage.chain import Chain
+from teatree.engine.local_versions import LocalVersions
+from teatree.engine.spares import Spare
 from teatree.storage.packs import BlockTable, checksum
-from teatree.storage.versions import HEADER_BYTES, layout_of, read_table
+from teatree.storage.versions import HEADER_BYTES, layout_of
 from teatree_manager.lane import Lane
 from teatree_manager.local_lane import LocalLane
 
@@ -24,20 +27,27 @@ PIECE_BLOCKS = 16
 
 
 class LocalScrubLane(Lane):
-    """Holds the newest local file against the block table of its version, again and again.
+    """Holds the newest local file, and then the spares, against the block tables of what they hold, again and again.
 
-    Every later file is made from it, so damage would stay. What differs ends the manager (DamagedVersionError), and the
-    next one makes the file again out of the store.
+    Every later file is made from them, so damage would stay. What differs in the newest ends the manager
+    (DamagedVersionError), and the next one makes the file again out of the store; a damaged spare is told and deleted.
+    The tables are those in memory: the store is not asked, and whether it is damaged is not this lane's question. A
+    round goes on at its block when a newer version takes the file's place, since blocks outlive versions.
     """
 
     name = "local_scrub"
 
-    def __init__(self, chain: Chain, local: LocalLane, reads: LocalReads, settings: ScrubSettings) -> None:
+    def __init__(self, local: LocalLane, versions: LocalVersions, reads: LocalReads, settings: ScrubSettings) -> None:
         super().__init__()
-        self._chain = chain
         self._local = local
+        self._versions = versions
         self._reads = reads
         self._settings = settings
+        self._next = -1
+        """The block of the newest file at which the next piece begins; -1 before the first."""
+        self.damaged_spares = 0
+        """Spares that were found damaged since this manager came."""
+        self._log = structlog.get_logger().bind(lane=self.name)
 
     @override
     async def run(self) -> None:
@@ -48,40 +58,69 @@ class LocalScrubLane(Lane):
             try:
                 await self.work()
                 self.error = None
-            except RetryError as e:  # the store is away
+            except RetryError as e:  # the file was closed a moment ago
                 self.error = str(e)
 
     @override
     async def work(self) -> None:
-        manifest = self._local.current
-        if manifest is None:
-            return
-        layout = layout_of(manifest)
-        table = await asyncio.to_thread(read_table, self._chain.store, layout)
-        for first in range(0, layout.block_count, PIECE_BLOCKS):
-            read_bytes = await asyncio.to_thread(self._check, manifest.version, layout, table, first)
-            if not read_bytes:  # a newer version has taken its place
-                return
-            await asyncio.sleep(read_bytes / self._settings.bytes_per_s)
+        """Read all of the newest file, or of those that take its place meanwhile, and all of each spare."""
+        known = self._versions.known
+        for _ in range(0, len(known[1]) if known else 0, PIECE_BLOCKS):
+            await self._pause(await asyncio.to_thread(self._check_newest))
+        for spare in self._versions.spares():
+            await self._check_spare(spare)
 
-    def _check(self, version: int, layout: FileLayout, table: BlockTable, first: int) -> int:
-        """Check some blocks, the header with the first; return the bytes that were read, 0 if nobody has the file."""
-        last = min(first + PIECE_BLOCKS, layout.block_count)
-        start = HEADER_BYTES + first * layout.block_bytes if first else 0
-        found = self._reads.read_at(version, start, HEADER_BYTES + last * layout.block_bytes - start)
+    async def _check_spare(self, spare: Spare) -> None:
+        count = len(spare.table)
+        for first in range(0, count, PIECE_BLOCKS):
+            last = min(first + PIECE_BLOCKS, count)
+            try:
+                read_bytes = await self._local.with_files(self._versions.check_spare, spare, first, last)
+            except DamagedVersionError as e:
+                self.damaged_spares += 1
+                self._log.error(
+                    "an old local file is damaged; it was deleted",
+                    code=str(e.code),
+                    error=str(e),
+                    damaged_spares=self.damaged_spares,
+                )
+                return
+            if not read_bytes:  # it became a version's file, or is not needed any more
+                return
+            await self._pause(read_bytes)
+
+    async def _pause(self, read_bytes: int) -> None:
+        await asyncio.sleep(read_bytes / self._settings.bytes_per_s)
+
+    def _check_newest(self) -> int:
+        """Check the next blocks of the newest file, the header with the first; return the bytes that were read."""
+        manifest, known = self._local.current, self._versions.known
+        if manifest is None or known is None or known[0] != manifest.version:  # another one is on its way
+            return 0
+        count = len(known[1])
+        if self._next < 0:  # a manager that comes and goes begins anywhere
+            self._next = random.randrange(max(count, 1))  # noqa: S311  no secret
+        first = self._next if self._next < count else 0
+        last = min(first + PIECE_BLOCKS, count)
+        read_bytes = self._check(manifest.version, layout_of(manifest).header, known[1], first, last)
+        if read_bytes:
+            self._next = last
+        return read_bytes
+
+    def _check(self, version: int, header: Extent, table: BlockTable, first: int, last: int) -> int:
+        start = HEADER_BYTES + first * BLOCK_BYTES if first else 0
+        found = self._reads.read_at(version, start, HEADER_BYTES + last * BLOCK_BYTES - start)
         if found is None:
             return 0
         path, body = found
-        blocks = body if first else body[HEADER_BYTES:]
-        if not first and checksum(body[:HEADER_BYTES]) != layout.header.checksum:
+        if not first and checksum(body[:HEADER_BYTES]) != header.checksum:
             raise DamagedVersionError(f"The header of the local file of version {version} changed.", where=str(path))
-        for place, index in enumerate(range(first, last)):
-            block = blocks[place * layout.block_bytes : (place + 1) * layout.block_bytes]
-            if blake3(block).digest() != table.entries[index]["hash"].tobytes():
-                raise DamagedVersionError(
-                    f"Block {index} of the local file of version {version} changed on the disk by itself.",
-                    where=str(path),
-                )
+        damaged = damaged_block(body if first else body[HEADER_BYTES:], table, first, last)
+        if damaged is not None:
+            raise DamagedVersionError(
+                f"Block {damaged} of the local file of version {version} changed on the disk by itself.",
+                where=str(path),
+            )
         return len(body)
 
     @override

@@ -91,9 +91,7 @@ class Manager:
         """Manage the model until `stop`, until it is idle, or until something must be seen by an operator."""
         await asyncio.to_thread(self._tenure.acquire)
         try:
-            bus = await Bus.connect(
-                self._settings.nats, name=f"manager-{self._model}", wait_ms=self._settings.manager.take_over_wait_ms
-            )
+            bus = await self._connect()
             try:
                 await self._manage(bus)
             finally:
@@ -108,6 +106,24 @@ class Manager:
             await asyncio.to_thread(self._tenure.release, has_finished=self._has_finished)
             if self._postgres is not None:
                 self._postgres.close()
+
+    async def _connect(self) -> Bus:
+        try:
+            return await Bus.connect(
+                self._settings.nats, name=f"manager-{self._model}", wait_ms=self._settings.manager.take_over_wait_ms
+            )
+        except RetryError as e:
+            await self._record_waits(f"NATS is away: {e}")
+            raise
+
+    async def _record_waits(self, why: str) -> None:
+        """Say why a manager that comes cannot begin; one that works says so by its `ConditionLane`."""
+        if self._catalog is None:
+            return
+        try:
+            await asyncio.to_thread(self._catalog.record_waits, uuid.UUID(self._chain.goal_model_id), self._model, why)
+        except TeatreeError as e:
+            self._log.warning("the catalogue does not know why the model waits", error=str(e))
 
     async def _record_error(self, error: OperatorError) -> None:
         if self._catalog is None:
@@ -176,6 +192,7 @@ class Manager:
                 return await asyncio.to_thread(self._chain.newest)
             except RetryError as e:
                 self._log.warning("the object store is away", error=str(e))
+                await self._record_waits(f"the object store is away: {e}")
                 if self._stop.is_set():
                     raise
                 await backoff.pause(e)
@@ -215,6 +232,7 @@ class Manager:
                 break
             except RetryError as e:
                 self._log.warning("taking over waits", error=str(e))
+                await self._record_waits(str(e))
                 if self._stop.is_set():
                     raise
                 await backoff.pause(e)
@@ -243,6 +261,10 @@ class Manager:
             self._failpoint,
             sayer.archive_complete,
         )
+
+        pipeline.make_room = followers.local.make_room
+        if followers.condition is not None:
+            followers.condition.waits = lambda: pipeline.waiting_for
 
         async def shipped(draft: Draft) -> None:
             followers.follow(draft.manifest, draft.entries, draft.archive)

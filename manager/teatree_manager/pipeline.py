@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +32,15 @@ from teatree_manager.log_check import LogCheck
 T = TypeVar("T")
 SPOOLED_PACKS = 8
 """Packs kept locally after they were shipped: the local version file is patched from them."""
+
+
+class _Part(Enum):
+    """What can wait, each for a reason of its own and while the others go on."""
+
+    LOG = "log"
+    DISK = "disk"
+    FILE = "file"
+    SHIP = "ship"
 
 
 class Pipeline:
@@ -61,8 +71,14 @@ class Pipeline:
         self._stopping = asyncio.Event()
         self._log = structlog.get_logger().bind(model=writer.chain.model)
         self.last_request_ms = time.monotonic() * 1000
-        self.waiting_for: str | None = None
-        """Why nothing is applied; None while it is."""
+        self._waiting: dict[_Part, str] = {}
+        self.make_room: Callable[[], Awaitable[None]] | None = None
+        """Gives up what need not be on the disk."""
+
+    @property
+    def waiting_for(self) -> str | None:
+        """Why requests wait; None while they do not."""
+        return "; ".join(self._waiting.values()) or None
 
     async def in_file_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run work on the thread that owns the file."""
@@ -128,8 +144,8 @@ class Pipeline:
                 await loop.run_in_executor(self._ship_thread, self._writer.ship, draft)
                 break
             except RetryError as e:
-                await self._wait(f"version {draft.manifest.version} waits to be shipped: {e}", e, backoff)
-        self.waiting_for = None
+                await self._wait(_Part.SHIP, f"version {draft.manifest.version} waits to be shipped: {e}", e, backoff)
+        self._goes_on(_Part.SHIP)
         self._writer.failpoint("manager.ship.before_shipped")
         result = shipped(draft)
         if asyncio.iscoroutine(result):
@@ -181,19 +197,19 @@ class Pipeline:
         while not self._stopping.is_set():
             try:
                 losses = self._log_check.losses
-                if self.waiting_for is not None:
+                if self._waiting:
                     await self._log_check.at(position)  # a stream that is gone looks like one that is away
                 found = await self._reader.read(
                     after, requests_max=limits.batch_requests_max, bytes_max=limits.read_ahead_bytes_max
                 )
                 await self._log_check.at(position)
             except RetryError as e:
-                self._waits(f"the log cannot be read: {e}")
+                self._waits(_Part.LOG, f"the log cannot be read: {e}")
                 await backoff.pause(e)
             else:
                 if losses != self._log_check.losses:
                     continue
-                self.waiting_for = None
+                self._goes_on(_Part.LOG)
                 return found
         return LogSlice([], 0)
 
@@ -227,11 +243,11 @@ class Pipeline:
             try:
                 applied = await self.in_file_thread(self._writer.apply, rest)
             except RetryError as e:
-                await self._wait(f"request {batch[0].seq} and those after it wait: {e}", e, backoff)
+                await self._wait(_Part.FILE, f"request {batch[0].seq} and those after it wait: {e}", e, backoff)
                 offset = await self.in_file_thread(lambda: self._writer.applied_offset)
                 rest = [r for r in batch if r.seq > offset]
             else:
-                self.waiting_for = None
+                self._goes_on(_Part.FILE)
                 self._attempts.end(batch[-1].seq)
                 return applied
 
@@ -251,30 +267,42 @@ class Pipeline:
         backoff = Backoff()
         while True:
             try:
-                return await self.in_file_thread(work)
+                done = await self.in_file_thread(work)
             except RetryError as e:
-                await self._wait(str(e), e, backoff)
+                await self._wait(_Part.FILE, str(e), e, backoff)
+            else:
+                self._goes_on(_Part.FILE)
+                return done
 
     async def _wait_for_disk(self) -> None:
-        """Apply nothing while the disk is nearly full: what waits in the log is safe there."""
+        """Apply nothing while the disk is nearly full, whatever is given up: what waits in the log is safe there."""
         backoff = Backoff()
         floor = self._writer.limits.disk_free_bytes_min
         while (free := _free_bytes(self._writer.folder.root)) < floor and not self._stopping.is_set():
-            self._waits(f"the disk has {free} bytes free, fewer than the {floor} that must stay free")
+            if self.make_room is not None:
+                await self.make_room()
+                free = _free_bytes(self._writer.folder.root)
+                if free >= floor:
+                    break
+            self._waits(_Part.DISK, f"the disk has {_mb(free)} free, {_mb(floor)} must stay free")
             await backoff.pause()
+        self._goes_on(_Part.DISK)
 
-    async def _wait(self, why: str, error: RetryError, backoff: Backoff) -> None:
+    async def _wait(self, part: _Part, why: str, error: RetryError, backoff: Backoff) -> None:
         """Wait for what is away; a manager that is asked to leave does not: its successor goes on from the log."""
-        self._waits(why)
+        self._waits(part, why)
         if self._stopping.is_set():
             self._attempts.clear()
             raise error
         await backoff.pause(error)
 
-    def _waits(self, why: str) -> None:
-        if why != self.waiting_for:
+    def _waits(self, part: _Part, why: str) -> None:
+        if why != self._waiting.get(part):
             self._log.warning("waiting", why=why)
-        self.waiting_for = why
+        self._waiting[part] = why
+
+    def _goes_on(self, part: _Part) -> None:
+        self._waiting.pop(part, None)
 
     def close(self) -> None:
         """Close the file and end the threads."""
@@ -290,6 +318,10 @@ def _takes_long(request: Request) -> bool:
 
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
+
+
+def _mb(size_bytes: int) -> str:
+    return f"{size_bytes / 1_000_000:.3g} MB" if size_bytes < 1_000_000 else f"{size_bytes // 1_000_000} MB"
 
 
 def _trim_spool(spool: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain as chained
 
 import structlog
 from typing_extensions import override
@@ -33,8 +34,13 @@ class ScrubLane(Lane):
         self._turns: Iterator[int] = iter(())
         self._begun = False
         self.damaged: dict[int, str] = {}
-        """What is wrong, by version, since this manager came; a version that is found right again goes."""
+        """What is wrong, by version; one that is found right again goes, and so does one that was cleaned up."""
         self._log = structlog.get_logger().bind(model=chain.model, lane=self.name)
+
+    def remember(self, damage: Mapping[int, str]) -> None:
+        """Take over what an earlier manager found: it is looked at first."""
+        self.damaged = {**damage, **self.damaged}
+        self._turns = chained(sorted(damage, reverse=True), self._turns)
 
     @override
     async def run(self) -> None:
@@ -68,6 +74,7 @@ class ScrubLane(Lane):
         version = next(self._turns, None)
         if version is None:
             kept = list(self._chain.kept_numbers())
+            self.damaged = {v: what for v, what in self.damaged.items() if v in set(kept)}
             start = random.randrange(len(kept)) if kept and not self._begun else 0  # noqa: S311  no secret
             self._turns = iter([*kept[:1], *kept[max(start, 1) :]])
             self._begun = True

@@ -217,6 +217,35 @@ def test_a_stopped_model_says_why_until_it_goes_on(catalog: Catalog) -> None:
     assert (found.state, found.error) == ("active", None)
 
 
+def test_a_models_condition_is_its_state(catalog: Catalog) -> None:
+    """Damage, whoever found it, counts more than another error, and that more than a wait; a version changes none."""
+
+    def state() -> str:
+        found = catalog.model("sales")
+        assert found is not None
+        return found.state
+
+    catalog.record_waits(MODEL, "sales", "the disk is full\0")
+    assert state() == "waits"
+    catalog.record_error(MODEL, "sales", {"code": "log_purged", "message": "…", "where": None})
+    assert state() == "stopped"
+    catalog.record_damage(MODEL, "sales", {3: "corrupt: …\0", 12: "not_found: …"})
+    assert state() == "damaged"
+    catalog.record_versions(_facts(1), [_version(1)])
+    catalog.clear()
+    found = catalog.model("sales")
+    assert found is not None
+    assert (found.state, found.waits) == ("damaged", "the disk is full ")
+    assert found.damage == {"3": "corrupt: …\ufffd", "12": "not_found: …"}
+    catalog.record_error(MODEL, "sales", None)
+    catalog.record_damage(MODEL, "sales", {})
+    catalog.record_waits(MODEL, "sales", None)
+    assert state() == "absent"
+    for code in ("corrupt", "not_found"):
+        catalog.record_error(MODEL, "sales", {"code": code, "message": "…", "where": None})
+        assert state() == "damaged"
+
+
 def test_a_cleared_catalogue_can_be_told_again(catalog: Catalog) -> None:
     """After a clear the same chunks give the same catalogue."""
 

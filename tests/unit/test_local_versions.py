@@ -183,6 +183,33 @@ def test_a_damaged_pack_on_this_host_does_no_harm(file_store: StoreSettings, tmp
             assert con.execute("SELECT count(*), sum(amount) FROM sales").fetchall() == [(10_100, 0)]
 
 
+def test_room_is_made_of_what_nobody_needs(file_store: StoreSettings, tmp_path: Path) -> None:
+    """Spares go, and old versions that nobody has open, but neither the newest nor a reader's; then all goes on."""
+    site = Site(file_store, tmp_path, PATCHING)
+    with site.model:
+        held = site.publish(site.append())
+        reader = start_reader(site.folder, hold_s=600)
+        while not is_open_elsewhere(held):
+            time.sleep(0.02)
+        while not any(name.endswith(".spare") for name in site.files()):
+            newest = site.publish(site.append())
+            time.sleep(0.1)
+        while len(site.files()) > 2:
+            site.local.make_room()
+            time.sleep(0.05)
+        assert set(site.files()) == {held.name, newest.name}
+        newest = site.publish(site.append())
+        (site.folder.versions / "3.spare").write_bytes(b"left by a killed manager")
+        site.local = site.manager()
+        unlinked = site.folder.versions / "99.duckdb"  # made, and then killed before the link moved
+        unlinked.write_bytes(newest.read_bytes())
+        while len(site.files()) > 3:
+            site.local.make_room()
+            time.sleep(0.05)
+        assert set(site.files()) == {held.name, newest.name, unlinked.name}
+        assert int(reader.communicate(timeout=60)[0].split()[1]) == 1
+
+
 def test_a_dropped_model_leaves_no_file(file_store: StoreSettings, tmp_path: Path) -> None:
     """The link and all files go with the model."""
     site = Site(file_store, tmp_path, PATCHING)

@@ -10,7 +10,8 @@ from teatree.cli.running import with_store
 def models(*, common: StoreCommon = STORE_DEFAULT) -> None:
     """List the models.
 
-    They come from the catalogue if PostgreSQL is set, otherwise from the object store.
+    They come from the catalogue if PostgreSQL is set, otherwise from the object store. The state tells whether a model
+    is damaged or stopped, and what its requests wait for.
 
     Example: teatree models --json
     """
@@ -25,7 +26,7 @@ def models(*, common: StoreCommon = STORE_DEFAULT) -> None:
     rows = (
         (
             info.name,
-            info.state,
+            f"{info.state}: {info.why}" if info.why else info.state,
             info.version,
             info.at,
             size_text(info.file_bytes),

@@ -25,24 +25,28 @@ class ModelInfo:
 
     name: str
     state: str
-    """`active`, `dropped`, `absent` while it is being created, or `stopped` for an operator."""
+    """`active`, `dropped`, `absent` while it is being created; `waits` while its requests wait for something, `stopped`
+    for an operator, `damaged` if its versions in the store are, or its manager stopped for damage."""
     version: int
     at: datetime
     """When the version was published."""
     file_bytes: int
     tables: dict[str, int]
     """Rows by table."""
+    why: str | None = None
+    """What it waits for, what is damaged, why it stopped; or why none of that is known."""
 
 
 def list_models(settings: Settings, store: Callable[[], ObjectStore]) -> list[ModelInfo]:
     """Return all models of the installation, by name; from the store too while PostgreSQL is away."""
+    why = None
     if settings.postgres.url is not None:
         try:
             return _from_catalogue(settings)
-        except RetryError:
-            pass  # the chains hold all that the catalogue does: nothing is missing, it only takes longer
+        except RetryError as e:  # the chains hold all but what a model waits for: it only takes longer
+            why = f"the catalogue is away: {e}"
     newest = (chain.newest() for chain in model_chains(store(), settings.nats.prefix))
-    return sorted((_from_manifest(m) for m in newest if m is not None), key=lambda info: info.name)
+    return sorted((_from_manifest(m, why) for m in newest if m is not None), key=lambda info: info.name)
 
 
 def _from_catalogue(settings: Settings) -> list[ModelInfo]:
@@ -55,7 +59,11 @@ def _from_catalogue(settings: Settings) -> list[ModelInfo]:
     finally:
         postgres.close()
     prefix = settings.nats.prefix
-    return [_from_row(row) for row in rows if row.version and row.goal_model_id == goal_model_id(prefix, row.name)]
+    return [
+        _from_row(row)
+        for row in rows
+        if (row.version or row.error or row.waits) and row.goal_model_id == goal_model_id(prefix, row.name)
+    ]
 
 
 def _from_row(row: ModelRow) -> ModelInfo:
@@ -66,10 +74,21 @@ def _from_row(row: ModelRow) -> ModelInfo:
         at=row.updated_at,
         file_bytes=row.size_bytes,
         tables={table["name"]: table["rows"] for table in row.tables},
+        why=_why(row),
     )
 
 
-def _from_manifest(manifest: Manifest) -> ModelInfo:
+def _why(row: ModelRow) -> str | None:
+    if row.error is not None:
+        return f"{row.error.get('code')}: {row.error.get('message')}"
+    if row.damage:
+        newest = max(row.damage, key=int)
+        others = f", and {len(row.damage) - 1} more" if len(row.damage) > 1 else ""
+        return f"version {newest}{others}: {row.damage[newest]}"
+    return row.waits
+
+
+def _from_manifest(manifest: Manifest, why: str | None) -> ModelInfo:
     return ModelInfo(
         name=manifest.model,
         state=manifest.state.value,
@@ -77,4 +96,5 @@ def _from_manifest(manifest: Manifest) -> ModelInfo:
         at=manifest.at,
         file_bytes=manifest.file.size_bytes if manifest.file else 0,
         tables={table.name: table.rows for table in manifest.tables},
+        why=why,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from teatree.engine.database import limit_temp
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError, translate
 from teatree.engine.guard import check_query, lock_down
 from teatree.engine.handle import fetch_rows
+from teatree.engine.local_damage import read_from_disk
 from teatree.engine.watchdog import Watchdog
 from teatree.functions.handles import Parameters
 from teatree.functions.sql import Question
@@ -99,7 +99,7 @@ class LocalReads:
         if version not in self.in_use():
             return None
         with self._using(version) as (_, opened):
-            return opened.path, os.pread(opened.file.fileno(), length, offset)
+            return opened.path, read_from_disk(opened.file.fileno(), offset, length)
 
     @contextmanager
     def _using(self, version: int) -> Iterator[tuple[int, _OpenVersion]]:

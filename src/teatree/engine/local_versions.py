@@ -4,8 +4,9 @@ A version's file is made under a temporary name from one that holds an older ver
 they differ: from a reflink of the newest file where the file system can, else from a spare file that nobody has open,
 else from a copy. It is synced and renamed when it is whole; then the link moves.
 
-A file that is found damaged makes all of them suspect, since each was made from the one before: the next manager makes
-the newest version anew out of the store, and the others go (`ModelFolder.distrusted`).
+The newest file damaged makes all of them suspect, since each was made from the one before: the next manager makes the
+newest version anew out of the store, and the others go (`ModelFolder.distrusted`). A damaged spare goes alone: it is
+read only to be patched. Nothing is verified as a file is patched: that would read all of it for every version.
 
 Old files keep their names for a while, for readers who followed the link a moment ago, and for as long as a reader has
 them open (`engine.spares`).
@@ -13,16 +14,19 @@ them open (`engine.spares`).
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-from teatree.contracts.errors import CorruptError, RequestError
+from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import FileLayout, Manifest
 from teatree.contracts.settings import ManagerSettings
 from teatree.engine.block_file import BLOCK_BYTES
+from teatree.engine.duckdb_errors import DamagedVersionError
+from teatree.engine.local_damage import damaged_block, read_from_disk
 from teatree.engine.reflinks import Reflinks, copy_file
-from teatree.engine.spares import Spares
+from teatree.engine.spares import Spare, Spares
 from teatree.storage.chain import Chain
 from teatree.storage.leaves import Leaves
 from teatree.storage.model_folder import ModelFolder
@@ -30,6 +34,8 @@ from teatree.storage.objects import ObjectStore
 from teatree.storage.packs import LEAF_ENTRIES, BlockTable
 from teatree.storage.spool import SpooledStore
 from teatree.storage.versions import HEADER_BYTES, changed_blocks, layout_of, materialise, read_blocks, read_extent
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class LocalVersions:
@@ -67,7 +73,24 @@ class LocalVersions:
         return self._spares.wait_ms(limit)
 
     def publish(self, manifest: Manifest) -> Path:
-        """Make a version's file, move the link to it and clean up behind; return the file."""
+        """Make a version's file, move the link to it and clean up behind; return the file.
+
+        Raises `disk_full`, after all was given up that was not needed.
+        """
+        try:
+            return self._publish(manifest)
+        except OSError as e:
+            if e.errno not in _FULL:
+                raise
+            self.make_room()
+            raise RetryError(
+                Code.DISK_FULL,
+                f"The local file of version {manifest.version} was not made: {e.strerror}.",
+                where=str(self._folder.versions),
+                hint="Free some space on that disk.",
+            ) from e
+
+    def _publish(self, manifest: Manifest) -> Path:
         path = self._folder.version(manifest.version)
         self._folder.versions.mkdir(parents=True, exist_ok=True)
         is_distrusted = self._folder.distrusted.exists()
@@ -95,6 +118,36 @@ class LocalVersions:
             return False
         small = len(self._known[1]) * BLOCK_BYTES <= self._settings.local_copy_bytes_max
         return self._spares.tidy(self.in_use, 0 if small or self._reflinks.work else self._settings.local_spares)
+
+    @property
+    def known(self) -> tuple[int, BlockTable] | None:
+        """The newest version that this process made or found here, and what its file holds."""
+        return self._known
+
+    def spares(self) -> list[Spare]:
+        """Return the old files from which the next versions may be made."""
+        return self._spares.all()
+
+    def check_spare(self, spare: Spare, first: int, last: int) -> int:
+        """Look at some blocks of a spare; return the bytes that were read, 0 if it is none any more.
+
+        Raises DamagedVersionError for one that changed on the disk; it is gone then.
+        """
+        if spare not in self._spares.all():
+            return 0
+        with spare.path.open("rb") as file:
+            body = read_from_disk(file.fileno(), HEADER_BYTES + first * BLOCK_BYTES, (last - first) * BLOCK_BYTES)
+        damaged = damaged_block(body, spare.table, first, last)
+        if damaged is not None:
+            self._spares.discard(spare)
+            raise DamagedVersionError(
+                f"Block {damaged} of an old local file changed on the disk by itself.", where=str(spare.path)
+            )
+        return len(body)
+
+    def make_room(self) -> int:
+        """Delete all files but the newest that nobody has open; return how many. The next one is made by copying it."""
+        return self._spares.make_room(self.in_use | {self.newest()})
 
     def _found(self, manifest: Manifest) -> tuple[int, BlockTable] | None:
         """Return the newest file that an earlier manager left, with its block table."""

@@ -64,8 +64,8 @@ class Spares:
     def _numbers(self) -> list[int]:
         return sorted(int(p.stem) for p in self._folder.versions.glob("*.duckdb") if p.stem.isdecimal())
 
-    def _old(self) -> list[int]:
-        return [n for n in self._numbers()[: -self._kept] if n in self._superseded_ms]
+    def _old(self, kept: int) -> list[int]:
+        return [n for n in self._numbers()[:-kept] if n in self._superseded_ms]
 
     def tidy(self, in_use: set[int], spares_max: int) -> bool:
         """Take the names from files whose time is over and that nobody has open; delete those that are not wanted.
@@ -74,17 +74,37 @@ class Spares:
         """
         self._sweep()
         self._pinned = set()
-        for number in self._old():
+        for number in self._old(self._kept):
             path = self._folder.version(number)
             with suppress(FileNotFoundError):  # somebody deleted it
                 if number in in_use or is_open_elsewhere(path):
                     self._pinned.add(number)
-                elif _now_ms() >= self._superseded_ms[number] + self._grace_ms:
+                elif self._is_over(number):
                     self._retire(number, path, spares_max)
         for spare in self._spares[spares_max:]:
             spare.path.unlink(missing_ok=True)
         del self._spares[spares_max:]
-        return bool(self._old())
+        return bool(self._old(self._kept))
+
+    def make_room(self, in_use: set[int]) -> int:
+        """Delete the spares, and each old file but the newest whose time is over and that nobody has open.
+
+        Return how many it were. A manager that has just come knows of no times: they begin now.
+        """
+        self._sweep()
+        self.superseded(self.newest_file())
+        given_up = len(self._spares)
+        self.close()
+        for number in self._old(1):
+            path = self._folder.version(number)
+            with suppress(FileNotFoundError):  # somebody deleted it
+                if number not in in_use and self._is_over(number) and not is_open_elsewhere(path):
+                    self._retire(number, path, 0)
+                    given_up += 1
+        return given_up
+
+    def _is_over(self, number: int) -> bool:
+        return _now_ms() >= self._superseded_ms[number] + self._grace_ms
 
     def _retire(self, number: int, path: Path, spares_max: int) -> None:
         table = self._tables.pop(number, None)
@@ -96,6 +116,16 @@ class Spares:
         path.rename(hidden)
         self._spares.append(Spare(hidden, table, _now_ms() + self._grace_ms))
 
+    def all(self) -> list[Spare]:
+        """Return the spares there are."""
+        return list(self._spares)
+
+    def discard(self, spare: Spare) -> None:
+        """Delete a spare: nothing is built upon it any more."""
+        if spare in self._spares:
+            self._spares.remove(spare)
+            spare.path.unlink(missing_ok=True)
+
     def ready(self) -> bool:
         """Return whether a spare's time has come."""
         return any(spare.ready_ms <= _now_ms() for spare in self._spares)
@@ -104,7 +134,9 @@ class Spares:
         """Return for how long to wait if `pending_max` old files are on their way out already, 0 if fewer are."""
         soonest = [spare.ready_ms for spare in self._spares]
         soonest += [
-            self._superseded_ms[number] + 2 * self._grace_ms for number in self._old() if number not in self._pinned
+            self._superseded_ms[number] + 2 * self._grace_ms
+            for number in self._old(self._kept)
+            if number not in self._pinned
         ]
         if len(soonest) < pending_max:
             return 0

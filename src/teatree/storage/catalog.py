@@ -20,7 +20,7 @@ from teatree.storage.goal_model import ensure_row
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from typing import LiteralString
 
@@ -150,6 +150,25 @@ class Catalog:
                 {"id": goal_model_id, "error": None if error is None else _json(error).decode()},
             )
 
+    def record_waits(self, goal_model_id: uuid.UUID, name: str, why: str | None) -> None:
+        """Record why a model's requests wait, or that they no longer do."""
+        with self._postgres.transaction() as session:
+            ensure_row(session, goal_model_id, name)
+            session.execute(
+                "UPDATE goal_model SET waits = %(why)s WHERE goal_model_id = %(id)s",
+                {"id": goal_model_id, "why": None if why is None else why.replace("\0", " ")},
+            )
+
+    def record_damage(self, goal_model_id: uuid.UUID, name: str, damage: Mapping[int, str]) -> None:
+        """Record what is wrong in the store, by version; empty: nothing that is known."""
+        with self._postgres.transaction() as session:
+            ensure_row(session, goal_model_id, name)
+            found = {str(version): what for version, what in damage.items()}
+            session.execute(
+                "UPDATE goal_model SET damage = %(damage)s::jsonb WHERE goal_model_id = %(id)s",
+                {"id": goal_model_id, "damage": _without_nul(dump_json(found)).decode() if found else None},
+            )
+
     def models(self) -> list[ModelRow]:
         """Return all models by name."""
         with self._postgres.transaction() as session:
@@ -227,10 +246,15 @@ class Catalog:
             )
 
     def clear(self) -> None:
-        """Forget all that the object store can tell again; leases and errors stay."""
+        """Forget all that the object store can tell again; leases, errors and damage stay."""
         with self._postgres.transaction() as session:
             session.execute("TRUNCATE goal_model_version, content_index, request_log")
-            session.execute("DELETE FROM goal_model WHERE error IS NULL AND (writer IS NULL OR lease_until < now())")
+            session.execute(
+                """
+                DELETE FROM goal_model WHERE error IS NULL AND damage IS NULL
+                    AND (writer IS NULL OR lease_until < now())
+                """
+            )
             session.execute(
                 """
                 UPDATE goal_model SET life = 'absent', version = 0, applied_offset = 0, epoch = 0, options = '{}',

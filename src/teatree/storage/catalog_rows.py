@@ -71,7 +71,7 @@ class ModelRow:
     engine: str
     life: str
     state: str
-    """`absent`, `active`, `dropped`, or `stopped` while there is an error."""
+    """`absent`, `active` or `dropped`; `damaged` or `stopped` while there is an error, `waits` while requests wait."""
     version: int
     applied_offset: int
     epoch: int
@@ -81,6 +81,10 @@ class ModelRow:
     store_url: str | None
     error: dict[str, Any] | None
     """`code`, `message`, `where`: why the model stopped for an operator."""
+    damage: dict[str, str] | None
+    """What the scrubber found in the store, by version."""
+    waits: str | None
+    """Why requests wait."""
     writer: dict[str, Any] | None
     """The process that holds the lease; see `lease.Holder`."""
     lease_until: datetime | None

@@ -1,0 +1,148 @@
+"""`teatree models` says of a model whether it is damaged, and what its requests wait for, to people and to programs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from processes import MODEL, Installation, ManagerServer, rows, table, until_async
+from servers import TestServers
+from teatree.contracts.settings import Settings
+from teatree.embedded.nats import NatsServer
+from teatree.storage.migrations.migrate import migrate
+
+
+async def said(installation: Installation, *arguments: str) -> str:
+    """Return what `teatree models` prints."""
+    command = [sys.executable, "-m", "teatree.cli.main", "models", *arguments]
+    environ = installation.environ(None, None, {})
+    done = await asyncio.to_thread(subprocess.run, command, env=environ, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+async def models(installation: Installation) -> list[tuple[str, str, str | None]]:
+    """Return name, state and reason of all models, and see that people are told the same."""
+    found: list[dict[str, Any]] = json.loads(await said(installation, "--json"))
+    told = await said(installation)
+    for model in found:
+        state = f"{model['state']}: {model['why']}" if model["why"] else model["state"]
+        if state not in told:  # it went on between the two
+            return []
+    return [(model["name"], model["state"], model["why"]) for model in found]
+
+
+async def becomes(installation: Installation, state: str, *reasons: str) -> None:
+    """Wait until the model has a state, for a reason with all of these words in it."""
+
+    async def has_come() -> bool:
+        seen[:] = await models(installation)
+        return any(s == state and all(r in (why or "") for r in reasons) for _, s, why in seen)
+
+    seen: list[tuple[str, str, str | None]] = []
+    try:
+        await until_async(has_come)
+    except TimeoutError:
+        raise AssertionError(seen) from None
+    assert [name for name, *_ in seen] == [MODEL]
+    assert reasons or seen[0][2] is None
+
+
+def store_folder(installation: Installation) -> Path:
+    """Return the folder of the local object store."""
+    return Path(installation.settings.store.url.removeprefix("file://"))
+
+
+async def begin(installation: Installation) -> None:
+    """Make the model with one row."""
+    await installation.send("create_model", table("id"), "create")
+    await installation.send("append", rows(1), "a1")
+
+
+async def test_the_store_away(installation: Installation) -> None:
+    """While the store is away the model waits, with the version that does; then it is as before."""
+    installation.manager()
+    await begin(installation)
+    await becomes(installation, "active")
+    folder = store_folder(installation)
+    away = folder.with_name("away")
+    folder.rename(away)
+    await installation.publish("append", rows(2), "a2")
+    await becomes(installation, "waits", "waits to be shipped", "unavailable")
+    away.rename(folder)
+    assert (await installation.outcome("a2"))["kind"] == "done"
+    await becomes(installation, "active")
+
+
+async def test_nats_away(service_settings: Settings, manager_server: ManagerServer, tmp_path: Path) -> None:
+    """While NATS is away the model waits for the log, and PostgreSQL says so."""
+    migrate(service_settings.postgres)
+    with NatsServer(tmp_path / "nats") as nats:
+        settings = attrs.evolve(service_settings, nats=nats.settings())
+        installation = await Installation.make(settings, manager_server, tmp_path)
+        try:
+            installation.manager()
+            await begin(installation)
+            nats.stop()
+            await becomes(installation, "waits", "the log cannot be read")
+            nats.start()
+            await becomes(installation, "active")
+        finally:
+            await installation.close()
+
+
+async def test_postgres_away(installation: Installation, servers: TestServers) -> None:
+    """While PostgreSQL is away the models come from the store, and it is said why their state may not be all."""
+    installation.manager()
+    await begin(installation)
+    servers.postgres().stop()
+    try:
+        await becomes(installation, "active", "the catalogue is away")
+    finally:
+        servers.postgres().start()
+    await becomes(installation, "active")
+
+
+async def test_damage_in_the_store(installation: Installation) -> None:
+    """A model with a damaged version is damaged until it is found right again, whoever manages it, or nobody."""
+    manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS="20")
+    await begin(installation)
+    manifest = installation.chain.newest()
+    assert manifest is not None
+    assert manifest.pack is not None
+    await installation.send("append", rows(2), "a2")
+    key = installation.chain.key(manifest.pack.key)
+    body = installation.chain.store.get(key)
+    middle = len(body) // 2
+    installation.chain.store.put(key, body[:middle] + bytes([body[middle] ^ 4]) + body[middle + 1 :])
+    await becomes(installation, "damaged", f"version {manifest.version}", "corrupt", key)
+    assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
+    assert await manager.leave() == 0
+    await becomes(installation, "damaged", key)
+    manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS="3600000")
+    assert (await installation.send("append", rows(4), "a4"))["kind"] == "done"
+    assert await manager.leave() == 0
+    await becomes(installation, "damaged", key)
+    installation.chain.store.put(key, body)
+    installation.manager(TEATREE_SCRUB_INTERVAL_MS="20")
+    await becomes(installation, "active")
+
+
+async def test_a_manager_that_stops_for_damage(installation: Installation) -> None:
+    """A model whose newest manifest is damaged stops for an operator: that is damage, too."""
+    manager = installation.manager()
+    await begin(installation)
+    assert await manager.leave() == 0
+    key = installation.chain.manifest_key(installation.chain.newest_version())
+    body = installation.chain.store.get(key)
+    installation.chain.store.put(key, body.replace(b'"epoch"', b'"apoch"'))
+    assert await installation.manager().exit_code() == 78
+    await becomes(installation, "damaged", "corrupt")
+    installation.chain.store.put(key, body)
+    installation.manager()
+    await becomes(installation, "active")

@@ -1,0 +1,165 @@
+"""A disk that is nearly full: what is not needed goes first, then requests wait, say why, and none is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from processes import MODEL, Installation, Running, rows, table, until, until_async
+from teatree.client.listing import ModelInfo
+from teatree.client.session import connect
+from teatree.storage.archives import archived_versions
+
+DISK_BYTES = 160_000_000
+FLOOR_BYTES = 30_000_000
+MB = 1_000_000
+KEEP_OPEN = """
+import duckdb, sys
+with duckdb.connect(sys.argv[1], read_only=True) as con:
+    print("open", flush=True)
+    sys.stdin.read()
+    print(con.execute("SELECT count(*), sum(v) FROM t").fetchone(), flush=True)
+"""
+MANY = "INSERT INTO t SELECT range, (hash(range) >> 1)::BIGINT FROM range(1000, 501000)"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder on a small disk of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root may mount a disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+class Ballast:
+    """What takes a disk's space away."""
+
+    def __init__(self, disk: Path) -> None:
+        self._disk = disk
+        self._path = disk / "ballast"
+
+    def leave(self, free_bytes: int) -> None:
+        """Take all but some bytes."""
+        more = shutil.disk_usage(self._disk).free - free_bytes
+        with self._path.open("ab") as file:
+            os.posix_fallocate(file.fileno(), file.tell(), more)
+
+    def go(self) -> None:
+        """Give it all back."""
+        self._path.unlink()
+
+
+def spares(folder: Path) -> list[Path]:
+    """Return the files that wait to be made into newer versions."""
+    return list(folder.glob("*.spare"))
+
+
+async def begin(installation: Installation, disk: Path, floor_bytes: int) -> tuple[Running, int]:
+    """Return a manager with its folder on a disk, and the version that holds a large table; no archive comes after."""
+    manager = installation.manager(
+        data=disk,
+        TEATREE_LIMITS_DISK_FREE_BYTES_MIN=str(floor_bytes),
+        TEATREE_MANAGER_LOCAL_COPY_BYTES_MAX="0",
+        TEATREE_MANAGER_LOCAL_GRACE_MS="50",
+        TEATREE_MANAGER_ARCHIVE_INTERVAL_MS="3600000",
+    )
+    await installation.send("create_model", table("id", "v"), "create")
+    await until(lambda: bool(archived_versions(installation.chain)), lambda: "the first archive")
+    version = (await installation.send("sql", {"statement": MANY}, "many"))["version"]
+    await installation.ask("SELECT 1", min_version=version)
+    return manager, version
+
+
+def keep_open(path: Path) -> subprocess.Popen[str]:
+    """Return a process that has a version open, and reads it when its input ends."""
+    reader = subprocess.Popen(
+        [sys.executable, "-c", KEEP_OPEN, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "open\n"
+    return reader
+
+
+async def seen(installation: Installation) -> ModelInfo:
+    """Return what is told of the model."""
+    return next(info for info in await connect(settings=installation.settings).models() if info.name == MODEL)
+
+
+async def test_a_nearly_full_disk(installation: Installation, disk: Path) -> None:
+    """Spares are given up before anybody waits; beyond that a request waits visibly, and is done when there is room."""
+    manager, newest = await begin(installation, disk, FLOOR_BYTES)
+    local, ballast = installation.local(disk), Ballast(disk)
+    sent = 0
+
+    async def append() -> None:
+        nonlocal newest, sent
+        sent += 1
+        newest = (await installation.send("append", rows(sent, v=1), f"a{sent}"))["version"]
+        await installation.ask("SELECT 1", min_version=newest)
+
+    held = local.current.resolve()
+    reader = keep_open(held)
+    while len(spares(local.versions)) < 2:
+        await append()
+
+    ballast.leave(FLOOR_BYTES - 5 * MB)  # the spares are more than that
+    assert sum(path.stat().st_size for path in spares(local.versions)) > 6 * MB
+    await append()
+    assert "gave old local files up" in manager.said()
+
+    ballast.leave(FLOOR_BYTES - 25 * MB)
+    await installation.publish("append", rows(sent + 1, v=1), "last")
+
+    async def waits() -> bool:
+        info = await seen(installation)
+        return info.state == "waits" and "MB free, 30 MB must stay free" in (info.why or "")
+
+    await until_async(waits)
+    await until(lambda: not spares(local.versions), lambda: f"spares to go: {spares(local.versions)}")
+    await until(lambda: set(local.versions.iterdir()) == {held, local.current.resolve()})
+    assert not await installation.said("last")
+    assert await installation.ask("SELECT count(*) AS n FROM t") == [{"n": 500_000 + sent}]
+
+    ballast.go()
+    assert (await installation.outcome("last"))["kind"] == "done"
+
+    async def is_active() -> bool:
+        return (await seen(installation)).state == "active"
+
+    await until_async(is_active)
+    assert reader.communicate(timeout=60)[0].startswith("(500000, ")
+    assert all(outcome["kind"] == "done" for outcome in (await installation.told()).values())
+    installation.check_chain()
+    assert installation.read("SELECT count(*) FROM t") == [(500_000 + sent + 1,)]
+    await installation.ask("SELECT 1", min_version=installation.chain.newest_version())
+    await manager.kill()
+    with duckdb.connect(str(local.current), read_only=True) as con:
+        assert con.execute("SELECT count(*) FROM t").fetchall() == [(500_000 + sent + 1,)]
+
+
+async def test_no_room_for_the_local_file(installation: Installation, disk: Path) -> None:
+    """Where a version's local file does not fit on the disk, requests go on, and it is made when there is room."""
+    manager, version = await begin(installation, disk, 100_000)
+    local, ballast = installation.local(disk), Ballast(disk)
+    ballast.leave(3 * MB)
+    assert (await installation.send("append", rows(1, v=1), "a1"))["kind"] == "done"
+    await manager.says("disk_full: The local file of version")
+    assert (await installation.send("append", rows(2, v=1), "a2"))["kind"] == "done"
+    assert local.current.resolve() == local.version(version)
+    ballast.go()
+    version = installation.chain.newest_version()
+    assert await installation.ask("SELECT count(*) AS n FROM t", min_version=version) == [{"n": 500_002}]
+    assert manager.code is None

@@ -1,0 +1,135 @@
+"""The scrubber reads whatever local versions are made from, however busy the model is and whatever the store holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from published import LIMITS, PublishedModel
+from teatree.contracts.failpoints import no_failpoint
+from teatree.contracts.settings import ManagerSettings, ScrubSettings, StoreSettings
+from teatree.engine.duckdb_errors import DamagedVersionError
+from teatree.engine.local_reads import LocalReads
+from teatree.engine.local_versions import LocalVersions
+from teatree.storage.model_folder import model_folder
+from teatree.storage.versions import materialise
+from teatree_manager.local_lane import LocalLane
+from teatree_manager.local_scrub_lane import LocalScrubLane
+
+PATCHING = ManagerSettings(local_grace_ms=20, local_copy_bytes_max=0)
+COPYING = ManagerSettings(local_grace_ms=20)
+BLOCK_BYTES = 262_144
+
+
+class Site:
+    """A model in this process, its local files, and the lanes that keep and check them."""
+
+    def __init__(self, model: PublishedModel, settings: ManagerSettings, scrub: ScrubSettings) -> None:
+        self.model = model
+        self.folder = model_folder(model.settings.data, "sales")
+        self.reads = LocalReads(LIMITS, self.folder.outbox)
+        self.versions = LocalVersions(model.chain, self.folder, settings, no_failpoint)
+        self.local = LocalLane(self.versions, self.reads)
+        self.scrub = LocalScrubLane(self.local, self.versions, self.reads, scrub)
+
+    async def insert(self, rows: int) -> None:
+        """Publish a version with more rows, and its local file as the manager's lane does."""
+        sql = f"INSERT INTO sales SELECT range, hash(range + {rows}) FROM range({rows})"
+        self.local.follow(await asyncio.to_thread(self.model.sql, sql))
+        while self.local.current is None or self.local.current.version < self.model.chain.newest_version():
+            await self.local.work()
+
+    async def spares(self) -> list[Path]:
+        """Publish until there are old files to make the next ones from."""
+        while not (found := sorted(self.folder.versions.glob("*.spare"))):
+            await self.insert(10)
+        return found
+
+    def close(self) -> None:
+        self.reads.close()
+        self.versions.close()
+
+
+@contextmanager
+def a_site(
+    store: StoreSettings, folder: Path, settings: ManagerSettings, bytes_per_s: int = 1_000_000_000
+) -> Iterator[Site]:
+    """Yield a model with one empty table."""
+    with PublishedModel(store, folder) as model:
+        model.create({"sales": {"id": "BIGINT", "amount": "UBIGINT"}})
+        site = Site(model, settings, ScrubSettings(interval_ms=1, bytes_per_s=bytes_per_s))
+        yield site
+        site.close()
+
+
+def flip(path: Path, place: int) -> None:
+    """Turn a bit over."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 4]))
+
+
+async def test_a_damaged_spare_is_told_and_never_patched(file_store: StoreSettings, tmp_path: Path) -> None:
+    """A bit that flips in a file that the next version would be made of is told, the file goes, versions stay whole."""
+    with a_site(file_store, tmp_path, PATCHING) as site:
+        await site.insert(100_000)
+        spare = (await site.spares())[0]
+        flip(spare, spare.stat().st_size - BLOCK_BYTES // 2)
+        with capture_logs() as logs:
+            for _ in range(2):
+                await site.scrub.work()
+        assert not spare.exists()
+        assert [(log["code"], log["damaged_spares"]) for log in logs] == [("corrupt", 1)]
+        for _ in range(5):
+            await site.insert(10)
+            await site.scrub.work()
+            assert site.local.current is not None
+            materialise(site.model.chain.store, site.local.current, tmp_path / "fresh.duckdb")
+            assert site.folder.current.read_bytes() == (tmp_path / "fresh.duckdb").read_bytes()
+        assert site.scrub.damaged_spares == 1
+
+
+@pytest.mark.parametrize("is_damaged", [False, True], ids=["whole", "damaged"])
+async def test_a_busy_model_is_read_to_its_end(file_store: StoreSettings, tmp_path: Path, is_damaged: bool) -> None:  # noqa: FBT001
+    """Where each piece is followed by a newer version, damage at the end of the file is found all the same."""
+    with a_site(file_store, tmp_path, COPYING, bytes_per_s=40_000_000) as site:
+        await site.insert(1_000_000)
+        size = site.folder.current.stat().st_size
+        assert size > 8_000_000
+        if is_damaged:
+            flip(site.folder.current.resolve(), size - BLOCK_BYTES * 3)
+
+        async def scrub() -> None:
+            for _ in range(6):
+                await site.scrub.work()
+
+        checking = asyncio.create_task(scrub())
+        while not checking.done():
+            await site.insert(1)
+        if is_damaged:
+            with pytest.raises(DamagedVersionError, match="changed on the disk by itself"):
+                await checking
+        else:
+            await checking
+
+
+async def test_the_store_is_not_this_lanes_question(file_store: StoreSettings, tmp_path: Path) -> None:
+    """With every pack gone from the store the local files are checked as before, and nothing stops the manager."""
+    with a_site(file_store, tmp_path, PATCHING) as site:
+        await site.insert(100_000)
+        await site.spares()
+        store = site.model.chain.store
+        store.delete([info.key for info in store.list(site.model.chain.key("packs/"))])
+        with capture_logs() as logs:
+            await site.scrub.work()
+        assert logs == []
+        flip(site.folder.current.resolve(), 12_288 + 100)
+        with pytest.raises(DamagedVersionError):
+            await site.scrub.work()
