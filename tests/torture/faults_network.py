@@ -21,6 +21,7 @@ STRETCH = {"nats": 1.0, "postgres": 4.0, "seaweed": 2.0}
 """How much longer than a fault's own time a part is unreachable: PostgreSQL may be away for long."""
 
 REBUILD_TRIES_MAX = 10
+REBUILD_S_MAX = 600
 SUBSCRIPTIONS = 200
 
 
@@ -92,7 +93,9 @@ def _postgres_rebuilt(stage: Stage, fault: Fault) -> str:
     migrate(stage.settings.postgres)
     command = [sys.executable, "-m", "teatree.cli.main", "catalog", "rebuild", "--json"]
     for tries in range(1, REBUILD_TRIES_MAX + 1):
-        done = subprocess.run(command, env=stage.environ(), capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, env=stage.environ(), capture_output=True, text=True, timeout=REBUILD_S_MAX, check=False
+        )
         if not done.returncode:
             return f"dropped it; told again after {tries} tries"
     return f"dropped it; it could not be told again: {done.stderr[-300:]}"

@@ -96,7 +96,7 @@ class Run:
             except ViolationError as e:
                 done = "saw a violation"
                 self.event("violation", what=f"{fault.kind}: {e}")
-            except (TeatreeError, OSError) as e:
+            except (TeatreeError, OSError, subprocess.SubprocessError) as e:
                 done = f"could not: {e}"
             self.event("fault", **asdict(fault), done=done, begun_s=begun_s)
             for name, said in self.stage.fallen().items():
