@@ -70,6 +70,8 @@ class Run:
     gone: set[tuple[str, int]] = Factory(set)
     """Those of the samples that were cleaned up."""
     report: Report = Factory(Report)
+    over: threading.Event = Factory(threading.Event)
+    """Set when nothing more is to be broken, also by a Ctrl-C."""
     readers: list[subprocess.Popen[str]] = Factory(list)
     reads: int = 0
 
@@ -87,9 +89,8 @@ class Run:
     def torment(self, schedule: list[Fault]) -> None:
         """Inject faults one after the other until the time is over."""
         for fault in schedule:
-            if time.time() + fault.after_s - self.started_s > self.options.run_s:
+            if time.time() + fault.after_s - self.started_s > self.options.run_s or self.over.wait(fault.after_s):
                 return
-            time.sleep(fault.after_s)
             begun_s = time.time()
             try:
                 done = inject(self.stage, fault)
@@ -208,6 +209,7 @@ class Run:
             self.event("phase", phase="faults are over")
             await asyncio.to_thread(self.stage.repair)
         finally:
+            self.over.set()
             stop.set()
             stop_samples.set()
             await asyncio.gather(*tasks, sampling)
