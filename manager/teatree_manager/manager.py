@@ -6,10 +6,10 @@ import asyncio
 import resource
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import Any, Self
+from typing import Any
 
 import duckdb
 import structlog
@@ -35,8 +35,9 @@ from teatree.storage.guarded import GuardedStore
 from teatree.storage.model_folder import model_folder
 from teatree.storage.objects import open_store
 from teatree.storage.postgres import Postgres
-from teatree.storage.segments import Role, read_segment
+from teatree.storage.segments import Entry, Role, read_segment
 from teatree_manager.attempts import Attempts
+from teatree_manager.background import Background
 from teatree_manager.followers import Followers
 from teatree_manager.lane import Backoff
 from teatree_manager.log_check import LogCheck
@@ -292,7 +293,7 @@ class Manager:
             self._leave_when_idle(pipeline, direct),
             self._say_again(sayer, fence, followers),
         ]
-        async with _Background(background) as tasks:
+        async with Background(background) as tasks:
             if left is not None:
                 pipeline.begin_shipping(left, shipped)
             await tasks.until(pipeline.run(shipped))
@@ -320,12 +321,21 @@ class Manager:
     async def _say_again(self, sayer: Sayer, fence: Manifest, followers: Followers) -> None:
         """Say what may not have been said before the last manager went; repeated notices are identical."""
         for version in range(fence.said_version + 1, fence.version):
-            manifest = await asyncio.to_thread(self._chain.get, version)  # no clean-up takes what is not said
-            entries = await asyncio.to_thread(read_segment, self._chain.store, self._chain.folder, manifest)
+            manifest, entries = await self._read_again(version)
             await sayer.put(manifest, entries)
             for entry in entries:
                 if entry.role is Role.FIRST and entry.outcome.function == "archive" and entry.outcome.result:
                     followers.wait_for_archive(manifest, entry.outcome.result.get("tables", ()))
+
+    async def _read_again(self, version: int) -> tuple[Manifest, Sequence[Entry]]:
+        backoff = Backoff()
+        while True:
+            try:
+                manifest = await asyncio.to_thread(self._chain.get, version)  # no clean-up takes what is not said
+                return manifest, await asyncio.to_thread(read_segment, self._chain.store, self._chain.folder, manifest)
+            except RetryError as e:
+                self._log.warning("saying again waits", version=version, error=str(e))
+                await backoff.pause(e)
 
     async def _leave_when_idle(self, pipeline: Pipeline, direct: DirectReads) -> None:
         limit_ms = self._settings.manager.idle_exit_ms
@@ -338,7 +348,7 @@ class Manager:
                 self.stop()
                 return
 
-    async def _drain(self, tasks: _Background, sayer: Sayer, followers: Followers) -> None:
+    async def _drain(self, tasks: Background, sayer: Sayer, followers: Followers) -> None:
         """Let what follows the versions come to its end, for a time."""
 
         async def drained() -> None:
@@ -349,35 +359,6 @@ class Manager:
                 await tasks.until(drained())
         except TimeoutError:
             self._log.warning("left before everything had followed: the next manager goes on with it")
-
-
-class _Background:
-    """Tasks that run beside the main one; the first to fail ends it."""
-
-    def __init__(self, work: list[Coroutine[Any, Any, None]]) -> None:
-        self._tasks = [asyncio.create_task(w) for w in work]
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def until(self, main: Coroutine[Any, Any, None]) -> None:
-        """Run `main` to its end; raises what it or a task beside it raised."""
-        running = asyncio.create_task(main)
-        waiting: set[asyncio.Task[None]] = {running, *self._tasks}
-        try:
-            while not running.done():
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-        finally:
-            if not running.done():
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
 
 
 def preload() -> None:

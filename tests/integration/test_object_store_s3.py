@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from attrs import evolve
@@ -10,6 +15,21 @@ from attrs import evolve
 from teatree.contracts.errors import Code, OperatorError, RetryError
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.objects import open_store
+from torture.clock import Clock
+
+USE = """
+import json, sys
+from teatree.contracts.errors import TeatreeError
+from teatree.contracts.settings import StoreSettings
+from teatree.storage.objects import open_store
+store = open_store(StoreSettings(*json.loads(sys.stdin.read())))
+for use in (store.get, store.head, lambda key: store.put(key, b""), lambda key: list(store.list(key))):
+    try:
+        use("manifests/1")
+    except TeatreeError as e:
+        print(e.code.value, e, sep=": ")
+"""
+"""Say what a store tells of a read, a look, a write and a listing."""
 
 
 def test_a_server_that_is_away_is_worth_another_try(s3_server: StoreSettings) -> None:
@@ -35,6 +55,28 @@ def test_wrong_credentials_are_the_operators_to_mend(s3_server: StoreSettings) -
         assert caught.value.code == Code.NOT_AUTHORIZED
         assert "guessed-wrong" not in str(caught.value)
         assert str(s3_server.secret_key) not in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", [3_600, -3_600])
+def test_a_clock_that_is_wrong_is_worth_another_try(s3_server: StoreSettings, tmp_path: Path, seconds: int) -> None:
+    """What the server refuses because of this host's clock is told as that, and not as wrong credentials."""
+    clock = Clock(tmp_path / "clock")
+    if not clock.environ:
+        pytest.skip("no compiler to make a clock that moves")
+    clock.move(seconds)
+    access = json.dumps([s3_server.url, s3_server.access_key, s3_server.secret_key])
+    told = subprocess.run(
+        [sys.executable, "-c", USE],
+        input=access,
+        env={**os.environ, **clock.environ},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert len(told) == 4
+    for line in told:
+        assert line.startswith("unavailable: ")
+        assert f"{'ahead of' if seconds > 0 else 'behind'} the store's" in line
 
 
 def test_a_missing_bucket_is_no_empty_store(s3_server: StoreSettings) -> None:

@@ -172,7 +172,7 @@ class Run:
                 self.reads += line.get("reads", 0)
                 gone = any(start <= line["at_s"] <= end for start, end in lost)
                 skewed = [e["begun_s"] for e in self.events if e.get("kind") == "clock_moved"]
-                if line.get("code") == "not_authorized" and any(abs(line["at_s"] - s) <= SKEW_S for s in skewed):
+                if line.get("code") == "unavailable" and any(abs(line["at_s"] - s) <= SKEW_S for s in skewed):
                     continue  # S3 refuses what was signed an hour ago, or will be
                 if "error" in line and not (gone and "went back" not in line["error"]):
                     self.event("violation", what=f"a reader met an error: {line}")

@@ -58,7 +58,7 @@ VALUES = {
 }
 
 ENGINES: dict[str, Callable[[Path], pa.Table]] = {
-    "duckdb": lambda path: duckdb.connect().execute(f"FROM '{path}'").to_arrow_table(),
+    "duckdb": lambda path: duckdb.connect().sql(f"FROM '{path}'").to_arrow_table(),
     "polars": lambda path: pl.read_parquet(path).to_arrow(),
     "polars-lazy": lambda path: pl.scan_parquet(path).collect().to_arrow(),
     "pyarrow": pq.read_table,

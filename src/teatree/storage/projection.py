@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from teatree.contracts.manifest import Manifest, Stub
+from teatree.contracts.notices import Outcome
 from teatree.storage.archives import archived_versions, read_archive
 from teatree.storage.catalog import Catalog
 from teatree.storage.catalog_rows import (
@@ -41,15 +42,17 @@ def record(catalog: Catalog, chain: Chain, told: Sequence[Told]) -> None:
         url = chain.store.url
         contents: list[ContentRow] = []
         requests = []
+        stubs: list[tuple[Stub, Sequence[Outcome]]] = []
         newest: Manifest | None = None
         for manifest, entries in chunk:
             outcomes = [e.outcome for e in entries if e.role is Role.FIRST]
             requests += request_rows(manifest, outcomes)
             if isinstance(manifest, Stub):
-                contents += stub_rows(manifest, outcomes, url, lambda key: chain.store.head(chain.key(key)) is not None)
+                stubs.append((manifest, outcomes))
                 continue
             contents += [*content_rows(manifest, url), *page_rows(manifest, outcomes, url)]
             newest = manifest
+        contents += _left_of(chain, stubs)
         if newest is None:
             catalog.record_contents(contents)
             catalog.record_requests(requests)
@@ -58,12 +61,33 @@ def record(catalog: Catalog, chain: Chain, told: Sequence[Told]) -> None:
         catalog.record_versions(model_facts(newest, url), versions, contents, requests)
 
 
+def _left_of(chain: Chain, stubs: Sequence[tuple[Stub, Sequence[Outcome]]]) -> list[ContentRow]:
+    """Return the rows of what is still there of versions that were cleaned up: each object is asked for."""
+
+    def exists(key: str) -> bool:
+        return chain.store.head(chain.key(key)) is not None
+
+    with ThreadPoolExecutor(READERS, "teatree-left") as pool:
+        rows = pool.map(lambda told: stub_rows(told[0], told[1], chain.store.url, exists), stubs)
+        return [row for left in rows for row in left]
+
+
 def record_archive(catalog: Catalog, chain: Chain, manifest: Manifest | Stub) -> None:
     """Write a version's Parquet files into the catalogue, if its archive is complete."""
+    catalog.record_contents(_archive_rows(chain, manifest))
+
+
+def _record_archives(catalog: Catalog, chain: Chain) -> None:
+    with ThreadPoolExecutor(READERS, "teatree-archives") as pool:
+        archived = pool.map(lambda version: _archive_rows(chain, chain.entry(version)), archived_versions(chain))
+        catalog.record_contents([row for rows in archived for row in rows])
+
+
+def _archive_rows(chain: Chain, manifest: Manifest | Stub) -> list[ContentRow]:
     archived = read_archive(chain, manifest.version)
-    if archived is not None:
-        rows = [parquet_row(manifest, name, archived.files[name], chain.store.url) for name in archived.written]
-        catalog.record_contents(rows)
+    if archived is None:
+        return []
+    return [parquet_row(manifest, name, archived.files[name], chain.store.url) for name in archived.written]
 
 
 def read_told(chain: Chain, first: int, last: int) -> Iterator[Told]:
@@ -93,7 +117,6 @@ def rebuild(store: ObjectStore, catalog: Catalog, prefix: str, progress: Progres
             record(catalog, chain, list(read_told(chain, first, last)))
             if progress:
                 progress(chain.model, last, newest)
-        for version in archived_versions(chain):
-            record_archive(catalog, chain, chain.entry(version))
+        _record_archives(catalog, chain)
         counts[chain.model] = newest
     return counts

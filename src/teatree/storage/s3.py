@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,8 +78,12 @@ _NOT_FOUND = frozenset({"NoSuchKey", "404", "NotFound"})
 _CONFIGURATION = frozenset(
     {"NoSuchBucket", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 )
-_TRANSIENT = frozenset({"RequestTimeout", "SlowDown", "NoSuchUpload"})
-"""`NoSuchUpload`: a completion whose reply was lost was tried again; the caller's next try sees what is there."""
+_SKEWED = "RequestTimeTooSkewed"
+_TRANSIENT = frozenset({"RequestTimeout", "SlowDown", "NoSuchUpload", _SKEWED})
+"""`NoSuchUpload`: a completion whose reply was lost was tried again; the caller's next try sees what is there.
+A clock that is wrong is put right some day, and all goes on."""
+CLOCK_SKEW_MAX_S = 900
+"""Seconds by which a host's clock may differ from a server's, by S3's own rule: no request is taken beyond it."""
 _TRANSIENT_STATUS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
@@ -334,6 +339,10 @@ class S3ObjectStore(ObjectStore):
             code = error.get("Code", "")
             status = _status(e)
             detail = f"{code}: {error.get('Message') or 'no reason given'} (HTTP {status})"
+            if abs(skew_s := _clock_skew_s(e)) > CLOCK_SKEW_MAX_S:
+                code = _SKEWED
+                way = "ahead of" if skew_s > 0 else "behind"
+                detail += f"; set this host's clock, it is {abs(skew_s) / 60:.0f} min {way} the store's"
             raise self._error(operation, key, code, status, detail) from e
         except (NoCredentialsError, PartialCredentialsError) as e:
             raise self._error(operation, key, "AccessDenied", 403, str(e)) from e
@@ -366,6 +375,17 @@ class S3ObjectStore(ObjectStore):
 
 def _status(error: ClientError) -> int:
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+def _clock_skew_s(error: ClientError) -> float:
+    """Return by how many seconds this host's clock is ahead of that of the server which refused a request for it."""
+    if _status(error) not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return 0
+    told = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    try:
+        return time.time() - parsedate_to_datetime(told or "").timestamp()
+    except ValueError:
+        return 0
 
 
 def _read_part(body: bytes | Path, offset: int, length: int) -> bytes:
