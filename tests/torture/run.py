@@ -35,6 +35,8 @@ DISK_GRACE_S = 15
 """Seconds after the loss of the local disk in which a local reader may find nothing."""
 SKEW_S = 4_000
 """Seconds after a clock was moved in which a reader, whose clock is moved too, can tell of it."""
+REFUSED = ("unavailable", "not_authorized")
+"""How it tells that S3 refuses what was signed an hour ago or will be: the second, if the clock went back just then."""
 STORE_GRACE_S = 30
 """Seconds for which an object that a fault damaged can be met."""
 
@@ -172,8 +174,8 @@ class Run:
                 self.reads += line.get("reads", 0)
                 gone = any(start <= line["at_s"] <= end for start, end in lost)
                 skewed = [e["begun_s"] for e in self.events if e.get("kind") == "clock_moved"]
-                if line.get("code") == "unavailable" and any(abs(line["at_s"] - s) <= SKEW_S for s in skewed):
-                    continue  # S3 refuses what was signed an hour ago, or will be
+                if line.get("code") in REFUSED and any(abs(line["at_s"] - s) <= SKEW_S for s in skewed):
+                    continue
                 if "error" in line and not (gone and "went back" not in line["error"]):
                     self.event("violation", what=f"a reader met an error: {line}")
         self.readers.clear()
