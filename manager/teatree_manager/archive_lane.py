@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 from typing_extensions import override
 
@@ -16,6 +16,7 @@ from teatree.engine.archive import write_archive
 from teatree.engine.local_reads import LocalReads
 from teatree.storage.archives import Archived, first_archive_since
 from teatree.storage.chain import Chain
+from teatree.storage.disk import telling_full
 from teatree.storage.versions import materialise
 from teatree_manager.lane import Lane
 from teatree_manager.local_lane import LocalLane
@@ -80,7 +81,8 @@ class ArchiveLane(Lane):
         self._complete(manifest)
 
     def _write(self, manifest: Manifest, wanted: Sequence[str]) -> Archived:
-        with TemporaryDirectory(prefix="teatree-archive-") as folder:
+        what, temp = f"The archive of version {manifest.version}", Path(gettempdir())
+        with telling_full(what, temp), TemporaryDirectory(prefix="teatree-archive-") as folder:
 
             def restore() -> Path:
                 path = Path(folder) / "version.duckdb"

@@ -36,6 +36,7 @@ class ConditionLane(Lane):
         self._waits: str | None = None
         self._damage: dict[int, str] = {}
         self._has_read = False
+        self._one_at_a_time = asyncio.Lock()
         self.waits: Callable[[], str | None] = lambda: None
         """Tells why requests wait."""
 
@@ -55,6 +56,10 @@ class ConditionLane(Lane):
 
     @override
     async def work(self) -> None:
+        async with self._one_at_a_time:
+            await self._tell()
+
+    async def _tell(self) -> None:
         model_id = uuid.UUID(self._chain.goal_model_id)
         if not self._has_read:
             row = await asyncio.to_thread(self._catalog.model, self._chain.model)

@@ -211,6 +211,7 @@ class Pipeline:
                     continue
                 self._goes_on(_Part.LOG)
                 return found
+        self._goes_on(_Part.LOG)  # who leaves waits no more
         return LogSlice([], 0)
 
     def _next_batch(self, requests: Sequence[Request]) -> Sequence[Request]:
@@ -284,7 +285,7 @@ class Pipeline:
                 free = _free_bytes(self._writer.folder.root)
                 if free >= floor:
                     break
-            self._waits(_Part.DISK, f"the disk has {_mb(free)} free, {_mb(floor)} must stay free")
+            self._waits(_Part.DISK, f"less than {_mb(floor)} is free on the disk of the data folder")
             await backoff.pause()
         self._goes_on(_Part.DISK)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain as chained
 
 import structlog
@@ -21,8 +21,9 @@ from teatree_manager.lane import Lane
 class ScrubLane(Lane):
     """Checks one version's manifest, pack and outcomes at a time: the newest first, then back through those kept.
 
-    It remembers nothing over a restart: a manager that comes and goes checks the newest version, where most readers
-    are, and then goes on at a random one, so that in time each has its turn without anything being written.
+    A manager that comes and goes looks first at what the last one found damaged (the catalogue keeps it, see
+    ConditionLane), then at the newest version, where most readers are, and then goes on at a random one, so that in
+    time each has its turn without anything being written.
     """
 
     name = "scrub"
@@ -38,7 +39,9 @@ class ScrubLane(Lane):
         self._log = structlog.get_logger().bind(model=chain.model, lane=self.name)
 
     def remember(self, damage: Mapping[int, str]) -> None:
-        """Take over what an earlier manager found: it is looked at first."""
+        """Take over what an earlier manager found: it is looked at first, and forgotten where nobody looks."""
+        if not self._settings.interval_ms:
+            return
         self.damaged = {**damage, **self.damaged}
         self._turns = chained(sorted(damage, reverse=True), self._turns)
 
@@ -58,7 +61,10 @@ class ScrubLane(Lane):
 
     @override
     async def work(self) -> None:
-        version = await asyncio.to_thread(self._next)
+        version = next(self._turns, None)
+        if version is None:
+            self._begin_round(await asyncio.to_thread(lambda: list(self._chain.kept_numbers())))
+            version = next(self._turns, None)
         if version is None:
             return
         findings, read_bytes = await asyncio.to_thread(self._check, version)
@@ -69,17 +75,12 @@ class ScrubLane(Lane):
         self.error = next(iter(self.damaged.values()), None)
         await asyncio.sleep(read_bytes / self._settings.bytes_per_s)
 
-    def _next(self) -> int | None:
-        """Return the version whose turn it is; each round begins with the newest."""
-        version = next(self._turns, None)
-        if version is None:
-            kept = list(self._chain.kept_numbers())
-            self.damaged = {v: what for v, what in self.damaged.items() if v in set(kept)}
-            start = random.randrange(len(kept)) if kept and not self._begun else 0  # noqa: S311  no secret
-            self._turns = iter([*kept[:1], *kept[max(start, 1) :]])
-            self._begun = True
-            version = next(self._turns, None)
-        return version
+    def _begin_round(self, kept: Sequence[int]) -> None:
+        """Give each version its turn, the newest first."""
+        self.damaged = {v: what for v, what in self.damaged.items() if v in set(kept)}
+        start = random.randrange(len(kept)) if kept and not self._begun else 0  # noqa: S311  no secret
+        self._turns = iter([*kept[:1], *kept[max(start, 1) :]])
+        self._begun = True
 
     def _check(self, version: int) -> tuple[Findings, int]:
         """Return what is wrong with a version, and the bytes that were read for it."""

@@ -232,6 +232,9 @@ def test_a_models_condition_is_its_state(catalog: Catalog) -> None:
     catalog.record_damage(MODEL, "sales", {3: "corrupt: …\0", 12: "not_found: …"})
     assert state() == "damaged"
     catalog.record_versions(_facts(1), [_version(1)])
+    catalog.record_error(MODEL, "sales", None)
+    catalog.record_versions(_facts(2, life="dropped"), [_version(2)])
+    assert state() == "dropped"
     catalog.clear()
     found = catalog.model("sales")
     assert found is not None
@@ -297,6 +300,16 @@ def test_a_missing_schema_is_told_as_such(postgres_server: PostgresSettings) -> 
     """Without tables the error says that the schema has to be migrated."""
     with pytest.raises(OperatorError) as caught:
         Catalog(Postgres(postgres_server)).models()
+    assert caught.value.code == Code.WRONG_CONFIGURATION
+    assert "migrate" in str(caught.value)
+
+
+def test_an_older_schema_is_told_as_such(postgres_server: PostgresSettings, catalog: Catalog) -> None:
+    """Where a column of this release is not there yet, the error says that the schema has to be migrated."""
+    catalog.record_versions(_facts(1), [_version(1)])
+    TestServers.run_sql(postgres_server, "ALTER TABLE goal_model DROP COLUMN damage CASCADE")
+    with pytest.raises(OperatorError) as caught:
+        catalog.model("sales")
     assert caught.value.code == Code.WRONG_CONFIGURATION
     assert "migrate" in str(caught.value)
 

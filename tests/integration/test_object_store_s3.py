@@ -15,7 +15,7 @@ from attrs import evolve
 from teatree.contracts.errors import Code, OperatorError, RetryError
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.objects import open_store
-from torture.clock import Clock
+from torture.preload import Clock
 
 USE = """
 import json, sys

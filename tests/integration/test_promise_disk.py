@@ -125,7 +125,7 @@ async def test_a_nearly_full_disk(installation: Installation, disk: Path) -> Non
 
     async def waits() -> bool:
         info = await seen(installation)
-        return info.state == "waits" and "MB free, 30 MB must stay free" in (info.why or "")
+        return info.state == "waits" and "less than 30 MB is free" in (info.why or "")
 
     await until_async(waits)
     await until(lambda: not spares(local.versions), lambda: f"spares to go: {spares(local.versions)}")
@@ -148,6 +148,25 @@ async def test_a_nearly_full_disk(installation: Installation, disk: Path) -> Non
     await manager.kill()
     with duckdb.connect(str(local.current), read_only=True) as con:
         assert con.execute("SELECT count(*) FROM t").fetchall() == [(500_000 + sent + 1,)]
+
+
+async def test_no_room_to_restore(installation: Installation, disk: Path) -> None:
+    """Where the model's file was lost and there is no room for it, its manager waits, and goes on when there is."""
+    manager, _ = await begin(installation, disk, 100_000)
+    local, ballast = installation.local(disk), Ballast(disk)
+    await manager.kill()
+    shutil.rmtree(local.read_write)
+    local.versions.joinpath("7.spare").write_bytes(bytes(2 * MB))
+    ballast.leave(MB)
+    versions = installation.chain.newest_version()
+    await installation.publish("append", rows(1, v=1), "a1")
+    manager = installation.manager(data=disk)
+    await manager.says("taking over waits")
+    assert not spares(local.versions)
+    ballast.go()
+    assert (await installation.outcome("a1"))["kind"] == "done"
+    assert installation.chain.newest_version() == versions + 2  # its fence and the request, however often it was tried
+    assert manager.code is None
 
 
 async def test_no_room_for_the_local_file(installation: Installation, disk: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from published import LIMITS, PublishedModel
+from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.settings import ManagerSettings, ScrubSettings, StoreSettings
+from teatree.engine.archive import write_archive
 from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
@@ -118,6 +122,74 @@ async def test_a_busy_model_is_read_to_its_end(file_store: StoreSettings, tmp_pa
                 await checking
         else:
             await checking
+
+
+async def test_a_spare_that_somebody_deleted(file_store: StoreSettings, tmp_path: Path) -> None:
+    """A spare that is gone from under the lane is no damage, and ends nobody."""
+    with a_site(file_store, tmp_path, PATCHING) as site:
+        await site.insert(100_000)
+        for spare in await site.spares():
+            spare.unlink()
+        with capture_logs() as logs:
+            await site.scrub.work()
+        assert (logs, site.versions.spares()) == ([], [])
+
+
+async def test_a_local_file_with_an_unreadable_sector(file_store: StoreSettings, tmp_path: Path) -> None:
+    """Where the disk cannot read the newest local file, the next version's is made out of the store."""
+    with a_site(file_store, tmp_path, COPYING) as site:
+        await site.insert(100_000)
+        newest = site.folder.current.resolve()
+        newest.unlink()
+        newest.symlink_to("/proc/self/mem")  # whoever reads it meets EIO
+        await site.insert(10)
+        assert site.local.current is not None
+        materialise(site.model.chain.store, site.local.current, tmp_path / "fresh.duckdb")
+        assert site.folder.current.read_bytes() == (tmp_path / "fresh.duckdb").read_bytes()
+
+
+async def test_the_scrubber_meets_an_unreadable_sector(
+    file_store: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sector that the disk cannot read is damage of that file, whether it is the newest or a spare."""
+    with a_site(file_store, tmp_path, PATCHING) as site:
+        await site.insert(100_000)
+        spare = (await site.spares())[0]
+
+        def refuse(*_: int) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(os, "pread", refuse)
+        with pytest.raises(DamagedVersionError, match="cannot be read"):
+            await site.scrub.work()
+        with pytest.raises(DamagedVersionError, match="cannot be read"):
+            site.versions.check_spare(site.versions.spares()[0], 0, 1)
+        assert not spare.exists()
+
+
+async def test_an_archives_own_copy_is_damaged(file_store: StoreSettings, tmp_path: Path) -> None:
+    """A version laid down for an archive that is damaged there blames no other file: it is laid down again."""
+    with a_site(file_store, tmp_path, COPYING) as site:
+        await site.insert(100_000)
+        manifest = site.local.current
+        assert manifest is not None
+        chain = site.model.chain
+        copy = tmp_path / "copy.duckdb"
+
+        def restore(place: int) -> Path:
+            materialise(chain.store, manifest, copy)
+            flip(copy, place)
+            return copy
+
+        for place in range(12_288 + 1_000, site.folder.current.stat().st_size, BLOCK_BYTES):
+            try:
+                with site.reads.source(99, lambda place=place: restore(place)) as source:  # type: ignore[misc]
+                    write_archive(chain, manifest, source, None, ["sales"], no_failpoint)
+            except RetryError as e:
+                assert e.code is Code.UNAVAILABLE  # noqa: PT017
+            chain.store.delete([info.key for info in chain.store.list(chain.key("archive/"))])
+        with pytest.raises(RetryError), site.reads.source(99, lambda: restore(8_192)) as source:
+            pytest.fail("its header is damaged")
 
 
 async def test_the_store_is_not_this_lanes_question(file_store: StoreSettings, tmp_path: Path) -> None:

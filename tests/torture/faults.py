@@ -22,7 +22,7 @@ from torture.faults_versions import VERSIONS
 from torture.stage import LEASE_MS, Stage, family, send
 from torture.workload import MODELS
 
-LOSES_DISK = frozenset({"data_lost", "local_flipped"})
+LOSES_DISK = frozenset({"data_lost", "local_flipped", "local_sector_bad"})
 """Faults that take or damage what a local reader reads."""
 DAMAGES_STORE = frozenset({"pack_flipped", "manifest_flipped"})
 """Faults that damage objects for some seconds."""

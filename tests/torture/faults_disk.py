@@ -146,6 +146,29 @@ def _disk_full(stage: Stage, fault: Fault) -> str:
     return f"filled the disk up to {left} bytes"
 
 
+def _sectors(pattern: str, *, dead: bool) -> Inject:
+    """Let the newest file of some kind be unreadable for a while; `dead` if its manager is killed before."""
+
+    def run(stage: Stage, fault: Fault) -> str:
+        if not stage.sectors.environ:
+            return "no compiler"
+        pid = living(stage, fault)
+        files = sorted((stage.data / fault.model).glob(pattern), key=lambda path: (len(path.name), path))
+        if not files:
+            return "no file"
+        try:
+            stage.sectors.go_bad(files[-1].resolve())
+        except FileNotFoundError:
+            return "no file"
+        if dead:
+            send(pid, signal.SIGKILL)
+        time.sleep(fault.last_s + 1)
+        stage.sectors.heal()
+        return f"{files[-1].name} could not be read"
+
+    return run
+
+
 DISK: dict[str, tuple[int, Inject, bool]] = {
     "data_lost": (4, _data_lost, False),
     "wal_cut": (4, _damage_wal(_cut), False),
@@ -153,6 +176,8 @@ DISK: dict[str, tuple[int, Inject, bool]] = {
     "wal_deleted": (2, _damage_wal(_delete), False),
     "kill_in_checkpoint": (5, _kill_in_checkpoint, False),
     "file_flipped": (5, _damage("", _flip), False),
+    "file_sector_bad": (3, _sectors("rw/*/model.duckdb", dead=True), False),
+    "local_sector_bad": (3, _sectors("versions/*.duckdb", dead=False), False),
     "file_limit": (3, _file_limit, False),
     "disk_full": (5, _disk_full, False),
 }

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from teatree.storage.migrations.migrate import migrate
 from torture.fault import Fault, Inject
 from torture.proxy import Mode
 from torture.stage import Stage
@@ -90,7 +89,6 @@ def _postgres_rebuilt(stage: Stage, fault: Fault) -> str:
     """Drop the database under everybody's hands, create it empty, and tell it again from the object store."""
     stage.drop_database()
     time.sleep(fault.last_s)
-    migrate(stage.settings.postgres)
     command = [sys.executable, "-m", "teatree.cli.main", "catalog", "rebuild", "--json"]
     for tries in range(1, REBUILD_TRIES_MAX + 1):
         done = subprocess.run(

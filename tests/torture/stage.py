@@ -37,8 +37,8 @@ from teatree.embedded.server import Server
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.migrations.migrate import migrate
-from torture.clock import Clock
 from torture.oracle import Accepted
+from torture.preload import Clock, Sectors, joined
 from torture.proxy import Proxy
 
 LEASE_MS = 1_500
@@ -86,6 +86,8 @@ class Stage:
         self.nats = NatsServer(folder / "nats")
         self.clock = Clock(folder / "clock")
         """Of all our processes."""
+        self.sectors = Sectors(folder / "sectors")
+        """Of the disk that they see."""
         self.postgres_clock = Clock(folder / "postgres-clock")
         self.postgres = MovedPostgres(folder / "postgres", self.postgres_clock)
         self.seaweed = SeaweedServer(folder / "seaweed") if s3 else None
@@ -192,7 +194,8 @@ class Stage:
     def environ(self, **more: str) -> dict[str, str]:
         """Return the environment of a process of ours."""
         found = {name: value for name, value in os.environ.items() if not name.startswith("TEATREE_")}
-        own = {"TEATREE_FAILPOINTS": str(self.plan), "TEATREE_LOAD_ROOTS": str(self.sources), **self.clock.environ}
+        own = {"TEATREE_FAILPOINTS": str(self.plan), "TEATREE_LOAD_ROOTS": str(self.sources)}
+        own |= joined(self.clock.environ, self.sectors.environ)
         return {**found, **connection_environ(self.settings), **PACE, **own, **more}
 
     def manager_pid(self, model: str) -> int | None:

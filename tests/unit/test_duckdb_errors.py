@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from teatree.contracts.errors import Code, RequestError, RetryError
-from teatree.engine.duckdb_errors import translate
+from teatree.engine.duckdb_errors import DamagedFileError, translate
 
 COMMIT = 'TransactionContext Error: Failed to commit: Could not write file "/d/model.duckdb.wal": '
 
@@ -25,6 +25,12 @@ def test_a_disk_that_refuses_is_tried_again(text: str, code: Code) -> None:
     error = translate(duckdb.Error(text))
     assert isinstance(error, RetryError)
     assert error.code is code
+
+
+def test_a_sector_that_cannot_be_read_is_damage() -> None:
+    """What the disk cannot read is as good as gone: the file is put aside, and nobody waits for it."""
+    text = 'IO Error: Could not read from file "/d/model.duckdb": Input/output error'
+    assert isinstance(translate(duckdb.Error(text)), DamagedFileError)
 
 
 def test_words_of_a_sender_are_no_fault_of_the_disk() -> None:

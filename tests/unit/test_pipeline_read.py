@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.messaging.log import LogSlice
@@ -33,13 +34,34 @@ class Log:
         self.losses = 1
 
 
+def reading(log: Any, folder: Path) -> Pipeline:
+    """Return a pipeline that reads a log."""
+    writer = cast("Any", SimpleNamespace(limits=LimitSettings(), chain=SimpleNamespace(model="sales")))
+    hints = cast("Any", SimpleNamespace(take=lambda: None, event=asyncio.Event()))
+    return Pipeline(writer, log, log, hints, Attempts(folder / "attempt", 3), 1_000, lambda: 0, lambda _: None)
+
+
+async def test_who_leaves_waits_no_more(tmp_path: Path) -> None:
+    """A manager that is told to leave while the log is away says of no request that it waits."""
+    asked = asyncio.Event()
+
+    async def away(*_: object, **__: object) -> LogSlice:
+        asked.set()
+        raise RetryError(Code.UNAVAILABLE, "NATS is away.")
+
+    log = cast("Any", SimpleNamespace(losses=0, read=away, at=away))
+    pipeline = reading(log, tmp_path)
+    task = asyncio.create_task(pipeline._read(3, LogPosition(3, AT)))
+    await asked.wait()
+    assert pipeline.waiting_for is not None
+    pipeline.stop()
+    assert (await task).requests == []
+    assert pipeline.waiting_for is None
+
+
 async def test_lost_between_read_and_check(tmp_path: Path) -> None:
     """What was read before the connection was lost is read again: the check after it looked at another server."""
     log = cast("Any", Log())
-    writer = cast("Any", SimpleNamespace(limits=LimitSettings(), chain=SimpleNamespace(model="sales")))
-    hints = cast("Any", SimpleNamespace(take=lambda: None, event=asyncio.Event()))
-    attempts = Attempts(tmp_path / "attempt", 3)
-    pipeline = Pipeline(writer, log, log, hints, attempts, 1_000, lambda: 0, lambda _: None)
-    found = await pipeline._read(3, LogPosition(3, AT))
+    found = await reading(log, tmp_path)._read(3, LogPosition(3, AT))
     assert [request.request_id for request in found.requests] == ["new"]
     assert log.reads == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -17,6 +16,7 @@ from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.names import OWN_SCHEMA
 from teatree.datasets.ddl import quote
 from teatree.storage.chain import Chain
+from teatree.storage.disk import FULL
 from teatree.storage.verification import (
     FileCheck,
     Finding,
@@ -107,7 +107,7 @@ def verify(
                 for manifest in manifests:
                     _check_version(chain, manifest, check, path, counts)
     except OSError as e:
-        code = Code.DISK_FULL if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else Code.UNAVAILABLE
+        code = Code.DISK_FULL if e.errno in FULL else Code.UNAVAILABLE
         raise RetryError(
             code, f"The version could not be laid down: {e.strerror}.", hint="Name a folder with room for its file."
         ) from e

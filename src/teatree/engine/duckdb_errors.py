@@ -49,7 +49,11 @@ _REQUEST_CODES: dict[str, Code] = {
 _REQUEST_CODES_BY_WORD = {name.lower(): code for name, code in _REQUEST_CODES.items()}
 
 
-_DAMAGE = re.compile(r"Corrupt database file|Corrupt WAL file|Could not read enough bytes from file")
+_DAMAGE = re.compile(
+    r"Corrupt database file|Corrupt WAL file|Could not read enough bytes from file"
+    r"|Could not read from file \"[^\"]*\": Input/output error"
+)
+"""The last is a sector that the disk cannot read: trying again would be in vain."""
 _DISK_FULL = re.compile(r"No space left|Disk quota exceeded|File too large")
 _NOT_WRITTEN = re.compile(r"Failed to commit: Could not (?:write|read|fsync|truncate|seek)")
 """A COMMIT that could not be written is of another class than the error beneath it."""

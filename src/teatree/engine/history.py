@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +23,6 @@ from teatree.storage.versions import layout_of, materialise
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StoredHistory(History):
@@ -98,8 +95,8 @@ def fetch_file(chain: Chain, manifest: Manifest, path: Path) -> None:
         ) from e
     except CorruptError as e:
         raise _damaged(chain, manifest, e) from e
-    except OSError as e:
-        if e.errno not in _FULL:
+    except RetryError as e:
+        if e.code is not Code.DISK_FULL:
             raise
         raise RetryError(
             Code.OVER_LIMIT,

@@ -18,7 +18,7 @@ from teatree.engine.database import limit_temp
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError, translate
 from teatree.engine.guard import check_query, lock_down
 from teatree.engine.handle import fetch_rows
-from teatree.engine.local_damage import read_from_disk
+from teatree.engine.local_damage import judging_reads, read_from_disk
 from teatree.engine.watchdog import Watchdog
 from teatree.functions.handles import Parameters
 from teatree.functions.sql import Question
@@ -79,16 +79,21 @@ class LocalReads:
         """Yield a version to copy out of: the open one, else a file of its own that `restore` makes.
 
         Two databases of one process cannot share a file, so a version file that reads may open is never opened here.
+        Raises `unavailable` if the file of its own is damaged: it is made anew with the next try.
         """
         if version in self.in_use():
             with self._using(version) as (_, opened), opened.judging():
                 yield ArchiveSource(opened.connection.cursor(), self._outbox)
             return
-        alone = _OpenVersion(restore(), self._limits, self._outbox)
         try:
-            yield ArchiveSource(alone.connection, self._outbox)
-        finally:
-            alone.close()
+            alone = _OpenVersion(restore(), self._limits, self._outbox)
+            try:
+                with alone.judging():
+                    yield ArchiveSource(alone.connection, self._outbox)
+            finally:
+                alone.close()
+        except DamagedVersionError as e:
+            raise RetryError(Code.UNAVAILABLE, f"Version {version}'s own copy is damaged: {e.message}") from e
 
     def read_at(self, version: int, offset: int, length: int) -> tuple[Path, bytes] | None:
         """Return a version's file and bytes of it, None if this process does not have it open any more.
@@ -98,7 +103,7 @@ class LocalReads:
         """
         if version not in self.in_use():
             return None
-        with self._using(version) as (_, opened):
+        with self._using(version) as (_, opened), judging_reads(opened.path):
             return opened.path, read_from_disk(opened.file.fileno(), offset, length)
 
     @contextmanager

@@ -14,7 +14,6 @@ them open (`engine.spares`).
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
@@ -24,18 +23,17 @@ from teatree.contracts.manifest import FileLayout, Manifest
 from teatree.contracts.settings import ManagerSettings
 from teatree.engine.block_file import BLOCK_BYTES
 from teatree.engine.duckdb_errors import DamagedVersionError
-from teatree.engine.local_damage import damaged_block, read_from_disk
+from teatree.engine.local_damage import damaged_block, judging_reads, read_from_disk
 from teatree.engine.reflinks import Reflinks, copy_file
 from teatree.engine.spares import Spare, Spares
 from teatree.storage.chain import Chain
+from teatree.storage.disk import telling_full
 from teatree.storage.leaves import Leaves
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.objects import ObjectStore
 from teatree.storage.packs import LEAF_ENTRIES, BlockTable
 from teatree.storage.spool import SpooledStore
 from teatree.storage.versions import HEADER_BYTES, changed_blocks, layout_of, materialise, read_blocks, read_extent
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class LocalVersions:
@@ -78,17 +76,12 @@ class LocalVersions:
         Raises `disk_full`, after all was given up that was not needed.
         """
         try:
-            return self._publish(manifest)
-        except OSError as e:
-            if e.errno not in _FULL:
-                raise
-            self.make_room()
-            raise RetryError(
-                Code.DISK_FULL,
-                f"The local file of version {manifest.version} was not made: {e.strerror}.",
-                where=str(self._folder.versions),
-                hint="Free some space on that disk.",
-            ) from e
+            with telling_full(f"The local file of version {manifest.version}", self._folder.versions):
+                return self._publish(manifest)
+        except RetryError as e:
+            if e.code is Code.DISK_FULL:
+                self.make_room()
+            raise
 
     def _publish(self, manifest: Manifest) -> Path:
         path = self._folder.version(manifest.version)
@@ -135,15 +128,14 @@ class LocalVersions:
         """
         if spare not in self._spares.all():
             return 0
-        with spare.path.open("rb") as file:
-            body = read_from_disk(file.fileno(), HEADER_BYTES + first * BLOCK_BYTES, (last - first) * BLOCK_BYTES)
-        damaged = damaged_block(body, spare.table, first, last)
-        if damaged is not None:
+        try:
+            return _check_blocks(spare, first, last)
+        except FileNotFoundError:  # somebody deleted it
             self._spares.discard(spare)
-            raise DamagedVersionError(
-                f"Block {damaged} of an old local file changed on the disk by itself.", where=str(spare.path)
-            )
-        return len(body)
+            return 0
+        except DamagedVersionError:
+            self._spares.discard(spare)
+            raise
 
     def make_room(self) -> int:
         """Delete all files but the newest that nobody has open; return how many. The next one is made by copying it."""
@@ -188,7 +180,8 @@ class LocalVersions:
             return table
         if layout.size_bytes > self._settings.local_copy_bytes_max and (spare := self._spares.take(part)) is not None:
             return spare
-        copy_file(newest, part)
+        with judging_reads(newest):
+            copy_file(newest, part)
         return table
 
     def _switch(self, path: Path) -> None:
@@ -206,6 +199,17 @@ class LocalVersions:
     def close(self) -> None:
         """Delete what was kept for the next version only."""
         self._spares.close()
+
+
+def _check_blocks(spare: Spare, first: int, last: int) -> int:
+    with judging_reads(spare.path), spare.path.open("rb") as file:
+        body = read_from_disk(file.fileno(), HEADER_BYTES + first * BLOCK_BYTES, (last - first) * BLOCK_BYTES)
+    damaged = damaged_block(body, spare.table, first, last)
+    if damaged is not None:
+        raise DamagedVersionError(
+            f"Block {damaged} of an old local file changed on the disk by itself.", where=str(spare.path)
+        )
+    return len(body)
 
 
 def _read_table(store: ObjectStore, layout: FileLayout, known: BlockTable | None) -> BlockTable:

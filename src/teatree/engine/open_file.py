@@ -6,7 +6,6 @@ that a publisher needs to know lies in it; nothing lies beside the user's file, 
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import secrets
@@ -38,6 +37,7 @@ from teatree.engine.changes import Checkpoint
 from teatree.engine.snapshot import Capture, capture
 from teatree.engine.user_file import UserFile
 from teatree.storage.chain import Chain
+from teatree.storage.disk import telling_full
 from teatree.storage.objects import open_store
 from teatree.storage.packs import BlockTable, checksum
 from teatree.storage.versions import HEADER_BYTES, read_table
@@ -225,7 +225,7 @@ class OpenFile:
         for _ in range(READS_MAX):
             damage = None
             try:
-                with file.at_rest():
+                with telling_full("A pack", folder), file.at_rest():
                     header = file.read_at(0, HEADER_BYTES)
                     taken = capture(file, table, self._checkpoint, version, write_id, self._chain.folder, folder)
                     tables = tuple(_tables(file))
@@ -233,10 +233,6 @@ class OpenFile:
                         return taken, tables
             except CorruptError as e:  # a block that nobody uses yet may be half-written by a transaction
                 damage = e
-            except OSError as e:
-                if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                raise RetryError(Code.DISK_FULL, "The temporary folder's disk is full.", where=str(folder)) from e
         if damage is not None:
             raise damage
         raise RetryError(

@@ -170,13 +170,17 @@ class Spares:
         self._spares.clear()
 
     def _sweep(self) -> None:
-        """Delete, once, what a killed process left half made."""
-        if self._swept or not self._folder.versions.is_dir():
-            return
-        for path in self._folder.versions.iterdir():
+        if not self._swept:
+            sweep(self._folder)
+        self._swept = True
+
+
+def sweep(folder: ModelFolder) -> None:
+    """Delete what a killed process left half made, and its spares: what they hold is known no more."""
+    if folder.versions.is_dir():
+        for path in folder.versions.iterdir():
             if path.suffix in {".part", _SUFFIX}:
                 path.unlink(missing_ok=True)
-        self._swept = True
 
 
 def _now_ms() -> float:

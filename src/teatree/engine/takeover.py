@@ -20,6 +20,7 @@ from teatree.contracts.settings import LimitSettings
 from teatree.engine.changes import check_length
 from teatree.engine.commits import Commit, read_commits, read_identity, unshipped
 from teatree.engine.database import Database
+from teatree.engine.spares import sweep
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.versions import Progress, materialise
@@ -55,6 +56,7 @@ def take_file(
         if taken is not None:
             return taken
         put_aside(folder, target)
+    sweep(folder)  # the room may be needed
     materialise(chain.store, newest, target, progress)
     taken = _go_on(target, newest, limits)
     if taken is None:

@@ -9,7 +9,6 @@ give or take the blocks that are being written at that moment.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import secrets
@@ -22,6 +21,7 @@ from attrs import frozen
 from blake3 import blake3
 
 from teatree.contracts.errors import Code, OperatorError
+from teatree.storage.disk import FULL
 
 CLEAN_PARTS = 16
 """A clean-up leaves this part of the limit free, and the next one comes when it may be used up."""
@@ -31,7 +31,6 @@ TEMP_AGE_S_MAX = 3_600.0
 """Seconds after which a file that never got its name belongs to nobody."""
 _COUNTED_BYTES = 262_144
 """What a byte of `added` stands for: a block; nothing longer is kept."""
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @frozen
@@ -105,7 +104,7 @@ class BlockCache:
         except OSError as e:
             with suppress(FileNotFoundError):
                 os.unlink(temp)  # noqa: PTH108
-            if e.errno in _FULL:
+            if e.errno in FULL:
                 return False
             raise
         if self._needs_cleaning(added):

@@ -14,7 +14,7 @@ import attrs
 import orjson
 
 from teatree.contracts.codec import dump_json
-from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.storage.catalog_rows import ContentKind, ContentRow, ModelRow, RequestRow, RequestState, VersionRow
 from teatree.storage.goal_model import ensure_row
 
@@ -280,8 +280,20 @@ def _request_row(row: dict[str, Any]) -> RequestRow:
 
 
 def _read(kind: type[T], row: dict[str, Any]) -> T:
-    """Return a row as a value of `kind`; columns that a newer release added are passed over."""
-    return kind(**{name: row[name] for name in attrs.fields_dict(kind)})  # type: ignore[arg-type]
+    """Return a row as a value of `kind`; columns that a newer release added are passed over.
+
+    Raises `wrong_configuration` where an older release's schema has not got them all.
+    """
+    names = attrs.fields_dict(kind)  # type: ignore[arg-type]
+    missing = [name for name in names if name not in row]
+    if missing:
+        raise OperatorError(
+            Code.WRONG_CONFIGURATION,
+            f"The catalogue's schema is of an older release: it has no {missing[0]!r}.",
+            where="TEATREE_POSTGRES_URL",
+            hint="Run `teatree up`, which migrates it, or `teatree catalog rebuild`.",
+        )
+    return kind(**{name: row[name] for name in names})
 
 
 def _insert(session: Session, statement: LiteralString, rows: Sequence[Any]) -> None:

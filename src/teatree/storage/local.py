@@ -25,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError
+from teatree.storage.disk import FULL
 from teatree.storage.objects import COPY_BYTES, NotFoundError, ObjectInfo, ObjectStore, check_key
 
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ def _info(key: str, info: os.stat_result) -> ObjectInfo:
 def _translate(error: OSError, operation: str, key: str, url: str) -> Exception:
     message = f"Could not {operation} {key!r} in the object store {url}: {error.strerror or error}."
     match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
+        case full if full in FULL:
             return RetryError(Code.DISK_FULL, message, where=key, hint="Free some space on that disk.")
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return OperatorError(

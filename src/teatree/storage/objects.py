@@ -5,7 +5,6 @@ Implementations lie beside this file (`local`, `s3`); `open_store` picks one by 
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 from abc import ABC, abstractmethod
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
+from teatree.storage.disk import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -89,7 +89,7 @@ class ObjectStore(ABC):
                     file.write(piece)
             part.replace(path)
         except OSError as e:
-            code = Code.DISK_FULL if e.errno in (errno.ENOSPC, errno.EDQUOT) else Code.UNAVAILABLE
+            code = Code.DISK_FULL if e.errno in FULL else Code.UNAVAILABLE
             raise RetryError(
                 code, f"Could not write {path}: {e.strerror}.", where=key, hint="Look at that disk; then try again."
             ) from e

@@ -28,6 +28,7 @@ from teatree.contracts.errors import Code, OperatorError, RetryError
 from teatree.contracts.failpoints import Failpoint, no_failpoint
 from teatree.contracts.manifest import FileLayout, Manifest
 from teatree.storage.block_cache import BlockCache
+from teatree.storage.disk import FULL
 from teatree.storage.duckdb_file import check_replaceable
 from teatree.storage.leaves import Leaves
 from teatree.storage.objects import ObjectStore
@@ -41,7 +42,6 @@ COPY_BYTES = 16_000_000
 """Bytes copied at once within this disk."""
 _FICLONE = 0x40049409
 """The Linux ioctl that makes one file share another's blocks (ioctl_ficlone(2))."""
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_KERNEL_COPY = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.EPERM})
 _NO_FALLOCATE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
@@ -216,7 +216,7 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> None:
     try:
         fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
     except OSError as e:
-        if e.errno in _FULL:
+        if e.errno in FULL:
             raise
     else:
         return
@@ -273,7 +273,7 @@ def _disk_errors(path: Path, part_path: Path) -> Iterator[None]:
         yield
     except OSError as e:
         message = f"Could not write {path}: {e.strerror}."
-        if e.errno in _FULL:
+        if e.errno in FULL:
             part_path.unlink(missing_ok=True)  # give back the room that it takes
             hint = "Nothing was changed. Make room, then pull again."
             raise RetryError(Code.DISK_FULL, message, where=str(path), hint=hint) from e

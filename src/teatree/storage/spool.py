@@ -8,6 +8,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from teatree.storage.disk import UNREADABLE
 from teatree.storage.objects import ObjectInfo, ObjectStore
 
 
@@ -35,6 +36,10 @@ class SpooledStore(ObjectStore):
                 return self._store.get_range(key, offset, length)
             try:
                 body = os.pread(descriptor, length, offset)
+            except OSError as e:
+                if e.errno != UNREADABLE:
+                    raise
+                body = b""
             finally:
                 os.close(descriptor)
             if len(body) == length:

@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.contracts.manifest import Extent, FileLayout, Manifest
+from teatree.storage.disk import telling_full
 from teatree.storage.leaves import Leaves
 from teatree.storage.objects import ObjectStore
 from teatree.storage.packs import BlockTable, unpack, verified
@@ -95,7 +96,7 @@ def _block(frame: bytes, block: int, table: BlockTable, layout: FileLayout) -> b
 def materialise(store: ObjectStore, manifest: Manifest, path: Path, progress: Progress | None = None) -> None:
     """Write a version as an ordinary DuckDB file: complete, verified and synced, or not at all.
 
-    It grows as `<name>.part` and is renamed when every block is in place.
+    It grows as `<name>.part` and is renamed when every block is in place. Raises `disk_full`.
     """
     layout = layout_of(manifest)
     table = read_table(store, layout)
@@ -103,7 +104,7 @@ def materialise(store: ObjectStore, manifest: Manifest, path: Path, progress: Pr
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     done = HEADER_BYTES
     try:
-        with part.open("wb") as file:
+        with telling_full(f"The file of version {manifest.version}", path), part.open("wb") as file:
             file.truncate(layout.size_bytes)
             file.write(read_extent(store, layout.header, HEADER_BYTES))
             for block, body in read_blocks(store, table, layout, list(range(layout.block_count))):

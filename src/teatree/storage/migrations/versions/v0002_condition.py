@@ -10,6 +10,7 @@ down_revision = "0001"
 _STATE = """
     ALTER TABLE goal_model DROP COLUMN state,
         ADD COLUMN state text GENERATED ALWAYS AS (CASE
+            WHEN life = 'dropped' AND error IS NULL THEN life
             WHEN damage IS NOT NULL OR error->>'code' IN ('corrupt', 'not_found') THEN 'damaged'
             WHEN error IS NOT NULL THEN 'stopped'
             WHEN waits IS NOT NULL THEN 'waits'
