@@ -35,11 +35,11 @@ static int refused(int descriptor, off_t end) {
 static off_t after(int descriptor, size_t count) { return bad && bad[1] ? lseek(descriptor, 0, SEEK_CUR) + (off_t)count : 0; }
 
 #define REAL(name, type) \
-    static type real; \
-    if (!real) real = (type)dlsym(RTLD_NEXT, name)
+    static __typeof__(type) *real; \
+    if (!real) real = (__typeof__(type) *)dlsym(RTLD_NEXT, name)
 
 ssize_t pread64(int descriptor, void *buffer, size_t count, off_t offset) {
-    REAL("pread64", ssize_t (*)(int, void *, size_t, off_t));
+    REAL("pread64", ssize_t(int, void *, size_t, off_t));
     return refused(descriptor, offset + (off_t)count) ? -1 : real(descriptor, buffer, count, offset);
 }
 
@@ -48,12 +48,12 @@ ssize_t pread(int descriptor, void *buffer, size_t count, off_t offset) {
 }
 
 ssize_t read(int descriptor, void *buffer, size_t count) {
-    REAL("read", ssize_t (*)(int, void *, size_t));
+    REAL("read", ssize_t(int, void *, size_t));
     return refused(descriptor, after(descriptor, count)) ? -1 : real(descriptor, buffer, count);
 }
 
 ssize_t sendfile64(int target, int source, off_t *offset, size_t count) {
-    REAL("sendfile64", ssize_t (*)(int, int, off_t *, size_t));
+    REAL("sendfile64", ssize_t(int, int, off_t *, size_t));
     return refused(source, READABLE + 1) ? -1 : real(target, source, offset, count);
 }
 
@@ -62,6 +62,6 @@ ssize_t sendfile(int target, int source, off_t *offset, size_t count) {
 }
 
 ssize_t copy_file_range(int source, off_t *from, int target, off_t *to, size_t count, unsigned flags) {
-    REAL("copy_file_range", ssize_t (*)(int, off_t *, int, off_t *, size_t, unsigned));
+    REAL("copy_file_range", ssize_t(int, off_t *, int, off_t *, size_t, unsigned));
     return refused(source, READABLE + 1) ? -1 : real(source, from, target, to, count, flags);
 }
