@@ -164,7 +164,7 @@ def _sectors(pattern: str, *, dead: bool) -> Inject:
             send(pid, signal.SIGKILL)
         time.sleep(fault.last_s + 1)
         stage.sectors.heal()
-        return f"{files[-1].name} could not be read"
+        return f"{files[-1].name} was unreadable"
 
     return run
 
