@@ -17,6 +17,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import structlog
+
 from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import FileLayout, Manifest
@@ -47,6 +49,7 @@ class LocalVersions:
         self._packs = SpooledStore(chain.store, folder.spool)
         self._reflinks = Reflinks()
         self._spares = Spares(folder, settings.versions_kept, settings.local_grace_ms)
+        self._log = structlog.get_logger().bind(model=chain.model)
         self._known: tuple[int, BlockTable] | None = None
         """The newest file of this process and its block table."""
         self.in_use: set[int] = set()
@@ -91,7 +94,8 @@ class LocalVersions:
             materialise(self._chain.store, manifest, path)  # also in the place of a damaged one
         try:
             table = self._make(self._packs, path, manifest, self._known or self._found(manifest))
-        except CorruptError:  # of a file on this host; the store has good ones, or tells what is wrong
+        except CorruptError as e:  # of a file on this host; the store has good ones, or tells what is wrong
+            self._log.warning("a local file is damaged; the next one is made out of the store", error=str(e))
             table = self._make(self._chain.store, path, manifest, None)
         self._known = (manifest.version, table)
         if manifest.version > self.newest():
