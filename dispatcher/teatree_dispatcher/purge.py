@@ -37,7 +37,7 @@ async def purge(bus: Bus, retention_days: float, done_with: DoneBefore, failpoin
         done_seq = await done_with(model)
         if done_seq is None:
             return 0
-        boundary = min(done_seq + 1, witness.seq if recent_seq is None else recent_seq)
+        boundary = min(done_seq + 1, recent_seq or witness.seq, witness.seq)  # a recent one may have come after it
         if boundary > state.first_seq:
             before[model] = boundary
     if not before:

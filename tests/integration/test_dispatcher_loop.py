@@ -34,6 +34,7 @@ from teatree.storage.postgres import Postgres
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.launchers import Exit, Launcher
 from teatree_dispatcher.loop import Dispatcher
+from teatree_dispatcher.purge import purge
 
 SETTINGS = DispatcherSettings(poll_ms=100, restart_ms_min=20, restart_ms_max=200, purge_interval_ms=50)
 
@@ -587,6 +588,21 @@ class TestPurge:
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
         await world.shrunk(2)
         assert await last_sequences(world.bus) == {"sales": 1, "stock": 5}
+
+    async def test_request_while_purging(self, world: World) -> None:
+        """The witness stays although its model has a newer request, accepted and applied while the purge was asking."""
+        for model in ("sales", "sales", "stock", "stock"):
+            await world.send(model, "append", "a")
+        await asyncio.sleep(0.5)
+
+        async def done_with(model: str) -> int:
+            if model == "sales":
+                await world.send("stock", "append", "b")
+            return {"sales": 2, "stock": 5}[model]
+
+        assert await purge(world.bus, timedelta(seconds=0.3) / timedelta(days=1), done_with, no_failpoint) == 3
+        assert await last_sequences(world.bus) == {"stock": 5}
+        assert await self._code(world, LogPosition(2, world.accepted_at[2])) is None
 
     async def test_fillers(self, world: World) -> None:
         """Messages that are nobody's have no answer and no manager, and go with what is purged; marks stay."""
