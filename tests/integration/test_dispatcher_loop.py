@@ -24,7 +24,7 @@ from teatree.messaging.log import LogReader, last_sequences, position_at
 from teatree.messaging.log_check import Advance, fault_of
 from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.service import serve
-from teatree.messaging.streams import ensure_streams, log_state
+from teatree.messaging.streams import ensure_streams, log_state, purge_log
 from teatree.storage.catalog import Catalog
 from teatree.storage.catalog_rows import ModelFacts
 from teatree.storage.chain import Chain
@@ -603,6 +603,16 @@ class TestPurge:
         assert await purge(world.bus, timedelta(seconds=0.3) / timedelta(days=1), done_with, no_failpoint) == 3
         assert await last_sequences(world.bus) == {"stock": 5}
         assert await self._code(world, LogPosition(2, world.accepted_at[2])) is None
+
+    async def test_lost_witness(self, world: World) -> None:
+        """A witness that the log has lost is no reason to doubt models whose last request is purged from then on."""
+        for model in ("sales", "stock"):
+            await world.send(model, "create_model", "a")
+        lost = LogPosition(100, world.accepted_at[1])
+        await purge_log(world.bus, {}, lost)
+        assert (await log_state(world.bus)).witness == lost
+        await purge_log(world.bus, {"sales": 2}, LogPosition(2, world.accepted_at[2]))
+        assert await self._code(world, LogPosition(1, world.accepted_at[1])) is None
 
     async def test_fillers(self, world: World) -> None:
         """Messages that are nobody's have no answer and no manager, and go with what is purged; marks stay."""
