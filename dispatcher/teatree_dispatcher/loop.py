@@ -31,7 +31,7 @@ from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.judge import Judge
 from teatree_dispatcher.launchers import Launcher
 from teatree_dispatcher.managers import Managers, now_ms
-from teatree_dispatcher.placement import Need, Published, is_foreign, need, published
+from teatree_dispatcher.placement import Need, Published, need, published
 from teatree_dispatcher.purge import purge
 from teatree_dispatcher.reads import Pings, ReadObserver
 
@@ -72,6 +72,7 @@ class Dispatcher:
         self._place = LogPlace(losses=bus.losses)
         self._looked_at_ms = float("-inf")
         self._purged_at_ms = float("-inf")
+        self._purge_fault: OperatorError | None = None
         self._trouble: str | None = None
         self._nudged = asyncio.Event()
 
@@ -252,14 +253,24 @@ class Dispatcher:
     async def _has_lost(self, record: Record) -> bool:
         """Return whether the log has lost a resting model's last request: others would be passed over in silence."""
         known, place = record.published, self._place
-        if known is None or known.log_at is None or not record.is_to_check(place):
+        if known is None or not record.is_to_check(place):
             return False
+        fault = await self._fault(record.model, known)
+        record.checked = (known.offset, place.losses)
+        return fault is not None
+
+    async def _fault(self, model: str, known: Published) -> OperatorError | None:
+        """Return why a model cannot count from its newest version in this log, None if it can."""
+        if known.log_at is None or known.offset == 0:
+            return None
         state = await log_state(self._bus)
         position = LogPosition(known.offset, known.log_at)
-        stamp = StreamStamp(state.name, known.log_created or "")
-        fault = await fault_of(self._bus, state, record.model, stamp, position)
-        record.checked = (known.offset, place.losses)
-        return fault is not None and await read_advance(self._bus, record.model, position) is None
+        fault = await fault_of(self._bus, state, model, StreamStamp(state.name, known.log_created or ""), position)
+        if fault is None:
+            return None
+        mark = await read_advance(self._bus, model, position)
+        # Behind a mark that passes requests over nobody counts from the offset, until the model has gone on there.
+        return fault if mark is None or mark.go_on_after > position.seq else None
 
     def _challenge(self, model: str) -> None:
         """Start a successor where a manager lives and lets its lease end."""
@@ -341,19 +352,28 @@ class Dispatcher:
         if now_ms() - self._purged_at_ms < self._settings.purge_interval_ms:
             return
         self._purged_at_ms = now_ms()
+        before, self._purge_fault = self._purge_fault, None
         purged = await purge(self._bus, self._settings.retention_days, self._done_with, self._failpoint)
         if purged:
             self._log.info("purged the log", requests=purged)
+        fault = self._purge_fault
+        if fault is not None and str(fault) != str(before):  # once, not with every try
+            self._log.warning("nothing is purged until a model goes on", **fault.to_dict())
 
     async def _done_with(self, model: str) -> int | None:
+        if self._bus.losses != self._place.losses:
+            return None  # the log may have lost its end since we looked
         record = self._book.find(model)
         if record is None:
             # Answered and forgotten if the name is none; a name that is one came after the look.
-            return self._place.last_seq if Record(model).name_error is not None else None
+            return self._place.last_seq if Record(model).name_error is not None else 0
         if record.name_error is not None:
             return record.judged_seq
         known = await self._ask_chain(record)
-        if is_foreign(known, self._place.created, self._place.last_seq):
+        if known.offset and known.log_created != self._place.created:
+            return 0  # no purge makes this log the one that it counts in
+        self._purge_fault = await self._fault(model, known)
+        if self._purge_fault is not None:
             return None
         return known.offset if known.is_alive else max(known.offset, record.judged_seq)
 

@@ -3,6 +3,7 @@
 Done with is what lies at or below the offset of a version that is in the chain (the catalogue is never asked), and what
 was answered because it lay outside a life. The log's server clock measures age. The log's last request always stays, as
 the witness that its end was not lost since: so a model whose own last request went can tell (docs/decisions/0016).
+While a model may not go on in the log nothing of it is purged: that would excuse what the model has stopped for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from teatree.messaging.log import first_request_since, last_sequences, position_
 from teatree.messaging.streams import log_state, purge_log
 
 DoneBefore = Callable[[str], Awaitable[int | None]]
-"""Returns the sequence up to which a model's requests are done with, None if that cannot be told now."""
+"""Returns the sequence up to which a model's requests are done with, None if nothing of anyone may be purged now."""
 
 
 async def purge(bus: Bus, retention_days: float, done_with: DoneBefore, failpoint: Failpoint) -> int:
@@ -35,8 +36,8 @@ async def purge(bus: Bus, retention_days: float, done_with: DoneBefore, failpoin
         recent_seq = await first_request_since(bus, model, utc_text(cutoff))
         done_seq = await done_with(model)
         if done_seq is None:
-            continue
-        boundary = min(done_seq + 1, witness.seq if recent_seq is None else recent_seq)
+            return 0
+        boundary = min(done_seq + 1, recent_seq or witness.seq, witness.seq)  # a recent one may have come after it
         if boundary > state.first_seq:
             before[model] = boundary
     if not before:

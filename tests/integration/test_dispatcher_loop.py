@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import attrs
 import pytest
@@ -16,14 +16,15 @@ from teatree.contracts.errors import Code
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp
 from teatree.contracts.names import goal_model_id
+from teatree.contracts.requests import LogPosition
 from teatree.contracts.settings import DispatcherSettings, NatsSettings, PostgresSettings, StoreSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import last_messages
 from teatree.messaging.log import LogReader, last_sequences, position_at
-from teatree.messaging.log_check import fault_of
+from teatree.messaging.log_check import Advance, fault_of
 from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.service import serve
-from teatree.messaging.streams import ensure_streams, log_state
+from teatree.messaging.streams import ensure_streams, log_state, purge_log
 from teatree.storage.catalog import Catalog
 from teatree.storage.catalog_rows import ModelFacts
 from teatree.storage.chain import Chain
@@ -33,6 +34,7 @@ from teatree.storage.postgres import Postgres
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.launchers import Exit, Launcher
 from teatree_dispatcher.loop import Dispatcher
+from teatree_dispatcher.purge import purge
 
 SETTINGS = DispatcherSettings(poll_ms=100, restart_ms_min=20, restart_ms_max=200, purge_interval_ms=50)
 
@@ -530,6 +532,87 @@ class TestPurge:
         fault = await fault_of(world.bus, state, "sales", stamp, at)
         assert fault is not None
         assert fault.code is Code.LOG_REPLACED
+
+    async def test_fault(self, world: World) -> None:
+        """While a model may not go on in the log nothing is purged, which would excuse it; then it is again."""
+        position = await self._regrown(world)
+        world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
+        await until(lambda: world.launcher.launched == ["sales"])
+        await settle()
+        assert await self._code(world, position) is Code.LOG_REPLACED
+        assert (await log_state(world.bus)).messages == 8
+        mark = Advance(position.seq, position.at, go_on_after=position.seq, first_seq=1)
+        await world.bus.publish_log(world.bus.subjects.advanced("sales"), mark.to_json())
+        await world.shrunk(2)  # the mark and the last request
+
+    async def test_accepted_again(self, world: World) -> None:
+        """A model that an operator lets go on keeps its fault until it has: only so it begins behind its mark."""
+        position = await self._regrown(world)
+        mark = Advance(position.seq, position.at, go_on_after=position.seq + 1, first_seq=1)
+        await world.bus.publish_log(world.bus.subjects.advanced("sales"), mark.to_json())
+        again = await world.send("sales", "append", "again")
+        world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
+        await until(lambda: world.launcher.launched == ["sales"])
+        await settle()
+        assert await self._code(world, position) is Code.LOG_REPLACED
+        world.publish("sales", again, ModelState.ACTIVE)
+        await world.shrunk(2)
+
+    async def _regrown(self, world: World) -> LogPosition:
+        """Make a log that lost its end and grew again; return what sales holds: stock's request has that number now."""
+        for i in range(4):
+            await world.send("sales", "append" if i else "create_model", f"a{i}")
+        for i in range(4):
+            await world.send("stock", "append" if i else "create_model", f"b{i}")
+        world.publish("stock", 8, ModelState.ACTIVE)
+        position = LogPosition(8, world.accepted_at[1] - timedelta(hours=1))
+        world.accepted_at[8] = position.at
+        world.publish("sales", 8, ModelState.ACTIVE)
+        world.launcher.alive.add("stock")
+        world.launcher.dies_with = 78
+        return position
+
+    async def _code(self, world: World, position: LogPosition) -> Code | None:
+        state = await log_state(world.bus)
+        fault = await fault_of(world.bus, state, "sales", StreamStamp(state.name, state.created), position)
+        return fault.code if fault else None
+
+    async def test_other_logs_model(self, world: World) -> None:
+        """A model that counts in a stream which is no more keeps its requests, and the others' are purged."""
+        await world.send("sales", "append", "a")
+        world.publish("sales", 7, ModelState.ACTIVE, created="2020-01-01T00:00:00Z")
+        for i in range(4):
+            await world.send("stock", "append" if i else "create_model", f"b{i}")
+        world.publish("stock", 5, ModelState.ACTIVE)
+        world.launcher.alive |= {"sales", "stock"}
+        world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
+        await world.shrunk(2)
+        assert await last_sequences(world.bus) == {"sales": 1, "stock": 5}
+
+    async def test_request_while_purging(self, world: World) -> None:
+        """The witness stays although its model has a newer request, accepted and applied while the purge was asking."""
+        for model in ("sales", "sales", "stock", "stock"):
+            await world.send(model, "append", "a")
+        await asyncio.sleep(0.5)
+
+        async def done_with(model: str) -> int:
+            if model == "sales":
+                await world.send("stock", "append", "b")
+            return {"sales": 2, "stock": 5}[model]
+
+        assert await purge(world.bus, timedelta(seconds=0.3) / timedelta(days=1), done_with, no_failpoint) == 3
+        assert await last_sequences(world.bus) == {"stock": 5}
+        assert await self._code(world, LogPosition(2, world.accepted_at[2])) is None
+
+    async def test_lost_witness(self, world: World) -> None:
+        """A witness that the log has lost is no reason to doubt models whose last request is purged from then on."""
+        for model in ("sales", "stock"):
+            await world.send(model, "create_model", "a")
+        lost = LogPosition(100, world.accepted_at[1])
+        await purge_log(world.bus, {}, lost)
+        assert (await log_state(world.bus)).witness == lost
+        await purge_log(world.bus, {"sales": 2}, LogPosition(2, world.accepted_at[2]))
+        assert await self._code(world, LogPosition(1, world.accepted_at[1])) is None
 
     async def test_fillers(self, world: World) -> None:
         """Messages that are nobody's have no answer and no manager, and go with what is purged; marks stay."""

@@ -18,7 +18,7 @@ from teatree.contracts.settings import NatsSettings
 from teatree.embedded.nats import NatsServer
 from teatree.messaging.batches import BatchPublisher, LogMessage, publish_batch
 from teatree.messaging.bus import Bus
-from teatree.messaging.log import LogReader, WakeHints, last_sequences
+from teatree.messaging.log import LogReader, WakeHints, last_sequences, leaders_message_of, message_of
 from teatree.messaging.notices import NoticeWriter, last_notice, read_notices
 from teatree.messaging.streams import ensure_streams, log_state
 
@@ -176,6 +176,15 @@ class TestReading:
         await bus.js(f"STREAM.PURGE.{name}", {"filter": bus.subjects.request_filter("sales"), "seq": 5})
         got = await LogReader(bus, "sales").read(0, requests_max=100, bytes_max=10**6)
         assert [r.seq for r in got.requests] == [5, 6, 7, 8, 9, 10]
+
+    async def test_by_number(self, bus: Bus) -> None:
+        """The leader tells the same of a message as any replica: whose it is and when it came, or none."""
+        await send(bus, "sales", 3)
+        await send(bus, "stock")
+        await bus.js(f"STREAM.MSG.DELETE.{bus.subjects.requests_stream}", {"seq": 2})
+        found = [await message_of(bus, seq) for seq in range(1, 6)]
+        assert [f and (f[0], f[1].seq) for f in found] == [("sales", 1), None, ("sales", 3), ("stock", 4), None]
+        assert [await leaders_message_of(bus, seq) for seq in range(1, 6)] == found
 
     async def test_forged_headers(self, bus: Bus) -> None:
         """A sender's message cannot pose as the server's end of a read, or as another place in the log."""

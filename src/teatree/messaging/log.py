@@ -17,6 +17,7 @@ from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.requests import LogPosition, Request, read_request
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import NOT_FOUND, DirectReply, StoredMessage, direct_get, last_messages, message_at
+from teatree.messaging.jetstream import ERROR_NO_MESSAGE, ApiError
 from teatree.messaging.subjects import FILLER, NO_MODELS
 
 READ_TIMEOUT_MS = 5_000
@@ -139,9 +140,23 @@ async def message_of(bus: Bus, seq: int, *, timeout_ms: float = READ_TIMEOUT_MS)
     """Return whose message stands under a number, and when it was stored; None if there is none."""
     subjects = bus.subjects
     found = await message_at(bus, subjects.requests_stream, seq, subjects.requests_all, timeout_ms=timeout_ms)
-    if found is None:
-        return None
+    if found is None:  # or a replica lags behind: then a healthy model would stop
+        return await leaders_message_of(bus, seq, timeout_ms=timeout_ms)
     return subjects.parse_request(found.subject)[0], found.position
+
+
+async def leaders_message_of(
+    bus: Bus, seq: int, *, timeout_ms: float = READ_TIMEOUT_MS
+) -> tuple[str, LogPosition] | None:
+    """Return the same as `message_of`, as the stream's leader knows it, which has all that was acknowledged."""
+    try:
+        answer = await bus.js(f"STREAM.MSG.GET.{bus.subjects.requests_stream}", {"seq": seq}, timeout_ms)
+    except ApiError as e:
+        if e.number != ERROR_NO_MESSAGE:
+            raise
+        return None
+    found = answer["message"]
+    return bus.subjects.parse_request(found["subject"])[0], LogPosition(seq, datetime.fromisoformat(found["time"]))
 
 
 async def position_at(bus: Bus, seq: int) -> LogPosition | None:

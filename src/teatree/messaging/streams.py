@@ -12,6 +12,7 @@ from teatree.contracts.errors import Code, OperatorError
 from teatree.contracts.requests import LogPosition
 from teatree.messaging.bus import Bus
 from teatree.messaging.jetstream import ERROR_NO_STREAM, ERROR_STREAM_EXISTS, ApiError
+from teatree.messaging.log import position_at
 
 NANOSECONDS = 1_000_000_000
 _DUPLICATE_WINDOW_NS = 100_000_000
@@ -158,12 +159,17 @@ async def purge_log(bus: Bus, before: Mapping[str, int], witness: LogPosition) -
 
 
 async def _record_purge(bus: Bus, before: int, witness: LogPosition) -> None:
-    """Write both down, and look until they are there: another dispatcher may be writing too. Neither goes back."""
+    """Write both down, and look until they are there: another dispatcher may be writing too.
+
+    Neither goes back, but for a witness that the log has lost: nothing that is purged from now on could be told by it.
+    """
     name = bus.subjects.requests_stream
     while True:
         info = await bus.js(f"STREAM.INFO.{name}")
         found = _read_state(info)
-        newest = witness if found.witness is None or witness.seq > found.witness.seq else found.witness
+        newest = witness
+        if found.witness is not None and found.witness.seq > witness.seq:
+            newest = found.witness if await position_at(bus, found.witness.seq) == found.witness else witness
         if found.purged_before >= before and found.witness == newest:
             return
         config = info["config"]
