@@ -19,6 +19,7 @@ from torture.faults_disk import DISK
 from torture.faults_log import LOG
 from torture.faults_network import NETWORK
 from torture.faults_versions import VERSIONS
+from torture.preload import Clock
 from torture.stage import LEASE_MS, Stage, family, send
 from torture.workload import MODELS
 
@@ -218,26 +219,19 @@ def _has_open(pid: int, path: Path) -> bool:
         return False
 
 
-def _clock_moved(stage: Stage, fault: Fault) -> str:
-    """Move the clock of all our processes by an hour, and back."""
-    seconds = 3_600 if fault.chance < 0.5 else -3_600
-    if not stage.clock.environ:
-        return "no compiler"
-    stage.clock.move(seconds)
-    time.sleep(fault.last_s * 2)
-    stage.clock.move(0)
-    return f"moved the clock by {seconds} s"
+def _clock_moved(clock_of: Callable[[Stage], Clock]) -> Inject:
+    """Move a clock by an hour, ahead or back, for a while."""
 
+    def run(stage: Stage, fault: Fault) -> str:
+        clock, seconds = clock_of(stage), 3_600 if fault.chance < 0.5 else -3_600
+        if not clock.environ:
+            return "no compiler"
+        clock.move(seconds)
+        time.sleep(fault.last_s * 2)
+        clock.move(0)
+        return f"moved the clock by {seconds} s"
 
-def _postgres_clock_moved(stage: Stage, fault: Fault) -> str:
-    """Move PostgreSQL's clock, by which leases are told, by an hour, and back."""
-    seconds = 3_600 if fault.chance < 0.5 else -3_600
-    if not stage.postgres_clock.environ:
-        return "no compiler"
-    stage.postgres_clock.move(seconds)
-    time.sleep(fault.last_s * 2)
-    stage.postgres_clock.move(0)
-    return f"moved the clock of PostgreSQL by {seconds} s"
+    return run
 
 
 def _postgres_away(stage: Stage, fault: Fault) -> str:
@@ -275,8 +269,8 @@ FAULTS: dict[str, tuple[int, Inject, bool]] = {
     "pause_s3": (6, _pause_server("seaweed"), True),
     "leave": (4, _leave, False),
     "file_opened": (3, _file_opened, False),
-    "clock_moved": (4, _clock_moved, False),
-    "postgres_clock_moved": (3, _postgres_clock_moved, False),
+    "clock_moved": (4, _clock_moved(lambda stage: stage.clock), False),
+    "postgres_clock_moved": (3, _clock_moved(lambda stage: stage.postgres_clock), False),
     "postgres_away": (1, _postgres_away, False),
     "quiet": (5, _nothing, False),
 }

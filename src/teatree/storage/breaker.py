@@ -1,7 +1,9 @@
 """The breaker round a part outside of this process: while that is away, it is asked seldom and by one caller at a time.
 
 Threads share one breaker for each part. Closed, it only counts failures in a row. Open, it refuses at once, but for one
-call now and then, which finds out whether the part is back; whoever hears a success first closes it for all.
+call now and then, which finds out whether the part is back; whoever hears a success first closes it for all. A store
+that answers 500 for one object alone opens it too, if nothing else is asked meanwhile: for one pause, then a success of
+another call closes it.
 """
 
 from __future__ import annotations
