@@ -120,7 +120,7 @@ class ModelChecker:
         number = len(self._manifests)
         if self._log and self._offsets[-1] < self._log[-1].seq and oracle.alive:
             self._violation(f"the newest version {number} ends at {self._offsets[-1]}, the log at {self._log[-1].seq}")
-        if oracle.alive:
+        elif oracle.alive:
             self._compare(oracle, self._versions.content(number, folder), f"newest version {number}", number)
 
     def check_archive(self, oracle: Oracle, number: int, folder: Path) -> None:

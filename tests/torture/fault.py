@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
@@ -44,6 +46,33 @@ def living(stage: Stage, fault: Fault) -> int | None:
     while (pid := stage.manager_pid(fault.model)) is None and time.monotonic() < deadline:
         time.sleep(0.02)
     return pid
+
+
+def arm(stage: Stage, name: str, rule: dict[str, Any]) -> None:
+    """Let processes that start from now on meet a failpoint."""
+    for marker in _markers(stage, name):
+        marker.unlink()
+    part = stage.plan.with_suffix(".part")
+    part.write_text(json.dumps({name: rule}))
+    part.replace(stage.plan)
+
+
+def met(stage: Stage, name: str) -> int:
+    """Return how often it has fired since."""
+    return len(_markers(stage, name))
+
+
+def disarm(stage: Stage, name: str, times: int) -> int:
+    """Let it fire no more, in processes that have read of it neither; return how often it has."""
+    stage.plan.write_text("{}")
+    fired = met(stage, name)
+    for turn in range(times):
+        stage.folder.joinpath(f"{stage.plan.name}.{name}.{turn}").touch()
+    return fired
+
+
+def _markers(stage: Stage, name: str) -> list[Path]:
+    return list(stage.folder.glob(f"{stage.plan.name}.{name}.*"))
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import signal
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from torture.fault import Fault, Inject, ViolationError, failpoint_names, living
+from torture.fault import Fault, Inject, ViolationError, arm, disarm, failpoint_names, living
 from torture.faults_disk import DISK
 from torture.faults_log import LOG
 from torture.faults_network import NETWORK
@@ -114,12 +113,9 @@ def _failpoint(stage: Stage, fault: Fault) -> str:
     rng = random.Random(fault.chance)
     name = rng.choice([name for part in ("manager", "dispatcher", "fork") for name in failpoint_names(part)])
     action = rng.choices(["crash", "error", "stop", "delay"], (55, 15, 15, 15))[0]
-    for marker in stage.folder.glob(f"{stage.plan.name}.*"):
-        marker.unlink()
-    rule = {"action": action, "hit": rng.randint(1, 4), "times": rng.randint(1, 2), "delay_ms": 2_000}
-    part = stage.plan.with_suffix(".part")
-    part.write_text(json.dumps({name: rule}))
-    part.replace(stage.plan)
+    hit, times = rng.randint(1, 4), rng.randint(1, 2)
+    rule = {"action": action, "hit": hit, "times": times, "delay_ms": 2_000}
+    arm(stage, name, rule)
     if name.startswith("dispatcher"):
         stage.kill(stage.dispatcher)
         stage.dispatcher.start()
@@ -128,15 +124,21 @@ def _failpoint(stage: Stage, fault: Fault) -> str:
     deadline = time.monotonic() + 3 + fault.last_s
     while time.monotonic() < deadline:
         time.sleep(0.1)
-        for pid in [stage.dispatcher.pid, *(stage.manager_pid(model) for model in MODELS)]:
-            if pid is not None and _is_stopped(pid):
-                time.sleep(LEASE_MS / 1000 + fault.last_s)
-                send(pid, signal.SIGCONT)
-        if stage.dispatcher.pid is None:
-            stage.dispatcher.start()
-    fired = len(list(stage.folder.glob(f"{stage.plan.name}.*")))
-    stage.plan.write_text("{}")
-    return f"{name}: {action}, hit {rule['hit']}, fired {fired} of {rule['times']}"
+        _continue_stopped(stage, fault)
+    fired = disarm(stage, name, times)
+    time.sleep(0.1)  # one that fired at the very end has stopped by now
+    _continue_stopped(stage, fault)
+    return f"{name}: {action}, hit {hit}, fired {fired} of {times}"
+
+
+def _continue_stopped(stage: Stage, fault: Fault) -> None:
+    """Let processes that stopped themselves go on, past their lease, and start a dispatcher that ended itself."""
+    for pid in [stage.dispatcher.pid, *(stage.manager_pid(model) for model in MODELS)]:
+        if pid is not None and _is_stopped(pid):
+            time.sleep(LEASE_MS / 1000 + fault.last_s)
+            send(pid, signal.SIGCONT)
+    if stage.dispatcher.pid is None:
+        stage.dispatcher.start()
 
 
 def _is_stopped(pid: int) -> bool:

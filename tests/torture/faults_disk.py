@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import signal
@@ -12,9 +11,10 @@ from pathlib import Path
 
 import psutil
 
-from torture.fault import Fault, Inject, living
+from torture.fault import Fault, Inject, arm, disarm, living, met
 from torture.stage import Stage, send, wait_gone
 
+CHECKPOINT = "manager.capture.before_checkpoint"
 COMMITTED_WAIT_S = 4.0
 """Seconds in which a manager has to come to the place between its commit and its checkpoint."""
 
@@ -96,15 +96,12 @@ def _damage_wal(how: Callable[[Path, random.Random], str]) -> Inject:
 
     def run(stage: Stage, fault: Fault) -> str:
         pid = living(stage, fault)
-        for marker in stage.folder.glob(f"{stage.plan.name}.*"):
-            marker.unlink()
-        rule = {"action": "stop", "hit": 1 + int(fault.chance * 3), "times": 1}
-        stage.plan.write_text(json.dumps({"manager.capture.before_checkpoint": rule}))
+        arm(stage, CHECKPOINT, {"action": "stop", "hit": 1 + int(fault.chance * 3), "times": 1})
         send(pid, signal.SIGKILL)  # the next one reads the plan
         deadline = time.monotonic() + COMMITTED_WAIT_S
-        while time.monotonic() < deadline and not list(stage.folder.glob(f"{stage.plan.name}.*")):
+        while time.monotonic() < deadline and not met(stage, CHECKPOINT):
             time.sleep(0.02)
-        stage.plan.write_text("{}")
+        disarm(stage, CHECKPOINT, 1)
         return damage(stage, fault)
 
     return run
@@ -113,16 +110,12 @@ def _damage_wal(how: Callable[[Path, random.Random], str]) -> Inject:
 def _kill_in_checkpoint(stage: Stage, fault: Fault) -> str:
     """SIGKILL within milliseconds of the moment at which a checkpoint begins."""
     pid = living(stage, fault)
-    for marker in stage.folder.glob(f"{stage.plan.name}.*"):
-        marker.unlink()
-    rule = {"action": "delay", "delay_ms": 30, "hit": 1 + int(fault.chance * 3), "times": 1}
-    stage.plan.write_text(json.dumps({"manager.capture.before_checkpoint": rule}))
+    arm(stage, CHECKPOINT, {"action": "delay", "delay_ms": 30, "hit": 1 + int(fault.chance * 3), "times": 1})
     send(pid, signal.SIGKILL)
     deadline = time.monotonic() + COMMITTED_WAIT_S
-    while time.monotonic() < deadline and not (met := list(stage.folder.glob(f"{stage.plan.name}.*"))):
+    while time.monotonic() < deadline and not met(stage, CHECKPOINT):
         time.sleep(0.002)
-    stage.plan.write_text("{}")
-    if not met:
+    if not disarm(stage, CHECKPOINT, 1):
         return "no manager came to a checkpoint"
     time.sleep(0.028 + random.Random(fault.chance).random() * 0.012)
     pid = stage.manager_pid(fault.model)
