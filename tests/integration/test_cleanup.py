@@ -33,6 +33,10 @@ from teatree.storage.versions import materialise, read_table
 NOTHING = RetentionSettings(grace_ms=0, keep_all_hours=0, hourly_days=0, daily_days=0, archive_hours=0)
 """Keeps the newest and what is pinned."""
 COLUMNS = {"id": "BIGINT", "v": "BIGINT"}
+S3_IS_SLOW = pytest.mark.parametrize(
+    "object_store_settings", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
+)
+"""A test whose S3 form takes many seconds, where another one covers what S3 does otherwise."""
 
 
 @pytest.fixture
@@ -126,6 +130,7 @@ def test_over_a_random_history_every_kept_version_reads_as_before(store: StoreSe
         assert read_plans(chain.store, chain.folder) == []
 
 
+@S3_IS_SLOW
 def test_gathered_blocks_read_as_before(store: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nearly every version gathers blocks, all versions read as they should, here and on the next host."""
     for name, value in {"PACKS_MAX": 4, "LARGE_BLOCKS": 3, "LEAF_PACKS_MAX": 2, "LEAF_PACKS_LEFT": 1}.items():
@@ -290,6 +295,7 @@ def test_what_a_writer_is_about_to_name_stays(store: StoreSettings, tmp_path: Pa
         assert chain.store.head(coming) is None
 
 
+@S3_IS_SLOW
 def test_the_next_manager_starts_from_what_is_left(store: StoreSettings, tmp_path: Path) -> None:
     """After a clean-up a model is restored on another host, and a resend of each request hears its first outcome."""
     with PublishedModel(store, tmp_path / "a") as model:
@@ -328,6 +334,7 @@ def test_outcomes_are_forgotten_with_their_time(file_store: StoreSettings, tmp_p
         grow(model, 2, first=500)
 
 
+@S3_IS_SLOW
 def test_two_clean_ups_at_once(store: StoreSettings, tmp_path: Path) -> None:
     """One that begins and ends within another: both come to their end, nothing that is kept is lost."""
     with PublishedModel(store, tmp_path) as model:

@@ -188,6 +188,7 @@ def test_a_damaged_origin_is_rejected_without_a_pin(file_store: StoreSettings, t
         assert list_pins(origin.chain) == []
 
 
+@pytest.mark.slow
 def test_a_fork_fails_when_the_store_stays_away(servers: TestServers, s3_server: StoreSettings, tmp_path: Path) -> None:
     """It is tried for the set time and ends as failed; the next one succeeds."""
     with PublishedModel(s3_server, tmp_path) as origin:
