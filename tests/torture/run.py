@@ -31,8 +31,9 @@ SETTLE_S = 90
 """Seconds in which all must have caught up once no more faults come."""
 LATE_S = 15
 """Seconds of these after which the history of a run that held all promises is kept too: what was so late?"""
-DISK_GRACE_S = 15
-"""Seconds after the loss of the local disk in which a local reader may find nothing."""
+DISK_GRACE_S = 60
+"""Seconds after the loss of the local disk in which a local reader may find nothing, or meet an error: the manager that
+makes it whole may be killed and paused again and again meanwhile (seed 4602: five times, 23 s)."""
 SKEW_S = 4_000
 """Seconds after a clock was moved in which a reader, whose clock is moved too, can tell of it."""
 REFUSED = ("unavailable", "not_authorized")
