@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 import structlog
 
@@ -16,6 +18,8 @@ BACKOFF_MS_MAX = 3_000
 """The longest pause before something that was away is tried again: what waits goes on that soon after its return."""
 LOOK_MS = 50
 """Milliseconds between looks whether a breaker lets calls through again."""
+
+Found = TypeVar("Found")
 
 
 class Backoff:
@@ -39,6 +43,24 @@ class Backoff:
         limit_ms = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2**self._failures)
         self._failures += 1
         await asyncio.sleep(random.uniform(limit_ms / 2, limit_ms) / 1000)  # noqa: S311  no secret
+
+
+async def rounds(interval_ms: int) -> AsyncIterator[None]:
+    """Yield for ever, at moments `interval_ms` apart at most, so that not all models do it at once; 0 for never."""
+    while interval_ms:
+        await asyncio.sleep(interval_ms / 1000 * random.uniform(0.5, 1))  # noqa: S311  no secret
+        yield
+
+
+async def patiently(read: Callable[[], Found], tell: Callable[[RetryError], None]) -> Found:
+    """Return what a blocking read returns, in a thread, tried again until nothing is away; `tell` hears each error."""
+    backoff = Backoff()
+    while True:
+        try:
+            return await asyncio.to_thread(read)
+        except RetryError as e:
+            tell(e)
+            await backoff.pause(e)
 
 
 class Lane(ABC):

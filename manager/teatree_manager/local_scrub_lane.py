@@ -19,7 +19,7 @@ from teatree.engine.local_versions import LocalVersions
 from teatree.engine.spares import Spare
 from teatree.storage.packs import BlockTable, checksum
 from teatree.storage.versions import HEADER_BYTES, layout_of
-from teatree_manager.lane import Lane
+from teatree_manager.lane import Lane, rounds
 from teatree_manager.local_lane import LocalLane
 
 PIECE_BLOCKS = 16
@@ -51,10 +51,7 @@ class LocalScrubLane(Lane):
 
     @override
     async def run(self) -> None:
-        if not self._settings.interval_ms:
-            return
-        while True:
-            await asyncio.sleep(self._settings.interval_ms / 1000 * random.uniform(0.5, 1))  # noqa: S311  no secret
+        async for _ in rounds(self._settings.interval_ms):
             try:
                 await self.work()
                 self.error = None

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -39,7 +40,7 @@ from teatree.storage.segments import Entry, Role, read_segment
 from teatree_manager.attempts import Attempts
 from teatree_manager.background import Background
 from teatree_manager.followers import Followers
-from teatree_manager.lane import Backoff
+from teatree_manager.lane import Backoff, patiently
 from teatree_manager.log_check import LogCheck
 from teatree_manager.pipeline import Pipeline
 from teatree_manager.reads import DirectReads
@@ -321,21 +322,19 @@ class Manager:
     async def _say_again(self, sayer: Sayer, fence: Manifest, followers: Followers) -> None:
         """Say what may not have been said before the last manager went; repeated notices are identical."""
         for version in range(fence.said_version + 1, fence.version):
-            manifest, entries = await self._read_again(version)
+            read = partial(self._read_again, version)
+            manifest, entries = await patiently(read, partial(self._tell_waiting, version))
             await sayer.put(manifest, entries)
             for entry in entries:
                 if entry.role is Role.FIRST and entry.outcome.function == "archive" and entry.outcome.result:
                     followers.wait_for_archive(manifest, entry.outcome.result.get("tables", ()))
 
-    async def _read_again(self, version: int) -> tuple[Manifest, Sequence[Entry]]:
-        backoff = Backoff()
-        while True:
-            try:
-                manifest = await asyncio.to_thread(self._chain.get, version)  # no clean-up takes what is not said
-                return manifest, await asyncio.to_thread(read_segment, self._chain.store, self._chain.folder, manifest)
-            except RetryError as e:
-                self._log.warning("saying again waits", version=version, error=str(e))
-                await backoff.pause(e)
+    def _read_again(self, version: int) -> tuple[Manifest, Sequence[Entry]]:
+        manifest = self._chain.get(version)  # no clean-up takes what is not said
+        return manifest, read_segment(self._chain.store, self._chain.folder, manifest)
+
+    def _tell_waiting(self, version: int, error: RetryError) -> None:
+        self._log.warning("saying again waits", version=version, error=str(error))
 
     async def _leave_when_idle(self, pipeline: Pipeline, direct: DirectReads) -> None:
         limit_ms = self._settings.manager.idle_exit_ms

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import structlog
 
@@ -21,7 +22,7 @@ from teatree.contracts.notices import Status
 from teatree.engine.announce import Announcer, Message
 from teatree.messaging.notices import NoticeWriter
 from teatree.storage.segments import Entry, Role
-from teatree_manager.lane import Backoff
+from teatree_manager.lane import Backoff, patiently
 
 UNSYNCED_MS = 2_000
 """Milliseconds for which NATS may forget a notice if it is killed; it flushes them far sooner."""
@@ -129,7 +130,8 @@ class Sayer:
                 self._queue.task_done()
                 continue
             manifest, entries, late = put
-            messages = await self._messages(manifest, entries, late=late)
+            read = partial(self._announcer.messages, manifest, entries, late=late)
+            messages = await patiently(read, partial(self._tell_waiting, manifest.version))
             await self._publish(messages, manifest.version)
             self._unsaid[manifest.version] -= 1
             if not self._unsaid[manifest.version]:
@@ -139,14 +141,8 @@ class Sayer:
             self._recent.append((time.monotonic(), self._said, messages))
             self._queue.task_done()
 
-    async def _messages(self, manifest: Manifest, entries: Sequence[Entry], *, late: bool) -> list[Message]:
-        backoff = Backoff()
-        while True:
-            try:
-                return await asyncio.to_thread(self._announcer.messages, manifest, entries, late=late)
-            except RetryError as e:
-                self._log.warning("pages wait to be read", version=manifest.version, error=str(e))
-                await backoff.pause(e)
+    def _tell_waiting(self, version: int, error: RetryError) -> None:
+        self._log.warning("pages wait to be read", version=version, error=str(error))
 
     async def _publish(self, messages: list[Message], what: object) -> None:
         backoff = Backoff()

@@ -15,7 +15,7 @@ from teatree.contracts.manifest import Manifest, ObjectRef
 from teatree.contracts.settings import ScrubSettings
 from teatree.storage.chain import Chain
 from teatree.storage.verification import Finding, Findings, check_object, check_outcomes
-from teatree_manager.lane import Lane
+from teatree_manager.lane import Lane, rounds
 
 
 class ScrubLane(Lane):
@@ -47,10 +47,7 @@ class ScrubLane(Lane):
 
     @override
     async def run(self) -> None:
-        if not self._settings.interval_ms:
-            return
-        while True:
-            await asyncio.sleep(self._settings.interval_ms / 1000 * random.uniform(0.5, 1))  # noqa: S311  no secret
+        async for _ in rounds(self._settings.interval_ms):
             try:
                 await self.work()
             except RetryError as e:

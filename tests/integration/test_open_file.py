@@ -14,6 +14,7 @@ import pytest
 from attrs import evolve
 
 import teatree
+from damage import flip
 from processes import Installation
 from published import PublishedModel
 from teatree.cli.main import run
@@ -362,11 +363,7 @@ def test_a_damaged_block_is_never_published(file_store: StoreSettings, tmp_path:
     path = tmp_path / "sales.duckdb"
     with duckdb.connect(str(path)) as con:
         con.execute("CREATE TABLE t AS SELECT hash(i) AS x FROM range(300_000) r(i)")
-    with path.open("r+b") as file:
-        file.seek(12_288 + 262_144 + 100_000)
-        byte = file.read(1)
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte[0] ^ 1]))
+    flip(path, 12_288 + 262_144 + 100_000, bit=1)
     settings = Settings(store=file_store)
     with open_file(path, settings=settings) as opened, pytest.raises(OperatorError) as caught:
         opened.publish()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from damage import flip
 from processes import Installation, rows, table, until
 
 HEADER_BYTES = 12_288
@@ -53,15 +54,6 @@ def cut_to_header(folder: Path) -> None:
     """Leave only the header."""
     with model_file(folder).open("r+b") as file:
         file.truncate(HEADER_BYTES)
-
-
-def flip(path: Path, place: int) -> None:
-    """Turn one bit over."""
-    with path.open("r+b") as file:
-        file.seek(place)
-        byte = file.read(1)[0]
-        file.seek(place)
-        file.write(bytes([byte ^ 4]))
 
 
 def flip_header(folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 
+from damage import flip
 from processes import Installation, Running, rows, table, until
 
 BLOCK_BYTES, HEADER_BYTES = 262_144, 12_288
@@ -14,12 +15,8 @@ BLOCK_BYTES, HEADER_BYTES = 262_144, 12_288
 
 def flip_every_block(path: Path) -> None:
     """Turn a bit over in each block of a file."""
-    with path.open("r+b") as file:
-        for place in range(HEADER_BYTES + 1_000, path.stat().st_size, BLOCK_BYTES):
-            file.seek(place)
-            byte = file.read(1)[0]
-            file.seek(place)
-            file.write(bytes([byte ^ 4]))
+    for place in range(HEADER_BYTES + 1_000, path.stat().st_size, BLOCK_BYTES):
+        flip(path, place)
 
 
 def content(path: Path) -> list[tuple[int]] | str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from damage import flip
 from published import LIMITS, PublishedModel
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.failpoints import no_failpoint
@@ -69,15 +70,6 @@ def a_site(
         site = Site(model, settings, ScrubSettings(interval_ms=1, bytes_per_s=bytes_per_s))
         yield site
         site.close()
-
-
-def flip(path: Path, place: int) -> None:
-    """Turn a bit over."""
-    with path.open("r+b") as file:
-        file.seek(place)
-        byte = file.read(1)[0]
-        file.seek(place)
-        file.write(bytes([byte ^ 4]))
 
 
 async def test_a_damaged_spare_is_told_and_never_patched(file_store: StoreSettings, tmp_path: Path) -> None:
@@ -160,9 +152,9 @@ async def test_the_scrubber_meets_an_unreadable_sector(
             raise OSError(errno.EIO, "Input/output error")
 
         monkeypatch.setattr(os, "pread", refuse)
-        with pytest.raises(DamagedVersionError, match="cannot be read"):
+        with pytest.raises(DamagedVersionError, match="cannot read"):
             await site.scrub.work()
-        with pytest.raises(DamagedVersionError, match="cannot be read"):
+        with pytest.raises(DamagedVersionError, match="cannot read"):
             site.versions.check_spare(site.versions.spares()[0], 0, 1)
         assert not spare.exists()
 

@@ -24,6 +24,13 @@ from torture.workload import MODELS
 
 LOSES_DISK = frozenset({"data_lost", "local_flipped", "local_sector_bad"})
 """Faults that take or damage what a local reader reads."""
+HINDERS_MANAGER = frozenset(
+    {"kill_manager", "kill_manager_again", "kill_in_checkpoint", "pause_manager", "rival_manager", "leave", "failpoint"}
+    | {"wal_cut", "wal_flipped", "wal_deleted", "file_flipped", "file_sector_bad", "data_lost"}
+)
+"""Faults that end or stop their model's manager: what it was to make whole waits for the next one."""
+HINDERS_ALL = frozenset({"kill_dispatcher", "postgres_away", "kill_s3", "pause_s3", "s3_cut", "s3_half_open"})
+"""Faults that do so to every model's, or take away what it makes it whole from."""
 DAMAGES_STORE = frozenset({"pack_flipped", "manifest_flipped"})
 """Faults that damage objects for some seconds."""
 

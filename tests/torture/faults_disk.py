@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from damage import flip
 from torture.fault import Fault, Inject, arm, disarm, living, met
 from torture.stage import Stage, send, wait_gone
 
@@ -60,11 +61,7 @@ def _cut(path: Path, rng: random.Random) -> str:
 
 def _flip(path: Path, rng: random.Random) -> str:
     place = rng.randrange(path.stat().st_size)
-    with path.open("r+b") as file:
-        file.seek(place)
-        byte = file.read(1)[0]
-        file.seek(place)
-        file.write(bytes([byte ^ (1 << rng.randrange(8))]))
+    flip(path, place, 1 << rng.randrange(8))
     return f"flipped a bit of byte {place} of {path.name}"
 
 

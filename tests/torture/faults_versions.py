@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from damage import flip
 from teatree.contracts.errors import RequestError, TeatreeError
 from teatree.storage.objects import NotFoundError
 from teatree.storage.pins import pin, unpin
@@ -182,12 +183,8 @@ def _local_flipped(stage: Stage, fault: Fault) -> str:
     current = stage.data / fault.model / "current.duckdb"
     try:
         path = current.resolve(strict=True)
-        with path.open("r+b") as file:
-            place = rng.randrange(path.stat().st_size)
-            file.seek(place)
-            byte = file.read(1)[0]
-            file.seek(place)
-            file.write(bytes([byte ^ (1 << rng.randrange(8))]))
+        place = rng.randrange(path.stat().st_size)
+        flip(path, place, 1 << rng.randrange(8))
     except (FileNotFoundError, IndexError):
         return "no file"
     time.sleep(fault.last_s)

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from teatree.contracts.errors import Code, RetryError, TeatreeError
 from torture.checker import ModelChecker, Old, Report, Sample
 from torture.evidence import Versions, catalogue, read_log, read_notices
 from torture.fault import Fault, ViolationError
-from torture.faults import DAMAGES_STORE, LOSES_DISK, inject, make_schedule, took_effect
+from torture.faults import DAMAGES_STORE, HINDERS_ALL, HINDERS_MANAGER, LOSES_DISK, inject, make_schedule, took_effect
 from torture.loss import model_log
 from torture.stage import Stage
 from torture.workload import CREATE, LIFE, MAIN, MODELS, SECOND, Client, Heard
@@ -31,13 +32,11 @@ SETTLE_S = 90
 """Seconds in which all must have caught up once no more faults come."""
 LATE_S = 15
 """Seconds of these after which the history of a run that held all promises is kept too: what was so late?"""
-DISK_GRACE_S = 60
-"""Seconds after the loss of the local disk in which a local reader may find nothing, or meet an error: the manager that
-makes it whole may be killed and paused again and again meanwhile (seed 4602: five times, 23 s)."""
+DISK_GRACE_S = 15
+"""Seconds after the loss of the local disk, or after the last fault that kept the model's manager from making it whole,
+in which a local reader may find nothing, or meet an error."""
 SKEW_S = 4_000
 """Seconds after a clock was moved in which a reader, whose clock is moved too, can tell of it."""
-REFUSED = ("unavailable", "not_authorized")
-"""How it tells that S3 refuses what was signed an hour ago or will be: the second, if the clock went back just then."""
 STORE_GRACE_S = 30
 """Seconds for which an object that a fault damaged can be met."""
 
@@ -102,7 +101,7 @@ class Run:
                 self.event("violation", what=f"{fault.kind}: {e}")
             except (TeatreeError, OSError, subprocess.SubprocessError) as e:
                 done = f"could not: {e}"
-            self.event("fault", **asdict(fault), done=done, begun_s=begun_s)
+            self.event("fault", **asdict(fault), done=done, begun_s=begun_s, over_s=time.time())
             for name, said in self.stage.fallen().items():
                 self.event("violation", what=f"{name} had died by itself: {said}")
 
@@ -167,19 +166,33 @@ class Run:
 
     def end_readers(self) -> None:
         """End them and judge what they saw."""
-        grace = {**dict.fromkeys(LOSES_DISK, DISK_GRACE_S), **dict.fromkeys(DAMAGES_STORE, STORE_GRACE_S)}
-        lost = [(e["begun_s"], e["begun_s"] + grace[e["kind"]]) for e in self.events if e.get("kind") in grace]
+        lost = list(self._graces())
         for reader in self.readers:
             output, _ = reader.communicate("", timeout=30)
             for line in map(json.loads, output.splitlines()):
                 self.reads += line.get("reads", 0)
                 gone = any(start <= line["at_s"] <= end for start, end in lost)
                 skewed = [e["begun_s"] for e in self.events if e.get("kind") == "clock_moved"]
-                if line.get("code") in REFUSED and any(abs(line["at_s"] - s) <= SKEW_S for s in skewed):
-                    continue
+                if line.get("code") == "not_authorized" and any(abs(line["at_s"] - s) <= SKEW_S for s in skewed):
+                    continue  # the clock went back between S3's refusal and the look at it
                 if "error" in line and not (gone and "went back" not in line["error"]):
                     self.event("violation", what=f"a reader met an error: {line}")
         self.readers.clear()
+
+    def _graces(self) -> Iterator[tuple[float, float]]:
+        """Yield from when to when a reader may meet an error, for each fault that damages what it reads."""
+        for event in self.events:
+            begun_s = event.get("begun_s", 0.0)
+            if event.get("kind") in DAMAGES_STORE:
+                yield begun_s, begun_s + STORE_GRACE_S
+            elif event.get("kind") in LOSES_DISK:
+                end_s = event["over_s"] + DISK_GRACE_S
+                for other in self.events:  # in the order in which they came
+                    kind = other.get("kind")
+                    hinders = kind in HINDERS_ALL or (kind in HINDERS_MANAGER and other["model"] == event["model"])
+                    if hinders and begun_s <= other["begun_s"] <= end_s:
+                        end_s = other["over_s"] + DISK_GRACE_S
+                yield begun_s, end_s
 
     async def drive(self) -> None:
         """Let clients send until the time is over."""

@@ -17,7 +17,7 @@ from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.requests import Request
-from teatree.engine.commits import Commit, committed_offset, record_commit
+from teatree.engine.commits import Commit, committed_position, record_commit
 from teatree.engine.transaction import Item, Parts, Target, Transaction, UnexpectedError
 from teatree.storage.segments import Entry, encode_segment
 
@@ -64,7 +64,7 @@ class Batch:
         """Apply requests in their order; return when all are committed, each with its outcome.
 
         Raises a `RetryError` (disk full, store away) or an `OperatorError` if it could not through no fault of a
-        request: what is committed of the batch stays, and `committed_offset` tells how far that is.
+        request: what is committed of the batch stays, and `committed_position` tells how far that is.
         """
         if requests:
             self._commit(_items(requests, self._parts))
@@ -138,7 +138,7 @@ class Batch:
         except BaseException:
             parts.handle.forget()
             raise
-        if committed_offset(parts.database) != last.seq:
+        if committed_position(parts.database).seq != last.seq:
             parts.handle.forget()
             raise OperatorError(Code.INTERNAL, f"The commit of request {last.seq} did not take effect.")
         self._last = last

@@ -15,7 +15,7 @@ import duckdb
 
 from teatree.contracts.errors import CorruptError
 from teatree.engine.duckdb_errors import translate
-from teatree.storage.disk import UNREADABLE
+from teatree.storage.disk import telling_unreadable
 
 BLOCK_BYTES = 262_144
 """DuckDB's default; files with smaller blocks are refused where they are opened."""
@@ -36,12 +36,8 @@ class BlockFile:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return exactly `length` bytes of the main file; raises `corrupt` where there are none to be read."""
-        try:
+        with telling_unreadable(self.path):
             body = os.pread(self._descriptor, length, offset)
-        except OSError as e:
-            if e.errno != UNREADABLE:
-                raise
-            raise CorruptError(f"The file cannot be read at {offset}: {e.strerror}.", where=str(self.path)) from e
         if len(body) != length:
             raise CorruptError(
                 f"The file ends after {offset + len(body)} bytes; {offset + length} were expected.",

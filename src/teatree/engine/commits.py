@@ -129,11 +129,6 @@ def read_commits(database: Database) -> list[Commit]:
     ]
 
 
-def committed_offset(database: Database) -> int:
-    """Return the offset that the file has really reached."""
-    return int(database.rows(f"SELECT coalesce(max(applied_offset), 0) FROM {_COMMITS}")[0][0])
-
-
 def committed_position(database: Database) -> LogPosition:
     """Return the last request that the file really holds."""
     rows = database.rows(f"SELECT applied_offset, log_at FROM {_COMMITS} ORDER BY applied_offset DESC LIMIT 1")

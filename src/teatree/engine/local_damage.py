@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from blake3 import blake3
 
 from teatree.engine.block_file import BLOCK_BYTES
-from teatree.engine.duckdb_errors import DamagedVersionError
-from teatree.storage.disk import UNREADABLE
 from teatree.storage.packs import BlockTable
 
 
@@ -20,17 +15,6 @@ def read_from_disk(descriptor: int, offset: int, length: int) -> bytes:
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
     return os.pread(descriptor, length, offset)
-
-
-@contextmanager
-def judging_reads(path: Path) -> Iterator[None]:
-    """Tell a sector of a local version's file that the disk cannot read as damage of that file."""
-    try:
-        yield
-    except OSError as e:
-        if e.errno != UNREADABLE:
-            raise
-        raise DamagedVersionError(f"A local version cannot be read: {e.strerror}.", where=str(path)) from e
 
 
 def damaged_block(body: bytes, table: BlockTable, first: int, last: int) -> int | None:

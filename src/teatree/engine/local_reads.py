@@ -18,10 +18,11 @@ from teatree.engine.database import limit_temp
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError, translate
 from teatree.engine.guard import check_query, lock_down
 from teatree.engine.handle import fetch_rows
-from teatree.engine.local_damage import judging_reads, read_from_disk
+from teatree.engine.local_damage import read_from_disk
 from teatree.engine.watchdog import Watchdog
 from teatree.functions.handles import Parameters
 from teatree.functions.sql import Question
+from teatree.storage.disk import telling_unreadable
 
 
 class LocalReads:
@@ -103,7 +104,7 @@ class LocalReads:
         """
         if version not in self.in_use():
             return None
-        with self._using(version) as (_, opened), judging_reads(opened.path):
+        with self._using(version) as (_, opened), telling_unreadable(opened.path, DamagedVersionError):
             return opened.path, read_from_disk(opened.file.fileno(), offset, length)
 
     @contextmanager

@@ -25,11 +25,11 @@ from teatree.contracts.manifest import FileLayout, Manifest
 from teatree.contracts.settings import ManagerSettings
 from teatree.engine.block_file import BLOCK_BYTES
 from teatree.engine.duckdb_errors import DamagedVersionError
-from teatree.engine.local_damage import damaged_block, judging_reads, read_from_disk
+from teatree.engine.local_damage import damaged_block, read_from_disk
 from teatree.engine.reflinks import Reflinks, copy_file
 from teatree.engine.spares import Spare, Spares
 from teatree.storage.chain import Chain
-from teatree.storage.disk import telling_full
+from teatree.storage.disk import telling_full, telling_unreadable
 from teatree.storage.leaves import Leaves
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.objects import ObjectStore
@@ -184,7 +184,7 @@ class LocalVersions:
             return table
         if layout.size_bytes > self._settings.local_copy_bytes_max and (spare := self._spares.take(part)) is not None:
             return spare
-        with judging_reads(newest):
+        with telling_unreadable(newest, DamagedVersionError):
             copy_file(newest, part)
         return table
 
@@ -206,7 +206,7 @@ class LocalVersions:
 
 
 def _check_blocks(spare: Spare, first: int, last: int) -> int:
-    with judging_reads(spare.path), spare.path.open("rb") as file:
+    with telling_unreadable(spare.path, DamagedVersionError), spare.path.open("rb") as file:
         body = read_from_disk(file.fileno(), HEADER_BYTES + first * BLOCK_BYTES, (last - first) * BLOCK_BYTES)
     damaged = damaged_block(body, spare.table, first, last)
     if damaged is not None:

@@ -24,7 +24,7 @@ from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.batch import FAILED_CODES, Applied, Batch
 from teatree.engine.changes import Checkpoint
-from teatree.engine.commits import Commit, adopt_commits, committed_offset, committed_position
+from teatree.engine.commits import Commit, adopt_commits, committed_position
 from teatree.engine.database import Database
 from teatree.engine.drafts import Author, Draft, batch_after, fence_after, new_write_id
 from teatree.engine.duckdb_errors import DamagedFileError
@@ -100,7 +100,7 @@ class Writer:
     @property
     def applied_offset(self) -> int:
         """Sequence of the last request that is committed, or published without a file."""
-        return committed_offset(self._database) if self._database else self.manifest.offset
+        return committed_position(self._database).seq if self._database else self.manifest.offset
 
     @property
     def applied_position(self) -> LogPosition:

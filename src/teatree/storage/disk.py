@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.errors import Code, CorruptError, RetryError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """No room on the disk, in the user's part of it, or under the process's limit of a file's size."""
@@ -25,3 +25,14 @@ def telling_full(what: str, path: Path) -> Iterator[None]:
             raise
         message = f"{what} was not written: {e.strerror}."
         raise RetryError(Code.DISK_FULL, message, where=str(path), hint="Free some space on that disk.") from e
+
+
+@contextmanager
+def telling_unreadable(path: Path, kind: type[CorruptError] = CorruptError) -> Iterator[None]:
+    """Raise damage of `kind` where the disk cannot read a sector of a file; other errors pass as they are."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno != UNREADABLE:
+            raise
+        raise kind(f"The disk cannot read the file: {e.strerror}.", where=str(path)) from e

@@ -1,0 +1,14 @@
+"""Damage to files, as a disk does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def flip(path: Path, place: int, bit: int = 4) -> None:
+    """Turn a bit over: `place` is a byte of the file, `bit` the one of it as a number."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ bit]))
