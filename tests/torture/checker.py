@@ -57,7 +57,7 @@ class Old:
     tables: dict[tuple[str, int], dict[str, Table]] = Factory(dict)
     """What the replay had there."""
     gone: set[tuple[str, int]] = Factory(set)
-    """Those that were cleaned up."""
+    """Those that were or are being cleaned up."""
 
     @classmethod
     def of(cls, log: list[Accepted], *, damaged: bool) -> Old:
@@ -140,7 +140,8 @@ class ModelChecker:
         if (found.get("version"), found.get("offset")) != (newest["version"], newest["offset"]):
             return [f"catalogue at {found.get('version')}, offset {found.get('offset')}; chain at {newest['version']}"]
         numbers = set(range(1, newest["version"] + 1))
-        lacks = [number for number in sorted(numbers - set(found["versions"])) if not self._versions.is_gone(number)]
+        planned = self._versions.planned()
+        lacks = [n for n in sorted(numbers - set(found["versions"])) if not self._is_going(n, planned)]
         if lacks or not numbers.issuperset(found["versions"]):
             wrong.append(f"catalogue lacks versions {lacks[:10]}, has {found['versions'][-3:]}")
         for verdict in self.verdicts.values():
@@ -199,7 +200,7 @@ class ModelChecker:
         return self._old.tables.get((model, version))
 
     def may_refuse(self, model: str, version: int, code: str) -> bool:
-        """Return whether a version was cleaned up, or could be damaged."""
+        """Return whether a version was or is being cleaned up, or could be damaged."""
         gone = code == "unknown_version" and (model, version) in self._old.gone
         return gone or (code == "bad_source" and self._old.damaged)
 
@@ -207,9 +208,8 @@ class ModelChecker:
 
     def _replay(self, samples: dict[int, Sample]) -> Oracle:
         oracle, place = Oracle(self), 0
-        for number in (number for model, number in self._old.wanted if model == self.model):
-            if self._versions.is_gone(number):
-                self._old.gone.add((self.model, number))
+        planned = self._versions.planned()
+        self._old.gone |= {(m, n) for m, n in self._old.wanted if m == self.model and self._is_going(n, planned)}
         for manifest in self._manifests:
             while place < len(self._log) and self._log[place].seq <= manifest["offset"]:
                 self._apply(oracle, self._log[place])
@@ -227,6 +227,10 @@ class ModelChecker:
         for request in self._log[place:]:
             self._apply(oracle, request)
         return oracle
+
+    def _is_going(self, number: int, planned: set[int]) -> bool:
+        """Return whether a version was cleaned up, or would have been if nobody had killed who began to."""
+        return number in planned or self._versions.is_gone(number)
 
     def _apply(self, oracle: Oracle, request: Accepted) -> None:
         verdict = oracle.apply(request)

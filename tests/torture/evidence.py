@@ -106,6 +106,11 @@ class Versions:
         """Return whether a version was cleaned up."""
         return "stub" in (self.read(number) or {})
 
+    def planned(self) -> set[int]:
+        """Return the versions that a clean-up which came to no end was about to take away."""
+        plans = [self.chain.store.get(info.key) for info in self.chain.store.list(self.chain.key("cleanup/"))]
+        return {number for plan in plans for number in json.loads(plan)["versions"]}
+
     def numbers(self) -> list[int]:
         """Return the numbers that have a manifest, by listing the store."""
         listed = self.chain.store.list(self.chain.key("manifests/"))
