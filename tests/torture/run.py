@@ -121,19 +121,22 @@ class Run:
             active = [m["version"] for m in self.versions[model].manifests[-50:] if m.get("state") == "active"]
             pulled = [number for name, number in self.samples if name == model and (name, number) not in self.gone]
             number = rng.choice(pulled) if pulled and rng.random() < 0.3 else rng.choice(active or [0])
-            if number:
-                self._sample(model, number, folder)
+            try:
+                if number:
+                    self._sample(model, number, folder)
+            except TeatreeError as e:  # the store went away between the pull and the look for its stub
+                self._unreadable(f"the manifest of version {number} of {model}", e)
 
     def _sample(self, model: str, number: int, folder: Path) -> None:
         versions = self.versions[model]
         try:
             found = Sample.of(model, number, versions.content(number, folder))
         except TeatreeError as e:
-            if e.code is not Code.UNKNOWN_VERSION or not versions.is_gone(number):
-                self._unreadable(f"version {number} of {len(versions.manifests)} of {model}", e)
-            else:
+            if e.code is Code.UNKNOWN_VERSION and versions.is_gone(number):
                 self.report.counts["cleaned up"] += 1
                 self.gone.add((model, number))
+            else:
+                self._unreadable(f"version {number} of {len(versions.manifests)} of {model}", e)
             return
         before = self.samples.setdefault((model, number), found)
         if before.digest != found.digest:
@@ -221,14 +224,20 @@ class Run:
         sampling = asyncio.create_task(asyncio.to_thread(self.sample, stop_samples))
         self.started_s = time.time()
         try:
-            await asyncio.gather(torment, asyncio.sleep(self.options.run_s))
+            self._judge(await asyncio.gather(torment, asyncio.sleep(self.options.run_s), return_exceptions=True))
             self.event("phase", phase="faults are over")
             await asyncio.to_thread(self.stage.repair)
         finally:
             self.over.set()
             stop.set()
             stop_samples.set()
-            await asyncio.gather(*tasks, sampling)
+            self._judge(await asyncio.gather(*tasks, sampling, return_exceptions=True))
+
+    def _judge(self, ends: list[BaseException | None]) -> None:
+        """Tell what ended before its time: the run goes on without it, to its verdict."""
+        for end in ends:
+            if end is not None:
+                self.event("violation", what=f"a part of the harness ended early: {end!r}")
 
     # --- at the end ---
 
