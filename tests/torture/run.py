@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +233,7 @@ class Run:
             stop_samples.set()
             self._judge(await asyncio.gather(*tasks, sampling, return_exceptions=True))
 
-    def _judge(self, ends: list[BaseException | None]) -> None:
+    def _judge(self, ends: Iterable[BaseException | None]) -> None:
         """Tell what ended before its time: the run goes on without it, to its verdict."""
         for end in ends:
             if end is not None:
