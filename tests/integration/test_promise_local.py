@@ -34,9 +34,10 @@ async def begin(installation: Installation, interval_ms: int) -> Running:
     manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS=str(interval_ms))
     await installation.send("create_table", {**table("id")["tables"][0], "table": "u"}, "u")
     await installation.send("append", {"table": "u", "rows": [{"id": i} for i in range(5_000)]}, "u1")
-    await installation.send("append", rows(1), "a1")
+    newest = (await installation.send("append", rows(1), "a1"))["version"]
     current = installation.local().current
     await until(lambda: content(current) == [(1,)], lambda: str(content(current)))
+    await installation.ask("SELECT 1", min_version=newest)  # from now on this file answers, not the one before
     flip_every_block(current.resolve())
     return manager
 
