@@ -34,10 +34,9 @@ async def begin(installation: Installation, interval_ms: int) -> Running:
     manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS=str(interval_ms))
     await installation.send("create_table", {**table("id")["tables"][0], "table": "u"}, "u")
     await installation.send("append", {"table": "u", "rows": [{"id": i} for i in range(5_000)]}, "u1")
-    newest = (await installation.send("append", rows(1), "a1"))["version"]
+    await installation.send("append", rows(1), "a1")
     current = installation.local().current
     await until(lambda: content(current) == [(1,)], lambda: str(content(current)))
-    await installation.ask("SELECT 1", min_version=newest)  # from now on this file answers, not the one before
     flip_every_block(current.resolve())
     return manager
 
@@ -66,7 +65,10 @@ async def test_the_scrubber_notices(installation: Installation) -> None:
 async def test_a_reader_notices(installation: Installation) -> None:
     """Who reads the damaged file, for a query or an archive, notices; the query is then answered out of a whole one."""
     manager = await begin(installation, interval_ms=0)
+    next_version = (
+        installation.chain.newest_version() + 1
+    )  # the damaged file may answer out of memory, the one after not
     await installation.publish("append", rows(2), "a2")
-    asking = asyncio.create_task(installation.ask("SELECT sum(id) AS s FROM u WHERE id > 7"))
+    asking = asyncio.create_task(installation.ask("SELECT sum(id) AS s FROM u WHERE id > 7", min_version=next_version))
     await goes_on(installation, manager)
     assert await asking == [{"s": sum(range(8, 5_000))}]
