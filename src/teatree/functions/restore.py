@@ -30,9 +30,11 @@ def restore(db: Write, call: Call) -> dict[str, Any]:
     differing = [entry for entry in manifest.tables if entry.name not in unchanged]
     with ExitStack() as opened:
         if differing:
-            reading = history.opened(manifest)
-            what = "The version could not be read"
-            database = while_away(limits, what, "version", lambda: opened.enter_context(reading))
+
+            def enter() -> str:  # each try anew: a context manager can be entered once
+                return opened.enter_context(history.opened(manifest))
+
+            database = while_away(limits, "The version could not be read", "version", enter)
             for entry in differing:
                 _restore_table(db, entry, database)
     for name in dropped:
