@@ -152,9 +152,9 @@ async def test_the_scrubber_meets_an_unreadable_sector(
             raise OSError(errno.EIO, "Input/output error")
 
         monkeypatch.setattr(os, "pread", refuse)
-        with pytest.raises(DamagedVersionError, match="cannot read"):
+        with pytest.raises(DamagedVersionError, match="cannot be read"):
             await site.scrub.work()
-        with pytest.raises(DamagedVersionError, match="cannot read"):
+        with pytest.raises(DamagedVersionError, match="cannot be read"):
             site.versions.check_spare(site.versions.spares()[0], 0, 1)
         assert not spare.exists()
 

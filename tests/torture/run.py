@@ -35,6 +35,8 @@ LATE_S = 15
 DISK_GRACE_S = 15
 """Seconds after the loss of the local disk, or after the last fault that kept the model's manager from making it whole,
 in which a local reader may find nothing, or meet an error."""
+DISK_GRACE_S_MAX = 60
+"""Seconds of this in all, however many faults follow each other: in a long run there is always another one."""
 SKEW_S = 4_000
 """Seconds after a clock was moved in which a reader, whose clock is moved too, can tell of it."""
 STORE_GRACE_S = 30
@@ -195,7 +197,7 @@ class Run:
                     hinders = kind in HINDERS_ALL or (kind in HINDERS_MANAGER and other["model"] == event["model"])
                     if hinders and begun_s <= other["begun_s"] <= end_s:
                         end_s = other["over_s"] + DISK_GRACE_S
-                yield begun_s, end_s
+                yield begun_s, min(end_s, event["over_s"] + DISK_GRACE_S_MAX)
 
     async def drive(self) -> None:
         """Let clients send until the time is over."""

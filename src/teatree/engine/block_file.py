@@ -36,7 +36,7 @@ class BlockFile:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return exactly `length` bytes of the main file; raises `corrupt` where there are none to be read."""
-        with telling_unreadable(self.path):
+        with telling_unreadable(f"Byte {offset} of the file", self.path):
             body = os.pread(self._descriptor, length, offset)
         if len(body) != length:
             raise CorruptError(

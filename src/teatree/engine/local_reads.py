@@ -104,7 +104,10 @@ class LocalReads:
         """
         if version not in self.in_use():
             return None
-        with self._using(version) as (_, opened), telling_unreadable(opened.path, DamagedVersionError):
+        with (
+            self._using(version) as (_, opened),
+            telling_unreadable("A local version", opened.path, DamagedVersionError),
+        ):
             return opened.path, read_from_disk(opened.file.fileno(), offset, length)
 
     @contextmanager

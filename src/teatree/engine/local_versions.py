@@ -184,7 +184,7 @@ class LocalVersions:
             return table
         if layout.size_bytes > self._settings.local_copy_bytes_max and (spare := self._spares.take(part)) is not None:
             return spare
-        with telling_unreadable(newest, DamagedVersionError):
+        with telling_unreadable("A local version", newest, DamagedVersionError):
             copy_file(newest, part)
         return table
 
@@ -206,7 +206,7 @@ class LocalVersions:
 
 
 def _check_blocks(spare: Spare, first: int, last: int) -> int:
-    with telling_unreadable(spare.path, DamagedVersionError), spare.path.open("rb") as file:
+    with telling_unreadable("A local version", spare.path, DamagedVersionError), spare.path.open("rb") as file:
         body = read_from_disk(file.fileno(), HEADER_BYTES + first * BLOCK_BYTES, (last - first) * BLOCK_BYTES)
     damaged = damaged_block(body, spare.table, first, last)
     if damaged is not None:

@@ -28,11 +28,11 @@ def telling_full(what: str, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def telling_unreadable(path: Path, kind: type[CorruptError] = CorruptError) -> Iterator[None]:
-    """Raise damage of `kind` where the disk cannot read a sector of a file; other errors pass as they are."""
+def telling_unreadable(what: str, path: Path, kind: type[CorruptError] = CorruptError) -> Iterator[None]:
+    """Raise damage of `kind` where the disk cannot read a sector of `what`; other errors pass as they are."""
     try:
         yield
     except OSError as e:
         if e.errno != UNREADABLE:
             raise
-        raise kind(f"The disk cannot read the file: {e.strerror}.", where=str(path)) from e
+        raise kind(f"{what} cannot be read: {e.strerror}.", where=str(path)) from e
