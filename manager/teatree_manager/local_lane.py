@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import structlog
@@ -14,6 +13,7 @@ from teatree.contracts.manifest import Manifest
 from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
+from teatree.storage.packs import BlockTable
 from teatree_manager.lane import Lane
 
 P = ParamSpec("P")
@@ -33,13 +33,14 @@ class LocalLane(Lane):
         self._reads = reads
         self._manifest: Manifest | None = None
         self._moved = asyncio.Condition()
-        self._path: Path | None = None
         self._later: asyncio.TimerHandle | None = None
         self._files = asyncio.Lock()
         self._log = structlog.get_logger().bind(lane=self.name)
         self._user_version = 0
         self.current: Manifest | None = None
         """The version that the local file holds; None while there is none."""
+        self.table: BlockTable | None = None
+        """The blocks of that file; the two change together, between two steps of the event loop."""
         self.is_gone = False
         """Whether the newest version says that there is no model."""
         self.moved: Callable[[], None] = lambda: None
@@ -81,19 +82,19 @@ class LocalLane(Lane):
         if manifest.file is None:
             await self.with_files(self._versions.drop)
             await asyncio.to_thread(self._reads.close)
-            self.current = None
+            self.current = self.table = None
             self.is_gone = True
-        elif self._path is None or manifest.user_version > self._user_version:
+        elif self.current is None or manifest.user_version > self._user_version:
             self._versions.in_use = self._reads.in_use()
             pause_ms = await self.with_files(self._versions.pause_ms, manifest)
             if pause_ms > 0:
                 await asyncio.sleep(pause_ms / 1000)
                 self.poke()  # a newer one may have come meanwhile
                 return
-            self._path = await self.with_files(self._versions.publish, manifest)
-            await asyncio.to_thread(self._reads.switch, manifest.version, self._path)
+            path, table = await self.with_files(self._versions.publish, manifest)
+            await asyncio.to_thread(self._reads.switch, manifest.version, path)
             self._user_version = manifest.version
-            self.current = manifest
+            self.current, self.table = manifest, table
             self.is_gone = False
             self.moved()
         async with self._moved:

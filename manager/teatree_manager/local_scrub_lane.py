@@ -9,7 +9,7 @@ import structlog
 from typing_extensions import override
 
 from teatree.contracts.errors import RetryError
-from teatree.contracts.manifest import Extent
+from teatree.contracts.manifest import Extent, Manifest
 from teatree.contracts.settings import ScrubSettings
 from teatree.engine.block_file import BLOCK_BYTES
 from teatree.engine.duckdb_errors import DamagedVersionError
@@ -61,9 +61,12 @@ class LocalScrubLane(Lane):
     @override
     async def work(self) -> None:
         """Read all of the newest file, or of those that take its place meanwhile, and all of each spare."""
-        known = self._versions.known
-        for _ in range(0, len(known[1]) if known else 0, PIECE_BLOCKS):
-            await self._pause(await asyncio.to_thread(self._check_newest))
+        for _ in range(0, len(self._local.table or ()), PIECE_BLOCKS):
+            manifest, table = self._local.current, self._local.table
+            if manifest is None or table is None:  # the model was dropped
+                break
+            await asyncio.to_thread(self._check_newest, manifest, table)
+            await self._pause()  # also where the file was closed a moment ago: its successor is there soon
         for spare in self._versions.spares():
             await self._check_spare(spare)
 
@@ -72,7 +75,7 @@ class LocalScrubLane(Lane):
         for first in range(0, count, PIECE_BLOCKS):
             last = min(first + PIECE_BLOCKS, count)
             try:
-                read_bytes = await self._local.with_files(self._versions.check_spare, spare, first, last)
+                is_spare = await self._local.with_files(self._versions.check_spare, spare, first, last)
             except DamagedVersionError as e:
                 self.damaged_spares += 1
                 self._log.error(
@@ -82,33 +85,28 @@ class LocalScrubLane(Lane):
                     damaged_spares=self.damaged_spares,
                 )
                 return
-            if not read_bytes:  # it became a version's file, or is not needed any more
+            if not is_spare:  # it became a version's file, or is not needed any more
                 return
-            await self._pause(read_bytes)
+            await self._pause()
 
-    async def _pause(self, read_bytes: int) -> None:
-        await asyncio.sleep(read_bytes / self._settings.bytes_per_s)
+    async def _pause(self) -> None:
+        await asyncio.sleep(PIECE_BLOCKS * BLOCK_BYTES / self._settings.bytes_per_s)
 
-    def _check_newest(self) -> int:
-        """Check the next blocks of the newest file, the header with the first; return the bytes that were read."""
-        manifest, known = self._local.current, self._versions.known
-        if manifest is None or known is None or known[0] != manifest.version:  # another one is on its way
-            return 0
-        count = len(known[1])
+    def _check_newest(self, manifest: Manifest, table: BlockTable) -> None:
+        """Check the next blocks of the newest file, the header with the first; one that was closed stays for later."""
+        count = len(table)
         if self._next < 0:  # a manager that comes and goes begins anywhere
             self._next = random.randrange(max(count, 1))  # noqa: S311  no secret
         first = self._next if self._next < count else 0
         last = min(first + PIECE_BLOCKS, count)
-        read_bytes = self._check(manifest.version, layout_of(manifest).header, known[1], first, last)
-        if read_bytes:
+        if self._check(manifest.version, layout_of(manifest).header, table, first, last):
             self._next = last
-        return read_bytes
 
-    def _check(self, version: int, header: Extent, table: BlockTable, first: int, last: int) -> int:
+    def _check(self, version: int, header: Extent, table: BlockTable, first: int, last: int) -> bool:
         start = HEADER_BYTES + first * BLOCK_BYTES if first else 0
         found = self._reads.read_at(version, start, HEADER_BYTES + last * BLOCK_BYTES - start)
         if found is None:
-            return 0
+            return False
         path, body = found
         if not first and checksum(body[:HEADER_BYTES]) != header.checksum:
             raise DamagedVersionError(f"The header of the local file of version {version} changed.", where=str(path))
@@ -118,7 +116,7 @@ class LocalScrubLane(Lane):
                 f"Block {damaged} of the local file of version {version} changed on the disk by itself.",
                 where=str(path),
             )
-        return len(body)
+        return True
 
     @override
     async def drained(self) -> None:

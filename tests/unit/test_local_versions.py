@@ -56,7 +56,7 @@ class Site:
         """Publish as the manager's lane does."""
         while (pause_ms := self.local.pause_ms(manifest)) > 0:
             time.sleep(pause_ms / 1000)
-        return self.local.publish(manifest)
+        return self.local.publish(manifest)[0]
 
     def files(self) -> list[str]:
         return sorted(p.name for p in self.folder.versions.iterdir())

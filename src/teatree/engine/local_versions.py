@@ -73,8 +73,8 @@ class LocalVersions:
         limit = self._settings.local_files_max if small else self._settings.local_spares
         return self._spares.wait_ms(limit)
 
-    def publish(self, manifest: Manifest) -> Path:
-        """Make a version's file, move the link to it and clean up behind; return the file.
+    def publish(self, manifest: Manifest) -> tuple[Path, BlockTable]:
+        """Make a version's file, move the link to it and clean up behind; return the file and what it holds.
 
         Raises `disk_full`, after all was given up that was not needed.
         """
@@ -86,7 +86,7 @@ class LocalVersions:
                 self.make_room()
             raise
 
-    def _publish(self, manifest: Manifest) -> Path:
+    def _publish(self, manifest: Manifest) -> tuple[Path, BlockTable]:
         path = self._folder.version(manifest.version)
         self._folder.versions.mkdir(parents=True, exist_ok=True)
         is_distrusted = self._folder.distrusted.exists()
@@ -107,7 +107,7 @@ class LocalVersions:
         self._spares.made(manifest.version, table)
         self._spares.superseded(manifest.version)
         self.tidy()
-        return path
+        return path, table
 
     def tidy(self) -> bool:
         """Let old files whose time is over become spares, or go; return whether some must be looked at again."""
@@ -116,30 +116,26 @@ class LocalVersions:
         small = len(self._known[1]) * BLOCK_BYTES <= self._settings.local_copy_bytes_max
         return self._spares.tidy(self.in_use, 0 if small or self._reflinks.work else self._settings.local_spares)
 
-    @property
-    def known(self) -> tuple[int, BlockTable] | None:
-        """The newest version that this process made or found here, and what its file holds."""
-        return self._known
-
     def spares(self) -> list[Spare]:
         """Return the old files from which the next versions may be made."""
         return self._spares.all()
 
-    def check_spare(self, spare: Spare, first: int, last: int) -> int:
-        """Look at some blocks of a spare; return the bytes that were read, 0 if it is none any more.
+    def check_spare(self, spare: Spare, first: int, last: int) -> bool:
+        """Look at some blocks of a spare; return False if it is none any more.
 
         Raises DamagedVersionError for one that changed on the disk; it is gone then.
         """
         if spare not in self._spares.all():
-            return 0
+            return False
         try:
-            return _check_blocks(spare, first, last)
+            _check_blocks(spare, first, last)
         except FileNotFoundError:  # somebody deleted it
             self._spares.discard(spare)
-            return 0
+            return False
         except DamagedVersionError:
             self._spares.discard(spare)
             raise
+        return True
 
     def make_room(self) -> int:
         """Delete all files but the newest that nobody has open; return how many. The next one is made by copying it."""
@@ -205,7 +201,7 @@ class LocalVersions:
         self._spares.close()
 
 
-def _check_blocks(spare: Spare, first: int, last: int) -> int:
+def _check_blocks(spare: Spare, first: int, last: int) -> None:
     with telling_unreadable("A local version", spare.path, DamagedVersionError), spare.path.open("rb") as file:
         body = read_from_disk(file.fileno(), HEADER_BYTES + first * BLOCK_BYTES, (last - first) * BLOCK_BYTES)
     damaged = damaged_block(body, spare.table, first, last)
@@ -213,7 +209,6 @@ def _check_blocks(spare: Spare, first: int, last: int) -> int:
         raise DamagedVersionError(
             f"Block {damaged} of an old local file changed on the disk by itself.", where=str(spare.path)
         )
-    return len(body)
 
 
 def _read_table(store: ObjectStore, layout: FileLayout, known: BlockTable | None) -> BlockTable:
