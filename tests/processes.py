@@ -184,6 +184,13 @@ class Installation:
         pid = self._server.ask(**order)["pid"]
         return self._started(Running(pid, lambda: self._server.ask(poll=pid)["code"], log))
 
+    async def created(self, body: Any, plan: dict[str, Any] | None = None, **options: Any) -> Running:
+        """Start a manager that creates the model; asked before it comes, since one with nothing to manage leaves."""
+        await self.publish("create_model", body, "create")
+        manager = self.manager(plan, **options)
+        assert (await self.outcome("create"))["kind"] == "done"
+        return manager
+
     def dispatcher(self, plan: dict[str, Any] | None = None, **environ: str) -> Running:
         """Start a dispatcher."""
         log = self.folder / f"dispatcher-{len(self._running)}.log"

@@ -30,8 +30,7 @@ PLACES = [
 @pytest.mark.parametrize(("name", "hit"), PLACES)
 async def test_a_manager_dies_over_a_restore_and_a_fork(installation: Installation, name: str, hit: int) -> None:
     """Twice at one place; the third one brings the tables back, and the model back after it was dropped."""
-    manager = installation.manager()
-    await installation.send("create_model", table("id", "v", key="id"), "create")
+    manager = await installation.created(table("id", "v", key="id"))
     old = await installation.send("append", rows(1, 2, 3, v=5), "fill")
     await installation.send("delete", {"table": "t", "where": {"id": 2}}, "delete")
     assert await manager.leave() == 0

@@ -56,8 +56,7 @@ async def test_postgres_away(installation: Installation, servers: TestServers) -
     """Outcomes never wait for PostgreSQL: it can be away at the start and in between, and then has every row."""
     servers.postgres().stop()
     try:
-        manager = installation.manager()
-        assert (await installation.send("create_model", table("id"), "create"))["kind"] == "done"
+        manager = await installation.created(table("id"))
         assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
     finally:
         servers.postgres().start()
@@ -81,8 +80,7 @@ async def test_postgres_away(installation: Installation, servers: TestServers) -
 
 async def test_postgres_stopped(installation: Installation, servers: TestServers) -> None:
     """A PostgreSQL that hangs instead of being gone holds up no outcome either."""
-    installation.manager()
-    assert (await installation.send("create_model", table("id"), "create"))["kind"] == "done"
+    await installation.created(table("id"))
     pid = servers.postgres().pid
     assert pid is not None
     children = children_of(pid)
@@ -100,8 +98,7 @@ async def test_postgres_stopped(installation: Installation, servers: TestServers
 
 async def test_store_away(installation: Installation) -> None:
     """With the store's folder away nothing is said too early and nothing is lost; reads go on; then all is said."""
-    manager = installation.manager()
-    await installation.send("create_model", table("id"), "create")
+    manager = await installation.created(table("id"))
     first = await installation.send("append", rows(1), "a1")
     await installation.ask("SELECT 1", min_version=first["version"])
     folder = store_folder(installation)
@@ -122,8 +119,7 @@ async def test_store_away(installation: Installation) -> None:
 
 async def test_store_away_and_a_new_manager(installation: Installation) -> None:
     """A manager that starts while the store's folder is away begins no second history; it goes on when that is back."""
-    manager = installation.manager()
-    await installation.send("create_model", table("id"), "create")
+    manager = await installation.created(table("id"))
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
     await until(lambda: set(outcomes_in_catalogue(installation)) == set(installation.sent))
     folder = store_folder(installation)
@@ -173,8 +169,7 @@ async def test_s3_away(
     settings = attrs.evolve(service_settings, store=servers.fresh_bucket_prefix())
     installation = await Installation.make(settings, manager_server, tmp_path)
     try:
-        manager = installation.manager(TEATREE_BREAKER_FAILURES_MAX="1")
-        await installation.send("create_model", table("id"), "create")
+        manager = await installation.created(table("id"), TEATREE_BREAKER_FAILURES_MAX="1")
         assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
         seaweed.stop()
         try:
@@ -203,8 +198,7 @@ async def test_nats_killed(service_settings: Settings, manager_server: ManagerSe
         settings = attrs.evolve(service_settings, nats=nats.settings())
         installation = await Installation.make(settings, manager_server, tmp_path)
         try:
-            manager = installation.manager()
-            await installation.send("create_model", table("id"), "create")
+            manager = await installation.created(table("id"))
             for i in range(3):
                 await installation.publish("append", rows(i), f"a{i}")
                 assert nats.pid is not None
@@ -233,8 +227,7 @@ async def test_leaves_when_asked(
         settings = attrs.evolve(service_settings, nats=nats.settings())
         installation = await Installation.make(settings, manager_server, tmp_path)
         try:
-            manager = installation.manager()
-            await installation.send("create_model", table("id"), "create")
+            manager = await installation.created(table("id"))
             folder, away = store_folder(installation), tmp_path / "away"
             if what == "store":
                 folder.rename(away)
@@ -258,8 +251,7 @@ async def test_leaves_when_asked(
 
 async def test_wrong_store(installation: Installation, tmp_path: Path) -> None:
     """A manager that is told of another store begins nothing in it: the catalogue knows better."""
-    manager = installation.manager()
-    await installation.send("create_model", table("id"), "create")
+    manager = await installation.created(table("id"))
     await until(lambda: set(outcomes_in_catalogue(installation)) == set(installation.sent))
     assert await manager.leave() == 0
     await installation.publish("append", rows(1), "a1")

@@ -110,8 +110,7 @@ async def test_ids(installation: Installation) -> None:
 async def test_ids_over_a_crash(installation: Installation) -> None:
     """A resend in a version after its first, both committed and neither shipped when the manager dies: one answer."""
     plan = {"manager.ship.before_manifest": {"action": "error", "hit": 2, "times": 1000}}
-    manager = installation.manager(plan)
-    await installation.send("create_model", table("id"), "create")
+    manager = await installation.created(table("id"), plan)
     await installation.publish("append", rows(1), "a")
     await manager.says("waits to be shipped")
     await installation.publish("append", rows(1), "a")
@@ -192,8 +191,7 @@ async def test_groups_over_a_crash(installation: Installation) -> None:
 async def test_resends_of_a_barrier(installation: Installation) -> None:
     """A resend of an `archive` is answered by the manager that hears it, once the archive is there."""
     plan = {"manager.archive.before_table": {"action": "delay", "delay_ms": 500, "times": 2}}
-    manager = installation.manager(plan)
-    await installation.send("create_model", table("id"), "create")
+    manager = await installation.created(table("id"), plan)
     await installation.publish("append", rows(1), "a1")
     await installation.publish("archive", {}, "archive")
     await installation.publish("archive", {}, "archive", **{"Teatree-Group": "early"})
@@ -218,9 +216,7 @@ async def test_resends_of_a_barrier(installation: Installation) -> None:
 
 async def test_a_crash_with_a_resend_of_a_barrier(installation: Installation) -> None:
     """Who takes over goes on from a batch that was not published, also if a resend of an `archive` is in it."""
-    await installation.publish("create_model", table("id"), "create")
-    manager = installation.manager({"manager.apply.after_commit": {"action": "crash", "hit": 2}})
-    await installation.outcome("create")
+    manager = await installation.created(table("id"), {"manager.apply.after_commit": {"action": "crash", "hit": 2}})
     await installation.send("archive", {}, "archive")
     again = await installation.publish("archive", {}, "archive")
     assert await manager.exit_code() == -9

@@ -71,14 +71,14 @@ def spares(folder: Path) -> list[Path]:
 
 async def begin(installation: Installation, disk: Path, floor_bytes: int) -> tuple[Running, int]:
     """Return a manager with its folder on a disk, and the version that holds a large table; no archive comes after."""
-    manager = installation.manager(
+    manager = await installation.created(
+        table("id", "v"),
         data=disk,
         TEATREE_LIMITS_DISK_FREE_BYTES_MIN=str(floor_bytes),
         TEATREE_MANAGER_LOCAL_COPY_BYTES_MAX="0",
         TEATREE_MANAGER_LOCAL_GRACE_MS="50",
         TEATREE_MANAGER_ARCHIVE_INTERVAL_MS="3600000",
     )
-    await installation.send("create_model", table("id", "v"), "create")
     await until(lambda: bool(archived_versions(installation.chain)), lambda: "the first archive")
     version = (await installation.send("sql", {"statement": MANY}, "many"))["version"]
     await installation.ask("SELECT 1", min_version=version)

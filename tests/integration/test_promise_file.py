@@ -116,11 +116,11 @@ def harm_name(harm: Any) -> str:
 @pytest.mark.parametrize("harm", HARM, ids=harm_name)
 async def test_harm(installation: Installation, harm: Callable[[Path], None]) -> None:
     """A file that was harmed while its manager was down, with requests waiting, costs nothing but a restore."""
-    manager = installation.manager({"manager.ship.before_manifest": {"action": "error", "hit": 4, "times": 1000}})
     model = table("id", "v", key="id")
     quiet = {"table": "quiet", "rows": [{"id": i} for i in range(5_000)]}  # nobody reads it again
-    await installation.send(
-        "create_model", {"tables": [*model["tables"], {**model["tables"][0], "table": "quiet"}]}, "create"
+    manager = await installation.created(
+        {"tables": [*model["tables"], {**model["tables"][0], "table": "quiet"}]},
+        {"manager.ship.before_manifest": {"action": "error", "hit": 4, "times": 1000}},
     )
     await installation.send("append", quiet, "q1")
     await installation.send("append", rows(1, 2), "a1")

@@ -31,8 +31,7 @@ BEYOND: dict[str, tuple[str, dict[str, Any], str]] = {
 
 async def test_beyond_its_limits(installation: Installation) -> None:
     """Each fails with the code of its limit, the requests around it are done, and the manager lives."""
-    manager = installation.manager(**LIMITS)
-    await installation.publish("create_model", table("id", "v"), "create")
+    manager = await installation.created(table("id", "v"), **LIMITS)
     await installation.publish("append", rows(0, v=1), "first")
     for number, (name, (function, body, _)) in enumerate(BEYOND.items()):
         await installation.publish(function, body, name)

@@ -27,8 +27,7 @@ from teatree.storage.migrations.migrate import migrate
 
 async def begin(installation: Installation) -> Running:
     """Return a manager whose model has three requests."""
-    manager = installation.manager()
-    await installation.send("create_model", table("id"), "create")
+    manager = await installation.created(table("id"))
     for i in (1, 2):
         assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
     return manager

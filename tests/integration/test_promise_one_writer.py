@@ -38,8 +38,7 @@ def catalogue(installation: Installation) -> dict[str, list[Any]]:
 
 async def test_lock_on_the_file(installation: Installation) -> None:
     """After versions, archives, local versions and reads, no other process can open the read-write file to write."""
-    manager = installation.manager()
-    await installation.send("create_model", table("id"), "create")
+    manager = await installation.created(table("id"))
     for i in range(3):
         assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
     assert (await installation.send("archive", {}, "archive"))["kind"] == "done"
@@ -58,8 +57,7 @@ async def test_lock_on_the_file(installation: Installation) -> None:
 
 async def test_second_in_the_same_folder(installation: Installation) -> None:
     """A second manager on the same data folder waits, then leaves and says who has the model; nothing is disturbed."""
-    first = installation.manager()
-    await installation.send("create_model", table("id"), "create")
+    first = await installation.created(table("id"))
     second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="500")
     assert await second.exit_code() == 75
     assert f"process {first.pid} on" in second.said()
@@ -70,8 +68,7 @@ async def test_second_in_the_same_folder(installation: Installation) -> None:
 
 async def test_second_on_another_host(installation: Installation, tmp_path: Path) -> None:
     """A second manager on another host waits for the lease; it takes over as soon as the first one leaves."""
-    first = installation.manager(TEATREE_HOST="one")
-    await installation.send("create_model", table("id"), "create")
+    first = await installation.created(table("id"), TEATREE_HOST="one")
     other: dict[str, Any] = {"data": tmp_path / "other", "TEATREE_HOST": "two"}
     late = installation.manager(**other, TEATREE_MANAGER_TAKE_OVER_WAIT_MS="500")
     assert await late.exit_code() == 75
@@ -86,8 +83,7 @@ async def test_second_on_another_host(installation: Installation, tmp_path: Path
 async def test_two_without_leases(installation: Installation, tmp_path: Path) -> None:
     """With PostgreSQL unknown to both, two hosts fight: the chain lets one go on, the other leaves; nothing is lost."""
     nowhere: dict[str, Any] = {"TEATREE_POSTGRES_URL": ""}
-    first = installation.manager(TEATREE_HOST="one", **nowhere)
-    await installation.send("create_model", table("id"), "create")
+    first = await installation.created(table("id"), TEATREE_HOST="one", **nowhere)
     second = installation.manager(data=tmp_path / "other", TEATREE_HOST="two", **nowhere)
     await second.says("took the model over")
     for i in range(3):
@@ -104,8 +100,7 @@ async def test_two_without_leases(installation: Installation, tmp_path: Path) ->
 async def test_paused(installation: Installation, tmp_path: Path, place: str) -> None:
     """A manager stopped while it ships, continued when another has taken over, changes nothing and leaves."""
     plan = {place: {"action": "stop", "hit": 3}}
-    first = installation.manager(plan, TEATREE_HOST="one")
-    await installation.send("create_model", table("id"), "create")
+    first = await installation.created(table("id"), plan, TEATREE_HOST="one")
     await installation.send("append", rows(1), "a1")
     await installation.publish("append", rows(2), "a2")
     await first.is_stopped()
@@ -151,8 +146,7 @@ async def _goes_on(installation: Installation, second: Running) -> None:
 @pytest.mark.parametrize("place", ["manager.take_over.before_fence", "manager.take_over.after_fence"])
 async def test_paused_while_it_takes_over(installation: Installation, tmp_path: Path, place: str) -> None:
     """A manager stopped while it takes over, continued when another has done so, changes nothing and leaves."""
-    begun = installation.manager(TEATREE_HOST="one")
-    await installation.send("create_model", table("id"), "create")
+    begun = await installation.created(table("id"), TEATREE_HOST="one")
     await installation.send("append", rows(1), "a1")
     assert await begun.leave() == 0
     await installation.publish("append", rows(2), "a2")
