@@ -1,7 +1,7 @@
 """Sending many requests: atomic batches in, one notice per version out, bounded memory between.
 
-A batch whose receipt is lost is sent again under the same ids. Both copies may then lie in the log and be counted, so
-from there on the requests go under a second group id: what the first one counts, in the order of the log, is exact.
+A batch whose receipt is lost is sent again under the same ids. Both copies may then lie in the log, so from there on
+the requests go under a second group id, and what the first one counts beyond its receipts is known to be copies.
 """
 
 from __future__ import annotations
@@ -73,8 +73,6 @@ class BulkSender:
         self._publisher = BatchPublisher(bus, in_flight_max=IN_FLIGHT_MAX)
         self._flying: deque[_Batch] = deque()
         self._trackers: list[GroupTracker] = []
-        self._accepted_by_group: dict[str, int] = {}
-        self._last_seq = 0
 
     async def run(self, items: Iterable[Item] | AsyncIterable[Item]) -> Summary:
         """Send all items; return what became of them."""
@@ -142,8 +140,9 @@ class BulkSender:
             back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
             await self._launch_again()
         self._flying.popleft()
-        self._last_seq = oldest.task.result().last_seq
-        self._accepted_by_group[self._group_of(oldest)] += len(oldest.requests)
+        tracker = self._trackers[-1]  # whatever is on its way goes under the newest group
+        tracker.accepted += len(oldest.requests)
+        tracker.accepted_seq = oldest.task.result().last_seq
         self._report()
 
     async def _launch_again(self) -> None:
@@ -160,10 +159,6 @@ class BulkSender:
         if self._flying:
             await asyncio.gather(*(batch.task for batch in self._flying), return_exceptions=True)
 
-    @staticmethod
-    def _group_of(batch: _Batch) -> str:
-        return batch.requests[0].headers[HEADER_GROUP]
-
     # --- outcomes ---
 
     async def _open_group(self, group: str) -> None:
@@ -172,24 +167,26 @@ class BulkSender:
             await tracker.start()
         self._group = group
         self._trackers.append(tracker)
-        self._accepted_by_group[group] = 0
 
     async def _await_outcomes(self) -> None:
         for tracker in self._trackers:
-            count = self._accepted_by_group[tracker.group]
-            if await tracker.wait(count, self._silence_ms_max):
+            if await tracker.wait(self._silence_ms_max):
                 continue
             raise RetryError(
                 Code.TIMED_OUT,
-                f"No outcome for {self._silence_ms_max:.0f} ms; {count - tracker.accounted:,} of {self._sent:,} "
-                "requests are still to be applied, and will be.",
+                f"No outcome for {self._silence_ms_max:.0f} ms; {tracker.accepted - tracker.accounted:,} of "
+                f"{self._sent:,} requests are still to be applied, and will be.",
                 where=f"group {tracker.group}",
                 hint="`follow` the model to hear of them.",
             )
+        *given_up, last = self._trackers
+        for tracker in given_up:
+            await tracker.settle(self._silence_ms_max)
+        await last.read_refs()
 
     @property
     def _sent(self) -> int:
-        return sum(self._accepted_by_group.values())
+        return sum(t.accepted for t in self._trackers)
 
     def _report(self) -> None:
         if self._progress is not None:
@@ -201,7 +198,7 @@ class BulkSender:
             model=self._model,
             groups=tuple(tracker.group for tracker in self._trackers),
             sent=self._sent,
-            accepted_seq=self._last_seq,
+            accepted_seq=max(t.accepted_seq for t in self._trackers),
             waited=self._wait == "done",
             applied=sum(t.applied for t in self._trackers),
             already=sum(t.already for t in self._trackers),

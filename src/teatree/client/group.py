@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from array import array
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from teatree.client.notice_log import NoticeReader, follow_notices
+from teatree.client.notice_log import NoticeReader, follow_notices, read_patiently
 from teatree.client.receipt import REFUSALS_MAX, Refusal
 
 if TYPE_CHECKING:
@@ -22,20 +23,28 @@ class GroupTracker:
     """Adds up the notices of one group, in a task of its own.
 
     Versions are told in order, so once as many requests are accounted for as were accepted, those are all of them.
+    A group that was given up for a later one may have more in the log than is known: `settle` hears of those too.
     """
 
     def __init__(self, bus: Bus, model: str, group: str, read_ref: ReadRef, on_change: Callable[[], None]) -> None:
         self.group = group
+        self.accepted = 0
+        """Requests that are known to be in the log."""
+        self.accepted_seq = 0
+        """Place in the log of the last of them."""
         self.applied = 0
         self.already = 0
         self.refused = 0
         self.refusals: dict[str, Refusal] = {}
         """By request id: one that was sent twice is refused once."""
         self.version: int | None = None
+        self._refused_seqs = array("q")
+        self._refs: list[str] = []
         self._bus = bus
         self._subject = bus.subjects.notify_group(model, group)
         self._read_ref = read_ref
         self._on_change = on_change
+        self._reader: NoticeReader | None = None
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
@@ -46,31 +55,37 @@ class GroupTracker:
 
     async def start(self) -> None:
         """Begin to listen: call it before anything of the group is published."""
-        reader = await NoticeReader.at(self._bus, self._subject, None)
-        self._task = asyncio.create_task(self._listen(reader))
+        self._reader = await NoticeReader.at(self._bus, self._subject, None)
+        self._task = asyncio.create_task(self._listen(self._reader))
 
     async def _listen(self, reader: NoticeReader) -> None:
         async with aclosing(follow_notices(self._bus, reader, self._subject)) as notices:
-            async for notice in notices:
-                if notice.version is not None:
-                    self.version = max(notice.version, self.version or 0)
-                await self._count(notice)
+            async for notice in notices:  # nothing awaits in here: what was read is counted, also if this task ends
+                self._count(notice)
                 self._changed.set()
                 self._on_change()
 
-    async def _count(self, notice: Notice) -> None:
+    def _count(self, notice: Notice) -> None:
+        if notice.version is not None:
+            self.version = max(notice.version, self.version or 0)
         members: Mapping[str, Any] = notice.members
         self.applied += int(members.get("applied", 0))
         self.already += int(members.get("already", 0))
         self.refused += int(members.get("refused", 0))
-        listed = await self._read_ref(members["ref"]) if "ref" in members else members.get("refusals", [])
+        if "ref" in members:
+            self._refs.append(members["ref"])
+        else:
+            self._add(members.get("refusals", []))
+
+    def _add(self, listed: Sequence[Mapping[str, Any]]) -> None:
+        self._refused_seqs.extend(item["seq"] for item in listed)
         for item in listed[: max(0, REFUSALS_MAX - len(self.refusals))]:
-            refusal = Refusal(item["request_id"], item.get("seq"), item.get("status", "rejected"), item["error"])
+            refusal = Refusal(item["request_id"], item["seq"], item.get("status", "rejected"), item["error"])
             self.refusals[refusal.request_id] = refusal
 
-    async def wait(self, count: int, silence_ms_max: float) -> bool:
-        """Return True once `count` requests are accounted for; False if nothing was heard for `silence_ms_max`."""
-        while self.accounted < count:
+    async def wait(self, silence_ms_max: float) -> bool:
+        """Return True once all that is known to be in the log is accounted for; False after such a silence."""
+        while self.accounted < self.accepted:
             self._changed.clear()
             changed = asyncio.ensure_future(self._changed.wait())
             watched = [changed] if self._task is None else [changed, self._task]
@@ -81,6 +96,27 @@ class GroupTracker:
             if not done:
                 return False
         return True
+
+    async def settle(self, silence_ms_max: float) -> None:
+        """Hear all that was said until now, and count each request once that went again under the next group.
+
+        What is heard beyond the accepted are such copies: those applied or known here are told there as `already`,
+        those refused here are refused there too. Raises `unavailable` and `timed_out`.
+        """
+        await self.stop()
+        while self._reader and (notices := await read_patiently(self._reader, silence_ms_max)) is not None:
+            for notice in notices:
+                self._count(notice)
+        await self.read_refs()
+        copies = self.accounted - self.accepted
+        refused = sum(seq > self.accepted_seq for seq in self._refused_seqs)
+        self.refused -= refused
+        self.already -= copies - refused
+
+    async def read_refs(self) -> None:
+        """Read the refusals that were told by reference."""
+        while self._refs:
+            self._add(await self._read_ref(self._refs.pop()))
 
     async def stop(self) -> None:
         """Listen no longer."""

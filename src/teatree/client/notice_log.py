@@ -8,6 +8,7 @@ after a lost connection it is read on by time, and what was heard already is pas
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -120,18 +121,22 @@ async def _batches(reader: NoticeReader, waits_ms: tuple[int, ...]) -> AsyncGene
     found = False
     for wait_ms in waits_ms:
         await asyncio.sleep(wait_ms / 1000)
-        while (notices := await _read_patiently(reader)) is not None:
+        while (notices := await read_patiently(reader)) is not None:
             found = True
             yield notices
         if found:
             return
 
 
-async def _read_patiently(reader: NoticeReader) -> list[Notice] | None:
+async def read_patiently(reader: NoticeReader, patience_ms: float = math.inf) -> list[Notice] | None:
+    """Read the next batch, again for as long as `patience_ms` while NATS is away; raises its error after that."""
+    give_up_at = asyncio.get_running_loop().time() + patience_ms / 1000
     while True:
         try:
             return await reader.read()
         except RetryError:
+            if asyncio.get_running_loop().time() > give_up_at:
+                raise
             reader.interrupted()
             await asyncio.sleep(RETRY_MS / 1000)
 

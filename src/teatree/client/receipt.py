@@ -32,7 +32,7 @@ class Refusal:
     """One request of a group that was rejected or failed."""
 
     request_id: str
-    seq: int | None
+    seq: int
     status: str
     error: dict[str, Any]
     """`code`, `message`, `where`."""
