@@ -8,7 +8,6 @@ import random
 import structlog
 from typing_extensions import override
 
-from teatree.contracts.errors import RetryError
 from teatree.contracts.manifest import Extent, Manifest
 from teatree.contracts.settings import ScrubSettings
 from teatree.engine.block_file import BLOCK_BYTES
@@ -52,11 +51,7 @@ class LocalScrubLane(Lane):
     @override
     async def run(self) -> None:
         async for _ in rounds(self._settings.interval_ms):
-            try:
-                await self.work()
-                self.error = None
-            except RetryError as e:  # the file was closed a moment ago
-                self.error = str(e)
+            await self.work()
 
     @override
     async def work(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -107,11 +107,13 @@ async def test_silence_is_a_time_out_that_counts(session: Session, stand_in: Sta
         await session.model("sales").send_many(appends(5), wait="done", timeout_ms=300)
 
 
-@pytest.mark.parametrize("lost", [1, 2, 3])
-async def test_a_lost_receipt_of_a_batch_that_was_accepted(
-    session: Session, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, lost: int
+NOT_NULL = {"error": {"code": "not_null", "message": "It is null.", "where": "rows[0].id"}}
+
+
+def lose_receipt(
+    monkeypatch: pytest.MonkeyPatch, stand_in: StandIn, number: int, then: Callable[[], None] = lambda: None
 ) -> None:
-    """Where both copies of a batch lie in the log, each of its requests is counted once, as its first copy was."""
+    """Lose the receipt of one of the batches to come, which is accepted and answered all the same."""
 
     class Losing(BatchPublisher):
         batches = 0
@@ -119,28 +121,67 @@ async def test_a_lost_receipt_of_a_batch_that_was_accepted(
         async def put(self, messages: Sequence[LogMessage]) -> asyncio.Task[BatchAck]:
             Losing.batches += 1
             task = await super().put(messages)
-            return asyncio.create_task(answered_and_lost(task)) if Losing.batches == lost else task
+            return asyncio.create_task(answered_and_lost(task)) if Losing.batches == number else task
 
     async def answered_and_lost(task: asyncio.Task[BatchAck]) -> BatchAck:
         seq = (await task).last_seq
         await until(lambda: bool(stand_in.requests) and stand_in.requests[-1].seq >= seq)
+        then()
         raise RetryError(Code.TIMED_OUT, "The receipt was lost.")
 
+    monkeypatch.setattr("teatree.client.bulk.BatchPublisher", Losing)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+async def test_a_lost_receipt_of_a_batch_that_was_accepted(
+    session: Session, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """Where both copies of a batch lie in the log, each of its requests is counted once, as its first copy was."""
+
     def decide(request: Request) -> tuple[str, dict[str, Any]]:
-        if int(request.request_id.removeprefix("i")) % 5 == 0:
-            return "rejected", {"error": {"code": "not_null", "message": "It is null.", "where": "rows[0].id"}}
-        return "done", {}
+        return ("rejected", NOT_NULL) if int(request.request_id.removeprefix("i")) % 5 == 0 else ("done", {})
 
     stand_in.decide = decide
     items = [Message("append", {"table": "t"}, rows=[{}], request_id=f"i{n}") for n in range(100)]
     await session.model("sales").send_many(items[:7], wait="done")
-    monkeypatch.setattr("teatree.client.bulk.BatchPublisher", Losing)
+    lose_receipt(monkeypatch, stand_in, lost)
     summary = await session.model("sales").send_many(items, group="g", batch=25, wait="done")
     assert summary.groups == ("g", "g-2")
     assert (summary.sent, summary.applied, summary.already, summary.refused) == (100, 75, 5, 20)
     assert sorted(r.request_id for r in summary.refusals) == sorted(f"i{n}" for n in range(0, 100, 5))
     assert summary.accepted_seq == stand_in.requests[-1].seq
     assert len(stand_in.requests) > 107
+
+
+async def test_a_lost_receipt_and_a_model_that_was_dropped(
+    session: Session, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the second copies are refused, since the model is gone, they count as that; nothing is below zero."""
+
+    def drop() -> None:
+        stand_in.applied.clear()
+        stand_in.decide = lambda _: ("rejected", {"error": {"code": "unknown_model", "message": "Gone.", "where": ""}})
+
+    lose_receipt(monkeypatch, stand_in, 2, then=drop)
+    summary = await session.model("sales").send_many(appends(30), batch=10, wait="done")
+    assert (summary.sent, summary.applied, summary.already, summary.refused) == (30, 10, 0, 20)
+    assert len(summary.refusals) == 20
+
+
+async def test_a_lost_receipt_and_a_model_that_was_created(
+    session: Session, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the first copies were refused, since there was no model yet, and the second applied, no refusal is told."""
+
+    def create() -> None:
+        stand_in.applied.clear()
+        stand_in.decide = lambda _: ("done", {})
+
+    stand_in.decide = lambda _: ("rejected", NOT_NULL)
+    lose_receipt(monkeypatch, stand_in, 1, then=create)
+    summary = await session.model("sales").send_many(appends(10), wait="done")
+    assert (summary.sent, summary.applied, summary.already, summary.refused) == (10, 10, 0, 0)
+    assert summary.refusals == ()
 
 
 async def test_a_server_that_dies_half_way_loses_and_doubles_nothing(

@@ -216,7 +216,8 @@ class Client:
             heard.kind, heard.code = "unheard", str(e.code)
             return
         heard.kind, heard.count = "summary", summary.applied + summary.already + summary.refused
-        if heard.count != summary.sent:
+        least = min(summary.applied, summary.already, summary.refused)
+        if heard.count != summary.sent or least < 0 or len(summary.refusals) > summary.refused:
             self.on_event("violation", what=f"{summary.sent} sent in group {group}, {heard.count} told: {summary}")
 
     # --- requests ---

@@ -190,18 +190,19 @@ class BulkSender:
 
     def _report(self) -> None:
         if self._progress is not None:
-            self._progress(self._sent, min(self._sent, sum(t.accounted for t in self._trackers)))
+            self._progress(self._sent, sum(min(t.accounted, t.accepted) for t in self._trackers))
 
     def _summary(self) -> Summary:
         refusals = {key: value for tracker in self._trackers for key, value in tracker.refusals.items()}
+        applied, already = sum(t.applied for t in self._trackers), sum(t.already for t in self._trackers)
         return Summary(
             model=self._model,
             groups=tuple(tracker.group for tracker in self._trackers),
             sent=self._sent,
-            accepted_seq=max(t.accepted_seq for t in self._trackers),
+            accepted_seq=self._trackers[-1].accepted_seq,
             waited=self._wait == "done",
-            applied=sum(t.applied for t in self._trackers),
-            already=sum(t.already for t in self._trackers),
+            applied=applied + min(already, 0),  # applied once, and refused again since the model was dropped
+            already=max(already, 0),
             refused=sum(t.refused for t in self._trackers),
             refusals=tuple(refusals.values())[:REFUSALS_MAX],
             version=max((t.version for t in self._trackers if t.version is not None), default=None),

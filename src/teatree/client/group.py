@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from array import array
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -39,7 +41,7 @@ class GroupTracker:
         """By request id: one that was sent twice is refused once."""
         self.version: int | None = None
         self._refused_seqs = array("q")
-        self._refs: list[str] = []
+        self._refs: deque[str] = deque()
         self._bus = bus
         self._subject = bus.subjects.notify_group(model, group)
         self._read_ref = read_ref
@@ -98,25 +100,30 @@ class GroupTracker:
         return True
 
     async def settle(self, silence_ms_max: float) -> None:
-        """Hear all that was said until now, and count each request once that went again under the next group.
+        """Hear what else was said, and leave to the next group what it counts as well.
 
-        What is heard beyond the accepted are such copies: those applied or known here are told there as `already`,
-        those refused here are refused there too. Raises `unavailable` and `timed_out`.
+        What is heard beyond the accepted are copies of what went again: those refused here are refused there too, the
+        others are told there as `already`. (Where the model was dropped in between they are refused there: `already` is
+        negative then.) A copy that is not heard is only counted there. Raises `unavailable` and `timed_out`.
         """
         await self.stop()
-        while self._reader and (notices := await read_patiently(self._reader, silence_ms_max)) is not None:
+        if self._reader is None:
+            return
+        self._reader.interrupted()
+        while (notices := await read_patiently(self._reader, silence_ms_max)) is not None:
             for notice in notices:
                 self._count(notice)
-        await self.read_refs()
+        await self.read_refs(count_max=math.inf)
         copies = self.accounted - self.accepted
         refused = sum(seq > self.accepted_seq for seq in self._refused_seqs)
         self.refused -= refused
         self.already -= copies - refused
+        self.refusals = {key: refusal for key, refusal in self.refusals.items() if refusal.seq <= self.accepted_seq}
 
-    async def read_refs(self) -> None:
-        """Read the refusals that were told by reference."""
-        while self._refs:
-            self._add(await self._read_ref(self._refs.pop()))
+    async def read_refs(self, count_max: float = REFUSALS_MAX) -> None:
+        """Read refusals that were told by reference, until so many have their reasons."""
+        while self._refs and len(self.refusals) < count_max:
+            self._add(await self._read_ref(self._refs.popleft()))
 
     async def stop(self) -> None:
         """Listen no longer."""

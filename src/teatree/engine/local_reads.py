@@ -102,13 +102,14 @@ class LocalReads:
         They come through the descriptor that was opened beside DuckDB's: one that is closed earlier would take the
         lock away by which others see that the file is read.
         """
-        if version not in self.in_use():
+        try:
+            with (
+                self._using(version) as (_, opened),
+                telling_unreadable("A local version", opened.path, DamagedVersionError),
+            ):
+                return opened.path, read_from_disk(opened.file.fileno(), offset, length)
+        except RetryError:
             return None
-        with (
-            self._using(version) as (_, opened),
-            telling_unreadable("A local version", opened.path, DamagedVersionError),
-        ):
-            return opened.path, read_from_disk(opened.file.fileno(), offset, length)
 
     @contextmanager
     def _using(self, version: int) -> Iterator[tuple[int, _OpenVersion]]:
