@@ -16,6 +16,7 @@ from teatree.messaging.log import LogReader
 from teatree.messaging.message import Message
 from teatree.messaging.notices import NoticeMessage, NoticeWriter
 from teatree.messaging.streams import ensure_streams
+from teatree.storage.objects import ObjectStore
 
 POLL_S = 0.02
 Decide = Callable[[Request], tuple[str, dict[str, Any]]]
@@ -42,6 +43,8 @@ class StandIn:
         self.version = 0
         self.silent = False
         """Whether it applies requests but says nothing."""
+        self.store: ObjectStore | None = None
+        """Where refusals go by reference, as those do that are too many for a notice."""
         self._notices_max = notices_max
         self._said: deque[NoticeMessage] = deque(maxlen=100)
         self._losses = 0
@@ -119,6 +122,10 @@ class StandIn:
 
     async def _say_group(self, group: str, counts: dict[str, Any]) -> None:
         notice = {"kind": "done", "model": self.model, "group": group, "version": self.version, **counts}
+        if self.store is not None:
+            key = f"refusals/{group}-{self.version}.json"
+            self.store.put(key, json.dumps(counts["refusals"]).encode())
+            notice |= {"refusals": [], "ref": key}
         notice["at"] = "2026-01-01T00:00:00.000000Z"
         await self.publish(self.bus.subjects.notify_group(self.model, group), notice)
 

@@ -17,8 +17,9 @@ from teatree import Session, connect
 from teatree.client.message import Message
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.requests import Request
-from teatree.contracts.settings import NatsSettings, Settings
+from teatree.contracts.settings import NatsSettings, Settings, StoreSettings
 from teatree.messaging.batches import BatchAck, BatchPublisher, LogMessage
+from teatree.storage.objects import open_store
 
 
 @pytest.fixture
@@ -29,9 +30,9 @@ async def stand_in(nats_server: NatsSettings) -> AsyncIterator[StandIn]:
 
 
 @pytest.fixture
-async def session(stand_in: StandIn) -> AsyncIterator[Session]:
+async def session(stand_in: StandIn, file_store: StoreSettings) -> AsyncIterator[Session]:
     """Return an open session."""
-    async with connect(settings=Settings(nats=stand_in.settings)) as session:
+    async with connect(settings=Settings(nats=stand_in.settings, store=file_store)) as session:
         yield session
 
 
@@ -132,9 +133,15 @@ def lose_receipt(
     monkeypatch.setattr("teatree.client.bulk.BatchPublisher", Losing)
 
 
+@pytest.mark.parametrize("by_reference", [False, True], ids=["inline", "by_reference"])
 @pytest.mark.parametrize("lost", [1, 2, 3])
 async def test_a_lost_receipt_of_a_batch_that_was_accepted(
-    session: Session, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, lost: int
+    session: Session,
+    stand_in: StandIn,
+    file_store: StoreSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: int,
+    by_reference: bool,  # noqa: FBT001
 ) -> None:
     """Where both copies of a batch lie in the log, each of its requests is counted once, as its first copy was."""
 
@@ -142,6 +149,7 @@ async def test_a_lost_receipt_of_a_batch_that_was_accepted(
         return ("rejected", NOT_NULL) if int(request.request_id.removeprefix("i")) % 5 == 0 else ("done", {})
 
     stand_in.decide = decide
+    stand_in.store = open_store(file_store) if by_reference else None
     items = [Message("append", {"table": "t"}, rows=[{}], request_id=f"i{n}") for n in range(100)]
     await session.model("sales").send_many(items[:7], wait="done")
     lose_receipt(monkeypatch, stand_in, lost)
