@@ -30,8 +30,7 @@ def content(path: Path) -> list[tuple[int]] | str:
 
 async def begin(installation: Installation, interval_ms: int) -> Running:
     """Return a manager of two tables, `u` filled once, after the local file of its newest version was damaged."""
-    await installation.publish("create_model", table("id"), "create")
-    manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS=str(interval_ms))
+    manager = await installation.created(table("id"), TEATREE_SCRUB_INTERVAL_MS=str(interval_ms))
     await installation.send("create_table", {**table("id")["tables"][0], "table": "u"}, "u")
     await installation.send("append", {"table": "u", "rows": [{"id": i} for i in range(5_000)]}, "u1")
     await installation.send("append", rows(1), "a1")
@@ -65,9 +64,8 @@ async def test_the_scrubber_notices(installation: Installation) -> None:
 async def test_a_reader_notices(installation: Installation) -> None:
     """Who reads the damaged file, for a query or an archive, notices; the query is then answered out of a whole one."""
     manager = await begin(installation, interval_ms=0)
-    next_version = (
-        installation.chain.newest_version() + 1
-    )  # the damaged file may answer out of memory, the one after not
+    # The damaged file may answer out of memory, the one after it not.
+    next_version = installation.chain.newest_version() + 1
     await installation.publish("append", rows(2), "a2")
     asking = asyncio.create_task(installation.ask("SELECT sum(id) AS s FROM u WHERE id > 7", min_version=next_version))
     await goes_on(installation, manager)

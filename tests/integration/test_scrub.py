@@ -67,8 +67,7 @@ async def test_a_flipped_bit_is_told_and_its_end_too(model: PublishedModel, what
 
 async def test_a_manager_tells_damage_and_goes_on(installation: Installation) -> None:
     """A flipped pack is in the manager's log with its code, and requests are applied as before."""
-    await installation.publish("create_model", table("id"), "create")
-    manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS="20")
+    manager = await installation.created(table("id"), TEATREE_SCRUB_INTERVAL_MS="20")
     await installation.send("append", rows(1), "a1")
     newest = installation.chain.newest()
     assert newest is not None
