@@ -50,6 +50,11 @@ class CatalogLane(Lane):
         self._archives[manifest.version] = manifest
         self.poke()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether it is catching up: versions are still to be told, and PostgreSQL and the store are there."""
+        return (self._recorded or 0) < self._newest and self.error is None
+
     @override
     async def work(self) -> None:
         if self._recorded is None:
@@ -70,11 +75,9 @@ class CatalogLane(Lane):
             del self._archives[version]
 
     def _told(self, first: int, last: int) -> list[Told]:
-        kept = [self._recent.get(v) for v in range(first, last + 1)]
-        return [
-            found if found is not None else next(read_told(self._chain, version, version))
-            for version, found in zip(range(first, last + 1), kept, strict=True)
-        ]
+        kept = {v: told for v in range(first, last + 1) if (told := self._recent.get(v)) is not None}
+        read = read_told(self._chain, [v for v in range(first, last + 1) if v not in kept])
+        return [kept[v] if v in kept else next(read) for v in range(first, last + 1)]
 
     def _identity(self) -> tuple[uuid.UUID, str]:
         return uuid.UUID(self._chain.goal_model_id), self._chain.model

@@ -76,6 +76,11 @@ class Followers:
         """Have these tables of a version archived, or all if it names none."""
         self._archive.wait_for(manifest, tables)
 
+    @property
+    def are_behind(self) -> bool:
+        """Whether the catalogue is catching up: a model at rest has no next manager that would go on with it."""
+        return self._catalog is not None and self._catalog.is_behind
+
     async def drained(self) -> None:
         """Wait until nothing is left to do: each lane hands on to those after it."""
         for lane in self.lanes:

@@ -291,7 +291,7 @@ class Manager:
             self._tenure.keep(),
             sayer.run(),
             *(lane.run() for lane in followers.lanes),
-            self._leave_when_idle(pipeline, direct),
+            self._leave_when_idle(pipeline, direct, followers),
             self._say_again(sayer, fence, followers),
         ]
         async with Background(background) as tasks:
@@ -336,13 +336,13 @@ class Manager:
     def _tell_waiting(self, version: int, error: RetryError) -> None:
         self._log.warning("saying again waits", version=version, error=str(error))
 
-    async def _leave_when_idle(self, pipeline: Pipeline, direct: DirectReads) -> None:
+    async def _leave_when_idle(self, pipeline: Pipeline, direct: DirectReads, followers: Followers) -> None:
         limit_ms = self._settings.manager.idle_exit_ms
         while True:
             await asyncio.sleep(IDLE_LOOK_MS / 1000)
             read_ms = (datetime.now(UTC) - direct.last_at).total_seconds() * 1000
             idle_ms = min(time.monotonic() * 1000 - pipeline.last_request_ms, read_ms)
-            if limit_ms and idle_ms > limit_ms:
+            if limit_ms and idle_ms > limit_ms and not followers.are_behind:
                 self._log.info("leaving: idle", idle_ms=round(idle_ms))
                 self.stop()
                 return

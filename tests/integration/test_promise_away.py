@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -17,6 +18,7 @@ from teatree.contracts.settings import Settings, StoreSettings
 from teatree.embedded.nats import NatsServer
 from teatree.storage.migrations.migrate import migrate
 from teatree.storage.objects import open_store
+from teatree_manager.manager import IDLE_LOOK_MS
 
 
 def store_folder(installation: Installation) -> Path:
@@ -76,6 +78,27 @@ async def test_postgres_away(installation: Installation, servers: TestServers) -
     await installation.told()
     installation.check_chain()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in range(1, 7)]
+
+
+async def test_no_rest_while_the_catalogue_is_behind(installation: Installation, servers: TestServers) -> None:
+    """A manager that nobody asks anything of leaves when the catalogue has its versions: it may be the last to come."""
+    servers.postgres().stop()
+    try:
+        manager = await installation.created(table("id"))
+        assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
+        await manager.kill()
+    finally:
+        servers.postgres().start()
+    settings = installation.settings.postgres
+    with psycopg.connect(settings.url or "", password=settings.password) as connection:
+        connection.execute("LOCK TABLE goal_model_version IN EXCLUSIVE MODE")
+        manager = installation.manager(TEATREE_MANAGER_IDLE_EXIT_MS="1")
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        await until(lambda: connection.execute(waits).fetchone() != (0,), manager.said)
+        await asyncio.sleep(3 * IDLE_LOOK_MS / 1000)
+        assert "leaving: idle" not in manager.said()
+    assert await manager.exit_code() == 0
+    assert versions_in_catalogue(installation) == list(range(1, installation.chain.newest_version() + 1))
 
 
 async def test_postgres_stopped(installation: Installation, servers: TestServers) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from teatree.contracts.manifest import Manifest, Stub
@@ -90,10 +90,10 @@ def _archive_rows(chain: Chain, manifest: Manifest | Stub) -> list[ContentRow]:
     return [parquet_row(manifest, name, archived.files[name], chain.store.url) for name in archived.written]
 
 
-def read_told(chain: Chain, first: int, last: int) -> Iterator[Told]:
-    """Yield versions `first` to `last` with their outcomes, out of the store; those cleaned up as far as they last."""
+def read_told(chain: Chain, versions: Iterable[int]) -> Iterator[Told]:
+    """Yield versions with their outcomes, out of the store, some at a time; those cleaned up as far as they last."""
     with ThreadPoolExecutor(READERS, "teatree-told") as pool:
-        yield from pool.map(lambda version: _told(chain, version), range(first, last + 1))
+        yield from pool.map(lambda version: _told(chain, version), versions)
 
 
 def _told(chain: Chain, version: int) -> Told:
@@ -114,7 +114,7 @@ def rebuild(store: ObjectStore, catalog: Catalog, prefix: str, progress: Progres
         newest = chain.newest_version()
         for first in range(1, newest + 1, CHUNK_VERSIONS):
             last = min(first + CHUNK_VERSIONS - 1, newest)
-            record(catalog, chain, list(read_told(chain, first, last)))
+            record(catalog, chain, list(read_told(chain, range(first, last + 1))))
             if progress:
                 progress(chain.model, last, newest)
         _record_archives(catalog, chain)
