@@ -225,9 +225,10 @@ class Dispatcher:
         is_fresh = record.name_error is not None
         if record.name_error is not None:
             record.published = Published()
+        # Asked before the chain is: what a manager that is gone by now has published is in the news then.
+        is_served = record.name_error is None and self._managers.is_served(record.model)
+        record.was_served = is_served
         for _ in range(JUDGE_ROUNDS_MAX):
-            is_served = record.name_error is None and self._managers.is_served(record.model)
-            record.was_served = is_served
             if not is_served:
                 record.has_lost = await self._has_lost(record)
             match need(record.facts(self._place, is_served=is_served)):

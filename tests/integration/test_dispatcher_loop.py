@@ -48,6 +48,7 @@ class StandIn(Launcher):
         self.ended: list[Exit] = []
         self.print = "0"
         self.dies_with: int | None = None
+        self.when_asked: Callable[[str], None] | None = None
 
     @override
     def launch(self, model: str) -> None:
@@ -59,6 +60,8 @@ class StandIn(Launcher):
 
     @override
     def is_served(self, model: str) -> bool:
+        if self.when_asked is not None:
+            self.when_asked(model)
         return model in self.alive
 
     @override
@@ -263,6 +266,24 @@ class TestManagers:
         world.launcher.end("sales", 0)
         world.dispatcher.nudge()
         await until(lambda: world.launcher.launched == ["sales", "sales"])
+
+    @pytest.mark.parametrize("looks", range(1, 5))
+    async def test_leaving_during_a_look(self, world: World, looks: int) -> None:
+        """A manager that did all there was and leaves while its model is looked at is not started again."""
+        await world.send("sales", "create_model", "a")
+        world.start()
+        await until(lambda: "sales" in world.launcher.alive)
+        left = iter(range(looks))
+
+        def leave(model: str) -> None:
+            if model in world.launcher.alive and next(left, None) is None:
+                world.publish(model, 1, ModelState.ACTIVE)
+                world.launcher.end(model, 0)
+
+        world.launcher.when_asked = leave
+        await until(lambda: not world.launcher.alive)
+        await settle()
+        assert world.launcher.launched == ["sales"]
 
     async def test_operator(self, world: World) -> None:
         """A manager that asks for an operator is not started again until its files have changed."""
