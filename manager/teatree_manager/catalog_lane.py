@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ from teatree_manager.lane import Lane
 
 RECENT_VERSIONS_MAX = 200
 """Versions kept in memory for the catalogue while it is away; older ones are read from the store again."""
+STUCK_MS = 20_000
+"""Milliseconds without a chunk told after which the lane is stuck, not catching up; one takes some seconds at worst."""
 
 
 class CatalogLane(Lane):
@@ -36,6 +39,7 @@ class CatalogLane(Lane):
         self._archives: dict[int, Manifest] = {}
         self._newest = 0
         self._recorded: int | None = None
+        self._recorded_ms = time.monotonic() * 1000
 
     def follow(self, manifest: Manifest, entries: Sequence[Entry]) -> None:
         """Have a version recorded."""
@@ -51,9 +55,9 @@ class CatalogLane(Lane):
         self.poke()
 
     @property
-    def is_behind(self) -> bool:
-        """Whether it is catching up: versions are still to be told, and PostgreSQL and the store are there."""
-        return (self._recorded or 0) < self._newest and self.error is None
+    def is_catching_up(self) -> bool:
+        """Whether versions are still to be told, and some were not long ago."""
+        return (self._recorded or 0) < self._newest and time.monotonic() * 1000 < self._recorded_ms + STUCK_MS
 
     @override
     async def work(self) -> None:
@@ -68,6 +72,7 @@ class CatalogLane(Lane):
             await asyncio.to_thread(record, self._catalog, self._chain, told)
             self._failpoint("manager.catalog.after_record")
             self._recorded = last
+            self._recorded_ms = time.monotonic() * 1000
             for version in [v for v in self._recent if v <= last]:
                 del self._recent[version]
         for version, manifest in list(self._archives.items()):

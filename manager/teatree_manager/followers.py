@@ -77,9 +77,9 @@ class Followers:
         self._archive.wait_for(manifest, tables)
 
     @property
-    def are_behind(self) -> bool:
+    def are_catching_up(self) -> bool:
         """Whether the catalogue is catching up: a model at rest has no next manager that would go on with it."""
-        return self._catalog is not None and self._catalog.is_behind
+        return self._catalog is not None and self._catalog.is_catching_up
 
     async def drained(self) -> None:
         """Wait until nothing is left to do: each lane hands on to those after it."""

@@ -342,7 +342,7 @@ class Manager:
             await asyncio.sleep(IDLE_LOOK_MS / 1000)
             read_ms = (datetime.now(UTC) - direct.last_at).total_seconds() * 1000
             idle_ms = min(time.monotonic() * 1000 - pipeline.last_request_ms, read_ms)
-            if limit_ms and idle_ms > limit_ms and not followers.are_behind:
+            if limit_ms and idle_ms > limit_ms and not followers.are_catching_up:
                 self._log.info("leaving: idle", idle_ms=round(idle_ms))
                 self.stop()
                 return
