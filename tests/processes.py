@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import duckdb
+import psycopg
 
 from teatree.contracts.errors import RetryError
 from teatree.contracts.manifest import Manifest
@@ -230,6 +231,11 @@ class Installation:
         for log in (path for data in self._data for path in data.glob("*/manager.log")):
             print(f"--- {log}\n{log.read_text()}")
         await self.bus.close()
+
+    def postgres(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Return a connection to the catalogue's database; its `with` closes it."""
+        settings = self.settings.postgres
+        return psycopg.connect(settings.url or "", password=settings.password)
 
     def local(self, data: Path | None = None) -> ModelFolder:
         """Return the model's folder below a data folder."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import psycopg
 import pytest
 
 from processes import Installation, ManagerServer, rows, table, until
@@ -28,15 +27,13 @@ def store_folder(installation: Installation) -> Path:
 
 def outcomes_in_catalogue(installation: Installation) -> dict[str, str]:
     """Return the state of every request that PostgreSQL knows of."""
-    settings = installation.settings.postgres
-    with psycopg.connect(settings.url or "", password=settings.password) as connection:
+    with installation.postgres() as connection:
         return dict(connection.execute("SELECT request_id, state FROM request_log").fetchall())
 
 
 def versions_in_catalogue(installation: Installation) -> list[int]:
     """Return the numbers of the versions that PostgreSQL knows of."""
-    settings = installation.settings.postgres
-    with psycopg.connect(settings.url or "", password=settings.password) as connection:
+    with installation.postgres() as connection:
         found = connection.execute("SELECT version FROM goal_model_version ORDER BY version").fetchall()
     return [number for (number,) in found]
 
@@ -89,8 +86,7 @@ async def test_no_rest_while_the_catalogue_is_behind(installation: Installation,
         await manager.kill()
     finally:
         servers.postgres().start()
-    settings = installation.settings.postgres
-    with psycopg.connect(settings.url or "", password=settings.password) as connection:
+    with installation.postgres() as connection:
         connection.execute("LOCK TABLE goal_model_version IN EXCLUSIVE MODE")
         manager = installation.manager(TEATREE_MANAGER_IDLE_EXIT_MS="1")
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"

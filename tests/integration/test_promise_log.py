@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import psycopg
 import pytest
 
 from processes import MODEL, Installation, ManagerServer, Running, rows, table, until
@@ -44,8 +43,7 @@ async def exchange(installation: Installation, requests: int) -> None:
 
 def recorded_error(installation: Installation) -> dict[str, Any]:
     """Return why the model is stopped, as PostgreSQL tells."""
-    settings = installation.settings.postgres
-    with psycopg.connect(settings.url or "", password=settings.password) as connection:
+    with installation.postgres() as connection:
         found = connection.execute("SELECT error FROM goal_model WHERE name = %s", (MODEL,)).fetchone()
     assert found is not None
     error: dict[str, Any] = found[0]

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from processes import Installation, Running, rows, table, until
@@ -23,8 +22,7 @@ def open_elsewhere(path: Path) -> subprocess.CompletedProcess[str]:
 
 def catalogue(installation: Installation) -> dict[str, list[Any]]:
     """Return what PostgreSQL tells of the model, without the lease."""
-    settings = installation.settings.postgres
-    with psycopg.connect(settings.url or "", password=settings.password) as connection:
+    with installation.postgres() as connection:
         return {
             name: connection.execute(query.encode()).fetchall()
             for name, query in {
