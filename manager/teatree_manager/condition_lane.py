@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from typing_extensions import override
 
@@ -12,7 +12,6 @@ from teatree.contracts.errors import OperatorError, RetryError
 from teatree.storage.catalog import Catalog
 from teatree.storage.chain import Chain
 from teatree_manager.lane import Backoff, Lane
-from teatree_manager.scrub_lane import ScrubLane
 
 LOOK_MS = 500
 """Milliseconds between looks: what is over sooner need not be told."""
@@ -23,18 +22,25 @@ DAMAGED_VERSIONS_MAX = 100
 class ConditionLane(Lane):
     """Writes what changed, seldom; nothing waits for it.
 
-    What the last manager found damaged is not forgotten when another one comes: the scrubber looks there first.
+    What the last manager found damaged is not forgotten when another one comes: it is told to `remember` it.
     """
 
     name = "condition"
 
-    def __init__(self, catalog: Catalog, chain: Chain, scrub: ScrubLane) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        chain: Chain,
+        remember: Callable[[Mapping[int, str]], None],
+        damage: Callable[[], Mapping[int, str]],
+    ) -> None:
         super().__init__()
         self._catalog = catalog
         self._chain = chain
-        self._scrub = scrub
+        self._remember = remember
+        self._damage_now = damage
         self._waits: str | None = None
-        self._damage: dict[int, str] = {}
+        self._damage: Mapping[int, str] = {}
         self._has_read = False
         self._one_at_a_time = asyncio.Lock()
         self.waits: Callable[[], str | None] = lambda: None
@@ -66,13 +72,13 @@ class ConditionLane(Lane):
             if row is not None and row.goal_model_id == model_id:
                 self._waits = row.waits
                 self._damage = {int(version): what for version, what in (row.damage or {}).items()}
-                self._scrub.remember(self._damage)
+                self._remember(self._damage)
             self._has_read = True
         waits = self.waits()
         if waits != self._waits:
             await asyncio.to_thread(self._catalog.record_waits, model_id, self._chain.model, waits)
             self._waits = waits
-        damage = dict(sorted(self._scrub.damaged.items())[-DAMAGED_VERSIONS_MAX:])
+        damage = dict(sorted(self._damage_now().items())[-DAMAGED_VERSIONS_MAX:])
         if damage != self._damage:
             await asyncio.to_thread(self._catalog.record_damage, model_id, self._chain.model, damage)
             self._damage = damage

@@ -41,6 +41,7 @@ class Followers:
     ) -> None:
         """`archive_complete` is called with each version whose archive is there."""
         self._archive_complete = archive_complete
+        self._newest = 0
         self.reads = LocalReads(limits, folder.outbox)
         self._versions = LocalVersions(chain, folder, settings, failpoint)
         self.local = LocalLane(self._versions, self.reads)
@@ -50,7 +51,7 @@ class Followers:
         )
         self._cleanup = CleanupLane(chain, catalog, retention, limits.remember_days, failpoint)
         self._scrub = ScrubLane(chain, scrub)
-        self.condition = ConditionLane(catalog, chain, self._scrub) if catalog else None
+        self.condition = ConditionLane(catalog, chain, self._scrub.remember, lambda: self.damage) if catalog else None
         self._local_scrub = LocalScrubLane(self.local, self._versions, self.reads, scrub)
 
     @property
@@ -59,6 +60,15 @@ class Followers:
         lanes = [self.local, self._archive, self._cleanup, self._scrub, self._local_scrub]
         return [*lanes, *(lane for lane in (self._catalog, self.condition) if lane is not None)]
 
+    @property
+    def damage(self) -> dict[int, str]:
+        """What is damaged in the store, by version: what the scrubber found, and what keeps a lane from the newest."""
+        damage = dict(self._scrub.damaged)
+        for lane in self.lanes:
+            if lane.damage is not None:
+                damage[self._newest] = lane.damage
+        return damage
+
     def _archived(self, manifest: Manifest) -> None:
         self._archive_complete(manifest.version)
         if self._catalog is not None:
@@ -66,6 +76,7 @@ class Followers:
 
     def follow(self, manifest: Manifest, entries: Sequence[Entry], archive: Sequence[str] | None = None) -> None:
         """Take a version as the newest; `archive` names the tables that a request of it wants archived, () for all."""
+        self._newest = manifest.version
         self.local.follow(manifest)
         if archive is not None:
             self.wait_for_archive(manifest, archive)

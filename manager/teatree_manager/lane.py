@@ -10,12 +10,15 @@ from typing import TypeVar
 
 import structlog
 
-from teatree.contracts.errors import RetryError, TeatreeError
+from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
 from teatree.storage.breaker import AwayError
 
 BACKOFF_MS_MIN = 100
 BACKOFF_MS_MAX = 3_000
 """The longest pause before something that was away is tried again: what waits goes on that soon after its return."""
+DAMAGE_PAUSE_MS = 5_000
+"""The pause before what is damaged in the store is read again: it is restored, or a newer version does without it."""
 LOOK_MS = 50
 """Milliseconds between looks whether a breaker lets calls through again."""
 
@@ -71,11 +74,14 @@ class Lane(ABC):
     """What is waited out; anything else ends the manager."""
 
     def __init__(self) -> None:
+        self._log = structlog.get_logger().bind(lane=self.name)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self.error: str | None = None
         """Why the lane waits; None while it works."""
+        self.damage: str | None = None
+        """What it cannot read in the store; None otherwise."""
 
     def poke(self) -> None:
         """Say that there is work."""
@@ -83,30 +89,56 @@ class Lane(ABC):
         self._wake.set()
 
     async def drained(self) -> None:
-        """Wait until there is no work left."""
-        await self._idle.wait()
+        """Wait until there is no work left, or none that can be done before somebody restores the store."""
+        if self.damage is None:
+            await self._idle.wait()
 
     async def run(self) -> None:
-        """Work for ever; what is tolerated is tried again, anything else ends the manager."""
+        """Work for ever; what is tolerated is tried again, and so is damage in the store; all else ends the manager.
+
+        The requests of a model whose newest pack was damaged are still applied: its read-write file is good.
+        """
         backoff = Backoff()
-        log = structlog.get_logger().bind(lane=self.name)
         while True:
             await self._wake.wait()
             self._wake.clear()
             try:
                 await self.work()
-            except self.tolerated as e:
-                if str(e) != self.error:
-                    log.warning("waiting for what is away", error=str(e))
-                self.error = str(e)
-                await backoff.pause(e)
+            except TeatreeError as e:
+                if _is_damage_of_store(e):
+                    await self._wait_for_repair(e)
+                elif isinstance(e, self.tolerated):
+                    await self._wait_for_return(e, backoff)
+                else:
+                    raise
                 self._wake.set()
                 continue
-            self.error = None
+            if self.damage is not None:
+                self._log.warning("what was damaged is right again")
+            self.error = self.damage = None
             backoff.reset()
             if not self._wake.is_set():
                 self._idle.set()
 
+    async def _wait_for_return(self, error: TeatreeError, backoff: Backoff) -> None:
+        if str(error) != self.error:
+            self._log.warning("waiting for what is away", error=str(error))
+        self.error = str(error)
+        await backoff.pause(error)
+
+    async def _wait_for_repair(self, error: TeatreeError) -> None:
+        if str(error) != self.damage:
+            self._log.error("the store is damaged", code=str(error.code), error=str(error))
+        self.error = self.damage = str(error)
+        self._idle.set()
+        await asyncio.sleep(DAMAGE_PAUSE_MS / 1000)
+
     @abstractmethod
     async def work(self) -> None:
         """Do all the work there is now; a `RetryError` means: again, a little later."""
+
+
+def _is_damage_of_store(error: TeatreeError) -> bool:
+    """Return whether an object was changed or deleted; a file of this host is made again by the next manager."""
+    is_ours = isinstance(error, DamagedFileError | DamagedVersionError)
+    return error.code in (Code.CORRUPT, Code.NOT_FOUND) and not is_ours

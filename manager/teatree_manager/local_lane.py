@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-import structlog
 from typing_extensions import override
 
 from teatree.contracts.manifest import Manifest
@@ -35,8 +34,8 @@ class LocalLane(Lane):
         self._moved = asyncio.Condition()
         self._later: asyncio.TimerHandle | None = None
         self._files = asyncio.Lock()
-        self._log = structlog.get_logger().bind(lane=self.name)
         self._user_version = 0
+        self._reported: asyncio.Queue[DamagedVersionError] = asyncio.Queue()
         self.current: Manifest | None = None
         """The version that the local file holds; None while there is none."""
         self.table: BlockTable | None = None
@@ -45,15 +44,16 @@ class LocalLane(Lane):
         """Whether the newest version says that there is no model."""
         self.moved: Callable[[], None] = lambda: None
         """Called when there is another local file."""
-        self.damage: DamagedVersionError | None = None
-        """What a reader of the local file met: it ends this manager, and the next one makes the file again."""
         self.served = 0
         """The newest version that reads answer for: its user tables are those of the local file."""
 
     def report(self, damage: DamagedVersionError) -> None:
-        """Say that the local file is damaged."""
-        self.damage = damage
-        self.poke()
+        """Say that a reader met damage of the local file: it ends this manager, and the next one makes it again."""
+        self._reported.put_nowait(damage)
+
+    async def reported(self) -> None:
+        """Wait for ever; raises what was reported, whatever the lane itself waits for."""
+        raise await self._reported.get()
 
     async def with_files(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run work on the local files in a thread: one at a time uses them."""
@@ -74,8 +74,6 @@ class LocalLane(Lane):
 
     @override
     async def work(self) -> None:
-        if self.damage is not None:
-            raise self.damage
         manifest = self._manifest
         if manifest is None:
             return

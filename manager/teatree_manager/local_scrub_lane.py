@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 
-import structlog
 from typing_extensions import override
 
 from teatree.contracts.manifest import Extent, Manifest
@@ -46,7 +45,6 @@ class LocalScrubLane(Lane):
         """The block of the newest file at which the next piece begins; -1 before the first."""
         self.damaged_spares = 0
         """Spares that were found damaged since this manager came."""
-        self._log = structlog.get_logger().bind(lane=self.name)
 
     @override
     async def run(self) -> None:

@@ -291,6 +291,7 @@ class Manager:
             self._tenure.keep(),
             sayer.run(),
             *(lane.run() for lane in followers.lanes),
+            followers.local.reported(),
             self._leave_when_idle(pipeline, direct, followers),
             self._say_again(sayer, fence, followers),
         ]

@@ -68,7 +68,7 @@ class DirectReads:
                 Code.TIMED_OUT,
                 f"Version {min_version} did not come within {wait_ms} ms; {self._local.served} is the newest here.",
                 where="min_version",
-                hint="Try again.",
+                hint=f"It waits: {self._local.error}" if self._local.error else "Try again.",
             )
         served = self._local.served
         try:

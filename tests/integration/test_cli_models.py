@@ -120,7 +120,7 @@ async def test_damage_in_the_store(installation: Installation) -> None:
     body = installation.chain.store.get(key)
     middle = len(body) // 2
     installation.chain.store.put(key, body[:middle] + bytes([body[middle] ^ 4]) + body[middle + 1 :])
-    await becomes(installation, "damaged", f"version {manifest.version}", "corrupt", key)
+    await becomes(installation, "damaged", "version", "corrupt", key)
     assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
     assert await manager.leave() == 0
     await becomes(installation, "damaged", key)

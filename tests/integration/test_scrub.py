@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from processes import Installation, rows, table
+from processes import Installation, rows, table, until
 from published import PublishedModel
 from teatree.contracts.settings import ScrubSettings, StoreSettings
 from teatree_manager.scrub_lane import ScrubLane
@@ -75,7 +76,32 @@ async def test_a_manager_tells_damage_and_goes_on(installation: Installation) ->
     key = installation.chain.key(newest.pack.key)
     body = installation.chain.store.get(key)
     installation.chain.store.put(key, body[:-1] + bytes([body[-1] ^ 4]))
-    await manager.says("the store is damaged")
-    assert f"corrupt: The object does not match its hash. (at {key})" in manager.said()
+    await manager.says(f"corrupt: The object does not match its hash. (at {key})")
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
+    assert await manager.leave() == 0
+
+
+async def test_a_manager_that_needs_what_is_damaged_goes_on(installation: Installation) -> None:
+    """A local version that cannot be made of the store holds no request up, is told, and is made when that is right."""
+    scrub_later = {"TEATREE_SCRUB_INTERVAL_MS": "3600000"}
+    manager = await installation.created(table("id"), **scrub_later)
+    await installation.send("append", rows(1), "a1")
+    assert await manager.leave() == 0
+    newest = installation.chain.newest()
+    assert newest is not None
+    assert newest.pack is not None
+    key = installation.chain.key(newest.pack.key)
+    body = installation.chain.store.get(key)
+    flipped = body[:40] + bytes([body[40] ^ 4]) + body[41:]  # in a block's frame: whoever takes over reads the last one
+    installation.chain.store.put(key, flipped)
+    shutil.rmtree(installation.local().versions)
+    shutil.rmtree(installation.local().spool)
+    manager = installation.manager(**scrub_later)
+    await manager.says("the store is damaged")
+    assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
+    with installation.postgres() as con:
+        await until(lambda: con.execute("SELECT state FROM goal_model").fetchall() == [("damaged",)])
+    installation.chain.store.put(key, body)
+    await manager.says("what was damaged is right again")
+    assert await installation.ask("SELECT count(*) AS n FROM t", min_version=newest.version + 2) == [{"n": 2}]
     assert await manager.leave() == 0

@@ -93,10 +93,12 @@ class LocalVersions:
         if is_distrusted:
             materialise(self._chain.store, manifest, path)  # also in the place of a damaged one
         try:
-            table = self._make(self._packs, path, manifest, self._known or self._found(manifest))
+            known = self._known or self._found(manifest)
+            table = self._make(self._packs, path, manifest, known)
         except CorruptError as e:  # of a file on this host; the store has good ones, or tells what is wrong
             self._log.warning("a local file is damaged; the next one is made out of the store", error=str(e))
-            table = self._make(self._chain.store, path, manifest, None)
+            known = None if isinstance(e, DamagedVersionError) else self._known
+            table = self._make(self._chain.store, path, manifest, known)
         self._known = (manifest.version, table)
         if manifest.version > self.newest():
             self._failpoint("manager.local.before_link")
