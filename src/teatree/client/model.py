@@ -18,6 +18,7 @@ from teatree.client.message import Encoded, Message, check_size, encode
 from teatree.client.notice_log import follow_filter
 from teatree.client.pull import Progress, Pulled, VersionInfo, find_version, list_versions, pull_version
 from teatree.client.receipt import Receipt, Summary
+from teatree.client.request_args import given, listed, plain, table_args
 from teatree.client.waiting import OnNotice, OutcomeWaiter, publish_until_accepted
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.failpoints import failpoints
@@ -201,7 +202,7 @@ class Model:
         self, table: str, rows: Rows, *, key: Sequence[str] | None = None, **options: Unpack[SendOptions]
     ) -> Receipt:
         """Insert rows, or overwrite those with the same `key` (the primary key if left out)."""
-        return await self._send_rows("upsert", _given(table=table, key=_listed(key)), rows, options)
+        return await self._send_rows("upsert", given(table=table, key=listed(key)), rows, options)
 
     async def update(
         self,
@@ -228,7 +229,7 @@ class Model:
     ) -> Receipt:
         """Create a table; columns as `{"id": "BIGINT"}`, or as objects with `name`, `type`, `nullable`, `default`."""
         args = table_args(table, columns, primary_key)
-        return await self.send("create_table", args | _given(if_not_exists=if_not_exists or None), **options)
+        return await self.send("create_table", args | given(if_not_exists=if_not_exists or None), **options)
 
     async def alter_table(
         self,
@@ -240,7 +241,7 @@ class Model:
         **options: Unpack[SendOptions],
     ) -> Receipt:
         """Change a table's columns: exactly one of `add` (a column), `drop` (a name), `rename` ({old: new})."""
-        return await self.send("alter_table", _given(table=table, add=add, drop=drop, rename=rename), **options)
+        return await self.send("alter_table", given(table=table, add=add, drop=drop, rename=rename), **options)
 
     async def drop_table(self, table: str, **options: Unpack[SendOptions]) -> Receipt:
         """Drop a table."""
@@ -261,11 +262,11 @@ class Model:
         self, statement: str, parameters: queries.Parameters = None, **options: Unpack[SendOptions]
     ) -> Receipt:
         """Run one INSERT, UPDATE, DELETE or MERGE; `parameters` are a list for `?` or an object for `$name`."""
-        return await self.send("sql", _given(statement=statement, parameters=_plain(parameters)), **options)
+        return await self.send("sql", given(statement=statement, parameters=plain(parameters)), **options)
 
     async def archive(self, tables: Sequence[str] | None = None, **options: Unpack[SendOptions]) -> Receipt:
         """Return once the Parquet archive of this moment is complete, of all tables if none is named."""
-        return await self.send("archive", _given(tables=_listed(tables)), **options)
+        return await self.send("archive", given(tables=listed(tables)), **options)
 
     async def restore(self, version: int, **options: Unpack[SendOptions]) -> Receipt:
         """Make the tables equal those of an earlier version, in a new one; what came between stays in the history."""
@@ -389,31 +390,3 @@ class Model:
 
         settings = self._session.settings
         return attach_chain(con, self.chain(), settings, version=version, at=at, follow=follow, alias=alias)
-
-
-def table_args(
-    table: str, columns: Mapping[str, str] | Sequence[Mapping[str, Any]], primary_key: Sequence[str] | None
-) -> dict[str, Any]:
-    """Return the arguments that `create_table` takes."""
-    listed = (
-        [{"name": name, "type": kind} for name, kind in columns.items()]
-        if isinstance(columns, Mapping)
-        else [dict(column) for column in columns]
-    )
-    return {"table": table, "columns": listed} | _given(primary_key=_listed(primary_key))
-
-
-def _given(**args: Any) -> dict[str, Any]:
-    return {name: value for name, value in args.items() if value is not None}
-
-
-def _listed(names: Sequence[str] | None) -> list[str] | None:
-    if names is None:
-        return None
-    return [names] if isinstance(names, str) else list(names)
-
-
-def _plain(parameters: queries.Parameters) -> list[Any] | dict[str, Any] | None:
-    if parameters is None:
-        return None
-    return dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
