@@ -26,9 +26,10 @@ from teatree.contracts.dtypes import (
 )
 from teatree.contracts.errors import Code, RequestError
 from teatree.datasets.arrays import build_array
+from teatree.datasets.bad_value import BadValueError
 from teatree.datasets.ddl import quote_literal
 from teatree.datasets.json_values import json_column
-from teatree.datasets.values import BadValueError, converter
+from teatree.datasets.values import converter
 
 _EXPRESSIONS: dict[str, tuple[str, tuple[type[Dtype], ...]]] = {
     "now()": ("now()", (Timestamp, Date, Time)),

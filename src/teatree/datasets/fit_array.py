@@ -36,8 +36,9 @@ from teatree.contracts.errors import Code
 from teatree.datasets import iso
 from teatree.datasets.arrays import as_elements, build_array, enum_array
 from teatree.datasets.arrow import to_arrow_type
+from teatree.datasets.bad_value import BadValueError, shown
 from teatree.datasets.nested import list_parts, storage, struct_parts
-from teatree.datasets.values import BadValueError, converter, shown
+from teatree.datasets.values import converter
 
 _WIDE_TYPES = tuple(to_arrow_type(Integer(128, signed)) for signed in (True, False))
 _OPAQUE_TYPES = (*_WIDE_TYPES, to_arrow_type(Bit()), to_arrow_type(TimeTz()))

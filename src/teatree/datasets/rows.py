@@ -13,7 +13,8 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.schema import Field, Schema
 from teatree.datasets.arrays import build_array
 from teatree.datasets.arrow import to_arrow_schema
-from teatree.datasets.values import BadValueError, Convert, converter
+from teatree.datasets.bad_value import BadValueError
+from teatree.datasets.values import Convert, converter
 
 _PLANS_MAX = 1_000
 """Distinct sets of keys that a decoder remembers; senders can make up more."""

@@ -42,6 +42,7 @@ from teatree.contracts.dtypes import (
 )
 from teatree.contracts.errors import Code
 from teatree.datasets import iso
+from teatree.datasets.bad_value import BadValueError, encodable, lossy, mismatch, out_of_range, shown
 
 Convert = Callable[[Any], Any]
 _NUMBER = re.compile(r"[+-]?[0-9]{1,200}(?:\.[0-9]{0,200})?(?:[eE][+-]?[0-9]{1,4})?")
@@ -55,18 +56,7 @@ _INTERVAL_MICROS_MAX = (2**63 - 1) // 1000
 """Microseconds of an interval in Arrow, which counts its nanoseconds in 64 bits: 292 years, beside months and days."""
 _DIGITS_MAX = 40
 """Digits before the point beyond which no type holds a whole number; likewise zeros after it."""
-_SHOWN_CHARS_MAX = 60
 _JSON_DEPTH_MAX = 250
-
-
-class BadValueError(Exception):
-    """A value that a type cannot hold; `path` is its place below the column."""
-
-    def __init__(self, code: Code, message: str, path: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.path = path
 
 
 def converter(dtype: Dtype, *, nullable: bool = True) -> Convert:
@@ -99,26 +89,6 @@ def converter(dtype: Dtype, *, nullable: bool = True) -> Convert:
             return _from_text(dtype, _text_reader(dtype), null)
 
 
-def shown(value: Any) -> str:
-    """Return a value as an error message shows it."""
-    text = str(value) if isinstance(value, decimal.Decimal) else repr(value)
-    return text if len(text) <= _SHOWN_CHARS_MAX else text[:_SHOWN_CHARS_MAX] + "…"
-
-
-def _mismatch(value: Any, dtype: Dtype, why: str | None = None) -> NoReturn:
-    name = str(dtype) if len(str(dtype)) <= _SHOWN_CHARS_MAX else str(dtype)[:_SHOWN_CHARS_MAX] + "…"
-    message = f"{shown(value)} {why} ({name})." if why else f"{shown(value)} is not a value of type {name}."
-    raise BadValueError(Code.TYPE_MISMATCH, message)
-
-
-def _lossy(value: Any, dtype: Dtype) -> NoReturn:
-    raise BadValueError(Code.LOSSY_NUMBER, f"{shown(value)} would lose digits as {dtype}.")
-
-
-def _out_of_range(value: Any, dtype: Dtype) -> NoReturn:
-    raise BadValueError(Code.OUT_OF_RANGE, f"{shown(value)} is out of range for {dtype}.")
-
-
 def _allow_null() -> None:
     return None
 
@@ -131,7 +101,7 @@ def _boolean(null: Callable[[], None]) -> Convert:
     def convert(value: Any) -> Any:
         if value is True or value is False:
             return value
-        return null() if value is None else _mismatch(value, Boolean())
+        return null() if value is None else mismatch(value, Boolean())
 
     return convert
 
@@ -151,7 +121,7 @@ def _integer(dtype: Integer, null: Callable[[], None]) -> Convert:
             whole = value
         else:
             whole = scaled(number(value, dtype), 0, dtype)
-        return whole if low <= whole <= high else _out_of_range(value, dtype)
+        return whole if low <= whole <= high else out_of_range(value, dtype)
 
     return convert
 
@@ -162,7 +132,7 @@ def number(value: Any, dtype: Dtype) -> decimal.Decimal:
         return decimal.Decimal(repr(value))
     if type(value) is decimal.Decimal and value.is_finite():
         return value
-    _mismatch(value, dtype)
+    return mismatch(value, dtype)
 
 
 def scaled(value: decimal.Decimal, scale: int, dtype: Dtype) -> int:
@@ -170,36 +140,36 @@ def scaled(value: decimal.Decimal, scale: int, dtype: Dtype) -> int:
     size = value.adjusted()
     if not -_DIGITS_MAX <= size <= _DIGITS_MAX and value:  # huge powers of ten are not computed
         if size > 0:
-            _out_of_range(value, dtype)
-        _lossy(value, dtype)
+            out_of_range(value, dtype)
+        lossy(value, dtype)
     whole: int
     numerator, denominator = value.as_integer_ratio() if value else (0, 1)
     whole, rest = divmod(numerator * 10**scale, denominator)
-    return _lossy(value, dtype) if rest else whole
+    return lossy(value, dtype) if rest else whole
 
 
 def _float(dtype: Float, null: Callable[[], None]) -> Convert:
     def convert(value: Any) -> Any:
         if type(value) is decimal.Decimal:
             nearest = float(value)
-            return fit(nearest) if math.isfinite(nearest) else _out_of_range(value, dtype)
+            return fit(nearest) if math.isfinite(nearest) else out_of_range(value, dtype)
         if type(value) is int:
             try:
                 nearest = fit(float(value))
             except OverflowError:
-                _out_of_range(value, dtype)
-            return nearest if nearest == value else _lossy(value, dtype)
+                out_of_range(value, dtype)
+            return nearest if nearest == value else lossy(value, dtype)
         if type(value) is float:
             return fit(value)
         if type(value) is str and value in _FLOAT_WORDS:
             return _FLOAT_WORDS[value]
-        return null() if value is None else _mismatch(value, dtype)
+        return null() if value is None else mismatch(value, dtype)
 
     def narrow(value: float) -> float:
         try:
             return float(_FLOAT32.unpack(_FLOAT32.pack(value))[0])
         except OverflowError:
-            _out_of_range(value, dtype)
+            out_of_range(value, dtype)
 
     fit: Callable[[float], float] = narrow if dtype.bits == 32 else float
     return convert
@@ -217,11 +187,11 @@ def _decimal(dtype: Decimal, null: Callable[[], None]) -> Convert:
             return null()
         elif type(value) is str:
             if not _NUMBER.fullmatch(value):
-                _mismatch(value, dtype)
+                mismatch(value, dtype)
             exact = scaled(decimal.Decimal(value), scale, dtype)
         else:
             exact = scaled(number(value, dtype), scale, dtype)
-        return exact if -limit < exact < limit else _out_of_range(value, dtype)
+        return exact if -limit < exact < limit else out_of_range(value, dtype)
 
     return convert
 
@@ -229,21 +199,10 @@ def _decimal(dtype: Decimal, null: Callable[[], None]) -> Convert:
 def _varchar(null: Callable[[], None]) -> Convert:
     def convert(value: Any) -> Any:
         if type(value) is str:
-            return value if value.isascii() else _encodable(value)
-        return null() if value is None else _mismatch(value, Varchar())
+            return value if value.isascii() else encodable(value)
+        return null() if value is None else mismatch(value, Varchar())
 
     return convert
-
-
-def _encodable(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as e:
-        code = f"U+{ord(value[e.start]):04X}"
-        raise BadValueError(
-            Code.TYPE_MISMATCH, f"The text holds half a surrogate pair, {code} at character {e.start + 1}."
-        ) from None
-    return value
 
 
 def _enum(dtype: Enum, null: Callable[[], None]) -> Convert:
@@ -253,7 +212,7 @@ def _enum(dtype: Enum, null: Callable[[], None]) -> Convert:
         place = places.get(value) if type(value) is str else None
         if place is not None:
             return place
-        return null() if value is None else _mismatch(value, dtype)
+        return null() if value is None else mismatch(value, dtype)
 
     return convert
 
@@ -266,8 +225,8 @@ def _from_text(dtype: Dtype, read: Callable[[str], Any], null: Callable[[], None
             except OverflowError as e:
                 raise BadValueError(Code.OUT_OF_RANGE, f"{shown(value)} {e} ({dtype}).") from None
             except ValueError as e:
-                _mismatch(value, dtype, str(e))
-        return null() if value is None else _mismatch(value, dtype)
+                mismatch(value, dtype, str(e))
+        return null() if value is None else mismatch(value, dtype)
 
     return convert
 
@@ -322,15 +281,15 @@ def _interval(value: Any) -> tuple[int, int, int]:
         try:
             months, days, micros = iso.parse_duration(value)
         except ValueError as e:
-            _mismatch(value, Interval(), str(e))
+            mismatch(value, Interval(), str(e))
     elif type(value) is dict and value and value.keys() <= {"months", "days", "micros"}:
         if any(type(part) is not int for part in value.values()):
-            _mismatch(value, Interval(), "has a part that is not a whole number")
+            mismatch(value, Interval(), "has a part that is not a whole number")
         months, days, micros = value.get("months", 0), value.get("days", 0), value.get("micros", 0)
     else:
-        _mismatch(value, Interval(), "is neither a duration as in P1DT2H nor {months, days, micros}")
+        mismatch(value, Interval(), "is neither a duration as in P1DT2H nor {months, days, micros}")
     if max(abs(months), abs(days)) > _INT32_MAX or abs(micros) > _INTERVAL_MICROS_MAX:
-        _out_of_range(value, Interval())
+        out_of_range(value, Interval())
     return months, days, micros * 1000
 
 
@@ -340,9 +299,9 @@ def _list(dtype: List | Array, null: Callable[[], None]) -> Convert:
 
     def convert(value: Any) -> Any:
         if type(value) is not list:
-            return null() if value is None else _mismatch(value, dtype)
+            return null() if value is None else mismatch(value, dtype)
         if length is not None and len(value) != length:
-            _mismatch(value, dtype, f"has {len(value)} elements, not {length}")
+            mismatch(value, dtype, f"has {len(value)} elements, not {length}")
         return [_nested(of, element, f"[{i}]") for i, element in enumerate(value)]
 
     return convert
@@ -363,7 +322,7 @@ def _struct(dtype: Struct, null: Callable[[], None]) -> Convert:
 
     def convert(value: Any) -> Any:
         if type(value) is not dict:
-            return null() if value is None else _mismatch(value, dtype)
+            return null() if value is None else mismatch(value, dtype)
         if not value.keys() <= names:
             value = respell(value)
         return tuple(_nested(of, value.get(name), f".{name}") for name, of in members)
@@ -392,7 +351,7 @@ def _map(dtype: Map, null: Callable[[], None]) -> Convert:
         elif type(value) is list and all(type(pair) is list and len(pair) == 2 for pair in value):
             pairs = value
         else:
-            return null() if value is None else _mismatch(value, dtype)
+            return null() if value is None else mismatch(value, dtype)
         seen: set[Hashable] = set()
         entries = []
         for place, (raw_key, raw_value) in enumerate(pairs):
@@ -440,7 +399,7 @@ def _slow_json_text(value: Any, depth: int) -> str:
     if type(value) is int or (type(value) is decimal.Decimal and value.is_finite()):
         return str(value)
     if type(value) is str:
-        return orjson.dumps(_encodable(value)).decode()
+        return orjson.dumps(encodable(value)).decode()
     if value is None or type(value) in (bool, float):
         return orjson.dumps(value).decode()
-    _mismatch(value, Json())
+    return mismatch(value, Json())

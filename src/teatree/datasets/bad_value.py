@@ -1,0 +1,56 @@
+"""A value that a type cannot hold: the error, and how each kind of it is refused."""
+
+from __future__ import annotations
+
+import decimal
+from typing import Any, NoReturn
+
+from teatree.contracts.dtypes import Dtype
+from teatree.contracts.errors import Code
+
+_SHOWN_CHARS_MAX = 60
+
+
+class BadValueError(Exception):
+    """A value that a type cannot hold; `path` is its place below the column."""
+
+    def __init__(self, code: Code, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.path = path
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error message shows it."""
+    text = str(value) if isinstance(value, decimal.Decimal) else repr(value)
+    return text if len(text) <= _SHOWN_CHARS_MAX else text[:_SHOWN_CHARS_MAX] + "…"
+
+
+def mismatch(value: Any, dtype: Dtype, why: str | None = None) -> NoReturn:
+    """Refuse a value that is none of its type."""
+    name = str(dtype) if len(str(dtype)) <= _SHOWN_CHARS_MAX else str(dtype)[:_SHOWN_CHARS_MAX] + "…"
+    message = f"{shown(value)} {why} ({name})." if why else f"{shown(value)} is not a value of type {name}."
+    raise BadValueError(Code.TYPE_MISMATCH, message)
+
+
+def lossy(value: Any, dtype: Dtype) -> NoReturn:
+    """Refuse a number that its type would round."""
+    raise BadValueError(Code.LOSSY_NUMBER, f"{shown(value)} would lose digits as {dtype}.")
+
+
+def out_of_range(value: Any, dtype: Dtype) -> NoReturn:
+    """Refuse a value beyond the range of its type."""
+    raise BadValueError(Code.OUT_OF_RANGE, f"{shown(value)} is out of range for {dtype}.")
+
+
+def encodable(value: str) -> str:
+    """Return a text; refuses one that has no UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as e:
+        code = f"U+{ord(value[e.start]):04X}"
+        raise BadValueError(
+            Code.TYPE_MISMATCH, f"The text holds half a surrogate pair, {code} at character {e.start + 1}."
+        ) from None
+    return value
