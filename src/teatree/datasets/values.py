@@ -16,8 +16,6 @@ import struct
 from collections.abc import Callable, Hashable
 from typing import Any, NoReturn
 
-import orjson
-
 from teatree.contracts.dtypes import (
     Array,
     Bit,
@@ -43,6 +41,7 @@ from teatree.contracts.dtypes import (
 from teatree.contracts.errors import Code
 from teatree.datasets import iso
 from teatree.datasets.bad_value import BadValueError, encodable, lossy, mismatch, out_of_range, shown
+from teatree.datasets.json_text import json_text
 
 Convert = Callable[[Any], Any]
 _NUMBER = re.compile(r"[+-]?[0-9]{1,200}(?:\.[0-9]{0,200})?(?:[eE][+-]?[0-9]{1,4})?")
@@ -56,7 +55,6 @@ _INTERVAL_MICROS_MAX = (2**63 - 1) // 1000
 """Microseconds of an interval in Arrow, which counts its nanoseconds in 64 bits: 292 years, beside months and days."""
 _DIGITS_MAX = 40
 """Digits before the point beyond which no type holds a whole number; likewise zeros after it."""
-_JSON_DEPTH_MAX = 250
 
 
 def converter(dtype: Dtype, *, nullable: bool = True) -> Convert:
@@ -372,34 +370,3 @@ def _hashable(key: Any) -> Hashable:
     if isinstance(key, list | tuple):
         return tuple(map(_hashable, key))
     return "NaN" if key != key else key  # noqa: PLR0124 - a NaN is the one value that differs from itself
-
-
-def json_text(value: Any) -> str:
-    """Return a parsed JSON value as JSON text again, every number with all its digits."""
-    try:
-        return orjson.dumps(value, default=_number_text).decode()
-    except TypeError:  # an integer beyond 64 bits, or what is no JSON: the slow way tells them apart
-        return _slow_json_text(value, 0)
-
-
-def _number_text(value: Any) -> orjson.Fragment:
-    if type(value) is decimal.Decimal and value.is_finite():
-        return orjson.Fragment(str(value))
-    raise TypeError
-
-
-def _slow_json_text(value: Any, depth: int) -> str:
-    if depth > _JSON_DEPTH_MAX:
-        raise BadValueError(Code.TYPE_MISMATCH, f"The value is nested more than {_JSON_DEPTH_MAX} levels deep.")
-    if type(value) is dict:
-        members = (f"{_slow_json_text(k, depth + 1)}:{_slow_json_text(v, depth + 1)}" for k, v in value.items())
-        return "{" + ",".join(members) + "}"
-    if type(value) is list:
-        return "[" + ",".join(_slow_json_text(element, depth + 1) for element in value) + "]"
-    if type(value) is int or (type(value) is decimal.Decimal and value.is_finite()):
-        return str(value)
-    if type(value) is str:
-        return orjson.dumps(encodable(value)).decode()
-    if value is None or type(value) in (bool, float):
-        return orjson.dumps(value).decode()
-    return mismatch(value, Json())
