@@ -8,10 +8,11 @@ import pytest
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.settings import NatsSettings
-from teatree.messaging.bus import Bus, _Client
+from teatree.messaging.bus import Bus
 from teatree.messaging.frames import show_url
 from teatree.messaging.headers import decode_headers, decode_status, encode_headers
 from teatree.messaging.jetstream import api_error, read_ack
+from teatree.messaging.nats_client import NatsClient
 from teatree.messaging.streams import differences
 from teatree.messaging.subjects import Subjects
 
@@ -103,7 +104,7 @@ class TestParser:
         """Messages arrive whole however the network cuts them, between a server's other lines."""
         rng = random.Random(7)
         seen: list[tuple[bytes, bytes, bytes | None, bytes]] = []
-        client = _Client()
+        client = NatsClient()
         client.sinks[3] = lambda *message: seen.append(message)
         sent: list[tuple[bytes, bytes, bytes | None, bytes]] = []
         wire = b""
@@ -153,7 +154,7 @@ class TestErrors:
         """A URL is shown without its user and password."""
         assert show_url("nats://me:secret@host:4222") == "nats://host:4222"
         assert show_url("me:secret@host:4222") == "nats://host:4222"
-        bus = Bus(_Client(), NatsSettings(url="nats://me:secret@host:1"))
+        bus = Bus(NatsClient(), NatsSettings(url="nats://me:secret@host:1"))
         assert "secret" not in str(bus._lost())
 
 

@@ -1,4 +1,4 @@
-"""The bus: our connection to NATS, and the only door to the nats-py library.
+"""The bus: our connection to NATS, and with `nats_client` the only door to the nats-py library.
 
 One bus belongs to one event loop. It reconnects for ever; what was asked when the connection went fails at once with
 `unavailable`, so that the caller asks again instead of waiting for a time-out. Messages reach subscriptions through
@@ -15,10 +15,6 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
-from nats.aio.subscription import Subscription as NatsSubscription
-from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
-from typing_extensions import override
 
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.settings import NatsSettings
@@ -27,6 +23,7 @@ from teatree.messaging.headers import decode_headers, decode_status, encode_head
 from teatree.messaging.inbox import Exchange, Inbox, ReplySink
 from teatree.messaging.jetstream import IS_IT_UP, NO_RESPONDERS, PubAck, api_error, read_ack
 from teatree.messaging.message import Message, Sink, Subscription
+from teatree.messaging.nats_client import NatsClient
 from teatree.messaging.subjects import Subjects
 
 CONNECT_TIMEOUT_S = 5
@@ -38,119 +35,11 @@ SEND_BUFFER_BYTES_MAX = 4_000_000
 SEND_TIMEOUT_S = 10
 API_TIMEOUT_MS = 5_000
 
-_CONTROL = (b"MSG ", b"HMSG ")
-_HMSG_FIELDS = 5
-_MSG_FIELDS = 4
-
-
-class _Parser(Parser):
-    """Reads MSG and HMSG in one pass over the buffer and hands them to our sinks; leaves the rest to nats-py."""
-
-    nc: _Client
-
-    @override
-    async def parse(self, data: bytes = b"") -> None:
-        if self.state != AWAITING_CONTROL_LINE:
-            await super().parse(data)
-            return
-        buffer: bytearray = self.buf
-        buffer += data
-        start = 0
-        while buffer.startswith(_CONTROL, start):
-            line_end = buffer.find(b"\r\n", start)
-            if line_end < 0:
-                break
-            fields = buffer[start:line_end].split()
-            body_start = line_end + 2
-            end = body_start + int(fields[-1])
-            if len(buffer) < end + 2:
-                break
-            block = None
-            reply = b""
-            if fields[0] == b"HMSG":
-                headers_end = body_start + int(fields[-2])
-                block = bytes(buffer[body_start:headers_end])
-                body_start = headers_end
-                if len(fields) > _HMSG_FIELDS:
-                    reply = bytes(fields[3])
-            elif len(fields) > _MSG_FIELDS:
-                reply = bytes(fields[3])
-            sink = self.nc.sinks.get(int(fields[2]))
-            if sink is not None:
-                sink(bytes(fields[1]), reply, block, bytes(buffer[body_start:end]))
-            start = end + 2
-        del buffer[:start]
-        if buffer and not buffer.startswith(_CONTROL):
-            await super().parse()
-
-
-class _Client(Client):
-    """nats-py's client with sinks, frames written as bytes, and no way to close itself over a server's error."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sinks: dict[int, Sink] = {}
-        self._ps = _Parser(self)
-
-    async def add_sink(self, subject: str, queue: str, sink: Sink) -> int:
-        """Subscribe, so that the sink misses nothing from the first message on; return the subscription's number."""
-        self._sid += 1
-        sid = self._sid
-        self.sinks[sid] = sink
-        subscription = NatsSubscription(self, sid, subject, queue=queue)
-        self._subs[sid] = subscription
-        await self._send_subscribe(subscription)
-        return sid
-
-    async def remove_sink(self, sid: int) -> None:
-        self.sinks.pop(sid, None)
-        self._subs.pop(sid, None)
-        if self.is_connected:
-            await self._send_unsubscribe(sid)
-
-    async def send_frames(self, frames: Iterable[bytes]) -> None:
-        """Write frames of the protocol; waits while too much is waiting to be written."""
-        for frame in frames:
-            await self._send_command(frame)
-        if self._flush_queue is not None and self._flush_queue.empty():
-            await self._flush_pending()
-
-    def forget_unsent(self) -> None:
-        """Drop what waits to be written: it must not arrive, late and out of order, over the next connection."""
-        self._pending.clear()
-        self._pending_data_size = 0
-
-    async def round_trip(self, timeout_s: float) -> None:
-        """Wait until the server has seen all that was sent before: PING queues behind it, unlike in `Client.flush`."""
-        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._pongs.append(pong)
-        await self._send_command(b"PING\r\n")
-        await self._flush_pending()
-        # Never cancelled: nats-py resolves every pong it gets, and breaks on one that was.
-        _, late = await asyncio.wait((pong,), timeout=timeout_s)
-        if late:
-            raise nats.errors.FlushTimeoutError
-
-    @override
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        """Take a message that nats-py's own parser met, after a PING for example."""
-        sink = self.sinks.get(sid)
-        if sink is not None:
-            sink(bytes(subject), bytes(reply), headers, data)
-
-    @override
-    async def _process_err(self, err_msg: str) -> None:
-        """Report a server's error; if the server is about to close the connection, connect again."""
-        error = nats.errors.Error(f"nats: {err_msg}")
-        await self._error_cb(error)
-        if "permissions violation" not in err_msg and "invalid subject" not in err_msg:
-            await self._process_op_err(error)
-
 
 class Bus:
     """A connection to NATS with the subjects of one installation."""
 
-    def __init__(self, client: _Client, settings: NatsSettings) -> None:
+    def __init__(self, client: NatsClient, settings: NatsSettings) -> None:
         self.prefix = settings.prefix
         self.subjects = Subjects(settings.prefix)
         self.losses = 0
@@ -183,7 +72,7 @@ class Bus:
 
     @classmethod
     async def _connect_once(cls, settings: NatsSettings, name: str) -> Bus:
-        client = _Client()
+        client = NatsClient()
         bus = cls(client, settings)
         try:
             await client.connect(
