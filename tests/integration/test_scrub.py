@@ -83,8 +83,7 @@ async def test_a_manager_tells_damage_and_goes_on(installation: Installation) ->
 
 async def test_a_manager_that_needs_what_is_damaged_goes_on(installation: Installation) -> None:
     """A local version that cannot be made of the store holds no request up, is told, and is made when that is right."""
-    scrub_later = {"TEATREE_SCRUB_INTERVAL_MS": "3600000"}
-    manager = await installation.created(table("id"), **scrub_later)
+    manager = await installation.created(table("id"), TEATREE_SCRUB_INTERVAL_MS="3600000")
     await installation.send("append", rows(1), "a1")
     assert await manager.leave() == 0
     newest = installation.chain.newest()
@@ -96,7 +95,7 @@ async def test_a_manager_that_needs_what_is_damaged_goes_on(installation: Instal
     installation.chain.store.put(key, flipped)
     shutil.rmtree(installation.local().versions)
     shutil.rmtree(installation.local().spool)
-    manager = installation.manager(**scrub_later)
+    manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS="3600000")
     await manager.says("the store is damaged")
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
     with installation.postgres() as con:
