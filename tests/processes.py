@@ -40,7 +40,7 @@ WAIT_S = 60
 """Seconds that any wait may take on a busy machine; nothing here asserts a time."""
 LOOK_S = 0.02
 FAST = {
-    "TEATREE_MANAGER_LEASE_MS": "1500",
+    "TEATREE_MANAGER_LEASE_MS": "5000",
     "TEATREE_MANAGER_POLL_MS": "200",
     "TEATREE_MANAGER_ARCHIVE_INTERVAL_MS": "50",
     "TEATREE_DISPATCHER_POLL_MS": "200",

@@ -93,6 +93,7 @@ class LocalLauncher(Launcher):
                 Code.UNAVAILABLE, f"The manager of {model} cannot be started: {e.strerror}.", where=str(folder.root)
             ) from e
         self._children.append((model, child))
+        self._spare.prepare()
 
     def _start(self, model: str, log_path: Path) -> subprocess.Popen[bytes]:
         with log_path.open("ab") as log:

@@ -8,12 +8,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-
-AFTER_LAUNCH_MS = 2_000
-"""Milliseconds after a launch before the next spare is started: the manager that just began needs the processor."""
 
 
 class Spare:
@@ -22,28 +19,24 @@ class Spare:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
         self._process: subprocess.Popen[bytes] | None = None
-        self._not_before_s = 0.0
 
     def prepare(self) -> None:
-        """Start a spare if there is none and the last one has had its time to begin."""
+        """Start a spare if there is none."""
         if self._process is not None and self._process.poll() is None:
             return
-        if time.monotonic() < self._not_before_s:
-            return
-        self._not_before_s = time.monotonic() + AFTER_LAUNCH_MS / 1000
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "teatree_manager"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=self._environ,
-            start_new_session=True,
-        )
+        with suppress(OSError):  # the next launch meets the same, and says so
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "teatree_manager"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=self._environ,
+                start_new_session=True,
+            )
 
     def take(self, model: str, log: Path) -> subprocess.Popen[bytes] | None:
         """Give the spare its model and the file that it prints to; None if there is no spare to take."""
         process, self._process = self._process, None
-        self._not_before_s = time.monotonic() + AFTER_LAUNCH_MS / 1000
         if process is None or process.stdin is None or process.poll() is not None:
             return None
         try:

@@ -18,9 +18,10 @@ import sys
 
 import structlog
 
-from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
+from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.names import check_model
 from teatree.contracts.settings import process_environ, read_settings
+from teatree.storage.objects import ObjectStore, open_store
 from teatree_manager.manager import Manager, preload
 from teatree_manager.memory import limit_memory
 
@@ -35,7 +36,12 @@ def main() -> int:
     if len(sys.argv) > 2:
         sys.stderr.write("usage: python -m teatree_manager [MODEL]\n")
         return EXIT_USAGE
-    model = sys.argv[1] if len(sys.argv) > 1 else _wait_for_model()
+    store = None
+    if len(sys.argv) > 1:
+        model = sys.argv[1]
+    else:
+        store = _preload()
+        model = _wait_for_model()
     if not model:
         return 0
     structlog.configure(
@@ -52,7 +58,7 @@ def main() -> int:
     log = structlog.get_logger().bind(model=model)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(check_model(model)))
+            runner.run(_run(check_model(model), store))
     except FencedError as e:
         log.warning("leaving: another manager has the model", error=str(e))
         return EXIT_ELSEWHERE
@@ -69,9 +75,17 @@ def main() -> int:
     return 0
 
 
+def _preload() -> ObjectStore | None:
+    """Load what any model needs; return the store, None if it cannot be opened: a model's manager tells why."""
+    preload()
+    try:
+        return open_store(read_settings(process_environ()).store)
+    except TeatreeError:
+        return None
+
+
 def _wait_for_model() -> str:
     """Wait as a spare; return the model that it is for, "" if it is not needed."""
-    preload()
     line = sys.stdin.readline()
     if not line:
         return ""
@@ -83,10 +97,10 @@ def _wait_for_model() -> str:
     return str(order["model"])
 
 
-async def _run(model: str) -> None:
+async def _run(model: str, store: ObjectStore | None) -> None:
     settings = read_settings(process_environ())
     limit_memory(settings.manager.process_memory_bytes_max)
-    manager = Manager(model, settings)
+    manager = Manager(model, settings, store or open_store(settings.store))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, manager.stop)

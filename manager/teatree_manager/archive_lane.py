@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -45,16 +46,19 @@ class ArchiveLane(Lane):
         self._complete = complete
         self._barriers: list[tuple[Manifest, Sequence[str]]] = []
         self._last: Archived | None = None
-        self._last_ms = 0.0
+        self._last_ms = float("-inf")
+        self._asked = asyncio.Event()
         local.moved = self.poke
 
     def wait_for(self, manifest: Manifest, tables: Sequence[str]) -> None:
         """Archive these tables of a version, or all if it names none; `complete` is called when they are there."""
         self._barriers.append((manifest, tables or [table.name for table in manifest.tables]))
+        self._asked.set()
         self.poke()
 
     @override
     async def work(self) -> None:
+        self._asked.clear()
         while self._barriers:
             await self._archive(*self._barriers[0])
             self._barriers.pop(0)
@@ -67,8 +71,9 @@ class ArchiveLane(Lane):
             return
         pause_ms = self._interval_ms - (time.monotonic() * 1000 - self._last_ms)
         if pause_ms > 0:
-            await asyncio.sleep(pause_ms / 1000)
-            self.poke()  # a newer one, or a barrier, may have come meanwhile
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), pause_ms / 1000)
+            self.poke()  # a newer one may have come meanwhile
             return
         await self._archive(current, ())
         self._last_ms = time.monotonic() * 1000

@@ -40,8 +40,6 @@ class LocalLane(Lane):
         """The version that the local file holds; None while there is none."""
         self.table: BlockTable | None = None
         """The blocks of that file; the two change together, between two steps of the event loop."""
-        self.is_gone = False
-        """Whether the newest version says that there is no model."""
         self.moved: Callable[[], None] = lambda: None
         """Called when there is another local file."""
         self.served = 0
@@ -81,7 +79,6 @@ class LocalLane(Lane):
             await self.with_files(self._versions.drop)
             await asyncio.to_thread(self._reads.close)
             self.current = self.table = None
-            self.is_gone = True
         elif self.current is None or manifest.user_version > self._user_version:
             self._versions.in_use = self._reads.in_use()
             pause_ms = await self.with_files(self._versions.pause_ms, manifest)
@@ -93,7 +90,6 @@ class LocalLane(Lane):
             await asyncio.to_thread(self._reads.switch, manifest.version, path)
             self._user_version = manifest.version
             self.current, self.table = manifest, table
-            self.is_gone = False
             self.moved()
         async with self._moved:
             self.served = manifest.version
@@ -106,6 +102,11 @@ class LocalLane(Lane):
         if self._later is not None:
             self._later.cancel()
         self._later = asyncio.get_running_loop().call_later(TIDY_MS / 1000, self.poke) if again else None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the newest version says that there is no model, be its file still here or not made yet."""
+        return self._manifest is not None and self._manifest.file is None
 
     async def wait_for(self, version: int, timeout_ms: float) -> bool:
         """Wait until reads answer for a version or a newer one; False if it takes longer."""

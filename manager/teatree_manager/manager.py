@@ -34,7 +34,7 @@ from teatree.storage.catalog import Catalog
 from teatree.storage.chain import Chain
 from teatree.storage.guarded import GuardedStore
 from teatree.storage.model_folder import model_folder
-from teatree.storage.objects import open_store
+from teatree.storage.objects import ObjectStore
 from teatree.storage.postgres import Postgres
 from teatree.storage.segments import Entry, Role, read_segment
 from teatree_manager.attempts import Attempts
@@ -59,12 +59,13 @@ REPLY_HEADERS_BYTES = 65_536
 class Manager:
     """Owns one model from taking it over until leaving it."""
 
-    def __init__(self, model: str, settings: Settings) -> None:
+    def __init__(self, model: str, settings: Settings, store: ObjectStore) -> None:
+        """`store` is where the settings' store lies."""
         self._model = model
         self._settings = settings
         self._failpoint = failpoints(settings.failpoints)
-        store = GuardedStore(open_store(settings.store), Breaker("The object store", settings.breaker))
-        self._chain = Chain(store, settings.nats.prefix, model)
+        guarded = GuardedStore(store, Breaker("The object store", settings.breaker))
+        self._chain = Chain(guarded, settings.nats.prefix, model)
         self._folder = model_folder(settings.data, model)
         breaker = Breaker("PostgreSQL", settings.breaker)
         self._postgres = Postgres(settings.postgres, breaker=breaker) if settings.postgres.url else None
@@ -93,11 +94,8 @@ class Manager:
         """Manage the model until `stop`, until it is idle, or until something must be seen by an operator."""
         await asyncio.to_thread(self._tenure.acquire)
         try:
-            bus = await self._connect()
-            try:
-                await self._manage(bus)
-            finally:
-                await bus.close()
+            async with Background([self._tenure.keep()]) as tasks:  # from now on: a restore may outlast a lease
+                await tasks.until(self._connect_and_manage())
         except FencedError:
             self._has_finished = True  # the other one says what this one did not
             raise
@@ -108,6 +106,13 @@ class Manager:
             await asyncio.to_thread(self._tenure.release, has_finished=self._has_finished)
             if self._postgres is not None:
                 self._postgres.close()
+
+    async def _connect_and_manage(self) -> None:
+        bus = await self._connect()
+        try:
+            await self._manage(bus)
+        finally:
+            await bus.close()
 
     async def _connect(self) -> Bus:
         try:
@@ -288,7 +293,6 @@ class Manager:
         followers.follow(fence, ())
         sayer.expect(range(fence.said_version + 1, fence.version))
         background: list[Coroutine[Any, Any, None]] = [
-            self._tenure.keep(),
             sayer.run(),
             *(lane.run() for lane in followers.lanes),
             followers.local.reported(),
@@ -365,7 +369,6 @@ def preload() -> None:
     """Load what the first request will need, so that it need not wait for it."""
     for module in ("arrow", "arrow_stream", "fit", "rows", "json_values"):
         import_module(f"teatree.datasets.{module}")
-    import_module("teatree.storage.local")
     with duckdb.connect(":memory:") as con:
         con.execute("SELECT 1").fetchall()
 

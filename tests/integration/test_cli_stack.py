@@ -116,7 +116,8 @@ def test_rows_in_bulk_from_a_pipe(teatree: Run) -> None:
     again = teatree(*how, "--json", stdin=rows).json
     assert (first["sent"], first["applied"], first["already"]) == (50, 50, 0)
     assert (again["applied"], again["already"]) == (0, 50)
-    found = teatree("query", "bulk", "SELECT count(*) AS n, sum(amount) AS s FROM sales", "--format", "csv")
+    sql = "SELECT count(*) AS n, sum(amount) AS s FROM sales"
+    found = teatree("query", "bulk", sql, "--format", "csv", "--min-version", str(first["version"]))
     assert found.out == "n,s\n5000,500.00\n"
 
 

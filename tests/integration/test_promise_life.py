@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from processes import Installation, rows, table
+from processes import MODEL, Installation, rows, table, until
+from teatree.storage.archives import archived_versions
 
 
 async def test_drop_and_create(installation: Installation) -> None:
@@ -87,6 +88,29 @@ async def test_idle_while_an_archive_is_made(installation: Installation) -> None
     await installation.send("append", rows(1), "a1")
     assert (await installation.send("archive", {}, "archive"))["kind"] == "done"
     await installation.told()
+
+
+async def test_an_archive_between_two_rare_ones(installation: Installation) -> None:
+    """Whoever asks for an archive does not wait for the next one that is made by itself."""
+    manager = await installation.created(table("id"), TEATREE_MANAGER_ARCHIVE_INTERVAL_MS="3600000")
+    await installation.send("append", rows(1), "a1")
+    await until(lambda: any(archived_versions(installation.chain)))
+    await installation.send("append", rows(2), "a2")
+    assert (await installation.send("archive", {}, "archive"))["kind"] == "done"
+    await manager.kill()
+
+
+async def test_a_read_right_after_the_model_was_made(installation: Installation) -> None:
+    """Once `create_model` is done no reader is told that there is no model, be its local file made yet or not."""
+    plan = {"manager.local.before_file": {"action": "delay", "delay_ms": 1_500}}
+    await installation.created(table("id"), plan)
+    subject = installation.bus.subjects.query(MODEL, "query")
+    early = await installation.bus.request(subject, b'{"sql": "SELECT 1"}')
+    assert json.loads(early.body)["error"]["code"] == "unavailable"
+    version = installation.chain.newest_version()
+    body = json.dumps({"sql": "SELECT count(*) AS n FROM t", "min_version": version}).encode()
+    reply = await installation.bus.request(subject, body)
+    assert json.loads(reply.body)["rows"] == [{"n": 0}]
 
 
 async def test_dispatcher_killed(installation: Installation) -> None:

@@ -51,7 +51,8 @@ async def goes_on(installation: Installation, manager: Running) -> None:
     assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
     await until(lambda: content(current) == [(1,), (2,), (3,)], lambda: str(content(current)))
     assert not installation.local().distrusted.exists()
-    assert not [path for path in installation.local().versions.glob("*.duckdb") if isinstance(content(path), str)]
+    bad = [path for path in installation.local().versions.glob("*.duckdb") if isinstance(content(path), str)]
+    assert not [path for path in bad if path.exists()]  # old ones go by themselves
 
 
 async def test_the_scrubber_notices(installation: Installation) -> None:

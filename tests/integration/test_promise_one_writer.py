@@ -12,6 +12,7 @@ import pytest
 
 from processes import Installation, Running, rows, table, until
 
+LAPSES_SOON: dict[str, Any] = {"TEATREE_MANAGER_LEASE_MS": "1500"}
 OPEN = "import duckdb, sys; duckdb.connect(sys.argv[1]).execute('SELECT 1')"
 
 
@@ -39,8 +40,9 @@ async def test_lock_on_the_file(installation: Installation) -> None:
     manager = await installation.created(table("id"))
     for i in range(3):
         assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
-    assert (await installation.send("archive", {}, "archive"))["kind"] == "done"
-    assert await installation.ask("SELECT count(*) AS n FROM t") == [{"n": 3}]
+    archived = await installation.send("archive", {}, "archive")
+    assert archived["kind"] == "done"
+    assert await installation.ask("SELECT count(*) AS n FROM t", min_version=archived["version"]) == [{"n": 3}]
     (path,) = installation.local().read_write.glob("*/model.duckdb")
     tried = open_elsewhere(path)
     assert "Could not set lock" in tried.stderr
@@ -94,17 +96,31 @@ async def test_two_without_leases(installation: Installation, tmp_path: Path) ->
     assert installation.read("SELECT id FROM t ORDER BY id") == [(0,), (1,), (2,)]
 
 
+async def test_a_restore_that_outlasts_the_lease(installation: Installation) -> None:
+    """A manager whose taking over takes longer than its lease keeps it: who waits for the model leaves it alone."""
+    begun = await installation.created(table("id"))
+    assert await begun.leave() == 0
+    plan = {"manager.take_over.after_fence": {"action": "delay", "delay_ms": 3_000}}
+    first = installation.manager(plan, TEATREE_MANAGER_LEASE_MS="1000")
+    await until(lambda: installation.manager_pid() == first.pid)
+    second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="2500")
+    assert await second.exit_code() == 75
+    assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
+    assert await first.leave() == 0
+
+
 @pytest.mark.parametrize("place", ["manager.ship.before_manifest", "manager.ship.after_manifest"])
 async def test_paused(installation: Installation, tmp_path: Path, place: str) -> None:
     """A manager stopped while it ships, continued when another has taken over, changes nothing and leaves."""
     plan = {place: {"action": "stop", "hit": 3}}
-    first = await installation.created(table("id"), plan, TEATREE_HOST="one")
+    first = await installation.created(table("id"), plan, TEATREE_HOST="one", **LAPSES_SOON)
     await installation.send("append", rows(1), "a1")
+    await installation.ask("SELECT 1", min_version=installation.chain.newest_version())  # there is a local file
     await installation.publish("append", rows(2), "a2")
     await first.is_stopped()
     await installation.publish("append", rows(3), "a3")
     other = tmp_path / "other"
-    second = installation.manager(data=other, TEATREE_HOST="two")
+    second = installation.manager(data=other, TEATREE_HOST="two", **LAPSES_SOON)
     for i in (4, 5):
         await installation.send("append", rows(i), f"a{i}")
     await installation.send("archive", {}, "archive")
@@ -148,9 +164,9 @@ async def test_paused_while_it_takes_over(installation: Installation, tmp_path: 
     await installation.send("append", rows(1), "a1")
     assert await begun.leave() == 0
     await installation.publish("append", rows(2), "a2")
-    first = installation.manager({place: {"action": "stop"}}, TEATREE_HOST="one")
+    first = installation.manager({place: {"action": "stop"}}, TEATREE_HOST="one", **LAPSES_SOON)
     await first.is_stopped()
-    second = installation.manager(data=tmp_path / "other", TEATREE_HOST="two")
+    second = installation.manager(data=tmp_path / "other", TEATREE_HOST="two", **LAPSES_SOON)
     for i in (3, 4, 5):
         await installation.send("append", rows(i), f"a{i}")
     before, told = installation.objects(), await installation.told()
