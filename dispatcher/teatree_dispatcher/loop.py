@@ -75,6 +75,8 @@ class Dispatcher:
         self._purge_fault: OperatorError | None = None
         self._trouble: str | None = None
         self._nudged = asyncio.Event()
+        self._unjudged: set[str] = set()
+        """Models with more requests to reject, after the others had their turn."""
 
     def nudge(self) -> None:
         """Look now: a manager may have ended. May be called from a signal handler of the event loop."""
@@ -174,12 +176,13 @@ class Dispatcher:
         if missed:
             await self._look_at_all(hints)
             return
+        again, self._unjudged = self._unjudged, set()
         ended = await self._take_exits()
         asked = ended | {model for model in models if not self._is_well_served(model)}
         if asked:
             self._book.learn(await last_sequences(self._bus, sorted(asked)), {})
         waiting = {record.model for record in self._book if record.restart.deaths and not record.was_served}
-        await self._look_at([self._book.record(model) for model in sorted(asked | waiting)], timed=False)
+        await self._look_at([self._book.record(model) for model in sorted(asked | waiting | again)], timed=False)
 
     def _retry_if_advanced(self, models: set[str]) -> None:
         """Start stopped managers again at once if an operator has let models go on in a log that lost its end."""
@@ -247,7 +250,8 @@ class Dispatcher:
                 case Need.NEWS:  # as new as it gets: the manager is at it
                     break
         else:
-            self.nudge()  # there is more to reject, after the others had their turn
+            self._unjudged.add(record.model)
+            self.nudge()
         if record.name_error is not None and record.is_at_rest(self._place):
             self._book.forget(record.model)
 

@@ -14,6 +14,7 @@ import pytest
 from servers import TestServers
 from stand_in import StandIn, until
 from teatree import Session, connect
+from teatree.client.group import GroupTracker
 from teatree.client.message import Message
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.requests import Request
@@ -190,6 +191,26 @@ async def test_a_lost_receipt_and_a_model_that_was_created(
     summary = await session.model("sales").send_many(appends(10), wait="done")
     assert (summary.sent, summary.applied, summary.already, summary.refused) == (10, 10, 0, 0)
     assert summary.refusals == ()
+
+
+async def test_away_when_the_second_group_begins(
+    session: Session, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was told to wait for so long also waits when NATS goes away just as the lost batches are to go again."""
+    lose_receipt(monkeypatch, stand_in, 1)
+    start = GroupTracker.start
+    refused: list[str] = []
+
+    async def late_start(tracker: GroupTracker) -> None:
+        if tracker.group.endswith("-2") and len(refused) < 2:
+            refused.append(tracker.group)
+            raise RetryError(Code.UNAVAILABLE, "NATS does not answer.")
+        await start(tracker)
+
+    monkeypatch.setattr(GroupTracker, "start", late_start)
+    summary = await session.model("sales").send_many(appends(30), group="g", batch=10, wait="done")
+    assert refused == ["g-2", "g-2"]
+    assert (summary.groups, summary.sent, summary.applied) == (("g", "g-2"), 30, 30)
 
 
 async def test_a_server_that_dies_half_way_loses_and_doubles_nothing(

@@ -460,6 +460,15 @@ class TestOutsideLife:
         state = (await world.bus.js(f"STREAM.INFO.{world.bus.subjects.notices_stream}"))["state"]
         assert state["messages"] == 3_000
 
+    async def test_more_than_a_turn(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is left to reject when the others have their turn is rejected after it, not at the next timed look."""
+        monkeypatch.setattr("teatree_dispatcher.judge.READ_REQUESTS_MAX", 10)
+        subject = world.bus.subjects.request("sales", "append")
+        await world.bus.send([world.bus.frame(subject, b"{}", {"Teatree-Request-Id": f"a{i}"}) for i in range(500)])
+        await world.send("sales", "append", "last")
+        world.start(world.make(world.launcher, attrs.evolve(SETTINGS, poll_ms=3_600_000)))
+        assert (await world.outcome("sales", "last"))["kind"] == "rejected"
+
 
 class TestReads:
     async def test_wakes_manager(self, world: World) -> None:

@@ -133,26 +133,32 @@ class BulkSender:
             error = oldest.task.exception()
             if error is None:
                 break
-            late = asyncio.get_running_loop().time() > give_up_at
-            if not isinstance(error, RetryError) or error.code not in _TRY_AGAIN or late:
-                raise error
-            await asyncio.sleep(back_off_ms / 1000)
-            back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
-            await self._launch_again()
+            while error is not None:
+                late = asyncio.get_running_loop().time() > give_up_at
+                if not isinstance(error, RetryError) or error.code not in _TRY_AGAIN or late:
+                    raise error
+                await asyncio.sleep(back_off_ms / 1000)
+                back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
+                error = await self._launch_again()
         self._flying.popleft()
         tracker = self._trackers[-1]  # whatever is on its way goes under the newest group
         tracker.accepted += len(oldest.requests)
         tracker.accepted_seq = oldest.task.result().last_seq
         self._report()
 
-    async def _launch_again(self) -> None:
+    async def _launch_again(self) -> RetryError | None:
+        """Send all that is on its way again, under a group of its own; return why that cannot be yet, else None."""
         await self._forget_tasks()
+        try:
+            await self._open_group(f"{self._trackers[0].group[:58]}-{len(self._trackers) + 1}")
+        except RetryError as e:
+            return e
         again = list(self._flying)
         self._flying.clear()
         self._publisher = BatchPublisher(self._bus, in_flight_max=IN_FLIGHT_MAX)
-        await self._open_group(f"{self._trackers[0].group[:58]}-{len(self._trackers) + 1}")
         for batch in again:
             await self._launch(batch.requests)
+        return None
 
     async def _forget_tasks(self) -> None:
         """Wait until all batches on their way have ended, whatever became of them."""
