@@ -8,9 +8,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+AFTER_DEATH_MS = 5_000
+"""Milliseconds between two spares if the first died while it waited: whatever ends it may well end the next."""
 
 
 class Spare:
@@ -19,11 +23,14 @@ class Spare:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
         self._process: subprocess.Popen[bytes] | None = None
+        self._not_before_s = 0.0
 
     def prepare(self) -> None:
-        """Start a spare if there is none."""
-        if self._process is not None and self._process.poll() is None:
+        """Start a spare if there is none, at once after one was taken, later after one that died by itself."""
+        is_waiting = self._process is not None and self._process.poll() is None
+        if is_waiting or (self._process is not None and time.monotonic() < self._not_before_s):
             return
+        self._not_before_s = time.monotonic() + AFTER_DEATH_MS / 1000
         with suppress(OSError):  # the next launch meets the same, and says so
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "teatree_manager"],

@@ -18,7 +18,7 @@ import sys
 
 import structlog
 
-from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
 from teatree.contracts.names import check_model
 from teatree.contracts.settings import process_environ, read_settings
 from teatree.storage.objects import ObjectStore, open_store
@@ -80,7 +80,7 @@ def _preload() -> ObjectStore | None:
     preload()
     try:
         return open_store(read_settings(process_environ()).store)
-    except TeatreeError:
+    except Exception:  # noqa: BLE001  whatever it is, it meets it again
         return None
 
 

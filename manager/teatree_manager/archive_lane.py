@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory, gettempdir
 
 from typing_extensions import override
 
+from teatree.contracts.errors import TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.engine.archive import write_archive
@@ -19,7 +20,7 @@ from teatree.storage.archives import Archived, first_archive_since
 from teatree.storage.chain import Chain
 from teatree.storage.disk import telling_full
 from teatree.storage.versions import materialise
-from teatree_manager.lane import Lane
+from teatree_manager.lane import Lane, is_damage_of_store
 from teatree_manager.local_lane import LocalLane
 
 
@@ -59,9 +60,26 @@ class ArchiveLane(Lane):
     @override
     async def work(self) -> None:
         self._asked.clear()
-        while self._barriers:
-            await self._archive(*self._barriers[0])
-            self._barriers.pop(0)
+        damage = await self._archive_asked()
+        await self._archive_newest(may_wait=damage is None)
+        if damage is not None:
+            raise damage
+
+    async def _archive_asked(self) -> TeatreeError | None:
+        """Archive what is waited for; what is damaged stays, holds nothing else up, and is told."""
+        damage = None
+        for barrier in list(self._barriers):
+            try:
+                await self._archive(*barrier)
+            except TeatreeError as e:
+                if not is_damage_of_store(e):
+                    raise
+                damage = e
+            else:
+                self._barriers.remove(barrier)
+        return damage
+
+    async def _archive_newest(self, *, may_wait: bool) -> None:
         current = self._local.current
         if current is None:
             return
@@ -71,9 +89,11 @@ class ArchiveLane(Lane):
             return
         pause_ms = self._interval_ms - (time.monotonic() * 1000 - self._last_ms)
         if pause_ms > 0:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), pause_ms / 1000)
-            self.poke()  # a newer one may have come meanwhile
+            if may_wait:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_ms / 1000):
+                        await self._asked.wait()
+                self.poke()  # a newer one may have come meanwhile
             return
         await self._archive(current, ())
         self._last_ms = time.monotonic() * 1000

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from teatree.contracts.errors import OperatorError, RetryError
+from teatree.contracts.errors import TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.storage.catalog import Catalog
@@ -28,7 +28,9 @@ class CatalogLane(Lane):
     """Writes the versions into PostgreSQL, in chunks, never back."""
 
     name = "catalog"
-    tolerated = (RetryError, OperatorError)  # a catalogue that is empty or locked up must not stop its model
+    tolerated = (
+        TeatreeError,
+    )  # a catalogue that is empty or locked up, or cannot be told all, must not stop its model
 
     def __init__(self, catalog: Catalog, chain: Chain, failpoint: Failpoint) -> None:
         super().__init__()

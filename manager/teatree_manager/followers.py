@@ -100,4 +100,4 @@ class Followers:
     async def close(self) -> None:
         """Close what is open."""
         await asyncio.to_thread(self.reads.close)
-        await asyncio.to_thread(self._versions.close)
+        await self.local.with_files(self._versions.close)

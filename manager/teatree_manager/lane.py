@@ -90,8 +90,7 @@ class Lane(ABC):
 
     async def drained(self) -> None:
         """Wait until there is no work left, or none that can be done before somebody restores the store."""
-        if self.damage is None:
-            await self._idle.wait()
+        await self._idle.wait()
 
     async def run(self) -> None:
         """Work for ever; what is tolerated is tried again, and so is damage in the store; all else ends the manager.
@@ -105,7 +104,7 @@ class Lane(ABC):
             try:
                 await self.work()
             except TeatreeError as e:
-                if _is_damage_of_store(e):
+                if is_damage_of_store(e):
                     await self._wait_for_repair(e)
                 elif isinstance(e, self.tolerated):
                     await self._wait_for_return(e, backoff)
@@ -132,13 +131,14 @@ class Lane(ABC):
         self.error = self.damage = str(error)
         self._idle.set()
         await asyncio.sleep(DAMAGE_PAUSE_MS / 1000)
+        self._idle.clear()
 
     @abstractmethod
     async def work(self) -> None:
         """Do all the work there is now; a `RetryError` means: again, a little later."""
 
 
-def _is_damage_of_store(error: TeatreeError) -> bool:
+def is_damage_of_store(error: TeatreeError) -> bool:
     """Return whether an object was changed or deleted; a file of this host is made again by the next manager."""
     is_ours = isinstance(error, DamagedFileError | DamagedVersionError)
     return error.code in (Code.CORRUPT, Code.NOT_FOUND) and not is_ours

@@ -54,9 +54,14 @@ class LocalLane(Lane):
         raise await self._reported.get()
 
     async def with_files(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run work on the local files in a thread: one at a time uses them."""
+        """Run work on the local files in a thread: one at a time uses them, also if who waits for it is cancelled."""
         async with self._files:
-            return await asyncio.to_thread(work, *args, **kwargs)
+            running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                await asyncio.gather(running, return_exceptions=True)
+                raise
 
     async def make_room(self) -> None:
         """Give up what only makes the next versions cheaper: the disk is nearly full."""
@@ -72,9 +77,12 @@ class LocalLane(Lane):
 
     @override
     async def work(self) -> None:
-        manifest = self._manifest
-        if manifest is None:
-            return
+        while (manifest := self._manifest) is not None:
+            if await self._follow(manifest):
+                break
+
+    async def _follow(self, manifest: Manifest) -> bool:
+        """Make a version's file, or wait until that is cheap: then return False, a newer one may have come."""
         if manifest.file is None:
             await self.with_files(self._versions.drop)
             await asyncio.to_thread(self._reads.close)
@@ -84,8 +92,7 @@ class LocalLane(Lane):
             pause_ms = await self.with_files(self._versions.pause_ms, manifest)
             if pause_ms > 0:
                 await asyncio.sleep(pause_ms / 1000)
-                self.poke()  # a newer one may have come meanwhile
-                return
+                return False
             path, table = await self.with_files(self._versions.publish, manifest)
             await asyncio.to_thread(self._reads.switch, manifest.version, path)
             self._user_version = manifest.version
@@ -95,6 +102,7 @@ class LocalLane(Lane):
             self.served = manifest.version
             self._moved.notify_all()
         await self._tidy()
+        return True
 
     async def _tidy(self) -> None:
         self._versions.in_use = self._reads.in_use()

@@ -189,6 +189,7 @@ class Manager:
                 hint="The next manager makes them again out of the store.",
             ) from e
         finally:
+            self._tenure.begin_leaving()
             await asyncio.to_thread(pipeline.close)
             await hints.close()
 
@@ -296,13 +297,16 @@ class Manager:
             sayer.run(),
             *(lane.run() for lane in followers.lanes),
             followers.local.reported(),
-            self._leave_when_idle(pipeline, direct, followers),
+            self._leave_when_idle(pipeline, direct, followers, sayer),
             self._say_again(sayer, fence, followers),
         ]
         async with Background(background) as tasks:
             if left is not None:
                 pipeline.begin_shipping(left, shipped)
-            await tasks.until(pipeline.run(shipped))
+            try:
+                await tasks.until(pipeline.run(shipped))
+            finally:
+                self._tenure.begin_leaving()
             await service.close()
             await self._drain(tasks, sayer, followers)
             self._has_finished = sayer.is_done
@@ -341,13 +345,16 @@ class Manager:
     def _tell_waiting(self, version: int, error: RetryError) -> None:
         self._log.warning("saying again waits", version=version, error=str(error))
 
-    async def _leave_when_idle(self, pipeline: Pipeline, direct: DirectReads, followers: Followers) -> None:
+    async def _leave_when_idle(
+        self, pipeline: Pipeline, direct: DirectReads, followers: Followers, sayer: Sayer
+    ) -> None:
+        """Leave once nobody asked for anything for a time; who has more to say or tell would only be brought back."""
         limit_ms = self._settings.manager.idle_exit_ms
         while True:
             await asyncio.sleep(IDLE_LOOK_MS / 1000)
             read_ms = (datetime.now(UTC) - direct.last_at).total_seconds() * 1000
             idle_ms = min(time.monotonic() * 1000 - pipeline.last_request_ms, read_ms)
-            if limit_ms and idle_ms > limit_ms and not followers.are_catching_up:
+            if limit_ms and idle_ms > limit_ms and sayer.is_done and not followers.are_catching_up:
                 self._log.info("leaving: idle", idle_ms=round(idle_ms))
                 self.stop()
                 return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import math
 import os
 import signal
 import time
@@ -26,6 +27,8 @@ from teatree.storage.lease import HeldLease, Holder, Lease, is_alive, process_of
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.postgres import Postgres
 
+LEAVE_MS_MAX = 60_000
+"""Milliseconds that leaving may take: three times what a manager waits for its lanes (`DRAIN_MS_MAX`)."""
 LOOK_MS = 100
 """Milliseconds between looks while another manager has the model."""
 
@@ -49,6 +52,7 @@ class Tenure:
         self._me: Holder = this_process(host)
         self._lock = -1
         self._leased = False
+        self._keep_until = math.inf
         self._seen: HeldLease | None = None
         """Who had the lease when it was asked for late."""
         self._log = structlog.get_logger().bind(model=model)
@@ -142,9 +146,13 @@ class Tenure:
         part.write_bytes(dump_json({**attrs.asdict(own_process()), "model": self._model, "holder": self._me.id}))
         part.replace(self._folder.process)
 
+    def begin_leaving(self) -> None:
+        """Renew the lease only so much longer: who hangs as it leaves is found by its lease, as is who hangs before."""
+        self._keep_until = min(self._keep_until, time.monotonic() + LEAVE_MS_MAX / 1000)
+
     async def keep(self) -> None:
-        """Renew the lease for ever; raises `fenced` when another manager took it."""
-        while True:
+        """Renew the lease until well after the leaving began; raises `fenced` when another manager took it."""
+        while time.monotonic() < self._keep_until:
             await asyncio.sleep(self._settings.lease_ms / 3000)
             if self._lease is None:
                 continue

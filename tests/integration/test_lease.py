@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.settings import BreakerSettings, PostgresSettings
+from teatree.contracts.settings import BreakerSettings, ManagerSettings, PostgresSettings
 from teatree.storage.breaker import AwayError, Breaker
 from teatree.storage.catalog import Catalog
 from teatree.storage.lease import Holder, Lease, this_process
 from teatree.storage.migrations.migrate import migrate
+from teatree.storage.model_folder import model_folder
 from teatree.storage.postgres import Postgres
+from teatree_manager.tenure import Tenure
 
 MODEL = uuid.UUID(int=7)
 LONG_MS = 600_000
@@ -134,3 +138,21 @@ def test_the_catalogue_leaves_leases_alone(postgres: Postgres, lease: Lease) -> 
     assert found is not None
     assert found.writer is not None
     assert (found.writer["pid"], found.state) == (holder.pid, "absent")
+
+
+async def test_who_hangs_as_it_leaves_loses_its_lease(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease is renewed while its holder works, and ends a while after its leaving began, though the process lives."""
+    monkeypatch.setattr("teatree_manager.tenure.LEAVE_MS_MAX", 0)
+    tenure = Tenure(
+        model_folder(tmp_path, "sales"), MODEL, "sales", "here", postgres, ManagerSettings(lease_ms=LONG_MS)
+    )
+    tenure.acquire()
+    keeping = asyncio.create_task(tenure.keep())
+    await asyncio.sleep(0)
+    assert not keeping.done()
+    keeping.cancel()
+    tenure.begin_leaving()
+    await tenure.keep()
+    tenure.release(has_finished=True)

@@ -11,6 +11,7 @@ import pytest
 from processes import Installation, rows, table, until
 from published import PublishedModel
 from teatree.contracts.settings import ScrubSettings, StoreSettings
+from teatree.storage.archives import index_key
 from teatree_manager.scrub_lane import ScrubLane
 
 SETTINGS = ScrubSettings(interval_ms=1, bytes_per_s=1_000_000_000)
@@ -81,18 +82,20 @@ async def test_a_manager_tells_damage_and_goes_on(installation: Installation) ->
     assert await manager.leave() == 0
 
 
-async def test_a_manager_that_needs_what_is_damaged_goes_on(installation: Installation) -> None:
-    """A local version that cannot be made of the store holds no request up, is told, and is made when that is right."""
+@pytest.mark.parametrize("what", ["pack", "archive"])
+async def test_a_manager_that_needs_what_is_damaged_goes_on(installation: Installation, what: str) -> None:
+    """A version or an archive that cannot be read in the store holds no request up, is told, and so is its repair."""
     manager = await installation.created(table("id"), TEATREE_SCRUB_INTERVAL_MS="3600000")
     await installation.send("append", rows(1), "a1")
+    archived = await installation.send("archive", {}, "archive")
     assert await manager.leave() == 0
     newest = installation.chain.newest()
     assert newest is not None
     assert newest.pack is not None
-    key = installation.chain.key(newest.pack.key)
+    key = installation.chain.key(newest.pack.key if what == "pack" else index_key(archived["version"]))
     body = installation.chain.store.get(key)
     flipped = body[:40] + bytes([body[40] ^ 4]) + body[41:]  # in a block's frame: whoever takes over reads the last one
-    installation.chain.store.put(key, flipped)
+    installation.chain.store.put(key, flipped if what == "pack" else body[:40])
     shutil.rmtree(installation.local().versions)
     shutil.rmtree(installation.local().spool)
     manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS="3600000")

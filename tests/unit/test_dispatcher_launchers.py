@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -15,6 +17,7 @@ from teatree.contracts.process import own_process
 from teatree.contracts.settings import Settings
 from teatree.storage.model_folder import ModelFolder, model_folder
 from teatree_dispatcher.launchers import LOG_BYTES_MAX, LocalLauncher, _rotate
+from teatree_dispatcher.spare import Spare
 
 
 @pytest.fixture
@@ -77,6 +80,28 @@ def test_cannot_start(tmp_path: Path) -> None:
     with pytest.raises(RetryError) as e:
         LocalLauncher(Settings(data=blocked), {}).launch("sales")
     assert str(blocked) in str(e.value)
+
+
+def test_a_spare_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spare that dies by itself is not followed by another at once, one that was taken is."""
+    started: list[subprocess.Popen[bytes]] = []
+    begin = subprocess.Popen
+
+    def popen(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(begin(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr("teatree_dispatcher.spare.subprocess.Popen", popen)
+    spare = Spare({"PYTHONHOME": "/nonexistent"})
+    spare.prepare()
+    started[0].wait()
+    for _ in range(100):
+        spare.prepare()
+    assert len(started) == 1
+    assert spare.take("sales", Path("/dev/null")) is None
+    spare.prepare()
+    assert len(started) == 2
+    spare.close()
 
 
 def test_log_is_bounded(tmp_path: Path) -> None:

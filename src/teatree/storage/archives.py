@@ -13,6 +13,7 @@ import orjson
 from attrs import frozen
 
 from teatree.contracts.codec import dump_json, parse_utc, utc_text
+from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Manifest, ObjectRef
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
@@ -46,17 +47,22 @@ def index_key(version: int) -> str:
 
 
 def read_archive(chain: Chain, version: int) -> Archived | None:
-    """Return the archive of a version, None if it has none (yet)."""
+    """Return the archive of a version, None if it has none (yet); raises `corrupt`."""
+    key = chain.key(index_key(version))
     try:
-        index = orjson.loads(chain.store.get(chain.key(index_key(version))))
+        body = chain.store.get(key)
     except NotFoundError:
         return None
-    files = {
-        name: ObjectRef(key=t["key"], size_bytes=t["bytes"], checksum=t["checksum"], rows=t["rows"])
-        for name, t in index["tables"].items()
-    }
-    at = parse_utc(index["at"])
-    return Archived(version, files, tuple(index["written"]), asked=bool(index.get("asked")), at=at)
+    try:
+        index = orjson.loads(body)
+        files = {
+            name: ObjectRef(key=t["key"], size_bytes=t["bytes"], checksum=t["checksum"], rows=t["rows"])
+            for name, t in index["tables"].items()
+        }
+        at = parse_utc(index["at"])
+        return Archived(version, files, tuple(index["written"]), asked=bool(index.get("asked")), at=at)
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise CorruptError("The index of an archive is damaged.", where=key) from e
 
 
 def first_archive_since(chain: Chain, version: int) -> Archived | None:
