@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -25,6 +26,8 @@ from teatree.storage.objects import ObjectStore, open_store
 from teatree_manager.manager import Manager, preload
 from teatree_manager.memory import limit_memory
 
+THREADS_MAX = 32
+"""Threads for what blocks: all direct reads that run at once, each lane, and the lease, which must wait for none."""
 EXIT_FAILED = 1
 EXIT_USAGE = 64
 EXIT_ELSEWHERE = 75
@@ -102,6 +105,7 @@ async def _run(model: str, store: ObjectStore | None) -> None:
     limit_memory(settings.manager.process_memory_bytes_max)
     manager = Manager(model, settings, store or open_store(settings.store))
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX, "manager"))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, manager.stop)
     await manager.run()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from teatree.contracts.errors import TeatreeError
+from teatree.contracts.errors import CorruptError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.storage.catalog import Catalog
@@ -77,9 +77,16 @@ class CatalogLane(Lane):
             self._recorded_ms = time.monotonic() * 1000
             for version in [v for v in self._recent if v <= last]:
                 del self._recent[version]
+        damage = None
         for version, manifest in list(self._archives.items()):
-            await asyncio.to_thread(record_archive, self._catalog, self._chain, manifest)
-            del self._archives[version]
+            try:
+                await asyncio.to_thread(record_archive, self._catalog, self._chain, manifest)
+            except CorruptError as e:  # holds up no other
+                damage = e
+            else:
+                del self._archives[version]
+        if damage is not None:
+            raise damage
 
     def _told(self, first: int, last: int) -> list[Told]:
         kept = {v: told for v in range(first, last + 1) if (told := self._recent.get(v)) is not None}

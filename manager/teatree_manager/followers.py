@@ -89,8 +89,8 @@ class Followers:
 
     @property
     def are_catching_up(self) -> bool:
-        """Whether the catalogue is catching up: a model at rest has no next manager that would go on with it."""
-        return self._catalog is not None and self._catalog.is_catching_up
+        """Whether the local file or the catalogue is: a model at rest has no next manager that would go on with it."""
+        return self.local.is_behind or (self._catalog is not None and self._catalog.is_catching_up)
 
     async def drained(self) -> None:
         """Wait until nothing is left to do: each lane hands on to those after it."""

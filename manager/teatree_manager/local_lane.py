@@ -116,6 +116,11 @@ class LocalLane(Lane):
         """Whether the newest version says that there is no model, be its file still here or not made yet."""
         return self._manifest is not None and self._manifest.file is None
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the newest version is being made, and does not wait for what is away or damaged."""
+        return self._manifest is not None and self.served < self._manifest.version and self.error is None
+
     async def wait_for(self, version: int, timeout_ms: float) -> bool:
         """Wait until reads answer for a version or a newer one; False if it takes longer."""
         try:

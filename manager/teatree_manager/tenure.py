@@ -27,8 +27,8 @@ from teatree.storage.lease import HeldLease, Holder, Lease, is_alive, process_of
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.postgres import Postgres
 
-LEAVE_MS_MAX = 60_000
-"""Milliseconds that leaving may take: three times what a manager waits for its lanes (`DRAIN_MS_MAX`)."""
+LEAVE_MS_MAX = 600_000
+"""Milliseconds that leaving may take: a long request, or a large local file, comes to its end first."""
 LOOK_MS = 100
 """Milliseconds between looks while another manager has the model."""
 

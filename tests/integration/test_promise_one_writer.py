@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from processes import Installation, Running, rows, table, until
+from processes import MODEL, Installation, Running, rows, table, until
 
 LAPSES_SOON: dict[str, Any] = {"TEATREE_MANAGER_LEASE_MS": "1500"}
 OPEN = "import duckdb, sys; duckdb.connect(sys.argv[1]).execute('SELECT 1')"
@@ -100,12 +101,29 @@ async def test_a_restore_that_outlasts_the_lease(installation: Installation) -> 
     """A manager whose taking over takes longer than its lease keeps it: who waits for the model leaves it alone."""
     begun = await installation.created(table("id"))
     assert await begun.leave() == 0
-    plan = {"manager.take_over.after_fence": {"action": "delay", "delay_ms": 3_000}}
-    first = installation.manager(plan, TEATREE_MANAGER_LEASE_MS="1000")
+    plan = {"manager.take_over.after_fence": {"action": "delay", "delay_ms": 5_000}}
+    first = installation.manager(plan, TEATREE_MANAGER_LEASE_MS="2000")
     await until(lambda: installation.manager_pid() == first.pid)
-    second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="2500")
+    second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="4000")
     assert await second.exit_code() == 75
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
+    assert await first.leave() == 0
+
+
+async def test_slow_reads_cost_no_lease(installation: Installation) -> None:
+    """A manager keeps its lease, and says outcomes, while as many slow reads run as it takes at once."""
+    first = await installation.created(
+        table("id"), TEATREE_MANAGER_LEASE_MS="3000", TEATREE_LIMITS_QUERY_TIME_MS_MAX="8000"
+    )
+    await installation.ask("SELECT 1")
+    slow = b'{"sql": "SELECT count(*) FROM range(1000000000) a(i), range(1000000) b(j) WHERE (i * j) % 7 = 3"}'
+    subject = installation.bus.subjects.query(MODEL, "query")
+    reads = [asyncio.create_task(installation.bus.request(subject, slow, timeout_ms=60_000)) for _ in range(8)]
+    second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="6000")
+    assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
+    assert not any(read.done() for read in reads)
+    assert await second.exit_code() == 75
+    await asyncio.gather(*reads)
     assert await first.leave() == 0
 
 

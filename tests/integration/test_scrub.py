@@ -107,3 +107,15 @@ async def test_a_manager_that_needs_what_is_damaged_goes_on(installation: Instal
     await manager.says("what was damaged is right again")
     assert await installation.ask("SELECT count(*) AS n FROM t", min_version=newest.version + 2) == [{"n": 2}]
     assert await manager.leave() == 0
+
+
+async def test_an_archive_does_without_a_damaged_one(installation: Installation) -> None:
+    """A damaged index of an archive holds up no later one."""
+    manager = await installation.created(table("id"), TEATREE_SCRUB_INTERVAL_MS="3600000")
+    await installation.send("append", rows(1), "a1")
+    first = await installation.send("archive", {}, "archive")
+    key = installation.chain.key(index_key(first["version"]))
+    installation.chain.store.put(key, installation.chain.store.get(key)[:40])
+    await installation.send("append", rows(2), "a2")
+    assert (await installation.send("archive", {}, "again"))["kind"] == "done"
+    assert await manager.leave() == 0

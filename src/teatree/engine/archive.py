@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 from attrs import frozen
 
+from teatree.contracts.errors import CorruptError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest, ObjectRef, TableEntry
 from teatree.datasets.ddl import quote, quote_literal
@@ -43,8 +44,8 @@ def write_archive(
     found = read_archive(chain, manifest.version)
     if found is not None and set(wanted) <= set(found.written) and found.asked >= bool(wanted):
         return found
-    if before is not None and (before.version > manifest.version or read_archive(chain, before.version) is None):
-        before = None  # it shows a later state, or was cleaned up
+    if before is not None and (before.version > manifest.version or not _is_there(chain, before.version)):
+        before = None  # it shows a later state, was cleaned up, or is damaged: the next one does without it
     files: dict[str, ObjectRef] = dict(found.files) if found else {}
     written = list(found.written) if found else []
     for table in manifest.tables:
@@ -60,6 +61,13 @@ def write_archive(
     failpoint("manager.archive.before_index")
     write_index(chain, manifest, archived)
     return archived
+
+
+def _is_there(chain: Chain, version: int) -> bool:
+    try:
+        return read_archive(chain, version) is not None
+    except CorruptError:
+        return False
 
 
 def _write_table(chain: Chain, version: int, table: TableEntry, source: ArchiveSource) -> ObjectRef:

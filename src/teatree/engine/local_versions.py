@@ -32,7 +32,7 @@ from teatree.storage.chain import Chain
 from teatree.storage.disk import telling_full, telling_unreadable
 from teatree.storage.leaves import Leaves
 from teatree.storage.model_folder import ModelFolder
-from teatree.storage.objects import ObjectStore
+from teatree.storage.objects import NotFoundError, ObjectStore
 from teatree.storage.packs import LEAF_ENTRIES, BlockTable
 from teatree.storage.spool import SpooledStore
 from teatree.storage.versions import HEADER_BYTES, changed_blocks, layout_of, materialise, read_blocks, read_extent
@@ -150,7 +150,7 @@ class LocalVersions:
             return None
         try:
             return number, _read_table(self._packs, layout_of(self._chain.get(number)), None)
-        except RequestError:  # it was cleaned up in the store
+        except (RequestError, NotFoundError):  # it was cleaned up in the store
             return None
 
     def _make(

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from attrs import evolve, frozen
 
+from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import LedgerRef, Manifest
 from teatree.contracts.settings import RetentionSettings
 from teatree.storage.archives import Archived, index_key, read_archive
@@ -178,7 +179,8 @@ def _owner(state: State, number: int, write_id: str, write_ids: dict[int, str]) 
 def archives(state: State) -> Iterator[ObjectInfo]:
     """Yield archived tables that no kept archive names.
 
-    The newest archive is kept, since the next one builds on it, and whatever may still be on its way.
+    The newest archive is kept, since the next one builds on it, and whatever may still be on its way; all of them are
+    while the index of one is damaged: it may name any file.
     """
     chain = state.chain
     found: dict[int, list[ObjectInfo]] = defaultdict(list)
@@ -190,7 +192,10 @@ def archives(state: State) -> Iterator[ObjectInfo]:
     if not indexed:
         return
     settled = min(max(indexed), state.newest.said_version)
-    indexes = [archived for n in indexed if (archived := read_archive(chain, n)) is not None]
+    try:
+        indexes = [archived for n in indexed if (archived := read_archive(chain, n)) is not None]
+    except CorruptError:
+        return
     kept = _kept_archives(state, indexes, settled)
     needed = {chain.key(ref.key) for archived in kept for ref in archived.files.values()}
     needed |= {chain.key(index_key(archived.version)) for archived in kept}
