@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +25,7 @@ import psycopg
 
 from teatree.contracts.errors import RetryError
 from teatree.contracts.manifest import Manifest
-from teatree.contracts.process import end_processes, process_id, read_process
+from teatree.contracts.process import ProcessId, end_processes, process_id, read_process
 from teatree.contracts.settings import Settings, connection_environ
 from teatree.messaging.bus import Bus
 from teatree.messaging.notices import last_notice, read_notices
@@ -224,8 +225,7 @@ class Installation:
         """End everything; print what it said, for the report of a test that failed."""
         for process in self._running:
             process.send(signal.SIGKILL)
-        files = [path for data in self._data for path in data.glob("*/manager.json")]
-        end_processes([p for p in map(read_process, files) if p is not None], ask=signal.SIGKILL)
+        end_processes(_processes_on(self._data), ask=signal.SIGKILL)
         for process in self._running:
             print(f"--- {process.log.name}\n{process.said()}")
         for log in (path for data in self._data for path in data.glob("*/manager.log")):
@@ -366,6 +366,17 @@ class Installation:
         """Return the hash of every object in the store."""
         store = self.chain.store
         return {info.key: hashlib.sha256(store.get(info.key)).hexdigest() for info in store.list("")}
+
+
+def _processes_on(folders: Iterable[Path]) -> list[ProcessId]:
+    """Return the processes that were started for data folders, also managers that wait for another one's lease."""
+    wanted = {f"TEATREE_DATA={folder}".encode() for folder in folders}
+    found: list[ProcessId | None] = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it ended, or is not ours
+            if wanted.intersection(path.read_bytes().split(b"\0")):
+                found.append(process_id(int(path.parent.name)))
+    return [process for process in found if process is not None]
 
 
 async def until(holds: Callable[[], bool], what: Callable[[], str] = lambda: "a condition") -> None:
