@@ -28,9 +28,8 @@ class CatalogLane(Lane):
     """Writes the versions into PostgreSQL, in chunks, never back."""
 
     name = "catalog"
-    tolerated = (
-        TeatreeError,
-    )  # a catalogue that is empty or locked up, or cannot be told all, must not stop its model
+    tolerated = (TeatreeError,)
+    """A catalogue that is empty or locked up, or cannot be told all, must not stop its model."""
 
     def __init__(self, catalog: Catalog, chain: Chain, failpoint: Failpoint) -> None:
         super().__init__()
