@@ -11,10 +11,11 @@ from typing import Any
 
 import attrs
 
-from processes import MODEL, Installation, ManagerServer, rows, table, until_async
+from processes import MODEL, Installation, ManagerServer, rows, table, until, until_async
 from servers import TestServers
 from teatree.contracts.settings import Settings
 from teatree.embedded.nats import NatsServer
+from teatree.storage.archives import archived_versions
 from teatree.storage.migrations.migrate import migrate
 
 
@@ -115,12 +116,16 @@ async def test_damage_in_the_store(installation: Installation) -> None:
     manifest = installation.chain.newest()
     assert manifest is not None
     assert manifest.pack is not None
-    await installation.send("append", rows(2), "a2")
+    newest = (await installation.send("append", rows(2), "a2"))["version"]
+    await installation.ask(
+        "SELECT 1", min_version=newest
+    )  # then no lane needs the pack, and it is the scrubber who tells
+    await until(lambda: newest in archived_versions(installation.chain))
     key = installation.chain.key(manifest.pack.key)
     body = installation.chain.store.get(key)
     middle = len(body) // 2
     installation.chain.store.put(key, body[:middle] + bytes([body[middle] ^ 4]) + body[middle + 1 :])
-    await becomes(installation, "damaged", "version", "corrupt", key)
+    await becomes(installation, "damaged", f"version {manifest.version}", "corrupt", key)
     assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
     assert await manager.leave() == 0
     await becomes(installation, "damaged", key)

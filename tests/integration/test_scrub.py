@@ -78,6 +78,7 @@ async def test_a_manager_tells_damage_and_goes_on(installation: Installation) ->
     body = installation.chain.store.get(key)
     installation.chain.store.put(key, body[:-1] + bytes([body[-1] ^ 4]))
     await manager.says(f"corrupt: The object does not match its hash. (at {key})")
+    assert "the store is damaged" in manager.said()
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
     assert await manager.leave() == 0
 
