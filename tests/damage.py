@@ -1,4 +1,4 @@
-"""Damage to files, as a disk does it."""
+"""Damage to files and objects, as a disk does it."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ def flip(path: Path, place: int, bit: int = 4) -> None:
         byte = file.read(1)[0]
         file.seek(place)
         file.write(bytes([byte ^ bit]))
+
+
+def flipped(body: bytes, place: int, bit: int = 4) -> bytes:
+    """Return an object's bytes with a bit of one of them turned over."""
+    return body[:place] + bytes([body[place] ^ bit]) + body[place + 1 :]

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from damage import flipped
 from processes import MODEL, Installation, ManagerServer, rows, table, until, until_async
 from servers import TestServers
 from teatree.contracts.settings import Settings
@@ -123,8 +124,7 @@ async def test_damage_in_the_store(installation: Installation) -> None:
     await until(lambda: newest in archived_versions(installation.chain))
     key = installation.chain.key(manifest.pack.key)
     body = installation.chain.store.get(key)
-    middle = len(body) // 2
-    installation.chain.store.put(key, body[:middle] + bytes([body[middle] ^ 4]) + body[middle + 1 :])
+    installation.chain.store.put(key, flipped(body, len(body) // 2))
     await becomes(installation, "damaged", f"version {manifest.version}", "corrupt", key)
     assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
     assert await manager.leave() == 0

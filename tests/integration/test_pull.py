@@ -15,6 +15,7 @@ import duckdb
 import pytest
 from attrs import evolve
 
+from damage import flipped
 from published import PublishedModel
 from teatree.client.pull import pull_version
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
@@ -305,8 +306,7 @@ def damaged(chain: Chain, key: str, how: str, other: str) -> None:
         case "truncated":
             chain.store.put(key, body[: len(body) // 2])
         case "flipped":
-            middle = len(body) // 2
-            chain.store.put(key, body[:middle] + bytes([body[middle] ^ 4]) + body[middle + 1 :])
+            chain.store.put(key, flipped(body, len(body) // 2))
         case "swapped":
             chain.store.put(key, chain.store.get(other))
 

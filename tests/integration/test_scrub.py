@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from damage import flipped
 from processes import Installation, rows, table, until
 from published import PublishedModel
 from teatree.contracts.settings import ScrubSettings, StoreSettings
@@ -54,8 +55,7 @@ async def test_a_flipped_bit_is_told_and_its_end_too(model: PublishedModel, what
         "segment": model.chain.key(manifest.outcomes.key),
     }[what]
     body = model.chain.store.get(key)
-    middle = len(body) // 2
-    model.chain.store.put(key, body[:middle] + bytes([body[middle] ^ 4]) + body[middle + 1 :])
+    model.chain.store.put(key, flipped(body, len(body) // 2))
     await rounds(lane)
     error, versions = told(lane)
     assert versions == [version]
@@ -76,7 +76,7 @@ async def test_a_manager_tells_damage_and_goes_on(installation: Installation) ->
     assert newest.pack is not None
     key = installation.chain.key(newest.pack.key)
     body = installation.chain.store.get(key)
-    installation.chain.store.put(key, body[:-1] + bytes([body[-1] ^ 4]))
+    installation.chain.store.put(key, flipped(body, len(body) - 1))
     await manager.says(f"corrupt: The object does not match its hash. (at {key})")
     assert "the store is damaged" in manager.said()
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
@@ -95,8 +95,8 @@ async def test_a_manager_that_needs_what_is_damaged_goes_on(installation: Instal
     assert newest.pack is not None
     key = installation.chain.key(newest.pack.key if what == "pack" else index_key(archived["version"]))
     body = installation.chain.store.get(key)
-    flipped = body[:40] + bytes([body[40] ^ 4]) + body[41:]  # in a block's frame: whoever takes over reads the last one
-    installation.chain.store.put(key, flipped if what == "pack" else body[:40])
+    in_a_block = flipped(body, 40)  # whoever takes over reads the last frame
+    installation.chain.store.put(key, in_a_block if what == "pack" else body[:40])
     shutil.rmtree(installation.local().versions)
     shutil.rmtree(installation.local().spool)
     manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS="3600000")
