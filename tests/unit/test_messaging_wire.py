@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 
 import pytest
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
+from teatree.contracts.requests import HEADERS, read_request
 from teatree.contracts.settings import NatsSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.frames import show_url
@@ -90,6 +92,24 @@ class TestHeaders:
     def test_last_value_wins(self) -> None:
         """A sender cannot speak for the server, which appends its own headers."""
         assert decode_headers(b"NATS/1.0\r\nNats-Sequence: 1\r\nNats-Sequence: 7\r\n\r\n") == {"Nats-Sequence": "7"}
+
+    @pytest.mark.parametrize("header", HEADERS)
+    def test_any_case(self, header: str) -> None:
+        """A request's header counts in any case: an id that was overlooked would have two effects."""
+        for name in (header.lower(), header.upper(), header.title(), header.swapcase(), f"{header} "):
+            assert decode_headers(b"NATS/1.0\r\n%b: a\r\n\r\n" % name.encode()) == {header: "a"}
+
+    @pytest.mark.parametrize("header", HEADERS)
+    def test_repeated(self, header: str) -> None:
+        """A request with a header of its own twice is rejected, in any case and with the same value too."""
+        for second in (header, header.lower(), header.upper()):
+            for value in ("application/json", "b"):
+                block = f"NATS/1.0\r\n{header}: application/json\r\n{second}: {value}\r\n\r\n".encode()
+                request = read_request("sales", "append", 7, datetime.now(UTC), decode_headers(block), b"{}")
+                assert request.invalid is not None
+                assert (request.invalid.code, request.invalid.where) == (Code.BAD_HEADER, header)
+                assert request.request_id == "seq-7"
+                assert request.group is request.args is request.traceparent is None
 
     def test_status(self) -> None:
         """An inline status is read, a plain header block has none."""

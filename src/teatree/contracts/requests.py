@@ -17,6 +17,15 @@ HEADER_GROUP = "Teatree-Group"
 HEADER_ARGS = "Teatree-Args"
 HEADER_CONTENT_TYPE = "Content-Type"
 HEADER_TRACEPARENT = "traceparent"
+HEADERS = (
+    HEADER_REQUEST_ID,
+    HEADER_NATS_ID,
+    HEADER_GROUP,
+    HEADER_ARGS,
+    HEADER_CONTENT_TYPE,
+    HEADER_TRACEPARENT,
+)
+"""All headers of a request; their names count in any case, and each may stand once."""
 CONTENT_JSON = "application/json"
 CONTENT_ARROW = "application/vnd.apache.arrow.stream"
 ARGS_HEADER_BYTES_MAX = 32_768
@@ -75,7 +84,9 @@ def read_request(model: str, function: str, seq: int, at: datetime, headers: Map
     The id is `Teatree-Request-Id`, else `Nats-Msg-Id`, else `seq-<seq>`; an id that cannot be used is replaced by the
     last.
     """
-    faults: list[RequestError] = []
+    faults = [_repeated(name) for name, value in headers.items() if "\n" in value and name in HEADERS]
+    if faults:
+        headers = {name: value for name, value in headers.items() if "\n" not in value}
     request_id = sequence_id(seq)
     raw_id = headers.get(HEADER_REQUEST_ID) or headers.get(HEADER_NATS_ID)
     group = headers.get(HEADER_GROUP) or None
@@ -126,4 +137,13 @@ def read_request(model: str, function: str, seq: int, at: datetime, headers: Map
         group=group,
         traceparent=headers.get(HEADER_TRACEPARENT),
         invalid=faults[0] if faults else None,
+    )
+
+
+def _repeated(name: str) -> RequestError:
+    return RequestError(
+        Code.BAD_HEADER,
+        f"The header {name} is given more than once, or has a line break.",
+        where=name,
+        hint="Give it once; upper and lower case are the same.",
     )

@@ -6,12 +6,17 @@ import re
 from collections.abc import Mapping
 
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.requests import HEADERS
 
 _VERSION = b"NATS/1.0"
 _KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BREAKS = re.compile(r"[\r\n\x00]")
 HEADERS_BYTES_MAX = 65_000
 """Bytes of all headers of a message: the server stores up to 64 KiB."""
+_SERVERS = ("Stream", "Subject", "Sequence", "Time-Stamp", "Num-Pending", "Last-Sequence")
+"""Of the headers that a server adds to every stored message."""
+_EXACT = {name: name for name in (*HEADERS, *(f"Nats-{name}" for name in _SERVERS))}
+_ANY_CASE = {name.lower(): name for name in HEADERS}
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
@@ -37,12 +42,20 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
 
 
 def decode_headers(block: bytes | None) -> dict[str, str]:
-    """Return the headers of a message; of a repeated name the last value, since a server appends its own."""
+    """Return the headers of a message: a request's own under their names in `HEADERS`, however they are written.
+
+    A header of a request that is repeated has its values on lines of their own, which no single value can hold:
+    `read_request` refuses it. Of any other repeated name the last value counts, since a server appends its own.
+    """
     headers: dict[str, str] = {}
     if block:
         for line in block.decode("utf-8", "replace").split("\r\n")[1:-2]:
             key, _, value = line.partition(":")
-            headers[key] = value.strip()
+            name = _EXACT.get(key) or _ANY_CASE.get(key.strip().lower(), key)
+            if name in headers and name in HEADERS:
+                headers[name] += "\n" + value.strip()
+            else:
+                headers[name] = value.strip()
     return headers
 
 
