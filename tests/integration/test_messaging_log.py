@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -20,7 +21,7 @@ from teatree.messaging.batches import BatchPublisher, LogMessage, publish_batch
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader, WakeHints, last_sequences, leaders_message_of, message_of
 from teatree.messaging.notices import NoticeWriter, last_notice, read_notices
-from teatree.messaging.streams import ensure_streams, log_state
+from teatree.messaging.streams import ensure_streams, log_config, log_state
 
 
 @pytest.fixture
@@ -88,6 +89,45 @@ class TestStreams:
         assert e.value.code is Code.WRONG_CONFIGURATION
         for part in (name, "storage is 'memory', not 'file'", "max_age", "allow_atomic", "discard is 'old', not 'new'"):
             assert part in str(e.value)
+
+    @pytest.mark.parametrize(
+        "member",
+        [
+            {"allow_msg_ttl": True},
+            {"sources": [{"name": "OTHER"}]},
+            {"subject_transform": {"src": "*.request.*.*", "dest": "{{wildcard(1)}}.request.x.{{wildcard(3)}}"}},
+            {"no_ack": True},
+            {"deny_purge": True},
+            {"max_msg_size": 1_000},
+            {"first_seq": 1_000},
+            {"allow_rollup_hdrs": True},
+            {"subject_delete_marker_ttl": 2_000_000_000},
+            {"duplicate_window": 120_000_000_000},
+            {"max_msgs_per_subject": 5},
+            {"allow_batched": True},
+        ],
+        ids=lambda member: next(iter(member)),
+    )
+    async def test_unexpected_member(self, bus: Bus, member: dict[str, Any]) -> None:
+        """A stream with a setting that drops, rewrites or adds messages is refused, naming the setting."""
+        name = bus.subjects.requests_stream
+        await bus.js(f"STREAM.DELETE.{name}")
+        await bus.js(f"STREAM.CREATE.{name}", {**log_config(bus, 1_000_000), **member})
+        with pytest.raises(OperatorError) as e:
+            await ensure_streams(bus, log_bytes_max=1_000_000, notices_age_s=7, notices_max=8)
+        assert e.value.code is Code.WRONG_CONFIGURATION
+        assert next(iter(member)) in str(e.value)
+
+    async def test_operators_choice(self, bus: Bus) -> None:
+        """Copies, placement, compression, descriptions and sizes are an operator's to choose."""
+        name = bus.subjects.requests_stream
+        await bus.js(f"STREAM.DELETE.{name}")
+        chosen = {
+            "description": "ours", "metadata": {"team": "a"}, "compression": "s2", "max_consumers": 3,
+            "consumer_limits": {"max_ack_pending": 5}, "deny_delete": True, "max_msgs": 10**6,
+        }  # fmt: skip
+        await bus.js(f"STREAM.CREATE.{name}", {**log_config(bus, 1_000_000), **chosen})
+        await ensure_streams(bus, log_bytes_max=1_000_000, notices_age_s=7, notices_max=8)
 
     async def test_at_the_same_time(self, nats_server: NatsSettings) -> None:
         """Several processes may start on a fresh server together."""

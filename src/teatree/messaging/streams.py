@@ -20,8 +20,24 @@ _DUPLICATE_WINDOW_NS = 100_000_000
 `Nats-Msg-Id` would swallow another model's request. We remember ids ourselves."""
 _PURGED_BEFORE = "teatree-purged-before"
 _WITNESS = "teatree-witness"
-_SIZES = frozenset({"max_bytes", "max_msgs", "max_age", "max_msg_size", "duplicate_window"})
-"""An operator's to choose; all but the log's `max_age`, which would drop what is not applied."""
+_SIZES = frozenset({"max_bytes", "max_msgs"})
+_FREE = frozenset(
+    {
+        "description",
+        "metadata",
+        "num_replicas",
+        "placement",
+        "compression",
+        "max_consumers",
+        "consumer_limits",
+        "deny_delete",
+        "persist_mode",
+    }
+)
+"""What an operator may choose for both streams: it changes neither what is stored nor what is kept. Servers before 2.12
+do not know `persist_mode`, and a newer one refuses it for a stream with `allow_atomic`, which the log must have."""
+_NOTHING = (None, False, 0, -1, "", [], {})
+"""Values of members that are not set."""
 
 
 @frozen
@@ -59,8 +75,8 @@ async def ensure_streams(bus: Bus, *, log_bytes_max: int, notices_age_s: float, 
 
     Sizes and ages are for streams that are created now; those of existing ones are left as their operator chose them.
     """
-    await _ensure(bus, log_config(bus, log_bytes_max), frozenset({"max_age", "max_msgs_per_subject"}))
-    await _ensure(bus, notices_config(bus, notices_age_s, notices_max), frozenset())
+    await _ensure(bus, log_config(bus, log_bytes_max), _SIZES)
+    await _ensure(bus, notices_config(bus, notices_age_s, notices_max), _SIZES | {"max_age", "duplicate_window"})
 
 
 def log_config(bus: Bus, size_bytes_max: int) -> dict[str, Any]:
@@ -181,7 +197,7 @@ async def _record_purge(bus: Bus, before: int, witness: LogPosition) -> None:
         await bus.js(f"STREAM.UPDATE.{name}", {**config, "metadata": metadata})
 
 
-async def _ensure(bus: Bus, wanted: dict[str, Any], enforced_sizes: frozenset[str]) -> None:
+async def _ensure(bus: Bus, wanted: dict[str, Any], sizes: frozenset[str]) -> None:
     name = wanted["name"]
     try:
         info = await bus.js(f"STREAM.INFO.{name}")
@@ -194,7 +210,7 @@ async def _ensure(bus: Bus, wanted: dict[str, Any], enforced_sizes: frozenset[st
             if e.number != ERROR_STREAM_EXISTS:
                 raise
             info = await bus.js(f"STREAM.INFO.{name}")  # another process was quicker, with other sizes
-    faults = differences(wanted, info["config"], _SIZES - enforced_sizes)
+    faults = differences(wanted, info["config"], sizes | _FREE)
     if faults:
         raise OperatorError(
             Code.WRONG_CONFIGURATION,
@@ -207,17 +223,23 @@ async def _ensure(bus: Bus, wanted: dict[str, Any], enforced_sizes: frozenset[st
 def differences(wanted: dict[str, Any], found: dict[str, Any], free: frozenset[str] = frozenset()) -> list[str]:
     """Return what to change, member by member; members in `free` may have any value.
 
-    The server leaves members out that have their default, and servers before 2.12 do not know `persist_mode`.
+    A member that is not in `wanted` must not be set: it can drop, rewrite or add messages unexpectedly.
+    The server leaves members out that have their default.
     """
     faults = []
     for member, value in wanted.items():
-        if member in free or member == "persist_mode":
+        if member in free:
             continue
         actual = found.get(member, _default(value))
         if isinstance(value, dict) and isinstance(actual, dict):
             actual = {key: actual.get(key, _default(part)) for key, part in value.items()}
         if actual != value:
             faults.append(f"{member} is {actual!r}, not {value!r}")
+    faults += [
+        f"{member} is {actual!r}, which must not be set"
+        for member, actual in found.items()
+        if member not in wanted and member not in free and actual not in _NOTHING
+    ]
     return faults
 
 
