@@ -36,7 +36,7 @@ _FREE = frozenset(
 )
 """What an operator may choose for both streams: it changes neither what is stored nor what is kept. Servers before 2.12
 do not know `persist_mode`, and a newer one refuses it for a stream with `allow_atomic`, which the log must have."""
-_NOTHING = (None, False, 0, -1, "", [], {})
+_NOTHING: tuple[object, ...] = (None, False, 0, -1, "", [], {})
 """Values of members that are not set."""
 
 
