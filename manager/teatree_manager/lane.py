@@ -37,7 +37,7 @@ class Backoff:
 
     async def pause(self, error: TeatreeError | None = None) -> None:
         """Wait for the next try: a growing time, or until the breaker lets calls through that refused this one."""
-        if isinstance(error, AwayError):
+        if isinstance(error, AwayError) and error.breaker is not None:
             for _ in range(BACKOFF_MS_MAX // LOOK_MS):  # then its caller may have been told to stop
                 if not error.breaker.refuses():
                     break

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import importlib
+import multiprocessing
+import pickle
+import pkgutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from teatree.contracts.errors import Code
+import teatree
+from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, TeatreeError
+from teatree.contracts.settings import BreakerSettings
+from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
+from teatree.engine.transaction import UnexpectedError
+from teatree.messaging.batches import _UnsentError
+from teatree.messaging.jetstream import ApiError
+from teatree.storage.breaker import AwayError, Breaker
+from teatree.storage.objects import NotFoundError
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 
@@ -15,3 +34,80 @@ PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 def test_every_code_is_explained(code: Code) -> None:
     """Whoever gets a code finds it in docs/errors.md."""
     assert f"`{code}`" in PAGE.read_text()
+
+
+def kinds(kind: type[TeatreeError] = TeatreeError) -> Iterator[type[TeatreeError]]:
+    """Yield every kind of error in the whole package."""
+    yield kind
+    for narrower in kind.__subclasses__():
+        yield from kinds(narrower)
+
+
+async def unsent(text: str) -> _UnsentError:
+    """Return the error of a batch behind one that was cancelled."""
+    task: asyncio.Task[Any] = asyncio.create_task(asyncio.sleep(0))
+    task.cancel(text)
+    await asyncio.wait([task])
+    return _UnsentError(task)
+
+
+def make(kind: type[TeatreeError], text: str, where: str | None, hint: str | None) -> TeatreeError:
+    """Return an error of a kind; one whose constructor is another has its line here."""
+    if kind is FencedError:
+        return FencedError(text, where=where)
+    if issubclass(kind, CorruptError):
+        return kind(text, where=where, hint=hint)
+    if kind is UnexpectedError:
+        return UnexpectedError(text, ValueError(text))
+    if kind is NotFoundError:
+        return NotFoundError(text, text)
+    if kind is AwayError:
+        return AwayError(Breaker("A part", BreakerSettings()), "A part", text, 5)
+    if kind is ApiError:
+        return ApiError(Code.LOG_FULL, text, number=7, where=text, hint=hint)
+    if kind is _UnsentError:
+        return asyncio.run(unsent(text))
+    return kind(Code.BUSY, text, where=where, hint=hint)
+
+
+def pickled(error: TeatreeError) -> Any:
+    """Return an error as another process gets it."""
+    return pickle.loads(pickle.dumps(error))  # noqa: S301  its own bytes
+
+
+@given(text=st.text(), where=st.none() | st.text(), hint=st.none() | st.text())
+def test_every_error_is_pickled_and_copied(text: str, where: str | None, hint: str | None) -> None:
+    """A copy of an error, made in this process or in another one, is of its kind and says the same."""
+    for module in pkgutil.walk_packages(teatree.__path__, "teatree."):
+        if "migrations.env" not in module.name and "__main__" not in module.name:
+            importlib.import_module(module.name)
+    for kind in (*kinds(), DamagedFileError, DamagedVersionError):
+        error = make(kind, text, where, hint)
+        error.add_note("a note")
+        copies: list[TeatreeError] = [copy.copy(error), copy.deepcopy(error), pickled(error)]
+        for again in copies:
+            assert type(again) is kind
+            assert (str(again), again.args, again.to_dict()) == (str(error), error.args, error.to_dict())
+            assert (again.code, again.where, again.hint) == (error.code, error.where, error.hint)
+            assert again.__notes__ == ["a note"]
+
+
+def fail() -> None:
+    """Raise in a worker process."""
+    raise RequestError(Code.BAD_NAME, "No model has this name.", where="sales")
+
+
+def test_a_worker_that_raises_leaves_its_pool_whole() -> None:
+    """An error of ours that is raised in a worker of a ProcessPoolExecutor arrives, and the pool works on."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for _ in range(2):
+            with pytest.raises(RequestError, match="No model has"):
+                pool.submit(fail).result(30)
+        assert pool.submit(int, "7").result(30) == 7
+
+
+def test_a_copy_keeps_what_a_kind_adds() -> None:
+    """What a kind of error adds survives; a breaker, which belongs to its process, does not."""
+    assert pickled(NotFoundError("a/b", "file:///x")).key == "a/b"
+    assert pickled(make(AwayError, "gone", None, None)).breaker is None
+    assert isinstance(pickled(RequestError(Code.USAGE, "no")), RequestError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,15 @@ TABLE t
 (SELECT 1) UNION ALL (SELECT 2) ORDER BY 1 LIMIT 5 OFFSET 1 -- the end
 WITH x AS (SELECT 1), y AS NOT MATERIALIZED (FROM x) SELECT * FROM y
 WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 5) FROM r
+WITH RECURSIVE r AS (WITH q AS (SELECT 1 a) FROM q UNION ALL (WITH s AS (FROM r) SELECT a + 1 FROM s, q WHERE a < 3)) \
+FROM r
+WITH "Q x" AS MATERIALIZED (SELECT 1 a) SELECT (SELECT a FROM "q X"), l.a FROM t, LATERAL (FROM "Q X") l \
+ORDER BY (FROM "q x")
+WITH q AS (SELECT 1 a) SELECT (WITH q AS (SELECT 2 a) SELECT a FROM q), a FROM q \
+UNION ALL (WITH r AS (FROM q) FROM r, q)
+WITH pg_settings AS (SELECT 1 a), duckdb_tables AS (FROM pg_settings) SELECT * FROM PG_SETTINGS, "DuckDB_Tables"
+WITH t AS (SELECT a + 1 AS a FROM t) FROM t
+WITH q AS (SELECT 1 a) FROM (DESCRIBE q)
 DESCRIBE t
 SUMMARIZE SELECT a FROM t
 SELECT DISTINCT ON (a) a FROM main.t ORDER BY a DESC NULLS LAST LIMIT 10%
@@ -73,6 +83,10 @@ WITH s AS (SELECT 1 a) UPDATE t SET b = DEFAULT FROM s WHERE s.a = t.a
 DELETE FROM t
 DELETE FROM t AS z USING u, (SELECT 1 q) w WHERE z.a = u.a AND w.q = 1 RETURNING a
 TRUNCATE t
+WITH pg_settings AS (SELECT 1 a) INSERT INTO t(a) WITH u AS (FROM pg_settings) SELECT u.a FROM u, pg_settings
+MERGE INTO main.t a USING u b ON a.a = b.a WHEN MATCHED THEN UPDATE SET b = b.c \
+WHEN NOT MATCHED THEN INSERT VALUES (b.a, b.c)
+MERGE INTO "T" "An alias" USING u ON "an ALIAS".a = u.a WHEN MATCHED THEN DELETE
 MERGE INTO t USING u ON t.a = u.a WHEN MATCHED THEN UPDATE SET b = u.c WHEN NOT MATCHED THEN INSERT VALUES (u.a, u.c)
 MERGE INTO t AS x USING (SELECT 1 AS a, 'z' AS b) s USING (a) WHEN MATCHED AND s.b = 'z' THEN DELETE \
 WHEN NOT MATCHED BY TARGET THEN INSERT (a, b) VALUES (s.a, s.b) WHEN NOT MATCHED BY SOURCE AND x.a > 5 THEN DO NOTHING
@@ -129,6 +143,22 @@ system.main.range(3), read_text('FILE')
 (WITH x AS (INSERT INTO t VALUES (9, 'x') RETURNING a) FROM x)
 (WITH x AS (DELETE FROM t RETURNING a) FROM x)
 missing
+main.duckdb_settings
+(WITH pg_settings AS (SELECT 1 a) SELECT (SELECT a FROM pg_settings)) x, pg_settings
+pg_settings, LATERAL (WITH pg_settings AS (SELECT 1 a) FROM pg_settings)
+(WITH pg_settings AS (FROM pg_settings) FROM pg_settings)
+(WITH RECURSIVE pg_settings AS (SELECT name FROM pg_settings) FROM pg_settings)
+(WITH RECURSIVE pg_settings AS (SELECT name FROM pg_settings UNION FROM pg_settings) FROM pg_settings)
+(WITH RECURSIVE r AS (SELECT 1 UNION (WITH pg_settings AS (FROM r) FROM pg_settings)), q AS (FROM pg_settings) FROM q)
+(WITH q AS (FROM pg_settings), pg_settings AS (SELECT 1) FROM q)
+(WITH pg_settings AS (SELECT 1) FROM system.main.pg_settings)
+(WITH pg_settings AS (SELECT 1) FROM main.pg_settings)
+(WITH pg_settings AS (SELECT 1) FROM pg_catalog."PG_SETTINGS")
+(WITH "du\u212adb_tables" AS (SELECT 1) FROM duckdb_tables)
+((WITH pg_settings AS (SELECT 1) FROM pg_settings) UNION ALL FROM pg_settings)
+(SELECT 1 AS a) pg_settings, (SELECT count(*) FROM pg_settings)
+(DESCRIBE duckdb_tables)
+(SUMMARIZE pg_settings)
 """.strip().splitlines()
 
 EXPRESSIONS_REFUSED = """
@@ -145,11 +175,20 @@ pg_sleep(1)
 write_log('x')
 json_serialize_plan('SELECT 1')
 list_transform([1], lambda x: current_setting('threads'))
+format_type(1, 2)
 (SELECT content FROM read_text('FILE'))
+(WITH pg_settings AS (SELECT 1 a) SELECT a FROM pg_settings) + (SELECT count(*) FROM pg_settings)
 EXISTS (FROM _teatree.log)
 """.strip().splitlines()
 
 STATEMENTS_REFUSED = """
+WITH duckdb_tables AS (SELECT 1) INSERT INTO t SELECT 1, 'x' FROM main.duckdb_tables
+WITH q AS (WITH duckdb_tables AS (SELECT 1) FROM duckdb_tables) UPDATE t SET b = 'x' FROM duckdb_tables
+DELETE FROM t USING (WITH duckdb_tables AS (SELECT 1) FROM duckdb_tables), duckdb_tables
+WITH pg_settings AS (SELECT 1) DELETE FROM pg_settings
+MERGE INTO t a USING (WITH pg_settings AS (SELECT 1) FROM pg_settings) b ON EXISTS (FROM pg_settings) \
+WHEN MATCHED THEN DELETE
+MERGE INTO pg_settings a USING t ON true WHEN MATCHED THEN DELETE
 COPY t TO 'OTHER'
 COPY t FROM 'FILE'
 COPY (SELECT 1) TO 'DATABASE'
@@ -423,6 +462,110 @@ def mutations(draw: st.DrawFn) -> str:
 def test_what_passes_does_no_harm(world: World, sql: str) -> None:
     """Whatever the gate lets through reads no file, changes no setting and does not touch our own schema."""
     world.run_if_allowed(world.named(sql))
+
+
+VIEWS = ("pg_settings", "duckdb_tables", "duckdb_settings", "sqlite_master", "pragma_database_list")
+OURS = {"ours", "a", "b", "x", "NULL", "None"}
+
+
+def spellings(name: str) -> list[str]:
+    """Return ways to write a name that DuckDB may or may not take for the same."""
+    odd = name.replace("k", "\u212a").replace("s", "\u017f")
+    return [name, name, name, name.upper(), f'"{name.title()}"', f'"{odd}"', f"main.{name}", f"system.main.{name}"]
+
+
+@st.composite
+def scoped_queries(draw: st.DrawFn, names: tuple[str, ...], depth: int = 3) -> str:
+    """Return a query of one column `a`, made of WITH names that are in reach, shadowed, recursive or out of reach."""
+
+    def name() -> str:
+        return draw(st.sampled_from(spellings(draw(st.sampled_from(names)))))
+
+    def inner() -> str:
+        return draw(scoped_queries(names, depth - 1))
+
+    def common_table() -> str:
+        how = draw(st.sampled_from(["", "", "MATERIALIZED ", "NOT MATERIALIZED "]))
+        new = f'"{name().replace(chr(34), "").split(".")[-1]}"'
+        mentions.append(f"EXISTS (FROM {new})")
+        if draw(st.booleans()):
+            return f"{new} AS {how}({inner()})"
+        return f"{new} AS ({inner()} UNION SELECT left(a, 40) FROM ({inner()}))"
+
+    if depth == 0:
+        seen = f"SELECT n::VARCHAR AS a FROM {name()} n"
+        return draw(st.sampled_from(["SELECT 'ours' AS a", seen, seen]))
+    before = ""
+    mentions: list[str] = []  # DuckDB looks at no WITH name that nothing uses
+    if draw(st.booleans()):
+        before = draw(st.sampled_from(["WITH ", "WITH RECURSIVE "]))
+        before += ", ".join(common_table() for _ in range(draw(st.integers(1, 2)))) + " "
+    body = draw(
+        st.sampled_from(
+            [
+                "SELECT n::VARCHAR AS a FROM {name} n",
+                "SELECT concat((SELECT max(a) FROM ({query})), n::VARCHAR) AS a FROM {name} n",
+                "(SELECT a FROM ({query})) UNION ALL ({query})",
+                "SELECT q.a FROM {name} n, LATERAL ({query}) q",
+                "SELECT 'ours' AS a WHERE EXISTS ({query}) ORDER BY (SELECT max(a) FROM ({query}))",
+            ]
+        )
+    )
+    while "{query}" in body:
+        body = body.replace("{query}", inner(), 1)
+    while "{name}" in body:
+        body = body.replace("{name}", name(), 1)
+    if mentions:
+        return f"{before}SELECT a FROM ({body}) WHERE true OR {' OR '.join(mentions)}"
+    return body
+
+
+WRAPPERS = (
+    "{}",
+    "SUMMARIZE {}",
+    "INSERT INTO t SELECT row_number() OVER () + 100, a FROM ({}) RETURNING b",
+    "UPDATE t SET b = (SELECT max(a) FROM ({})) RETURNING b",
+    "DELETE FROM t WHERE b IS DISTINCT FROM (SELECT max(a) FROM ({})) RETURNING (SELECT 1)",
+    "MERGE INTO t z USING (SELECT max(a) a FROM ({})) ON false WHEN NOT MATCHED THEN INSERT VALUES (9, a) RETURNING b",
+)
+
+
+def run_scoped(world: World, sql: str) -> tuple[RequestError | None, duckdb.Error | None, list[Any]]:
+    """Return the guard's refusal, and what DuckDB makes of the statement without the guard."""
+    refusal: RequestError | None = None
+    try:
+        (check_query if sql.startswith(("WITH", "SELECT", "(", "SUMM")) else check_statement)(sql, world.con)
+    except RequestError as e:
+        refusal = e
+    world.con.execute("BEGIN").fetchall()
+    try:
+        return refusal, None, world.con.execute(sql).fetchall()
+    except duckdb.Error as e:
+        return refusal, e, []
+    finally:
+        world.con.execute("ROLLBACK").fetchall()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sql=scoped_queries(VIEWS), wrapper=st.sampled_from(WRAPPERS))
+def test_a_with_name_opens_no_internal_view(world: World, sql: str, wrapper: str) -> None:
+    """However WITH names are nested, shadowed and spelled, what passes shows no row of an internal view."""
+    refusal, _, rows = run_scoped(world, wrapper.format(sql))
+    if refusal is None and not wrapper.startswith("SUMMARIZE"):
+        assert set(re.findall(r"[^\W\d]\w*", repr(rows))) <= OURS
+    if refusal is None and wrapper.startswith("SUMMARIZE"):
+        assert not {"name", "VIEW", "database_name"} & set(re.findall(r"\w+", repr(rows)))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sql=scoped_queries(("ka", "sb", "c")), wrapper=st.sampled_from(WRAPPERS))
+def test_with_names_reach_as_far_as_in_duckdb(world: World, sql: str, wrapper: str) -> None:
+    """The guard finds a WITH name exactly where DuckDB does."""
+    refusal, error, _ = run_scoped(world, wrapper.format(sql))
+    if error is None:
+        assert refusal is None or refusal.code is Code.BAD_SQL, refusal
+    elif refusal is None:
+        assert not isinstance(error, duckdb.CatalogException), error
 
 
 def test_a_refusal_ends_no_transaction(world: World) -> None:

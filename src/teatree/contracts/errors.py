@@ -95,6 +95,14 @@ class TeatreeError(Exception):
         advice = f" {self.hint}" if self.hint else ""
         return f"{self.code}: {self.message}{place}{advice}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy without the constructor, whose parameters are another for each kind of error."""
+        return _remade, (type(self), self.args), self._portable_state()
+
+    def _portable_state(self) -> dict[str, Any]:
+        """Return the attributes that make sense in another process."""
+        return dict(self.__dict__)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the form in which a notice carries an error: `code`, `message`, `where`.
 
@@ -105,6 +113,10 @@ class TeatreeError(Exception):
             message = f"{message} {_bounded(self.hint, MESSAGE_CHARS_MAX)}"
         where = None if self.where is None else _bounded(self.where, WHERE_CHARS_MAX)
         return {"code": str(self.code), "message": message, "where": where}
+
+
+def _remade(kind: type[TeatreeError], args: tuple[Any, ...]) -> TeatreeError:
+    return kind.__new__(kind, *args)
 
 
 def _bounded(text: str, chars_max: int) -> str:

@@ -17,6 +17,19 @@ RESERVED_ID_PREFIX = "seq-"
 OWN_SCHEMA = "_teatree"
 """The schema inside a model's file that holds Teatree's own tables; no request may read or write it."""
 
+
+def fold(name: str) -> str:
+    """Return a name as DuckDB compares it: A to Z as a to z, and nothing else (docs/decisions/0020).
+
+    `str.lower` and SQL's `lower` fold more, so that they take two tables or columns for one.
+    """
+    return (
+        name.lower()
+        if name.isascii()
+        else name.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
+    )
+
+
 _MODEL_NAMESPACE = uuid.UUID("7d0c5a5e-7a0f-5b6e-9d4e-3f1f5e0f7ea7")
 
 

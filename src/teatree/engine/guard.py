@@ -15,7 +15,7 @@ import duckdb
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.names import OWN_SCHEMA
+from teatree.contracts.names import OWN_SCHEMA, fold
 from teatree.datasets.arrow import lossless
 from teatree.engine.duckdb_errors import translate
 from teatree.engine.guard_merge import merge_pieces
@@ -120,7 +120,7 @@ def _only_statement(sql: str, con: duckdb.DuckDBPyConnection, where: str) -> duc
         raise RequestError(Code.BAD_SQL, message, where=where, hint="Pass values as parameters, or append rows.")
     if "\0" in sql:
         raise RequestError(Code.BAD_SQL, f"The SQL holds a NUL at character {sql.index(chr(0)) + 1}.", where=where)
-    if OWN_SCHEMA in sql.lower():
+    if OWN_SCHEMA in fold(sql):
         raise not_allowed(f"{OWN_SCHEMA!r} belongs to Teatree.", where)
     _check_shape(sql, where)
     try:

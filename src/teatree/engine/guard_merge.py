@@ -50,7 +50,7 @@ def merge_pieces(sql: str, where: str) -> MergePieces:
     returning = next((i for i in range(join, len(tokens)) if tokens[i].word == "returning"), len(tokens))
     if not whens or tokens[merge + 1].word != "into":
         raise _lost(where)
-    prefix, target = _text(tokens[:merge]), _text(tokens[merge + 2 : using])
+    prefix, target = _text(tokens[:merge]), _target(tokens[merge + 2 : using])
     condition = _text(tokens[join + 1 : whens[0]])
     queries = [
         f"{prefix}\nSELECT * FROM {_text(tokens[using + 1 : join])}",
@@ -64,6 +64,13 @@ def merge_pieces(sql: str, where: str) -> MergePieces:
     if returning < len(tokens):
         queries.append(f"{prefix}\nSELECT {_text(tokens[returning + 1 :])}")
     return MergePieces(tuple(queries), tuple(changes))
+
+
+def _target(tokens: Sequence[_Token]) -> str:
+    """Return the target as a DELETE takes it: with AS before its alias, which only a MERGE may leave out."""
+    if len(tokens) > 1 and tokens[-2].word not in (".", "as"):
+        return f"{_text(tokens[:-1])} AS {_text(tokens[-1:])}"
+    return _text(tokens)
 
 
 def _take_when(tokens: Sequence[_Token], prefix: str, target: str, where: str) -> MergePieces:

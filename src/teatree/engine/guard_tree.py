@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import duckdb
@@ -10,6 +9,7 @@ import orjson
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import fold
 
 _CHANGES = frozenset({"INSERT_QUERY_NODE", "UPDATE_QUERY_NODE", "DELETE_QUERY_NODE"})
 _NODES = frozenset(
@@ -28,7 +28,7 @@ _TABLE_FUNCTIONS = frozenset("generate_series json_each json_tree range repeat r
 _REFUSED_FUNCTIONS = frozenset(
     "current_setting get_block_size getenv getvariable set_config set_variable json_serialize_sql json_deserialize_sql "
     "json_serialize_plan json_execute_serialized_sql query query_table parse_duckdb_log_message write_log sleep_ms "
-    "pg_sleep nextval currval setval setseed in_search_path which_secret glob sniff_csv summary checkpoint "
+    "pg_sleep format_type nextval currval setval setseed in_search_path which_secret glob sniff_csv summary checkpoint "
     "force_checkpoint".split()
 )
 _REFUSED_PREFIXES = (
@@ -56,7 +56,7 @@ def not_allowed(message: str, where: str, hint: str | None = None) -> RequestErr
 
 @frozen
 class UserTables:
-    """The tables that SQL may name, by their names in lower case, and the catalog that holds them."""
+    """The tables that SQL may name, by their names folded, and the catalog that holds them."""
 
     catalog: str
     names: dict[str, str]
@@ -69,7 +69,7 @@ class UserTables:
             f"AND database_name = current_database() AND schema_name = '{_USER_SCHEMA}' "
             "UNION ALL SELECT current_database(), NULL"
         ).fetchall()
-        return cls(rows[0][0].lower(), {name.lower(): name for _, name in rows if name is not None})
+        return cls(fold(rows[0][0]), {fold(name): name for _, name in rows if name is not None})
 
 
 def parse_tree(con: duckdb.DuckDBPyConnection, sql: str, where: str) -> dict[str, Any]:
@@ -119,34 +119,48 @@ class TreeGuard:
         return target
 
     def _walk(self, root: dict[str, Any]) -> None:
-        common_tables = frozenset(self._common_tables(root))
-        for node in _nodes(root):
-            if "class" in node:
-                self._expression(node)
-                continue
-            kind = node.get("type")
-            if not isinstance(kind, str):
-                continue
-            if kind not in _NODES:
-                raise not_allowed(f"{_spoken(kind)} is not allowed{_place(node)}.", self._where)
-            if kind == "BASE_TABLE":
-                self._table(node["qualified_name"]["path"], node, common_tables)
-            elif kind == "TABLE_FUNCTION":
-                self._table_function(node)
-            elif kind == "SHOW_REF" and node["query"] is None:
-                raise not_allowed("SHOW is not allowed.", self._where, "DESCRIBE and SUMMARIZE of a table are.")
+        """Visit every object of the tree, each with the WITH names that can be seen there; without recursion."""
+        waiting: list[tuple[Any, frozenset[str]]] = [(root, frozenset())]
+        while waiting:
+            value, scope = waiting.pop()
+            if isinstance(value, list):
+                waiting.extend((child, scope) for child in value)
+            elif isinstance(value, dict):
+                for entry in (value.get("cte_map") or {}).get("map", ()):
+                    waiting.append((entry["value"], scope))  # a name is seen by those after it, not by its own body
+                    scope |= {self._common_table(entry["key"])}
+                self._node(value, scope)
+                for key, child in value.items():
+                    if key == "right" and value.get("type") == "RECURSIVE_CTE_NODE":
+                        waiting.append((child, scope | {fold(value["cte_name"])}))  # only the part that repeats
+                    elif key != "cte_map":
+                        waiting.append((child, scope))
 
-    def _common_tables(self, root: dict[str, Any]) -> Iterator[str]:
-        for node in _nodes(root):
-            for entry in (node.get("cte_map") or {}).get("map", ()):
-                if not _PATH_MARKS.isdisjoint(entry["key"]):
-                    raise not_allowed(f"The name {entry['key']!r} in WITH looks like a path.", self._where)
-                yield entry["key"].lower()
+    def _node(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+        if "class" in node:
+            self._expression(node)
+            return
+        kind = node.get("type")
+        if not isinstance(kind, str):
+            return
+        if kind not in _NODES:
+            raise not_allowed(f"{_spoken(kind)} is not allowed{_place(node)}.", self._where)
+        if kind == "BASE_TABLE":
+            self._table(node["qualified_name"]["path"], node, scope)
+        elif kind == "TABLE_FUNCTION":
+            self._table_function(node)
+        elif kind == "SHOW_REF" and node["query"] is None:
+            raise not_allowed("SHOW is not allowed.", self._where, "DESCRIBE and SUMMARIZE of a table are.")
 
-    def _table(self, path: list[str], node: dict[str, Any], common_tables: frozenset[str]) -> str:
+    def _common_table(self, name: str) -> str:
+        if not _PATH_MARKS.isdisjoint(name):
+            raise not_allowed(f"The name {name!r} in WITH looks like a path.", self._where)
+        return fold(name)
+
+    def _table(self, path: list[str], node: dict[str, Any], scope: frozenset[str]) -> str:
         """Let a table's name pass if it is a user's table; return it as it is spelt in the database."""
         *owner, name = path
-        if not owner and name.lower() in common_tables:
+        if not owner and fold(name) in scope:
             return name
         allowed: tuple[list[str], ...] = (
             [],
@@ -154,13 +168,13 @@ class TreeGuard:
             [self._tables.catalog],
             [self._tables.catalog, _USER_SCHEMA],
         )
-        if [part.lower() for part in owner] not in allowed:
+        if [fold(part) for part in owner] not in allowed:
             raise not_allowed(
                 f"{'.'.join(path)!r} is not one of the model's tables{_place(node)}.",
                 self._where,
                 "Name a table without its schema.",
             )
-        found = self._tables.names.get(name.lower())
+        found = self._tables.names.get(fold(name))
         if found is not None:
             return found
         if not _PATH_MARKS.isdisjoint(name):
@@ -170,7 +184,7 @@ class TreeGuard:
     def _table_function(self, node: dict[str, Any]) -> None:
         function = node["function"]
         name = function["function_name"] if function["class"] == "FUNCTION" else function["class"]
-        if name.lower() not in _TABLE_FUNCTIONS:
+        if fold(name) not in _TABLE_FUNCTIONS:
             raise not_allowed(f"The table function {name!r} is not allowed{_place(node)}.", self._where)
 
     def _expression(self, node: dict[str, Any]) -> None:
@@ -179,22 +193,10 @@ class TreeGuard:
             raise not_allowed(f"{_spoken(kind)} is not allowed{_place(node)}.", self._where)
         if kind not in ("FUNCTION", "WINDOW"):
             return
-        name = (node.get("function_name") or "").lower()
+        name = fold(node.get("function_name") or "")
         refused = name in _REFUSED_FUNCTIONS or name.startswith(_REFUSED_PREFIXES)
         if refused and name not in _ALLOWED_DESPITE_PREFIX:
             raise not_allowed(f"The function {name!r} is not allowed{_place(node)}.", self._where)
-
-
-def _nodes(root: Any) -> Iterator[dict[str, Any]]:
-    """Visit every object of the tree, without recursion."""
-    waiting = [root]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            yield value
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)
 
 
 def _place(node: dict[str, Any]) -> str:

@@ -12,9 +12,10 @@ import random
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
+from typing_extensions import override
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 
@@ -33,7 +34,12 @@ class AwayError(RetryError):
             f"{part} is away: {reason}",
             hint=f"It is tried again at least every {again_ms_max / 1000:g} s.",
         )
-        self.breaker = breaker
+        self.breaker: Breaker | None = breaker
+        """Where to wait for the part; None in a copy, which may have come from another process."""
+
+    @override
+    def _portable_state(self) -> dict[str, Any]:
+        return {**self.__dict__, "breaker": None}
 
 
 class Breaker:
