@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.manifest import Manifest, TableEntry
 from teatree.contracts.settings import LimitSettings, ManagerSettings, RetentionSettings, ScrubSettings
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
@@ -42,6 +42,7 @@ class Followers:
         """`archive_complete` is called with each version whose archive is there."""
         self._archive_complete = archive_complete
         self._newest = 0
+        self._faulty: tuple[TableEntry, ...] = ()
         self.reads = LocalReads(limits, folder.outbox)
         self._versions = LocalVersions(chain, folder, settings, failpoint)
         self.local = LocalLane(self._versions, self.reads)
@@ -62,8 +63,10 @@ class Followers:
 
     @property
     def damage(self) -> dict[int, str]:
-        """What is damaged in the store, by version: what the scrubber found, and what keeps a lane from the newest."""
+        """What is damaged, by version: found by the scrubber, keeping a lane back, or a table with a fault."""
         damage = dict(self._scrub.damaged)
+        for entry in self._faulty:
+            damage.setdefault(entry.changed_in, f"The table {entry.name!r} cannot be used: {entry.fault}")
         for lane in self.lanes:
             if lane.damage is not None:
                 damage[self._newest] = lane.damage
@@ -77,6 +80,7 @@ class Followers:
     def follow(self, manifest: Manifest, entries: Sequence[Entry], archive: Sequence[str] | None = None) -> None:
         """Take a version as the newest; `archive` names the tables that a request of it wants archived, () for all."""
         self._newest = manifest.version
+        self._faulty = tuple(entry for entry in manifest.tables if entry.fault is not None)
         self.local.follow(manifest)
         if archive is not None:
             self.wait_for_archive(manifest, archive)

@@ -40,9 +40,11 @@ from teatree.contracts.dtypes import (
 )
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.schema import Field, Schema, parse_dtype
+from teatree.contracts.table_info import TableInfo
 from teatree.datasets import iso
 from teatree.datasets.arrow import from_arrow_schema, lossless, to_arrow_schema
-from teatree.datasets.ddl import create_table_sql, quote, read_schema
+from teatree.datasets.catalog_tables import read_table
+from teatree.datasets.ddl import create_table_sql, quote
 from teatree.datasets.defaults import default_sql
 from teatree.datasets.json_values import columns_to_json, rows_to_json
 from teatree.datasets.results import plain_booleans, result_schema
@@ -119,7 +121,7 @@ def through_duckdb(con: duckdb.DuckDBPyConnection, table: pa.Table, schema: Sche
     """Insert rows into a new table of this schema, check its schema, and return what it holds."""
     con.execute("DROP TABLE IF EXISTS t").fetchall()
     con.execute(create_table_sql("t", schema)).fetchall()
-    assert read_schema(con, "T") == (schema, ())
+    assert read_table(con, "T").schema == schema
     con.register("sent", table)
     columns = ", ".join(map(quote, table.column_names))
     con.execute(f"INSERT INTO t ({columns}) SELECT {columns} FROM sent").fetchall()
@@ -359,7 +361,7 @@ def test_defaults(con: duckdb.DuckDBPyConnection, kind: str, value: Any, told: A
         con.execute(create_table_sql("d", schema)).fetchall()
         con.execute("INSERT INTO d (id) VALUES (1)").fetchall()
         assert rows_to_json(con.sql("FROM d").to_arrow_table(), schema)[0]["c"] == told
-        schema, _ = read_schema(con, "d")
+        schema = read_table(con, "d").schema
 
 
 def test_default_expressions(con: duckdb.DuckDBPyConnection) -> None:
@@ -394,7 +396,7 @@ def test_names_are_quoted(con: duckdb.DuckDBPyConnection, name: str) -> None:
     schema = Schema((Field(name, Integer(), nullable=False), Field("other", Varchar())))
     con.execute(f"DROP TABLE IF EXISTS {quote(name)}").fetchall()
     con.execute(create_table_sql(name, schema, [name.upper() if name == "a" else name])).fetchall()
-    assert read_schema(con, name) == (schema, (name,))
+    assert read_table(con, name) == TableInfo(name, schema, (name,))
     con.execute(f"DROP TABLE {quote(name)}").fetchall()
 
 

@@ -11,6 +11,7 @@ from attrs import frozen
 from teatree.client.attach import Attached
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.manifest import Manifest
+from teatree.contracts.names import fold
 from teatree.contracts.settings import Settings
 from teatree.datasets.ddl import quote
 from teatree.datasets.table_diff import Table, TableDiff, diff_table, read_tables
@@ -62,14 +63,14 @@ def _diffs(
     there, here = (read_tables(con, name) for name in (_BEFORE, _AFTER))
     wanted = sorted({*there, *here})
     if table is not None:
-        if table.lower() not in wanted:
+        if fold(table) not in wanted:
             raise RequestError(
                 Code.UNKNOWN_TABLE,
                 f"Neither version has a table {table!r}.",
                 where="table",
                 hint=f"The tables are: {', '.join(t.title for t in {**there, **here}.values())[:1000] or 'none'}.",
             )
-        wanted = [table.lower()]
+        wanted = [fold(table)]
     same = _unchanged(*manifests)
     for name in wanted:
         before, after = _side(_BEFORE, there.get(name)), _side(_AFTER, here.get(name))
@@ -85,9 +86,9 @@ def _side(database: str, table: Table | None) -> tuple[str, Table] | None:
 
 
 def _unchanged(before: Manifest, after: Manifest) -> set[str]:
-    """Return the tables, in lower case, that the same version of the chain changed last: they are equal."""
+    """Return the tables, folded, that the same version of the chain changed last: they are equal."""
     there = {entry.name: entry.changed_in for entry in before.tables if entry.changed_in}
-    return {entry.name.lower() for entry in after.tables if there.get(entry.name) == entry.changed_in}
+    return {fold(entry.name) for entry in after.tables if there.get(entry.name) == entry.changed_in}
 
 
 class _Sides:

@@ -154,12 +154,12 @@ def _join(bodies: Sequence[bytes], *, is_arrow: bool, where: str) -> Dataset:
 
 def _from_json(body: bytes, where: str) -> Dataset:
     """Return a page's rows in the types that its columns name."""
-    from teatree.contracts.schema import Field, Schema, parse_dtype  # noqa: PLC0415
+    from teatree.contracts.schema import Field, Schema, parse_read_dtype  # noqa: PLC0415
     from teatree.datasets.dataset import Dataset  # noqa: PLC0415
 
     try:
         page = parse_json(body, where)
-        schema = Schema(tuple(Field(c["name"], parse_dtype(c["type"], where)) for c in page["columns"]))
+        schema = Schema(tuple(Field(c["name"], parse_read_dtype(c["type"], where)) for c in page["columns"]))
         return Dataset.from_rows(page["rows"], schema)
     except (RequestError, KeyError, TypeError) as e:
         raise CorruptError(f"A page is not what `query` answers: {e}", where=where) from e

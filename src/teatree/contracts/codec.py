@@ -18,7 +18,7 @@ import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn
 
-from teatree.contracts.dtype_parser import parse_dtype
+from teatree.contracts.dtype_parser import parse_read_dtype
 from teatree.contracts.dtypes import Dtype
 from teatree.contracts.errors import Code, CorruptError, RequestError
 
@@ -151,7 +151,7 @@ def _make_converter() -> cattrs.Converter:
     converter.register_unstructure_hook(datetime, utc_text)
     converter.register_structure_hook(uuid.UUID, lambda v, _: uuid.UUID(_strict(str)(v, str)))
     converter.register_unstructure_hook(uuid.UUID, str)
-    converter.register_structure_hook(Dtype, lambda v, _: parse_dtype(_strict(str)(v, str)))
+    converter.register_structure_hook(Dtype, lambda v, _: parse_read_dtype(_strict(str)(v, str)))
     converter.register_unstructure_hook_func(lambda t: isinstance(t, type) and issubclass(t, Dtype), str)
     return converter
 

@@ -35,7 +35,10 @@ from teatree.contracts.dtypes import (
 from teatree.contracts.errors import Code, RequestError
 
 TYPE_TEXT_CHARS_MAX = 1_000_000
-"""Characters of one type's text: an ENUM's values stand in it."""
+"""Characters of one type's text that a sender may write: an ENUM's values stand in it."""
+READ_CHARS_MAX = 8 * TYPE_TEXT_CHARS_MAX
+"""Characters of a type's text that we or DuckDB wrote: it is longer than what was sent (spaces, quotes, `DECIMAL(18,3)`
+for `DEC`), at most four times, and what was accepted once must be readable for ever."""
 TYPE_DEPTH_MAX = 32
 """Levels of nesting: Arrow, Parquet and our own recursion are all safe at this depth."""
 
@@ -96,8 +99,17 @@ class _Token:
 
 def parse_dtype(text: object, where: str = "type") -> Dtype:
     """Return the type that `text` names; raises `bad_argument`, naming the character where reading stopped."""
-    if not isinstance(text, str) or len(text) > TYPE_TEXT_CHARS_MAX or _UNWRITABLE.search(text):
-        message = f"{str(text)[:80]!r} is not a type: a Unicode text of at most {TYPE_TEXT_CHARS_MAX} characters is."
+    return _parse(text, where, TYPE_TEXT_CHARS_MAX)
+
+
+def parse_read_dtype(text: object, where: str = "type") -> Dtype:
+    """Return the type that a text of DuckDB's or our own names; raises as `parse_dtype`, but takes longer texts."""
+    return _parse(text, where, READ_CHARS_MAX)
+
+
+def _parse(text: object, where: str, chars_max: int) -> Dtype:
+    if not isinstance(text, str) or len(text) > chars_max or _UNWRITABLE.search(text):
+        message = f"{str(text)[:80]!r} is not a type: a Unicode text of at most {chars_max:,} characters is."
         raise RequestError(Code.BAD_ARGUMENT, message, where=where)
     parser = _Parser(text, where)
     try:

@@ -11,6 +11,7 @@ from attrs import Attribute, field, frozen
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import fold
 
 DECIMAL_PRECISION_MAX = 38
 ARRAY_LENGTH_MAX = 100_000
@@ -291,7 +292,7 @@ class Struct(Dtype):
     fields: tuple[StructField, ...]
 
     def __attrs_post_init__(self) -> None:
-        names = {member.name.lower() for member in self.fields}
+        names = {fold(member.name) for member in self.fields}
         if not 1 <= len(self.fields) <= STRUCT_FIELDS_MAX or "" in names:
             message = f"A STRUCT has 1 to {STRUCT_FIELDS_MAX} members, each with a name."
             raise RequestError(Code.BAD_ARGUMENT, message, where="fields")
@@ -333,6 +334,6 @@ def _literal(text: str) -> str:
 
 
 def _name(name: str) -> str:
-    if _BARE_NAME.fullmatch(name) and name.lower() not in _RESERVED:
+    if _BARE_NAME.fullmatch(name) and fold(name) not in _RESERVED:
         return name
     return '"' + name.replace('"', '""') + '"'

@@ -30,6 +30,7 @@ class Code(StrEnum):
     UNKNOWN_FUNCTION = "unknown_function"
     UNKNOWN_TABLE = "unknown_table"
     TABLE_EXISTS = "table_exists"
+    TABLE_NOT_DESCRIBED = "table_not_described"
     UNKNOWN_COLUMN = "unknown_column"
     COLUMN_EXISTS = "column_exists"
     MISSING_COLUMN = "missing_column"

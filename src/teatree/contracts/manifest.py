@@ -95,10 +95,13 @@ class TableEntry:
 
     name: str
     schema: Schema
+    """Empty if the table has a fault."""
     rows: int
     primary_key: tuple[str, ...] = ()
     changed_in: int = 0
     """The version that changed it last: its archive lies under that number."""
+    fault: str | None = None
+    """Why its columns cannot be described: it is in the file, not in archives, and only `drop_table` takes it."""
 
 
 @frozen

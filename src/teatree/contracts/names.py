@@ -63,7 +63,7 @@ def check_identifier(name: object, where: str) -> str:
         raise RequestError(Code.BAD_NAME, f"{name!r} is not a name.", where=where, hint="Use 1 to 255 bytes of text.")
     if not name.isprintable():
         raise RequestError(Code.BAD_NAME, f"{name!r} has characters that cannot be printed.", where=where)
-    if name.lower().startswith(OWN_SCHEMA):
+    if fold(name).startswith(OWN_SCHEMA):
         raise RequestError(Code.BAD_NAME, f"{name!r} is reserved for Teatree's own tables.", where=where)
     return name
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 import attrs
 from attrs import frozen
 
-from teatree.contracts.dtype_parser import parse_dtype
+from teatree.contracts.dtype_parser import parse_dtype, parse_read_dtype
 from teatree.contracts.dtypes import Dtype
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import fold
 
-__all__ = ["COLUMNS_MAX", "Dtype", "Field", "Schema", "parse_dtype"]
+__all__ = ["COLUMNS_MAX", "Dtype", "Field", "Schema", "parse_dtype", "parse_read_dtype"]
 
 COLUMNS_MAX = 4_096
 """Columns of one table: every statement, archive and manifest names them all."""
@@ -40,7 +41,7 @@ class Schema:
             message = f"A table has at most {COLUMNS_MAX} columns, not {len(self.fields)}."
             raise RequestError(Code.BAD_ARGUMENT, message, where="columns")
         for place, column in enumerate(self.fields):
-            if self._places.setdefault(column.name.lower(), place) != place:
+            if self._places.setdefault(fold(column.name), place) != place:
                 raise RequestError(
                     Code.COLUMN_EXISTS,
                     f"The column {column.name!r} is named twice.",
@@ -55,7 +56,7 @@ class Schema:
         return len(self.fields)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._places
+        return isinstance(name, str) and fold(name) in self._places
 
     def __getitem__(self, name: str) -> Field:
         return self.field(name)
@@ -67,7 +68,7 @@ class Schema:
 
     def get(self, name: str) -> Field | None:
         """Return the column of this name, in any case, or None."""
-        place = self._places.get(name.lower())
+        place = self._places.get(fold(name))
         return None if place is None else self.fields[place]
 
     def field(self, name: str, where: str = "column") -> Field:

@@ -36,7 +36,7 @@ from teatree.contracts.dtypes import (
     Varchar,
 )
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.schema import Field, Schema, parse_dtype
+from teatree.contracts.schema import Field, Schema, parse_read_dtype
 
 if TYPE_CHECKING:
     import duckdb
@@ -175,7 +175,7 @@ def from_arrow_schema(arrow: pa.Schema) -> Schema:
 def _from_arrow_field(field: pa.Field, where: str) -> Field:
     text = (field.metadata or {}).get(TYPE_KEY)
     if text is not None:
-        told = parse_dtype(text.decode("utf-8", "replace"), where)
+        told = parse_read_dtype(text.decode("utf-8", "replace"), where)
         if to_arrow_type(told) == field.type:
             return Field(field.name, told, field.nullable)
     return Field(field.name, from_arrow_type(field.type, where), field.nullable)

@@ -1,16 +1,12 @@
-"""SQL that makes and changes tables, and the schema of a table read back; every name passes `quote`."""
+"""SQL that makes and changes tables; every name passes `quote`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_identifier, check_table
-from teatree.contracts.schema import Field, Schema, parse_dtype
-
-if TYPE_CHECKING:
-    import duckdb
+from teatree.contracts.schema import Field, Schema
 
 
 def quote(identifier: str) -> str:
@@ -37,11 +33,6 @@ def create_table_sql(
     if keys:
         parts.append(f"PRIMARY KEY ({', '.join(map(quote, keys))})")
     return f"CREATE TABLE {'IF NOT EXISTS ' if if_not_exists else ''}{quote(table)} ({', '.join(parts)})"
-
-
-def drop_table_sql(table: str) -> str:
-    """Return DROP TABLE."""
-    return f"DROP TABLE {quote(check_table(table))}"
 
 
 def add_column_sql(table: str, column: Field) -> list[str]:
@@ -71,45 +62,8 @@ def rename_column_sql(table: str, column: str, name: str) -> str:
     return f"ALTER TABLE {quote(check_table(table))} RENAME COLUMN {quote(column)} TO {quote(name)}"
 
 
-def read_schema(
-    con: duckdb.DuckDBPyConnection, table: str, *, database: str | None = None
-) -> tuple[Schema, tuple[str, ...]]:
-    """Return the columns and the primary key of a user table, looked up in any case; raises `unknown_table`."""
-    place = "database_name = coalesce(?, current_database()) AND schema_name = 'main' AND lower(table_name) = lower(?)"
-    columns = con.execute(
-        f"SELECT column_name, data_type, is_nullable, column_default FROM duckdb_columns() WHERE {place} "
-        "AND NOT internal ORDER BY column_index",
-        [database, table],
-    ).fetchall()
-    if not columns:
-        raise RequestError(Code.UNKNOWN_TABLE, f"There is no table {table!r}.", where="table")
-    keys = con.execute(
-        f"SELECT constraint_column_names FROM duckdb_constraints() WHERE {place} AND constraint_type = 'PRIMARY KEY'",
-        [database, table],
-    ).fetchall()
-    fields = tuple(
-        Field(name, parse_dtype(kind, f"{table}.{name}"), nullable=nullable, default=_default(default))
-        for name, kind, nullable, default in columns
-    )
-    return Schema(fields), tuple(keys[0][0]) if keys else ()
-
-
-def table_names(con: duckdb.DuckDBPyConnection, *, database: str | None = None) -> tuple[str, ...]:
-    """Return the names of the user tables, sorted."""
-    rows = con.execute(
-        "SELECT table_name FROM duckdb_tables() WHERE database_name = coalesce(?, current_database()) "
-        "AND schema_name = 'main' AND NOT internal ORDER BY table_name",
-        [database],
-    ).fetchall()
-    return tuple(name for (name,) in rows)
-
-
 def _column_sql(column: Field, where: str) -> str:
     name = quote(check_identifier(column.name, f"{where}.name"))
     null = "" if column.nullable else " NOT NULL"
     default = "" if column.default is None else f" DEFAULT {column.default}"
     return f"{name} {column.dtype}{null}{default}"
-
-
-def _default(text: str | None) -> str | None:
-    return None if text is None or text.upper() == "NULL" else text

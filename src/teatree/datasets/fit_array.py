@@ -33,6 +33,7 @@ from teatree.contracts.dtypes import (
     Varchar,
 )
 from teatree.contracts.errors import Code
+from teatree.contracts.names import fold
 from teatree.datasets import iso
 from teatree.datasets.arrays import as_elements, build_array, enum_array
 from teatree.datasets.arrow import to_arrow_type
@@ -334,14 +335,14 @@ def _structs(array: pa.Array, dtype: Struct) -> pa.Array:
         _refuse(array, dtype)
     sent: dict[str, pa.Array] = {}
     for field, part in zip(array.type, struct_parts(array), strict=True):
-        if field.name.lower() in sent:
+        if fold(field.name) in sent:
             raise BadValueError(Code.DUPLICATE_KEY, f"The member {field.name!r} is named twice.")
-        sent[field.name.lower()] = part
-    names = {member.name.lower() for member in dtype.fields}
+        sent[fold(field.name)] = part
+    names = {fold(member.name) for member in dtype.fields}
     if unknown := sent.keys() - names:
         message = f"There is no member {min(unknown)!r} in {str(dtype)[:60]}."
         raise BadValueError(Code.UNKNOWN_COLUMN, message)
-    members = [fit_array(sent.get(member.name.lower(), pa.nulls(len(array))), member.dtype) for member in dtype.fields]
+    members = [fit_array(sent.get(fold(member.name), pa.nulls(len(array))), member.dtype) for member in dtype.fields]
     mask = array.is_null() if array.null_count else None
     return pa.StructArray.from_arrays(members, fields=list(to_arrow_type(dtype)), mask=mask)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from teatree.contracts.dtypes import Dtype
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.schema import Field, Schema, parse_dtype
+from teatree.contracts.schema import Field, Schema, parse_read_dtype
 
 if TYPE_CHECKING:
     import duckdb
@@ -75,7 +75,7 @@ def result_schema(relation: duckdb.DuckDBPyRelation) -> Schema:
 def parse_result_type(text: str, where: str) -> Dtype:
     """Return the type of a result's column from DuckDB's text of it; NULL without a type is an INTEGER."""
     try:
-        return parse_dtype(text.replace('"NULL"', "INTEGER"), where)
+        return parse_read_dtype(text.replace('"NULL"', "INTEGER"), where)
     except RequestError as e:
         message = f"The result has a column of type {text[:80]}, which no page holds."
         raise RequestError(Code.TYPE_MISMATCH, message, where=where, hint="Cast it, for example to VARCHAR.") from e

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from teatree.contracts.names import OWN_SCHEMA
+from teatree.contracts.names import OWN_SCHEMA, fold
 from teatree.datasets.ddl import quote
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class TableDiff:
 
 
 def read_tables(con: duckdb.DuckDBPyConnection, database: str) -> dict[str, Table]:
-    """Return a database's user tables by their titles in lower case."""
+    """Return a database's user tables by their folded titles."""
     columns: dict[tuple[str, str], list[Column]] = {}
     for schema, table, name, kind, nullable, default in con.execute(
         "SELECT schema_name, table_name, column_name, data_type, is_nullable, column_default FROM duckdb_columns()"
@@ -132,7 +132,7 @@ def read_tables(con: duckdb.DuckDBPyConnection, database: str) -> dict[str, Tabl
         ).fetchall()
     }
     tables = (Table(*place, tuple(found), keys.get(place, ())) for place, found in columns.items())
-    return {table.title.lower(): table for table in tables}
+    return {fold(table.title): table for table in tables}
 
 
 def diff_table(
@@ -213,19 +213,19 @@ class _Match:
 
 
 def _match(before: Table, after: Table) -> _Match:
-    there = {c.name.lower(): c for c in before.columns}
-    here = {c.name.lower(): c for c in after.columns}
+    there = {fold(c.name): c for c in before.columns}
+    here = {fold(c.name): c for c in after.columns}
     names = [*here, *(name for name in there if name not in here)]
     pairs = tuple(_Pair(there.get(name), here.get(name)) for name in names)
-    key = [name.lower() for name in after.primary_key]
+    key = [fold(name) for name in after.primary_key]
     places = tuple(names.index(name) for name in key)
-    same = set(key) == {name.lower() for name in before.primary_key} and all(pairs[p].is_same_type for p in places)
+    same = set(key) == {fold(name) for name in before.primary_key} and all(pairs[p].is_same_type for p in places)
     return _Match(pairs, after.primary_key if same else (), places if same else ())
 
 
 def _schema_changes(before: Table, after: Table) -> Iterator[SchemaChange]:
-    there = {c.name.lower(): c for c in before.columns}
-    here = {c.name.lower(): c for c in after.columns}
+    there = {fold(c.name): c for c in before.columns}
+    here = {fold(c.name): c for c in after.columns}
     for name, column in there.items():
         if name not in here:
             yield SchemaChange("column dropped", column.name, column.type, None)

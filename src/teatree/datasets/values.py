@@ -39,6 +39,7 @@ from teatree.contracts.dtypes import (
     Varchar,
 )
 from teatree.contracts.errors import Code
+from teatree.contracts.names import fold
 from teatree.datasets import iso
 from teatree.datasets.bad_value import BadValueError, encodable, lossy, mismatch, out_of_range, shown
 from teatree.datasets.json_text import json_text
@@ -315,7 +316,7 @@ def _nested(convert: Convert, value: Any, step: str) -> Any:
 
 def _struct(dtype: Struct, null: Callable[[], None]) -> Convert:
     members = [(member.name, converter(member.dtype)) for member in dtype.fields]
-    spelling = {name.lower(): name for name, _ in members}
+    spelling = {fold(name): name for name, _ in members}
     names = frozenset(spelling.values())
 
     def convert(value: Any) -> Any:
@@ -328,7 +329,7 @@ def _struct(dtype: Struct, null: Callable[[], None]) -> Convert:
     def respell(value: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, member in value.items():
-            name = spelling.get(key.lower())
+            name = spelling.get(fold(key))
             if name is None:
                 message = f"There is no member {key!r} in {str(dtype)[:60]}."
                 raise BadValueError(Code.UNKNOWN_COLUMN, message, f".{key}")

@@ -49,6 +49,8 @@ def write_archive(
     files: dict[str, ObjectRef] = dict(found.files) if found else {}
     written = list(found.written) if found else []
     for table in manifest.tables:
+        if table.fault is not None:  # Parquet needs types to write; the version's file holds it
+            continue
         old = before.files.get(table.name) if before else None
         if old is not None and before is not None and table.changed_in <= before.version and table.name not in wanted:
             files.setdefault(table.name, old)

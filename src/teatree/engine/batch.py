@@ -118,7 +118,7 @@ class Batch:
 
     def _in_transaction(self, transaction: Transaction, work: Callable[[Transaction], None], last: Request) -> None:
         parts = self._parts
-        parts.handle.changed_tables.clear()
+        parts.handle.begin()
         try:
             with parts.database.transaction():
                 work(transaction)

@@ -11,15 +11,17 @@ import pyarrow as pa
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, RequestError, TeatreeError
-from teatree.contracts.names import OWN_SCHEMA
+from teatree.contracts.names import fold
 from teatree.contracts.settings import LimitSettings
-from teatree.datasets.ddl import quote, read_schema
+from teatree.contracts.table_info import TableInfo
+from teatree.datasets.catalog_tables import read_table, read_tables
+from teatree.datasets.ddl import quote
 from teatree.datasets.results import plain_booleans
 from teatree.datasets.storage_versions import NEWEST, Release, check_readable, read_release
 from teatree.engine.database import Database
 from teatree.engine.duckdb_errors import translate
 from teatree.engine.guard import check_query, check_statement
-from teatree.functions.handles import ROWS_VIEW, Parameters, TableInfo, Write
+from teatree.functions.handles import ROWS_VIEW, Parameters, Write
 
 
 class WriteHandle(Write):
@@ -29,34 +31,39 @@ class WriteHandle(Write):
         self._database = database
         self._limits = limits
         self._tables: dict[str, TableInfo] | None = None
+        """By folded name; never changed in place, so that a rollback has the committed ones again."""
+        self._committed: dict[str, TableInfo] | None = None
         self.statements = 0
         """Statements sent to the database so far: tells whether a request has touched the transaction."""
         self.changed_tables: set[str] = set()
         self._release: Release | None = None
 
+    def begin(self) -> None:
+        """Take what is known now as what holds after a rollback of the transaction that begins."""
+        self._committed = self._tables
+        self.changed_tables = set()
+
     def forget(self) -> None:
         """Forget what was learned in a transaction that was rolled back."""
-        self._tables = None
+        self._tables = self._committed
         self.changed_tables = set()
 
     def _known(self) -> dict[str, TableInfo]:
         if self._tables is None:
-            self._tables = {}
-            for (name,) in self._database.rows(
-                "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
-                f" AND schema_name <> '{OWN_SCHEMA}' AND NOT internal ORDER BY table_name"
-            ):
-                schema, key = read_schema(self._database.connection, name)
-                self._tables[name.lower()] = TableInfo(name, schema, key)
+            self._tables = {fold(info.name): info for info in read_tables(self._database.connection)}
         return self._tables
+
+    def infos(self) -> list[TableInfo]:
+        """Return the user tables by name, those with a fault among them."""
+        return sorted(self._known().values(), key=lambda info: info.name)
 
     @override
     def tables(self) -> tuple[str, ...]:
-        return tuple(sorted(info.name for info in self._known().values()))
+        return tuple(info.name for info in self.infos())
 
     @override
     def find_table(self, name: str) -> TableInfo | None:
-        return self._known().get(name.lower())
+        return self._known().get(fold(name))
 
     def count(self, table: str) -> int:
         """Return the number of a table's rows."""
@@ -66,17 +73,23 @@ class WriteHandle(Write):
     def changed(self, table: str, *, schema: bool = False) -> None:
         self.changed_tables.add(table)
         if schema:
-            self._tables = None
-            self._check_readable(table)
+            info = read_table(self._database.connection, table)
+            self._tables = {**self._known(), fold(table): info}
+            self._check_readable(info)
 
-    def _check_readable(self, table: str) -> None:
+    @override
+    def dropped(self, table: str) -> None:
+        self.changed_tables.add(table)
+        self._tables = {name: info for name, info in self._known().items() if name != fold(table)}
+
+    def _check_readable(self, info: TableInfo) -> None:
         """Check that the oldest DuckDB which must open this file knows the types of a table that was changed."""
         if self._release is None:
             told = self._database.rows(
                 "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = current_database()"
             )
             self._release = read_release(told[0][0] or "") or NEWEST
-        if self._release < NEWEST and (info := self.find_table(table)) is not None:
+        if self._release < NEWEST:
             check_readable(info.schema, self._release, "columns")
 
     @override
@@ -99,11 +112,10 @@ class WriteHandle(Write):
     @override
     def statement(self, sql: str, parameters: Parameters) -> int:
         with self._guarding():
-            target = check_statement(sql, self._database.connection).table
+            target = self.table(check_statement(sql, self._database.connection).table)
         self.statements += 1
         result = self._database.rows(sql, _plain(parameters))
-        found = self.find_table(target)
-        self.changed(found.name if found else target)
+        self.changed(target.name)
         return int(result[0][0]) if result and len(result[0]) == 1 and isinstance(result[0][0], int) else len(result)
 
     @override

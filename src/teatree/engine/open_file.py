@@ -32,7 +32,8 @@ from teatree.contracts.manifest import (
 from teatree.contracts.names import check_model
 from teatree.contracts.schema import Schema
 from teatree.contracts.settings import Settings, process_environ, read_settings, store_at
-from teatree.datasets.ddl import quote, read_schema
+from teatree.datasets.catalog_tables import read_tables
+from teatree.datasets.ddl import quote
 from teatree.engine.changes import Checkpoint
 from teatree.engine.snapshot import Capture, capture
 from teatree.engine.user_file import UserFile
@@ -288,16 +289,16 @@ def _tables(file: UserFile) -> Iterator[TableEntry]:
         "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database() AND NOT internal"
         " ORDER BY schema_name, table_name"
     )
+    infos = {info.name: info for info in read_tables(file.own_connection)}
     for schema, table in places:
         ((rows,),) = file.rows(f"SELECT count(*) FROM {quote(schema)}.{quote(table)}")
         if schema != "main":
-            yield TableEntry(f"{schema}.{table}", Schema(()), rows)
-            continue
-        try:
-            columns, key = read_schema(file.own_connection, table)
-        except RequestError:
-            columns, key = Schema(()), ()
-        yield TableEntry(table, columns, rows, key)
+            yield TableEntry(
+                f"{schema}.{table}", Schema(()), rows, fault=f"It lies in the schema {schema!r}, not main."
+            )
+        else:
+            info = infos[table]
+            yield TableEntry(table, info.schema, rows, info.primary_key, fault=info.fault)
 
 
 def _published(manifest: Manifest, *, is_new: bool) -> Published:

@@ -337,11 +337,11 @@ class Writer:
         before = {entry.name: entry for entry in self.manifest.tables}
         handle = self._parts.handle
         entries: list[TableEntry] = []
-        for name in handle.tables():
-            known = before.get(name)
-            if known is None or name in applied.changed_tables:
-                info = handle.table(name)
-                known = TableEntry(name, info.schema, handle.count(name), info.primary_key, applied.version)
+        for info in handle.infos():
+            known = before.get(info.name)
+            if known is None or info.name in applied.changed_tables:
+                rows = handle.count(info.name)
+                known = TableEntry(info.name, info.schema, rows, info.primary_key, applied.version, info.fault)
             entries.append(known)
         return tuple(entries)
 

@@ -9,11 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
-
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import OWN_SCHEMA
-from teatree.contracts.schema import Schema
+from teatree.contracts.table_info import TableInfo
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,19 +20,6 @@ ROWS_VIEW = f"{OWN_SCHEMA}_rows"
 """The name under which `Write.run_with` shows rows to a statement: no user's table can have it."""
 
 Parameters = Sequence[Any] | dict[str, Any]
-
-
-@frozen
-class TableInfo:
-    """A table as it stands."""
-
-    name: str
-    schema: Schema
-    primary_key: tuple[str, ...] = ()
-
-    def require(self, columns: Sequence[str], where: str) -> tuple[str, ...]:
-        """Return the columns by the names that the table gives them; raises `unknown_column`."""
-        return tuple(self.schema.field(name, f"{where}.{name}").name for name in columns)
 
 
 class Read(ABC):
@@ -46,16 +31,17 @@ class Read(ABC):
 
     @abstractmethod
     def find_table(self, name: str) -> TableInfo | None:
-        """Return a user table by its name, in any case; None if there is none."""
+        """Return a user table by its name, in any case; None if there is none. It can be one with a fault."""
 
     def table(self, name: str) -> TableInfo:
-        """Return a user table by its name; raises `unknown_table`."""
+        """Return a user table by its name; raises `unknown_table`, or `table_not_described` for one with a fault."""
         found = self.find_table(name)
         if found is None:
             names = ", ".join(self.tables()[:20]) or "none yet"
             raise RequestError(
                 Code.UNKNOWN_TABLE, f"There is no table {name!r}.", where="table", hint=f"The tables are: {names}."
             )
+        found.check_described()
         return found
 
     @abstractmethod
@@ -80,4 +66,8 @@ class Write(Read):
 
     @abstractmethod
     def changed(self, table: str, *, schema: bool = False) -> None:
-        """Note that a table's rows (or its schema too) changed."""
+        """Note that a table's rows (or its schema too) changed; also of one that is new."""
+
+    @abstractmethod
+    def dropped(self, table: str) -> None:
+        """Note that a table is gone."""

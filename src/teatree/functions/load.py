@@ -9,9 +9,10 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_identifier, check_table
 from teatree.contracts.schema import Field, Schema
 from teatree.contracts.settings import LimitSettings
+from teatree.contracts.table_info import TableInfo
 from teatree.datasets.ddl import create_table_sql, quote
 from teatree.functions.arguments import Call
-from teatree.functions.handles import TableInfo, Write
+from teatree.functions.handles import Write
 from teatree.functions.history import while_away
 from teatree.functions.rows import insert
 from teatree.functions.source_rows import read_chunks

@@ -7,6 +7,7 @@ from typing import Any
 
 from teatree.contracts.errors import Code, OperatorError
 from teatree.contracts.manifest import TableEntry
+from teatree.contracts.names import fold
 from teatree.datasets.ddl import create_table_sql, quote
 from teatree.functions.arguments import Call
 from teatree.functions.handles import Write
@@ -25,8 +26,8 @@ def restore(db: Write, call: Call) -> dict[str, Any]:
         raise OperatorError(Code.INTERNAL, "restore was called where there is no history.")
     manifest = while_away(limits, "The version could not be looked up", "version", lambda: history.version(number))
     unchanged = history.unchanged(manifest)
-    wanted = {entry.name.lower(): entry for entry in manifest.tables}
-    dropped = [name for name in db.tables() if name.lower() not in wanted]
+    wanted = {fold(entry.name): entry for entry in manifest.tables}
+    dropped = [name for name in db.tables() if fold(name) not in wanted]
     differing = [entry for entry in manifest.tables if entry.name not in unchanged]
     with ExitStack() as opened:
         if differing:
@@ -51,11 +52,18 @@ def _restore_table(db: Write, entry: TableEntry, database: str) -> None:
     present = db.find_table(entry.name)
     if present is not None:
         _drop(db, present.name)
-    db.run(create_table_sql(entry.name, entry.schema, entry.primary_key))
+    if entry.fault is None:
+        db.run(create_table_sql(entry.name, entry.schema, entry.primary_key))
+    else:  # what cannot be described is made as it was, by DuckDB's own words
+        ((made,),) = db.run(
+            "SELECT sql FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'main' AND table_name = ?",
+            (database, entry.name),
+        )
+        db.run(made)
     db.run(f"INSERT INTO {quote(entry.name)} SELECT * FROM {quote(database)}.main.{quote(entry.name)}")
     db.changed(entry.name, schema=True)
 
 
 def _drop(db: Write, name: str) -> None:
     db.run(f"DROP TABLE {quote(name)}")
-    db.changed(name, schema=True)
+    db.dropped(name)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.schema import Field, Schema
+from teatree.contracts.table_info import TableInfo
 from teatree.datasets.ddl import quote
 from teatree.functions.arguments import Call, to_tables
-from teatree.functions.handles import ROWS_VIEW, TableInfo, Write
+from teatree.functions.handles import ROWS_VIEW, Write
 from teatree.functions.tables import NO_KEY
 
 if TYPE_CHECKING:

@@ -6,12 +6,13 @@ from typing import Any
 
 from teatree.contracts.dtypes import Array, Interval, List, Map, Struct
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.names import check_identifier, check_table
+from teatree.contracts.names import check_identifier, check_table, fold
 from teatree.contracts.schema import Field, Schema, parse_dtype
+from teatree.contracts.table_info import TableInfo
 from teatree.datasets.ddl import add_column_sql, create_table_sql, drop_column_sql, quote, rename_column_sql
 from teatree.datasets.defaults import default_sql
 from teatree.functions.arguments import Call
-from teatree.functions.handles import TableInfo, Write
+from teatree.functions.handles import Write
 
 TABLES_MAX = 1_000
 """Tables of one model: every manifest names them all."""
@@ -52,6 +53,7 @@ def make_table(db: Write, members: dict[str, Any], where: str) -> bool:
         raise RequestError(Code.OUT_OF_RANGE, f"A model has at most {TABLES_MAX} tables.", where=f"{where}table")
     db.run(create_table_sql(name, schema, primary_key))
     db.changed(name, schema=True)
+    db.table(name)  # what cannot be read back must not be made
     return True
 
 
@@ -78,7 +80,7 @@ def alter_table(db: Write, call: Call) -> dict[str, Any]:
         old, new = next(iter(rename.items()))
         found = table.schema.field(old, "rename")
         target = check_identifier(new, f"rename.{old}")
-        if target in table.schema and target.lower() != found.name.lower():
+        if target in table.schema and fold(target) != fold(found.name):
             raise RequestError(Code.COLUMN_EXISTS, f"There is a column {target!r} already.", where=f"rename.{old}")
         db.run(rename_column_sql(table.name, found.name, target))
     db.changed(table.name, schema=True)
@@ -100,11 +102,12 @@ def drop_table(db: Write, call: Call) -> dict[str, Any]:
     name = call.text("table")
     missing_ok = call.flag("if_exists")
     call.finish()
-    if missing_ok and db.find_table(name) is None:
+    found = db.find_table(name)
+    if missing_ok and found is None:
         return {"dropped": False}
-    table = db.table(name)
+    table = found or db.table(name)  # it can be one that cannot be described
     db.run(f"DROP TABLE {quote(table.name)}")
-    db.changed(table.name, schema=True)
+    db.dropped(table.name)
     return {"dropped": True}
 
 
