@@ -72,7 +72,7 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
         dispatcher = Dispatcher(
             bus,
             GuardedStore(open_store(settings.store), Breaker("The object store", settings.breaker)),
-            CatalogView(_catalog(settings), limits.poll_ms, log),
+            CatalogView(_catalog(settings), limits.poll_ms, log, settings.nats.prefix, limits.request_log_days),
             launcher,
             settings=limits,
             failpoint=failpoint,

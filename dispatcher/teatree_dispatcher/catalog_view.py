@@ -1,27 +1,48 @@
-"""What the catalogue said last, fetched in a task of its own: nothing ever waits for PostgreSQL."""
+"""The rows of the catalog as read last, and what the dispatcher records there: nothing waits for PostgreSQL."""
 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import TeatreeError
+from teatree.contracts.names import goal_model_id
 from teatree.storage.catalog import Catalog
 from teatree.storage.catalog_rows import ModelRow
+from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.leases import LeaseWatch
-from teatree_dispatcher.managers import now_ms
 
 FIRST_ANSWER_S_MAX = 2.0
+TRIM_INTERVAL_MS = 3_600_000
+"""Milliseconds between looks for requests that the catalog need not list any more."""
+TRIM_ROWS = 50_000
+"""Rows of one transaction that forgets requests: bounds its time."""
 
 
 class CatalogView:
     """The catalogue's rows of models: hints that save questions to the store, and leases that ended."""
 
-    def __init__(self, catalog: Catalog | None, interval_ms: int, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        catalog: Catalog | None,
+        interval_ms: int,
+        log: FilteringBoundLogger,
+        prefix: str = "teatree",
+        request_log_days: float = 0.0,
+    ) -> None:
+        """`request_log_days` is how long ended requests are listed; 0: for ever."""
         self._catalog = catalog
         self._interval_ms = interval_ms
+        self._prefix = prefix
+        self._request_log_days = request_log_days
+        self._trimmed_at_ms = float("-inf")
+        self._errors: dict[str, dict[str, Any]] = {}
+        self._waits: dict[str, str] = {}
         self._log = log
         self._rows: dict[str, ModelRow] = {}
         self._leases = LeaseWatch()
@@ -32,6 +53,19 @@ class CatalogView:
         """Return the newest version that the catalogue has heard of, 0 if none."""
         row = self._rows.get(model)
         return row.version if row else 0
+
+    def report_error(self, model: str, error: dict[str, Any]) -> None:
+        """Have recorded why a model has no manager; its next manager clears that."""
+        self._errors[model] = error
+
+    def report_waits(self, model: str, why: str) -> None:
+        """Have recorded what a model without a manager waits for; its next manager clears that."""
+        self._waits[model] = why
+
+    def forget_reports(self, model: str) -> None:
+        """Record nothing of a model whose next manager has been started."""
+        self._errors.pop(model, None)
+        self._waits.pop(model, None)
 
     async def wait_first(self) -> None:
         """Give the first answer a moment."""
@@ -54,10 +88,31 @@ class CatalogView:
 
     async def _ask(self, catalog: Catalog) -> None:
         try:
+            await self._record(catalog)
             self._rows = {row.name: row for row in await asyncio.to_thread(catalog.models)}
+            await self._trim(catalog)
         except TeatreeError as e:
             if self._trouble != str(e):  # once; what we know stays true, since the catalogue never leads
                 self._trouble = str(e)
                 self._log.warning("goes on without the catalogue", **e.to_dict())
         else:
             self._trouble = None
+
+    async def _record(self, catalog: Catalog) -> None:
+        for model, error in list(self._errors.items()):
+            await asyncio.to_thread(catalog.record_error, self._id(model), model, error)
+            self._errors.pop(model, None)
+        for model, why in list(self._waits.items()):
+            await asyncio.to_thread(catalog.record_waits, self._id(model), model, why)
+            self._waits.pop(model, None)
+
+    async def _trim(self, catalog: Catalog) -> None:
+        """Forget a portion of the requests that ended long ago; more of them with the next look."""
+        if not self._request_log_days or now_ms() - self._trimmed_at_ms < TRIM_INTERVAL_MS:
+            return
+        before = datetime.now(UTC) - timedelta(days=self._request_log_days)
+        if await asyncio.to_thread(catalog.trim_requests, before, rows_max=TRIM_ROWS) < TRIM_ROWS:
+            self._trimmed_at_ms = now_ms()
+
+    def _id(self, model: str) -> uuid.UUID:
+        return goal_model_id(self._prefix, model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from attrs import frozen
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.exit_reason import ExitReason, read_reason
 from teatree.contracts.process import read_process
 from teatree.contracts.settings import Settings, connection_environ
 from teatree.storage.model_folder import ModelFolder, model_folder
@@ -30,6 +32,8 @@ class Exit:
     model: str
     code: int
     """As `subprocess` tells it: negative for a signal."""
+    reason: ExitReason | None = None
+    """What it wrote down about its end, if it could."""
 
 
 class Launcher(abc.ABC):
@@ -61,6 +65,10 @@ class Launcher(abc.ABC):
     @abc.abstractmethod
     def served(self) -> set[str]:
         """Return the models that have a living manager, whoever started it."""
+
+    @abc.abstractmethod
+    def dismiss(self, model: str) -> None:
+        """Ask a model's manager to finish what it has begun and end, if one lives on this host."""
 
     @abc.abstractmethod
     def unfinished(self) -> set[str]:
@@ -122,7 +130,11 @@ class LocalLauncher(Launcher):
 
     @override
     def exits(self) -> list[Exit]:
-        ended = [Exit(model, child.returncode) for model, child in self._children if child.poll() is not None]
+        ended = [
+            Exit(model, child.returncode, read_reason(model_folder(self._data, model).last_exit, child.pid))
+            for model, child in self._children
+            if child.poll() is not None
+        ]
         self._children = [(model, child) for model, child in self._children if child.returncode is None]
         return ended
 
@@ -130,6 +142,12 @@ class LocalLauncher(Launcher):
     def served(self) -> set[str]:
         folders = {lock.parent.name for lock in self._data.glob("*/manager.lock")}
         return self._living_children() | {model for model in folders if self.is_served(model)}
+
+    @override
+    def dismiss(self, model: str) -> None:
+        process = read_process(model_folder(self._data, model).process)
+        if process is not None:
+            os.kill(process.pid, signal.SIGTERM)
 
     @override
     def unfinished(self) -> set[str]:

@@ -28,9 +28,10 @@ from teatree.storage.chain import Chain
 from teatree.storage.objects import ObjectStore
 from teatree_dispatcher.book import Book, LogPlace, Record
 from teatree_dispatcher.catalog_view import CatalogView
+from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.judge import Judge
 from teatree_dispatcher.launchers import Launcher
-from teatree_dispatcher.managers import Managers, now_ms
+from teatree_dispatcher.managers import Managers
 from teatree_dispatcher.placement import Need, Published, need, published
 from teatree_dispatcher.purge import purge
 from teatree_dispatcher.reads import Pings, ReadObserver
@@ -65,7 +66,7 @@ class Dispatcher:
         self._failpoint = failpoint
         self._log = log
         self._judge = Judge(bus, failpoint)
-        self._managers = Managers(launcher, settings, failpoint, log)
+        self._managers = Managers(launcher, settings, failpoint, log, catalog)
         self._pings = Pings(bus)
         self._reads = ReadObserver(bus, self._answer_read)
         self._book = Book()
@@ -181,18 +182,20 @@ class Dispatcher:
         asked = ended | {model for model in models if not self._is_well_served(model)}
         if asked:
             self._book.learn(await last_sequences(self._bus, sorted(asked)), {})
+        for model in models:
+            self._managers.used(model)
         waiting = {record.model for record in self._book if record.restart.deaths and not record.was_served}
+        waiting |= set(self._managers.waiting)
         await self._look_at([self._book.record(model) for model in sorted(asked | waiting | again)], timed=False)
 
     def _retry_if_advanced(self, models: set[str]) -> None:
-        """Start stopped managers again at once if an operator has let models go on in a log that lost its end."""
+        """Start managers again at once: an operator has resumed a model, or the models of a log that lost its end."""
         if ADVANCED not in models:
             return
         models.discard(ADVANCED)
         for record in self._book:
             record.retries_at_once = record.was_served  # that manager may have looked a moment too early
-            if record.restart.stopped_by is not None:
-                record.restart = attrs.evolve(record.restart, not_before_ms=0)
+            record.restart = attrs.evolve(record.restart, not_before_ms=0)
 
     def _is_well_served(self, model: str) -> bool:
         record = self._book.find(model)
@@ -211,6 +214,7 @@ class Dispatcher:
         busy = [record for record in records if not record.is_at_rest(self._place)]
         slots = asyncio.Semaphore(CHAINS_AT_ONCE)
         await asyncio.gather(*(self._look_safely(record, slots, timed=timed) for record in busy))
+        await self._managers.make_room(self._book, self._ask_chain)
 
     async def _look_safely(self, record: Record, slots: asyncio.Semaphore, *, timed: bool) -> None:
         """Look at one model; its trouble is said, once, and is not the others'."""
@@ -327,6 +331,7 @@ class Dispatcher:
         record = self._book.find(model) or Record(model)
         if record.name_error is not None:
             return record.name_error
+        self._managers.used(model)
         if self._managers.is_served(model):
             return None if await self._pings.has_service(model) else self._managers.starting_error(model)
         known = await self._ask_chain(record)
@@ -336,7 +341,9 @@ class Dispatcher:
         record.published = known
         if not self._managers.is_due(record):
             return self._managers.waiting_error(record)
-        self._managers.start(record)
+        if not self._managers.start(record):
+            self.nudge()  # the look that follows makes room
+            return self._managers.waiting_error(record)
         return self._managers.starting_error(model)
 
     def _not_alive(self, record: Record, known: Published) -> TeatreeError:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import attrs
 from structlog.typing import FilteringBoundLogger
 
-from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.settings import DispatcherSettings
 from teatree_dispatcher.book import Book, Record
-from teatree_dispatcher.launchers import Launcher
+from teatree_dispatcher.catalog_view import CatalogView
+from teatree_dispatcher.clock import now_ms
+from teatree_dispatcher.launchers import Exit, Launcher
 from teatree_dispatcher.placement import EXIT_ELSEWHERE, EXIT_OPERATOR, Published, after_exit
+from teatree_dispatcher.room import Room
 
 AskChain = Callable[[Record], Awaitable[Published]]
 
@@ -27,12 +30,15 @@ class Managers:
         settings: DispatcherSettings,
         failpoint: Failpoint,
         log: FilteringBoundLogger,
+        conditions: CatalogView,
     ) -> None:
+        """`conditions` shows people what is wrong with a model that has no manager."""
+        self._conditions = conditions
         self._launcher = launcher
         self._settings = settings
         self._failpoint = failpoint
         self._log = log
-        self._is_full = False
+        self._room = Room(settings.managers_max, settings.evict_idle_ms_min)
         self.due_at_ms = float("inf")
         """When the next manager that has to wait may be started."""
 
@@ -53,19 +59,45 @@ class Managers:
         return False
 
     def start(self, record: Record) -> bool:
-        """Start a manager unless one lives; returns False if this host has as many as it may."""
+        """Start a manager unless one lives; returns False if the model must wait for a place on this host."""
         if self._launcher.is_served(record.model):
             return True
-        managers = len(self._launcher.served())
-        if managers >= self._settings.managers_max:
-            if not self._is_full:
-                self._log.warning("no more managers on this host", managers=managers, model=record.model)
-            self._is_full = True
+        is_new = record.model not in self._room.waiting
+        if not self._room.admits(record.model, self._launcher.served(), now_ms()):
+            if is_new:
+                self._log.warning("no more managers on this host", model=record.model, waiting=len(self._room.waiting))
+                self._conditions.report_waits(
+                    record.model,
+                    f"no manager can be started: {self._settings.managers_max} run on this host, and none of them is"
+                    " idle (TEATREE_DISPATCHER_MANAGERS_MAX)",
+                )
             return False
-        self._is_full = False
         self._launch(record)
         self._log.info("started a manager", model=record.model, offset=record.offset_at_launch, log_seq=record.last_seq)
         return True
+
+    def used(self, model: str) -> None:
+        """Note that somebody asks a model for something: it is not the one to give up its place."""
+        self._room.used(model, now_ms())
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The models that wait for a place on this host."""
+        return self._room.waiting
+
+    async def make_room(self, book: Book, ask_chain: AskChain) -> None:
+        """Ask the least recently used idle managers to end, as many as other models wait for."""
+        served = self._launcher.served()
+        for model in self._room.candidates(served, now_ms()):
+            if self._room.missing(served) <= 0:
+                return
+            record = book.record(model)
+            known = await ask_chain(record)
+            if known.offset < record.last_seq:
+                continue  # it has requests to apply
+            self._log.info("an idle manager makes room", model=model, waiting=len(self._room.waiting))
+            self._launcher.dismiss(model)
+            self._room.dismissed(model, now_ms())
 
     def challenge(self, record: Record) -> None:
         """Start a manager beside one that lives but lets its lease end: it takes over if that one hangs, or leaves."""
@@ -76,6 +108,7 @@ class Managers:
         self._failpoint("dispatcher.launch.before")
         self._launcher.launch(record.model)
         self._failpoint("dispatcher.launch.after")
+        self._conditions.forget_reports(record.model)
         record.was_served = True
         record.offset_at_launch = record.published.offset if record.published else 0
 
@@ -89,6 +122,7 @@ class Managers:
             record.restart = after_exit(
                 record.restart,
                 gone.code,
+                reason=_reason(gone),
                 progressed=progressed,
                 fingerprint=self._launcher.fingerprint(gone.model),
                 now_ms=now_ms(),
@@ -100,6 +134,8 @@ class Managers:
             record.retries_at_once = False
             ended.add(gone.model)
             self._say(gone.model, gone.code, record)
+            if record.restart.is_stuck:
+                self._conditions.report_error(gone.model, _stuck_error(record))
         self._launcher.prepare()
         return ended
 
@@ -137,6 +173,13 @@ class Managers:
 
     def waiting_error(self, record: Record) -> RetryError:
         """Return what to tell a reader whose model's manager may not be started yet."""
+        if record.model in self._room.waiting:
+            return RetryError(
+                Code.UNAVAILABLE,
+                f"{record.model} waits for a place: {self._settings.managers_max} managers run on this host.",
+                where="model",
+                hint="Ask again; TEATREE_DISPATCHER_MANAGERS_MAX allows more.",
+            )
         wait_s = max(0.0, record.restart.not_before_ms - now_ms()) / 1000
         why = "stopped for an operator" if record.restart.stopped_by else "died and waits to be started again"
         return RetryError(
@@ -147,6 +190,20 @@ class Managers:
         )
 
 
-def now_ms() -> float:
-    """Return the monotonic clock."""
-    return time.monotonic() * 1000
+def _reason(gone: Exit) -> str | None:
+    """Return why a manager died, in the same words each time; None if it left, or if a part did not answer."""
+    if gone.code in (0, EXIT_ELSEWHERE, EXIT_OPERATOR) or (gone.reason is not None and gone.reason.is_passing):
+        return None
+    if gone.reason is not None:
+        return f"{gone.reason.code}: {gone.reason.message}"
+    return f"ended by signal {-gone.code}" if gone.code < 0 else f"exit code {gone.code}"
+
+
+def _stuck_error(record: Record) -> dict[str, Any]:
+    return OperatorError(
+        Code.INTERNAL,
+        f"{record.restart.repeats} managers of {record.model} in a row died of the same: {record.restart.reason}",
+        where="manager.log",
+        hint=f"It is tried again in growing intervals; `teatree resume {record.model}` does so now, with --restore from"
+        " the newest version in the store.",
+    ).to_dict()

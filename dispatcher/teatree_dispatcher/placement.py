@@ -13,6 +13,8 @@ EXIT_ELSEWHERE = 75
 """Exit code of a manager that leaves because another one has the model (EX_TEMPFAIL)."""
 EXIT_OPERATOR = 78
 """Exit code of a manager that needs an operator (EX_CONFIG)."""
+REPEATS_MAX = 3
+"""Managers in a row that end for the same reason without progress, after which their model counts as stopped by it."""
 STOPPED_MS = 60_000
 """Milliseconds after which a stopped model's manager is tried again though nothing seems to have changed."""
 
@@ -120,6 +122,15 @@ class Restart:
     not_before_ms: float = 0
     stopped_by: str | None = None
     """What the model's files and log looked like when its manager asked for an operator."""
+    reason: str | None = None
+    """Why the last one died; None if a part did not answer."""
+    repeats: int = 0
+    """Deaths in a row for that reason, without progress."""
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether managers die again and again of the same."""
+        return self.repeats >= REPEATS_MAX
 
     def is_due(self, now_ms: float, fingerprint: str) -> bool:
         """Return whether a manager may be started now; a stopped model's earlier if its files or log have changed."""
@@ -132,17 +143,23 @@ def after_exit(
     restart: Restart,
     code: int | None,
     *,
+    reason: str | None = None,
     progressed: bool,
     fingerprint: str,
     now_ms: float,
     ms_min: float,
     ms_max: float,
 ) -> Restart:
-    """Return when to start again after a manager has ended; `code` is None if nobody saw how."""
+    """Return when to start again after a manager has ended; `code` is None if nobody saw how.
+
+    `reason` is why it died; None if it left, or if a part that does not answer is the reason.
+    """
     if code == EXIT_OPERATOR:
         return Restart(restart.deaths + 1, now_ms + STOPPED_MS, fingerprint)
     deaths = 1 if progressed else restart.deaths + 1
     if code == 0 and progressed:
         return Restart()
     wait_ms = min(ms_min * 2.0 ** min(deaths - 1, 60), ms_max)
-    return Restart(deaths, now_ms + wait_ms)
+    is_same = reason is not None and reason == restart.reason and not progressed
+    repeats = restart.repeats + 1 if is_same else int(reason is not None)
+    return Restart(deaths, now_ms + wait_ms, reason=reason, repeats=repeats)

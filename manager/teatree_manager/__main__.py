@@ -18,10 +18,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
+from teatree.contracts.exit_reason import reason_of, write_reason
 from teatree.contracts.names import check_model
 from teatree.contracts.settings import process_environ, read_settings
+from teatree.storage.model_folder import model_folder
 from teatree.storage.objects import ObjectStore, open_store
 from teatree_manager.manager import Manager, preload
 from teatree_manager.memory import limit_memory
@@ -62,20 +65,37 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_run(check_model(model), store))
-    except FencedError as e:
-        log.warning("leaving: another manager has the model", error=str(e))
-        return EXIT_ELSEWHERE
-    except RetryError as e:
-        log.warning("leaving", error=str(e))
-        return EXIT_ELSEWHERE if e.code is Code.BUSY else EXIT_FAILED
-    except OperatorError as e:
-        log.error("stopped: an operator must look", error=str(e))  # noqa: TRY400  the error says it all
-        return EXIT_FAILED if e.code is Code.INTERNAL else EXIT_OPERATOR
-    except RequestError as e:
-        log.error("refused", error=str(e))  # noqa: TRY400
-        return EXIT_USAGE
+    except Exception as e:  # noqa: BLE001  each has its exit code; its reason is written down for the dispatcher
+        _keep_reason(model, e)
+        return _exit_code(e, log)
     log.info("left")
     return 0
+
+
+def _exit_code(error: Exception, log: FilteringBoundLogger) -> int:
+    match error:
+        case FencedError():
+            log.warning("leaving: another manager has the model", error=str(error))
+            return EXIT_ELSEWHERE
+        case RetryError():
+            log.warning("leaving", error=str(error))
+            return EXIT_ELSEWHERE if error.code is Code.BUSY else EXIT_FAILED
+        case OperatorError():
+            log.error("stopped: an operator must look", error=str(error))
+            return EXIT_FAILED if error.code is Code.INTERNAL else EXIT_OPERATOR
+        case RequestError():
+            log.error("refused", error=str(error))
+            return EXIT_USAGE
+        case _:
+            log.error("ended by a fault of Teatree's own", exc_info=error)
+            return EXIT_FAILED
+
+
+def _keep_reason(model: str, error: Exception) -> None:
+    try:
+        write_reason(model_folder(read_settings(process_environ()).data, model).last_exit, reason_of(error))
+    except (OSError, OperatorError) as e:  # the exit code is what is left
+        structlog.get_logger().warning("the reason of this exit could not be written", error=str(e))
 
 
 def _preload() -> ObjectStore | None:

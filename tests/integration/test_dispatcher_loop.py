@@ -4,207 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import attrs
 import pytest
-import structlog
-from typing_extensions import override
 
+from dispatcher_world import SETTINGS, StandIn, World, settle, until
 from teatree.contracts.errors import Code
 from teatree.contracts.failpoints import no_failpoint
-from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp
+from teatree.contracts.manifest import ModelState, StreamStamp
 from teatree.contracts.names import goal_model_id
 from teatree.contracts.requests import LogPosition
-from teatree.contracts.settings import DispatcherSettings, NatsSettings, PostgresSettings, StoreSettings
-from teatree.messaging.bus import Bus
+from teatree.contracts.settings import PostgresSettings
 from teatree.messaging.direct import last_messages
-from teatree.messaging.log import LogReader, last_sequences, position_at
+from teatree.messaging.log import LogReader, last_sequences
 from teatree.messaging.log_check import Advance, fault_of
 from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.service import serve
-from teatree.messaging.streams import ensure_streams, log_state, purge_log
+from teatree.messaging.streams import log_state, purge_log
 from teatree.storage.catalog import Catalog
 from teatree.storage.catalog_rows import ModelFacts
-from teatree.storage.chain import Chain
 from teatree.storage.migrations.migrate import migrate
-from teatree.storage.objects import ObjectStore, open_store
 from teatree.storage.postgres import Postgres
-from teatree_dispatcher.catalog_view import CatalogView
-from teatree_dispatcher.launchers import Exit, Launcher
-from teatree_dispatcher.loop import Dispatcher
 from teatree_dispatcher.purge import purge
-
-SETTINGS = DispatcherSettings(poll_ms=100, restart_ms_min=20, restart_ms_max=200, purge_interval_ms=50)
-
-
-class StandIn(Launcher):
-    """Remembers what was launched; its managers live until the test ends them."""
-
-    def __init__(self) -> None:
-        self.launched: list[str] = []
-        self.alive: set[str] = set()
-        self.ended: list[Exit] = []
-        self.print = "0"
-        self.dies_with: int | None = None
-        self.when_asked: Callable[[str], None] | None = None
-
-    @override
-    def launch(self, model: str) -> None:
-        self.launched.append(model)
-        if self.dies_with is None:
-            self.alive.add(model)
-        else:
-            self.ended.append(Exit(model, self.dies_with))
-
-    @override
-    def is_served(self, model: str) -> bool:
-        if self.when_asked is not None:
-            self.when_asked(model)
-        return model in self.alive
-
-    @override
-    def prepare(self) -> None:
-        """Nothing makes a stand-in quicker."""
-
-    @override
-    def close(self) -> None:
-        """There is nothing to give up."""
-
-    @override
-    def exits(self) -> list[Exit]:
-        ended, self.ended = self.ended, []
-        return ended
-
-    @override
-    def served(self) -> set[str]:
-        return set(self.alive)
-
-    @override
-    def unfinished(self) -> set[str]:
-        return set()
-
-    @override
-    def fingerprint(self, model: str) -> str:
-        return self.print
-
-    def end(self, model: str, code: int) -> None:
-        """End a manager."""
-        self.alive.discard(model)
-        self.ended.append(Exit(model, code))
-
-
-class World:
-    """A log, a store, and a dispatcher that runs beside the test."""
-
-    def __init__(self, bus: Bus, store: ObjectStore, created: str) -> None:
-        self.bus = bus
-        self.store = store
-        self.created = created
-        self.accepted_at: dict[int, datetime] = {}
-        self.launcher = StandIn()
-        self.dispatcher = self.make(self.launcher)
-        self.tasks: list[asyncio.Task[None]] = []
-        self.stop = asyncio.Event()
-
-    def make(
-        self, launcher: Launcher, settings: DispatcherSettings = SETTINGS, catalog: Catalog | None = None
-    ) -> Dispatcher:
-        """Return a dispatcher that does not run yet."""
-        log = structlog.get_logger()
-        view = CatalogView(catalog, 100, log)
-        return Dispatcher(self.bus, self.store, view, launcher, settings=settings, failpoint=no_failpoint, log=log)
-
-    def start(self, dispatcher: Dispatcher | None = None) -> None:
-        """Run a dispatcher."""
-        self.tasks.append(asyncio.create_task((dispatcher or self.dispatcher).run(self.stop)))
-
-    async def close(self) -> None:
-        """Stop every dispatcher; raises what one of them raised."""
-        self.stop.set()
-        for task in self.tasks:
-            await task
-
-    async def send(self, model: str, function: str, request_id: str, **headers: str) -> int:
-        """Publish a request; return its sequence."""
-        subject = f"{self.bus.prefix}.request.{model}.{function}"
-        seq = (await self.bus.publish_log(subject, b"{}", {"Teatree-Request-Id": request_id, **headers})).seq
-        found = await position_at(self.bus, seq)
-        if found is not None:
-            self.accepted_at[seq] = found.at
-        return seq
-
-    def publish(self, model: str, offset: int, state: ModelState, created: str | None = None) -> None:
-        """Create the next version of a model, as its manager would."""
-        chain = Chain(self.store, self.bus.prefix, model)
-        newest = chain.newest_version()
-        now = datetime.now(UTC)
-        chain.create(
-            Manifest(
-                model=model,
-                goal_model_id=chain.goal_model_id,
-                version=newest + 1,
-                write_id="0" * 16,
-                parent_write_id="",
-                kind=ManifestKind.BATCH,
-                epoch=1,
-                state=state,
-                at=now,
-                log_at=self.accepted_at.get(offset, now),
-                offset=offset,
-                stream=StreamStamp(self.bus.subjects.requests_stream, created or self.created),
-                content_version=newest + 1,
-                content_write_id="0" * 16,
-                user_version=newest + 1,
-                last_effect_seq=offset,
-                said_version=0,
-            )
-        )
-
-    async def outcome(self, model: str, request_id: str, timeout_s: float = 10) -> dict[str, object]:
-        """Return a request's notice as soon as there is one."""
-        subject = f"{self.bus.prefix}.notify.{model}.{request_id}.*"
-        async with asyncio.timeout(timeout_s):
-            while True:
-                found = await last_notice(self.bus, subject)
-                if found is not None:
-                    outcome: dict[str, object] = json.loads(found.body)
-                    return outcome
-                await asyncio.sleep(0.01)
-
-    async def shrunk(self, messages: int, timeout_s: float = 10) -> None:
-        """Return when the log has no more than so many messages."""
-        async with asyncio.timeout(timeout_s):
-            while True:
-                if (await log_state(self.bus)).messages <= messages:
-                    return
-                await asyncio.sleep(0.02)
-
-
-@pytest.fixture
-async def world(nats_server: NatsSettings, file_store: StoreSettings) -> AsyncIterator[World]:
-    """Return a fresh log and store with a dispatcher that is not started yet."""
-    bus = await Bus.connect(nats_server, name="test")
-    await ensure_streams(bus, log_bytes_max=50_000_000, notices_age_s=3600, notices_max=10_000)
-    made = World(bus, open_store(file_store), (await log_state(bus)).created)
-    yield made
-    await made.close()
-    for stream in (bus.subjects.requests_stream, bus.subjects.notices_stream):
-        await bus.js(f"STREAM.DELETE.{stream}")
-    await bus.close()
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110  a stand-in has no event to wait for
-            await asyncio.sleep(0.01)
-
-
-async def settle() -> None:
-    """Give the dispatcher time for several looks."""
-    await asyncio.sleep(0.5)
 
 
 class TestManagers:

@@ -124,6 +124,22 @@ class TestRestart:
         assert (died.deaths, died.not_before_ms) == (1, 100)
         assert after_exit(tired, 0, progressed=True, fingerprint="", now_ms=0, ms_min=100, ms_max=9e9) == Restart()
 
+    def test_the_same_again(self) -> None:
+        """Three managers in a row that die of the same make their model stuck; another reason does not."""
+
+        def died(restart: Restart, reason: str | None, *, progressed: bool = False) -> Restart:
+            return after_exit(
+                restart, 1, reason=reason, progressed=progressed, fingerprint="", now_ms=0, ms_min=100, ms_max=9e9
+            )
+
+        twice = died(died(Restart(), "a"), "a")
+        assert not twice.is_stuck
+        assert died(twice, "a").is_stuck
+        assert died(died(twice, "a"), "a").is_stuck
+        for other in (died(twice, "b"), died(twice, None), died(twice, "a", progressed=True)):
+            assert not other.is_stuck
+        assert not died(died(died(Restart(), None), None), None).is_stuck
+
     def test_operator(self) -> None:
         """A manager that asks for an operator waits until something has changed, or for long."""
         stopped = after_exit(

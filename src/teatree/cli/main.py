@@ -19,7 +19,7 @@ HELP = """One writer per DuckDB model behind a durable queue, and immutable vers
 
 _COMMANDS = (
     *"up demo models create drop send load query watch".split(),
-    *"versions pull shell verify diff publish fork restore pin unpin pins gc dead".split(),
+    *"versions pull shell verify diff publish fork restore pin unpin pins gc dead resume".split(),
 )
 
 

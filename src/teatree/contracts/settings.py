@@ -140,7 +140,12 @@ class DispatcherSettings:
     restart_ms_max: int = 30_000
     """The longest such wait."""
     managers_max: int = 64
-    """Managers on this host; further models wait."""
+    """Managers on this host: for a further model the least recently used idle one is asked to end."""
+    evict_idle_ms_min: int = 5_000
+    """Milliseconds without a request or read after which a manager may be asked to end for another model's: with more
+    busy models than places each would otherwise be started again and again."""
+    request_log_days: float = 90.0
+    """Days for which PostgreSQL lists requests that have ended, longer than the log keeps them; 0: for ever."""
     log_bytes_max: int = 10_000_000_000
     """Bytes of the log, if it is created now: beyond them senders are told that it is full."""
     notices_max: int = 300_000

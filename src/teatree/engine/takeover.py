@@ -52,10 +52,11 @@ def take_file(
         if local.parent != target.parent:
             shutil.rmtree(target.parent, ignore_errors=True)
             local.parent.rename(target.parent)
-        taken = _go_on(target, newest, limits)
+        taken = None if folder.restore_wanted.exists() else _go_on(target, newest, limits)
         if taken is not None:
             return taken
         put_aside(folder, target)
+    folder.restore_wanted.unlink(missing_ok=True)
     sweep(folder)  # the room may be needed
     materialise(chain.store, newest, target, progress)
     taken = _go_on(target, newest, limits)

@@ -29,6 +29,11 @@ class ModelFolder:
         return self.root / "manager.log"
 
     @property
+    def last_exit(self) -> Path:
+        """Why the last manager ended, if it could write that down; see `contracts/exit_reason.py`."""
+        return self.root / "exit.json"
+
+    @property
     def attempt(self) -> Path:
         """The batch that is being applied: found after a crash, it tells which request may be to blame."""
         return self.root / "attempt.json"
@@ -41,6 +46,11 @@ class ModelFolder:
     def database(self, epoch: int) -> Path:
         """Return the read-write file of an epoch."""
         return self.read_write / f"{epoch:020d}" / "model.duckdb"
+
+    @property
+    def restore_wanted(self) -> Path:
+        """There while an operator wants the next manager to restore the newest version, whatever file is here."""
+        return self.root / "restore.wanted"
 
     @property
     def quarantine(self) -> Path:
