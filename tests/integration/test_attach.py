@@ -345,6 +345,25 @@ def test_a_connection_that_was_detached_or_closed_lets_everything_go(model: Publ
     assert not [thread.name for thread in left if thread.is_alive()]
 
 
+def test_a_connection_is_closed_at_any_moment_of_following(model: PublishedModel, tmp_path: Path) -> None:
+    """`con.close()` succeeds while the follower moves to another version, and the follower's thread ends with it."""
+    model.sql("DELETE FROM sales")
+    settings = evolve(cached(model, tmp_path), cache=CacheSettings(follow_poll_ms=1))
+    for place in range(20):
+        con = duckdb.connect()
+        attached = attach_chain(con, model.chain, settings, follow=True)
+        follower = attached._follower
+        assert follower is not None
+        publisher = threading.Thread(target=model.sql, args=("INSERT INTO sales VALUES (1, 'a', 1)",))
+        publisher.start()
+        time.sleep(place / 1000)
+        con.close()
+        publisher.join()
+        follower.join(30)
+        assert not follower.is_alive()
+        assert attached.error is None
+
+
 @pytest.mark.parametrize("follow", ["False", "True"])
 def test_a_script_that_just_ends_ends_well(model: PublishedModel, tmp_path: Path, follow: str) -> None:
     """Nobody has to detach: the end of the process is clean and prints nothing."""

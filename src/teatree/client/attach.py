@@ -104,14 +104,15 @@ class Attached:
         self.alias = alias
         self.error: TeatreeError | None = None
         """Why the last look for a newer version failed, None if it did not: the version stays what it is."""
-        self._con: Callable[[], duckdb.DuckDBPyConnection | None] = weakref.ref(con)
+        self._stop = threading.Event()
+        stop = self._stop.set
+        self._con: Callable[[], duckdb.DuckDBPyConnection | None] = weakref.ref(con, lambda _: stop())
         self._manifest = manifest
         self._open_name = ""
         self._chain = chain
         self._fetcher = fetcher
         self._limits = limits
         self._lock = threading.Lock()
-        self._stop = threading.Event()
         self._follower: threading.Thread | None = None
         # DuckDB keeps the filesystem for as long as anything can read through it, and the filesystem keeps us.
         self._files = LazyFiles(f"teatree-{new_id()}")
@@ -176,7 +177,7 @@ class Attached:
             return self._manifest.version
 
     def start_following(self) -> None:
-        """Look for newer versions in a thread of its own, until `detach`."""
+        """Look for newer versions in a thread, until `detach` or the end of the connection."""
         if self._follower is None:
             self._follower = threading.Thread(target=self._follow, name=f"teatree-follow-{self.alias}", daemon=True)
             self._follower.start()
@@ -192,7 +193,7 @@ class Attached:
             if con is None:
                 return
             try:
-                with con.cursor() as cursor:
+                with _aside(con) as cursor:
                     cursor.execute(f"DETACH DATABASE IF EXISTS {quote(self.alias)}")
                     cursor.unregister_filesystem(self._files.protocol)
             except duckdb.ConnectionException:
@@ -203,6 +204,11 @@ class Attached:
     def _follow(self) -> None:
         while not self._stop.wait(self._limits.follow_poll_ms / 1000):
             try:
+                con = self._con()
+                if con is None:
+                    return
+                _aside(con).close()  # raises if the connection is closed
+                del con
                 self.refresh()
                 self.error = None
             except TeatreeError as e:
@@ -224,7 +230,7 @@ class Attached:
         if con is None:
             raise duckdb.ConnectionException("The connection is gone.")
         try:
-            with con.cursor() as cursor:
+            with _aside(con) as cursor:
                 # DuckDB 2.0's own prefetching outlives a DETACH and then takes the process down; we read ahead anyway.
                 with suppress(duckdb.CatalogException, duckdb.InvalidInputException):  # unknown to it, or locked
                     cursor.execute("SET GLOBAL storage_block_prefetch = 'NEVER'")
@@ -258,6 +264,15 @@ class Attached:
             where=where,
             hint="Use the DuckDB that the model's storage_version asks for, or a newer one.",
         )
+
+
+def _aside(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Return a connection to the same database that `con` does not know.
+
+    `con.close()` refuses while a cursor of it is busy, so ours is the cursor of a cursor that exists no more.
+    """
+    between = con.cursor()
+    return between.cursor()
 
 
 class _AtExit:

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from teatree.client.listing import ModelInfo, list_models
 from teatree.client.model import Model, SendOptions
-from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.settings import ENV_FILE, PostgresSettings, Settings, process_environ, read_settings, store_at
 from teatree.messaging.bus import Bus
 from teatree.storage.objects import ObjectStore, open_store
@@ -76,12 +76,14 @@ class Session:
         self._name = name
         self._wait_ms = wait_ms
         self._bus: Bus | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._store: ObjectStore | None = None
         self._versions: dict[str, int] = {}
 
     async def open(self) -> None:
         """Connect to NATS; `async with` does this."""
         if self._bus is None:
+            self._loop = asyncio.get_running_loop()
             self._bus = await Bus.connect(self.settings.nats, name=self._name, wait_ms=self._wait_ms)
 
     async def close(self) -> None:
@@ -105,6 +107,13 @@ class Session:
         if self._bus is None:
             raise RetryError(
                 Code.UNAVAILABLE, "The session is not open.", hint="Use `async with connect() as session`."
+            )
+        if asyncio.get_running_loop() is not self._loop:
+            raise RequestError(
+                Code.USAGE,
+                "The session was opened in another event loop, or before a fork.",
+                where="session",
+                hint="Open one in each event loop; `connect_sync` gives one that threads can share.",
             )
         return self._bus
 

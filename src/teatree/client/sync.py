@@ -1,15 +1,19 @@
 """The sync face, for notebooks and scripts: the same sessions and models, without `await`.
 
 Each session runs its own event loop in one background thread, so it works where a loop runs already (Jupyter) and
-where none does. Every method is made from its asynchronous twin, with the same parameters and the same docstring.
+where none does. Threads may share a session. It belongs to the process that opened it, and its calls cannot be nested:
+a generator given to `send_many` runs in the session's own thread. Every method is made from its asynchronous twin,
+with the same parameters and the same docstring.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import CancelledError, Future
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 
 from teatree.client.model import Model
 from teatree.client.session import Session, client_settings
+from teatree.contracts.errors import Code, RequestError, TeatreeError
 from teatree.contracts.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,27 +35,93 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """An event loop in a thread of its own."""
+    """An event loop in a thread of its own; any thread of the process that made it may run coroutines there."""
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._running: set[Future[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="teatree-client", daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
-        """Run a coroutine there and wait for it; Ctrl-C cancels it."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Run a coroutine there and wait for it; Ctrl-C cancels it. Raises `usage` where that would never end."""
+        try:
+            self._check_caller()
+            with self._lock:
+                if self._closed:
+                    raise _unusable("The session is closed.", "Open another one with `connect_sync`.")
+                future = asyncio.run_coroutine_threadsafe(work, self._loop)
+                self._running.add(future)
+        except TeatreeError:
+            work.close()
+            raise
         try:
             return future.result()
+        except CancelledError:
+            raise _unusable("The session was closed during this call.", "Close it when its calls have ended.") from None
         except KeyboardInterrupt:
             future.cancel()
             raise
+        finally:
+            self._running.discard(future)
 
-    def stop(self) -> None:
-        """End the loop and its thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what tidies up after a call; does nothing where there is nothing left to tidy up."""
+        if self._closed or self._pid != os.getpid():
+            work.close()
+        else:
+            self.run(work)
+
+    def stop(self, last: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Cancel what runs, run `last`, then end the loop and its thread; does nothing the second time.
+
+        In a process that was forked it does nothing either: loop, thread and connection belong to the parent.
+        """
+        if self._pid != os.getpid():
+            return
+        self._check_caller()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            running = list(self._running)
+        for future in running:
+            future.cancel()
+        try:
+            asyncio.run_coroutine_threadsafe(self._end(last), self._loop).result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    async def _end(self, last: Callable[[], Awaitable[None]] | None) -> None:
+        try:
+            if last is not None:
+                await last()
+        finally:
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+            await self._loop.shutdown_asyncgens()
+
+    def _check_caller(self) -> None:
+        if self._pid != os.getpid():
+            raise _unusable(
+                "The session was opened in another process, before a fork.", "Open one in each process, after the fork."
+            )
+        if threading.current_thread() is self._thread:
+            raise _unusable(
+                "A session cannot be used inside of its own call: in a generator that it reads, or in a callback.",
+                "Collect what is needed before the call, or use a second session.",
+            )
+
+
+def _unusable(message: str, hint: str) -> RequestError:
+    return RequestError(Code.USAGE, message, where="session", hint=hint)
 
 
 class _Face(Generic[T]):
@@ -100,7 +171,7 @@ def _iterating(
                     return
                 yield item
         finally:
-            face._thread.run(close())  # noqa: SLF001
+            face._thread.finish(close())  # noqa: SLF001
 
     return call
 
@@ -183,11 +254,8 @@ class SyncSession(_Face[Session]):
     models = _blocking(Session.models)
 
     def close(self) -> None:
-        """Disconnect, and end the background thread."""
-        try:
-            self._thread.run(self._inner.close())
-        finally:
-            self._thread.stop()
+        """Disconnect, and end the background thread; does nothing the second time."""
+        self._thread.stop(self._inner.close)
 
     def __enter__(self) -> Self:
         return self
