@@ -75,6 +75,7 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
             CatalogView(_catalog(settings), limits.poll_ms, log, settings.nats.prefix, limits.request_log_days),
             launcher,
             settings=limits,
+            limits=settings.limits,
             failpoint=failpoint,
             log=log,
         )

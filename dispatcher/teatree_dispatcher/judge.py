@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from teatree.contracts.codec import dump_json, utc_text
-from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.errors import RequestError
 from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.notices import Kind, Notice, Status
+from teatree.contracts.notices import Kind, Outcome, Status
+from teatree.contracts.outside import outside_notice, outside_outcome
 from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, HEADER_TRACEPARENT, Request
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader
 from teatree.messaging.notices import NoticeMessage, NoticeWriter
 from teatree.messaging.subjects import Subjects
+from teatree_dispatcher.earlier_outcomes import EarlierOutcome, EarlierOutcomes
 
 CREATE = "create_model"
 READ_REQUESTS_MAX = 1_000
@@ -41,7 +43,9 @@ class Judgement:
 class Judge:
     """Rejects requests to models that are not alive."""
 
-    def __init__(self, bus: Bus, failpoint: Failpoint) -> None:
+    def __init__(self, bus: Bus, earlier: EarlierOutcomes, failpoint: Failpoint) -> None:
+        """`earlier` finds what a model's incarnations that have ended answered."""
+        self._earlier = earlier
         self._bus = bus
         self._notices = NoticeWriter(bus)
         self._failpoint = failpoint
@@ -60,7 +64,15 @@ class Judge:
                 break
             outside.append(request)
         self._failpoint("dispatcher.judge.before_say")
-        await self._notices.say([rejection(self._bus.subjects, request) for request in outside])
+        earlier = {} if name_error else await self._earlier.find(model, [request.request_id for request in outside])
+        notices: list[NoticeMessage] = []
+        for request in outside:
+            first = earlier.get(request.request_id)
+            if first is not None and first.outcome.body_hash == request.body_hash:
+                notices += again(self._bus.subjects, request, first)
+            else:
+                notices.append(rejection(self._bus.subjects, request))
+        await self._notices.say(notices)
         self._failpoint("dispatcher.judge.after_say")
         judged = outside[-1].seq if outside else after
         return Judgement(judged, create_seq, len(outside), is_complete=bool(create_seq) or read.pending == 0)
@@ -68,46 +80,43 @@ class Judge:
 
 def rejection(subjects: Subjects, request: Request) -> NoticeMessage:
     """Return the notice that rejects a request outside its model's life: the same whenever it is said."""
-    error = request.invalid or RequestError(
-        Code.UNKNOWN_MODEL,
-        f"There is no model {request.model!r} at this point of the log.",
-        where="model",
-        hint="Send `create_model` first.",
-    )
+    outcome = outside_outcome(request)
     headers = {HEADER_CONTENT_TYPE: CONTENT_JSON}
     if request.traceparent and request.traceparent.isascii() and request.traceparent.isprintable():
         headers[HEADER_TRACEPARENT] = request.traceparent.strip()
     if request.group is not None:
-        return subjects.notify_group(request.model, request.group), _group_body([request], error), headers
-    notice = Notice(
-        kind=Kind.REJECTED,
-        model=request.model,
-        at=request.at,
-        request_id=request.request_id,
-        function=request.function,
-        seq=request.seq,
-        error=error.to_dict(),
-    )
+        return subjects.notify_group(request.model, request.group), _group_body(request, outcome), headers
+    notice = outside_notice(request.model, outcome)
     return subjects.notify(request.model, request.request_id, Kind.REJECTED), notice.to_json(), headers
 
 
-def _group_body(requests: Sequence[Request], error: RequestError) -> bytes:
-    """Return a group's notice on requests that no version holds; `seq` tells repeated ones apart instead."""
-    refusals = [
-        {"request_id": r.request_id, "seq": r.seq, "status": str(Status.REJECTED), "error": error.to_dict()}
-        for r in requests
-    ]
-    first = requests[0]
+def again(subjects: Subjects, request: Request, first: EarlierOutcome) -> Sequence[NoticeMessage]:
+    """Return the notices that answer a resend outside its model's incarnations with the first outcome of its id."""
+    if request.group is None:
+        return first.messages
+    body = _group_body(request, first.outcome)
+    return [(subjects.notify_group(request.model, request.group), body, {HEADER_CONTENT_TYPE: CONTENT_JSON})]
+
+
+def _group_body(request: Request, outcome: Outcome) -> bytes:
+    """Return a group's notice on a request that no version holds; `seq` tells repeated ones apart instead."""
+    refusal = {
+        "request_id": request.request_id,
+        "seq": request.seq,
+        "status": str(outcome.status),
+        "error": outcome.error,
+    }
+    refusals = [] if outcome.status is Status.DONE else [refusal]
     return dump_json(
         {
             "kind": str(Kind.DONE),
-            "model": first.model,
-            "group": first.group,
-            "seq": first.seq,
+            "model": request.model,
+            "group": request.group,
+            "seq": request.seq,
             "applied": 0,
-            "already": 0,
+            "already": 1 - len(refusals),
             "refused": len(refusals),
             "refusals": refusals,
-            "at": utc_text(first.at),
+            "at": utc_text(request.at),
         }
     )

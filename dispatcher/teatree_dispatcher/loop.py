@@ -18,7 +18,7 @@ from teatree.contracts.errors import Code, OperatorError, RequestError, RetryErr
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import StreamStamp
 from teatree.contracts.requests import LogPosition
-from teatree.contracts.settings import DispatcherSettings
+from teatree.contracts.settings import DispatcherSettings, LimitSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import WakeHints, last_requests_of, last_sequences
 from teatree.messaging.log_check import fault_of, read_advance
@@ -29,6 +29,7 @@ from teatree.storage.objects import ObjectStore
 from teatree_dispatcher.book import Book, LogPlace, Record
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.clock import now_ms
+from teatree_dispatcher.earlier_outcomes import EarlierOutcomes
 from teatree_dispatcher.judge import Judge
 from teatree_dispatcher.launchers import Launcher
 from teatree_dispatcher.managers import Managers
@@ -56,16 +57,19 @@ class Dispatcher:
         launcher: Launcher,
         *,
         settings: DispatcherSettings,
+        limits: LimitSettings | None = None,
         failpoint: Failpoint,
         log: FilteringBoundLogger,
     ) -> None:
+        """`limits` are those of the managers; without them the defaults."""
+        limits = limits or LimitSettings()
         self._bus = bus
         self._store = store
         self._catalog = catalog
         self._settings = settings
         self._failpoint = failpoint
         self._log = log
-        self._judge = Judge(bus, failpoint)
+        self._judge = Judge(bus, EarlierOutcomes(store, bus.subjects, limits), failpoint)
         self._managers = Managers(launcher, settings, failpoint, log, catalog)
         self._pings = Pings(bus)
         self._reads = ReadObserver(bus, self._answer_read)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
@@ -19,6 +20,8 @@ import structlog
 
 from teatree.contracts.errors import Code, OperatorError, RetryError
 from teatree.contracts.manifest import ModelState
+from teatree.contracts.notices import Outcome
+from teatree.contracts.outside import outside_outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.batch import Applied
 from teatree.engine.drafts import Draft
@@ -30,6 +33,8 @@ from teatree_manager.lane import Backoff
 from teatree_manager.log_check import LogCheck
 
 T = TypeVar("T")
+OUTSIDE_MAX = 100_000
+"""Requests before a `create_model` whose ids are remembered with their rejections, the newest ones: bounds memory."""
 SPOOLED_PACKS = 8
 """Packs kept locally after they were shipped: the local version file is patched from them."""
 
@@ -72,6 +77,8 @@ class Pipeline:
         self._log = structlog.get_logger().bind(model=writer.chain.model)
         self.last_request_ms = time.monotonic() * 1000
         self._waiting: dict[_Part, str] = {}
+        self._outside: deque[Outcome] = deque(maxlen=OUTSIDE_MAX)
+        """Of requests outside the model's incarnations that were passed over, since no version holds them yet."""
         self.make_room: Callable[[], Awaitable[None]] | None = None
         """Gives up what need not be on the disk."""
 
@@ -113,6 +120,7 @@ class Pipeline:
                 batch = self._next_batch(rest)
                 rest = rest[len(batch) :]
                 if not self._is_ours(batch[0]):
+                    self._outside.append(outside_outcome(batch[0]))
                     continue
                 await self._one_version(batch, shipped)
                 if self._writer.state is not ModelState.ACTIVE:
@@ -242,13 +250,14 @@ class Pipeline:
         rest = batch
         while True:
             try:
-                applied = await self.in_file_thread(self._writer.apply, rest)
+                applied = await self.in_file_thread(self._writer.apply, rest, tuple(self._outside))
             except RetryError as e:
                 await self._wait(_Part.FILE, f"request {batch[0].seq} and those after it wait: {e}", e, backoff)
                 offset = await self.in_file_thread(lambda: self._writer.applied_offset)
                 rest = [r for r in batch if r.seq > offset]
             else:
                 self._goes_on(_Part.FILE)
+                self._outside.clear()
                 self._attempts.end(batch[-1].seq)
                 return applied
 

@@ -36,6 +36,32 @@ async def test_drop_and_create(installation: Installation) -> None:
     assert installation.read("SELECT id FROM t", first["version"]) == [(1,)]
 
 
+async def test_an_id_has_one_outcome_whatever_begins_or_ends(installation: Installation) -> None:
+    """An id that was answered outside a model's life is answered the same within it, and the other way round."""
+    installation.dispatcher()
+    early = await installation.send("append", rows(1), "early")
+    assert early["error"]["code"] == "unknown_model"
+    await installation.send("create_model", table("id"), "create")
+    done = await installation.send("append", rows(2), "done")
+    await installation.publish("append", rows(1), "early")
+    await installation.publish("append", rows(9), "early")
+    assert (await installation.send("drop_model", {}, "drop"))["kind"] == "done"
+    await installation.publish("append", rows(2), "done")
+    await installation.publish("append", rows(1), "early")
+    await installation.send("append", rows(3), "last")
+    await installation.send("create_model", table("id"), "create2")
+    await installation.send("append", rows(1), "after")
+    notices = await installation.notices()
+    assert {body for _, body in notices["done"]} == {notices["done"][0][1]}
+    assert json.loads(notices["done"][0][1]) == done
+    own = {body: json.loads(body) for _, body in notices["early"]}
+    assert len(notices["early"]) >= 4
+    assert sorted(n["error"]["code"] for n in own.values()) == ["request_id_reused", "unknown_model"]
+    assert early in own.values()
+    assert installation.read("SELECT id FROM t") == [(1,)]
+    assert installation.read("SELECT id FROM t", done["version"]) == [(2,)]
+
+
 @pytest.mark.parametrize(
     "place",
     [

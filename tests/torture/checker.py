@@ -310,7 +310,7 @@ class ModelChecker:
         if (kind, code) != (verdict.kind, verdict.code):
             self._violation(f"outcome {kind} {notice}, but it should be {verdict}", verdict.answers)
             return
-        if verdict.role == "outside":
+        if verdict.role == "outside" or verdict.is_outside:
             return
         holder = self._version_of(verdict.answers)
         if notice.get("version") != holder:

@@ -88,6 +88,8 @@ class Verdict:
     """`first`, `again`, `reused`, or `outside` a model's life."""
     answers: int = 0
     group: str | None = None
+    is_outside: bool = False
+    """Whether the first outcome of its id lies outside the model's incarnations: no version holds that."""
 
 
 @define
@@ -150,14 +152,20 @@ class Oracle:
     def apply(self, request: Accepted) -> Verdict:
         """Apply a request and return how it must have ended."""
         first = self.firsts.get(request.request_id)
-        if not self.alive and request.function != "create_model":
-            return self._verdict(request, "rejected", code="unknown_model", role="outside")
+        if (
+            not self.alive
+            and request.function != "create_model"
+            and (first is None or first[0].identity != request.identity)
+        ):
+            outside = self._verdict(request, "rejected", code="unknown_model", role="outside")
+            self.firsts.setdefault(request.request_id, (request, outside))
+            return outside
         if first is not None:
             if first[0].identity != request.identity:
                 return self._verdict(request, "rejected", code="request_id_reused", role="reused")
             return Verdict(
                 request.seq, request.request_id, first[1].kind, first[1].code, first[1].count, first[1].answer,
-                role="again", answers=first[0].seq, group=request.group,
+                role="again", answers=first[0].seq, group=request.group, is_outside=first[1].role == "outside",
             )  # fmt: skip
         verdict = self._first(request)
         self.firsts[request.request_id] = (request, verdict)

@@ -15,6 +15,7 @@ from attrs import frozen
 from teatree.contracts.codec import dump_json, utc_text
 from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.notices import Kind, Notice, Outcome, Status
+from teatree.contracts.outside import outside_notice
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.messaging.subjects import Subjects
@@ -47,8 +48,10 @@ class Announcer:
         groups: dict[str, list[tuple[Entry, Outcome]]] = defaultdict(list)
         firsts: dict[str, Entry] = {}
         for entry in entries:
-            if entry.role is Role.FIRST:
+            if entry.is_first:
                 firsts[entry.outcome.request_id] = entry
+            if entry.role is Role.OUTSIDE:  # the dispatcher has published it
+                continue
             told, outcome = self._answer(manifest, entry, firsts)
             if entry.outcome.group:
                 groups[entry.outcome.group].append((entry, outcome))
@@ -58,21 +61,35 @@ class Announcer:
         version = [self._version(manifest)] if manifest.user_version == manifest.version and not late else []
         return [*singles, *grouped, *version]
 
-    def _answer(self, manifest: Manifest, entry: Entry, firsts: dict[str, Entry]) -> tuple[Manifest | Stub, Outcome]:
-        """Return the outcome that answers an entry and the manifest that holds it: for a resend, the first ones."""
+    def _answer(
+        self, manifest: Manifest, entry: Entry, firsts: dict[str, Entry]
+    ) -> tuple[Manifest | Stub | None, Outcome]:
+        """Return the outcome that answers an entry and the manifest that holds it: for a resend, the first ones.
+
+        No manifest is the holder of an outcome outside the model's incarnations.
+        """
         if entry.role is not Role.AGAIN:
             return manifest, entry.outcome
         request_id = entry.outcome.request_id
         if entry.answer_version is None:
-            return manifest, firsts[request_id].outcome
+            return _held(firsts[request_id], manifest)
         first = self.chain.entry(entry.answer_version)
         with suppress(NotFoundError):  # it was cleaned up since the ledger found it
             for other in read_segment(self.chain.store, self.chain.folder, first):
-                if other.role is Role.FIRST and other.outcome.request_id == request_id:
-                    return first, other.outcome
+                if other.is_first and other.outcome.request_id == request_id:
+                    return _held(other, first)
         return manifest, entry.outcome
 
-    def _outcome(self, manifest: Manifest | Stub, outcome: Outcome) -> Iterator[Message]:
+    def again(self, first: Entry, version: int) -> list[Message]:
+        """Return the messages that answer a resend with a first outcome, which the segment of `version` holds."""
+        holder, outcome = _held(first, self.chain.entry(version))
+        return list(self._outcome(holder, outcome))
+
+    def _outcome(self, manifest: Manifest | Stub | None, outcome: Outcome) -> Iterator[Message]:
+        if manifest is None:
+            subject = self.subjects.notify(self.chain.model, outcome.request_id, Kind.REJECTED)
+            yield subject, outside_notice(self.chain.model, outcome).to_json(), {}
+            return
         yield from self._pages(manifest, outcome)
         kind = Kind(outcome.status.value)
         notice = Notice(
@@ -162,6 +179,10 @@ class Announcer:
         }
         notice = Notice(kind=Kind.VERSION, model=manifest.model, at=manifest.at, version=manifest.version, result=facts)
         return self.subjects.notify_version(manifest.model), notice.to_json(), {}
+
+
+def _held(entry: Entry, manifest: Manifest | Stub) -> tuple[Manifest | Stub | None, Outcome]:
+    return (None if entry.role is Role.OUTSIDE else manifest), entry.outcome
 
 
 def parse_page(body: bytes) -> dict[str, Any]:

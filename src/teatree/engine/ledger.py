@@ -25,7 +25,7 @@ from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
 from teatree.storage.packs import checksum
 from teatree.storage.runs import Run, id_hash, merge_runs, write_run
-from teatree.storage.segments import Entry, Role, read_segment
+from teatree.storage.segments import Entry, read_segment
 
 TAIL_VERSIONS_MAX = 64
 """Shipped versions whose ids no run holds before they are compacted: bounds what a start has to read."""
@@ -76,7 +76,7 @@ class Ledger:
         self._runs = tuple((ref, self._fetch(ref)) for ref in manifest.ledger.runs)
         for version in manifest.ledger.tail:
             entries = read_segment(self._chain.store, self._chain.folder, self._chain.entry(version))
-            self._keep_tail(version, [e for e in entries if e.role is Role.FIRST])
+            self._keep_tail(version, [e for e in entries if e.is_first])
 
     def _fetch(self, ref: ObjectRef) -> Run:
         path = self._cache / f"{ref.checksum[:32]}.run"
@@ -134,7 +134,7 @@ class Ledger:
                 if e.code is Code.UNKNOWN_VERSION:
                     raise CorruptError(f"Version {version}, which holds an outcome, is gone.", where=e.where) from e
                 raise
-            entries = {e.outcome.request_id: e for e in segment if e.role is Role.FIRST}
+            entries = {e.outcome.request_id: e for e in segment if e.is_first}
             self._segments[version] = entries
             if len(self._segments) > SEGMENTS_CACHED:
                 self._segments.popitem(last=False)
@@ -152,7 +152,7 @@ class Ledger:
 
     def add(self, version: int, entries: Iterable[Entry]) -> None:
         """Remember the outcomes of a version that is committed but not shipped."""
-        self._pending.setdefault(version, {}).update({e.outcome.request_id: e for e in entries if e.role is Role.FIRST})
+        self._pending.setdefault(version, {}).update({e.outcome.request_id: e for e in entries if e.is_first})
 
     def renumber(self, old: int, new: int) -> None:
         """Move what waits for one version to another."""

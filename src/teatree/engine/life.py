@@ -52,8 +52,9 @@ def begin_life(
     chain: Chain,
     ledger: Ledger,
     failpoint: Failpoint,
+    outside: tuple[Entry, ...],
 ) -> Birth:
-    """Create the file that a `create_model` asks for, its outcome committed in it.
+    """Create the file that a `create_model` asks for, its outcome committed in it, and those in `outside`.
 
     Raises a `RequestError` if the request is wrong, or a `RetryError` of its own; what was begun may still lie there.
     """
@@ -71,7 +72,7 @@ def begin_life(
     try:
         database = open_fork(fork, path, limits) if fork else Database(path, limits, options.storage_version)
         try:
-            applied = _commit_birth(database, limits, identity, request, target, arguments.tables, fork)
+            applied = _commit_birth(database, limits, identity, request, target, arguments.tables, fork, outside)
         except BaseException:
             database.close()
             raise
@@ -92,6 +93,7 @@ def _commit_birth(
     target: Target,
     tables: list[dict[str, Any]],
     fork: Fork | None,
+    outside: tuple[Entry, ...],
 ) -> Applied:
     handle = WriteHandle(database, limits)
     with database.transaction():
@@ -105,21 +107,21 @@ def _commit_birth(
         result: dict[str, Any] = {"goal_model_id": identity.goal_model_id, "tables": list(handle.tables())}
         if fork is not None:
             result["from"] = {"model": fork.point.model, "version": fork.point.version}
-        applied = _birth(request, target, result, frozenset(handle.changed_tables))
+        entries = (*outside, Entry(_outcome(request, Status.DONE, result=result, effect=True)))
+        applied = _birth(request, target, entries, frozenset(handle.changed_tables))
         record_commit(database, _commit(applied), 0)
     return applied
 
 
-def _birth(request: Request, target: Target, result: dict[str, Any], changed_tables: frozenset[str]) -> Applied:
-    entry = Entry(_outcome(request, Status.DONE, result=result, effect=True))
+def _birth(request: Request, target: Target, entries: tuple[Entry, ...], changed_tables: frozenset[str]) -> Applied:
     return Applied(
         version=target.version,
         write_id=target.write_id,
         offset=request.seq,
         log_at=request.at,
         last_effect_seq=request.seq,
-        entries=(entry,),
-        segment=encode_segment((entry,)),
+        entries=entries,
+        segment=encode_segment(entries),
         changed_tables=changed_tables,
         born=True,
     )
@@ -144,22 +146,27 @@ def outcome_without_file(
     ledger: Ledger,
     error: TeatreeError | None = None,
     prior: Prior | None = None,
+    outside: tuple[Entry, ...] = (),
 ) -> Applied:
-    """Return a batch of one request that changed nothing: refused with `error`, or answered as `prior` was."""
+    """Return a batch of one request that changed nothing: refused with `error`, or answered as `prior` was.
+
+    It holds the outcomes in `outside` too.
+    """
     if prior is not None:
         entry = Entry(answer_again(prior.entry.outcome, request), Role.AGAIN, prior.version)
     else:
         status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED
         entry = Entry(_outcome(request, status, error=error.to_dict() if error else None))
-    ledger.add(target.version, (entry,))
+    entries = (*outside, entry)
+    ledger.add(target.version, entries)
     return Applied(
         version=target.version,
         write_id=target.write_id,
         offset=request.seq,
         log_at=request.at,
         last_effect_seq=manifest.last_effect_seq,
-        entries=(entry,),
-        segment=encode_segment((entry,)),
+        entries=entries,
+        segment=encode_segment(entries),
         changed_tables=frozenset(),
     )
 

@@ -20,6 +20,7 @@ from teatree.contracts.manifest import (
     Stub,
     TableEntry,
 )
+from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.batch import FAILED_CODES, Applied, Batch
@@ -221,15 +222,18 @@ class Writer:
             return ModelState.ACTIVE
         return self.manifest.state
 
-    def apply(self, requests: Sequence[Request]) -> Applied:
+    def apply(self, requests: Sequence[Request], outside: Sequence[Outcome] = ()) -> Applied:
         """Apply a batch; a request that begins or ends the model's life comes alone.
+
+        `outside` are the outcomes of requests before it that lie outside the model's incarnations: their ids are
+        remembered with those.
 
         After a `RetryError`, call again with the requests beyond `applied_offset`: the batch goes on where it stopped.
         """
         if self._batch is None or self._target is None:
             self._target = self._next_target()
         if self._database is None or self._parts is None:
-            applied = self._apply_without_file(requests[0])
+            applied = self._apply_without_file(requests[0], self._new(outside))
         else:
             last_effect_seq = self._applied.last_effect_seq if self._applied else self.manifest.last_effect_seq
             if self._batch is None:
@@ -280,21 +284,35 @@ class Writer:
         if len(self._offsets) > OFFSETS_CACHED:
             del self._offsets[next(iter(self._offsets))]
 
-    def _apply_without_file(self, request: Request) -> Applied:
+    def _new(self, outside: Sequence[Outcome]) -> tuple[Entry, ...]:
+        """Return the entries of outcomes whose ids have none yet: of each id the first."""
+        firsts = {outcome.request_id: outcome for outcome in reversed(outside)}
+        known = self.ledger.find(list(firsts))
+        return tuple(Entry(firsts[name], Role.OUTSIDE) for name in reversed(firsts) if name not in known)
+
+    def _apply_without_file(self, request: Request, outside: tuple[Entry, ...]) -> Applied:
         target = self._target or self._next_target()
         prior = self.ledger.find([request.request_id]).get(request.request_id)
         if prior is not None:
-            return outcome_without_file(target, request, self.manifest, self.ledger, prior=prior)
+            return outcome_without_file(target, request, self.manifest, self.ledger, prior=prior, outside=outside)
         path = self.folder.database(self.epoch)
         try:
             birth = begin_life(
-                request, target, self.context, path, self._author.stream, self.chain, self.ledger, self.failpoint
+                request,
+                target,
+                self.context,
+                path,
+                self._author.stream,
+                self.chain,
+                self.ledger,
+                self.failpoint,
+                outside,
             )
         except (RequestError, RetryError) as e:
             if isinstance(e, RetryError) and e.code not in FAILED_CODES:
                 raise
             discard_files(self.folder)
-            return outcome_without_file(target, request, self.manifest, self.ledger, e)
+            return outcome_without_file(target, request, self.manifest, self.ledger, e, outside=outside)
         self._use_options(birth.options)
         self._use_database(birth.database)
         self._table, self._checkpoint, self._birth = birth.table, None, birth

@@ -29,6 +29,8 @@ class Role(StrEnum):
     """The request's own outcome; the ledger remembers it."""
     AGAIN = "again"
     """A resend: answered with the outcome that `answer_version` holds."""
+    OUTSIDE = "outside"
+    """A request before the model's incarnation, which the dispatcher has rejected: its id is remembered with that."""
     REUSED = "reused"
     """Another body under a used id: refused; the id still stands for its first request."""
 
@@ -41,6 +43,11 @@ class Entry:
     role: Role = Role.FIRST
     answer_version: int | None = None
     """For a resend: the version whose segment holds the first outcome."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether its outcome is what a resend of its id is answered with."""
+        return self.role in (Role.FIRST, Role.OUTSIDE)
 
 
 SCHEMA = pa.schema(

@@ -1,0 +1,60 @@
+"""What a model's incarnations that have ended answered: a resend after them gets its first outcome again."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from teatree.contracts.notices import Outcome
+from teatree.contracts.settings import LimitSettings
+from teatree.engine.announce import Announcer
+from teatree.engine.ledger import Ledger
+from teatree.messaging.notices import NoticeMessage
+from teatree.messaging.subjects import Subjects
+from teatree.storage.chain import Chain
+from teatree.storage.objects import ObjectStore
+
+
+@frozen
+class EarlierOutcome:
+    """The first outcome of an id, and the notices that publish it."""
+
+    outcome: Outcome
+    messages: Sequence[NoticeMessage]
+
+
+class EarlierOutcomes:
+    """Finds first outcomes in the ledgers of models; blocking work runs on threads."""
+
+    def __init__(self, store: ObjectStore, subjects: Subjects, limits: LimitSettings) -> None:
+        """`limits` are the managers' own: how long ids are remembered, how large inline pages are."""
+        self._store = store
+        self._subjects = subjects
+        self._limits = limits
+
+    async def find(self, model: str, request_ids: Sequence[str]) -> dict[str, EarlierOutcome]:
+        """Return the first outcomes of these ids; none of a model that never existed."""
+        return await asyncio.to_thread(self._find, model, list(request_ids)) if request_ids else {}
+
+    def _find(self, model: str, request_ids: list[str]) -> dict[str, EarlierOutcome]:
+        chain = Chain(self._store, self._subjects.prefix, model)
+        newest = chain.newest()
+        if newest is None:
+            return {}
+        announcer = Announcer(chain, self._subjects, self._limits)
+        with tempfile.TemporaryDirectory(prefix="teatree-ledger-") as cache:
+            ledger = Ledger(chain, Path(cache), self._limits)
+            try:
+                ledger.load(newest)
+                found = ledger.find(request_ids)
+            finally:
+                ledger.close()
+            return {
+                name: EarlierOutcome(prior.entry.outcome, announcer.again(prior.entry, prior.version))
+                for name, prior in found.items()
+                if prior.version is not None
+            }

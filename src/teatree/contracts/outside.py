@@ -1,0 +1,44 @@
+"""The answer to a request outside the incarnations of its model, which the next incarnation remembers."""
+
+from __future__ import annotations
+
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.notices import Kind, Notice, Outcome, Status
+from teatree.contracts.requests import Request
+
+
+def outside_error(request: Request) -> RequestError:
+    """Return why a request outside an incarnation is rejected; it depends on the request alone."""
+    return request.invalid or RequestError(
+        Code.UNKNOWN_MODEL,
+        f"There is no model {request.model!r} at this point of the log.",
+        where="model",
+        hint="Send `create_model` first.",
+    )
+
+
+def outside_outcome(request: Request) -> Outcome:
+    """Return the outcome of a request outside an incarnation."""
+    return Outcome(
+        seq=request.seq,
+        request_id=request.request_id,
+        function=request.function,
+        body_hash=request.body_hash,
+        status=Status.REJECTED,
+        at=request.at,
+        error=outside_error(request).to_dict(),
+        group=request.group,
+    )
+
+
+def outside_notice(model: str, outcome: Outcome) -> Notice:
+    """Return the notice of such an outcome: the same whenever and by whomever it is published."""
+    return Notice(
+        kind=Kind.REJECTED,
+        model=model,
+        at=outcome.at,
+        request_id=outcome.request_id,
+        function=outcome.function,
+        seq=outcome.seq,
+        error=outcome.error,
+    )
