@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from teatree.contracts.schema import Schema
+    from teatree.datasets.csv_options import CsvOptions
     from teatree.functions.handles import Parameters
     from teatree.functions.history import History
 
@@ -98,6 +99,13 @@ class Call:
     def texts(self, name: str, default: Any = _REQUIRED) -> list[str]:
         """Take a list of texts."""
         return self._each(name, self.items(name, default), str, "a text")
+
+    def csv_options(self) -> CsvOptions | None:
+        """Take the options of a CSV file; None if none is given."""
+        from teatree.datasets.csv_options import OPTION_NAMES, read_csv_options  # noqa: PLC0415
+
+        given = {name: self._members.pop(name) for name in OPTION_NAMES if name in self._members}
+        return read_csv_options(given) if given else None
 
     def parameters(self) -> Parameters:
         """Take a statement's `parameters`: a list for `?`, an object for `$name`; plain scalars."""

@@ -20,6 +20,8 @@ from teatree.functions.source_rows import read_chunks
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from teatree.datasets.csv_options import CsvOptions
+
 MODES = ("append", "replace", "create")
 
 
@@ -28,21 +30,22 @@ def load(db: Write, call: Call) -> dict[str, int]:
     name = check_table(call.text("table"))
     uri = call.text("uri")
     mode = call.choice("mode", MODES, "append")
+    csv = call.csv_options()
     call.finish()
 
     def work() -> dict[str, int]:
         with call.context.sources.local_file(uri) as path:
-            return {"rows": _load_file(db, name, path, mode, call.context.limits)}
+            return {"rows": _load_file(db, name, path, mode, csv, call.context.limits)}
 
     return while_away(call.context.limits, "The source stayed away", "uri", work)
 
 
-def _load_file(db: Write, name: str, path: Path, mode: str, limits: LimitSettings) -> int:
+def _load_file(db: Write, name: str, path: Path, mode: str, csv: CsvOptions | None, limits: LimitSettings) -> int:
     import pyarrow as pa  # noqa: PLC0415
 
     try:
         known = None if mode == "create" else db.table(name)
-        chunks = read_chunks(path, known.schema if known else None, limits)
+        chunks = read_chunks(path, known.schema if known else None, csv, limits)
         first = next(chunks, None)
         if first is None:
             raise RequestError(Code.BAD_SOURCE, f"{path.name!r} has no columns.", where="uri")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from teatree.contracts.dtypes import Bit, Decimal, Dtype, Enum, Integer, Json, TimeTz, Uuid, Varchar
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.schema import Schema
 from teatree.contracts.settings import LimitSettings
@@ -14,26 +13,34 @@ from teatree.contracts.settings import LimitSettings
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from teatree.datasets.csv_options import CsvOptions
+
+_CSV_ENDINGS = (".csv", ".tsv")
 CHUNK_ROWS_MAX = 250_000
 """Rows converted and inserted at once."""
 CHUNK_VALUES_MAX = 32_000_000
 """Values of all columns in them."""
 
 
-def read_chunks(path: Path, schema: Schema | None, limits: LimitSettings) -> Iterator[pa.Table]:
+def read_chunks(path: Path, schema: Schema | None, csv: CsvOptions | None, limits: LimitSettings) -> Iterator[pa.Table]:
     """Yield a file's rows; its format is the name's ending. `schema`, if there is one, is the table's they are for.
 
-    Raises `bad_source`, `body_too_large` for a row beyond `rows_bytes_max`, or what Arrow raises for a damaged file.
+    `csv` are the options of a CSV file; another one takes none. Raises `bad_source`, `body_too_large` for a row beyond
+    `rows_bytes_max`, or what Arrow raises for a damaged file.
     """
-    match path.suffix.lower():
+    ending = path.suffix.lower()
+    if csv is not None and ending not in _CSV_ENDINGS:
+        message = f"{path.name!r} is no CSV file: options such as delimiter are for .csv and .tsv."
+        raise RequestError(Code.BAD_ARGUMENT, message, where="uri")
+    match ending:
         case ".parquet":
             chunks = _parquet(path, limits)
-        case ".csv":
-            chunks = _csv(path, schema)
+        case ".csv" | ".tsv":
+            chunks = _csv(path, schema, csv)
         case ".arrow" | ".feather" | ".ipc":
             chunks = _arrow(path, limits)
         case _:
-            message = f"{path.name!r} ends in none of .parquet, .csv and .arrow."
+            message = f"{path.name!r} ends in none of .parquet, .csv, .tsv and .arrow."
             raise RequestError(Code.BAD_SOURCE, message, where="uri")
     for chunk in chunks:
         chunk.validate(full=True)
@@ -57,42 +64,12 @@ def _parquet(path: Path, limits: LimitSettings) -> Iterator[pa.Table]:
                 yield piece.cast(schema)
 
 
-def _csv(path: Path, schema: Schema | None) -> Iterator[pa.Table]:
-    """Read columns whose values a guess would change (007, NaN, digits beyond a double) as what the table holds.
+def _csv(path: Path, schema: Schema | None, options: CsvOptions | None) -> Iterator[pa.Table]:
+    from teatree.datasets.csv_file import CsvFile  # noqa: PLC0415
+    from teatree.datasets.csv_options import CsvOptions  # noqa: PLC0415
 
-    An empty field is null, and "" is the empty text; nothing else is null.
-    """
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.csv as pacsv  # noqa: PLC0415
-
-    with pacsv.open_csv(path) as reader:
-        names = reader.schema.names
-    columns = {name: schema.get(name) for name in names} if schema else {}
-    types = {name: _csv_type(column.dtype) for name, column in columns.items() if column}
-    options = pacsv.ConvertOptions(
-        column_types={name: arrow for name, arrow in types.items() if arrow is not None},
-        null_values=[""],
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
-    )
-    with pacsv.open_csv(path, convert_options=options) as reader:
-        for batch in reader:
-            yield pa.Table.from_batches([batch])
-
-
-def _csv_type(dtype: Dtype) -> pa.DataType | None:
-    """Return the type as which a column's text is read, or None where what the text looks like will do."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    match dtype:
-        case Varchar() | Enum() | Json() | Uuid() | Bit() | TimeTz() | Integer(bits=128):
-            return pa.string()
-        case Integer(bits=64, signed=False):
-            return pa.uint64()
-        case Decimal(precision=precision, scale=scale):
-            return pa.decimal128(precision, scale)
-        case _:
-            return None
+    file = CsvFile(path, options or CsvOptions())
+    yield from file.tables(file.guess_schema() if schema is None else schema)
 
 
 def _arrow(path: Path, limits: LimitSettings) -> Iterator[pa.Table]:
