@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.names import check_identifier, check_table
+from teatree.contracts.names import OWN_SCHEMA, check_identifier, check_table
 from teatree.contracts.schema import Field, Schema
+
+_OLD = f"{OWN_SCHEMA}_old"
+"""The name of a table while it is made anew: no user's table can have it."""
 
 
 def quote(identifier: str) -> str:
@@ -36,19 +39,23 @@ def create_table_sql(
 
 
 def add_column_sql(table: str, column: Field) -> list[str]:
-    """Return the statements that add a column; DuckDB adds NOT NULL only afterwards, which needs a default."""
+    """Return the statements that add a column in place; DuckDB adds NOT NULL only afterwards."""
     nullable = Field(column.name, column.dtype, nullable=True, default=column.default)
     statements = [f"ALTER TABLE {quote(check_table(table))} ADD COLUMN {_column_sql(nullable, 'add')}"]
     if not column.nullable:
-        if column.default is None:
-            raise RequestError(
-                Code.BAD_ARGUMENT,
-                f"The column {column.name!r} takes no null and has no default: the rows that are there need a value.",
-                where="add",
-                hint="Give it a default, or let it be nullable.",
-            )
         statements.append(f"ALTER TABLE {quote(table)} ALTER COLUMN {quote(column.name)} SET NOT NULL")
     return statements
+
+
+def rebuild_sql(table: str, schema: Schema, primary_key: Sequence[str], kept: Sequence[str]) -> list[str]:
+    """Return the statements that make a table anew, with the `kept` columns of its rows in their order."""
+    columns = ", ".join(map(quote, kept))
+    return [
+        f"ALTER TABLE {quote(check_table(table))} RENAME TO {quote(_OLD)}",
+        create_table_sql(table, schema, primary_key),
+        f"INSERT INTO {quote(table)} ({columns}) SELECT {columns} FROM {quote(_OLD)}",
+        f"DROP TABLE {quote(_OLD)}",
+    ]
 
 
 def drop_column_sql(table: str, column: str) -> str:

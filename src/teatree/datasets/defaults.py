@@ -21,23 +21,28 @@ from teatree.contracts.dtypes import (
     Struct,
     Time,
     Timestamp,
+    TimeTz,
     Uuid,
     Varchar,
 )
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import fold
 from teatree.datasets.arrays import build_array
 from teatree.datasets.bad_value import BadValueError
 from teatree.datasets.ddl import quote_literal
 from teatree.datasets.json_values import json_column
 from teatree.datasets.values import converter
 
+_MOMENT = ("now()", (Timestamp, Date, Time, TimeTz))
+_UUID = ("uuid()", (Uuid,))
 _EXPRESSIONS: dict[str, tuple[str, tuple[type[Dtype], ...]]] = {
-    "now()": ("now()", (Timestamp, Date, Time)),
-    "current_timestamp": ("now()", (Timestamp, Date, Time)),
+    "now()": _MOMENT,
+    "current_timestamp": _MOMENT,
     "current_date": ("current_date", (Date, Timestamp)),
-    "uuid()": ("uuid()", (Uuid,)),
-    "gen_random_uuid()": ("uuid()", (Uuid,)),
+    "uuid()": _UUID,
+    "gen_random_uuid()": _UUID,
 }
+_TIME_OF_DAY = "CAST(CAST(now() AS TIMESTAMP) AS TIME)"  # DuckDB casts a moment with a time zone to no TIME
 
 
 def default_sql(value: Any, dtype: Dtype, where: str = "default") -> str | None:
@@ -48,8 +53,8 @@ def default_sql(value: Any, dtype: Dtype, where: str = "default") -> str | None:
     """
     if value is None:
         return None
-    if isinstance(value, str) and (found := _EXPRESSIONS.get(value.strip().lower())) and isinstance(dtype, found[1]):
-        return f"CAST({found[0]} AS {dtype})"
+    if (found := _expression(value, dtype)) is not None:
+        return f"CAST({found} AS {dtype})"
     try:
         stored = converter(dtype)(value)
     except BadValueError as e:
@@ -57,7 +62,20 @@ def default_sql(value: Any, dtype: Dtype, where: str = "default") -> str | None:
     return _literal(stored, dtype, where)
 
 
+def is_computed(value: Any, dtype: Dtype) -> bool:
+    """Whether a default is computed for each row, where others are one value for all."""
+    return _expression(value, dtype) is not None
+
+
+def _expression(value: Any, dtype: Dtype) -> str | None:
+    found = _EXPRESSIONS.get(fold(value.strip())) if isinstance(value, str) else None
+    if found is None or not isinstance(dtype, found[1]):
+        return None
+    return _TIME_OF_DAY if isinstance(dtype, (Time, TimeTz)) else found[0]
+
+
 def _literal(stored: Any, dtype: Dtype, where: str) -> str:
+    """Return a value as constant SQL: no function, which DuckDB would compute for each row of an ALTER TABLE."""
     if stored is None:
         return "NULL"
     match dtype:
@@ -74,10 +92,11 @@ def _literal(stored: Any, dtype: Dtype, where: str) -> str:
         case Json():
             return f"CAST({quote_literal(stored)} AS JSON)"
         case Blob():
-            return f"from_hex('{stored.hex()}')"
+            digits = "".join(f"\\x{byte:02X}" for byte in stored)
+            return f"CAST('{digits}' AS BLOB)"
         case Interval():
             months, days, nanoseconds = stored
-            return f"to_months({months}) + to_days({days}) + to_microseconds({nanoseconds // 1000})"
+            return f"CAST('{months} months {days} days {nanoseconds // 1000} microseconds' AS INTERVAL)"
         case List(of=of):
             return f"CAST([{', '.join(_literal(element, of, where) for element in stored)}] AS {dtype})"
         case Array() | Struct() | Map():

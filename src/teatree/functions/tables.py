@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from teatree.contracts.dtypes import Array, Interval, List, Map, Struct
@@ -9,8 +10,15 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_identifier, check_table, fold
 from teatree.contracts.schema import Field, Schema, parse_dtype
 from teatree.contracts.table_info import TableInfo
-from teatree.datasets.ddl import add_column_sql, create_table_sql, drop_column_sql, quote, rename_column_sql
-from teatree.datasets.defaults import default_sql
+from teatree.datasets.ddl import (
+    add_column_sql,
+    create_table_sql,
+    drop_column_sql,
+    quote,
+    rebuild_sql,
+    rename_column_sql,
+)
+from teatree.datasets.defaults import default_sql, is_computed
 from teatree.functions.arguments import Call
 from teatree.functions.handles import Write
 
@@ -67,13 +75,9 @@ def alter_table(db: Write, call: Call) -> dict[str, Any]:
     if sum(change is not None for change in (add, drop, rename)) != 1:
         raise RequestError(Code.BAD_ARGUMENT, "alter_table takes one of 'add', 'drop' and 'rename'.", where="add")
     if add is not None:
-        column = _column(add, "add")
-        if column.name in table.schema:
-            raise RequestError(Code.COLUMN_EXISTS, f"There is a column {column.name!r} already.", where="add.name")
-        for statement in add_column_sql(table.name, column):
-            db.run(statement)
+        _add_column(db, table, add)
     elif drop is not None:
-        db.run(drop_column_sql(table.name, _droppable(table, drop)))
+        _drop_column(db, table, drop)
     elif rename is not None:
         if len(rename) != 1:
             raise RequestError(Code.BAD_ARGUMENT, "'rename' is an object of one old and one new name.", where="rename")
@@ -85,6 +89,39 @@ def alter_table(db: Write, call: Call) -> dict[str, Any]:
         db.run(rename_column_sql(table.name, found.name, target))
     db.changed(table.name, schema=True)
     return {"columns": list(db.table(table.name).schema.names)}
+
+
+def _add_column(db: Write, table: TableInfo, add: dict[str, Any]) -> None:
+    column = _column(add, "add")
+    if column.name in table.schema:
+        raise RequestError(Code.COLUMN_EXISTS, f"There is a column {column.name!r} already.", where="add.name")
+    if not column.nullable and column.default is None:
+        raise RequestError(
+            Code.BAD_ARGUMENT,
+            f"The column {column.name!r} takes no null and has no default: the rows that are there need a value.",
+            where="add",
+            hint="Give it a default, or let it be nullable.",
+        )
+    if column.nullable or not is_computed(add["default"], column.dtype):
+        _run_all(db, add_column_sql(table.name, column))
+    else:  # DuckDB sets NOT NULL in no transaction that computed the values
+        schema = Schema((*table.schema, column))
+        _run_all(db, rebuild_sql(table.name, schema, table.primary_key, table.schema.names))
+
+
+def _drop_column(db: Write, table: TableInfo, name: str) -> None:
+    column = _droppable(table, name)
+    names = table.schema.names
+    if any(names.index(key) > names.index(column) for key in table.primary_key):  # DuckDB drops none before an index
+        kept = [name for name in names if name != column]
+        _run_all(db, rebuild_sql(table.name, table.schema.select(kept), table.primary_key, kept))
+    else:
+        db.run(drop_column_sql(table.name, column))
+
+
+def _run_all(db: Write, statements: Sequence[str]) -> None:
+    for statement in statements:
+        db.run(statement)
 
 
 def _droppable(table: TableInfo, name: str) -> str:
