@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,8 +104,37 @@ def test_a_model_from_its_creation_to_a_file_on_this_disk(teatree: Run, tmp_path
     assert teatree("pull", "sales", str(path)).code == 0
     with duckdb.connect(str(path), read_only=True) as con:
         assert con.execute("SELECT count(*) FROM sales").fetchall() == [(1,)]
-    assert teatree("drop", "sales").code == 0
+    asked = teatree("drop", "sales", stdin="")
+    assert (asked.code, "--yes" in asked.err) == (2, True)
+    assert teatree("drop", "sales", "--yes").code == 0
     assert teatree("query", "sales", "SELECT 1", "--timeout-ms", "500").code in {3, 4}
+
+
+def test_what_people_read_agrees_in_number(teatree: Run) -> None:
+    """One row, two rows; a request that was refused is not introduced as done."""
+    teatree("create", "words", "--table", TABLE)
+    one = teatree("send", "words", "append", '{"table": "sales", "rows": [{"id": 1}]}')
+    assert re.fullmatch(r"done  append: 1 row, version \d+ of words\n", one.out)
+    two = teatree("send", "words", "append", '{"table": "sales"}', "--rows", "-", stdin='{"id": 2}\n{"id": 3}\n')
+    assert re.fullmatch(r"done  1 request with 2 rows, version \d+ of words\n", two.out)
+    no = teatree("send", "words", "append", '{"table": "sales"}', "--rows", "-", stdin='{"id": "no"}\n')
+    assert re.fullmatch(r"refused  1 of 1 request; done: 0, version \d+ of words\n", no.out)
+    assert teatree("query", "words", "SELECT 1 AS n").err.startswith("1 row, version ")
+
+
+def test_a_dropped_model_is_restored_as_the_message_says(teatree: Run) -> None:
+    """`restore` of a dropped model says that it has to be created first, and then works."""
+    teatree("create", "undone", "--table", TABLE)
+    version = teatree("send", "undone", "append", '{"table": "sales", "rows": [{"id": 1}]}', "--json").json["version"]
+    teatree("drop", "undone", "--yes")
+    said = teatree("restore", f"undone@{version}")
+    assert said.code == 3
+    assert f"`teatree create undone`, then restore undone@{version}" in said.err
+    assert teatree("create", "undone").code == 0
+    again = teatree("restore", f"undone@{version}", "--json").json["version"]
+    asked = teatree("query", "undone", "SELECT count(*) AS n FROM sales", "--json", "--min-version", str(again))
+    assert asked.json["rows"] == [{"n": 1}]
+    assert teatree("watch", "neverthere").code == 3
 
 
 def test_rows_in_bulk_from_a_pipe(teatree: Run) -> None:

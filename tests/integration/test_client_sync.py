@@ -14,7 +14,7 @@ import pytest
 from stand_in import StandIn
 from teatree import connect, connect_sync
 from teatree.client.sync import SyncSession
-from teatree.contracts.errors import Code, RequestError, TeatreeError
+from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
 from teatree.contracts.settings import NatsSettings, Settings
 
 
@@ -136,3 +136,11 @@ async def test_an_async_session_belongs_to_its_event_loop(nats_server: NatsSetti
         model = session.model("sales")
         with pytest.raises(RequestError, match="another event loop"):
             await asyncio.to_thread(lambda: asyncio.run(model.append("t", [{"id": 1}])))
+
+
+async def test_an_outcome_of_an_unknown_id_is_not_called_accepted(nats_server: NatsSettings) -> None:
+    """Asking for the outcome of a request that was never sent says that nothing shows it."""
+    async with connect(settings=Settings(nats=nats_server)) as session:
+        with pytest.raises(RetryError, match="nothing shows that it was ever sent") as caught:
+            await session.model("sales").outcome("never-sent", timeout_ms=50)
+    assert "accepted" not in str(caught.value)

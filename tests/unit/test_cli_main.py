@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 
 from teatree.cli import running
 from teatree.cli.exits import error_line, exit_code
-from teatree.cli.main import run
+from teatree.cli.main import _COMMANDS, run
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
 
-COMMANDS = "up demo models create drop send load query watch versions pull".split()
+COMMANDS = _COMMANDS
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "catalog rebuild", "log advance"])
@@ -25,10 +26,48 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
         assert expected in said
 
 
+@pytest.mark.parametrize("command", [(), ("catalog",), ("log", "--help")])
+def test_help_describes_each_command_in_one_line(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of commands says what each does, and 80 columns are enough for it."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run([*command]) == 0
+    lines = [line.strip("│ ").split() for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert lines
+    names = {line[0] for line in lines}
+    assert names <= {*_COMMANDS, "catalog", "log", "rebuild", "advance", "--help", "--version"}
+    assert not [line for line in lines if len(line) < 2]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["models"], ["versions", "sales"], ["query", "sales", "SELECT 1"], ["gc"], ["watch", "sales"]]
+)
+def test_without_a_stack_commands_say_what_is_missing(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No command answers out of a folder that nobody named: it names --data and TEATREE_DATA; a typing error shows."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("TEATREE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TEATREE_DTA", "somewhere")
+    assert run(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    warning, error = said.err.splitlines()
+    assert warning.startswith("warning: TEATREE_DTA in the environment is not a setting")
+    assert "Did you mean TEATREE_DATA?" in warning
+    assert "--data" in error
+    assert "TEATREE_DATA" in error
+    monkeypatch.setenv("TEATREE_DATA", str(tmp_path / "a folder"))
+    assert run(arguments) == 4
+    assert f"teatree up --data '{tmp_path}/a folder'" in capsys.readouterr().err
+
+
 def test_help_loads_nothing_heavy() -> None:
     """The top-level help starts without database, Arrow, S3 or NATS libraries."""
     script = (
-        "import sys; from teatree.cli.main import run; run(['--help']); import teatree;"
+        "import sys; from teatree.cli.main import _COMMANDS, run; run(['--help']); import teatree;"
         "sys.exit(' '.join(m for m in ('duckdb', 'pyarrow', 'polars', 'boto3', 'nats', 'psycopg', 'numpy')"
         " if m in sys.modules) or 0)"
     )

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 from teatree.cli.exits import usage
-from teatree.cli.output import Output
+from teatree.cli.output import Output, counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +52,7 @@ def _print_table(output: Output, rows: Dataset, version: int | None) -> None:
     right = [column.name for column in rows.schema if isinstance(column.dtype, (Integer, Float, Decimal))]
     output.table(rows.schema.names, (list(row.values()) for row in first.to_json_rows()), right=right)
     more = f", the first {ROWS_SHOWN_MAX} shown (--format csv gives all)" if len(rows) > ROWS_SHOWN_MAX else ""
-    output.remark(f"{len(rows):,} rows of version {version}{more}")
+    output.remark(f"{counted(len(rows), 'row')}, version {version}{more}")
 
 
 def _print_csv(rows: Dataset) -> None:

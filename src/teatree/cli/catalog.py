@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from teatree.cli.options import DEFAULT, Common
-from teatree.cli.output import Output
+from teatree.cli.output import Output, counted
 from teatree.contracts.errors import Code, OperatorError
 
 if TYPE_CHECKING:
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def rebuild(*, common: Common = DEFAULT) -> None:
-    """Write the catalogue in PostgreSQL again, from the object store alone.
+    """Rebuild the catalog from the manifests in the object store.
 
-    All that the catalogue holds about versions, objects and requests is told again by the chains of the models.
+    Versions, objects and requests of all models; PostgreSQL need not hold anything.
 
     Example: teatree catalog rebuild
     """
@@ -36,7 +36,9 @@ def rebuild(*, common: Common = DEFAULT) -> None:
     if output.json:
         output.line({"models": counts})
         return
-    output.say(f"{sum(counts.values()):,} versions of {len(counts)} models are in the catalogue again.", "green")
+    output.say(
+        f"In the catalog again: {counted(sum(counts.values()), 'version')} of {counted(len(counts), 'model')}.", "green"
+    )
 
 
 def _rebuild(settings: Settings, advance: Advance) -> dict[str, int]:

@@ -35,7 +35,9 @@ def dead(
     timeout_ms: int = TIMEOUT_MS,
     common: Common = DEFAULT,
 ) -> None:
-    """List the requests that were set aside because they took their manager down, show one, or send it again.
+    """List requests that were set aside, show one, or send it again.
+
+    They were set aside because they took their manager down.
 
     Example: teatree dead sales
 

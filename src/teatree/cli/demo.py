@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from teatree.cli.exits import Exit
 from teatree.cli.options import DEFAULT, Common
-from teatree.cli.output import Output
+from teatree.cli.output import Output, counted
 from teatree.contracts.settings import connection_environ, process_environ, read_settings
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ MODEL = "demo"
 
 
 def demo(*, s3: Annotated[bool, Parameter(negative="")] = False, common: Common = DEFAULT) -> int:
-    """See it work: many writers, a killed manager, every number compared.
+    """See it work on this machine, in a minute.
+
+    Many writers, a killed manager, every number compared.
 
     Starts everything in a temporary folder, has sales of four sites written at once, kills the manager with SIGKILL
     half-way while a reader goes on reading, and compares every number that was sent with what is found in the end.
@@ -100,7 +102,7 @@ def _print(output: Output, report: Report) -> None:
     rows.append(
         (
             "reads that failed or saw half",
-            f"{reads.count:,} reads of {reads.versions:,} versions",
+            f"{counted(reads.count, 'read')} of {counted(reads.versions, 'version')}",
             "0",
             str(reads.failed + reads.halves),
             "yes" if reads.count and not reads.failed and not reads.halves else "NO",
@@ -108,8 +110,8 @@ def _print(output: Output, report: Report) -> None:
     )
     output.table(("what", "where", "sent", "found", "agrees"), rows, right=("sent", "found"))
     output.say(
-        f"{report.requests:,} requests in {report.versions:,} versions and {report.seconds:.1f} s. The manager was "
-        f"killed half-way; the next outcome came {report.away_ms:,.0f} ms later. "
+        f"{counted(report.requests, 'request')} in {counted(report.versions, 'version')} and {report.seconds:.1f} s. "
+        f"The manager was killed half-way; the next outcome came {report.away_ms:,.0f} ms later. "
         f"The slowest read took {reads.slowest_ms:.0f} ms."
     )
     if _is_good(report):

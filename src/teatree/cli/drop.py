@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
+
+from teatree.cli.exits import usage
 from teatree.cli.options import DEFAULT, Common
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
@@ -13,21 +17,32 @@ if TYPE_CHECKING:
     from teatree.client.session import Session
 
 
-def drop(model: str, /, *, id: str | None = None, common: Common = DEFAULT) -> None:
+def drop(
+    model: str,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(negative="")] = False,
+    id: str | None = None,
+    common: Common = DEFAULT,
+) -> None:
     """Drop a model; its versions stay readable.
 
-    The name can be created again; its versions go on counting.
+    Asks for the model's name before it does. The name can be created again; its versions continue the numbering.
 
-    Example: teatree drop sales
+    Example: teatree drop sales --yes
 
     Parameters
     ----------
     model
         The model's name.
+    yes
+        Do not ask; needed where no terminal can answer.
     id
         Request id: the same id again has no second effect.
     """
     output = Output(json=common.json)
+    if not yes:
+        _ask(model)
 
     async def work(session: Session) -> Receipt:
         return await session.drop_model(model, request_id=id)
@@ -37,3 +52,12 @@ def drop(model: str, /, *, id: str | None = None, common: Common = DEFAULT) -> N
         output.line(receipt)
     else:
         output.say(f"{model} is dropped, with version {receipt.version}.", "green")
+
+
+def _ask(model: str) -> None:
+    """Return if the person at the terminal types the model's name; raises `usage` otherwise."""
+    if not sys.stdin.isatty():
+        raise usage(f"{model} is not dropped: there is no terminal to confirm it.", "Give --yes.")
+    print(f"Type the model's name to drop {model}: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != model:
+        raise usage(f"{model} is not dropped: that was not its name.")

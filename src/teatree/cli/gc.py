@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def gc(model: str | None = None, /, *, dry_run: bool = False, common: StoreCommon = STORE_DEFAULT) -> None:
-    """Clean up versions that the retention policy does not keep, and what no kept version needs.
+    """Clean up versions that the retention policy does not keep.
+
+    With them goes what no kept version needs.
 
     The newest version, pinned ones and those that forks stand on are always kept; TEATREE_RETENTION_… sets the policy.
     Managers do the same for their models now and then; it may run beside them.

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from teatree.cli.exits import Exit
 from teatree.cli.options import DEFAULT, Common
-from teatree.cli.output import Output
+from teatree.cli.output import Output, counted
 from teatree.cli.running import with_session
 from teatree.contracts.errors import Code, OperatorError
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def advance(*, yes: Annotated[bool, Parameter(negative="")] = False, common: Common = DEFAULT) -> Exit:
-    """Let models go on whose requests the log has lost: its end was cut off, or an older copy was put back.
+    """Resume models after the log was truncated or restored.
+
+    For when its end was cut off, or an older copy was put back.
 
     First look for a newer copy of the stream: lost requests that were not applied are gone after this, unless they are
     sent again. What the models have applied stays. The log is made as long as it was, with messages that are nobody's;
@@ -41,7 +43,7 @@ def advance(*, yes: Annotated[bool, Parameter(negative="")] = False, common: Com
         if output.json:
             output.line(found)
         else:
-            output.say(f"{found.stream} is as its {found.models:,} models know it: nothing was changed.", "green")
+            output.say(f"{found.stream} is as {counted(found.models, 'model')} know it: nothing was changed.", "green")
         return Exit.OK
     if not output.json:
         columns = ("model", "error", "holds up to", "what is wrong")
@@ -79,10 +81,11 @@ def _confirmed(found: AdvanceReport) -> bool:
 
 def _show(output: Output, done: AdvanceReport) -> None:
     output.say(f"{done.stream} ended at {done.last_seq_before:,} and ends at {done.last_seq:,} now.")
-    output.say(f"{done.fillers:,} messages that are nobody's were published; nothing was deleted.")
+    output.say(f"{counted(done.fillers, 'padding message')} published; nothing was deleted.")
     for stray in done.strays:
         unnamed = f" ({stray.unnamed:,} without an id got one that begins with again-)" if stray.unnamed else ""
-        output.say(f"{stray.model}: goes on behind {stray.offset:,}; {stray.again:,} requests accepted again{unnamed}.")
+        again = counted(stray.again, "request")
+        output.say(f"{stray.model}: continues after {stray.offset:,}; {again} accepted again{unnamed}.")
     output.say(
         "A running dispatcher starts the managers again at once, otherwise within a minute (`teatree models` tells)."
         " What has no outcome can be sent again under its id: it takes effect once.",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import Any
 
 from cyclopts import App, CycloptsError
 
 from teatree.cli.exits import EXIT_HELP, Exit, error_line, exit_code
 from teatree.contracts.errors import TeatreeError
 from teatree.contracts.settings import process_environ
+from teatree.contracts.unknown_settings import UnknownSettingWarning
 
 HELP = """One writer per DuckDB model behind a durable queue, and immutable versions for every reader.
 
@@ -21,18 +25,25 @@ _COMMANDS = (
     *"up demo models create drop send load query watch".split(),
     *"versions pull shell verify diff publish fork restore pin unpin pins gc dead resume".split(),
 )
+_GROUPS = frozenset({"catalog", "log"})
+"""Commands that have commands."""
+_HELP_FLAGS = frozenset({"--help", "-h"})
 
 
-def make_app() -> App:
-    """Return the command line's grammar; a command's module is loaded when it is used."""
+def make_app(*, listing: bool = False) -> App:
+    """Return the command line's grammar; a command's module is loaded when it is used, or all for a `listing`."""
     app = App(name="teatree", help=HELP, help_epilogue=EXIT_HELP, version=_version, help_format="plaintext")
+
+    def command(module: str, name: str) -> Any:
+        return getattr(import_module(module), name) if listing else f"{module}:{name}"
+
     for place, name in enumerate(_COMMANDS):
-        app.command(f"teatree.cli.{name}:{name}", name=name, sort_key=place)
-    catalog = App(name="catalog", help="Look after the catalogue in PostgreSQL.", sort_key=len(_COMMANDS))
-    catalog.command("teatree.cli.catalog:rebuild", name="rebuild")
+        app.command(command(f"teatree.cli.{name}", name), name=name, sort_key=place)
+    catalog = App(name="catalog", help="Look after the catalog in PostgreSQL.", sort_key=len(_COMMANDS))
+    catalog.command(command("teatree.cli.catalog", "rebuild"), name="rebuild")
     app.command(catalog)
     log = App(name="log", help="Look after the log of requests in NATS.", sort_key=len(_COMMANDS) + 1)
-    log.command("teatree.cli.log:advance", name="advance")
+    log.command(command("teatree.cli.log", "advance"), name="advance")
     app.command(log)
     return app
 
@@ -45,8 +56,14 @@ def _version() -> str:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; return its exit code. Never raises."""
+    with _warnings_shown():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
-        code = make_app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        app = make_app(listing=_GROUPS.union(_HELP_FLAGS).issuperset(arguments))
+        code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as e:
         return _fail(f"error[usage]: {' '.join(str(e).split())} See `teatree {_command(arguments)}--help`.", Exit.USAGE)
     except TeatreeError as e:
@@ -66,8 +83,26 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else Exit.OK
 
 
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """Show each warning about a setting as one line, once."""
+    with warnings.catch_warnings():
+        before, seen = warnings.showwarning, set[str]()
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, UnknownSettingWarning):
+                before(message, category, *place, **more)
+            elif str(message) not in seen:
+                seen.add(str(message))
+                print(f"warning: {message}", file=sys.stderr)
+
+        warnings.simplefilter("always", UnknownSettingWarning)
+        warnings.showwarning = show
+        yield
+
+
 def _command(arguments: Sequence[str]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in {*_COMMANDS, "catalog", "log"} else ""
+    return f"{arguments[0]} " if arguments and arguments[0] in {*_COMMANDS, *_GROUPS} else ""
 
 
 def _fail(line: str, code: Exit) -> Exit:

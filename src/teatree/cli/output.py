@@ -143,6 +143,11 @@ def shown(cell: Any) -> str:
     return str(cell)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 row, 2,000 rows."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def size_text(size_bytes: int) -> str:
     """Return a size for people: 1.2 MB."""
     size = float(size_bytes)

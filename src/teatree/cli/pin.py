@@ -23,7 +23,9 @@ def pin(
     note: str = "",
     common: StoreCommon = STORE_DEFAULT,
 ) -> None:
-    """Keep a version, whatever the retention policy says, until it is unpinned.
+    """Keep a version until it is unpinned.
+
+    The retention policy does not apply to it.
 
     Only the object store is asked.
 

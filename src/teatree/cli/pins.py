@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def pins(model: str, /, *, common: StoreCommon = STORE_DEFAULT) -> None:
-    """List the versions of a model that are kept for a reason of their own.
+    """List the pinned versions of a model.
+
+    With their reasons: pins, and forks that need them.
 
     Example: teatree pins sales
 

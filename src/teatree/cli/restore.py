@@ -9,6 +9,7 @@ from teatree.cli.model_at import split_version
 from teatree.cli.options import DEFAULT, Common
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
+from teatree.contracts.errors import Code, RequestError
 
 if TYPE_CHECKING:
     from teatree.client.receipt import Receipt
@@ -27,7 +28,7 @@ def restore(
     """Make a model's tables equal those of an earlier version.
 
     It is a request like any other: a new version is made, nothing is taken out of the history, and a restore of the
-    version before undoes it.
+    version before undoes it. A model that was dropped is created again first.
 
     Example: teatree restore sales@12
 
@@ -50,7 +51,12 @@ def restore(
     async def work(session: Session) -> tuple[int, Receipt]:
         wanted = session.model(model)
         number = version if version is not None else await wanted.find_version(at=at)
-        return number, await wanted.restore(number, request_id=id, timeout_ms=timeout * 1000)
+        try:
+            return number, await wanted.restore(number, request_id=id, timeout_ms=timeout * 1000)
+        except RequestError as e:
+            if e.code is Code.UNKNOWN_MODEL and await wanted.versions(1):
+                raise _dropped(model, number) from None
+            raise
 
     number, receipt = with_session(common, work)
     if output.json:
@@ -60,3 +66,12 @@ def restore(
     tables = ", ".join(result.get("tables", ())) or "nothing had changed"
     dropped = f"; dropped: {', '.join(result['dropped'])}" if result.get("dropped") else ""
     output.say(f"Version {receipt.version} of {model} has the tables of version {number} ({tables}{dropped}).", "green")
+
+
+def _dropped(model: str, version: int) -> RequestError:
+    return RequestError(
+        Code.UNKNOWN_MODEL,
+        f"{model} is dropped; its versions are still there.",
+        where="model",
+        hint=f"Create it again with `teatree create {model}`, then restore {model}@{version}.",
+    )

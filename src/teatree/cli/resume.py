@@ -22,7 +22,9 @@ def resume(
     timeout: float = 30.0,
     common: Common = DEFAULT,
 ) -> None:
-    """Start the manager of a stopped model now, when the cause is gone.
+    """Start the manager of a stopped model now.
+
+    For when the cause is mended.
 
     `teatree models` says why a model is stopped. Managers that die of the same thing again and again are started in
     growing intervals; this does not wait for the next one.

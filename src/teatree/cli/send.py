@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from teatree.cli.exits import Exit, usage
 from teatree.cli.json_args import read_args, read_rows, read_text
 from teatree.cli.options import DEFAULT, Common
-from teatree.cli.output import Output
+from teatree.cli.output import Output, counted
 from teatree.cli.receipts import print_receipt, print_summary
 from teatree.cli.running import with_session
 
@@ -59,7 +59,7 @@ def send(
     model
         The model's name.
     function
-        A built-in function (append, upsert, update, delete, replace, sql, create_table, …) or one of the model's app.
+        A built-in function: append, upsert, update, delete, replace, sql, create_table, …
     args
         Its arguments: one JSON object.
     file
@@ -128,7 +128,7 @@ class _Bulk:
             with _open(path) as file, self._output.progress("sending", unit="") as advance:
 
                 def progress(accepted: int, known: int) -> None:
-                    advance(known if wait else accepted, accepted, description=f"sent {self.rows:,} rows")
+                    advance(known if wait else accepted, accepted, description=f"sent {counted(self.rows, 'row')}")
 
                 return await session.model(model).send_many(
                     _in_a_thread(self._requests(file, path)),

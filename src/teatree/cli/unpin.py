@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def unpin(model: str, name: str, /, *, common: StoreCommon = STORE_DEFAULT) -> None:
-    """Take a pin away: from the next clean-up on, the retention policy decides about its version again.
+    """Remove a pin from a version.
+
+    From the next clean-up on, the retention policy decides about the version again.
 
     Example: teatree unpin sales year-end
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from teatree.cli.exits import Exit
 from teatree.cli.options import STORE_DEFAULT, StoreCommon
-from teatree.cli.output import Output
+from teatree.cli.output import Output, counted
 from teatree.cli.running import store_session
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def verify(
     scratch: Path | None = None,
     common: StoreCommon = STORE_DEFAULT,
 ) -> Exit:
-    """Check a version from end to end: every block, every hash, every row.
+    """Check a version: every block, every hash, every row.
 
     Blocks against their hashes and DuckDB's own checksums, pack and outcomes against theirs, the link to the version
     before; then DuckDB reads every table out of these bytes. Only the object store is asked. Exit code 5 if anything is
@@ -65,9 +65,18 @@ def _print(output: Output, report: VerifyReport) -> None:
     if report.findings:
         rows = ((found.version, found.code, found.where or "", found.message) for found in report.findings)
         output.table(("version", "code", "where", "what is wrong"), rows, right=("version",))
-    checked = f"{report.versions:,} versions, {report.blocks:,} blocks, {report.tables:,} tables, {report.rows:,} rows"
+    checked = ", ".join(
+        (
+            counted(report.versions, "version"),
+            counted(report.blocks, "block"),
+            counted(report.tables, "table"),
+            counted(report.rows, "row"),
+        )
+    )
     if report.is_right:
         output.say(f"{report.model} is right: {checked}.", "green")
         return
     first = f", the first {len(report.findings)} shown" if len(report.findings) < report.findings_count else ""
-    output.say(f"{report.model} is damaged: {report.findings_count:,} findings{first}; checked {checked}.", "red")
+    output.say(
+        f"{report.model} is damaged: {counted(report.findings_count, 'finding')}{first}; checked {checked}.", "red"
+    )

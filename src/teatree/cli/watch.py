@@ -11,6 +11,7 @@ from teatree.cli.options import DEFAULT, Common
 from teatree.cli.output import Output, shown
 from teatree.cli.running import with_session
 from teatree.contracts.codec import dump_json
+from teatree.contracts.errors import Code, RequestError
 
 if TYPE_CHECKING:
     from teatree.client.notice import Notice
@@ -46,6 +47,13 @@ def watch(
 
     async def work(session: Session) -> None:
         seen = 0
+        if not await session.model(model).versions(1):
+            raise RequestError(
+                Code.UNKNOWN_MODEL,
+                f"There is no model {model}, and never was.",
+                where="model",
+                hint=f"`teatree models` lists them; `teatree create {model}` makes it.",
+            )
         output.remark(f"Watching {model}; Ctrl-C ends it.")
         async with aclosing(session.model(model).follow(after=0 if all else None)) as notices:
             async for notice in notices:

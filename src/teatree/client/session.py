@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +16,22 @@ from typing_extensions import Unpack
 from teatree.client.listing import ModelInfo, list_models
 from teatree.client.model import Model, SendOptions
 from teatree.contracts.errors import Code, RequestError, RetryError
-from teatree.contracts.settings import ENV_FILE, PostgresSettings, Settings, process_environ, read_settings, store_at
+from teatree.contracts.settings import (
+    ENV_FILE,
+    PostgresSettings,
+    Settings,
+    data_folder,
+    process_environ,
+    read_settings,
+    store_at,
+)
 from teatree.messaging.bus import Bus
 from teatree.storage.objects import ObjectStore, open_store
 
 if TYPE_CHECKING:
     from teatree.client.receipt import Receipt
+
+_ADDRESSES = ("TEATREE_NATS_URL", "TEATREE_STORE_URL", "TEATREE_POSTGRES_URL")
 
 
 def connect(
@@ -45,27 +56,39 @@ def connect(
 def client_settings(
     url: str | None, data: str | Path | None, settings: Settings | None, store: str | None = None
 ) -> Settings:
-    """Return the settings of a session; raises `unavailable` if `data` is named and nothing runs on it."""
+    """Return the settings of a session.
+
+    Raises `unavailable` if nothing runs on the folder that is named, `usage` if neither a folder nor an address is.
+    """
     if settings is None:
         environ = process_environ()
         folder = None if data is None else Path(data)
-        if (
-            folder is not None
-            and not (folder / ENV_FILE).is_file()
-            and "TEATREE_NATS_URL" not in environ
-            and url is None
-        ):
-            raise RetryError(
-                Code.UNAVAILABLE,
-                f"No stack runs on {folder}: there is no {ENV_FILE} in it.",
-                where=str(folder),
-                hint=f"Start one with `teatree up --data {folder}`.",
-            )
         settings = read_settings(environ, folder)
+        if not (url or store or any(environ.get(name) for name in _ADDRESSES)):
+            _check_stack(environ, folder)
     if store is not None:
         # The catalogue is that of the store it was filled from.
         settings = evolve(settings, store=store_at(settings.store, store), postgres=PostgresSettings())
     return settings if url is None else evolve(settings, nats=evolve(settings.nats, url=url))
+
+
+def _check_stack(environ: Mapping[str, str], folder: Path | None) -> None:
+    """Raise if there is no stack to connect to, instead of answering out of a folder that nobody named."""
+    named = folder or data_folder(environ)
+    if (named / ENV_FILE).is_file():
+        return
+    if folder is None and not environ.get("TEATREE_DATA"):
+        raise RequestError(
+            Code.USAGE,
+            f"No stack is named: there is neither --data nor TEATREE_DATA, and {ENV_FILE} is not in ./{named}.",
+            hint="Name the folder of a running `teatree up` with --data or TEATREE_DATA.",
+        )
+    raise RetryError(
+        Code.UNAVAILABLE,
+        f"No stack runs on {named}: there is no {ENV_FILE} in it.",
+        where=str(named),
+        hint=f"Start one with `teatree up --data {shlex.quote(str(named))}`.",
+    )
 
 
 class Session:

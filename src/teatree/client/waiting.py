@@ -62,6 +62,8 @@ class OutcomeWaiter:
         self._request_id = request_id
         self._on_notice = on_notice
         self._subscription: Subscription | None = None
+        self._has_started = False
+        """Whether a notice came that is not the outcome."""
 
     async def __aenter__(self) -> Self:
         subject = self._bus.subjects.notify_request(self._model, self._request_id)
@@ -89,9 +91,10 @@ class OutcomeWaiter:
                     raise outcome_error(notice)
                 return notice
             if notice is not None:
+                self._has_started = True
                 resend_at_ms = now_ms() + resend_ms  # `started` or `progress`: it is being worked on
             if now_ms() >= give_up_ms:
-                raise self._too_late(timeout_ms)
+                raise self._too_late(timeout_ms, sent=request is not None)
             if request is not None and now_ms() >= resend_at_ms:
                 resend_ms *= 2
                 resend_at_ms = now_ms() + resend_ms
@@ -127,11 +130,19 @@ class OutcomeWaiter:
         except RetryError:
             return  # its first copy is in the log; this one was a reminder
 
-    def _too_late(self, timeout_ms: float) -> RetryError:
+    def _too_late(self, timeout_ms: float, *, sent: bool) -> RetryError:
+        if sent:
+            known = "it is accepted and will still be applied"
+            hint = "Send it again under the same id to receive its outcome."
+        elif self._has_started:
+            known = "a manager has begun with it"
+            hint = "Wait longer."
+        else:
+            known = "nothing shows that it was ever sent"
+            hint = "Check the model and the id; sending it (again) under this id has one effect."
         return RetryError(
             Code.TIMED_OUT,
-            f"No outcome of request {self._request_id} within {timeout_ms:.0f} ms; "
-            "it is accepted and will still be applied.",
+            f"No outcome of request {self._request_id} within {timeout_ms:.0f} ms; {known}.",
             where=f"model {self._model}",
-            hint="Send it again under the same id to hear its outcome.",
+            hint=hint,
         )

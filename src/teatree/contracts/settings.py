@@ -10,6 +10,7 @@ from pathlib import Path
 from attrs import evolve, field, frozen
 
 from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.unknown_settings import warn_of_unknown
 
 ENV_FILE = "teatree.env"
 """Written by `teatree up` into its data folder when all is ready; mode 0600."""
@@ -19,9 +20,12 @@ ENV_FILE = "teatree.env"
 class NatsSettings:
     """How to reach NATS."""
 
-    url: str = "nats://127.0.0.1:4222"
+    url: str = ""
+    """`nats://host:4222`, or `tls://host:4222`; empty: not set, nothing is assumed."""
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    ca: str | None = None
+    """File (PEM) of the authorities that a TLS server's certificate is checked against; the system's if left out."""
     prefix: str = "teatree"
     """First token of every subject: several installations can share one NATS."""
 
@@ -33,14 +37,16 @@ class PostgresSettings:
     url: str | None = field(default=None, repr=False)
     """libpq URL; it may carry a password, so it is never shown."""
     password: str | None = field(default=None, repr=False)
+    reader_url: str | None = field(default=None, repr=False)
+    """libpq URL, with its password, of a role that only reads the catalog: for people and their tools."""
 
 
 @frozen
 class StoreSettings:
     """How to reach the object store."""
 
-    url: str = "file:///var/lib/teatree/store"
-    """`file:///folder` or `s3://bucket/prefix?endpoint=http://host:port&region=name`."""
+    url: str = ""
+    """Empty: not set, nothing is assumed; else `file:///folder` or `s3://bucket/prefix?endpoint=http://host:port&region=name`."""
     access_key: str | None = None
     secret_key: str | None = field(default=None, repr=False)
 
@@ -247,20 +253,31 @@ _GROUPS = {
     "cache": CacheSettings,
 }
 
+_VARIABLES = (
+    *"TEATREE_NATS_URL TEATREE_NATS_USER TEATREE_NATS_PASSWORD TEATREE_NATS_CA TEATREE_PREFIX".split(),
+    *"TEATREE_POSTGRES_URL TEATREE_POSTGRES_PASSWORD TEATREE_POSTGRES_READER_URL".split(),
+    *"TEATREE_STORE_URL TEATREE_STORE_ACCESS_KEY TEATREE_STORE_SECRET_KEY".split(),
+    *"TEATREE_DATA TEATREE_HOST TEATREE_LOAD_ROOTS TEATREE_CACHE_FOLDER TEATREE_FAILPOINTS TEATREE_DEBUG".split(),
+)
+
 
 def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Settings:
     """Return the settings that `environ` and, beneath it, `<data>/teatree.env` give.
 
-    Connection settings are `TEATREE_NATS_URL`, `TEATREE_NATS_USER`, `TEATREE_NATS_PASSWORD`, `TEATREE_PREFIX`,
-    `TEATREE_POSTGRES_URL`, `TEATREE_POSTGRES_PASSWORD`, `TEATREE_STORE_URL`, `TEATREE_STORE_ACCESS_KEY`,
-    `TEATREE_STORE_SECRET_KEY`, `TEATREE_DATA`, `TEATREE_HOST`, `TEATREE_LOAD_ROOTS` (separated by commas),
+    Connection settings are `TEATREE_NATS_URL`, `TEATREE_NATS_USER`, `TEATREE_NATS_PASSWORD`, `TEATREE_NATS_CA`,
+    `TEATREE_PREFIX`, `TEATREE_POSTGRES_URL`, `TEATREE_POSTGRES_PASSWORD`, `TEATREE_POSTGRES_READER_URL`,
+    `TEATREE_STORE_URL`, `TEATREE_STORE_ACCESS_KEY`, `TEATREE_STORE_SECRET_KEY`,
+    `TEATREE_DATA`, `TEATREE_HOST`, `TEATREE_LOAD_ROOTS` (separated by commas),
     `TEATREE_CACHE_FOLDER` (empty: none; the user's cache folder if left out);
     the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_DISPATCHER_<NAME>`,
     `TEATREE_RETENTION_<NAME>`, `TEATREE_SCRUB_<NAME>`, `TEATREE_BREAKER_<NAME>` and `TEATREE_CACHE_<NAME>`.
-    Raises `wrong_configuration` for a value that is not of its type.
+    Raises `wrong_configuration` for a value that is not of its type, warns of variables that are no settings.
     """
-    folder = data or Path(environ.get("TEATREE_DATA", "teatree-data"))
-    values = {**read_env_file(folder / ENV_FILE), **environ}
+    folder = data or data_folder(environ)
+    written = read_env_file(folder / ENV_FILE)
+    warn_of_unknown(environ, known_variables(), "the environment")
+    warn_of_unknown(written, known_variables(), str(folder / ENV_FILE))
+    values = {**written, **environ}
     groups = {name: kind(**_group_values(values, name, kind)) for name, kind in _GROUPS.items()}
     roots = values.get("TEATREE_LOAD_ROOTS", "")
     return Settings(
@@ -268,10 +285,13 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
             url=values.get("TEATREE_NATS_URL", NatsSettings().url),
             user=values.get("TEATREE_NATS_USER"),
             password=values.get("TEATREE_NATS_PASSWORD"),
+            ca=values.get("TEATREE_NATS_CA"),
             prefix=values.get("TEATREE_PREFIX", NatsSettings().prefix),
         ),
         postgres=PostgresSettings(
-            url=values.get("TEATREE_POSTGRES_URL"), password=values.get("TEATREE_POSTGRES_PASSWORD")
+            url=values.get("TEATREE_POSTGRES_URL"),
+            password=values.get("TEATREE_POSTGRES_PASSWORD"),
+            reader_url=values.get("TEATREE_POSTGRES_READER_URL"),
         ),
         store=StoreSettings(
             url=values.get("TEATREE_STORE_URL", StoreSettings().url),
@@ -303,15 +323,31 @@ def read_env_file(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
+def data_folder(environ: Mapping[str, str]) -> Path:
+    """Return the folder of a stack that the environment names, else `teatree up`'s own default."""
+    return Path(environ.get("TEATREE_DATA") or "teatree-data")
+
+
+def known_variables() -> frozenset[str]:
+    """Return the name of every variable that is a setting."""
+    return frozenset(_VARIABLES) | {
+        _variable(group, a.name)
+        for group, kind in _GROUPS.items()
+        for a in kind.__attrs_attrs__  # type: ignore[attr-defined]
+    }
+
+
 def connection_environ(settings: Settings) -> dict[str, str]:
     """Return the variables from which `read_settings` reads these connections and this data folder again."""
     values = {
         "TEATREE_NATS_URL": settings.nats.url,
         "TEATREE_NATS_USER": settings.nats.user,
         "TEATREE_NATS_PASSWORD": settings.nats.password,
+        "TEATREE_NATS_CA": settings.nats.ca,
         "TEATREE_PREFIX": settings.nats.prefix,
         "TEATREE_POSTGRES_URL": settings.postgres.url,
         "TEATREE_POSTGRES_PASSWORD": settings.postgres.password,
+        "TEATREE_POSTGRES_READER_URL": settings.postgres.reader_url,
         "TEATREE_STORE_URL": settings.store.url,
         "TEATREE_STORE_ACCESS_KEY": settings.store.access_key,
         "TEATREE_STORE_SECRET_KEY": settings.store.secret_key,
@@ -320,15 +356,29 @@ def connection_environ(settings: Settings) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def not_set(variable: str, what: str) -> OperatorError:
+    """Return the error for an address that nothing gives."""
+    return OperatorError(
+        Code.WRONG_CONFIGURATION,
+        f"Where {what} is, is not set: neither {variable} nor the teatree.env of a data folder says it.",
+        where=variable,
+        hint=f"Name the folder of a running stack with --data or TEATREE_DATA, or set {variable}.",
+    )
+
+
 def process_environ() -> Mapping[str, str]:
     """Return the environment of this process: the one place that reads it."""
     return os.environ
 
 
+def _variable(group: str, name: str) -> str:
+    return f"TEATREE_{group.upper()}_{name.upper()}"
+
+
 def _group_values(values: Mapping[str, str], group: str, kind: type) -> dict[str, int | float]:
     found: dict[str, int | float] = {}
     for name, default in ((a.name, a.default) for a in kind.__attrs_attrs__):  # type: ignore[attr-defined]
-        variable = f"TEATREE_{group.upper()}_{name.upper()}"
+        variable = _variable(group, name)
         if variable not in values:
             continue
         try:

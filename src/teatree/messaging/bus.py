@@ -17,7 +17,7 @@ from typing import Any
 import nats.errors
 
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
-from teatree.contracts.settings import NatsSettings
+from teatree.contracts.settings import NatsSettings, not_set
 from teatree.messaging.frames import cause_text, check_subject, encode_frame, show_url
 from teatree.messaging.headers import decode_headers, decode_status, encode_headers
 from teatree.messaging.inbox import Exchange, Inbox, ReplySink
@@ -61,6 +61,8 @@ class Bus:
 
         Keeps trying for `wait_ms`, then raises `unavailable`; raises `not_authorized` at once.
         """
+        if not settings.url:
+            raise not_set("TEATREE_NATS_URL", "NATS")
         give_up_at = asyncio.get_running_loop().time() + wait_ms / 1000
         while True:
             try:

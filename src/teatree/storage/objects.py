@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
+from teatree.contracts.settings import not_set
 from teatree.storage.disk import FULL
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ def open_store(settings: StoreSettings) -> ObjectStore:
 
     Nothing is asked of the store yet. Raises `wrong_configuration`.
     """
+    if not settings.url:
+        raise not_set("TEATREE_STORE_URL", "the object store")
     match urlsplit(settings.url).scheme:
         case "file":
             from teatree.storage.local import open_local_store  # noqa: PLC0415
