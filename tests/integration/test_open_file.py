@@ -21,6 +21,7 @@ from teatree.cli.main import run
 from teatree.client.attach import attach
 from teatree.client.diff import diff_versions
 from teatree.client.pull import list_versions, pull_version
+from teatree.client.verify import verify
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.engine.open_file import OpenFile, open_file
@@ -417,3 +418,35 @@ def test_the_library_and_the_command_line_publish(
     assert run(["publish", "nothing.duckdb", "versions"]) == 2
     found = sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith("."))
     assert found == ["pulled.duckdb", "sales.duckdb", "versions"]
+
+
+def test_a_file_published_again_and_again_verifies_and_comes_back_equal(settings: Settings, tmp_path: Path) -> None:
+    """Each publisher begins an epoch; second schemas, views, macros, sequences and indexes are part of the file."""
+    path = tmp_path / "mine.duckdb"
+    with open_file(path, settings=settings, name="mine") as file:
+        for statement in (
+            "CREATE SEQUENCE counter",
+            "CREATE TABLE x(id INTEGER PRIMARY KEY DEFAULT nextval('counter'), text VARCHAR, half AS (id / 2))",
+            "CREATE INDEX by_text ON x(text)",
+            "CREATE SCHEMA second",
+            "CREATE TABLE second.x(id INTEGER)",
+            'CREATE TABLE "second.x"(id INTEGER)',
+            'CREATE SCHEMA _teatree; CREATE TABLE _teatree."commits"(id INTEGER)',
+            "CREATE VIEW second.both AS SELECT id FROM main.x UNION ALL SELECT id FROM second.x",
+            "CREATE MACRO twice(a) AS a * 2",
+            "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE moods(m mood)",
+        ):
+            file.connection.execute(statement)
+    for number in range(3):
+        with open_file(path, settings=settings, name="mine") as file:
+            file.connection.execute(f"INSERT INTO x(text) VALUES ('{number}'); INSERT INTO second.x VALUES ({number})")
+            file.connection.execute("INSERT INTO \"second.x\" VALUES (7); INSERT INTO moods VALUES ('ok')")
+            file.publish()
+    chain = Chain(open_store(settings.store), settings.nats.prefix, "mine")
+    report = verify(chain, all_versions=True)
+    assert report.findings == ()
+    assert (report.versions, {t.name: t.rows for t in chain.get(3).tables}['"main"."second.x"']) == (3, 3)
+    everything = (
+        "SELECT (SELECT sum(twice(id)) FROM second.both), (SELECT count(*) FROM x WHERE text = '1'), half FROM x"
+    )
+    assert _rows(chain, tmp_path, 3, everything) == [(18, 1, 0.5), (18, 1, 1.0), (18, 1, 1.5)]

@@ -12,9 +12,9 @@ from attrs import define, field, frozen
 
 from teatree.client.pull import find_version
 from teatree.contracts.errors import Code, CorruptError, RetryError
-from teatree.contracts.manifest import Manifest, Stub
+from teatree.contracts.manifest import NO_LOG, Manifest, Stub
 from teatree.contracts.names import OWN_SCHEMA
-from teatree.datasets.ddl import quote
+from teatree.datasets.ddl import quote, table_label
 from teatree.storage.chain import Chain
 from teatree.storage.disk import FULL
 from teatree.storage.verification import (
@@ -44,7 +44,7 @@ class VerifyReport:
     """Blocks that were hashed, each place in a pack once."""
     tables: int
     rows: int
-    """Rows that DuckDB read, of tables in each version that changed them."""
+    """Rows that DuckDB read, of all tables of each version."""
     findings: tuple[Finding, ...]
     findings_count: int
     """All of them; the first ones are kept."""
@@ -62,8 +62,6 @@ class _Counts:
     tables: int = 0
     rows: int = 0
     findings: Findings = field(factory=lambda: Findings([]))
-    read: dict[str, int] = field(factory=dict)
-    """Tables, as the version that changed them left them."""
 
 
 def verify(
@@ -161,27 +159,28 @@ def _check_version(chain: Chain, manifest: Manifest, check: FileCheck, path: Pat
 
 
 def _read_tables(path: Path, manifest: Manifest, counts: _Counts) -> None:
-    """Read every row of the tables that changed since they were read last, and compare with what the version says."""
+    """Read every row of all tables, and compare with what the version says."""
     where = f"version {manifest.version}"
     try:
         with duckdb.connect(str(path), read_only=True) as con:
             tables = con.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
-            users = {name for schema, name in tables if schema != OWN_SCHEMA}
+            labels = {(schema, name): table_label(schema, name) for schema, name in tables}
+            own = None if manifest.stream == NO_LOG else OWN_SCHEMA  # a file without a log holds nothing of ours
+            users = {label for (schema, _), label in labels.items() if schema != own}
             said = {entry.name: entry for entry in manifest.tables}
             if users != said.keys():
                 differ = ", ".join(sorted(users ^ said.keys()))
                 error = CorruptError(f"The file's tables are not those of the manifest: {differ}.", where=where)
                 counts.findings.add(manifest.version, error)
             for schema, name in tables:
-                entry = said.get(name) if schema != OWN_SCHEMA else None
-                if entry is not None and counts.read.get(name) == entry.changed_in:
-                    continue
+                label = labels[schema, name]
+                entry = said.get(label) if schema != own else None
                 rows = _read_table(con, schema, name)
                 counts.tables += 1
                 counts.rows += rows
                 if entry is not None and rows != entry.rows:
                     error = CorruptError(
-                        f"The table has {rows} rows instead of {entry.rows}.", where=f"{where}, {name}"
+                        f"The table has {rows} rows instead of {entry.rows}.", where=f"{where}, {label}"
                     )
                     counts.findings.add(manifest.version, error)
     except duckdb.Error as e:

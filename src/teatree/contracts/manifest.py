@@ -78,6 +78,10 @@ class StreamStamp:
     created: str
 
 
+NO_LOG = StreamStamp(name="", created="")
+"""What the manifests of a published file say instead of a log."""
+
+
 @frozen
 class LedgerRef:
     """Where the remembered ids lie: sorted runs, then the outcome segments that no run holds yet."""

@@ -12,6 +12,10 @@ _OLD = f"{OWN_SCHEMA}_old"
 """The name of a table while it is made anew: no user's table can have it."""
 
 
+MAIN_SCHEMA = "main"
+"""Where tables lie that are named without a schema."""
+
+
 def quote(identifier: str) -> str:
     """Return a name as SQL: the one place that does."""
     return '"' + identifier.replace('"', '""') + '"'
@@ -20,6 +24,16 @@ def quote(identifier: str) -> str:
 def quote_literal(text: str) -> str:
     """Return a text as an SQL string."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def table_label(schema: str, table: str) -> str:
+    """Return the one name that stands for a table in a version: its own, or with its schema outside of `main`.
+
+    Names that hold a dot themselves are quoted, so that no two tables share one.
+    """
+    if "." in schema or "." in table:
+        return f"{quote(schema)}.{quote(table)}"
+    return table if schema == MAIN_SCHEMA else f"{schema}.{table}"
 
 
 def create_table_sql(

@@ -22,18 +22,12 @@ import duckdb
 from attrs import evolve, frozen
 
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, RetryError
-from teatree.contracts.manifest import (
-    Manifest,
-    ManifestKind,
-    ModelState,
-    StreamStamp,
-    TableEntry,
-)
+from teatree.contracts.manifest import NO_LOG, Manifest, ManifestKind, ModelState, TableEntry
 from teatree.contracts.names import check_model
 from teatree.contracts.schema import Schema
 from teatree.contracts.settings import Settings, process_environ, read_settings, store_at
 from teatree.datasets.catalog_tables import read_tables
-from teatree.datasets.ddl import quote
+from teatree.datasets.ddl import MAIN_SCHEMA, quote, table_label
 from teatree.engine.changes import Checkpoint
 from teatree.engine.snapshot import Capture, capture
 from teatree.engine.user_file import UserFile
@@ -43,8 +37,6 @@ from teatree.storage.objects import open_store
 from teatree.storage.packs import BlockTable, checksum
 from teatree.storage.versions import HEADER_BYTES, read_table
 
-NO_LOG = StreamStamp(name="", created="")
-"""What the manifests of a published file say instead of a log."""
 RACES_MAX = 50
 """Publishers at the same time behind which a first version goes: each race lost is a version that another one made."""
 READS_MAX = 5
@@ -292,13 +284,12 @@ def _tables(file: UserFile) -> Iterator[TableEntry]:
     infos = {info.name: info for info in read_tables(file.own_connection)}
     for schema, table in places:
         ((rows,),) = file.rows(f"SELECT count(*) FROM {quote(schema)}.{quote(table)}")
-        if schema != "main":
-            yield TableEntry(
-                f"{schema}.{table}", Schema(()), rows, fault=f"It lies in the schema {schema!r}, not main."
-            )
-        else:
+        label = table_label(schema, table)
+        if schema == MAIN_SCHEMA:
             info = infos[table]
-            yield TableEntry(table, info.schema, rows, info.primary_key, fault=info.fault)
+            yield TableEntry(label, info.schema, rows, info.primary_key, fault=info.fault)
+        else:
+            yield TableEntry(label, Schema(()), rows, fault=f"It lies in the schema {schema!r}, not main.")
 
 
 def _published(manifest: Manifest, *, is_new: bool) -> Published:

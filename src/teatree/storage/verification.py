@@ -17,7 +17,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from teatree.contracts.errors import CorruptError, RetryError, TeatreeError
-from teatree.contracts.manifest import FileLayout, Manifest, ManifestKind, ObjectRef, Stub
+from teatree.contracts.manifest import NO_LOG, FileLayout, Manifest, ManifestKind, ObjectRef, Stub
 from teatree.storage.chain import Chain
 from teatree.storage.checksums import check_duckdb_checksum
 from teatree.storage.leaves import Leaves
@@ -78,8 +78,10 @@ def check_link(before: Manifest | Stub, after: Manifest | Stub, where: str) -> N
     ]
     if isinstance(after, Manifest):
         fence = after.kind is ManifestKind.FENCE
+        # The first version of each publisher of a file is its fence and holds content too.
+        begins = fence or (after.stream == NO_LOG and after.epoch == after.version)
         faults.append((fence and after.epoch != after.version, "it is a fence and does not begin its own epoch"))
-        faults.append((not fence and after.epoch != before.epoch, "its epoch begins without a fence"))
+        faults.append((not begins and after.epoch != before.epoch, "its epoch begins without a fence"))
     wrong = [text for is_wrong, text in faults if is_wrong]
     if wrong:
         raise CorruptError(
