@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 from structlog.typing import FilteringBoundLogger
 
-from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import StreamStamp
 from teatree.contracts.requests import LogPosition
@@ -250,7 +250,12 @@ class Dispatcher:
                 case Need.MANAGER if not self._managers.is_due(record):
                     break
                 case Need.NEWS | Need.MANAGER if not is_fresh and (timed or not is_served):
-                    record.published = await self._ask_chain(record)
+                    try:
+                        record.published = await self._ask_chain(record)
+                    except CorruptError:
+                        if not is_served and self._managers.is_due(record):
+                            self._managers.start(record)  # it meets the same, and writes it where `models` reads
+                        raise
                     is_fresh = True
                 case Need.MANAGER:
                     self._managers.start(record)
@@ -293,8 +298,8 @@ class Dispatcher:
 
     async def _ask_chain(self, record: Record) -> Published:
         chain = Chain(self._store, self._bus.prefix, record.model)
-        hint = max(record.published.version if record.published else 0, self._catalog.version(record.model))
-        return published(await asyncio.to_thread(chain.newest, hint))
+        known = max(record.published.version if record.published else 0, self._catalog.version(record.model))
+        return published(await asyncio.to_thread(chain.newest, known))
 
     # --- requests outside a life -------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from teatree_manager.archive_lane import ArchiveLane
 from teatree_manager.catalog_lane import CatalogLane
 from teatree_manager.cleanup_lane import CleanupLane
 from teatree_manager.condition_lane import ConditionLane
+from teatree_manager.head_lane import HeadLane
 from teatree_manager.lane import Lane
 from teatree_manager.local_lane import LocalLane
 from teatree_manager.local_scrub_lane import LocalScrubLane
@@ -51,6 +52,7 @@ class Followers:
             chain, self.local, self.reads, settings.archive_interval_ms, failpoint, self._archived
         )
         self._cleanup = CleanupLane(chain, catalog, retention, limits.remember_days, failpoint)
+        self._head = HeadLane(chain, settings.head_interval_ms)
         self._scrub = ScrubLane(chain, scrub)
         self.condition = ConditionLane(catalog, chain, self._scrub.remember, lambda: self.damage) if catalog else None
         self._local_scrub = LocalScrubLane(self.local, self._versions, self.reads, scrub)
@@ -58,7 +60,7 @@ class Followers:
     @property
     def lanes(self) -> list[Lane]:
         """The lanes there are."""
-        lanes = [self.local, self._archive, self._cleanup, self._scrub, self._local_scrub]
+        lanes = [self.local, self._head, self._archive, self._cleanup, self._scrub, self._local_scrub]
         return [*lanes, *(lane for lane in (self._catalog, self.condition) if lane is not None)]
 
     @property
@@ -82,6 +84,7 @@ class Followers:
         self._newest = manifest.version
         self._faulty = tuple(entry for entry in manifest.tables if entry.fault is not None)
         self.local.follow(manifest)
+        self._head.follow(manifest)
         if archive is not None:
             self.wait_for_archive(manifest, archive)
         if self._catalog is not None:

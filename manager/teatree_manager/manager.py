@@ -219,15 +219,21 @@ class Manager:
     def _check_store(self, newest: Manifest | None, recorded_version: int) -> None:
         """Check that the store is the one with the model's versions: in an empty one they would begin anew."""
         found_version = newest.version if newest else 0
+        local_version = self._folder.newest_version()
         has_file = next(self._folder.read_write.glob("*/model.duckdb"), None) is not None
-        if recorded_version <= found_version and (newest is not None or not has_file):
+        if max(recorded_version, local_version) <= found_version and (newest is not None or not has_file):
             return
-        known = f"the catalogue knows version {recorded_version}" if recorded_version else "this host has its file"
+        known = "this host has its file"
+        if recorded_version > found_version:
+            known = f"the catalogue knows version {recorded_version}"
+        elif local_version:
+            known = f"this host has the file of version {local_version}"
         raise OperatorError(
             Code.CORRUPT,
             f"The object store has no version of {self._model} beyond {found_version}; {known}.",
             where=self._chain.store.url,
-            hint="Is TEATREE_STORE_URL right, and its disk mounted? If the versions are lost, run"
+            hint="Is TEATREE_STORE_URL right, and its disk mounted? If its manifests vanished, restore them or run"
+            f" `teatree repair {self._model}`; if the versions are lost, delete {self._folder.versions} and run"
             " `teatree catalog rebuild`.",
         )
 

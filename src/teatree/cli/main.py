@@ -13,7 +13,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from teatree.cli.exits import EXIT_HELP, Exit, error_line, exit_code
-from teatree.contracts.errors import TeatreeError
+from teatree.contracts.errors import DamageWarning, TeatreeError
 from teatree.contracts.settings import process_environ
 from teatree.contracts.unknown_settings import UnknownSettingWarning
 
@@ -23,10 +23,11 @@ HELP = """One writer per DuckDB model behind a durable queue, and immutable vers
 
 _COMMANDS = (
     *"up demo models create drop send load query watch".split(),
-    *"versions pull shell verify diff publish fork restore pin unpin pins gc dead resume".split(),
+    *"versions pull shell verify diff publish fork restore pin unpin pins gc repair dead resume".split(),
 )
 _GROUPS = frozenset({"catalog", "log"})
 """Commands that have commands."""
+_SHOWN = (UnknownSettingWarning, DamageWarning)
 _HELP_FLAGS = frozenset({"--help", "-h"})
 
 
@@ -85,18 +86,19 @@ def _run(arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _warnings_shown() -> Iterator[None]:
-    """Show each warning about a setting as one line, once."""
+    """Show each warning of ours, about a setting or damage, as one line, once."""
     with warnings.catch_warnings():
         before, seen = warnings.showwarning, set[str]()
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if not issubclass(category, UnknownSettingWarning):
+            if not issubclass(category, _SHOWN):
                 before(message, category, *place, **more)
             elif str(message) not in seen:
                 seen.add(str(message))
                 print(f"warning: {message}", file=sys.stderr)
 
-        warnings.simplefilter("always", UnknownSettingWarning)
+        for shown in _SHOWN:
+            warnings.simplefilter("always", shown)
         warnings.showwarning = show
         yield
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.errors import Code, CorruptError, DamageWarning, RequestError
 from teatree.contracts.failpoints import Failpoint, no_failpoint
 from teatree.contracts.manifest import Stub
 from teatree.storage.history import explain_missing, version_at
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from teatree.contracts.manifest import Manifest
     from teatree.storage.chain import Chain
 
-VERSIONS_LISTED_MAX = 1_000
-"""Manifests read for one listing."""
+READERS = 4
+"""Manifests read at the same time for a listing: a laptop's connection is mostly waited for."""
+LISTED_AT_ONCE = 64
+"""Manifests read before the first of them is looked at: bounds what is held in memory and read in vain."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes in place and those of the whole file."""
@@ -78,21 +82,39 @@ def version_info(manifest: Manifest) -> VersionInfo:
 
 def list_versions(chain: Chain, limit: int) -> list[VersionInfo]:
     """Return the newest `limit` versions, newest first; those cleaned up are left out."""
-    entries = map(chain.entry, chain.kept_numbers())
-    kept = (version_info(entry) for entry in entries if not isinstance(entry, Stub))
-    return list(islice(kept, min(limit, VERSIONS_LISTED_MAX)))
+    return list(islice(_kept(chain), limit))
 
 
-def find_version(chain: Chain, version: int | None, at: datetime | str | None = None) -> Manifest:
+def _kept(chain: Chain) -> Iterator[VersionInfo]:
+    """Yield the versions that have a manifest, newest first; warns of one that vanished."""
+    numbers = chain.kept_numbers()
+    with ThreadPoolExecutor(READERS, "teatree-versions") as pool:
+        while some := list(islice(numbers, LISTED_AT_ONCE)):
+            for entry in pool.map(lambda version: _entry_or_damage(chain, version), some):
+                if isinstance(entry, CorruptError):
+                    warnings.warn(str(entry), DamageWarning, stacklevel=3)
+                elif not isinstance(entry, Stub):
+                    yield version_info(entry)
+
+
+def _entry_or_damage(chain: Chain, version: int) -> Manifest | Stub | CorruptError:
+    try:
+        return chain.entry(version)
+    except CorruptError as e:
+        return e
+
+
+def find_version(chain: Chain, version: int | None, at: datetime | str | None = None, *, known: int = 0) -> Manifest:
     """Return the manifest of a version, or of the newest one at the moment `at`, or of the newest one of all.
 
-    Raises `unknown_model`, `unknown_version`, `bad_argument` for a moment that is none, `usage` for both.
+    `known` is a version that the caller has seen. Raises `unknown_model`, `unknown_version`, `corrupt` if that or any
+    other version vanished, `bad_argument` for a moment that is none, `usage` for both.
     """
     if version is not None and at is not None:
         raise RequestError(Code.USAGE, "Name a version or a moment, not both.", where="at")
     if version is not None:
         return chain.get(version)
-    newest = chain.newest() if at is None else version_at(chain, moment(at))
+    newest = chain.newest(known) if at is None else version_at(chain, moment(at))
     if newest is None:
         raise RequestError(
             Code.UNKNOWN_MODEL,
@@ -133,10 +155,11 @@ def pull_version(
     `rehash` those that are kept are too, even in a file that nobody touched since it was pulled.
     """
     from teatree.storage.block_cache import BlockCache  # noqa: PLC0415 - numpy and zstd, only for this
+    from teatree.storage.pull_state import pulled_version  # noqa: PLC0415
     from teatree.storage.pulled_file import pull_file  # noqa: PLC0415
     from teatree.storage.versions import layout_of  # noqa: PLC0415
 
-    manifest = find_version(chain, version, at)
+    manifest = find_version(chain, version, at, known=pulled_version(path, chain.goal_model_id))
     cache = BlockCache(cache_folder, 0) if cache_folder and cache_folder.is_dir() else None
     try:
         stats = pull_file(chain.store, manifest, path, progress, cache=cache, rehash=rehash, failpoint=failpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +12,13 @@ import duckdb
 from attrs import define, field, frozen
 
 from teatree.client.pull import find_version
-from teatree.contracts.errors import Code, CorruptError, RetryError
+from teatree.contracts.errors import Code, CorruptError, DamageWarning, RetryError
 from teatree.contracts.manifest import NO_LOG, Manifest, Stub
 from teatree.contracts.names import OWN_SCHEMA
 from teatree.datasets.ddl import quote, table_label
 from teatree.storage.chain import Chain
 from teatree.storage.disk import FULL
+from teatree.storage.head import check_head
 from teatree.storage.verification import (
     FileCheck,
     Finding,
@@ -82,11 +84,11 @@ def verify(
     Raises `unknown_model`, `unknown_version`, `disk_full`, or `unavailable` if the store is away.
     """
     counts = _Counts()
-    newest = chain.newest_version() if all_versions and version is None and at is None else 0
-    if newest:  # it may be damaged itself
-        manifests = list(_history(chain, newest, counts))
+    known = chain.end().known if all_versions and version is None and at is None else 0
+    if known:  # it may be damaged itself
+        manifests = list(_history(chain, known, counts))
     else:
-        manifest = find_version(chain, version, at)
+        manifest = _find(chain, version, at, counts)
         manifests = list(_history(chain, manifest.version, counts) if all_versions else _alone(chain, manifest, counts))
     total = total_bytes(manifests)
     done = 0
@@ -121,6 +123,19 @@ def verify(
     )
 
 
+def _find(chain: Chain, version: int | None, at: datetime | str | None, counts: _Counts) -> Manifest:
+    """Return the version that is to be checked; others near the newest that vanished are found."""
+    end = chain.end()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DamageWarning)  # they are findings here
+        manifest = find_version(chain, version, at)
+    for missing in end.missing:
+        counts.findings.add(missing, chain.missing_error(missing, end.newest))
+    with counts.findings.collect(end.newest):
+        check_head(chain.store, chain.folder)
+    return manifest
+
+
 def _alone(chain: Chain, manifest: Manifest, counts: _Counts) -> Iterator[Manifest]:
     """Yield one version, its link to its predecessor checked."""
     if manifest.version > 1:
@@ -132,6 +147,8 @@ def _alone(chain: Chain, manifest: Manifest, counts: _Counts) -> Iterator[Manife
 
 def _history(chain: Chain, newest: int, counts: _Counts) -> Iterator[Manifest]:
     """Yield all manifests up to the newest, their links checked; a damaged one is found and passed over."""
+    with counts.findings.collect(newest):
+        check_head(chain.store, chain.folder)
     before: Manifest | Stub | None = None
     for number in range(1, newest + 1):
         found: Manifest | Stub | None = None

@@ -151,6 +151,10 @@ class CorruptError(OperatorError):
         super().__init__(Code.CORRUPT, message, where=where, hint=hint)
 
 
+class DamageWarning(UserWarning):
+    """What was asked for is whole, and something else of the same model is damaged."""
+
+
 _RETRY_CODES = frozenset(
     {
         Code.UNAVAILABLE,

@@ -33,6 +33,7 @@ from teatree.engine.snapshot import Capture, capture
 from teatree.engine.user_file import UserFile
 from teatree.storage.chain import Chain
 from teatree.storage.disk import telling_full
+from teatree.storage.head import advance_head
 from teatree.storage.objects import open_store
 from teatree.storage.packs import BlockTable, checksum
 from teatree.storage.versions import HEADER_BYTES, read_table
@@ -169,11 +170,11 @@ class OpenFile:
             taken, tables = self._capture(table, version, write_id, Path(folder))
             if newest is not None and newest.file is not None and _is_same(newest, taken):
                 self._last, self._table, self._checkpoint = newest, table, taken.checkpoint
-                return _published(newest, is_new=False)
+                return self._published(newest, is_new=False)
             manifest = self._manifest(newest, version, write_id, taken, tables)
             self._chain.store.put(self._chain.key(taken.pack.key), taken.path)
         self._create(manifest, taken.table, taken.checkpoint)
-        return _published(manifest, is_new=True)
+        return self._published(manifest, is_new=True)
 
     def _create(self, manifest: Manifest, table: BlockTable, checkpoint: Checkpoint | None) -> None:
         try:
@@ -185,6 +186,11 @@ class OpenFile:
             e.hint = _FENCED_HINT
             raise
         self._last, self._table, self._checkpoint = manifest, table, checkpoint
+
+    def _published(self, manifest: Manifest, *, is_new: bool) -> Published:
+        """Return what was published, once `head` knows it: a version that is there already may have come without."""
+        advance_head(self._chain.store, self._chain.folder, manifest)
+        return _published(manifest, is_new=is_new)
 
     def _base(self) -> Manifest | None:
         """Return the newest version, which must be ours after the first."""

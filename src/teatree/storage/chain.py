@@ -1,23 +1,42 @@
 """The version chain of one model: manifests by number, each created only if absent.
 
-The chain is the truth. Its numbers have no gaps and a key once used is never freed, so the newest manifest is found by
-galloping over existence: a hint makes it two requests, no hint makes it 2*log2(N). A clean-up leaves a stub under the
-key of a version that nobody needs any more.
+The chain is the truth. Its numbers have no gaps and a key once used is never freed: a clean-up leaves a stub. So a
+number that is missing below one that is known is damage, and never taken as the chain's end (docs/decisions/0023). What
+is known: the object `head`, what the caller has seen, and every manifest in a window round these.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError
+from attrs import frozen
+
+from teatree.contracts.errors import Code, CorruptError, DamageWarning, FencedError, RequestError
 from teatree.contracts.manifest import Manifest, Stub, read_entry
 from teatree.contracts.names import goal_model_id
+from teatree.storage.head import read_head
 from teatree.storage.objects import NotFoundError, ObjectStore
 from teatree.storage.retained import read_retained
 
 LOOKS_MAX = 20
 """Manifests looked at on each side for the version nearest to one that was cleaned up."""
+WINDOW = 64
+"""Numbers on each side of a known one at which manifests are looked for: as many may be missing in a row without hiding
+those behind them, and S3 answers for all by one listing."""
+
+
+@frozen
+class ChainEnd:
+    """What is known about the end of a chain."""
+
+    newest: int
+    """The highest number that has a manifest or a stub, 0 if none has."""
+    known: int
+    """The highest number that ever had one, as far as the store and the caller know; beyond `newest` if it vanished."""
+    missing: tuple[int, ...]
+    """Numbers below `known` whose manifests vanished, as far as was looked: up to `WINDOW` back and more."""
 
 
 class Chain:
@@ -55,12 +74,7 @@ class Chain:
         try:
             found = read_entry(self.store.get(key), key)
         except NotFoundError:
-            raise RequestError(
-                Code.UNKNOWN_VERSION,
-                f"{self.model} has no version {version}.",
-                where=key,
-                hint="`teatree versions` lists what there is.",
-            ) from None
+            raise self._not_there(version) from None
         if (found.version, found.goal_model_id) != (version, self.goal_model_id):
             raise CorruptError(
                 f"The manifest is that of version {found.version} of model {found.goal_model_id}.", where=key
@@ -97,12 +111,15 @@ class Chain:
         if retained:
             yield from (k.version for k in reversed(retained.versions))
 
-    def newest(self, hint: int = 0) -> Manifest | None:
+    def newest(self, known: int = 0) -> Manifest | None:
         """Return the newest manifest, or None if the model never had one.
 
-        `hint` is a version that may exist; a good one saves requests, a bad one costs some.
+        `known` is a version that is known to have been there, 0 for none. Raises `corrupt` if a newer one than what is
+        left is known; warns (`DamageWarning`) of what is missing below it.
         """
-        number = self.newest_version(hint)
+        end = self.end(known)
+        self.report_missing(end)
+        number = self._newest_of(end)
         while number:
             found = self.entry(number)
             if isinstance(found, Manifest):
@@ -113,10 +130,43 @@ class Chain:
             number = newer
         return None
 
-    def newest_version(self, hint: int = 0) -> int:
-        """Return the number of the newest manifest, 0 if there is none."""
-        low = hint if hint and self._exists(hint) else 0
-        step = 1
+    def newest_version(self, known: int = 0) -> int:
+        """Return the number of the newest version, 0 if there is none; raises `corrupt` if it vanished."""
+        return self._newest_of(self.end(known))
+
+    def _newest_of(self, end: ChainEnd) -> int:
+        if end.newest < end.known:
+            raise self.missing_error(end.known, end.newest)
+        return end.newest
+
+    def end(self, known: int = 0) -> ChainEnd:
+        """Return what is known about the chain's end: three requests where `head` is not far behind."""
+        head = read_head(self.store, self.folder)  # before the manifests: what it names was among them
+        known = max(known, head.version if head else 0)
+        first = max(known - WINDOW, 0) + 1 if known else self._gallop() + 1
+        newest, missing = first - 1, list[int]()
+        while present := self._present(range(first, first + 2 * WINDOW)):
+            last = max(present)
+            missing += self._confirmed(set(range(newest + 1, last)) - present)
+            newest, first = last, first + 2 * WINDOW
+            if first - newest > WINDOW:
+                break
+        if newest < known:
+            newest = newest if self._exists(newest) else self._gallop()
+            missing = [v for v in missing if v < newest] + self._confirmed(set(range(newest + 1, known + 1)))
+        return ChainEnd(newest, max(known, newest), tuple(missing))
+
+    def _present(self, numbers: range) -> set[int]:
+        keys = [self.manifest_key(number) for number in numbers]
+        return {int(key.rpartition("/")[2]) for key in self.store.present(keys)}
+
+    def _confirmed(self, missing: set[int]) -> list[int]:
+        """Return what is missing indeed: versions come while others are looked for."""
+        return [number for number in sorted(missing) if not self._exists(number)]
+
+    def _gallop(self) -> int:
+        """Return a number that has a manifest and none after it, 0 if the first has none: mostly the newest one."""
+        low, step = 0, 1
         while self._exists(low + step):
             low += step
             step *= 2
@@ -128,6 +178,33 @@ class Chain:
             else:
                 high = middle
         return low
+
+    def report_missing(self, end: ChainEnd) -> None:
+        """Warn of versions that vanished below the newest, which is whole without them."""
+        below = [version for version in end.missing if version < end.newest]
+        if below:
+            more = f" So are {len(below) - 1} more near it." if len(below) > 1 else ""
+            warnings.warn(f"{self.missing_error(below[0], end.newest)}{more}", DamageWarning, stacklevel=2)
+
+    def missing_error(self, version: int, newest: int) -> CorruptError:
+        """Return what it is that a version's manifest vanished."""
+        left = f"the newest that is left is {newest}" if newest < version else f"version {newest} is there"
+        return CorruptError(
+            f"The manifest of version {version} of {self.model} is missing from the store; {left}.",
+            where=self.manifest_key(version),
+            hint=f"Restore the object from a backup of the store, or run `teatree repair {self.model}`.",
+        )
+
+    def _not_there(self, version: int) -> CorruptError | RequestError:
+        newest = self.newest_version()
+        if version < newest:
+            return self.missing_error(version, newest)
+        return RequestError(
+            Code.UNKNOWN_VERSION,
+            f"{self.model} has no version {version}.",
+            where=self.manifest_key(version),
+            hint="`teatree versions` lists what there is.",
+        )
 
     def _exists(self, version: int) -> bool:
         return self.store.head(self.manifest_key(version)) is not None

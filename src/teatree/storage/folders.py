@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from teatree.contracts.manifest import read_entry
 from teatree.storage.chain import Chain
+from teatree.storage.head import read_head
 from teatree.storage.objects import NotFoundError, ObjectStore
 
 MODELS = "models/"
@@ -31,9 +32,16 @@ def model_chains(store: ObjectStore, prefix: str) -> Iterator[Chain]:
 
 
 def _first_name(store: ObjectStore, folder: str) -> str | None:
-    """Return the model whose folder it is; None if its first manifest was never committed."""
+    """Return the model whose folder it is; None if none of its manifests was ever committed.
+
+    The first one may have vanished, which the chain then reports.
+    """
     key = f"{folder}/manifests/{1:020d}"
     try:
         return read_entry(store.get(key), key).model
     except NotFoundError:
-        return None
+        head = read_head(store, folder)
+    if head is not None:
+        return head.model
+    found = next(iter(store.list(f"{folder}/manifests/")), None)
+    return read_entry(store.get(found.key), found.key).model if found else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,6 +54,11 @@ class GuardedStore(ObjectStore):
     def head(self, key: str) -> ObjectInfo | None:
         with self._breaker.guard():
             return self._store.head(key)
+
+    @override
+    def present(self, keys: Sequence[str]) -> Sequence[str]:
+        with self._breaker.guard():
+            return self._store.present(keys)
 
     @override
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:

@@ -54,7 +54,11 @@ def _moment(chain: Chain, version: int) -> datetime:
     """Return when a version was published; what a clean-up leaves of a manifest tells it too."""
     key = chain.manifest_key(version)
     try:
-        members = parse_json(chain.store.get(key), key)
+        body = chain.store.get(key)
+    except NotFoundError:
+        raise chain.missing_error(version, chain.newest_version()) from None
+    try:
+        members = parse_json(body, key)
         return parse_utc(members["at"])
     except (RequestError, KeyError, TypeError) as e:
         raise CorruptError("The manifest does not tell when it was published.", where=key) from e

@@ -81,6 +81,10 @@ class ModelFolder:
         """Return the file of a local version."""
         return self.versions / f"{number}.duckdb"
 
+    def newest_version(self) -> int:
+        """Return the newest version of which a local file lies here, 0 if none does."""
+        return max((int(path.stem) for path in self.versions.glob("*.duckdb") if path.stem.isdecimal()), default=0)
+
     @property
     def distrusted(self) -> Path:
         """There while the local version files must not be built upon: one of them was found damaged."""

@@ -20,7 +20,7 @@ from teatree.contracts.settings import not_set
 from teatree.storage.disk import FULL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from teatree.contracts.settings import StoreSettings
@@ -113,6 +113,13 @@ class ObjectStore(ABC):
     @abstractmethod
     def head(self, key: str) -> ObjectInfo | None:
         """Return what is known about an object; None if there is none."""
+
+    def present(self, keys: Sequence[str]) -> Sequence[str]:
+        """Return those of some keys under which there is an object.
+
+        They are ascending, in one folder, and stand close to each other among those that there are.
+        """
+        return [key for key in keys if self.head(key) is not None]
 
     @abstractmethod
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:

@@ -74,6 +74,16 @@ def read_state(path: Path) -> PullState | None:
     return PullState(head.version, table, head.layout, head.identity)
 
 
+def pulled_version(path: Path, goal_model_id: str) -> int:
+    """Return the version of a model that the file at `path` was pulled as, 0 if there was none."""
+    try:
+        head_line, _, _ = state_path(path).read_bytes().partition(b"\n")
+        head = structure(parse_json(head_line, "state"), _Head, "state")
+    except (OSError, TeatreeError):
+        return 0
+    return head.version if head.goal_model_id == goal_model_id else 0
+
+
 def write_state(path: Path, manifest: Manifest, layout: FileLayout, table: BlockTable) -> None:
     """Remember that the file at `path` is this version now; if that is not possible, the next pull hashes it."""
     entries = table.entries.tobytes()

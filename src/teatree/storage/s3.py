@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -236,6 +237,12 @@ class S3ObjectStore(ObjectStore):
             self._require_bucket()
             return None
         return ObjectInfo(key, reply["ContentLength"], reply["LastModified"].astimezone(UTC))
+
+    @override
+    def present(self, keys: Sequence[str]) -> Sequence[str]:
+        wanted = set(keys)
+        found = self.list(f"{keys[0].rpartition('/')[0]}/", start_after=keys[0][:-1])
+        return [info.key for info in takewhile(lambda info: info.key <= keys[-1], found) if info.key in wanted]
 
     @override
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:

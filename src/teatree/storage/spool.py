@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from typing_extensions import override
@@ -65,6 +65,10 @@ class SpooledStore(ObjectStore):
     @override
     def head(self, key: str) -> ObjectInfo | None:
         return self._store.head(key)
+
+    @override
+    def present(self, keys: Sequence[str]) -> Sequence[str]:
+        return self._store.present(keys)
 
     @override
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:

@@ -57,7 +57,8 @@ class Findings:
             raise error
         self.count += 1
         if len(self.found) < FINDINGS_MAX:
-            self.found.append(Finding(version, str(error.code), error.message, error.where))
+            message = f"{error.message} {error.hint}" if error.hint else error.message
+            self.found.append(Finding(version, str(error.code), message, error.where))
 
     @contextmanager
     def collect(self, version: int) -> Iterator[None]:

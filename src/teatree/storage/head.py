@@ -1,0 +1,43 @@
+"""The object `head` beside a chain: a copy of its newest manifest, so that one that vanishes is missed and can return.
+
+It is written behind the chain, coalescing: it may lag, and never names a version that was not committed. Who reads it
+before the manifests knows a number that must be among them.
+"""
+
+from __future__ import annotations
+
+from teatree.contracts.errors import CorruptError
+from teatree.contracts.manifest import Manifest, read_manifest
+from teatree.storage.objects import NotFoundError, ObjectStore
+
+
+def head_key(folder: str) -> str:
+    """Return the key of the object, for a model's folder."""
+    return f"{folder}/head"
+
+
+def read_head(store: ObjectStore, folder: str) -> Manifest | None:
+    """Return the copy, None if there is none or it is damaged: it is a second witness, and the next version renews it.
+
+    `verify` reports a damaged one.
+    """
+    try:
+        return check_head(store, folder)
+    except CorruptError:
+        return None
+
+
+def check_head(store: ObjectStore, folder: str) -> Manifest | None:
+    """Return the copy, None if there is none; raises `corrupt` if it is damaged."""
+    key = head_key(folder)
+    try:
+        return read_manifest(store.get(key), key)
+    except NotFoundError:
+        return None
+
+
+def advance_head(store: ObjectStore, folder: str, manifest: Manifest) -> None:
+    """Let the copy be that of `manifest`, which is committed, unless a newer one lies there."""
+    present = read_head(store, folder)
+    if present is None or present.version < manifest.version:
+        store.put(head_key(folder), manifest.to_json())
