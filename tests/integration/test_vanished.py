@@ -1,4 +1,4 @@
-"""A manifest that vanishes is missed by readers, `verify`, writers and managers: no older one is taken for the newest."""
+"""A manifest that vanishes is missed by readers, `verify` and writers: no older one is taken for the newest."""
 
 from __future__ import annotations
 
