@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def repair(
     model: str, /, *, dry_run: Annotated[bool, Parameter(negative="")] = False, common: StoreCommon = STORE_DEFAULT
 ) -> None:
-    """Put back manifests that vanished from the object store, or give their versions up.
+    """Put back manifests that vanished, or give their versions up.
 
     The newest manifest returns from its copy `head`. Others cannot: a stub takes the place of each, as after a
     clean-up, so that the rest of the history can be used. Restore a backup of the store first if there is one.
