@@ -88,7 +88,8 @@ def test_one_below_is_reported_and_the_newest_is_read(
             model.chain.get(gone[0])
         assert {f.version for f in verify(model.chain).findings} >= set(gone)
         with pytest.warns(DamageWarning):
-            assert [c.newest().version for c in model_chains(model.chain.store, "teatree") if c.newest()] == [8]
+            found = [chain.newest() for chain in model_chains(model.chain.store, "teatree")]
+        assert [manifest.version for manifest in found if manifest] == [8]
 
 
 def test_a_number_beyond_the_newest_is_no_damage(model: PublishedModel) -> None:
