@@ -66,7 +66,7 @@ class OneWriter:
             model_folder(folder / "data", "m"),
             StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"),
             limits or LimitSettings(),
-            Sources((str(self.sources),), store),
+            Sources((str(self.sources), str(folder / "data"), str(folder / "store")), store, folder / "data"),
             {},
             no_failpoint,
         )

@@ -150,7 +150,7 @@ class Manager:
             self._folder,
             log_check.stamp,
             self._settings.limits,
-            Sources(self._settings.load_roots, self._settings.store),
+            Sources(self._settings.load_roots, self._settings.store, self._settings.data),
             {"host": self._tenure.holder.host, "pid": self._tenure.holder.pid},
             self._failpoint,
         )

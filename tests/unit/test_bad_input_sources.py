@@ -14,8 +14,10 @@ from attrs import evolve
 from test_bad_input import TABLES, check_sentence
 
 from one_writer import OneWriter, Sent, arrow
+from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.notices import Status
-from teatree.contracts.settings import LimitSettings
+from teatree.contracts.settings import LimitSettings, StoreSettings
+from teatree.functions.sources import Sources
 
 LIMITS = evolve(LimitSettings(), rows_bytes_max=20_000_000)
 NEW = "new"
@@ -61,6 +63,7 @@ def write_sources(folder: Path) -> None:
     (folder / "loop.csv").symlink_to(folder / "loop.csv")
     (folder / "passwd.csv").symlink_to("/etc/passwd")
     (folder / "etc").symlink_to("/etc")
+    (folder / "kept").symlink_to(folder.parent / "data")
     (folder.parent / "outside.csv").write_bytes(b"n\n1\n")
     (folder.parent / f"{folder.name}-beside.csv").write_bytes(b"n\n1\n")
 
@@ -88,6 +91,10 @@ PLACES = [
     ("{sources}/etc/passwd", "source_not_allowed", "not in a place that load may read"),
     ("s3://bucket/good.parquet", "source_not_allowed", "not in a place that load may read"),
     ("s3://", "source_not_allowed", "not in a place that load may read"),
+    ("{sources}/kept/m/manager.log", "source_not_allowed", "not in a place that load may read"),
+    ("{sources}/../data/teatree.env", "source_not_allowed", "not in a place that load may read"),
+    ("{sources}/../data/m/rw/1.parquet", "source_not_allowed", "not in a place that load may read"),
+    ("{sources}/../store/1.parquet", "source_not_allowed", "not in a place that load may read"),
     ("good.csv", "bad_source", "is not an absolute path"),
     ("~/good.csv", "bad_source", "is not an absolute path"),
     ("", "bad_source", "is not an absolute path"),
@@ -213,6 +220,23 @@ def test_a_wrong_use_of_load_is_rejected(
 ) -> None:
     """A wrong mode or table is rejected, and a `replace` that fails leaves the rows as they were."""
     check_rejected(model, Sent("load", {**arguments, "uri": str(model.sources / name)}), code, part, where)
+
+
+def test_what_the_installation_keeps_is_never_read(tmp_path: Path) -> None:
+    """A root inside the data folder opens itself only, and no model's folder or server's, though it is named."""
+    for name in ("loads", "m", "_store"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.csv").write_text("n\n1\n")
+    (tmp_path / "m" / "manager.lock").touch()
+    (tmp_path / "loads" / "link.csv").symlink_to(tmp_path / "m" / "a.csv")
+    every = (str(tmp_path), *(str(tmp_path / name) for name in ("loads", "m", "_store")))
+    sources = Sources(every, StoreSettings(url=f"file://{tmp_path}/_store"), tmp_path)
+    with sources.local_file(str(tmp_path / "loads" / "a.csv")) as path:
+        assert path.read_text() == "n\n1\n"
+    for name in ("m/a.csv", "_store/a.csv", "loads/link.csv", "loads/../m/a.csv"):
+        with pytest.raises(RequestError) as caught, sources.local_file(f"{tmp_path}/{name}"):
+            pass
+        assert caught.value.code is Code.SOURCE_NOT_ALLOWED
 
 
 def test_a_small_file_of_much_text_is_loaded_in_pieces(model: OneWriter) -> None:

@@ -7,7 +7,7 @@ import decimal
 import io
 import struct
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import duckdb
@@ -273,3 +273,45 @@ def test_damaged_streams_are_refused(data: st.DataObject) -> None:
         table.validate(full=True)
         with contextlib.suppress(decimal.InvalidOperation):  # a scale beyond what Python's own Decimal takes
             repr(table.to_pylist())
+
+
+def batches_of_dictionaries(words: Callable[[int], pa.Array]) -> bytes:
+    """Return a stream of two batches whose dictionaries have nothing in common, and together too many words."""
+    batches = [pa.record_batch([words(start)], ["c"]) for start in (0, 100)]
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def dictionary(start: int, arrow: pa.DataType) -> pa.Array:
+    """Return 100 rows of an 8-bit dictionary of as many words."""
+    words = pa.array([f"word {start + i} of a text" for i in range(100)]).cast(arrow)
+    return pa.DictionaryArray.from_arrays(pa.array(range(100), pa.int8()), words)
+
+
+@pytest.mark.parametrize("arrow", [pa.string(), pa.string_view(), pa.large_string()], ids=str)
+def test_dictionaries_differ_from_batch_to_batch(arrow: pa.DataType) -> None:
+    """Each batch of a stream has its own, of texts or views, in a column or within a list or struct."""
+    wanted = [f"word {i} of a text" for i in range(200)]
+    texts = read_arrow_stream(batches_of_dictionaries(lambda start: dictionary(start, arrow)), 10**6)
+    assert fit_table(texts, one_column("VARCHAR")).column(0).to_pylist() == wanted
+    members = ", ".join(f"'{word}'" for word in wanted)
+    assert fit_table(texts, one_column(f"ENUM({members})")).column(0).to_pylist() == wanted
+    offsets = pa.array([0, 50, 100], pa.int32())
+    lists = batches_of_dictionaries(lambda start: pa.ListArray.from_arrays(offsets, dictionary(start, arrow)))
+    found = fit_table(read_arrow_stream(lists, 10**6), one_column("VARCHAR[]")).column(0).to_pylist()
+    assert [word for row in found for word in row] == wanted
+    structs = batches_of_dictionaries(lambda start: pa.StructArray.from_arrays([dictionary(start, arrow)], ["a"]))
+    found = fit_table(read_arrow_stream(structs, 10**6), one_column("STRUCT(a VARCHAR)")).column(0).to_pylist()
+    assert [row["a"] for row in found] == wanted
+
+
+def test_a_wrong_value_in_a_later_dictionary_has_its_row() -> None:
+    """Rows are counted over all batches."""
+    texts = read_arrow_stream(batches_of_dictionaries(lambda start: dictionary(start, pa.string())), 10**6)
+    members = ", ".join(f"'word {i} of a text'" for i in range(150))
+    with pytest.raises(RequestError) as caught:
+        fit_table(texts, one_column(f"ENUM({members})"))
+    assert caught.value.where == "rows[150].c"

@@ -38,7 +38,7 @@ def fit_table(
         place = sent.get(column.name)
         if place is not None:
             name = table.column_names[place]
-            columns[column.name] = _fit_column(one_chunk(table.column(place)), column, where, first_row, name)
+            columns[column.name] = _fit_column(table.column(place), column, where, first_row, name)
         elif column.default is None and not column.nullable:
             raise missing_column(column, f"{where}.{column.name}")
         elif column.default is None and fill:
@@ -58,7 +58,26 @@ def _match_columns(table: pa.Table, schema: Schema, where: str) -> dict[str, int
     return sent
 
 
-def _fit_column(array: pa.Array, column: Field, where: str, first_row: int, name: str) -> pa.Array:
+def _fit_column(values: pa.ChunkedArray, column: Field, where: str, first_row: int, name: str) -> pa.Array:
+    """Fit a column; one of dictionaries piece by piece, since those of several pieces may not become one."""
+    if values.num_chunks <= 1 or not _has_dictionary(values.type):
+        return _fit_piece(one_chunk(values), column, where, first_row, name)
+    pieces = []
+    for piece in values.chunks:
+        pieces.append(_fit_piece(piece, column, where, first_row, name))
+        first_row += len(piece)
+    return pa.concat_arrays(pieces)
+
+
+def _has_dictionary(arrow: pa.DataType) -> bool:
+    if isinstance(arrow, pa.BaseExtensionType):
+        return _has_dictionary(arrow.storage_type)
+    return bool(pa.types.is_dictionary(arrow)) or any(
+        _has_dictionary(arrow.field(i).type) for i in range(arrow.num_fields)
+    )
+
+
+def _fit_piece(array: pa.Array, column: Field, where: str, first_row: int, name: str) -> pa.Array:
     try:
         fitted = fit_array(array, column.dtype)
     except BadValueError:

@@ -109,7 +109,7 @@ def _decoded(array: pa.Array) -> pa.Array:
         known = isinstance(arrow, pa.UuidType | pa.JsonType) or arrow in _OPAQUE_TYPES
         return array if known else _decoded(array.storage)
     if pa.types.is_dictionary(arrow):
-        return _decoded(array.dictionary.take(array.indices))
+        return _decoded(_decoded(array.dictionary).take(array.indices))  # Arrow cannot take out of views
     if pa.types.is_string_view(arrow) or pa.types.is_large_string(arrow):
         return array.cast(pa.string())
     if pa.types.is_binary_view(arrow) or pa.types.is_large_binary(arrow) or pa.types.is_fixed_size_binary(arrow):

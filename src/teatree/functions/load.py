@@ -11,11 +11,11 @@ from teatree.contracts.schema import Field, Schema
 from teatree.contracts.settings import LimitSettings
 from teatree.contracts.table_info import TableInfo
 from teatree.datasets.ddl import create_table_sql, quote
+from teatree.datasets.source_rows import read_chunks
 from teatree.functions.arguments import Call
 from teatree.functions.handles import Write
 from teatree.functions.history import while_away
 from teatree.functions.rows import insert
-from teatree.functions.source_rows import read_chunks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +45,7 @@ def _load_file(db: Write, name: str, path: Path, mode: str, csv: CsvOptions | No
 
     try:
         known = None if mode == "create" else db.table(name)
-        chunks = read_chunks(path, known.schema if known else None, csv, limits)
+        chunks = read_chunks(path, known.schema if known else None, csv, limits.rows_bytes_max)
         first = next(chunks, None)
         if first is None:
             raise RequestError(Code.BAD_SOURCE, f"{path.name!r} has no columns.", where="uri")

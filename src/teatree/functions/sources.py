@@ -15,6 +15,8 @@ from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.objects import NotFoundError, open_store
 
+_LOCK = "manager.lock"
+"""In every model's folder; see `storage/model_folder.py`."""
 _HINT = "An operator allows places with TEATREE_LOAD_ROOTS."
 
 
@@ -26,6 +28,8 @@ class Sources:
     """Folders, or `s3://bucket/prefix`."""
     store: StoreSettings
     """Endpoint and credentials for S3 sources."""
+    data: Path | None = None
+    """The installation's data folder: what it keeps there is never read, whatever the roots."""
 
     @contextmanager
     def local_file(self, uri: str) -> Iterator[Path]:
@@ -61,7 +65,7 @@ class Sources:
         ]
         try:
             real = path.resolve()  # a link must not lead out of an allowed folder
-            allowed = any(real.is_relative_to(root) for root in roots)
+            allowed = any(real.is_relative_to(root) and not self._is_kept(real, root) for root in roots)
             is_file = allowed and real.is_file()
         except (OSError, ValueError, RuntimeError) as e:  # links in a circle, too long, not for us, or no path at all
             raise RequestError(Code.BAD_SOURCE, f"{name!r} cannot be opened: {_reason(e)}.", where="uri") from e
@@ -72,6 +76,23 @@ class Sources:
         if not is_file:
             raise RequestError(Code.BAD_SOURCE, f"There is no file {name!r}.", where="uri")
         return real
+
+    def _is_kept(self, real: Path, root: Path) -> bool:
+        """Return whether the installation keeps a file: in its store, or in the data folder but not in a root there.
+
+        Such a root is a folder that the operator named, that is no model's and none of the servers' (`_…`).
+        """
+        if self.store.url.startswith("file://"):
+            store = Path(unquote(urlsplit(self.store.url).path)).resolve()
+            if real.is_relative_to(store):
+                return True
+        data = None if self.data is None else self.data.resolve()
+        if data is None or not real.is_relative_to(data):
+            return False
+        if not root.is_relative_to(data) or root == data:
+            return True
+        top = data / root.relative_to(data).parts[0]
+        return top.name.startswith(("_", ".")) or (top / _LOCK).exists()
 
     def _download(self, bucket: str, key: str, uri: str, path: Path) -> None:
         plain = f"s3://{bucket}/{key}"

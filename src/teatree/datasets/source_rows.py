@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.schema import Schema
-from teatree.contracts.settings import LimitSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +22,7 @@ CHUNK_VALUES_MAX = 32_000_000
 """Values of all columns in them."""
 
 
-def read_chunks(path: Path, schema: Schema | None, csv: CsvOptions | None, limits: LimitSettings) -> Iterator[pa.Table]:
+def read_chunks(path: Path, schema: Schema | None, csv: CsvOptions | None, rows_bytes_max: int) -> Iterator[pa.Table]:
     """Yield a file's rows; its format is the name's ending. `schema`, if there is one, is the table's they are for.
 
     `csv` are the options of a CSV file; another one takes none. Raises `bad_source`, `body_too_large` for a row beyond
@@ -34,34 +34,44 @@ def read_chunks(path: Path, schema: Schema | None, csv: CsvOptions | None, limit
         raise RequestError(Code.BAD_ARGUMENT, message, where="uri")
     match ending:
         case ".parquet":
-            chunks = _parquet(path, limits)
+            chunks = _parquet(path, rows_bytes_max)
         case ".csv" | ".tsv":
             chunks = _csv(path, schema, csv)
         case ".arrow" | ".feather" | ".ipc":
-            chunks = _arrow(path, limits)
+            chunks = _arrow(path, rows_bytes_max)
         case _:
             message = f"{path.name!r} ends in none of .parquet, .csv, .tsv and .arrow."
             raise RequestError(Code.BAD_SOURCE, message, where="uri")
     for chunk in chunks:
         chunk.validate(full=True)
-        yield from _pieces(chunk, limits.rows_bytes_max)
+        yield from _pieces(chunk, rows_bytes_max)
 
 
-def _parquet(path: Path, limits: LimitSettings) -> Iterator[pa.Table]:
+def _parquet(path: Path, rows_bytes_max: int) -> Iterator[pa.Table]:
     """Read texts as dictionaries first: a small file can hold one long text that millions of rows name."""
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
+    from teatree.datasets.int96 import exact_moments, int96_columns  # noqa: PLC0415
+
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
+        moments = int96_columns(file)
     texts = [f.name for f in schema if f.type in (pa.string(), pa.binary(), pa.large_string(), pa.large_binary())]
     with pq.ParquetFile(path, read_dictionary=texts) as file:
         if file.metadata.num_rows == 0:
             yield schema.empty_table()
         rows = max(1, min(CHUNK_ROWS_MAX, CHUNK_VALUES_MAX // max(1, len(schema))))
-        for batch in file.iter_batches(rows):
-            for piece in _pieces(pa.Table.from_batches([batch]), limits.rows_bytes_max):
-                yield piece.cast(schema)
+        exact = exact_moments(path, moments, rows) if moments else repeat({})
+        for batch, columns in zip(file.iter_batches(rows), exact, strict=False):
+            chunk = pa.Table.from_batches([batch])
+            fields = list(schema)
+            for place, field in enumerate(schema):
+                if field.name in columns:
+                    chunk = chunk.set_column(place, field.name, columns[field.name])
+                    fields[place] = field.with_type(columns[field.name].type)
+            for piece in _pieces(chunk, rows_bytes_max):
+                yield piece.cast(pa.schema(fields))
 
 
 def _csv(path: Path, schema: Schema | None, options: CsvOptions | None) -> Iterator[pa.Table]:
@@ -72,7 +82,7 @@ def _csv(path: Path, schema: Schema | None, options: CsvOptions | None) -> Itera
     yield from file.tables(file.guess_schema() if schema is None else schema)
 
 
-def _arrow(path: Path, limits: LimitSettings) -> Iterator[pa.Table]:
+def _arrow(path: Path, rows_bytes_max: int) -> Iterator[pa.Table]:
     import pyarrow as pa  # noqa: PLC0415
 
     from teatree.datasets.arrow_stream import check_batches  # noqa: PLC0415
@@ -81,7 +91,7 @@ def _arrow(path: Path, limits: LimitSettings) -> Iterator[pa.Table]:
         whole = source.read_buffer()
         is_file = whole.slice(0, 6).to_pybytes() == b"ARROW1"
         # A file is a stream between a mark of 8 bytes and a footer.
-        check_batches(whole.slice(8) if is_file else whole, limits.rows_bytes_max, "uri")
+        check_batches(whole.slice(8) if is_file else whole, rows_bytes_max, "uri")
         if is_file:
             file = pa.ipc.open_file(whole)
             for place in range(file.num_record_batches):
