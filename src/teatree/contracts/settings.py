@@ -69,11 +69,21 @@ class LimitSettings:
     request_bytes_max: int = 8_000_000
     """Bytes of one request's body; NATS' own `max_payload` applies before it."""
     rows_bytes_max: int = 512_000_000
-    """Bytes of one request's rows once decoded: a small compressed body must not fill the memory."""
-    request_time_ms_max: int = 300_000
-    """Milliseconds that one request may run in the database before it is interrupted and `failed`."""
+    """Bytes of one request's rows once decoded, those that `sql` and `load` make too, as far as they wait in memory for
+    their commit: a small body must not fill the memory, and a commit cannot be interrupted."""
+    load_bytes_max: int = 20_000_000_000
+    """Bytes that one `load` may add to the model's file before its commit: its rows stream, so memory does not bound
+    them."""
+    request_time_ms_max: int = 60_000
+    """Milliseconds that one request may run in the database before it is interrupted and `failed`: the others of its
+    model wait for it."""
+    load_time_ms_max: int = 300_000
+    """The same for those that copy whole tables: `load` and `restore`."""
     query_time_ms_max: int = 60_000
     """Milliseconds that one query may run."""
+    stuck_ms_max: int = 2_000
+    """Milliseconds that a request may run on once it was interrupted, below 5,000; then its manager ends itself, and
+    the next one answers it `timed_out` without another try."""
     query_rows_max: int = 10_000_000
     """Rows of one query's result over all pages."""
     page_rows_max: int = 10_000
@@ -88,6 +98,9 @@ class LimitSettings:
     """Milliseconds for which a `load` is tried while its source is away, before it is `failed`."""
     memory_bytes_max: int = 1_000_000_000
     """DuckDB's `memory_limit` of the writer."""
+    resident_bytes_max: int = 4_000_000_000
+    """Bytes of its own that a manager may have in memory before what it runs is interrupted, 0 for no limit: below
+    `process_memory_bytes_max`, at which any thread may fail, and above what DuckDB takes by its `memory_limit`."""
     temp_bytes_max: int = 20_000_000_000
     """DuckDB's `max_temp_directory_size`."""
     threads: int = 2

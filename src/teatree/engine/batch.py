@@ -99,28 +99,46 @@ class Batch:
             part = waiting.pop()
             transaction = self._transaction()
             try:
-                self._in_transaction(transaction, partial(Transaction.run, items=part), part[-1].request)
+                self._in_transaction(transaction, partial(Transaction.run, items=part), part)
             except (RequestError, RetryError, UnexpectedError) as e:
                 if isinstance(e, RetryError) and e.code not in FAILED_CODES:
                     raise
-                if len(part) == 1:
-                    self._commit_refusal(part[0], e)
-                else:
-                    waiting.extend(reversed(_apart(part, transaction.culprit)))
+                self._after_failure(waiting, part, transaction.culprit, e)
+
+    def _after_failure(
+        self, waiting: list[Sequence[Item]], part: Sequence[Item], culprit: int | None, error: TeatreeError
+    ) -> None:
+        """Commit the refusal of an item that failed on what its predecessors left; leave the others to be committed.
+
+        One that ran for too long has done so there too: it is not tried again, so it costs its limit once.
+        """
+        if len(part) == 1:
+            self._commit_refusal(part[0], error)
+            return
+        if culprit is not None and error.code is Code.TIMED_OUT:
+            if culprit > 0:
+                self._commit(part[:culprit])
+            self._commit_refusal(part[culprit], error)
+            waiting.extend([part[culprit + 1 :]] if part[culprit + 1 :] else [])
+            return
+        waiting.extend(reversed(_apart(part, culprit)))
 
     def _commit_refusal(self, item: Item, error: TeatreeError) -> None:
         if isinstance(error, UnexpectedError):
             structlog.get_logger().error("a request met a fault of ours", seq=item.request.seq, exc_info=error)
-        self._in_transaction(self._transaction(), lambda t: t.refuse(item, error), item.request)
+        self._in_transaction(self._transaction(), lambda t: t.refuse(item, error), [item])
 
     def _transaction(self) -> Transaction:
         return Transaction(self._parts, self._target, self._entries, self._last_effect_seq)
 
-    def _in_transaction(self, transaction: Transaction, work: Callable[[Transaction], None], last: Request) -> None:
+    def _in_transaction(
+        self, transaction: Transaction, work: Callable[[Transaction], None], items: Sequence[Item]
+    ) -> None:
         parts = self._parts
+        last = items[-1].request
         parts.handle.begin()
         try:
-            with parts.database.transaction():
+            with parts.database.transaction([item.request for item in items]):
                 work(transaction)
                 segment = encode_segment(transaction.entries)
                 commit = Commit(

@@ -7,19 +7,22 @@ checkpoint wrote is not overwritten before the next one, so the file is read bet
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 import duckdb
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import quote_literal
 from teatree.engine.block_file import BlockFile
 from teatree.engine.guard import lock_down
-from teatree.engine.watchdog import Watchdog
+from teatree.engine.rows_watch import RowBytes, RowsWatch
+from teatree.engine.watchdog import Block, Watchdog
 
 _ANNEX = "annex"
 
@@ -40,7 +43,14 @@ class Database(BlockFile):
                 os.close(descriptor)
             raise _open_error(path, e) from e
         super().__init__(path, con, descriptor if descriptor >= 0 else os.open(path, os.O_RDONLY))
-        self._watchdog = Watchdog(self._con.interrupt)
+        self._watchdog = Watchdog(
+            self._con.interrupt,
+            stuck_ms_max=limits.stuck_ms_max,
+            resident_bytes_max=limits.resident_bytes_max or None,
+        )
+        self._rows_watch = RowsWatch(self._con.cursor(), lambda: self.size_bytes, self._watchdog.interrupt)
+        self.on_stuck: Callable[[int, int, int], None] | None = None
+        """Ends the process because requests do not end: sequence of the first, of the last, and their number."""
 
     def __enter__(self) -> Self:
         return self
@@ -51,6 +61,7 @@ class Database(BlockFile):
     def close(self) -> None:
         """Close the database, then the descriptor that kept its lock."""
         self._watchdog.close()
+        self._rows_watch.close()
         self._con.close()
         self.close_descriptor()
 
@@ -60,15 +71,17 @@ class Database(BlockFile):
         return self._con
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Run the block in one transaction: committed at its end, rolled back after any error.
+    def transaction(self, requests: Sequence[Request] = ()) -> Iterator[None]:
+        """Run the block in one transaction, for `requests`: committed at its end, rolled back after any error.
 
-        `COMMIT` after an error returns success and rolls back: whoever needs to know reads the offset again.
+        `COMMIT` after an error returns success and rolls back: whoever needs to know reads the offset again. It is
+        never interrupted, since it may be done by then.
         """
         self.rows("BEGIN")
         try:
             yield
-            self.rows("COMMIT")
+            with self.time_limit(self._limits.request_time_ms_max, "COMMIT", requests, may_interrupt=False):
+                self.rows("COMMIT")
         except BaseException:
             self._rollback()
             raise
@@ -99,9 +112,28 @@ class Database(BlockFile):
         except duckdb.Error as e:
             raise OperatorError(Code.INTERNAL, f"The database could not roll back: {e}", where=str(self.path)) from e
 
-    def time_limit(self, limit_ms: int, what: str) -> AbstractContextManager[None]:
-        """Interrupt what runs in the block when `limit_ms` are over, and raise `timed_out`."""
-        return self._watchdog.limit(limit_ms, what)
+    def time_limit(
+        self, limit_ms: int, what: str, requests: Sequence[Request] = (), *, may_interrupt: bool = True
+    ) -> AbstractContextManager[Block]:
+        """Interrupt what runs in the block for `requests` when `limit_ms` are over, and raise `timed_out`.
+
+        If that has no effect, `on_stuck` is called.
+        """
+        on_stuck = None
+        if self.on_stuck is not None and requests:
+            on_stuck = partial(self.on_stuck, requests[0].seq, requests[-1].seq, len(requests))
+        return self._watchdog.limit(limit_ms, what, on_stuck=on_stuck, may_interrupt=may_interrupt)
+
+    def rows_limit(self, file_bytes_max: int) -> AbstractContextManager[None]:
+        """Raise `over_limit` if the rows that the block makes take more than the model allows.
+
+        `file_bytes_max` is what they may take in the file, where DuckDB writes them before the commit if they are many.
+        """
+        return self._rows_watch.limit(RowBytes(self._limits.rows_bytes_max, file_bytes_max))
+
+    def interrupt(self) -> None:
+        """Interrupt what runs, for good: the manager leaves. May be called by any thread."""
+        self._con.interrupt()
 
 
 def limit_temp(con: duckdb.DuckDBPyConnection, limits: LimitSettings) -> None:

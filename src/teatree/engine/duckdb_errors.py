@@ -57,6 +57,10 @@ _DAMAGE = re.compile(
 _DISK_FULL = re.compile(r"No space left|Disk quota exceeded|File too large")
 _NOT_WRITTEN = re.compile(r"Failed to commit: Could not (?:write|read|fsync|truncate|seek)")
 """A COMMIT that could not be written is of another class than the error beneath it."""
+_NOT_ALLOCATED = re.compile(
+    r"Failed to commit: (?:failed to (?:pin|allocate)|could not allocate|Out of Memory)", re.IGNORECASE
+)
+"""One for which there was no memory, too; it was rolled back."""
 
 
 class DamagedFileError(CorruptError):
@@ -69,6 +73,12 @@ class DamagedVersionError(CorruptError):
 
 def translate(error: Exception) -> TeatreeError:
     """Return the Teatree error for what DuckDB raised, itself or through a stream of Arrow batches, in its group."""
+    if isinstance(error, MemoryError):  # Python's and Arrow's, where DuckDB did not allocate itself
+        return RetryError(
+            Code.OVER_LIMIT,
+            "There is not enough memory for the request.",
+            hint="Ask for less at once, or have the manager's limit raised.",
+        )
     text = str(error)
     found = _CLASS.match(text)
     kind = found[1].strip().lower() if found else ""
@@ -79,6 +89,8 @@ def translate(error: Exception) -> TeatreeError:
     if kind == "io" or (ours and _NOT_WRITTEN.match(body)):
         code = Code.DISK_FULL if _DISK_FULL.search(body) else Code.UNAVAILABLE
         return RetryError(code, f"The database file could not be read or written: {_sentence(body)}")
+    if kind != "out of memory" and ours and _NOT_ALLOCATED.match(body):
+        kind = "out of memory"
     match kind:
         case "out of memory":
             return RetryError(

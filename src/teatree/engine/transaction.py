@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.requests import CONTENT_ARROW, Request
+from teatree.contracts.settings import LimitSettings
 from teatree.engine.database import Database
+from teatree.engine.duckdb_errors import translate
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import Ledger, Prior
 from teatree.functions.arguments import Call, Context
-from teatree.functions.pages import cut_pages, page_key, told_columns
+from teatree.functions.pages import Page, cut_pages, page_key, told_columns
 from teatree.functions.registry import BuiltIn, Nature, find_function
 from teatree.functions.rows import insert
 from teatree.functions.sql import Answer
@@ -90,8 +93,10 @@ class _Appends:
         self.decoder = decoder
         self.groups: dict[tuple[str, ...], list[RowGroup]] = {}
         """By the columns that they give."""
+        self.requests: list[Request] = []
 
-    def add(self, groups: Sequence[RowGroup]) -> None:
+    def add(self, request: Request, groups: Sequence[RowGroup]) -> None:
+        self.requests.append(request)
         for group in groups:
             self.groups.setdefault(group.columns, []).append(group)
 
@@ -170,21 +175,24 @@ class Transaction:
         except TeatreeError:
             raise
         except MemoryError as e:
-            raise RetryError(
-                Code.OVER_LIMIT,
-                "There is not enough memory for the request.",
-                hint="Ask for less at once, or have the manager's limit raised.",
-            ) from e
+            raise translate(e) from e
         except Exception as e:
             raise UnexpectedError(request.function, e) from e
         self.culprit = None
 
     def _run_function(self, request: Request, function: BuiltIn, call: Call) -> None:
-        limits = self._parts.context.limits
-        limit_ms = limits.query_time_ms_max if function.nature is Nature.READS else limits.request_time_ms_max
-        with self._parts.database.time_limit(limit_ms, request.function):
+        database, limits = self._parts.database, self._parts.context.limits
+        with ExitStack() as within:
+            block = within.enter_context(
+                database.time_limit(_time_ms_max(function, limits), request.function, [request])
+            )
+            if function.makes_rows:
+                within.enter_context(
+                    database.rows_limit(limits.load_bytes_max if function.copies else limits.rows_bytes_max)
+                )
             result = function.run(self._parts.handle, call)
-        self._done(request, function, result)
+            pages = cut_pages(result, limits.pages_max, block.check) if function.nature is Nature.READS else []
+        self._done(request, function, result, pages)
 
     def _check_expected_version(self, call: Call) -> None:
         expected = call.expected_version
@@ -214,22 +222,26 @@ class Transaction:
         decoded = decoder.decode(rows, "rows")
         if waiting is None:
             waiting = self._appends[table.name] = _Appends(decoder)
-        waiting.add(decoded)
+        waiting.add(request, decoded)
         self._end(request, Status.DONE, result={"rows": len(rows)}, effect=True)
 
     def _flush(self) -> None:
         """Insert the appends that wait: tables have no foreign keys between them, so only each one's order matters."""
         self.culprit = None
+        limit_ms = self._parts.context.limits.request_time_ms_max
         for name, waiting in self._appends.items():
-            with self._parts.database.time_limit(self._parts.context.limits.request_time_ms_max, "append"):
-                insert(self._parts.handle, self._parts.handle.table(name), waiting.tables())
+            with self._parts.database.time_limit(limit_ms, "append", waiting.requests):
+                try:
+                    insert(self._parts.handle, self._parts.handle.table(name), waiting.tables())
+                except MemoryError as e:
+                    raise translate(e) from e
         self._appends.clear()
 
-    def _done(self, request: Request, function: BuiltIn, result: Any) -> None:
+    def _done(self, request: Request, function: BuiltIn, result: Any, pages: Sequence[Page]) -> None:
         match function.nature:
             case Nature.READS:
-                result, pages = self._store_pages(request, result)
-                self._end(request, Status.DONE, result=result, pages=pages)
+                result, stored = self._store_pages(request, result, pages)
+                self._end(request, Status.DONE, result=result, pages=stored)
             case Nature.BARRIER:
                 self.archive = tuple(self._parts.handle.table(name).name for name in result)
                 self._end(request, Status.DONE, result={"tables": list(self.archive or self._parts.handle.tables())})
@@ -241,10 +253,11 @@ class Transaction:
             case Nature.LIFE:
                 raise RequestError(Code.MODEL_EXISTS, f"The model {request.model!r} exists already.", where="model")
 
-    def _store_pages(self, request: Request, answer: Answer) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    def _store_pages(
+        self, request: Request, answer: Answer, pages: Sequence[Page]
+    ) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
         """Store a query's pages before the commit, so that they can be told again after a crash."""
         stored: list[dict[str, Any]] = []
-        pages = cut_pages(answer, self._parts.context.limits.pages_max)
         for page in pages:
             key = page_key(self._target.version, self._target.write_id, request.request_id, page.number)
             self._parts.put_page(key, page.body)
@@ -288,6 +301,12 @@ class Transaction:
             self._outcomes[request.request_id] = outcome
         if effect:
             self.last_effect_seq = request.seq
+
+
+def _time_ms_max(function: BuiltIn, limits: LimitSettings) -> int:
+    if function.nature is Nature.READS:
+        return limits.query_time_ms_max
+    return limits.load_time_ms_max if function.copies else limits.request_time_ms_max
 
 
 def _find(request: Request) -> BuiltIn:

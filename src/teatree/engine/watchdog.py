@@ -1,61 +1,146 @@
-"""A watchdog over statements: interrupts the one that runs longer than it may.
+"""A watchdog over statements: interrupts the one that runs longer, or takes more memory, than it may.
 
 One thread a connection, looking a few times a second: a timer for each statement would cost more than most of them.
+DuckDB looks for the interrupt between two vectors, never within a function: `levenshtein` of two long texts runs on. A
+block that has not ended some time after its interrupt is reported to whoever can end the process.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import define
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 
 LOOK_MS = 100
 
 
+@define
+class Block:
+    """What is being watched."""
+
+    what: str
+    where: str | None
+    limit_ms: int
+    deadline_s: float
+    on_stuck: Callable[[], None] | None
+    may_interrupt: bool
+    error: RetryError | None = None
+    """Why it was interrupted."""
+
+    def check(self) -> None:
+        """Raise `timed_out` if the time is over: for what runs between statements, which no interrupt reaches."""
+        if time.monotonic() > self.deadline_s:
+            raise self.timed_out()
+
+    def timed_out(self) -> RetryError:
+        """Return the error of a block whose time is over."""
+        return RetryError(
+            Code.TIMED_OUT,
+            f"{self.what} ran longer than {self.limit_ms} ms.",
+            where=self.where,
+            hint="Ask for less at once, or have the model's limit raised.",
+        )
+
+
 class Watchdog:
     """Watches what one thread runs on one connection."""
 
-    def __init__(self, interrupt: Callable[[], None]) -> None:
-        """`interrupt` makes the running statement fail; it is called from the watchdog's thread."""
+    def __init__(
+        self, interrupt: Callable[[], None], *, stuck_ms_max: int = 0, resident_bytes_max: int | None = None
+    ) -> None:
+        """`interrupt` makes the running statement fail; it is called from the watchdog's thread.
+
+        A block that goes on `stuck_ms_max` after its time is stuck. One during which the process has more than
+        `resident_bytes_max` of its own in memory is interrupted too.
+        """
         self._interrupt = interrupt
+        self._stuck_ms_max = stuck_ms_max
+        self._resident_bytes_max = resident_bytes_max
         self._lock = threading.Lock()
-        self._deadline_s: float | None = None
-        self._expired = False
+        self._block: Block | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
     @contextmanager
-    def limit(self, limit_ms: int, what: str, where: str | None = None) -> Iterator[None]:
-        """Run the block; raises `timed_out` if a statement in it was interrupted because `limit_ms` were over."""
-        self._expired = False
-        self._deadline_s = time.monotonic() + limit_ms / 1000
+    def limit(
+        self,
+        limit_ms: int,
+        what: str,
+        where: str | None = None,
+        *,
+        on_stuck: Callable[[], None] | None = None,
+        may_interrupt: bool = True,
+    ) -> Iterator[Block]:
+        """Run the block; raises `timed_out` or `over_limit` if a statement in it was interrupted for that.
+
+        `on_stuck` is called, from the watchdog's thread, when the interrupt has had no effect.
+        """
+        deadline_s = time.monotonic() + limit_ms / 1000
+        block = self._block = Block(what, where, limit_ms, deadline_s, on_stuck, may_interrupt)
         try:
-            yield
+            yield block
         except TeatreeError as e:
-            if self._expired:
-                raise RetryError(
-                    Code.TIMED_OUT,
-                    f"{what} ran longer than {limit_ms} ms.",
-                    where=where,
-                    hint="Ask for less at once, or have the model's limit raised.",
-                ) from e
+            if block.error is not None:
+                raise block.error from e
             raise
         finally:
             with self._lock:  # the interrupt is over before the next statement begins
-                self._deadline_s = None
+                self._block = None
+
+    def interrupt(self, error: RetryError) -> None:
+        """Interrupt what runs, if anything does and nothing else interrupted it: its block raises `error`."""
+        with self._lock:
+            if self._block is not None and self._block.may_interrupt:
+                self._block.error = self._block.error or error
+                self._interrupt()
 
     def _watch(self) -> None:
         while not self._closed.wait(LOOK_MS / 1000):
+            on_stuck = None
             with self._lock:
-                if self._deadline_s is not None and time.monotonic() > self._deadline_s:
-                    self._expired = True
-                    self._interrupt()
+                if self._block is not None:
+                    on_stuck = self._look(self._block)
+            if on_stuck is not None:
+                on_stuck()
+
+    def _look(self, block: Block) -> Callable[[], None] | None:
+        over_s = time.monotonic() - block.deadline_s
+        if over_s > self._stuck_ms_max / 1000 and block.on_stuck is not None:
+            return block.on_stuck
+        if block.may_interrupt:
+            if block.error is None:
+                block.error = block.timed_out() if over_s > 0 else self._memory_error()
+            if block.error is not None:
+                self._interrupt()
+        return None
+
+    def _memory_error(self) -> RetryError | None:
+        if self._resident_bytes_max is None or own_bytes() <= self._resident_bytes_max:
+            return None
+        return RetryError(
+            Code.OVER_LIMIT,
+            "The request needs more memory than its manager may use.",
+            hint="Ask for less at once, or have the manager's limit raised.",
+        )
 
     def close(self) -> None:
         """End the thread."""
         self._closed.set()
         self._thread.join()
+
+
+def own_bytes() -> int:
+    """Return the memory that this process has resident and shares with no file; 0 where no kernel tells."""
+    try:
+        _, resident, shared, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")

@@ -18,7 +18,14 @@ ENGINES = ("duckdb",)
 STORAGE_VERSIONS = ("v1.2.0", "v1.3.0", "v1.4.0", "v1.5.0", "v2.0.0", "latest")
 """The oldest DuckDB that must be able to open a version."""
 APP_CHARS_MAX = 200
-_OPERATORS_LIMITS = {"remember_days", "remember_rows_max", "kill_tries_max", "disk_free_bytes_min"}
+_OPERATORS_LIMITS = {
+    "remember_days",
+    "remember_rows_max",
+    "kill_tries_max",
+    "disk_free_bytes_min",
+    "stuck_ms_max",
+    "resident_bytes_max",
+}
 """Limits that keep promises to others than the model's own users: only the operator sets them."""
 _LIMITS = {a.name for a in attrs.fields(LimitSettings)} - _OPERATORS_LIMITS
 _LIMITS_MIN = {"memory_bytes_max": 64_000_000, "read_ahead_bytes_max": 1_000_000, "page_bytes_max": 1_000}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -29,10 +30,10 @@ class Page:
     """An Arrow stream, or JSON `{"page", "pages", "columns", "rows"}`."""
 
 
-def cut_pages(answer: Answer, pages_max: int) -> list[Page]:
+def cut_pages(answer: Answer, pages_max: int, check: Callable[[], None] = lambda: None) -> list[Page]:
     """Return the pages of an answer, at least one: an empty result has its columns.
 
-    Raises `result_too_large` beyond `pages_max`, or what is wrong with a column that cannot be told.
+    `check` raises if there is no more time; it is called after each page. Raises `result_too_large` beyond `pages_max`, or what is wrong with a column that cannot be told.
     """
     starts = range(0, max(answer.rows.num_rows, 1), answer.page_rows)
     if len(starts) > pages_max:
@@ -43,10 +44,11 @@ def cut_pages(answer: Answer, pages_max: int) -> list[Page]:
             hint="Ask for more rows a page, or for less.",
         )
     columns = told_columns(answer)
-    return [
-        _page(answer.rows.slice(start, answer.page_rows), number, len(starts), answer.format, columns)
-        for number, start in enumerate(starts, 1)
-    ]
+    pages: list[Page] = []
+    for number, start in enumerate(starts, 1):
+        pages.append(_page(answer.rows.slice(start, answer.page_rows), number, len(starts), answer.format, columns))
+        check()
+    return pages
 
 
 def told_columns(answer: Answer) -> list[dict[str, str]]:

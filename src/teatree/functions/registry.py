@@ -40,6 +40,10 @@ class BuiltIn:
     alone: bool = False
     """Whether it gets a batch of its own: it can take long, and its neighbours should not wait or be repeated for
     it."""
+    copies: bool = False
+    """Whether it copies whole tables: it has more time than the others, and its rows may take more of the file."""
+    makes_rows: bool = False
+    """Whether it makes rows that are not in its body: what they take is watched while it runs."""
 
 
 def _archive(_: Any, call: Call) -> list[str]:
@@ -68,11 +72,11 @@ BUILT_INS: Mapping[str, BuiltIn] = {
         BuiltIn("append", Nature.WRITES, rows.append),
         BuiltIn("replace", Nature.WRITES, rows.replace),
         BuiltIn("upsert", Nature.WRITES, rows.upsert),
-        BuiltIn("update", Nature.WRITES, rows.update),
+        BuiltIn("update", Nature.WRITES, rows.update, makes_rows=True),
         BuiltIn("delete", Nature.WRITES, rows.delete),
-        BuiltIn("load", Nature.WRITES, load, alone=True),
-        BuiltIn("restore", Nature.WRITES, restore, alone=True),
-        BuiltIn("sql", Nature.WRITES, sql),
+        BuiltIn("load", Nature.WRITES, load, alone=True, copies=True, makes_rows=True),
+        BuiltIn("restore", Nature.WRITES, restore, alone=True, copies=True),
+        BuiltIn("sql", Nature.WRITES, sql, makes_rows=True),
         BuiltIn("query", Nature.READS, query),
         BuiltIn("archive", Nature.BARRIER, _archive, alone=True),
     )
