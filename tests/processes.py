@@ -25,7 +25,7 @@ import psycopg
 
 from teatree.contracts.errors import RetryError
 from teatree.contracts.manifest import Manifest
-from teatree.contracts.process import ProcessId, end_processes, process_id, read_process
+from teatree.contracts.process import ALLOCATOR_ENVIRON, ProcessId, end_processes, process_id, read_process
 from teatree.contracts.settings import Settings, connection_environ
 from teatree.messaging.bus import Bus
 from teatree.messaging.notices import last_notice, read_notices
@@ -60,6 +60,7 @@ class ManagerServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**ALLOCATOR_ENVIRON, **os.environ},
         )
 
     def ask(self, **order: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.exit_reason import ExitReason, read_reason
-from teatree.contracts.process import read_process
+from teatree.contracts.process import ALLOCATOR_ENVIRON, read_process
 from teatree.contracts.settings import Settings, connection_environ
 from teatree.storage.model_folder import ModelFolder, model_folder
 from teatree_dispatcher.spare import Spare
@@ -85,7 +85,7 @@ class LocalLauncher(Launcher):
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         """`environ` and the connections of `settings` are passed on; never as arguments, which all can read."""
         self._data = settings.data
-        self._environ = {**environ, **connection_environ(settings)}
+        self._environ = {**ALLOCATOR_ENVIRON, **environ, **connection_environ(settings)}
         self._spare = Spare(self._environ)
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
 

@@ -15,7 +15,7 @@ from teatree_dispatcher.book import Book, Record
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.launchers import Exit, Launcher
-from teatree_dispatcher.placement import EXIT_ELSEWHERE, EXIT_OPERATOR, Published, after_exit
+from teatree_dispatcher.placement import EXIT_ELSEWHERE, EXIT_OPERATOR, EXIT_STUCK, Published, after_exit
 from teatree_dispatcher.room import Room
 
 AskChain = Callable[[Record], Awaitable[Published]]
@@ -155,6 +155,8 @@ class Managers:
                 self._log.info("a manager left", model=model)
             case _ if code == EXIT_ELSEWHERE:
                 self._log.info("a manager left: another one has the model", model=model, wait_ms=wait_ms)
+            case _ if code == EXIT_STUCK:
+                self._log.warning("a manager ended itself over a request that does not end", model=model)
             case _ if code == EXIT_OPERATOR:
                 self._log.error("a manager stopped for an operator", model=model, wait_ms=wait_ms)
             case _:
@@ -192,7 +194,9 @@ class Managers:
 
 def _reason(gone: Exit) -> str | None:
     """Return why a manager died, in the same words each time; None if it left, or if a part did not answer."""
-    if gone.code in (0, EXIT_ELSEWHERE, EXIT_OPERATOR) or (gone.reason is not None and gone.reason.is_passing):
+    if gone.code in (0, EXIT_ELSEWHERE, EXIT_OPERATOR, EXIT_STUCK) or (
+        gone.reason is not None and gone.reason.is_passing
+    ):
         return None
     if gone.reason is not None:
         return f"{gone.reason.code}: {gone.reason.message}"

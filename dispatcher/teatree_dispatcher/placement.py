@@ -15,6 +15,8 @@ EXIT_OPERATOR = 78
 """Exit code of a manager that needs an operator (EX_CONFIG)."""
 REPEATS_MAX = 3
 """Managers in a row that end for the same reason without progress, after which their model counts as stopped by it."""
+EXIT_STUCK = 79
+"""Exit code of a manager that ended itself over a request that does not end: the next one answers it."""
 STOPPED_MS = 60_000
 """Milliseconds after which a stopped model's manager is tried again though nothing seems to have changed."""
 
@@ -156,6 +158,8 @@ def after_exit(
     """
     if code == EXIT_OPERATOR:
         return Restart(restart.deaths + 1, now_ms + STOPPED_MS, fingerprint)
+    if code == EXIT_STUCK:  # it took at least the request's time, so that this cannot be a busy loop
+        return Restart()
     deaths = 1 if progressed else restart.deaths + 1
     if code == 0 and progressed:
         return Restart()

@@ -4,7 +4,7 @@ Without a model it loads its libraries and waits for one line of JSON on its sta
 file to print to; it leaves when the input ends. So the dispatcher keeps a spare.
 
 Exit codes: 0 it left (idle, stopped, or its model was dropped), 75 another manager has the model, 78 an operator must
-look, 1 anything else; the dispatcher starts it again after all but 78.
+look, 79 a request does not end, 1 anything else; the dispatcher starts it again after all but 78, after 79 at once.
 """
 
 from __future__ import annotations

@@ -3,13 +3,19 @@
 Before a batch is applied its sequence numbers are written to a file, after it the file goes. Found at a start, it
 says that the manager died in between; the batch is then tried again in ever smaller parts until one request stands
 alone, and that one is set aside after a few deaths more.
+
+A manager that ends itself because a request does not end writes down which: that one is not tried again, but answered
+when those before it are applied. Requests that were run together are tried in smaller parts, as after any death.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import attrs
 import orjson
 from attrs import frozen
 
@@ -17,6 +23,17 @@ from teatree.contracts.requests import Request
 
 SHRINK_FACTOR = 8
 """How much smaller the parts get with each death: 4,000 requests are down to one after four."""
+FILE_BYTES = 512
+"""Size of the file, filled up with spaces: what is written over it later needs no room on the disk."""
+
+
+@frozen
+class Stuck:
+    """A request that did not end."""
+
+    seq: int
+    request_id: str
+    """Beside the number, which another log can give to another request."""
 
 
 @frozen
@@ -36,21 +53,32 @@ class Attempts:
     def __init__(self, path: Path, tries_max: int) -> None:
         self._path = path
         self._tries_max = tries_max
-        self.suspect = self._read()
+        self.suspect: Attempt | None = None
+        """The batch over which the manager before died."""
+        self._stuck: Stuck | None = None
+        """The request that did not end, until it is answered."""
+        self._read()
 
-    def _read(self) -> Attempt | None:
+    def _read(self) -> None:
         try:
             found = orjson.loads(self._path.read_bytes())
-            return Attempt(found["first"], found["last"], found["count"], found["deaths"] + 1)
-        except (FileNotFoundError, orjson.JSONDecodeError, KeyError):
-            return None  # cut short by the death itself: then nothing had begun
+            self._stuck = Stuck(**found["stuck"]) if found["stuck"] else None
+            self.suspect = _next_try(found["batch"])
+        except (FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError):
+            return  # cut short by the death itself: then nothing had begun
 
     def limit(self, requests: Sequence[Request]) -> int:
         """Return how many of these requests to apply together."""
+        count = len(requests)
+        before_stuck = next((place for place, request in enumerate(requests) if self.is_stuck(request)), count)
         suspect = self.suspect
-        if suspect is None or requests[0].seq > suspect.last:
-            return len(requests)
-        return max(1, min(len(requests), suspect.count // SHRINK_FACTOR))
+        if suspect is not None and requests[0].seq <= suspect.last:
+            count = min(count, suspect.count // SHRINK_FACTOR)
+        return max(1, min(count, before_stuck))
+
+    def is_stuck(self, request: Request) -> bool:
+        """Return whether a request did not end when it was tried."""
+        return self._stuck == Stuck(request.seq, request.request_id)
 
     def deaths_of(self, request: Request) -> int:
         """Return how often a request alone took its manager down, if that is too often; else 0."""
@@ -63,17 +91,45 @@ class Attempts:
         first, count = requests[0].seq, len(requests)
         before = self.suspect
         same = before is not None and (before.first, before.count) == (first, count)
-        deaths = before.deaths if same and before else 0
-        self._path.write_bytes(
-            orjson.dumps({"first": first, "last": requests[-1].seq, "count": count, "deaths": deaths})
-        )
+        attempt = Attempt(first, requests[-1].seq, count, before.deaths if same and before else 0)
+        self._path.write_bytes(_body(attempt, self._stuck))
+
+    def note_stuck(self, requests: Sequence[Request]) -> None:
+        """Note that the requests that run together, among those being applied, do not end; raises OSError.
+
+        May be called by another thread, right before the process ends. It writes over what `begin` wrote.
+        """
+        first, last = requests[0], requests[-1]
+        if len(requests) == 1:
+            body = _body(None, Stuck(first.seq, first.request_id))
+        else:
+            body = _body(Attempt(first.seq, last.seq, len(requests), 0), self._stuck)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(descriptor, body, 0)
+        finally:
+            os.close(descriptor)
 
     def clear(self) -> None:
         """Note that nothing is being applied."""
-        self._path.unlink(missing_ok=True)
+        if self._stuck is None:
+            self._path.unlink(missing_ok=True)
+        else:
+            self._path.write_bytes(_body(None, self._stuck))
 
     def end(self, last: int) -> None:
         """Note that they were, up to sequence `last`."""
+        if self._stuck is not None and last >= self._stuck.seq:
+            self._stuck = None
         self.clear()
         if self.suspect is not None and last >= self.suspect.last:
             self.suspect = None
+
+
+def _body(batch: Attempt | None, stuck: Stuck | None) -> bytes:
+    found = {"batch": attrs.asdict(batch) if batch else None, "stuck": attrs.asdict(stuck) if stuck else None}
+    return orjson.dumps(found).ljust(FILE_BYTES)
+
+
+def _next_try(found: dict[str, Any] | None) -> Attempt | None:
+    return Attempt(**{**found, "deaths": found["deaths"] + 1}) if found else None

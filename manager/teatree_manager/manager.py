@@ -46,6 +46,7 @@ from teatree_manager.pipeline import Pipeline
 from teatree_manager.reads import DirectReads
 from teatree_manager.sayer import Sayer
 from teatree_manager.started import Started
+from teatree_manager.stuck import end_hung, end_over
 from teatree_manager.tenure import Tenure
 
 SERVICE_VERSION = "0.1.0"
@@ -157,12 +158,14 @@ class Manager:
         hints = await WakeHints.open(bus, self._model)
         announcer = Announcer(self._chain, bus.subjects, self._settings.limits)
         sayer = Sayer(announcer, NoticeWriter(bus), newest.said_version if newest else 0, self._failpoint)
+        attempts = Attempts(self._folder.attempt, self._settings.limits.kill_tries_max)
+        writer.on_stuck = partial(end_over, attempts=attempts, log=self._log)
         pipeline = self._pipeline = Pipeline(
             writer,
             LogReader(bus, self._model),
             log_check,
             hints,
-            Attempts(self._folder.attempt, self._settings.limits.kill_tries_max),
+            attempts,
             self._settings.manager.poll_ms,
             lambda: sayer.said_version,
             Started(bus, self._catalog, uuid.UUID(self._chain.goal_model_id)).say,
@@ -190,7 +193,10 @@ class Manager:
             ) from e
         finally:
             self._tenure.begin_leaving()
-            await asyncio.to_thread(pipeline.close)
+            try:
+                await asyncio.to_thread(pipeline.close)
+            except TimeoutError:
+                end_hung(self._log)
             await hints.close()
 
     async def _newest(self) -> Manifest | None:
@@ -360,7 +366,8 @@ class Manager:
             await asyncio.sleep(IDLE_LOOK_MS / 1000)
             read_ms = (datetime.now(UTC) - direct.last_at).total_seconds() * 1000
             idle_ms = min(time.monotonic() * 1000 - pipeline.last_request_ms, read_ms)
-            if limit_ms and idle_ms > limit_ms and sayer.is_done and not followers.are_catching_up:
+            is_done = sayer.is_done and not pipeline.is_applying
+            if limit_ms and idle_ms > limit_ms and is_done and not followers.are_catching_up:
                 self._log.info("leaving: idle", idle_ms=round(idle_ms))
                 self.stop()
                 return

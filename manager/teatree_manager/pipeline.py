@@ -37,6 +37,8 @@ OUTSIDE_MAX = 100_000
 """Requests before a `create_model` whose ids are remembered with their rejections, the newest ones: bounds memory."""
 SPOOLED_PACKS = 8
 """Packs kept locally after they were shipped: the local version file is patched from them."""
+CLOSE_MS_MAX = 20_000
+"""Milliseconds that what runs on the file may take to end when its manager leaves."""
 
 
 class _Part(Enum):
@@ -76,6 +78,8 @@ class Pipeline:
         self._stopping = asyncio.Event()
         self._log = structlog.get_logger().bind(model=writer.chain.model)
         self.last_request_ms = time.monotonic() * 1000
+        self.is_applying = False
+        """Whether a batch is on its way into a version: such a manager is not idle."""
         self._waiting: dict[_Part, str] = {}
         self._outside: deque[Outcome] = deque(maxlen=OUTSIDE_MAX)
         """Of requests outside the model's incarnations that were passed over, since no version holds them yet."""
@@ -129,9 +133,14 @@ class Pipeline:
         await self._await_shipped()
 
     async def _one_version(self, batch: Sequence[Request], shipped: Callable[[Draft], object]) -> None:
-        applied = await self._apply(batch)
-        await self._await_shipped()
-        draft = await self._retrying(lambda: self._writer.capture(applied, self._said_version()))
+        self.is_applying = True
+        try:
+            applied = await self._apply(batch)
+            await self._await_shipped()
+            draft = await self._retrying(lambda: self._writer.capture(applied, self._said_version()))
+        finally:
+            self.is_applying = False
+            self.last_request_ms = time.monotonic() * 1000
         self.begin_shipping(draft, shipped)
 
     def begin_shipping(self, draft: Draft, shipped: Callable[[Draft], object]) -> None:
@@ -240,6 +249,8 @@ class Pipeline:
 
     async def _apply(self, batch: Sequence[Request]) -> Applied:
         await self._wait_for_disk()
+        if self._attempts.is_stuck(batch[0]):
+            return await self._answer_stuck(batch[0])
         deaths = self._attempts.deaths_of(batch[0])
         if deaths:
             return await self._set_aside(batch[0], deaths)
@@ -260,6 +271,18 @@ class Pipeline:
                 self._outside.clear()
                 self._attempts.end(batch[-1].seq)
                 return applied
+
+    async def _answer_stuck(self, request: Request) -> Applied:
+        """Answer a request over which the manager before ended itself, without another try."""
+        self._log.warning("a request did not end", seq=request.seq, request_id=request.request_id)
+        error = RetryError(
+            Code.TIMED_OUT,
+            f"{request.function} ran longer than its limit, and could not be interrupted.",
+            hint="Ask for less at once, or have the model's limit raised.",
+        )
+        applied = await self._retrying(lambda: self._writer.set_aside(request, error))
+        self._attempts.end(request.seq)
+        return applied
 
     async def _set_aside(self, request: Request, deaths: int) -> Applied:
         self._log.error("setting a request aside", seq=request.seq, request_id=request.request_id, deaths=deaths)
@@ -314,9 +337,13 @@ class Pipeline:
     def _goes_on(self, part: _Part) -> None:
         self._waiting.pop(part, None)
 
-    def close(self) -> None:
-        """Close the file and end the threads."""
-        self._file_thread.submit(self._writer.close).result()
+    def close(self, wait_ms_max: int = CLOSE_MS_MAX) -> None:
+        """Close the file and end the threads; what still runs on the file is interrupted.
+
+        Raises TimeoutError when that had no effect: no thread can be ended, only the process.
+        """
+        self._writer.leave()
+        self._file_thread.submit(self._writer.close).result(wait_ms_max / 1000)
         self._file_thread.shutdown()
         self._ship_thread.shutdown()
 

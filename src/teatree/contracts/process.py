@@ -11,6 +11,10 @@ from pathlib import Path
 
 from attrs import frozen
 
+ALLOCATOR_ENVIRON = {"DUCKDB_JE_MALLOC_CONF": "retain:false"}
+"""With what a process starts whose memory is limited: DuckDB's allocator would keep the address space of what it gave
+back, which counts as used (`RLIMIT_DATA`), and after one large text nothing else in the process could allocate."""
+
 _START_TIME_FIELD = 22 - 3
 """Index of `starttime` in /proc/<pid>/stat once pid and command, which may hold blanks, are cut off."""
 _STATE_FIELD = 0

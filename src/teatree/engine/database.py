@@ -34,6 +34,7 @@ class Database(BlockFile):
         """Open or create the file at `path`; raises `corrupt` if DuckDB cannot, `busy` if another process has it."""
         self._limits = limits
         self._holds_annex = False
+        self._is_left = False
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY) if path.exists() else -1
         try:
@@ -49,8 +50,8 @@ class Database(BlockFile):
             resident_bytes_max=limits.resident_bytes_max or None,
         )
         self._rows_watch = RowsWatch(self._con.cursor(), lambda: self.size_bytes, self._watchdog.interrupt)
-        self.on_stuck: Callable[[int, int, int], None] | None = None
-        """Ends the process because requests do not end: sequence of the first, of the last, and their number."""
+        self.on_stuck: Callable[[Sequence[Request]], None] | None = None
+        """Ends the process because requests that run together do not end."""
 
     def __enter__(self) -> Self:
         return self
@@ -77,6 +78,8 @@ class Database(BlockFile):
         `COMMIT` after an error returns success and rolls back: whoever needs to know reads the offset again. It is
         never interrupted, since it may be done by then.
         """
+        if self._is_left:
+            raise RetryError(Code.UNAVAILABLE, "The manager leaves.", where=str(self.path))
         self.rows("BEGIN")
         try:
             yield
@@ -121,7 +124,7 @@ class Database(BlockFile):
         """
         on_stuck = None
         if self.on_stuck is not None and requests:
-            on_stuck = partial(self.on_stuck, requests[0].seq, requests[-1].seq, len(requests))
+            on_stuck = partial(self.on_stuck, requests)
         return self._watchdog.limit(limit_ms, what, on_stuck=on_stuck, may_interrupt=may_interrupt)
 
     def rows_limit(self, file_bytes_max: int) -> AbstractContextManager[None]:
@@ -131,8 +134,12 @@ class Database(BlockFile):
         """
         return self._rows_watch.limit(RowBytes(self._limits.rows_bytes_max, file_bytes_max))
 
-    def interrupt(self) -> None:
-        """Interrupt what runs, for good: the manager leaves. May be called by any thread."""
+    def leave(self) -> None:
+        """Interrupt what runs, and begin no transaction any more: an interrupted request must not be taken for refused.
+
+        May be called by any thread.
+        """
+        self._is_left = True
         self._con.interrupt()
 
 

@@ -6,7 +6,7 @@ batch is applied. At most one captured version waits to be shipped: the next cap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -81,6 +81,8 @@ class Writer:
         self._checkpoint: Checkpoint | None = None
         self._birth: Birth | None = None
         self._offsets: dict[int, int] = {}
+        self.on_stuck: Callable[[Sequence[Request]], None] | None = None
+        """Ends the process because requests that run together do not end, and no interrupt reaches them."""
         self.restored = False
         """Whether the file had to be restored from the store when the model was taken over."""
 
@@ -169,6 +171,7 @@ class Writer:
 
     def _use_database(self, database: Database) -> None:
         self._database = database
+        database.on_stuck = self.on_stuck
         self._parts = Parts(
             database=database,
             handle=WriteHandle(database, self.limits),
@@ -203,6 +206,11 @@ class Writer:
         if self._database is not None:
             self._database.close()
         self.ledger.close()
+
+    def leave(self) -> None:
+        """Interrupt what runs on the file, and let nothing more begin; called from another thread."""
+        if self._database is not None:
+            self._database.leave()
 
     def put_file_aside(self) -> None:
         """Close a damaged file and move it out of the way: the next writer restores the newest version."""

@@ -33,7 +33,8 @@ class Page:
 def cut_pages(answer: Answer, pages_max: int, check: Callable[[], None] = lambda: None) -> list[Page]:
     """Return the pages of an answer, at least one: an empty result has its columns.
 
-    `check` raises if there is no more time; it is called after each page. Raises `result_too_large` beyond `pages_max`, or what is wrong with a column that cannot be told.
+    `check` is called after each page; it raises if there is no more time. Raises `result_too_large` beyond `pages_max`,
+    or what is wrong with a column that cannot be told.
     """
     starts = range(0, max(answer.rows.num_rows, 1), answer.page_rows)
     if len(starts) > pages_max:

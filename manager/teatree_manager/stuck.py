@@ -1,0 +1,38 @@
+"""Ending a manager whose file thread does not end: no thread can be ended, only its process.
+
+What it holds goes with it: the kernel gives its locks back, a successor on this host proves the lease's holder dead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+from structlog.typing import FilteringBoundLogger
+
+from teatree.contracts.requests import Request
+from teatree_manager.attempts import Attempts
+
+EXIT_STUCK = 79
+"""Exit code of a manager that ended itself over a request: its successor begins at once, and answers that request."""
+EXIT_HUNG = 1
+
+
+def end_over(requests: Sequence[Request], attempts: Attempts, log: FilteringBoundLogger) -> NoReturn:
+    """End this process because requests that run together do not end; the file of attempts tells which."""
+    try:
+        log.error("ending: a request does not end", first_seq=requests[0].seq, count=len(requests))
+        attempts.note_stuck(requests)
+    except OSError as e:  # then it counts as a death over the whole batch
+        log.error("the request that does not end could not be noted", error=str(e))  # noqa: TRY400
+    finally:
+        os._exit(EXIT_STUCK)
+
+
+def end_hung(log: FilteringBoundLogger) -> NoReturn:
+    """End this process because what runs on its file does not let it leave."""
+    try:
+        log.error("ending: what runs on the file does not end")
+    finally:
+        os._exit(EXIT_HUNG)
