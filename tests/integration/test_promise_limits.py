@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from processes import Installation, rows, table
+from teatree.storage.dead_letters import list_dead_letters
+from teatree_manager.stuck import EXIT_STUCK
 
 LIMITS: dict[str, Any] = {
     "TEATREE_LIMITS_MEMORY_BYTES_MAX": "60000000",
@@ -42,3 +44,48 @@ async def test_beyond_its_limits(installation: Installation) -> None:
     assert all("limit" in found[name]["error"]["message"] for name in codes)
     assert await manager.leave() == 0
     assert installation.read("SELECT id, v FROM t ORDER BY id") == [(i, 1) for i in range(len(BEYOND) + 1)]
+
+
+NEVER = "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))"
+SHORT = {
+    "TEATREE_LIMITS_QUERY_TIME_MS_MAX": "300",
+    "TEATREE_LIMITS_REQUEST_TIME_MS_MAX": "300",
+    "TEATREE_LIMITS_STUCK_MS_MAX": "200",
+}
+
+
+async def test_what_no_interrupt_reaches_ends_its_manager_once(installation: Installation) -> None:
+    """Each such request costs one manager and is `timed_out` without another try; those around it are done, once.
+
+    They come in one batch, twice under the same id, while the manager may leave as idle, and nothing is set aside.
+    """
+    await installation.publish("create_model", table("id", key="id"), "create")
+    await installation.publish("append", rows(1), "before")
+    await installation.publish("query", {"sql": NEVER}, "query")
+    await installation.publish("append", rows(2), "between")
+    for _ in range(2):
+        await installation.publish("sql", {"statement": f"INSERT INTO t {NEVER}"}, "sql")
+    await installation.publish("append", rows(3), "after")
+    installation.sent = list(dict.fromkeys(installation.sent))
+    managers = await installation.until_done(TEATREE_MANAGER_IDLE_EXIT_MS="100", **SHORT)
+    assert [m.code for m in managers[:-1]] == [EXIT_STUCK] * 2
+    outcomes = await installation.told()
+    codes = {name: o["error"]["code"] for name, o in outcomes.items() if o["kind"] != "done"}
+    assert codes == {"query": "timed_out", "sql": "timed_out"}
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
+    assert not list_dead_letters(installation.chain)
+    installation.check_chain()
+
+
+async def test_a_manager_killed_before_it_can_answer_leaves_what_it_knows(installation: Installation) -> None:
+    """The successor that dies over the neighbours does not make the next one try the endless request again."""
+    await installation.publish("create_model", table("id", key="id"), "create")
+    await installation.publish("append", rows(1), "before")
+    await installation.publish("query", {"sql": NEVER}, "query")
+    first = installation.manager(**SHORT)
+    assert await first.exit_code() == EXIT_STUCK
+    second = installation.manager({"manager.apply.before_commit": {"action": "crash"}}, **SHORT)
+    assert await second.exit_code() not in (0, EXIT_STUCK)
+    managers = await installation.until_done(**SHORT)
+    assert len(managers) == 1
+    assert (await installation.outcome("query"))["error"]["code"] == "timed_out"

@@ -16,6 +16,7 @@ from teatree_dispatcher.judge import rejection
 from teatree_dispatcher.leases import AGAIN_MS, HANG_MS, LeaseWatch
 from teatree_dispatcher.placement import (
     EXIT_OPERATOR,
+    EXIT_STUCK,
     STOPPED_MS,
     Facts,
     Need,
@@ -26,6 +27,7 @@ from teatree_dispatcher.placement import (
     need,
     published,
 )
+from teatree_manager import stuck
 
 ALIVE = Published(ModelState.ACTIVE, offset=10, version=3, log_created="a")
 DROPPED = Published(ModelState.DROPPED, offset=10, version=3, log_created="a")
@@ -148,6 +150,13 @@ class TestRestart:
         assert not stopped.is_due(STOPPED_MS - 1, "x")
         assert stopped.is_due(1, "y")
         assert stopped.is_due(STOPPED_MS, "x")
+
+    def test_a_manager_that_ended_itself_over_a_request(self) -> None:
+        """Its successor begins at once, however many died before: it knows what to do."""
+        tired = Restart(deaths=8, not_before_ms=5_000)
+        ended = after_exit(tired, EXIT_STUCK, progressed=False, fingerprint="", now_ms=0, ms_min=100, ms_max=30_000)
+        assert ended.is_due(0, "")
+        assert EXIT_STUCK == stuck.EXIT_STUCK
 
     def test_many_deaths(self) -> None:
         """Thousands of deaths do not overflow the wait."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+
+import pytest
 
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.requests import LogPosition, Request
@@ -65,3 +68,16 @@ async def test_lost_between_read_and_check(tmp_path: Path) -> None:
     found = await reading(log, tmp_path)._read(3, LogPosition(3, AT))
     assert [request.request_id for request in found.requests] == ["new"]
     assert log.reads == 2
+
+
+def test_leaving_does_not_wait_for_what_does_not_end(tmp_path: Path) -> None:
+    """What runs on the file is interrupted; if that has no effect, whoever leaves learns it within a set time."""
+    left, ended = threading.Event(), threading.Event()
+    pipeline = reading(cast("Any", None), tmp_path)
+    pipeline._writer = cast("Any", SimpleNamespace(leave=left.set, close=lambda: None))
+    pipeline._file_thread.submit(ended.wait)
+    with pytest.raises(TimeoutError):
+        pipeline.close(wait_ms_max=20)
+    assert left.is_set()
+    ended.set()
+    pipeline.close()

@@ -69,11 +69,11 @@ class LimitSettings:
     request_bytes_max: int = 8_000_000
     """Bytes of one request's body; NATS' own `max_payload` applies before it."""
     rows_bytes_max: int = 512_000_000
-    """Bytes of one request's rows once decoded, those that `sql` and `load` make too, as far as they wait in memory for
-    their commit: a small body must not fill the memory, and a commit cannot be interrupted."""
+    """Bytes of one request's rows once decoded, or once made by `sql`: a small body must not fill the memory, nor a
+    short statement."""
     load_bytes_max: int = 20_000_000_000
-    """Bytes that one `load` may add to the model's file before its commit: its rows stream, so memory does not bound
-    them."""
+    """Bytes that one `load` may add to the model's file: its rows stream. What DuckDB keeps in memory of them until the
+    commit (a few long texts) may take half of `memory_bytes_max`."""
     request_time_ms_max: int = 60_000
     """Milliseconds that one request may run in the database before it is interrupted and `failed`: the others of its
     model wait for it."""

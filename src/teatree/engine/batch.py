@@ -18,6 +18,7 @@ from attrs import frozen
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.requests import Request
 from teatree.engine.commits import Commit, committed_position, record_commit
+from teatree.engine.rows_watch import TooManyRowsError
 from teatree.engine.transaction import Item, Parts, Target, Transaction, UnexpectedError
 from teatree.storage.segments import Entry, encode_segment
 
@@ -110,18 +111,18 @@ class Batch:
     ) -> None:
         """Commit the refusal of an item that failed on what its predecessors left; leave the others to be committed.
 
-        One that ran for too long has done so there too: it is not tried again, so it costs its limit once.
+        Where they can have had no part in it, it is not tried again after they are committed: it costs its time once.
         """
         if len(part) == 1:
             self._commit_refusal(part[0], error)
-            return
-        if culprit is not None and error.code is Code.TIMED_OUT:
+        elif culprit is not None and (culprit == 0 or _is_its_own(error)):
             if culprit > 0:
                 self._commit(part[:culprit])
             self._commit_refusal(part[culprit], error)
-            waiting.extend([part[culprit + 1 :]] if part[culprit + 1 :] else [])
-            return
-        waiting.extend(reversed(_apart(part, culprit)))
+            if part[culprit + 1 :]:
+                waiting.append(part[culprit + 1 :])
+        else:
+            waiting.extend(reversed(_apart(part, culprit)))
 
     def _commit_refusal(self, item: Item, error: TeatreeError) -> None:
         if isinstance(error, UnexpectedError):
@@ -168,6 +169,11 @@ class Batch:
         self._dropped = transaction.dropped
         parts.ledger.add(self._target.version, transaction.entries)
         parts.failpoint("manager.apply.after_commit")
+
+
+def _is_its_own(error: TeatreeError) -> bool:
+    """Return whether an error would have been the same without those that wait for the commit with it."""
+    return error.code is Code.TIMED_OUT or isinstance(error, TooManyRowsError)
 
 
 def _apart(items: Sequence[Item], culprit: int | None) -> list[Sequence[Item]]:

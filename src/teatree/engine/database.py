@@ -127,12 +127,16 @@ class Database(BlockFile):
             on_stuck = partial(self.on_stuck, requests)
         return self._watchdog.limit(limit_ms, what, on_stuck=on_stuck, may_interrupt=may_interrupt)
 
-    def rows_limit(self, file_bytes_max: int) -> AbstractContextManager[None]:
+    def rows_limit(self, *, streams: bool) -> AbstractContextManager[None]:
         """Raise `over_limit` if the rows that the block makes take more than the model allows.
 
-        `file_bytes_max` is what they may take in the file, where DuckDB writes them before the commit if they are many.
+        Rows that stream may be many, as far as DuckDB writes them into the file before the commit. Those that it does
+        not must fit into memory as it commits, and nobody can interrupt that.
         """
-        return self._rows_watch.limit(RowBytes(self._limits.rows_bytes_max, file_bytes_max))
+        limits = self._limits
+        if streams:
+            return self._rows_watch.limit(RowBytes(limits.memory_bytes_max // 2, limits.load_bytes_max))
+        return self._rows_watch.limit(RowBytes(limits.rows_bytes_max, limits.rows_bytes_max))
 
     def leave(self) -> None:
         """Interrupt what runs, and begin no transaction any more: an interrupted request must not be taken for refused.

@@ -19,11 +19,25 @@ from teatree.contracts.errors import Code, RetryError
 from teatree.engine.duckdb_errors import translate
 
 LOOK_MS = 100
-_TAGS = ("IN_MEMORY_TABLE", "OVERFLOW_STRINGS", "TRANSACTION")
+BYTES_PER_S_MAX = 4_000_000_000
+"""Bytes of rows that no statement makes faster: a short one need not be measured."""
 _ASK = (
-    "SELECT coalesce(sum(memory_usage_bytes + temporary_storage_bytes), 0)::BIGINT FROM duckdb_memory()"
-    f" WHERE tag IN {_TAGS}"
+    "SELECT tag, memory_usage_bytes + temporary_storage_bytes FROM duckdb_memory()"
+    " WHERE tag IN ('IN_MEMORY_TABLE', 'OVERFLOW_STRINGS', 'TRANSACTION', 'ALLOCATOR')"
 )
+_SHARED = "ALLOCATOR"
+"""Holds texts of updated rows, and while a statement runs much else."""
+
+
+class TooManyRowsError(RetryError):
+    """The rows that a request makes take too much, whatever else waits for the commit with them."""
+
+    def __init__(self, found_bytes: int, bytes_max: int) -> None:
+        super().__init__(
+            Code.OVER_LIMIT,
+            f"The request makes rows of {found_bytes:,} bytes at least; the limit is {bytes_max:,}.",
+            hint="Split it, or have the model's limit raised.",
+        )
 
 
 @frozen
@@ -32,16 +46,18 @@ class RowBytes:
 
     memory: int
     file: int
+    shared: int = 0
+    """Beside `memory` once the statement has ended."""
 
-    def beyond(self, base: RowBytes, most: RowBytes) -> RetryError | None:
+    def ended(self) -> RowBytes:
+        """Return what the rows take when nothing else does."""
+        return RowBytes(self.memory + self.shared, self.file)
+
+    def beyond(self, base: RowBytes, most: RowBytes) -> TooManyRowsError | None:
         """Return the error if more than `most` has come to `base`."""
         for found, limit in ((self.memory - base.memory, most.memory), (self.file - base.file, most.file)):
             if found > limit:
-                return RetryError(
-                    Code.OVER_LIMIT,
-                    f"The request makes rows of {found:,} bytes at least; the limit is {limit:,}.",
-                    hint="Split it, or have the model's limit raised.",
-                )
+                return TooManyRowsError(found, limit)
         return None
 
 
@@ -70,12 +86,14 @@ class RowsWatch:
             ended.set()
             watch.cancel()
             watch.join()
-        error = self._measure().beyond(base, most) if time.monotonic() - begin_s > LOOK_MS / 2000 else None
-        if error is not None:
-            raise error
+        if (time.monotonic() - begin_s) * BYTES_PER_S_MAX > min(most.memory, most.file):
+            error = self._measure().ended().beyond(base.ended(), most)
+            if error is not None:
+                raise error
 
     def _watch(self, ended: threading.Event, base: RowBytes, most: RowBytes) -> None:
         while not ended.is_set():
+            error: RetryError | None
             try:
                 error = self._measure().beyond(base, most)
             except RetryError as e:  # there is no memory left to ask with
@@ -86,10 +104,11 @@ class RowsWatch:
 
     def _measure(self) -> RowBytes:
         try:
-            row = self._con.execute(_ASK).fetchone()
+            found: dict[str, int] = dict(self._con.execute(_ASK).fetchall())
         except (duckdb.Error, MemoryError) as e:
             raise translate(e) from e
-        return RowBytes(int(row[0]) if row else 0, self._file_bytes())
+        shared = found.pop(_SHARED, 0)
+        return RowBytes(sum(found.values()), self._file_bytes(), shared)
 
     def close(self) -> None:
         """Close the connection."""

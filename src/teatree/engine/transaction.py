@@ -187,9 +187,7 @@ class Transaction:
                 database.time_limit(_time_ms_max(function, limits), request.function, [request])
             )
             if function.makes_rows:
-                within.enter_context(
-                    database.rows_limit(limits.load_bytes_max if function.copies else limits.rows_bytes_max)
-                )
+                within.enter_context(database.rows_limit(streams=function.copies))
             result = function.run(self._parts.handle, call)
             pages = cut_pages(result, limits.pages_max, block.check) if function.nature is Nature.READS else []
         self._done(request, function, result, pages)

@@ -1,0 +1,171 @@
+"""A statement beyond its time, its memory or its rows is interrupted; one that no interrupt reaches is reported."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+from attrs import evolve
+
+from one_writer import OneWriter, Sent
+from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.notices import Status
+from teatree.contracts.settings import LimitSettings
+from teatree.engine.duckdb_errors import translate
+from teatree.engine.watchdog import Watchdog, own_bytes
+
+FOR_EVER = "SELECT count(*) FROM range(10000000) a(i), range(10000000) b(j) WHERE hash(i, j) = 7"
+UNREACHED = "SELECT levenshtein(repeat('a', 40000), repeat('b', 40000))"
+"""About a second in one call of one function."""
+WORDS = {"table": "words", "columns": [{"name": "id", "type": "BIGINT"}, {"name": "word", "type": "VARCHAR"}]}
+LIMITS = LimitSettings(rows_bytes_max=20_000_000, load_bytes_max=40_000_000)
+
+
+@pytest.fixture
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Return a connection."""
+    with duckdb.connect(":memory:") as con:
+        yield con
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Iterator[OneWriter]:
+    """Return a model with a table of texts."""
+    model = OneWriter(tmp_path, [WORDS], LIMITS)
+    yield model
+    model.check_good_rows()
+    model.close()
+
+
+def run(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Run a statement, Teatree's errors instead of DuckDB's."""
+    try:
+        con.execute(sql).fetchall()
+    except duckdb.Error as e:
+        raise translate(e) from e
+
+
+def test_what_an_interrupt_reaches_is_not_reported(con: duckdb.DuckDBPyConnection) -> None:
+    """It ends as `timed_out`, and nothing else happens."""
+    reported = threading.Event()
+    watchdog = Watchdog(con.interrupt, stuck_ms_max=5_000)
+    with pytest.raises(RetryError, match="longer than 100 ms") as e, watchdog.limit(100, "It", on_stuck=reported.set):
+        run(con, FOR_EVER)
+    watchdog.close()
+    assert e.value.code is Code.TIMED_OUT
+    assert not reported.is_set()
+
+
+@pytest.mark.parametrize("sql", [UNREACHED, f"CREATE TABLE t AS {UNREACHED}", f"EXPLAIN {UNREACHED}"])
+def test_what_no_interrupt_reaches_is_reported_while_it_runs(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Wherever it hangs, in its plan or later: the report comes before its end."""
+    reported, ended = threading.Event(), threading.Event()
+    order: list[bool] = []
+
+    def report() -> None:
+        order.append(ended.is_set())
+        reported.set()
+
+    watchdog = Watchdog(con.interrupt, stuck_ms_max=100)
+    try:
+        with watchdog.limit(100, "It", on_stuck=report):
+            run(con, sql)
+            ended.set()
+            assert reported.wait(10)
+    except TeatreeError:
+        assert reported.is_set()
+    watchdog.close()
+    assert order[0] is False
+
+
+def test_a_commit_is_reported_and_never_interrupted() -> None:
+    """An interrupt could make a commit that is done look like one that failed."""
+    interrupted, reported = threading.Event(), threading.Event()
+    watchdog = Watchdog(interrupted.set, stuck_ms_max=100)
+    with watchdog.limit(1, "COMMIT", on_stuck=reported.set, may_interrupt=False):
+        assert reported.wait(10)
+        watchdog.interrupt(RetryError(Code.OVER_LIMIT, "Too much."))
+    watchdog.close()
+    assert not interrupted.is_set()
+
+
+def test_memory_of_the_process_is_watched(con: duckdb.DuckDBPyConnection) -> None:
+    """What runs while the process has more than it may is interrupted as `over_limit`, and the next one is not."""
+    watchdog = Watchdog(con.interrupt, resident_bytes_max=own_bytes() - 1)
+    with pytest.raises(RetryError) as e, watchdog.limit(60_000, "It"):
+        run(con, FOR_EVER)
+    watchdog.close()
+    assert e.value.code is Code.OVER_LIMIT
+    run(con, "SELECT 1")
+
+
+def test_time_between_statements_counts(con: duckdb.DuckDBPyConnection) -> None:
+    """What Python does with a result is within the limit too."""
+    watchdog = Watchdog(con.interrupt)
+    with pytest.raises(RetryError) as e, watchdog.limit(0, "It") as block:
+        block.check()
+    watchdog.close()
+    assert e.value.code is Code.TIMED_OUT
+
+
+ROWS = {
+    "insert": Sent("sql", {"statement": "INSERT INTO words SELECT range, repeat('x', 10000) FROM range(4000)"}),
+    "narrow": Sent("sql", {"statement": "INSERT INTO words SELECT range, md5(range::VARCHAR) FROM range(1500000)"}),
+    "update": Sent("sql", {"statement": "UPDATE words SET word = repeat('x', 10000)"}),
+    "merge": Sent(
+        "sql",
+        {
+            "statement": "MERGE INTO words AS w USING (SELECT range AS id FROM range(4000)) AS r ON w.id = r.id"
+            " WHEN MATCHED THEN UPDATE SET word = repeat('x', 10000)"
+        },
+    ),
+    "update_function": Sent("update", {"table": "words", "set": {"word": "x" * 20_000}}),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_rows_that_a_request_makes_are_bounded(tmp_path: Path, kind: str) -> None:
+    """A statement that makes more bytes of rows than an append may carry fails alone, and so does a function."""
+    model = OneWriter(tmp_path, [WORDS], LIMITS)
+    made = Sent("sql", {"statement": "INSERT INTO words SELECT range, 'a' FROM range(4000)"})
+    assert model.between(made).status is Status.DONE
+    outcome = model.between(ROWS[kind])
+    assert (outcome.status, (outcome.error or {}).get("code")) == (Status.FAILED, "over_limit"), outcome
+    assert model.rows("SELECT count(*) AS n, max(length(word)) AS w FROM words") == [{"n": 4000, "w": 1}]
+    model.check_good_rows()
+    model.close()
+
+
+def test_rows_below_the_limit_are_made_again_and_again(model: OneWriter) -> None:
+    """Each request has the limit for itself, in one batch too."""
+    statements = [
+        Sent("sql", {"statement": f"INSERT INTO words SELECT range, repeat('{c}', 10000) FROM range(1000)"})
+        for c in "abcd"
+    ]
+    assert [o.status for o in model.apply(*statements)] == [Status.DONE] * 4
+
+
+def test_a_commit_without_memory_is_over_limit(tmp_path: Path) -> None:
+    """What DuckDB finds out only as it commits is one request's fault, not the database's."""
+    model = OneWriter(tmp_path, [WORDS], evolve(LimitSettings(), memory_bytes_max=64_000_000))
+    statement = "INSERT INTO words SELECT range, repeat('x', 1000000) FROM range(150)"
+    outcome = model.between(Sent("sql", {"statement": statement}))
+    assert (outcome.status, (outcome.error or {}).get("code")) == (Status.FAILED, "over_limit"), outcome
+    model.check_good_rows()
+    model.close()
+
+
+def test_a_request_interrupted_because_its_manager_leaves_has_no_outcome(model: OneWriter) -> None:
+    """It is neither refused nor applied: the next manager applies it."""
+    database = model.writer._database
+    assert database is not None
+    timer = threading.Timer(0.3, model.writer.leave)
+    timer.start()
+    with pytest.raises(RetryError) as e:
+        model.apply(Sent("query", {"sql": FOR_EVER}))
+    timer.join()
+    assert e.value.code is Code.UNAVAILABLE
+    database._is_left = False
