@@ -47,7 +47,7 @@ async def test_beyond_its_limits(installation: Installation) -> None:
 
 
 NEVER = "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))"
-SHORT = {
+SHORT: dict[str, Any] = {
     "TEATREE_LIMITS_QUERY_TIME_MS_MAX": "300",
     "TEATREE_LIMITS_REQUEST_TIME_MS_MAX": "300",
     "TEATREE_LIMITS_STUCK_MS_MAX": "200",
