@@ -7,6 +7,7 @@ import importlib.util
 import signal
 import sys
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from teatree.storage.catalog import Catalog
 
 CONNECT_WAIT_MS = 30_000
+THREADS_MAX = 32
+"""Threads for what blocks: all looks of reads and of the loop at once, and the catalogue."""
 EXIT_RETRY = 75
 EXIT_OPERATOR = 78
 
@@ -57,6 +60,7 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
     failpoint = failpoints(settings.failpoints)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX, "dispatcher"))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     bus = await Bus.connect(settings.nats, name="teatree-dispatcher", wait_ms=CONNECT_WAIT_MS)

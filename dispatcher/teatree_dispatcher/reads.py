@@ -1,76 +1,104 @@
-"""Direct reads of models at rest: heard beside whoever answers, they bring a manager back.
+"""Direct reads of stopped models: received beside whatever answers them, they bring a manager back.
 
-The dispatcher answers only when nobody else can: the model does not exist, or its manager comes or goes
-(`unavailable`: ask again). It never answers while somebody listens.
+The dispatcher answers only when nothing else can: the model does not exist, or its manager comes or goes
+(`unavailable`: ask again). It never answers while a service listens.
+
+Models are looked at side by side, a bounded number at once, and each by one look at a time: reads that come meanwhile
+wait for that model's next look and share it. So a slow store holds up the models whose chains it is slow to tell, and a
+client that asks a hundred times costs no more than one that asks once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
-
-from attrs import frozen
+from functools import partial
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.requests import CANCEL_FUNCTION
 from teatree.messaging.bus import Bus
 from teatree.messaging.service import reply_error, service_name
 
 WAITING_MAX = 1_000
 """Reads that wait to be looked at; further ones are passed over, and asked again by their senders."""
+LOOKS_MAX = 16
+"""Models looked at at once: each may hold a thread until the store's own time-out."""
 PING_TIMEOUT_MS = 200
 PING_EVERY_S = 0.25
 
 
-@frozen
-class Read:
-    """A direct read that was heard."""
-
-    model: str
-    reply: str
-
-
 Answer = Callable[[str], Awaitable[TeatreeError | None]]
-"""Takes the model of a read, brings its manager back if need be, and returns what to tell the sender, if anything."""
+"""Takes the model of a read, brings its manager back if need be, and returns what to answer, if anything."""
 
 
 class ReadObserver:
-    """Hears all direct reads of an installation."""
+    """Receives all direct reads of an installation."""
 
     def __init__(self, bus: Bus, answer: Answer) -> None:
         self._bus = bus
         self._answer = answer
-        self._waiting: deque[Read] = deque()
-        self._arrived = asyncio.Event()
+        self._waiting: dict[str, list[str]] = {}
+        """Reply subjects of the reads that wait, by model, in the order of their first."""
+        self._count = 0
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        self._fault: BaseException | None = None
+        """A fault of ours in a look: it ends the dispatcher, as one in the loop does."""
 
     async def open(self) -> None:
         """Listen from now on."""
         await self._bus.subscribe_sink(self._bus.subjects.queries_all, self._push)
 
     async def run(self) -> None:
-        """Look at reads one by one until cancelled."""
-        while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._waiting:
-                await self._handle(self._waiting.popleft())
+        """Look at the models of reads until cancelled."""
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                if self._fault is not None:
+                    raise self._fault
+                self._begin_looks()
+        finally:
+            for look in self._looks.values():
+                look.cancel()
+            await asyncio.gather(*self._looks.values(), return_exceptions=True)
 
     def _push(self, subject: bytes, reply: bytes, _block: bytes | None, _body: bytes) -> None:
-        if len(self._waiting) < WAITING_MAX:
-            self._waiting.append(Read(subject.decode("utf-8", "replace").split(".")[2], reply.decode()))
-            self._arrived.set()
+        _, _, model, function = subject.decode("utf-8", "replace").split(".")
+        if function == CANCEL_FUNCTION or self._count >= WAITING_MAX:
+            return
+        self._count += 1
+        self._waiting.setdefault(model, []).append(reply.decode())
+        self._changed.set()
 
-    async def _handle(self, read: Read) -> None:
+    def _begin_looks(self) -> None:
+        for model in [model for model in self._waiting if model not in self._looks][: LOOKS_MAX - len(self._looks)]:
+            replies = self._waiting.pop(model)
+            self._count -= len(replies)
+            look = self._looks[model] = asyncio.create_task(self._look(model, replies))
+            look.add_done_callback(partial(self._ended, model))
+
+    def _ended(self, model: str, look: asyncio.Task[None]) -> None:
+        del self._looks[model]
+        self._changed.set()
+        if not look.cancelled() and (fault := look.exception()) is not None:
+            self._fault = fault
+
+    async def _look(self, model: str, replies: list[str]) -> None:
         try:
-            error = await self._answer(read.model)
+            error = await self._answer(model)
         except TeatreeError as e:
             error = e
-        if error is not None and read.reply:
+        if error is None:
+            return
+        for reply in filter(None, replies):
             try:
-                await reply_error(self._bus, read.reply, error)
+                await reply_error(self._bus, reply, error)
             except RetryError:
-                self._waiting.clear()  # the connection is lost: nobody who asked can hear us any more
+                self._waiting.clear()  # the connection is lost: no client that asked can be answered any more
+                self._count = 0
+                return
 
 
 class Pings:
@@ -81,7 +109,7 @@ class Pings:
         self._answers: dict[str, tuple[float, bool]] = {}
 
     async def has_service(self, model: str) -> bool:
-        """Return whether somebody listens for reads of the model; who is silent but there counts as listening."""
+        """Return whether a service listens for reads of the model; one that is silent but there counts as listening."""
         now_s = time.monotonic()
         asked_s, answer = self._answers.get(model, (0.0, False))
         if now_s - asked_s < PING_EVERY_S:

@@ -49,7 +49,7 @@ class ArchiveLane(Lane):
         self._last: Archived | None = None
         self._last_ms = float("-inf")
         self._asked = asyncio.Event()
-        local.moved = self.poke
+        local.moved.append(self.poke)
 
     def wait_for(self, manifest: Manifest, tables: Sequence[str]) -> None:
         """Archive these tables of a version, or all if it names none; `complete` is called when they are there."""

@@ -40,8 +40,8 @@ class LocalLane(Lane):
         """The version that the local file holds; None while there is none."""
         self.table: BlockTable | None = None
         """The blocks of that file; the two change together, between two steps of the event loop."""
-        self.moved: Callable[[], None] = lambda: None
-        """Called when there is another local file."""
+        self.moved: list[Callable[[], None]] = []
+        """Called when there is another local file, or none any more."""
         self.served = 0
         """The newest version that reads answer for: its user tables are those of the local file."""
 
@@ -87,6 +87,7 @@ class LocalLane(Lane):
             await self.with_files(self._versions.drop)
             await asyncio.to_thread(self._reads.close)
             self.current = self.table = None
+            self._tell_moved()
         elif self.current is None or manifest.user_version > self._user_version:
             self._versions.in_use = self._reads.in_use()
             pause_ms = await self.with_files(self._versions.pause_ms, manifest)
@@ -97,12 +98,16 @@ class LocalLane(Lane):
             await asyncio.to_thread(self._reads.switch, manifest.version, path)
             self._user_version = manifest.version
             self.current, self.table = manifest, table
-            self.moved()
+            self._tell_moved()
         async with self._moved:
             self.served = manifest.version
             self._moved.notify_all()
         await self._tidy()
         return True
+
+    def _tell_moved(self) -> None:
+        for callback in self.moved:
+            callback()
 
     async def _tidy(self) -> None:
         self._versions.in_use = self._reads.in_use()

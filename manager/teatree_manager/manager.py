@@ -7,7 +7,6 @@ import resource
 import time
 import uuid
 from collections.abc import Coroutine, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -18,12 +17,11 @@ import structlog
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError, TeatreeError
 from teatree.contracts.failpoints import failpoints
 from teatree.contracts.manifest import Manifest
-from teatree.contracts.settings import Settings
+from teatree.contracts.settings import Settings, process_environ
 from teatree.engine.announce import Announcer
 from teatree.engine.drafts import Draft
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
 from teatree.engine.writer import Writer
-from teatree.functions.arguments import Context
 from teatree.functions.sources import Sources
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader, WakeHints
@@ -43,6 +41,7 @@ from teatree_manager.followers import Followers
 from teatree_manager.lane import Backoff, patiently
 from teatree_manager.log_check import LogCheck
 from teatree_manager.pipeline import Pipeline
+from teatree_manager.read_pool import ReadPool
 from teatree_manager.reads import DirectReads
 from teatree_manager.sayer import Sayer
 from teatree_manager.started import Started
@@ -290,17 +289,25 @@ class Manager:
             followers.follow(draft.manifest, draft.entries, draft.archive)
             await sayer.put(draft.manifest, draft.entries)
 
+        pool = ReadPool(self._settings.reads, process_environ(), self._folder.read_temp, followers.reads.newest_file)
+        followers.local.moved.append(pool.release)
         direct = DirectReads(
             self._chain,
-            Context(writer.limits, Sources((), self._settings.store)),
-            followers.reads,
+            lambda: writer.limits,
+            Sources((), self._settings.store),
+            pool,
             followers.local,
-            lambda: self._health(pipeline, writer, sayer, followers),
+            lambda: self._health(pipeline, writer, sayer, followers, pool),
             bus.max_payload - REPLY_HEADERS_BYTES,
         )
         bus.on_reconnect(sayer.say_again)
         service = await serve(
-            bus, self._model, direct.answer, version=SERVICE_VERSION, description=f"Direct reads of {self._model}"
+            bus,
+            self._model,
+            direct.answer,
+            self._settings.reads,
+            version=SERVICE_VERSION,
+            description=f"Direct reads of {self._model}",
         )
         fence = writer.manifest
         followers.follow(fence, ())
@@ -312,7 +319,7 @@ class Manager:
             self._leave_when_idle(pipeline, direct, followers, sayer),
             self._say_again(sayer, fence, followers),
         ]
-        async with Background(background) as tasks:
+        async with pool, Background(background) as tasks:
             if left is not None:
                 pipeline.begin_shipping(left, shipped)
             try:
@@ -324,7 +331,9 @@ class Manager:
             self._has_finished = sayer.is_done
         await followers.close()
 
-    def _health(self, pipeline: Pipeline, writer: Writer, sayer: Sayer, followers: Followers) -> dict[str, Any]:
+    def _health(
+        self, pipeline: Pipeline, writer: Writer, sayer: Sayer, followers: Followers, pool: ReadPool
+    ) -> dict[str, Any]:
         return {
             "model": self._model,
             "state": writer.state.value,
@@ -335,6 +344,8 @@ class Manager:
             "said_version": sayer.said_version,
             "waiting_for": pipeline.waiting_for,
             "lanes": {lane.name: lane.error for lane in followers.lanes},
+            "read_workers": pool.pids,
+            "reads_waiting": pool.waiting,
             "memory_bytes": resident_bytes(),
             "memory_bytes_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "pid": self._tenure.holder.pid,
@@ -364,8 +375,8 @@ class Manager:
         limit_ms = self._settings.manager.idle_exit_ms
         while True:
             await asyncio.sleep(IDLE_LOOK_MS / 1000)
-            read_ms = (datetime.now(UTC) - direct.last_at).total_seconds() * 1000
-            idle_ms = min(time.monotonic() * 1000 - pipeline.last_request_ms, read_ms)
+            now_ms = time.monotonic() * 1000
+            idle_ms = now_ms - max(pipeline.last_request_ms, direct.last_ms)
             is_done = sayer.is_done and not pipeline.is_applying
             if limit_ms and idle_ms > limit_ms and is_done and not followers.are_catching_up:
                 self._log.info("leaving: idle", idle_ms=round(idle_ms))

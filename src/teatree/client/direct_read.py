@@ -1,14 +1,16 @@
 """Asking a model directly: request and reply, never queued behind writes.
 
-While the model is at rest the dispatcher hears the question, starts a manager and says `unavailable`, or nobody is
-there at all: then the question is asked again. Silence mostly means that the answer takes its time; after a long one
-the question is asked again too, with the same reply subject, so the first answer counts, to whichever copy.
+While the model is stopped the dispatcher receives the question, starts a manager and answers `unavailable`, or nothing
+listens at all: then the question is asked again. While an answer takes its time the question is repeated too, with the
+same id and reply subject: the manager then knows that the client still waits, and a manager that came meanwhile learns
+of the question. A client that gives up says so, and the read is cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,7 +19,7 @@ from teatree.client.notice import named_error
 from teatree.client.waiting import now_ms
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.names import new_id
-from teatree.contracts.requests import HEADER_REQUEST_ID
+from teatree.contracts.requests import CANCEL_FUNCTION, HEADER_REPEAT_MS, HEADER_REQUEST_ID
 from teatree.messaging.headers import decode_headers, decode_status
 from teatree.messaging.jetstream import NO_RESPONDERS
 from teatree.messaging.message import Message
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
 
 HEADER_ERROR = "Nats-Service-Error"
 HEADER_ERROR_CODE = "Nats-Service-Error-Code"
-PATIENCE_MS_MIN, PATIENCE_MS_MAX = 5_000, 40_000
-"""Silence after which the question is asked again; doubles each time."""
+REPEAT_MS = 5_000
+"""Silence after which the question is repeated."""
+CANCEL_MS_MAX = 250
+"""Milliseconds that cancelling a read may take: its manager gives it up in any case when no repeat comes."""
 BACK_OFF_MS_MIN, BACK_OFF_MS_MAX = 20, 250
 """Waits while nobody is there; a manager starts within a second or so."""
 
@@ -37,7 +41,7 @@ BACK_OFF_MS_MIN, BACK_OFF_MS_MAX = 20, 250
 async def ask(bus: Bus, subject: str, body: bytes, timeout_ms: float) -> Message:
     """Return the answer to a direct read; raises the error it carries, or `timed_out`."""
     give_up_ms = now_ms() + timeout_ms
-    headers = {HEADER_REQUEST_ID: new_id()}
+    headers = {HEADER_REQUEST_ID: new_id(), HEADER_REPEAT_MS: str(REPEAT_MS)}
     back_off_ms = BACK_OFF_MS_MIN
     while True:
         try:
@@ -64,23 +68,47 @@ async def _ask_until(bus: Bus, subject: str, body: bytes, headers: Mapping[str, 
 
         return sink
 
-    patience_ms: float = PATIENCE_MS_MIN
-    back_off_ms: float = BACK_OFF_MS_MIN
     with bus.open(sink_of) as exchange:
-        while True:
-            nobody.clear()
-            await bus.wait_connected(max(1, give_up_ms - now_ms()))
-            await bus.send((bus.frame(subject, body, headers, exchange.reply),))
-            if await _answered(exchange, nobody, min(patience_ms, give_up_ms - now_ms())):
-                return _checked(replies[0])
-            if now_ms() >= give_up_ms:
-                raise _nobody(subject)
-            if nobody.is_set():
-                # An answer to an earlier copy still counts while we wait.
-                await asyncio.wait((exchange.done,), timeout=back_off_ms / 1000)
-                back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
-            else:
-                patience_ms = min(2 * patience_ms, PATIENCE_MS_MAX)
+        try:
+            await _repeat(bus, subject, body, headers, exchange, nobody, give_up_ms)
+        except BaseException as e:
+            if not isinstance(e, RetryError) or e.code is not Code.UNAVAILABLE:  # else it is asked again
+                await _cancel(bus, subject, headers, exchange.reply)
+            raise
+    return _checked(replies[0])
+
+
+async def _repeat(
+    bus: Bus,
+    subject: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    exchange: Exchange,
+    nobody: asyncio.Event,
+    give_up_ms: float,
+) -> None:
+    """Ask until there is an answer; raises `timed_out` without one, `unavailable` if the connection is lost."""
+    back_off_ms: float = BACK_OFF_MS_MIN
+    while True:
+        nobody.clear()
+        await bus.wait_connected(max(1, give_up_ms - now_ms()))
+        await bus.send((bus.frame(subject, body, headers, exchange.reply),))
+        if await _answered(exchange, nobody, min(REPEAT_MS, give_up_ms - now_ms())):
+            return
+        if now_ms() >= give_up_ms:
+            raise _nobody(subject)
+        if nobody.is_set():
+            # An answer to an earlier copy still counts while we wait.
+            await asyncio.wait((exchange.done,), timeout=back_off_ms / 1000)
+            back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
+
+
+async def _cancel(bus: Bus, subject: str, headers: Mapping[str, str], reply: str) -> None:
+    """Have a read given up; best effort, since its manager sees the repeats stop."""
+    cancel = f"{subject.rpartition('.')[0]}.{CANCEL_FUNCTION}"
+    with suppress(TeatreeError, TimeoutError):
+        async with asyncio.timeout(CANCEL_MS_MAX / 1000):
+            await bus.send((bus.frame(cancel, b"", headers, reply),))
 
 
 async def _answered(exchange: Exchange, nobody: asyncio.Event, timeout_ms: float) -> bool:
@@ -99,7 +127,7 @@ async def _answered(exchange: Exchange, nobody: asyncio.Event, timeout_ms: float
 
 
 def _nobody(subject: str) -> RetryError:
-    model = subject.split(".")[2]
+    model = subject.split(".")[-2]
     return RetryError(
         Code.TIMED_OUT,
         f"Nobody answers reads of {model!r} yet.",

@@ -60,6 +60,7 @@ class Code(StrEnum):
     SOURCE_UNAVAILABLE = "source_unavailable"
     DISK_FULL = "disk_full"
     BUSY = "busy"
+    HELD_OFF = "held_off"
 
     # --- call an operator ---
     FENCED = "fenced"
@@ -165,6 +166,7 @@ _RETRY_CODES = frozenset(
         Code.SOURCE_UNAVAILABLE,
         Code.DISK_FULL,
         Code.BUSY,
+        Code.HELD_OFF,
     }
 )
 _OPERATOR_CODES = frozenset(

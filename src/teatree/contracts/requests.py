@@ -17,6 +17,8 @@ HEADER_GROUP = "Teatree-Group"
 HEADER_ARGS = "Teatree-Args"
 HEADER_CONTENT_TYPE = "Content-Type"
 HEADER_TRACEPARENT = "traceparent"
+HEADER_REPEAT_MS = "Teatree-Repeat-Ms"
+"""In a direct read: the client asks again at this interval while it waits."""
 HEADERS = (
     HEADER_REQUEST_ID,
     HEADER_NATS_ID,
@@ -24,8 +26,11 @@ HEADERS = (
     HEADER_ARGS,
     HEADER_CONTENT_TYPE,
     HEADER_TRACEPARENT,
+    HEADER_REPEAT_MS,
 )
 """All headers of a request; their names count in any case, and each may stand once."""
+CANCEL_FUNCTION = "cancel"
+"""On a query subject, with a read's id: its client waits no longer. It is not answered."""
 CONTENT_JSON = "application/json"
 CONTENT_ARROW = "application/vnd.apache.arrow.stream"
 ARGS_HEADER_BYTES_MAX = 32_768

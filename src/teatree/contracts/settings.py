@@ -10,6 +10,7 @@ from pathlib import Path
 from attrs import evolve, field, frozen
 
 from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.unknown_settings import warn_of_unknown
 
 ENV_FILE = "teatree.env"
@@ -243,6 +244,7 @@ class Settings:
     store: StoreSettings = StoreSettings()
     limits: LimitSettings = LimitSettings()
     manager: ManagerSettings = ManagerSettings()
+    reads: ReadSettings = field(factory=ReadSettings)
     dispatcher: DispatcherSettings = DispatcherSettings()
     retention: RetentionSettings = RetentionSettings()
     scrub: ScrubSettings = ScrubSettings()
@@ -262,6 +264,7 @@ class Settings:
 _GROUPS = {
     "limits": LimitSettings,
     "manager": ManagerSettings,
+    "reads": ReadSettings,
     "dispatcher": DispatcherSettings,
     "retention": RetentionSettings,
     "scrub": ScrubSettings,
@@ -285,8 +288,9 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
     `TEATREE_STORE_URL`, `TEATREE_STORE_ACCESS_KEY`, `TEATREE_STORE_SECRET_KEY`,
     `TEATREE_DATA`, `TEATREE_HOST`, `TEATREE_LOAD_ROOTS` (separated by commas),
     `TEATREE_CACHE_FOLDER` (empty: none; the user's cache folder if left out);
-    the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_DISPATCHER_<NAME>`,
-    `TEATREE_RETENTION_<NAME>`, `TEATREE_SCRUB_<NAME>`, `TEATREE_BREAKER_<NAME>` and `TEATREE_CACHE_<NAME>`.
+    the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_READS_<NAME>`,
+    `TEATREE_DISPATCHER_<NAME>`, `TEATREE_RETENTION_<NAME>`, `TEATREE_SCRUB_<NAME>`, `TEATREE_BREAKER_<NAME>` and
+    `TEATREE_CACHE_<NAME>`.
     Raises `wrong_configuration` for a value that is not of its type, warns of variables that are no settings.
     """
     folder = data or data_folder(environ)

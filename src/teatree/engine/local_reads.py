@@ -1,4 +1,7 @@
-"""Direct reads: guarded queries on the newest local version, any number at once, never behind a write."""
+"""The version files that this process has open: the newest one, and older ones for as long as something reads them.
+
+Direct reads are answered by processes of their own (`teatree_manager.read_worker`), which open the newest file too.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +10,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import LimitSettings
-from teatree.datasets.ddl import quote_literal
 from teatree.engine.archive import ArchiveSource
-from teatree.engine.database import limit_temp
-from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError, translate
-from teatree.engine.guard import check_query, lock_down
-from teatree.engine.handle import fetch_rows
+from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.local_damage import read_from_disk
+from teatree.engine.open_version import OpenVersion
 from teatree.engine.watchdog import Watchdog
 from teatree.functions.handles import Parameters
-from teatree.functions.sql import Question
 from teatree.storage.disk import telling_unreadable
 
 
 class LocalReads:
-    """Answers questions on one version's file at a time; a running query keeps the file that it began with."""
+    """Keeps the newest version's file open, for direct reads, archives and the scrubber."""
 
     def __init__(self, limits: LimitSettings, outbox: Path) -> None:
         """`outbox` is the one folder into which our own statements may copy; queries cannot."""
         self._limits = limits
         self._outbox = outbox
         self._lock = threading.Lock()
-        self._open: dict[int, _OpenVersion] = {}
+        self._open: dict[int, OpenVersion] = {}
         self._newest = 0
-
-    @property
-    def newest(self) -> int:
-        """The version that answers now, 0 before the first."""
-        return self._newest
 
     def in_use(self) -> set[int]:
         """Return the versions whose files this process has open."""
@@ -48,7 +41,7 @@ class LocalReads:
 
     def switch(self, version: int, path: Path) -> None:
         """Answer from another file from now on."""
-        opened = _OpenVersion(path, self._limits, self._outbox)
+        opened = OpenVersion(path, self._limits, outbox=self._outbox)
         with self._lock:
             self._open[version] = opened
             self._newest = version
@@ -66,14 +59,11 @@ class LocalReads:
                 opened.close()
                 del self._open[version]
 
-    def answer(self, question: Question) -> tuple[int, pa.Table]:
-        """Return the version that answered and its rows.
-
-        Raises `sql_not_allowed`, `bad_sql`, `timed_out`, `result_too_large`; `unavailable` before the first version;
-        DamagedVersionError, as all methods here do.
-        """
-        with self._using(self._newest) as (version, opened):
-            return version, opened.answer(question.sql, question.parameters, self._limits)
+    def newest_file(self) -> tuple[int, Path] | None:
+        """Return the version that answers now and its file; None before the first."""
+        with self._lock:
+            opened = self._open.get(self._newest)
+            return (self._newest, opened.path) if opened is not None else None
 
     @contextmanager
     def source(self, version: int, restore: Callable[[], Path]) -> Iterator[ArchiveSource]:
@@ -87,7 +77,7 @@ class LocalReads:
                 yield ArchiveSource(opened.connection.cursor(), self._outbox)
             return
         try:
-            alone = _OpenVersion(restore(), self._limits, self._outbox)
+            alone = OpenVersion(restore(), self._limits, outbox=self._outbox)
             try:
                 with alone.judging():
                     yield ArchiveSource(alone.connection, self._outbox)
@@ -112,7 +102,7 @@ class LocalReads:
             return None
 
     @contextmanager
-    def _using(self, version: int) -> Iterator[tuple[int, _OpenVersion]]:
+    def _using(self, version: int) -> Iterator[tuple[int, OpenVersion]]:
         with self._lock:
             opened = self._open.get(version)
             if opened is None:
@@ -128,57 +118,11 @@ class LocalReads:
 
 def answer_from(path: Path, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
     """Return the rows of one query on a version's file that nothing else in this process has open."""
-    opened = _OpenVersion(path, limits, None)
+    opened = OpenVersion(path, limits)
+    watchdog = Watchdog(opened.connection.interrupt)
     try:
-        return opened.answer(sql, parameters, limits)
+        with watchdog.limit(limits.query_time_ms_max, "The query", "sql"):
+            return opened.answer(sql, parameters, limits)
     finally:
+        watchdog.close()
         opened.close()
-
-
-class _OpenVersion:
-    def __init__(self, path: Path, limits: LimitSettings, outbox: Path | None) -> None:
-        self.users = 0
-        self.path = path
-        self.file = path.open("rb")
-        with self.judging():
-            self._open(limits, outbox)
-
-    def close(self) -> None:
-        """Close it; the descriptor last, since closing it ends DuckDB's lock too."""
-        self.connection.close()
-        self.file.close()
-
-    @contextmanager
-    def judging(self) -> Iterator[None]:
-        """Tell damage as that of a version's file: the read-write file is another one."""
-        try:
-            yield
-        except DamagedFileError as e:
-            raise DamagedVersionError(e.message, where=str(self.path)) from e
-
-    def _open(self, limits: LimitSettings, outbox: Path | None) -> None:
-        try:
-            self.connection = duckdb.connect(
-                str(self.path),
-                read_only=True,
-                config={"threads": limits.threads, "memory_limit": f"{limits.memory_bytes_max}B"},
-            )
-            if outbox is not None:
-                outbox.mkdir(parents=True, exist_ok=True)
-                self.connection.execute(f"SET allowed_directories = [{quote_literal(str(outbox))}]")
-            limit_temp(self.connection, limits)
-            lock_down(self.connection)
-        except duckdb.Error as e:
-            self.file.close()
-            raise translate(e) from e
-
-    def answer(self, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
-        cursor = self.connection.cursor()
-        watchdog = Watchdog(cursor.interrupt)
-        try:
-            check_query(sql, cursor)
-            with self.judging(), watchdog.limit(limits.query_time_ms_max, "The query", "sql"):
-                return fetch_rows(cursor, sql, parameters, limits)
-        finally:
-            watchdog.close()
-            cursor.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -36,6 +36,15 @@ def cut_pages(answer: Answer, pages_max: int, check: Callable[[], None] = lambda
     `check` is called after each page; it raises if there is no more time. Raises `result_too_large` beyond `pages_max`,
     or what is wrong with a column that cannot be told.
     """
+    pages: list[Page] = []
+    for page in each_page(answer, pages_max):
+        pages.append(page)
+        check()
+    return pages
+
+
+def each_page(answer: Answer, pages_max: int) -> Iterator[Page]:
+    """Yield the pages of an answer, each made when it is asked for; raises as `cut_pages` does, before the first."""
     starts = range(0, max(answer.rows.num_rows, 1), answer.page_rows)
     if len(starts) > pages_max:
         raise RequestError(
@@ -45,11 +54,8 @@ def cut_pages(answer: Answer, pages_max: int, check: Callable[[], None] = lambda
             hint="Ask for more rows a page, or for less.",
         )
     columns = told_columns(answer)
-    pages: list[Page] = []
     for number, start in enumerate(starts, 1):
-        pages.append(_page(answer.rows.slice(start, answer.page_rows), number, len(starts), answer.format, columns))
-        check()
-    return pages
+        yield _page(answer.rows.slice(start, answer.page_rows), number, len(starts), answer.format, columns)
 
 
 def told_columns(answer: Answer) -> list[dict[str, str]]:

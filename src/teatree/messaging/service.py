@@ -1,20 +1,24 @@
 """Direct reads: a NATS service (micro, ADR-32) on a model's query subjects.
 
-Each read runs as a task of its own, up to a limit; beyond it a read is answered `busy` at once, so that nothing queues
-unseen. Every service answers `$SRV.PING`, `INFO` and `STATS`, by which the `nats` tool finds and watches it.
+Each read is a task of its own, which its handler may have wait for its turn; a repeated question joins it, and it is
+cancelled when its client gives up (`asked_reads`). Only when too many wait a read is answered `busy`. Every service
+answers `$SRV.PING`, `INFO` and `STATS`, by which the `nats` tool finds and watches it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
 from teatree.contracts.codec import dump_json, utc_text
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.names import new_id
+from teatree.contracts.read_settings import ReadSettings
+from teatree.contracts.requests import CANCEL_FUNCTION
+from teatree.messaging.asked_reads import AskedRead, AskedReads
 from teatree.messaging.bus import Bus
 from teatree.messaging.headers import decode_headers
 
@@ -24,15 +28,18 @@ QUEUE = "q"
 """The queue group that the convention gives to every endpoint: one instance answers a question."""
 _TYPES = {"PING": "ping_response", "INFO": "info_response", "STATS": "stats_response"}
 
-QueryHandler = Callable[[str, bytes, Mapping[str, str]], Awaitable[tuple[bytes, Mapping[str, str]]]]
-"""Takes function, body and headers of a direct read and returns body and headers of its answer."""
+LOOK_MS = 1_000
+"""Milliseconds between looks for reads that were given up."""
+
+QueryHandler = Callable[[AskedRead], Awaitable[tuple[bytes, Mapping[str, str]]]]
+"""Takes a direct read and returns body and headers of its answer; it is cancelled if nobody waits for that any more."""
 
 
 async def serve(
-    bus: Bus, model: str, handler: QueryHandler, *, version: str, concurrent_max: int = 8, description: str = ""
+    bus: Bus, model: str, handler: QueryHandler, settings: ReadSettings, *, version: str, description: str = ""
 ) -> QueryService:
     """Start to answer the direct reads of a model; errors of the handler are the answer of the one who asked."""
-    service = QueryService(bus, model, handler, version=version, concurrent_max=concurrent_max, description=description)
+    service = QueryService(bus, model, handler, settings, version=version, description=description)
     await service.start()
     return service
 
@@ -53,12 +60,13 @@ class QueryService:
     """The running service of one model; made by `serve`."""
 
     def __init__(
-        self, bus: Bus, model: str, handler: QueryHandler, *, version: str, concurrent_max: int, description: str
+        self, bus: Bus, model: str, handler: QueryHandler, settings: ReadSettings, *, version: str, description: str
     ) -> None:
         self._bus = bus
         self._model = model
         self._handler = handler
-        self._concurrent_max = concurrent_max
+        self._asked = AskedReads(settings)
+        self._look: asyncio.TimerHandle | None = None
         self._endpoint = bus.subjects.query_model(model)
         self._identity = {
             "name": service_name(bus.prefix, model),
@@ -70,7 +78,6 @@ class QueryService:
         self._started = datetime.now(UTC)
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._running = 0
         self._requests = 0
         self._errors = 0
         self._last_error = ""
@@ -88,6 +95,8 @@ class QueryService:
         """Listen no longer, then let the reads that run finish; after `timeout_ms` they are cancelled."""
         while self._closers:
             await self._closers.pop()()
+        if self._look is not None:
+            self._look.cancel()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=timeout_ms / 1000)
             for task in late:
@@ -104,30 +113,61 @@ class QueryService:
     def _query(self, subject: bytes, reply: bytes, block: bytes | None, body: bytes) -> None:
         if not reply:
             return  # nobody to answer
-        if self._running >= self._concurrent_max:
+        name = subject.decode("utf-8", "replace")
+        try:
+            _, function = self._bus.subjects.parse_query(name)
+        except TeatreeError as e:
+            self._spawn(self._refuse(reply.decode(), e))
+            return
+        read = AskedRead(function, decode_headers(block), body, reply.decode(), time.monotonic() * 1000)
+        if function == CANCEL_FUNCTION:
+            given_up = self._asked.find(read.client, read.request_id)
+            if given_up is not None:
+                given_up.cancel()
+        elif not self._asked.repeated(read) and self._make_room(read):
+            self._asked.add(read)
+            task = self._spawn(self._answer(name, read))
+            task.add_done_callback(lambda _: self._asked.remove(read))
+            read.cancel = task.cancel
+            self._look_later()
+
+    def _make_room(self, read: AskedRead) -> bool:
+        """Refuse reads until there is room for this one; return False if it is the one that is refused."""
+        while (crowded_out := self._asked.crowded_out(read)) is not None:
             busy = RetryError(
                 Code.BUSY,
-                f"{self._running} reads of {self._model} are running, which is the limit.",
-                where=subject.decode(),
-                hint="Ask again.",
+                f"{len(self._asked)} reads of {self._model} run or wait, which is the limit.",
+                where="model",
+                hint="Ask again a little later.",
             )
-            self._spawn(self._refuse(reply.decode(), busy))
-        else:
-            self._running += 1
-            self._spawn(self._answer(subject.decode(), reply.decode(), block, body))
+            self._asked.remove(crowded_out)
+            crowded_out.cancel()
+            self._spawn(self._refuse(crowded_out.reply, busy))
+            if crowded_out is read:
+                return False
+        return True
 
-    async def _answer(self, subject: str, reply: str, block: bytes | None, body: bytes) -> None:
+    def _look_later(self) -> None:
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_later(LOOK_MS / 1000, self._look_for_given_up)
+
+    def _look_for_given_up(self) -> None:
+        self._look = None
+        for read in self._asked.given_up(time.monotonic() * 1000):
+            read.cancel()
+        if len(self._asked):
+            self._look_later()
+
+    async def _answer(self, subject: str, read: AskedRead) -> None:
         began_ns = time.monotonic_ns()
         try:
-            _, function = self._bus.subjects.parse_query(subject)
-            answer, headers = await self._handler(function, body, decode_headers(block))
-            await self._bus.publish(reply, answer, headers)
+            answer, headers = await self._handler(read)
+            await self._bus.publish(read.reply, answer, headers)
         except TeatreeError as e:
-            await self._refuse(reply, e)
+            await self._refuse(read.reply, e)
         except Exception as e:  # noqa: BLE001  a fault of ours is the answer of this one read, and is counted
-            await self._refuse(reply, OperatorError(Code.INTERNAL, f"{type(e).__name__}: {e}", where=subject))
+            await self._refuse(read.reply, OperatorError(Code.INTERNAL, f"{type(e).__name__}: {e}", where=subject))
         finally:
-            self._running -= 1
             self._requests += 1
             self._busy_ns += time.monotonic_ns() - began_ns
 
@@ -172,10 +212,11 @@ class QueryService:
             case _:
                 return {}
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _number(error: TeatreeError) -> int:
@@ -183,7 +224,7 @@ def _number(error: TeatreeError) -> int:
     match error.code:
         case Code.UNKNOWN_MODEL | Code.UNKNOWN_FUNCTION | Code.UNKNOWN_TABLE | Code.UNKNOWN_VERSION:
             return 404
-        case Code.UNAVAILABLE | Code.BUSY:
+        case Code.UNAVAILABLE | Code.BUSY | Code.HELD_OFF:
             return 503
         case Code.TIMED_OUT:
             return 504

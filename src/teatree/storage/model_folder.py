@@ -86,6 +86,11 @@ class ModelFolder:
         return max((int(path.stem) for path in self.versions.glob("*.duckdb") if path.stem.isdecimal()), default=0)
 
     @property
+    def read_temp(self) -> Path:
+        """Temporary files of read workers, one folder each."""
+        return self.root / "read_temp"
+
+    @property
     def distrusted(self) -> Path:
         """There while the local version files must not be built upon: one of them was found damaged."""
         return self.root / "versions.distrusted"

@@ -1,0 +1,85 @@
+"""What a manager and its read workers say to each other: frames over a socket, each a kind, a length and a payload."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Mapping
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import orjson
+from attrs import frozen
+
+from teatree.contracts.settings import LimitSettings
+from teatree.functions.sql import Question
+
+FRAME = struct.Struct(">BI")
+HEAD = struct.Struct(">I")
+NUMBER = struct.Struct(">Q")
+"""On the control pipe: the job to interrupt."""
+
+
+class Kind(IntEnum):
+    """What a frame is."""
+
+    READY = 1
+    """From a worker: it has started."""
+    ASK = 2
+    """To a worker: a `ReadJob`, pickled. Nothing else is pickled: a worker trusts its manager, never the reverse."""
+    NEXT = 3
+    """To a worker: the next page of the answer before."""
+    RELEASE = 4
+    """To a worker: close the version's file. It is not answered."""
+    ANSWER = 5
+    """From a worker: a JSON head and a body, the first page or the next."""
+    ERROR = 6
+    """From a worker: a JSON head that is an error."""
+
+
+@frozen
+class ReadJob:
+    """One read for a worker."""
+
+    number: int
+    """Tells it from the worker's other jobs: what interrupts it may come late."""
+    version: int
+    path: Path
+    """The version's file."""
+    served: int
+    """The newest version for which this file answers."""
+    question: Question
+    limits: LimitSettings
+    temp_bytes_max: int
+    """Bytes of this worker's temporary files."""
+    first_page_bytes_max: int
+    page_bytes_max: int
+
+
+def ask_frame(job: ReadJob) -> bytes:
+    """Return the frame that asks."""
+    return frame(Kind.ASK, pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
+
+
+def read_job(payload: bytes) -> ReadJob:
+    """Return what a frame asks."""
+    job: ReadJob = pickle.loads(payload)  # noqa: S301  it comes from our manager
+    return job
+
+
+def frame(kind: Kind, payload: bytes = b"") -> bytes:
+    """Return a frame."""
+    return FRAME.pack(kind, len(payload)) + payload
+
+
+def reply_frame(kind: Kind, head: Mapping[str, Any], body: bytes = b"") -> bytes:
+    """Return a worker's frame."""
+    raw = orjson.dumps(head)
+    return b"".join((FRAME.pack(kind, HEAD.size + len(raw) + len(body)), HEAD.pack(len(raw)), raw, body))
+
+
+def read_reply(payload: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return head and body of a worker's frame."""
+    (length,) = HEAD.unpack_from(payload)
+    return orjson.loads(payload[HEAD.size : HEAD.size + length]), payload[HEAD.size + length :]

@@ -1,0 +1,226 @@
+"""A read worker as its manager sees it: started, asked, interrupted, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import cast
+
+from attrs import frozen
+from typing_extensions import override
+
+from teatree.contracts.read_settings import ReadSettings
+from teatree_manager.read_frames import FRAME, NUMBER, Kind
+
+_ENVIRON = ("PATH", "PYTHON", "LD_", "LANG", "LC_", "TZ", "HOME", "TMPDIR", "MALLOC_", "VIRTUAL_ENV")
+"""Beginnings of the variables that a worker gets: none of ours, no credentials."""
+
+
+class Why(Enum):
+    """Why a job is interrupted."""
+
+    TIME = "time"
+    MAKE_WAY = "make way"
+    GIVEN_UP = "given up"
+
+
+@frozen
+class Ended(Exception):  # noqa: N818  not an error until it is known what it ended
+    """The worker ended before it answered."""
+
+    why: Why | None
+    """Why its job was interrupted before it was killed; None if it ended in the middle of it."""
+    code: int
+    """Its exit code, negative for a signal."""
+    memory_bytes_peak: int
+
+
+class WorkerProcess(asyncio.Protocol):
+    """One worker; answers one job at a time."""
+
+    def __init__(
+        self,
+        settings: ReadSettings,
+        environ: Mapping[str, str],
+        temp: Path,
+        freed: Callable[[WorkerProcess], None],
+        ended: Callable[[WorkerProcess], None],
+    ) -> None:
+        """`temp` is this worker's own folder; `freed` is called when a job that nobody waits for any more is over."""
+        self._settings = settings
+        self._temp = temp
+        self._freed = freed
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self._frame: asyncio.Future[tuple[int, bytes]] = self._loop.create_future()
+        """What it answers next; READY first."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._number = 0
+        self.is_busy = True
+        """Whether it owes an answer."""
+        self.why: Why | None = None
+        """Why its job was interrupted."""
+        self._is_reaped = False
+        self._gone = asyncio.Event()
+        self._reaping: asyncio.Task[None] | None = None
+        self.version: int | None = None
+        """The version whose file it has open."""
+        self.free_since_s = self._loop.time()
+        self._process, self._jobs, self._control = _start(settings, environ, temp)
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    async def ready(self) -> None:
+        """Wait until it has started; raises `Ended` if it has not."""
+        await self._loop.create_unix_connection(lambda: self, sock=self._jobs)
+        self._timer = self._loop.call_later(self._settings.start_ms_max / 1000, self.kill)
+        await self._frame
+
+    def next_number(self) -> int:
+        """Return the number of the next job."""
+        self._number += 1
+        return self._number
+
+    async def ask(self, frame: bytes, limit_ms: float) -> tuple[int, bytes]:
+        """Return kind and payload of what it answers; it is interrupted after `limit_ms`, and killed a little later.
+
+        If this is cancelled the job is interrupted too, and `freed` called when it is over. Raises `Ended`.
+        """
+        self._frame = self._loop.create_future()
+        self.is_busy = True
+        self.why = None
+        self._timer = self._loop.call_later(limit_ms / 1000, self.interrupt, Why.TIME)
+        self._transport.write(frame)  # type: ignore[union-attr]  # there since it is ready
+        try:
+            return await self._frame
+        except asyncio.CancelledError:
+            self.interrupt(Why.GIVEN_UP)
+            raise
+
+    def release(self) -> None:
+        """Have it close the version's file."""
+        if self._transport is not None and self.version is not None:
+            self._transport.write(FRAME.pack(Kind.RELEASE, 0))
+            self.version = None
+
+    def interrupt(self, why: Why) -> None:
+        """Interrupt the job that runs; kill the worker if that does not help in time."""
+        if not self.is_busy or self._is_reaped:
+            return
+        if self.why is None:
+            self._stop_timer()
+            self._timer = self._loop.call_later(self._settings.kill_margin_ms / 1000, self.kill)
+            with suppress(OSError):  # it ended a moment ago
+                os.write(self._control, NUMBER.pack(self._number))
+        if self.why in (None, Why.MAKE_WAY):
+            self.why = why
+
+    def kill(self) -> None:
+        """End it at once."""
+        if not self._is_reaped:
+            os.kill(self.pid, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """End it and wait for its end."""
+        self.kill()
+        if self._transport is None and not self._is_reaped:
+            self._jobs.close()
+            await self._reap()
+        await self._gone.wait()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- the socket ---
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= FRAME.size:
+            kind, length = FRAME.unpack_from(self._buffer)
+            end = FRAME.size + length
+            if len(self._buffer) < end:
+                return
+            payload = bytes(self._buffer[FRAME.size : end])
+            del self._buffer[:end]
+            self._stop_timer()
+            self.is_busy = False
+            self.free_since_s = self._loop.time()
+            if self._frame.done():  # nobody waits for it any more
+                self._freed(self)
+            else:
+                self._frame.set_result((kind, payload))
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._reaping = self._loop.create_task(self._reap())
+
+    async def _reap(self) -> None:
+        self.kill()  # one that closed its socket is of no use any more
+        self._is_reaped = True
+        self._stop_timer()
+        _, status, used = await asyncio.to_thread(os.wait4, self.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        os.close(self._control)
+        await asyncio.to_thread(shutil.rmtree, self._temp, ignore_errors=True)
+        if not self._frame.done():
+            self._frame.set_exception(Ended(self.why, self._process.returncode, used.ru_maxrss * 1024))
+        self._ended(self)
+        self._gone.set()
+
+
+def _start(
+    settings: ReadSettings, environ: Mapping[str, str], temp: Path
+) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
+    """Start a worker; return it, our end of its socket, and that of its control pipe.
+
+    From the main thread: where the kernel ends it with its manager, it does so when the thread ends that started it.
+    """
+    temp.mkdir(parents=True)
+    jobs, theirs = socket.socketpair()
+    listen, control = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(listen, True)
+    order = {
+        "manager_pid": os.getpid(),
+        "control": listen,
+        "memory_bytes_max": settings.process_memory_bytes_max,
+        "temp": str(temp),
+    }
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "teatree_manager.read_worker", json.dumps(order)],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            pass_fds=(listen,),
+            env={name: value for name, value in environ.items() if name.startswith(_ENVIRON)},
+        )
+    except BaseException:
+        jobs.close()
+        os.close(control)
+        raise
+    finally:
+        theirs.close()
+        os.close(listen)
+    jobs.setblocking(False)
+    return process, jobs, control
