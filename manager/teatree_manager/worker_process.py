@@ -44,6 +44,10 @@ class Ended(Exception):  # noqa: N818  not an error until it is known what it en
     """Its exit code, negative for a signal."""
     memory_bytes_peak: int
 
+    @override
+    def __str__(self) -> str:
+        return f"a read worker ended with exit code {self.code}"
+
 
 class WorkerProcess(asyncio.Protocol):
     """One worker; answers one job at a time."""

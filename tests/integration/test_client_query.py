@@ -117,7 +117,7 @@ async def test_a_model_at_rest_is_asked_until_it_wakes(
     session: Session, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody answers at first, then a listener that only wakes a manager, then the manager."""
-    monkeypatch.setattr(direct_read, "PATIENCE_MS_MIN", 100)
+    monkeypatch.setattr(direct_read, "REPEAT_MS", 100)
     asking = asyncio.create_task(session.model("sales").query("SELECT 1", timeout_ms=20_000))
     heard: list[Message] = []
 

@@ -14,8 +14,10 @@ from teatree.contracts.errors import Code
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import ModelState, StreamStamp
 from teatree.contracts.names import goal_model_id
+from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.requests import LogPosition
 from teatree.contracts.settings import PostgresSettings
+from teatree.messaging.asked_reads import AskedRead
 from teatree.messaging.direct import last_messages
 from teatree.messaging.log import LogReader, last_sequences
 from teatree.messaging.log_check import Advance, fault_of
@@ -310,11 +312,11 @@ class TestReads:
         world.start()
         await until(lambda: "sales" in world.launcher.alive)
 
-        async def answer(function: str, *_: object) -> tuple[bytes, dict[str, str]]:
+        async def answer(read: AskedRead) -> tuple[bytes, dict[str, str]]:
             await asyncio.sleep(0.3)
-            return function.encode(), {}
+            return read.function.encode(), {}
 
-        async with await serve(world.bus, "sales", answer, version="1.0.0"):
+        async with await serve(world.bus, "sales", answer, ReadSettings(), version="1.0.0"):
             await settle()
             reply = await world.bus.request(world.bus.subjects.query("sales", "query"), b"{}", timeout_ms=5_000)
             assert reply.body == b"query"

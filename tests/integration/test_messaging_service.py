@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 
 from teatree.contracts.errors import Code, RequestError, RetryError
+from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import NatsSettings
+from teatree.messaging.asked_reads import AskedRead
 from teatree.messaging.bus import Bus
 from teatree.messaging.service import serve
 
@@ -22,9 +24,13 @@ async def bus(nats_server: NatsSettings) -> AsyncIterator[Bus]:
     await connected.close()
 
 
-async def answer(function: str, body: bytes, headers: Mapping[str, str]) -> tuple[bytes, Mapping[str, str]]:
+READS = ReadSettings()
+REPEATED = {"Teatree-Request-Id": "one", "Teatree-Repeat-Ms": "100"}
+
+
+async def answer(read: AskedRead) -> tuple[bytes, Mapping[str, str]]:
     """Echo, or fail as the function's name says."""
-    match function:
+    match read.function:
         case "wrong":
             raise RequestError(Code.UNKNOWN_TABLE, "There is no table 'x'.\r\nReally.", where="sql")
         case "broken":
@@ -33,12 +39,12 @@ async def answer(function: str, body: bytes, headers: Mapping[str, str]) -> tupl
             return b"x" * 10_000_000, {}
         case "slow":
             await asyncio.sleep(0.3)
-    return function.encode() + b":" + body, {"Answer": headers.get("Question", "")}
+    return read.function.encode() + b":" + read.body, {"Answer": read.headers.get("Question", "")}
 
 
 async def test_answers(bus: Bus) -> None:
     """A read is answered with body and headers of the handler."""
-    async with await serve(bus, "sales", answer, version="1.0.0"):
+    async with await serve(bus, "sales", answer, READS, version="1.0.0"):
         reply = await bus.request(bus.subjects.query("sales", "query"), b"hi", {"Question": "q"})
         assert (reply.body, reply.headers) == (b"query:hi", {"Answer": "q"})
     with pytest.raises(RetryError) as e:
@@ -52,7 +58,7 @@ async def test_answers(bus: Bus) -> None:
 )
 async def test_errors(bus: Bus, function: str, number: str, code: str) -> None:
     """A read that fails is answered with its error, by the convention's headers and in our own form; others go on."""
-    async with await serve(bus, "sales", answer, version="1.0.0"):
+    async with await serve(bus, "sales", answer, READS, version="1.0.0"):
         reply = await bus.request(bus.subjects.query("sales", function))
         assert reply.headers["Nats-Service-Error-Code"] == number
         assert code in reply.headers["Nats-Service-Error"]
@@ -61,16 +67,64 @@ async def test_errors(bus: Bus, function: str, number: str, code: str) -> None:
 
 
 async def test_limit(bus: Bus) -> None:
-    """Beyond its limit a read is told so at once; the others are answered."""
-    async with await serve(bus, "sales", answer, version="1.0.0", concurrent_max=2):
+    """Beyond the limit of reads that run or wait one is refused at once; the others are answered."""
+    async with await serve(bus, "sales", answer, ReadSettings(waiting_max=2), version="1.0.0"):
         asked = [bus.request(bus.subjects.query("sales", "slow")) for _ in range(3)]
         replies = await asyncio.gather(*asked)
         assert sorted(r.headers.get("Nats-Service-Error-Code", "") for r in replies) == ["", "", "503"]
 
 
+class Counting:
+    """A handler that counts what it begins and ends, and answers when it may."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.cancelled = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def __call__(self, _: AskedRead) -> tuple[bytes, Mapping[str, str]]:
+        self.begun += 1
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return b"answered", {}
+
+
+async def test_a_repeat_runs_nothing_twice(bus: Bus) -> None:
+    """A read that is asked again while it runs runs once, and the newest copy is answered."""
+    subject = bus.subjects.query("sales", "query")
+    counting = Counting()
+    async with await serve(bus, "sales", counting, READS, version="1.0.0"):
+        with pytest.raises(RetryError):
+            await bus.request(subject, b"hi", REPEATED, timeout_ms=50)
+        repeat = asyncio.create_task(bus.request(subject, b"hi", REPEATED))
+        other = asyncio.create_task(bus.request(subject, b"other", REPEATED | {"Teatree-Request-Id": "two"}))
+        await asyncio.sleep(0.05)
+        counting.may_answer.set()
+        assert (await repeat).body == (await other).body == b"answered"
+        assert counting.begun == 2
+
+
+async def test_a_read_that_its_client_gives_up_is_cancelled(bus: Bus) -> None:
+    """Either by the client's word, or because its repeats have stopped."""
+    subject = bus.subjects.query("sales", "query")
+    for says_so in (True, False):
+        counting = Counting()
+        async with await serve(bus, "sales", counting, READS, version="1.0.0"):
+            with pytest.raises(RetryError):
+                await bus.request(subject, b"hi", REPEATED, timeout_ms=50)
+            if says_so:
+                with pytest.raises(RetryError):
+                    await bus.request(bus.subjects.query("sales", "cancel"), b"", REPEATED, timeout_ms=50)
+            async with asyncio.timeout(10):
+                await counting.cancelled.wait()
+
+
 async def test_running_reads_finish(bus: Bus) -> None:
     """A service that is closed still answers the reads that it has begun."""
-    service = await serve(bus, "sales", answer, version="1.0.0")
+    service = await serve(bus, "sales", answer, READS, version="1.0.0")
     asked = asyncio.create_task(bus.request(bus.subjects.query("sales", "slow")))
     await asyncio.sleep(0.1)
     await service.close()
@@ -80,7 +134,7 @@ async def test_running_reads_finish(bus: Bus) -> None:
 async def test_found_by_the_convention(bus: Bus) -> None:
     """The `nats` tool's questions are answered: who is there, what for, how it goes."""
     name = f"{bus.prefix}-query-sales"
-    async with await serve(bus, "sales", answer, version="1.2.3"):
+    async with await serve(bus, "sales", answer, READS, version="1.2.3"):
         await bus.request(bus.subjects.query("sales", "query"))
         await bus.request(bus.subjects.query("sales", "wrong"))
         ping = json.loads((await bus.request(f"$SRV.PING.{name}")).body)
