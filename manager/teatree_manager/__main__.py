@@ -30,7 +30,7 @@ from teatree_manager.manager import Manager, preload
 from teatree_manager.memory import limit_memory
 
 THREADS_MAX = 32
-"""Threads for what blocks: all direct reads that run at once, each lane, and the lease, which must wait for none."""
+"""Threads for what blocks: each lane, pages and workers of direct reads, and the lease, which must wait for none."""
 EXIT_FAILED = 1
 EXIT_USAGE = 64
 EXIT_ELSEWHERE = 75

@@ -140,7 +140,7 @@ class ManagerSettings:
     """Old local files on their way out at which the next version waits: bounds the disk of a small, busy model."""
     process_memory_bytes_max: int = 6_000_000_000
     """Bytes of private memory that the kernel gives a manager, 0 for no limit: DuckDB's `memory_bytes_max` twice (the
-    writer's and that of direct reads), and room for a batch; what is allocated outside DuckDB's limit fails at it."""
+    writer's and that of archives), and room for a batch; what is allocated outside DuckDB's limit fails at it."""
     archive_interval_ms: int = 1_000
     """Milliseconds between Parquet archives of a busy model: they lag and coalesce."""
     head_interval_ms: int = 1_000
