@@ -169,7 +169,7 @@ async def test_a_read_that_is_given_up_is_interrupted(installation: Installation
 
 async def test_a_version_that_is_read_keeps_its_file(installation: Installation) -> None:
     """A worker's file is not overwritten while it reads, however many versions follow; when idle it closes it."""
-    settings = {"TEATREE_MANAGER_LOCAL_GRACE_MS": "20", "TEATREE_MANAGER_LOCAL_COPY_BYTES_MAX": "0"}
+    settings: dict[str, Any] = {"TEATREE_MANAGER_LOCAL_GRACE_MS": "20", "TEATREE_MANAGER_LOCAL_COPY_BYTES_MAX": "0"}
     await installation.created(table("id"), **settings)
     await installation.send("append", rows(*range(1000)), "a")
     assert (await ask(installation, "SELECT count(*) AS n FROM t"))["rows"] == [{"n": 1000}]
