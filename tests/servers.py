@@ -11,7 +11,7 @@ from attrs import evolve
 
 from teatree.contracts.settings import NatsSettings, PostgresSettings, StoreSettings
 from teatree.embedded.nats import NatsServer
-from teatree.embedded.postgres import PostgresServer
+from teatree.embedded.postgres import USER, PostgresServer
 from teatree.embedded.seaweed import SeaweedServer
 from teatree.embedded.server import Server
 
@@ -50,7 +50,7 @@ class TestServers:
     def fresh_database(self) -> PostgresSettings:
         """Return access to a new, empty database."""
         server, name = self.postgres(), _fresh_name()
-        self.run_sql(server.settings(), f"CREATE DATABASE {name}")
+        self.run_sql(server.superuser_settings(), f"CREATE DATABASE {name} OWNER {USER}")
         return server.settings(name)
 
     def fresh_bucket_prefix(self) -> StoreSettings:
@@ -60,7 +60,7 @@ class TestServers:
     def drop_database(self, database: PostgresSettings) -> None:
         """Drop a database that `fresh_database` made, and end what is still connected to it."""
         name = psycopg.conninfo.conninfo_to_dict(database.url or "")["dbname"]
-        self.run_sql(self.postgres().settings(), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        self.run_sql(self.postgres().superuser_settings(), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def stop(self) -> None:
         """Stop all that was started."""

@@ -19,7 +19,7 @@ import pytest
 from nats.js.api import StreamConfig
 
 from servers import TestServers
-from teatree.contracts.errors import RetryError
+from teatree.contracts.errors import Code, OperatorError, RetryError
 from teatree.contracts.process import is_alive, process_id
 from teatree.contracts.settings import NatsSettings, PostgresSettings, StoreSettings
 from teatree.embedded.nats import NatsServer
@@ -28,6 +28,8 @@ from teatree.embedded.postgres_user import OtherUser
 from teatree.embedded.seaweed import SeaweedServer
 from teatree.embedded.server import Server
 from teatree.embedded.signed_request import S3Access, signed_status
+from teatree.storage.migrations.migrate import migrate
+from teatree.storage.postgres import Postgres
 
 KINDS: list[type[Server]] = [NatsServer, PostgresServer, SeaweedServer]
 
@@ -109,6 +111,57 @@ def test_postgres_wants_the_password(postgres_server: PostgresSettings) -> None:
     """A client with another password is turned away, and there is no trusted one."""
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(postgres_server.url or "", password="wrong")
+
+
+def test_postgres_gives_its_owner_one_database_and_its_reader_a_look(servers: TestServers) -> None:
+    """Our role is no superuser and reaches no program or file; the reader's sees tables made later and changes none."""
+    server = servers.postgres()
+    settings = server.settings()
+    with psycopg.connect(settings.url or "", password=settings.password, autocommit=True) as owner:
+        owner.execute("CREATE TABLE seen (i INT); INSERT INTO seen VALUES (7)")
+        row = owner.execute("SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user")
+        assert row.fetchone() == (False, False, False)
+        for statement in ("COPY seen TO PROGRAM 'true'", "COPY seen FROM '/etc/passwd'", "CREATE ROLE other SUPERUSER"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                owner.execute(statement)
+        try:
+            with psycopg.connect(settings.reader_url or "", autocommit=True) as reader:
+                assert reader.execute("SELECT i FROM seen").fetchall() == [(7,)]
+                reader.execute("SET default_transaction_read_only = off")
+                for statement in ("DELETE FROM seen", "CREATE TABLE x (i INT)", "CREATE TEMP TABLE x (i INT)"):
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                        reader.execute(statement)
+        finally:
+            owner.execute("DROP TABLE seen")
+    for url in (settings.url, settings.reader_url):
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(str(url).replace("/teatree?", "/postgres?"), password=settings.password)
+    secret = server.superuser_settings().password or ""
+    assert secret not in (server.folder / "secrets.json").read_text()
+    assert stat.S_IMODE((server.folder / "superuser.json").stat().st_mode) == 0o600
+
+
+def test_a_cluster_of_an_earlier_teatree_is_refused(tmp_path: Path) -> None:
+    """A cluster whose owner is its superuser is refused with what to do."""
+    (tmp_path / "cluster").mkdir()
+    with pytest.raises(OperatorError, match="catalog rebuild"):
+        PostgresServer(tmp_path).start()
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_in_another_encoding_is_refused(servers: TestServers, encoding: str) -> None:
+    """A database that cannot hold every text is refused when first reached, with what to do."""
+    server, name = servers.postgres(), f"encoded_{encoding.lower()}"
+    how = f"OWNER teatree ENCODING '{encoding}' TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'"
+    servers.run_sql(server.superuser_settings(), f"CREATE DATABASE {name} {how}")
+    try:
+        with pytest.raises(OperatorError, match=f"{name} has the encoding {encoding}.*UTF8") as caught:
+            Postgres(server.settings(name)).connect()
+        assert caught.value.code is Code.WRONG_CONFIGURATION
+        with pytest.raises(OperatorError, match="must be UTF8"):
+            migrate(server.settings(name))
+    finally:
+        servers.run_sql(server.superuser_settings(), f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_postgres_takes_a_folder_whose_path_is_too_long_for_a_socket(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from teatree.contracts.settings import (
 from teatree.embedded.dispatcher import DispatcherProcess
 from teatree.embedded.managers import end_managers
 from teatree.embedded.nats import NatsServer
-from teatree.embedded.postgres import DATABASE, PostgresServer
+from teatree.embedded.postgres import DATABASE, USER, PostgresServer
 from teatree.embedded.seaweed import SeaweedServer
 from teatree.embedded.server import Server
 from teatree.messaging.bus import Bus
@@ -159,14 +159,15 @@ class Stage:
 
     def drop_database(self) -> None:
         """Drop the catalogue's database, whoever uses it, and create it empty."""
-        for statement in (f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)", f"CREATE DATABASE {DATABASE}"):
+        create = f"CREATE DATABASE {DATABASE} OWNER {USER}"
+        for statement in (f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)", create):
             self._run_sql(statement)
 
     def _run_sql(self, statement: str) -> None:
         """Run a statement; managers that connect again at once can be in its way for a moment."""
         for left in reversed(range(SQL_TRIES_MAX)):
             try:
-                TestServers.run_sql(self.postgres.settings("postgres"), statement)
+                TestServers.run_sql(self.postgres.superuser_settings(), statement)
             except psycopg.Error:
                 if not left:
                     raise

@@ -1,4 +1,8 @@
-"""PostgreSQL 18 from its wheel: one cluster, one database, a unix socket, scram passwords, nothing on the network."""
+"""PostgreSQL 18 from its wheel: one cluster, one database, a unix socket, scram passwords, nothing on the network.
+
+superuser.json    the superuser's password; nothing reads it but the making of the cluster (docs/decisions/0024)
+secrets.json      the passwords of the database's owner and of its reader
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -26,9 +31,14 @@ from teatree.embedded.wheels import postgres_home
 if TYPE_CHECKING:
     import psutil
 
+SUPERUSER = "postgres"
+"""Only for an operator: nothing of ours connects as it."""
 USER = "teatree"
+"""Owns the database, and has no right beyond it."""
+READER = "teatree_reader"
+"""Reads the catalog's tables."""
 DATABASE = "teatree"
-_SOCKET_FOLDER_CHARS_MAX = 90
+_SOCKET_FOLDER_BYTES_MAX = 90
 """A socket's path fits in 107 bytes, and PostgreSQL adds `/.s.PGSQL.5432` and, once, `.lock`."""
 _SETUP_S_MAX = 120
 _NO_PID = 2**22 + 1
@@ -47,6 +57,18 @@ _SETTINGS = {
 }
 _INITDB = ["--auth=reject", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
 _HBA = "local all all scram-sha-256\n"
+_ROLES = (
+    f"ALTER ROLE {SUPERUSER} PASSWORD '{{superuser_password}}'",
+    f"CREATE ROLE {USER} LOGIN PASSWORD '{{owner_password}}'",
+    f"CREATE ROLE {READER} LOGIN CONNECTION LIMIT 20 PASSWORD '{{reader_password}}'",
+    f"ALTER ROLE {READER} SET default_transaction_read_only = on",
+    f"CREATE DATABASE {DATABASE} OWNER {USER}",
+    f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC",
+    f"GRANT CONNECT ON DATABASE {DATABASE} TO {READER}",
+    f"REVOKE ALL ON DATABASE {SUPERUSER} FROM PUBLIC",
+)
+_RIGHTS = (f"ALTER DEFAULT PRIVILEGES FOR ROLE {USER} IN SCHEMA public GRANT SELECT ON TABLES TO {READER}",)
+"""What the owner's tables, which do not exist yet, grant to the reader."""
 
 
 class PostgresServer(Server):
@@ -72,12 +94,27 @@ class PostgresServer(Server):
         self._home = postgres_home()
 
     def settings(self, database: str = DATABASE) -> PostgresSettings:
-        """Return how to reach a database of the server."""
-        url = f"postgresql://{USER}@/{database}?host={quote(str(self._socket_folder), safe='')}"
-        return PostgresSettings(url=url, password=self._password())
+        """Return how to reach a database of the server as the owner of ours, and as its reader."""
+        kept = self._secrets()
+        reader_url = self._url(f"{READER}:{kept['reader_password']}", database)
+        return PostgresSettings(url=self._url(USER, database), password=kept["password"], reader_url=reader_url)
 
-    def _password(self) -> str:
-        return kept_secrets(self._folder / "secrets.json", ("password",))["password"]
+    def superuser_settings(self, database: str = SUPERUSER) -> PostgresSettings:
+        """Return how to reach a database of the server with all rights."""
+        return PostgresSettings(url=self._url(SUPERUSER, database), password=self._superuser_password())
+
+    def _url(self, user: str, database: str) -> str:
+        return f"postgresql://{user}@/{database}?host={quote(os.fsencode(self._socket_folder), safe='')}"
+
+    def _secrets(self) -> dict[str, str]:
+        return kept_secrets(self._folder / "secrets.json", ("password", "reader_password"))
+
+    def _superuser_password(self) -> str:
+        return kept_secrets(self._superuser_path, ("password",))["password"]
+
+    @property
+    def _superuser_path(self) -> Path:
+        return self._folder / "superuser.json"
 
     @property
     def _cluster(self) -> Path:
@@ -89,14 +126,16 @@ class PostgresServer(Server):
         key = hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"teatree-{os.getuid()}-{key}"
 
-    @property
+    @cached_property
     def _socket_folder(self) -> Path:
+        """The folder's own `socket`, if its path fits and the server can get there, else one out of its way."""
         inside = self._folder / "socket"
-        fits = len(os.fsencode(inside)) <= _SOCKET_FOLDER_CHARS_MAX
-        return inside if fits and self._user.reaches_all else self._run_folder
+        fits = len(os.fsencode(inside)) <= _SOCKET_FOLDER_BYTES_MAX and "," not in str(inside)  # libpq splits there
+        return inside if fits and self._user.reaches(private_folder(inside)) else self._run_folder
 
     def _socket_argument(self) -> str:
-        return f"--unix_socket_directories={self._socket_folder}"
+        quoted = str(self._socket_folder).replace('"', '""')
+        return f'--unix_socket_directories="{quoted}"'
 
     @override
     def _recognise(self, process: psutil.Process) -> bool:
@@ -118,6 +157,14 @@ class PostgresServer(Server):
         self._prepare_programs()
         if not self._cluster.is_dir():
             self._create_cluster()
+        elif not self._superuser_path.is_file():
+            raise OperatorError(
+                Code.WRONG_CONFIGURATION,
+                "The cluster was made by an earlier Teatree, whose processes connect as its superuser.",
+                where=str(self._folder),
+                hint="Stop what runs on it, remove this folder, start again, and run `teatree catalog rebuild`: "
+                "all that it holds comes from the object store.",
+            )
         self._user.own(self._cluster)
         self._release_reused_pid()
 
@@ -143,7 +190,6 @@ class PostgresServer(Server):
 
     def _prepare_run_folder(self) -> None:
         if self._socket_folder != self._run_folder and self._user.can_run(self._home / "bin" / "initdb"):
-            private_folder(self._socket_folder)
             return
         self._run_folder.mkdir(mode=0o700, exist_ok=True)
         found = self._run_folder.lstat()
@@ -155,8 +201,6 @@ class PostgresServer(Server):
                 hint="Remove it, or set TMPDIR to another folder.",
             )
         self._user.own(self._run_folder)
-        if self._socket_folder != self._run_folder:
-            private_folder(self._socket_folder)
 
     def _prepare_programs(self) -> None:
         """Copy the programs to where the server's user can run them, if it cannot where they are."""
@@ -187,13 +231,26 @@ class PostgresServer(Server):
             shutil.rmtree(part)
         part.mkdir(mode=0o700)
         self._user.own(part)
-        self._run(part, "initdb", f"--username={USER}", *_INITDB)
+        self._run(part, "initdb", f"--username={SUPERUSER}", *_INITDB)
         (part / "pg_hba.conf").write_text(_HBA)
-        statements = f"ALTER ROLE {USER} PASSWORD '{self._password()}';\nCREATE DATABASE {DATABASE};\n"
-        said = self._run(part, "postgres", "--single", stdin=statements, database="postgres")
-        if "ERROR" in said or "FATAL" in said:
-            raise _setup_failed(said.replace(self._password(), "…"))
+        self._set_up(part, SUPERUSER, _ROLES)
+        self._set_up(part, DATABASE, _RIGHTS)
         part.rename(self._cluster)
+
+    def _set_up(self, cluster: Path, database: str, statements: tuple[str, ...]) -> None:
+        """Run statements as the superuser, on a server that nobody can connect to yet."""
+        kept = self._secrets()
+        secrets = {
+            "superuser_password": self._superuser_password(),
+            "owner_password": kept["password"],
+            "reader_password": kept["reader_password"],
+        }
+        text = "".join(f"{statement.format_map(secrets)};\n" for statement in statements)
+        said = self._run(cluster, "postgres", "--single", stdin=text, database=database)
+        if "ERROR" in said or "FATAL" in said:
+            for secret in secrets.values():
+                said = said.replace(secret, "…")
+            raise _setup_failed(said)
 
     def _run(self, cluster: Path, program: str, *arguments: str, stdin: str = "", database: str | None = None) -> str:
         named = [*arguments, "-D", self._user.cluster_argument(cluster), *([database] if database else [])]

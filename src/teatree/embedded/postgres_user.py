@@ -32,9 +32,6 @@ _PROBE_S_MAX = 20
 class ServerUser(ABC):
     """How to run PostgreSQL's programs so that they do not refuse."""
 
-    reaches_all = False
-    """Whether the server can enter every folder that we can."""
-
     @abstractmethod
     def command(self, program: Path, *arguments: str) -> list[str]:
         """Return the command that runs the program as this user."""
@@ -58,6 +55,11 @@ class ServerUser(ABC):
         for found in (path, *path.rglob("*")):
             os.chown(found, self.uid(), -1, follow_symlinks=False)
 
+    def reaches(self, folder: Path) -> bool:
+        """Return whether this user can make files in a folder of ours where it lies."""
+        command = self.command(Path("/bin/sh"), "-c", 'cd -- "$1" && test -w .', "sh", str(folder))
+        return _succeeds(command, **self.options())
+
     def can_run(self, program: Path) -> bool:
         """Return whether this user can start the program where it lies."""
         command = self.command(program, "--version")
@@ -68,11 +70,13 @@ class ServerUser(ABC):
 class SameUser(ServerUser):
     """The ordinary case: PostgreSQL runs as we do."""
 
-    reaches_all = True
-
     @override
     def command(self, program: Path, *arguments: str) -> list[str]:
         return [str(program), *arguments]
+
+    @override
+    def reaches(self, folder: Path) -> bool:
+        return True
 
     @override
     def cluster_argument(self, cluster: Path) -> str:

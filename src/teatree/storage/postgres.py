@@ -124,6 +124,7 @@ class Postgres:
         with self._translated():
             connection = psycopg.connect(**self._parameters())
             try:
+                _check_encoding(connection)
                 with _cut_after(connection, CONNECT_TIMEOUT_S):
                     connection.execute(_LIMIT, {"limit": str(self._statement_ms_max)})
                     connection.commit()
@@ -189,6 +190,7 @@ class Postgres:
             ) from None
         if self.settings.password:
             parameters["password"] = self.settings.password
+        parameters["client_encoding"] = "UTF8"
         defaults = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": self._application, **_SOCKET_OPTIONS}
         # Prepared statements would tie us to one server connection, which poolers in between do not give.
         return {**defaults, **parameters, "prepare_threshold": None}
@@ -241,6 +243,19 @@ def _meaning(state: str, error: psycopg.Error) -> tuple[Code, str]:
             return Code.UNAVAILABLE, "Try again when PostgreSQL is back."
         case _:
             return Code.INTERNAL, "This is a fault of teatree: report it."
+
+
+def _check_encoding(connection: psycopg.Connection[Any]) -> None:
+    """Raise for a database that cannot hold every name and message, or that would not check them."""
+    encoding = connection.info.parameter_status("server_encoding") or "UTF8"  # a pooler may not pass it on
+    if encoding != "UTF8":
+        raise OperatorError(
+            Code.WRONG_CONFIGURATION,
+            f"PostgreSQL: the database {connection.info.dbname} has the encoding {encoding}; it must be UTF8.",
+            where=_WHERE,
+            hint="Make another one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, "
+            "and fill it with `teatree catalog rebuild`.",
+        )
 
 
 @contextmanager
