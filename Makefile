@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: slow help install test demo bench lint types imports tests format pins clean torture
+.PHONY: slow help install test demo bench lint types imports tests format pins clean torture fuzz
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -27,6 +27,9 @@ bench: install ## measure; prints JSON lines
 
 torture: install ## break things by a seed and check all promises; SEED=1 MINUTES=10 ARGS="--s3"
 	@cd tests && ../$(BIN)/python -m torture --seed $(or $(SEED),1) --minutes $(or $(MINUTES),10) $(ARGS)
+
+fuzz: install ## compare each converter of values with DuckDB's own text; SEED=1 MINUTES=10
+	@cd tests && ../$(BIN)/python -m fuzz $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10) $(ARGS)
 
 lint: install
 	$(BIN)/ruff check $(CODE)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import decimal
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from teatree.cli.exits import usage
 from teatree.cli.output import Output, counted
@@ -33,45 +32,39 @@ def print_answer(output: Output, rows: Dataset, version: int | None, form: Form)
         case "arrow":
             _print_arrow(rows.to_arrow())
         case "jsonl":
-            for row in rows.to_json_rows():
+            for row in rows.to_json_rows(as_written=True):
                 output.line(row)
         case _ if output.json:
             from teatree.datasets.json_values import columns_to_json  # noqa: PLC0415
 
             columns = columns_to_json(rows.schema)
-            output.line({"version": version, "columns": columns, "rows": rows.to_json_rows()})
+            output.line({"version": version, "columns": columns, "rows": rows.to_json_rows(as_written=True)})
         case _:
             _print_table(output, rows, version)
 
 
 def _print_table(output: Output, rows: Dataset, version: int | None) -> None:
+    from teatree.cli.cells import table_cells  # noqa: PLC0415
     from teatree.contracts.dtypes import Decimal, Float, Integer  # noqa: PLC0415
     from teatree.datasets.dataset import Dataset  # noqa: PLC0415
 
     first = Dataset(rows.schema, rows.to_arrow().slice(0, ROWS_SHOWN_MAX))
     right = [column.name for column in rows.schema if isinstance(column.dtype, (Integer, Float, Decimal))]
-    output.table(rows.schema.names, (list(row.values()) for row in first.to_json_rows()), right=right)
+    columns = [table_cells(first.to_arrow().column(place), column.dtype) for place, column in enumerate(first.schema)]
+    output.table(rows.schema.names, zip(*columns, strict=True), right=right)
     more = f", the first {ROWS_SHOWN_MAX} shown (--format csv gives all)" if len(rows) > ROWS_SHOWN_MAX else ""
     output.remark(f"{counted(len(rows), 'row')}, version {version}{more}")
 
 
 def _print_csv(rows: Dataset) -> None:
-    """Print as JSON has the values, but for decimals, which keep their digits."""
-    import csv  # noqa: PLC0415
+    """Print as RFC 4180 has it: NULL is an empty field, the empty text is ""; nested values are JSON."""
+    from teatree.cli.cells import csv_columns, csv_field  # noqa: PLC0415
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(rows.schema.names)
-    for exact, row in zip(rows.to_rows(), rows.to_json_rows(), strict=True):
-        writer.writerow([_csv_cell(exact[name], value) for name, value in row.items()])
+    write = sys.stdout.write
+    write(",".join(csv_field(name) for name in rows.schema.names) + "\n")
+    for row in zip(*csv_columns(rows), strict=True):
+        write(",".join(row) + "\n")
     sys.stdout.flush()
-
-
-def _csv_cell(exact: Any, value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return exact if isinstance(exact, decimal.Decimal) else value
 
 
 def _print_arrow(table: pa.Table) -> None:

@@ -16,7 +16,7 @@ from teatree.contracts.settings import Settings
 from teatree.datasets.arrow import lossless
 from teatree.datasets.dataset import Dataset
 from teatree.datasets.ddl import quote
-from teatree.datasets.results import plain_booleans, result_schema
+from teatree.datasets.results import exportable, plain_table, result_schema
 from teatree.storage.chain import Chain
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
@@ -100,7 +100,8 @@ class OpenedVersion:
             relation = self._con.sql(sql, params=parameters)
             if kind not in _WITH_ROWS:
                 return None
-            return Dataset(result_schema(relation), plain_booleans(relation.to_arrow_table()))
+            schema = result_schema(relation)
+            return Dataset(schema, plain_table(exportable(relation, schema).to_arrow_table(), schema))
         except duckdb.Error as e:
             raise self._error(e) from e
 

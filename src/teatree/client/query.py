@@ -135,10 +135,11 @@ async def _dataset(session: Session, pages: Sequence[_Page], *, is_arrow: bool, 
             return await session.read_object(page.ref)
 
     bodies = await asyncio.gather(*(body_of(page) for page in pages))
-    return await asyncio.to_thread(_join, bodies, is_arrow=is_arrow, where=where)
+    return await asyncio.to_thread(join_pages, bodies, is_arrow=is_arrow, where=where)
 
 
-def _join(bodies: Sequence[bytes], *, is_arrow: bool, where: str) -> Dataset:
+def join_pages(bodies: Sequence[bytes], *, is_arrow: bool, where: str) -> Dataset:
+    """Return the rows of an answer's pages."""
     import pyarrow as pa  # noqa: PLC0415 - 0.2 s, only for those who read rows
 
     from teatree.datasets.dataset import Dataset  # noqa: PLC0415

@@ -70,10 +70,10 @@ def _fraction(text: str) -> Decimal:
         raise RequestError(Code.OUT_OF_RANGE, f"{text} has too large an exponent.", where="body") from None
 
 
-def _integer(text: str) -> int:
+def _integer(text: str) -> int | Decimal:
     if len(text) > _DIGITS_MAX:
         raise RequestError(Code.OUT_OF_RANGE, f"A number has more than {_DIGITS_MAX} digits.", where="body")
-    return int(text)
+    return Decimal(text) if text == "-0" else int(text)  # a float and a JSON column keep the sign of zero
 
 
 def _constant(text: str) -> NoReturn:

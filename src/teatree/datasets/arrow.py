@@ -1,8 +1,9 @@
 """Types in Arrow: what each `Dtype` is there, both ways.
 
 DuckDB speaks these types when `lossless(con)` was called: HUGEINT, UHUGEINT, BIT and TIMETZ as its own `arrow.opaque`
-extensions, UUID and JSON as Arrow's canonical ones. An ENUM is a dictionary, whose type does not hold its values: those
-stand in the field's metadata, as the text of the whole column's type.
+extensions (in results they are decimals and texts: `results.plain_table`), UUID and JSON as Arrow's canonical ones. An
+ENUM is a dictionary, whose type does not hold its values: those stand in the field's metadata, as the text of the whole
+column's type.
 """
 
 from __future__ import annotations
@@ -176,9 +177,33 @@ def _from_arrow_field(field: pa.Field, where: str) -> Field:
     text = (field.metadata or {}).get(TYPE_KEY)
     if text is not None:
         told = parse_read_dtype(text.decode("utf-8", "replace"), where)
-        if to_arrow_type(told) == field.type:
+        if _holds(field.type, told):
             return Field(field.name, told, field.nullable)
     return Field(field.name, from_arrow_type(field.type, where), field.nullable)
+
+
+def _holds(arrow: pa.DataType, dtype: Dtype) -> bool:
+    """Whether a field of an Arrow type can hold the values of the type that its metadata names."""
+    match dtype:
+        case Integer(bits=128) if pa.types.is_decimal(arrow):
+            return bool(arrow.scale == 0)
+        case Bit() | TimeTz() if pa.types.is_string(arrow):
+            return True
+        case Enum() if pa.types.is_dictionary(arrow) or pa.types.is_string(arrow):
+            return True
+        case List(of=of) if pa.types.is_list(arrow):
+            return _holds(arrow.value_type, of)
+        case Array(of=of, length=length) if pa.types.is_fixed_size_list(arrow):
+            return arrow.list_size == length and _holds(arrow.value_type, of)
+        case Struct(fields=fields) if pa.types.is_struct(arrow):
+            names = [member.name for member in fields]
+            return names == [f.name for f in arrow] and all(
+                _holds(f.type, member.dtype) for f, member in zip(arrow, fields, strict=True)
+            )
+        case Map(key=key, value=value) if pa.types.is_map(arrow):
+            return _holds(arrow.key_type, key) and _holds(arrow.item_type, value)
+        case _:
+            return bool(to_arrow_type(dtype) == arrow)
 
 
 def _recovered(arrow: pa.DataType) -> Dtype | None:

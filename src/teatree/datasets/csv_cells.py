@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from teatree.contracts.codec import parse_json
 from teatree.contracts.dtypes import (
     Array,
+    Blob,
     Boolean,
     Date,
     Decimal,
@@ -42,7 +43,7 @@ from teatree.datasets.fit_array import first_bad, fit_array
 from teatree.datasets.iso import PER_SECOND
 from teatree.datasets.values import converter
 
-_TEXT_TYPES = (Varchar, Enum)
+_TEXT_TYPES = (Varchar, Enum, Blob)
 _WORDS = {
     **dict.fromkeys(("true", "t", "yes", "y", "1"), True),
     **dict.fromkeys(("false", "f", "no", "n", "0"), False),
@@ -201,7 +202,8 @@ def _number_reader(dtype: Integer | Float | Decimal, options: CsvOptions) -> Cal
             mismatch(text, dtype)
         plain = text.replace(options.thousands, "") if options.thousands else text
         plain = plain.replace(",", ".") if options.decimal == "," else plain
-        return convert(int(plain) if plain.lstrip("+-").isdigit() else decimal.Decimal(plain))
+        whole = plain.lstrip("+-").isdigit() and int(plain)  # a float keeps the sign of zero
+        return convert(whole or decimal.Decimal(plain))
 
     return read
 

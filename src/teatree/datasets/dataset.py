@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from attrs import field, frozen
 
-from teatree.contracts.dtypes import Bit, Dtype, Integer, TimeTz, children
 from teatree.contracts.schema import Schema
 from teatree.datasets.arrow import from_arrow_schema, to_arrow_schema
 
@@ -60,42 +59,36 @@ class Dataset:
         return self._table
 
     def to_polars(self) -> pl.DataFrame:
-        """Return the rows as a Polars frame; HUGEINT, which every sum of integers is, as its Int128."""
-        import polars as pl  # noqa: PLC0415 - 0.2 s, only for those who want it
+        """Return the rows as a Polars frame: HUGEINT as Int128, an INTERVAL as a struct of months, days and micros.
 
-        frame = pl.DataFrame(self._table)
-        wide = [column.name for column in self.schema if column.dtype == Integer(128)]
-        return frame.with_columns(pl.Series(name, self._column(name), pl.Int128) for name in wide)
+        Raises `out_of_range` for what Polars has no value for, as `infinity` or the time 24:00:00.
+        """
+        from teatree.datasets.polars_frame import to_frame  # noqa: PLC0415 - 0.2 s, only for those who want it
+
+        return to_frame(self._table, self.schema)
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return the rows as objects of Python values; types that Python lacks as JSON has them."""
+        """Return the rows as objects of Python values.
+
+        What Python has no value for is the text that JSON has for it: `infinity`, a year beyond 9999, 24:00:00, a
+        moment with nanoseconds, BIT and TIMETZ. JSON is its text; `to_json_rows` reads it.
+        """
+        from teatree.datasets.nested import one_chunk  # noqa: PLC0415
+        from teatree.datasets.python_values import python_column  # noqa: PLC0415
+
         names = self.schema.names
-        columns = [self._column(name) for name in names]
+        columns = [
+            python_column(one_chunk(self._table.column(place)), column.dtype) if len(self) else []
+            for place, column in enumerate(self.schema)
+        ]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
-    def _column(self, name: str) -> list[Any]:
-        from teatree.datasets.json_values import json_column  # noqa: PLC0415
-        from teatree.datasets.nested import one_chunk  # noqa: PLC0415
+    def to_json_rows(self, *, as_written: bool = False) -> list[dict[str, Any]]:
+        """Return the rows as objects of JSON values that keep every digit, as `query` answers them.
 
-        dtype = self.schema[name].dtype
-        values = self._table.column(self.schema.names.index(name))
-        match dtype:
-            case Integer(bits=128):
-                return [None if v is None else int(v) for v in json_column(one_chunk(values), dtype)]
-            case _ if _is_opaque(dtype):
-                return json_column(one_chunk(values), dtype)
-            case _:
-                plain: list[Any] = values.to_pylist()
-                return plain
-
-    def to_json_rows(self) -> list[dict[str, Any]]:
-        """Return the rows as objects of JSON values that keep every digit, as `query` answers them."""
+        The values of a JSON column are Python's (`int` of any size, `Decimal` where a float would lose digits), or with
+        `as_written` texts that `dump_json` writes into its document as they are.
+        """
         from teatree.datasets.json_values import rows_to_json  # noqa: PLC0415
 
-        return rows_to_json(self._table, self.schema)
-
-
-def _is_opaque(dtype: Dtype) -> bool:
-    """Whether Arrow's Python values of a type are only bytes."""
-    own = isinstance(dtype, (Bit, TimeTz)) or (isinstance(dtype, Integer) and dtype.bits == 128)
-    return own or any(_is_opaque(part) for part in children(dtype))
+        return rows_to_json(self._table, self.schema, as_written=as_written)

@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from teatree.contracts.codec import parse_json
 from teatree.contracts.dtypes import (
     Array,
     Bit,
@@ -32,12 +33,13 @@ from teatree.contracts.dtypes import (
     Uuid,
     Varchar,
 )
-from teatree.contracts.errors import Code
+from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import fold
 from teatree.datasets import iso
 from teatree.datasets.arrays import as_elements, build_array, enum_array
 from teatree.datasets.arrow import to_arrow_type
 from teatree.datasets.bad_value import BadValueError, shown
+from teatree.datasets.json_values import json_column
 from teatree.datasets.nested import list_parts, storage, struct_parts
 from teatree.datasets.values import converter
 
@@ -236,11 +238,18 @@ def _json(array: pa.Array) -> pa.Array:
         texts = texts.cast(pa.string()) if isinstance(array.type, pa.JsonType) else _refuse(array, Json())
     for text in texts.to_pylist():
         if text is not None:
-            try:
-                orjson.loads(text)
-            except orjson.JSONDecodeError as e:
-                raise BadValueError(Code.TYPE_MISMATCH, f"{shown(text)} is not JSON: {e}.") from None
+            _check_json(text)
     return pa.ExtensionArray.from_storage(pa.json_(), texts)
+
+
+def _check_json(text: str) -> None:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as e:
+        try:
+            parse_json(text.encode())  # the slow way, which takes numbers beyond a double's range
+        except RequestError:
+            raise BadValueError(Code.TYPE_MISMATCH, f"{shown(text)} is not JSON: {e}.") from None
 
 
 def _moments(array: pa.Array, dtype: Date | Time | Timestamp) -> pa.Array:
@@ -301,7 +310,7 @@ def _packed(array: pa.Array, dtype: Dtype) -> pa.Array:
 
 def _is_time_tz(value: bytes) -> bool:
     packed = int.from_bytes(value, "little")
-    return packed >> 24 < iso.DAY_SECONDS * 1_000_000 and packed & 0xFFFFFF <= 2 * iso.OFFSET_SECONDS_MAX
+    return packed >> 24 <= iso.DAY_SECONDS * 1_000_000 and packed & 0xFFFFFF <= 2 * iso.OFFSET_SECONDS_MAX
 
 
 def _is_bit(value: bytes) -> bool:
@@ -321,12 +330,9 @@ def _lists(array: pa.Array, dtype: List | Array) -> pa.Array:
         raise error from None
     if isinstance(dtype, List):
         return pa.ListArray.from_arrays(parts.offsets(), elements, to_arrow_type(dtype), mask=parts.mask())
-    is_null = parts.is_null.to_numpy(zero_copy_only=False)
-    if not (is_null | (parts.lengths == dtype.length)).all():
+    if not pc.all(pc.or_(parts.is_null, pa.array(parts.lengths == dtype.length)), min_count=0).as_py():
         _refuse(array, dtype)
-    places = np.cumsum(~is_null)[:, None] * dtype.length - dtype.length + np.arange(dtype.length)
-    gaps = np.broadcast_to(is_null[:, None], places.shape)
-    spread = elements.take(pa.array(places.ravel(), pa.int64(), mask=gaps.ravel()))
+    spread = parts.spread(elements, dtype.length)
     return pa.FixedSizeListArray.from_arrays(spread, type=to_arrow_type(dtype), mask=parts.mask())
 
 
@@ -342,7 +348,10 @@ def _structs(array: pa.Array, dtype: Struct) -> pa.Array:
     if unknown := sent.keys() - names:
         message = f"There is no member {min(unknown)!r} in {str(dtype)[:60]}."
         raise BadValueError(Code.UNKNOWN_COLUMN, message)
-    members = [fit_array(sent.get(fold(member.name), pa.nulls(len(array))), member.dtype) for member in dtype.fields]
+    members = [
+        as_elements(fit_array(sent.get(fold(member.name), pa.nulls(len(array))), member.dtype))
+        for member in dtype.fields
+    ]
     mask = array.is_null() if array.null_count else None
     return pa.StructArray.from_arrays(members, fields=list(to_arrow_type(dtype)), mask=mask)
 
@@ -355,7 +364,7 @@ def _maps(array: pa.Array, dtype: Map) -> pa.Array:
     fitted = as_elements(fit_array(keys, dtype.key))
     if fitted.null_count:
         raise BadValueError(Code.NOT_NULL, "A key of a MAP is not null.")
-    known = iter([repr(key) for key in storage(fitted).to_pylist()])
+    known = iter([repr(key) for key in json_column(fitted, dtype.key)])
     for length in parts.lengths.tolist():
         if len({next(known) for _ in range(length)}) != length:
             raise BadValueError(Code.DUPLICATE_KEY, f"A key occurs twice in the MAP {_first_shown(array)}.")

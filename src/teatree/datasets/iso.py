@@ -28,6 +28,7 @@ _EPOCH_MOMENT = datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock moments have n
 _DATE = re.compile(r"([+-]?[0-9]{4,7})-([0-9]{2})-([0-9]{2})")
 _CLOCK = r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,12}))?)?"
 _OFFSET = r"(Z|z|[+-][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2})?)?)?"
+_COMMON = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}")
 _TIME = re.compile(_CLOCK + _OFFSET)
 _TIMESTAMP = re.compile(rf"{_DATE.pattern}(?:[T ]{_CLOCK}{_OFFSET})?")
 _DURATION = re.compile(
@@ -56,7 +57,7 @@ def parse_time(text: str, unit: str) -> int:
         raise ValueError("is not a time of day as in 23:59:59.5")
     if match[5]:
         raise ValueError("has an offset, which the type does not keep")
-    return _clock(match[1], match[2], match[3], match[4], unit)
+    return _time_of_day(match, unit)
 
 
 def parse_time_tz(text: str) -> tuple[int, int]:
@@ -67,17 +68,15 @@ def parse_time_tz(text: str) -> tuple[int, int]:
     offset = _offset(match[5])
     if abs(offset) > OFFSET_SECONDS_MAX:
         raise ValueError("has too large an offset")
-    return _clock(match[1], match[2], match[3], match[4], "us"), offset
+    return _time_of_day(match, "us"), offset
 
 
 def parse_timestamp(text: str, unit: str, *, tz: bool) -> int:
     """Return the moment in `unit` since 1970 (UTC if `tz`); raises ValueError with what is wrong."""
-    if len(text) == 19 and not tz and unit != "ns" and text[10] in "T " and text[4] == text[7] == "-":
-        with suppress(ValueError):  # the common form, in a third of the time; the rest is told apart below
-            moment = datetime.fromisoformat(text)
-            if moment.tzinfo is None:
-                since = moment - _EPOCH_MOMENT
-                return (since.days * DAY_SECONDS + since.seconds) * PER_SECOND[unit]
+    if not tz and unit != "ns" and _COMMON.fullmatch(text):
+        with suppress(ValueError):  # the common form, in a third of the time; the rest is read below
+            since = datetime.fromisoformat(text) - _EPOCH_MOMENT
+            return (since.days * DAY_SECONDS + since.seconds) * PER_SECOND[unit]
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         if text in ("infinity", "-infinity"):
@@ -188,6 +187,14 @@ def _days(year: str, month: str, day: str) -> int:
 
 
 _DAYS_OF_LEAP_YEAR = frozenset(date.fromordinal(date(2000, 1, 1).toordinal() + n).strftime("%m%d") for n in range(366))
+
+
+def _time_of_day(match: re.Match[str], unit: str) -> int:
+    """Return a time of day; 24:00:00, the end of the day, is one too."""
+    hour, minute, second, fraction = match.groups()[:4]
+    if hour == "24" and not int(minute + (second or "0") + (fraction or "0")):
+        return DAY_SECONDS * PER_SECOND[unit]
+    return _clock(hour, minute, second, fraction, unit)
 
 
 def _clock(hour: str, minute: str, second: str | None, fraction: str | None, unit: str) -> int:

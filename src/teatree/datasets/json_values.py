@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import base64
 import decimal
-import json
 import math
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
+from teatree.contracts.codec import parse_json
 from teatree.contracts.dtypes import (
-    Array,
     Bit,
     Blob,
     Boolean,
@@ -32,31 +32,33 @@ from teatree.contracts.dtypes import (
     Integer,
     Interval,
     Json,
-    List,
     Map,
-    Struct,
     Time,
     Timestamp,
     TimeTz,
     Uuid,
     Varchar,
 )
+from teatree.contracts.errors import RequestError
 from teatree.contracts.schema import Schema
 from teatree.datasets import iso
 from teatree.datasets.arrow import from_arrow_schema
-from teatree.datasets.nested import list_parts, one_chunk, storage, struct_parts
+from teatree.datasets.nested import nested_values, one_chunk, storage
 
 _EXACT_INTEGER_MAX = 2**53
 _EXACT_DIGITS = 15
 """Decimal digits that every double keeps."""
 
 
-def rows_to_json(table: pa.Table, schema: Schema | None = None) -> list[dict[str, Any]]:
-    """Return a table's rows as JSON objects; `schema` tells types where the table's own say less."""
+def rows_to_json(table: pa.Table, schema: Schema | None = None, *, as_written: bool = False) -> list[dict[str, Any]]:
+    """Return a table's rows as JSON objects; `schema` tells types where the table's own say less.
+
+    A JSON column's values are Python's, or with `as_written` their texts, which `dump_json` writes as they are.
+    """
     columns = list(schema or from_arrow_schema(table.schema))
     names = [column.name for column in columns]
     values = [
-        json_column(one_chunk(table.column(i)), column.dtype) if table.num_rows else []
+        json_column(one_chunk(table.column(i)), column.dtype, as_written=as_written) if table.num_rows else []
         for i, column in enumerate(columns)
     ]
     return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
@@ -67,15 +69,19 @@ def columns_to_json(schema: Schema) -> list[dict[str, str]]:
     return [{"name": column.name, "type": str(column.dtype)} for column in schema]
 
 
-def json_column(array: pa.Array, dtype: Dtype) -> list[Any]:
+def json_column(array: pa.Array, dtype: Dtype, *, as_written: bool = False) -> list[Any]:
     """Return the JSON values of one array."""
+
+    def leaf(array: pa.Array, dtype: Dtype) -> list[Any]:
+        if as_written and isinstance(dtype, Json):
+            return _each(storage(array), _written)
+        return _leaf(array, dtype)
+
+    return nested_values(array, dtype, leaf, _json_map)
+
+
+def _leaf(array: pa.Array, dtype: Dtype) -> list[Any]:
     match dtype:
-        case List() | Array():
-            return _lists(array, dtype.of)
-        case Struct():
-            return _structs(array, dtype)
-        case Map():
-            return _maps(array, dtype)
         case Date():
             return _each(array.cast(pa.date32()).view(pa.int32()), iso.format_date)
         case Time(unit=unit):
@@ -97,7 +103,7 @@ def json_column(array: pa.Array, dtype: Dtype) -> list[Any]:
 def _plain_json(dtype: Dtype) -> Callable[[Any], Any]:
     match dtype:
         case Integer(bits=128, signed=signed):
-            return lambda v: _number(v if isinstance(v, int) else int.from_bytes(v, "little", signed=signed))
+            return lambda v: _number(int.from_bytes(v, "little", signed=signed) if isinstance(v, bytes) else int(v))
         case Integer():
             return _number
         case Float():
@@ -124,35 +130,8 @@ def _each(array: pa.Array, convert: Callable[[Any], Any]) -> list[Any]:
     return [None if value is None else convert(value) for value in array.to_pylist()]
 
 
-def _lists(array: pa.Array, of: Dtype) -> list[Any]:
-    parts = list_parts(array)
-    elements = iter(json_column(parts.elements, of))
-    return [
-        None if null else [next(elements) for _ in range(length)]
-        for length, null in zip(parts.lengths.tolist(), parts.is_null.to_pylist(), strict=True)
-    ]
-
-
-def _structs(array: pa.Array, dtype: Struct) -> list[Any]:
-    names = [member.name for member in dtype.fields]
-    members = [json_column(part, member.dtype) for part, member in zip(struct_parts(array), dtype.fields, strict=True)]
-    return [
-        None if null else dict(zip(names, row, strict=True))
-        for null, *row in zip(array.is_null().to_pylist(), *members, strict=True)
-    ]
-
-
-def _maps(array: pa.Array, dtype: Map) -> list[Any]:
-    parts = list_parts(array)
-    keys, values = struct_parts(parts.elements)
-    pairs = zip(json_column(keys, dtype.key), json_column(values, dtype.value), strict=True)
-    rows = [
-        None if null else [next(pairs) for _ in range(length)]
-        for length, null in zip(parts.lengths.tolist(), parts.is_null.to_pylist(), strict=True)
-    ]
-    if isinstance(dtype.key, Varchar | Enum):
-        return [None if row is None else dict(row) for row in rows]
-    return [None if row is None else [list(pair) for pair in row] for row in rows]
+def _json_map(dtype: Map, pairs: list[tuple[Any, Any]]) -> Any:
+    return dict(pairs) if isinstance(dtype.key, Varchar | Enum) else [list(pair) for pair in pairs]
 
 
 def _number(value: int) -> int | str:
@@ -177,11 +156,15 @@ def _decimal(precision: int, scale: int) -> Callable[[decimal.Decimal], float | 
     return lambda value: float(value) if abs(value) < limit else format(value, "f")
 
 
-def _bits(value: bytes) -> str:
+def _bits(value: bytes | str) -> str:
+    if isinstance(value, str):
+        return value
     return bin(int.from_bytes(b"\1" + value[1:], "big"))[3 + value[0] :]
 
 
-def _time_tz(value: bytes) -> str:
+def _time_tz(value: bytes | str) -> str:
+    if isinstance(value, str):
+        return value
     packed = int.from_bytes(value, "little")
     return iso.format_time_tz(packed >> 24, iso.OFFSET_SECONDS_MAX - (packed & 0xFFFFFF))
 
@@ -191,19 +174,35 @@ def _interval(value: Any) -> str:
     return iso.format_duration(months, days, nanoseconds // 1000)
 
 
+def _written(text: str) -> Any:
+    """Return JSON text as it is, for a JSON document to hold: its numbers keep all their digits."""
+    return orjson.Fragment(text) if _is_json(text) else text
+
+
 def _parsed(text: str) -> Any:
+    """Return a JSON text's value, whose numbers keep all their digits: int, and Decimal where a float would not do."""
     try:
-        return _JSON.decode(text)
-    except (ValueError, RecursionError):
-        return text  # DuckDB keeps what a file's JSON column held, right or wrong: it is shown as the text it is
+        return _plain_numbers(parse_json(text.encode()))
+    except RequestError:
+        return text  # DuckDB takes some texts that are not JSON, or name a key twice: they are shown as texts
 
 
-def _json_number(text: str) -> float | str:
-    value = float(text)
-    same = math.isfinite(value) and decimal.Decimal(text) == decimal.Decimal(repr(value))
-    return value if same else text
+def _is_json(text: str) -> bool:
+    try:
+        parse_json(text.encode())
+    except RequestError:
+        return False
+    return True
 
 
-_JSON = json.JSONDecoder(
-    parse_float=_json_number, parse_int=lambda text: _number(int(text)) if len(text) < 400 else text
-)
+def _plain_numbers(value: Any) -> Any:
+    match value:
+        case decimal.Decimal():
+            nearest = float(value)
+            return nearest if decimal.Decimal(repr(nearest)) == value else value
+        case list():
+            return [_plain_numbers(element) for element in value]
+        case dict():
+            return {key: _plain_numbers(member) for key, member in value.items()}
+        case _:
+            return value

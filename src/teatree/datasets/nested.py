@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from attrs import frozen
+
+from teatree.contracts.dtypes import Array, Dtype, List, Map, Struct
 
 
 @frozen
@@ -23,6 +28,13 @@ class ListParts:
     def mask(self) -> pa.Array | None:
         """Return the null rows, or None if there are none: the form in which Arrow's constructors take it."""
         return self.is_null if self.is_null.true_count else None
+
+    def spread(self, elements: pa.Array, length: int) -> pa.Array:
+        """Return the elements of rows of one length with gaps for the null rows: what a fixed-size list holds."""
+        is_null = self.is_null.to_numpy(zero_copy_only=False)
+        places = np.cumsum(~is_null)[:, None] * length - length + np.arange(length)
+        gaps = np.broadcast_to(is_null[:, None], places.shape)
+        return elements.take(pa.array(places.ravel(), pa.int64(), mask=gaps.ravel()))
 
 
 def list_parts(array: pa.Array) -> ListParts:
@@ -58,3 +70,69 @@ def _map_as_list(array: pa.Array) -> pa.Array:
     return pa.ListArray.from_buffers(
         pa.list_(entries.type), len(array), array.buffers()[:2], offset=array.offset, children=[entries]
     )
+
+
+def rebuild(array: pa.Array, dtype: Dtype, convert: Callable[[pa.Array, Dtype], pa.Array]) -> pa.Array:
+    """Return an array in which `convert` has changed the values that are not nested, however deep; nulls stay."""
+    match dtype:
+        case List(of=of):
+            parts = list_parts(array)
+            elements = rebuild(parts.elements, of, convert)
+            return pa.ListArray.from_arrays(parts.offsets(), elements, mask=parts.mask())
+        case Array(of=of, length=length):
+            parts = list_parts(array)
+            elements = parts.spread(rebuild(parts.elements, of, convert), length)
+            return pa.FixedSizeListArray.from_arrays(elements, length, mask=parts.mask())
+        case Struct(fields=fields):
+            members = [
+                rebuild(part, member.dtype, convert) for part, member in zip(struct_parts(array), fields, strict=True)
+            ]
+            mask = array.is_null() if array.null_count else None
+            return pa.StructArray.from_arrays(members, [member.name for member in fields], mask=mask)
+        case Map(key=key, value=value):
+            parts = list_parts(array)
+            keys, items = struct_parts(parts.elements)
+            return pa.MapArray.from_arrays(
+                parts.offsets(), rebuild(keys, key, convert), rebuild(items, value, convert), mask=parts.mask()
+            )
+        case _:
+            return convert(array, dtype)
+
+
+def nested_values(
+    array: pa.Array,
+    dtype: Dtype,
+    leaf: Callable[[pa.Array, Dtype], list[Any]],
+    of_map: Callable[[Map, list[tuple[Any, Any]]], Any],
+) -> list[Any]:
+    """Return an array's values: structs as objects, maps as `of_map` has them; `leaf` reads what is not nested."""
+    match dtype:
+        case List(of=of) | Array(of=of):
+            parts = list_parts(array)
+            return _rows(parts, nested_values(parts.elements, of, leaf, of_map))
+        case Struct(fields=fields):
+            names = [member.name for member in fields]
+            members = [
+                nested_values(part, member.dtype, leaf, of_map)
+                for part, member in zip(struct_parts(array), fields, strict=True)
+            ]
+            return [
+                None if null else dict(zip(names, row, strict=True))
+                for null, *row in zip(array.is_null().to_pylist(), *members, strict=True)
+            ]
+        case Map(key=key, value=value):
+            parts = list_parts(array)
+            keys, items = struct_parts(parts.elements)
+            pairs = zip(nested_values(keys, key, leaf, of_map), nested_values(items, value, leaf, of_map), strict=True)
+            return [None if row is None else of_map(dtype, row) for row in _rows(parts, list(pairs))]
+        case _:
+            return leaf(array, dtype)
+
+
+def _rows(parts: ListParts, elements: list[Any]) -> list[list[Any] | None]:
+    """Return the elements by row."""
+    left = iter(elements)
+    return [
+        None if null else [next(left) for _ in range(length)]
+        for length, null in zip(parts.lengths.tolist(), parts.is_null.to_pylist(), strict=True)
+    ]

@@ -1,81 +1,186 @@
-"""Results as DuckDB hands them out: their columns' types, and Arrow data that every reader knows."""
+"""Results as DuckDB hands them out: their columns' types, and Arrow data that every reader knows.
+
+DuckDB's own Arrow forms of some types are known to few readers: booleans of a byte, HUGEINT, BIT and TIMETZ as opaque
+bytes. And its INTERVAL is wrong without a word beyond 292 years, since Arrow counts nanoseconds. Here all of them
+become forms that every reader knows, or an error (docs/decisions/0022).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from teatree.contracts.dtypes import Dtype
+from teatree.contracts.dtypes import (
+    Array,
+    Bit,
+    Boolean,
+    Decimal,
+    Dtype,
+    Enum,
+    Integer,
+    Interval,
+    List,
+    Map,
+    Struct,
+    StructField,
+    TimeTz,
+    Varchar,
+    children,
+)
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.schema import Field, Schema, parse_read_dtype
+from teatree.datasets.arrow import TYPE_KEY
+from teatree.datasets.ddl import quote
+from teatree.datasets.json_values import json_column
+from teatree.datasets.nested import one_chunk, rebuild
+from teatree.datasets.wide_integers import to_decimals
 
 if TYPE_CHECKING:
     import duckdb
 
-
-def plain_booleans(table: pa.Table) -> pa.Table:
-    """Return a result of DuckDB with bits for its booleans, which it hands out as bytes that few readers know."""
-    for place, field in enumerate(table.schema):
-        plain = _plain_type(field.type)
-        if plain != field.type:
-            chunks = [_plain_array(chunk) for chunk in table.column(place).chunks]
-            table = table.set_column(place, field.with_type(plain), pa.chunked_array(chunks, plain))
-    return table
-
-
-def _plain_type(arrow: pa.DataType) -> pa.DataType:
-    if arrow == pa.bool8():
-        return pa.bool_()
-    if pa.types.is_list(arrow):
-        return pa.list_(arrow.value_field.with_type(_plain_type(arrow.value_type)))
-    if pa.types.is_fixed_size_list(arrow):
-        return pa.list_(arrow.value_field.with_type(_plain_type(arrow.value_type)), arrow.list_size)
-    if pa.types.is_struct(arrow):
-        return pa.struct([field.with_type(_plain_type(field.type)) for field in arrow])
-    if pa.types.is_map(arrow):
-        return pa.map_(_plain_type(arrow.key_type), _plain_type(arrow.item_type))
-    return arrow
-
-
-def _plain_array(array: pa.Array) -> pa.Array:
-    """Exchange the storage of booleans, however deep; offsets and nulls stay the buffers that they are."""
-    arrow, plain = array.type, _plain_type(array.type)
-    if arrow == plain:
-        return array
-    if arrow == pa.bool8():
-        return array.storage.cast(pa.bool_())
-    if pa.types.is_map(arrow):
-        children = [pa.StructArray.from_arrays([array.keys, array.items], ["key", "value"])]
-        children = [pa.StructArray.from_arrays(list(map(_plain_array, children[0].flatten())), fields=_entries(plain))]
-    elif pa.types.is_struct(arrow):
-        children = [_plain_array(array.field(i)) for i in range(arrow.num_fields)]
-        mask = array.is_null() if array.null_count else None
-        return pa.StructArray.from_arrays(children, fields=list(plain), mask=mask)
-    else:
-        children = [_plain_array(array.values)]
-    buffers = array.buffers()[: 1 if pa.types.is_fixed_size_list(arrow) else 2]
-    return pa.Array.from_buffers(plain, len(array), buffers, offset=array.offset, children=children)
-
-
-def _entries(arrow: pa.DataType) -> list[pa.Field]:
-    return [pa.field("key", arrow.key_type, nullable=False), pa.field("value", arrow.item_type)]
+_INTERVAL = re.compile(
+    r"(?:(-?[0-9]+) years? ?)?(?:(-?[0-9]+) months? ?)?(?:(-?[0-9]+) days? ?)?"
+    r"(?:(-?)([0-9]+):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,6}))?)?"
+)
+_MICROS_MAX = (2**63 - 1) // 1000
+"""Microseconds of an interval in Arrow: 292 years, beside its months and days."""
 
 
 def result_schema(relation: duckdb.DuckDBPyRelation) -> Schema:
-    """Return the columns of a DuckDB result, whose own types say more than Arrow's; raises `type_mismatch`."""
-    return Schema(
-        tuple(
-            Field(name, parse_result_type(str(kind), f"columns[{i}]"))
-            for i, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True))
+    """Return the columns of a DuckDB result; raises `type_mismatch` for a type of which no answer can have a column."""
+    try:
+        return Schema(
+            tuple(
+                Field(name, _dtype(kind, f"columns[{i}]"))
+                for i, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True))
+            )
         )
+    except RequestError as e:  # its place is one in a schema, which nobody sent
+        raise RequestError(e.code, f"The result cannot be returned: {e.message}", where="sql", hint=e.hint) from e
+
+
+def _dtype(kind: Any, where: str) -> Dtype:
+    match kind.id:
+        case "null":
+            return Integer()  # what DuckDB makes of a NULL without a type, when it has to choose
+        case "list":
+            return List(_dtype(kind.children[0][1], where))
+        case "array":
+            (_, of), (_, length) = kind.children
+            return Array(_dtype(of, where), length)
+        case "struct":
+            return Struct(tuple(StructField(name, _dtype(part, where)) for name, part in kind.children))
+        case "map":
+            (_, key), (_, value) = kind.children
+            return Map(_dtype(key, where), _dtype(value, where))
+        case "enum":
+            return Enum(tuple(kind.children[0][1]))
+        case "decimal":
+            (_, precision), (_, scale) = kind.children
+            return Decimal(precision, scale)
+        case _:
+            return _plain_dtype(str(kind), where)
+
+
+def _plain_dtype(text: str, where: str) -> Dtype:
+    try:
+        return parse_read_dtype(text, where)
+    except RequestError:
+        message = f"a column has the type {text[:80]}, which no answer holds."
+        raise RequestError(Code.TYPE_MISMATCH, message, where=where, hint="Cast it, for example to VARCHAR.") from None
+
+
+def exportable(relation: duckdb.DuckDBPyRelation, schema: Schema) -> duckdb.DuckDBPyRelation:
+    """Return the result as DuckDB can hand it out without loss: intervals as its own text of them."""
+    if not any(_holds(column.dtype, Interval) for column in schema):
+        return relation
+    parts = [
+        f"CAST(#{place} AS {_as_text(column.dtype)}) AS {quote(column.name)}"
+        if _holds(column.dtype, Interval)
+        else f"#{place} AS {quote(column.name)}"
+        for place, column in enumerate(schema, 1)
+    ]
+    return relation.project(", ".join(parts))
+
+
+def _as_text(dtype: Dtype) -> Dtype:
+    match dtype:
+        case Interval():
+            return Varchar()
+        case List(of=of):
+            return List(_as_text(of))
+        case Array(of=of, length=length):
+            return Array(_as_text(of), length)
+        case Struct(fields=fields):
+            return Struct(tuple(StructField(member.name, _as_text(member.dtype)) for member in fields))
+        case Map(key=key, value=value):
+            return Map(_as_text(key), _as_text(value))
+        case _:
+            return dtype
+
+
+def plain_table(table: pa.Table, schema: Schema) -> pa.Table:
+    """Return an exported result in forms that every Arrow reader knows; raises `out_of_range` for too long intervals.
+
+    The field of a column that Arrow's own type says less about has the column's type in its metadata.
+    """
+    for place, column in enumerate(schema):
+        if _holds(column.dtype, Boolean, Bit, TimeTz, Interval) or _is_wide(column.dtype):
+            array = rebuild(one_chunk(table.column(place)), column.dtype, _plain_array)
+            told = _holds(column.dtype, Bit, TimeTz) or _is_wide(column.dtype)
+            metadata = {TYPE_KEY: str(column.dtype).encode()} if told else None
+            table = table.set_column(place, pa.field(column.name, array.type, metadata=metadata), array)
+    return table
+
+
+def _plain_array(array: pa.Array, dtype: Dtype) -> pa.Array:
+    match dtype:
+        case Boolean() if array.type == pa.bool8():
+            return array.storage.cast(pa.bool_())
+        case Integer(bits=128, signed=signed):
+            return to_decimals(array.storage, signed=signed)
+        case Bit() | TimeTz():
+            return pa.array(json_column(array, dtype), pa.string())
+        case Interval():
+            return _intervals(array)
+        case _:
+            return array
+
+
+def _intervals(texts: pa.Array) -> pa.Array:
+    return pa.array(
+        [None if text is None else _months_days_nanos(text) for text in texts.to_pylist()],
+        pa.month_day_nano_interval(),
     )
 
 
-def parse_result_type(text: str, where: str) -> Dtype:
-    """Return the type of a result's column from DuckDB's text of it; NULL without a type is an INTEGER."""
-    try:
-        return parse_read_dtype(text.replace('"NULL"', "INTEGER"), where)
-    except RequestError as e:
-        message = f"The result has a column of type {text[:80]}, which no page holds."
-        raise RequestError(Code.TYPE_MISMATCH, message, where=where, hint="Cast it, for example to VARCHAR.") from e
+def _months_days_nanos(text: str) -> tuple[int, int, int]:
+    match = _INTERVAL.fullmatch(text)
+    if match is None:
+        raise RequestError(Code.TYPE_MISMATCH, f"DuckDB wrote an interval as {text[:60]!r}.", where="sql")
+    years, months, days, sign, hours, minutes, seconds, fraction = match.groups()
+    whole = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
+    micros = whole * 1_000_000 + int((fraction or "").ljust(6, "0"))
+    if micros > _MICROS_MAX:
+        raise RequestError(
+            Code.OUT_OF_RANGE,
+            f"The result has the interval {text}; an answer holds up to 292 years of hours, beside months and days.",
+            where="sql",
+            hint="Cast it to VARCHAR.",
+        )
+    return int(years or 0) * 12 + int(months or 0), int(days or 0), (-micros if sign else micros) * 1000
+
+
+def _is_wide(dtype: Dtype) -> bool:
+    return _any_part(dtype, lambda part: isinstance(part, Integer) and part.bits == 128)
+
+
+def _holds(dtype: Dtype, *kinds: type[Dtype]) -> bool:
+    return _any_part(dtype, lambda part: isinstance(part, kinds))
+
+
+def _any_part(dtype: Dtype, test: Callable[[Dtype], bool]) -> bool:
+    return test(dtype) or any(_any_part(part, test) for part in children(dtype))

@@ -16,7 +16,7 @@ from teatree.contracts.settings import LimitSettings
 from teatree.contracts.table_info import TableInfo
 from teatree.datasets.catalog_tables import read_table, read_tables
 from teatree.datasets.ddl import quote
-from teatree.datasets.results import plain_booleans
+from teatree.datasets.results import exportable, plain_table, result_schema
 from teatree.datasets.storage_versions import NEWEST, Release, check_readable, read_release
 from teatree.engine.database import Database
 from teatree.engine.duckdb_errors import translate
@@ -145,7 +145,9 @@ FETCH_ROWS = 100_000
 def fetch_rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
     """Return the rows of a checked SELECT; raises `result_too_large` beyond the limits for rows and their bytes."""
     try:
-        reader = con.sql(sql, params=_plain(parameters)).to_arrow_reader(FETCH_ROWS)
+        relation = con.sql(sql, params=_plain(parameters))
+        schema = result_schema(relation)
+        reader = exportable(relation, schema).to_arrow_reader(FETCH_ROWS)
     except duckdb.Error as e:
         raise translate(e) from e
     try:
@@ -159,7 +161,7 @@ def fetch_rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters,
             if size_bytes > limits.rows_bytes_max:
                 raise _result_too_large(f"{limits.rows_bytes_max:,} bytes")
             batches.append(batch)
-        return plain_booleans(pa.Table.from_batches(batches, reader.schema))
+        return plain_table(pa.Table.from_batches(batches, reader.schema), schema)
     except (duckdb.Error, pa.ArrowException, OSError) as e:  # what breaks while rows stream comes as Arrow's
         raise translate(e) from e
     finally:

@@ -63,14 +63,15 @@ def told_columns(answer: Answer) -> list[dict[str, str]]:
     try:
         return columns_to_json(from_arrow_schema(answer.rows.schema))
     except RequestError as e:  # its place is one in a schema, which nobody sent
-        raise RequestError(e.code, f"The result cannot be told: {e.message}", where="sql", hint=e.hint) from e
+        raise RequestError(e.code, f"The result cannot be returned: {e.message}", where="sql", hint=e.hint) from e
 
 
 def _page(rows: pa.Table, number: int, pages: int, form: str, columns: list[dict[str, str]]) -> Page:
     if form == "arrow":
         body = _arrow_stream(rows)
     else:
-        members: dict[str, Any] = {"page": number, "pages": pages, "columns": columns, "rows": rows_to_json(rows)}
+        members: dict[str, Any] = {"page": number, "pages": pages, "columns": columns}
+        members["rows"] = rows_to_json(rows, as_written=True)
         body = dump_json(members)
     return Page(number=number, rows=rows.num_rows, format=form, body=body)
 
