@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,9 +26,11 @@ from teatree.contracts.outside import outside_outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.batch import Applied
 from teatree.engine.drafts import Draft
+from teatree.engine.duckdb_errors import InvalidatedError
 from teatree.engine.writer import Writer
 from teatree.functions.registry import BUILT_INS
 from teatree.messaging.log import LogReader, LogSlice, WakeHints
+from teatree.storage.disk import telling_full
 from teatree_manager.attempts import Attempts
 from teatree_manager.lane import Backoff
 from teatree_manager.log_check import LogCheck
@@ -92,8 +95,13 @@ class Pipeline:
         return "; ".join(self._waiting.values()) or None
 
     async def in_file_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run work on the thread that owns the file."""
-        return await asyncio.get_running_loop().run_in_executor(self._file_thread, work, *arguments)
+        """Run work on the thread that owns the file; raises `disk_full` and `unavailable` for what its disk refuses."""
+
+        def run() -> T:
+            with telling_full("The model's folder", self._writer.folder.root):
+                return work(*arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(self._file_thread, run)
 
     def stop(self) -> None:
         """Finish what was begun, then end."""
@@ -169,7 +177,7 @@ class Pipeline:
             await result
         await self.in_file_thread(self._writer.settle, draft)
         if draft.capture is not None:
-            await self.in_file_thread(_trim_spool, draft.capture.path.parent)
+            await self._retrying(partial(_trim_spool, draft.capture.path.parent))
 
     async def _slices(self) -> AsyncIterator[Sequence[Request]]:
         """Yield what follows in the log, reading ahead while the caller works."""
@@ -254,7 +262,7 @@ class Pipeline:
         deaths = self._attempts.deaths_of(batch[0])
         if deaths:
             return await self._set_aside(batch[0], deaths)
-        self._attempts.begin(batch)
+        await self._retrying(partial(self._attempts.begin, batch))
         if len(batch) == 1 and _takes_long(batch[0]):
             self._started(batch[0])
         backoff = Backoff()
@@ -263,13 +271,14 @@ class Pipeline:
             try:
                 applied = await self.in_file_thread(self._writer.apply, rest, tuple(self._outside))
             except RetryError as e:
+                if isinstance(e, InvalidatedError) and e.code is Code.OVER_LIMIT:
+                    raise  # whose fault it is shows when the next manager tries ever smaller parts
                 await self._wait(_Part.FILE, f"request {batch[0].seq} and those after it wait: {e}", e, backoff)
-                offset = await self.in_file_thread(lambda: self._writer.applied_offset)
-                rest = [r for r in batch if r.seq > offset]
+                rest = await self._retrying(partial(self._writer.rest_of, batch))
             else:
                 self._goes_on(_Part.FILE)
                 self._outside.clear()
-                self._attempts.end(batch[-1].seq)
+                await self._retrying(partial(self._attempts.end, batch[-1].seq))
                 return applied
 
     async def _answer_stuck(self, request: Request) -> Applied:
@@ -292,8 +301,8 @@ class Pipeline:
             hint="Change it, or send it again under a new id when the cause is gone.",
         )
         await self._retrying(lambda: self._writer.keep_dead_letter(request, deaths))
-        applied = await self.in_file_thread(self._writer.set_aside, request, error)
-        self._attempts.end(request.seq)
+        applied = await self._retrying(lambda: self._writer.set_aside(request, error))
+        await self._retrying(partial(self._attempts.end, request.seq))
         return applied
 
     async def _retrying(self, work: Callable[[], T]) -> T:
@@ -325,8 +334,10 @@ class Pipeline:
         """Wait for what is away; a manager that is asked to leave does not: its successor goes on from the log."""
         self._waits(part, why)
         if self._stopping.is_set():
-            self._attempts.clear()
+            await self.in_file_thread(self._attempts.clear)
             raise error
+        if error.code is Code.DISK_FULL and self.make_room is not None:
+            await self.make_room()
         await backoff.pause(error)
 
     def _waits(self, part: _Part, why: str) -> None:

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -64,15 +66,30 @@ class Ballast:
         self._path.unlink()
 
 
+@contextmanager
+def not_written(folder: Path) -> Iterator[None]:
+    """Let no file be made or deleted below a folder, as on a disk that is read-only."""
+    folders = [str(path) for path in (folder, *folder.rglob("*")) if path.is_dir()]
+    if subprocess.run(["chattr", "+i", *folders], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this file system knows no immutable folders")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", *folders], check=True)
+
+
 def spares(folder: Path) -> list[Path]:
     """Return the files that wait to be made into newer versions."""
     return list(folder.glob("*.spare"))
 
 
-async def begin(installation: Installation, disk: Path, floor_bytes: int) -> tuple[Running, int]:
+async def begin(
+    installation: Installation, disk: Path, floor_bytes: int, plan: dict[str, Any] | None = None
+) -> tuple[Running, int]:
     """Return a manager with its folder on a disk, and the version that holds a large table; no archive comes after."""
     manager = await installation.created(
         table("id", "v"),
+        plan,
         data=disk,
         TEATREE_LIMITS_DISK_FREE_BYTES_MIN=str(floor_bytes),
         TEATREE_MANAGER_LOCAL_COPY_BYTES_MAX="0",
@@ -182,4 +199,34 @@ async def test_no_room_for_the_local_file(installation: Installation, disk: Path
     ballast.go()
     version = installation.chain.newest_version()
     assert await installation.ask("SELECT count(*) AS n FROM t", min_version=version) == [{"n": ROWS + 2}]
+    assert manager.code is None
+
+
+async def test_a_disk_that_is_full_for_a_while(installation: Installation, disk: Path) -> None:
+    """A checkpoint that finds the disk full stops nothing: the same manager makes its version when there is room."""
+    place = "manager.capture.before_checkpoint"
+    manager, _ = await begin(installation, disk, 0, {place: {"action": "delay", "delay_ms": 1_000, "hit": 3}})
+    ballast, more = Ballast(disk), MANY.replace("range(1000, ", f"range({2 * ROWS}, {2 * ROWS} + ")
+    await installation.publish("sql", {"statement": more}, "more")
+    await until(lambda: any(installation.folder.glob(f"*.{place}.0")), lambda: "the checkpoint to come")
+    ballast.leave(100_000)
+    await manager.says("has been invalidated")
+    ballast.go()
+    assert (await installation.outcome("more"))["kind"] == "done"
+    assert (await installation.send("append", rows(1, v=1), "a1"))["kind"] == "done"
+    assert installation.read("SELECT count(*) > 1000000 FROM t") == [(True,)]
+    assert manager.code is None
+
+
+async def test_a_disk_that_is_read_only_for_a_while(installation: Installation, disk: Path) -> None:
+    """No request is blamed for a disk that cannot be written for a while: all wait, and are done after it."""
+    manager, _ = await begin(installation, disk, 0)
+    with not_written(installation.local(disk).root):
+        await installation.publish("append", rows(1, v=1), "a1")
+        await manager.says("Operation not permitted")
+    assert (await installation.outcome("a1"))["kind"] == "done"
+    with not_written(installation.local(disk).read_write):
+        await installation.publish("append", rows(2, v=1), "a2")
+        await manager.says("Cannot open file")
+    assert (await installation.outcome("a2"))["kind"] == "done"
     assert manager.code is None

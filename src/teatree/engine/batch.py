@@ -16,11 +16,12 @@ import structlog
 from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
-from teatree.contracts.requests import Request
+from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.commits import Commit, committed_position, record_commit
+from teatree.engine.duckdb_errors import InvalidatedError
 from teatree.engine.rows_watch import TooManyRowsError
 from teatree.engine.transaction import Item, Parts, Target, Transaction, UnexpectedError
-from teatree.storage.segments import Entry, encode_segment
+from teatree.storage.segments import Entry, Role, decode_segment, encode_segment
 
 FAILED_CODES = frozenset({Code.TIMED_OUT, Code.OVER_LIMIT, Code.SOURCE_UNAVAILABLE})
 """Faults that are one request's own, though not its mistake: it ends as `failed`, its neighbours commit."""
@@ -54,7 +55,7 @@ class Batch:
         self._parts = parts
         self._target = target
         self._last_effect_seq = last_effect_seq
-        self._last: Request | None = None
+        self._last: LogPosition | None = None
         self._entries: list[Entry] = []
         self._segments: list[bytes] = []
         self._changed_tables: set[str] = set()
@@ -75,6 +76,33 @@ class Batch:
         """Commit that a request had no effect, and why."""
         self._commit_refusal(Item(request), error)
         return self._applied()
+
+    @property
+    def offset(self) -> int:
+        """Sequence of the last request that it committed, 0 before the first."""
+        return self._last.seq if self._last else 0
+
+    def use(self, parts: Parts) -> None:
+        """Go on with the file opened again."""
+        self._parts = parts
+
+    def adopt(self, commits: Sequence[Commit]) -> None:
+        """Take over this batch's commits of which it does not know: their COMMIT failed after the disk had them."""
+        for commit in commits:
+            if commit.offset <= self.offset:
+                continue
+            entries = decode_segment(commit.outcomes, f"commit {commit.offset}")
+            self._take(commit, entries, archive_of(entries))
+
+    def _take(self, commit: Commit, entries: Sequence[Entry], archive: tuple[str, ...] | None) -> None:
+        self._last = LogPosition(commit.offset, commit.log_at)
+        self._entries.extend(entries)
+        self._segments.append(commit.outcomes)
+        self._last_effect_seq = commit.last_effect_seq
+        self._changed_tables.update(commit.changed_tables)
+        self._archive = archive if archive is not None else self._archive
+        self._dropped = commit.dropped
+        self._parts.ledger.add(self._target.version, entries)
 
     def _applied(self) -> Applied:
         last = self._last
@@ -101,6 +129,8 @@ class Batch:
             transaction = self._transaction()
             try:
                 self._in_transaction(transaction, partial(Transaction.run, items=part), part)
+            except InvalidatedError:
+                raise
             except (RequestError, RetryError, UnexpectedError) as e:
                 if isinstance(e, RetryError) and e.code not in FAILED_CODES:
                     raise
@@ -160,20 +190,20 @@ class Batch:
         if committed_position(parts.database).seq != last.seq:
             parts.handle.forget()
             raise OperatorError(Code.INTERNAL, f"The commit of request {last.seq} did not take effect.")
-        self._last = last
-        self._entries.extend(transaction.entries)
-        self._segments.append(segment)
-        self._last_effect_seq = transaction.last_effect_seq
-        self._changed_tables |= parts.handle.changed_tables
-        self._archive = transaction.archive if transaction.archive is not None else self._archive
-        self._dropped = transaction.dropped
-        parts.ledger.add(self._target.version, transaction.entries)
+        self._take(commit, transaction.entries, transaction.archive)
         parts.failpoint("manager.apply.after_commit")
 
 
 def _is_its_own(error: TeatreeError) -> bool:
     """Return whether an error would have been the same without those that wait for the commit with it."""
     return error.code is Code.TIMED_OUT or isinstance(error, TooManyRowsError)
+
+
+def archive_of(entries: Sequence[Entry]) -> tuple[str, ...] | None:
+    """Return the tables that the last `archive` request among these outcomes names, None if there is none."""
+    firsts = [e.outcome for e in entries if e.role is Role.FIRST and e.outcome.result]
+    barriers = [outcome for outcome in firsts if outcome.function == "archive"]
+    return tuple(barriers[-1].result["tables"]) if barriers else None
 
 
 def _apart(items: Sequence[Item], culprit: int | None) -> list[Sequence[Item]]:

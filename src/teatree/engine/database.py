@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+import attrs
 import duckdb
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
@@ -20,11 +21,14 @@ from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import quote_literal
 from teatree.engine.block_file import BlockFile
+from teatree.engine.duckdb_errors import is_disk_fault, translate
 from teatree.engine.guard import lock_down
 from teatree.engine.rows_watch import RowBytes, RowsWatch
 from teatree.engine.watchdog import Block, Watchdog
 
 _ANNEX = "annex"
+CHECKPOINT_MEMORY_FACTOR = 3
+"""Times `memory_bytes_max` that a checkpoint may use which did not fit: DuckDB doubles its buffers of long texts."""
 
 
 class Database(BlockFile):
@@ -113,7 +117,7 @@ class Database(BlockFile):
         except duckdb.TransactionException:
             return  # COMMIT failed and ended the transaction itself
         except duckdb.Error as e:
-            raise OperatorError(Code.INTERNAL, f"The database could not roll back: {e}", where=str(self.path)) from e
+            raise translate(e) from e
 
     def time_limit(
         self, limit_ms: int, what: str, requests: Sequence[Request] = (), *, may_interrupt: bool = True
@@ -145,6 +149,27 @@ class Database(BlockFile):
         """
         self._is_left = True
         self._con.interrupt()
+
+
+def checkpoint_with_more_memory(path: Path, limits: LimitSettings) -> None:
+    """Checkpoint a file that is not open, with more memory than its statements may use and on one thread.
+
+    What was committed within the limit must be checkpointed, else the model would stop; raises `internal` if even that
+    is not enough.
+    """
+    roomy = attrs.evolve(limits, memory_bytes_max=CHECKPOINT_MEMORY_FACTOR * limits.memory_bytes_max, threads=1)
+    with Database(path, roomy) as database:
+        try:
+            database.checkpoint()
+        except RetryError as e:
+            if e.code is not Code.OVER_LIMIT:
+                raise
+            raise OperatorError(
+                Code.INTERNAL,
+                f"What was committed cannot be checkpointed within {roomy.memory_bytes_max} bytes: {e.message}",
+                where=str(path),
+                hint="Raise TEATREE_LIMITS_MEMORY_BYTES_MAX and TEATREE_MANAGER_PROCESS_MEMORY_BYTES_MAX.",
+            ) from e
 
 
 def limit_temp(con: duckdb.DuckDBPyConnection, limits: LimitSettings) -> None:
@@ -197,4 +222,6 @@ def _open_error(path: Path, e: duckdb.Error) -> TeatreeError:
         )
     if isinstance(e, duckdb.InvalidInputException):
         return RequestError(Code.BAD_ARGUMENT, str(e).splitlines()[0], where="storage_version")
+    if is_disk_fault(str(e)) and not isinstance(found := translate(e), CorruptError):
+        return found
     return CorruptError(f"DuckDB cannot open the file: {str(e).splitlines()[0]}", where=str(path))

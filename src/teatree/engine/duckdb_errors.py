@@ -7,9 +7,11 @@ Arrow's exceptions with the same text, so the class is read from the text.
 
 from __future__ import annotations
 
+import os
 import re
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.storage.disk import AWAY, FULL
 
 _MESSAGE_CHARS_MAX = 500
 _CLASS = re.compile(r"([A-Z][A-Za-z ]*?) ?(?:Error|error): ")
@@ -54,13 +56,16 @@ _DAMAGE = re.compile(
     r"|Could not read from file \"[^\"]*\": Input/output error"
 )
 """The last is a sector that the disk cannot read: trying again would be in vain."""
-_DISK_FULL = re.compile(r"No space left|Disk quota exceeded|File too large")
-_NOT_WRITTEN = re.compile(r"Failed to commit: Could not (?:write|read|fsync|truncate|seek)")
+_DISK_FULL = re.compile("|".join(re.escape(os.strerror(number)) for number in sorted(FULL)))
+_DISK_AWAY = re.compile("|".join(re.escape(os.strerror(number)) for number in sorted(AWAY)))
+_FILE_FAULT = re.compile(r"(?:Failed to commit: )?(?:Could not|Cannot|Failed to) (?:[a-z]+ )+(?:file|directory)\b")
 """A COMMIT that could not be written is of another class than the error beneath it."""
 _NOT_ALLOCATED = re.compile(
     r"Failed to commit: (?:failed to (?:pin|allocate)|could not allocate|Out of Memory)", re.IGNORECASE
 )
 """One for which there was no memory, too; it was rolled back."""
+_INVALIDATED = re.compile(r"database (?:\"[^\"]*\" )?has been invalidated", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(r"Out of Memory|failed to allocate|could not allocate|[Ff]ailed to offload", re.ASCII)
 
 
 class DamagedFileError(CorruptError):
@@ -69,6 +74,10 @@ class DamagedFileError(CorruptError):
 
 class DamagedVersionError(CorruptError):
     """A local version's file is damaged: it is made again out of the store."""
+
+
+class InvalidatedError(RetryError):
+    """DuckDB gave its open database up after a fault of the disk or of memory: it is closed and opened again."""
 
 
 def translate(error: Exception) -> TeatreeError:
@@ -84,11 +93,12 @@ def translate(error: Exception) -> TeatreeError:
     kind = found[1].strip().lower() if found else ""
     body = text[found.end() :] if found else text
     ours = kind not in _REQUEST_CODES_BY_WORD  # the texts of a request's own errors can be anything that it likes
+    if ours and (kind == "fatal" or _INVALIDATED.search(text)):
+        return _invalidated(body)
     if ours and _DAMAGE.search(text):
         return DamagedFileError(f"The database file is damaged: {_sentence(body)}")
-    if kind == "io" or (ours and _NOT_WRITTEN.match(body)):
-        code = Code.DISK_FULL if _DISK_FULL.search(body) else Code.UNAVAILABLE
-        return RetryError(code, f"The database file could not be read or written: {_sentence(body)}")
+    if kind == "io" or (ours and _FILE_FAULT.match(body)):
+        return RetryError(_disk_code(body), f"The database file could not be read or written: {_sentence(body)}")
     if kind != "out of memory" and ours and _NOT_ALLOCATED.match(body):
         kind = "out of memory"
     match kind:
@@ -104,6 +114,30 @@ def translate(error: Exception) -> TeatreeError:
     if found_code is None:
         return OperatorError(Code.INTERNAL, f"DuckDB failed: {_sentence(text)}")
     return _request_error(found_code, body)
+
+
+def is_disk_fault(text: str) -> bool:
+    """Return whether DuckDB's text names a state of the disk that passes: full, read-only, not there."""
+    return bool(_DISK_FULL.search(text) or _DISK_AWAY.search(text))
+
+
+def _disk_code(text: str) -> Code:
+    return Code.DISK_FULL if _DISK_FULL.search(text) else Code.UNAVAILABLE
+
+
+def _invalidated(body: str) -> TeatreeError:
+    """Return the error of an instance that DuckDB gave up: only what the disk or memory caused is tried again in it."""
+    if _DAMAGE.search(body):
+        return DamagedFileError(f"The database file is damaged: {_sentence(body)}")
+    if is_disk_fault(body) or _FILE_FAULT.search(body):
+        return InvalidatedError(_disk_code(body), f"The database file could not be written: {_sentence(body)}")
+    if _OUT_OF_MEMORY.search(body):
+        return InvalidatedError(
+            Code.OVER_LIMIT,
+            f"The database needs more memory than the model may use: {_sentence(body)}",
+            hint="Raise TEATREE_LIMITS_MEMORY_BYTES_MAX.",
+        )
+    return OperatorError(Code.INTERNAL, f"DuckDB gave its database up: {_sentence(body)}")
 
 
 def _request_error(code: Code, body: str) -> RequestError:

@@ -181,7 +181,8 @@ class Ledger:
     def reference(self, next_version: int) -> LedgerRef:
         """Return what the manifest of `next_version` says of the ledger, a finished compaction adopted."""
         if self._compaction is not None and self._compaction.done():
-            compacted, self._compaction = self._compaction.result(), None
+            compaction, self._compaction = self._compaction, None  # one that failed is begun again, not asked again
+            compacted = compaction.result()
             self._runs = compacted.runs
             for version in compacted.versions:
                 for request_id in self._tail.pop(version):

@@ -6,7 +6,9 @@ batch is applied. At most one captured version waits to be shipped: the next cap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import attrs
 
@@ -23,12 +25,12 @@ from teatree.contracts.manifest import (
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.batch import FAILED_CODES, Applied, Batch
+from teatree.engine.batch import FAILED_CODES, Applied, Batch, archive_of
 from teatree.engine.changes import Checkpoint
-from teatree.engine.commits import Commit, adopt_commits, committed_position
-from teatree.engine.database import Database
+from teatree.engine.commits import Commit, adopt_commits, committed_position, read_commits
+from teatree.engine.database import Database, checkpoint_with_more_memory
 from teatree.engine.drafts import Author, Draft, batch_after, fence_after, new_write_id
-from teatree.engine.duckdb_errors import DamagedFileError
+from teatree.engine.duckdb_errors import DamagedFileError, InvalidatedError
 from teatree.engine.handle import WriteHandle
 from teatree.engine.history import StoredHistory
 from teatree.engine.ledger import Ledger
@@ -42,7 +44,7 @@ from teatree.storage.chain import Chain
 from teatree.storage.dead_letters import keep_dead_letter
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.packs import BlockTable
-from teatree.storage.segments import Entry, Role, decode_segment, encode_segment
+from teatree.storage.segments import Entry, decode_segment, encode_segment
 from teatree.storage.versions import read_table
 
 OFFSETS_CACHED = 1_000
@@ -73,6 +75,8 @@ class Writer:
         self.ledger = Ledger(chain, folder.ledger, limits)
         self._manifest: Manifest | None = None
         self._database: Database | None = None
+        self._invalidated: InvalidatedError | None = None
+        """Why DuckDB gave the open database up; None while it works."""
         self._parts: Parts | None = None
         self._batch: Batch | None = None
         self._target: Target | None = None
@@ -123,6 +127,9 @@ class Writer:
         else:  # what follows the fence failed, and nobody came between: it still holds
             fence = self._manifest
         self._manifest = fence
+        if self._database is not None:  # what followed the fence failed: a file cannot be open twice
+            self._database.close()
+        self._invalidated = None
         self.ledger.load(fence)
         self._use_options(fence.options)
         if fence.file is None:
@@ -151,8 +158,6 @@ class Writer:
         last = commits[-1]
         version = self.manifest.version + 1
         self.ledger.add(version, entries)
-        firsts = [e.outcome for e in entries if e.role is Role.FIRST and e.outcome.result]
-        barriers = [outcome for outcome in firsts if outcome.function == "archive"]
         return Applied(
             version=version,
             write_id=new_write_id(),
@@ -162,7 +167,7 @@ class Writer:
             entries=tuple(entries),
             segment=encode_segment(entries),
             changed_tables=frozenset(name for c in commits for name in c.changed_tables),
-            archive=tuple(barriers[-1].result["tables"]) if barriers else None,
+            archive=archive_of(entries),
             dropped=last.dropped,
         )
 
@@ -170,7 +175,7 @@ class Writer:
         self.limits = attrs.evolve(self._default_limits, **options.limits)
 
     def _use_database(self, database: Database) -> None:
-        self._database = database
+        self._database, self._invalidated = database, None
         database.on_stuck = self.on_stuck
         self._parts = Parts(
             database=database,
@@ -212,6 +217,52 @@ class Writer:
         if self._database is not None:
             self._database.leave()
 
+    @contextmanager
+    def _on_open_file(self) -> Iterator[None]:
+        """Run the block on an open file: one that DuckDB gave up before is opened again, one that it gives up is noted.
+
+        What the file does not hold any more of what was committed is damage of the file: DamagedFileError.
+        """
+        if self._invalidated is not None:
+            self._reopen(self._invalidated)
+        try:
+            yield
+        except InvalidatedError as e:
+            self._invalidated = e
+            raise
+
+    def _reopen(self, error: InvalidatedError) -> None:
+        """Open the file again: the same writer, since its fence holds; the write-ahead log has what was committed."""
+        if self._database is None:
+            self._invalidated = None
+            return
+        self._database.close()
+        path = self._database.path
+        try:
+            if error.code is Code.OVER_LIMIT:
+                checkpoint_with_more_memory(path, self.limits)
+            database = Database(path, self.limits)
+        except CorruptError as e:
+            raise DamagedFileError(e.message, where=e.where) from e
+        try:
+            self._adopt(read_commits(database), path)
+        except BaseException:
+            database.close()
+            raise
+        self._checkpoint = None  # every block in use is compared once
+        self._use_database(database)
+        if self._batch is not None and self._parts is not None:
+            self._batch.use(self._parts)
+
+    def _adopt(self, commits: Sequence[Commit], path: Path) -> None:
+        """Take what the file holds as committed; a COMMIT that failed may have reached the disk."""
+        known = self._applied.offset if self._applied else self.manifest.offset
+        if self._batch is not None and self._target is not None:
+            self._batch.adopt([c for c in commits if c.write_id == self._target.write_id])
+            known = max(known, self._batch.offset)
+        if max((c.offset for c in commits), default=0) != known:
+            raise DamagedFileError("The file does not hold what was committed to it.", where=str(path))
+
     def put_file_aside(self) -> None:
         """Close a damaged file and move it out of the way: the next writer restores the newest version."""
         if self._database is not None:
@@ -238,18 +289,27 @@ class Writer:
 
         After a `RetryError`, call again with the requests beyond `applied_offset`: the batch goes on where it stopped.
         """
-        if self._batch is None or self._target is None:
-            self._target = self._next_target()
-        if self._database is None or self._parts is None:
-            applied = self._apply_without_file(requests[0], self._new(outside))
-        else:
-            last_effect_seq = self._applied.last_effect_seq if self._applied else self.manifest.last_effect_seq
-            if self._batch is None:
-                self._batch = Batch(self._parts, self._target, last_effect_seq)
-            applied = self._batch.apply(requests)
+        with self._on_open_file():
+            applied = self._apply(requests, outside)
         self._batch = None
         self._applied = applied
         return applied
+
+    def _apply(self, requests: Sequence[Request], outside: Sequence[Outcome]) -> Applied:
+        if self._batch is None or self._target is None:
+            self._target = self._next_target()
+        if self._database is None or self._parts is None:
+            return self._apply_without_file(requests[0], self._new(outside))
+        last_effect_seq = self._applied.last_effect_seq if self._applied else self.manifest.last_effect_seq
+        if self._batch is None:
+            self._batch = Batch(self._parts, self._target, last_effect_seq)
+        return self._batch.apply(requests)
+
+    def rest_of(self, batch: Sequence[Request]) -> Sequence[Request]:
+        """Return what of a batch is not committed, after an error; a database that DuckDB gave up is opened again."""
+        with self._on_open_file():
+            offset = self.applied_offset
+            return [request for request in batch if request.seq > offset]
 
     def keep_dead_letter(self, request: Request, tries: int) -> None:
         """Keep a request that is to be set aside for inspection; may be called again after a `RetryError`."""
@@ -259,12 +319,13 @@ class Writer:
 
     def set_aside(self, request: Request, error: TeatreeError) -> Applied:
         """Commit that a request had no effect, and why."""
-        self._target = self._next_target()
-        if self._parts is None:
-            applied = outcome_without_file(self._target, request, self.manifest, self.ledger, error)
-        else:
-            last_effect_seq = self._applied.last_effect_seq if self._applied else self.manifest.last_effect_seq
-            applied = Batch(self._parts, self._target, last_effect_seq).refuse(request, error)
+        with self._on_open_file():
+            self._target = self._next_target()
+            if self._parts is None:
+                applied = outcome_without_file(self._target, request, self.manifest, self.ledger, error)
+            else:
+                last_effect_seq = self._applied.last_effect_seq if self._applied else self.manifest.last_effect_seq
+                applied = Batch(self._parts, self._target, last_effect_seq).refuse(request, error)
         self._applied = applied
         return applied
 
@@ -329,7 +390,14 @@ class Writer:
     # --- versions ----------------------------------------------------------------------------------------------------
 
     def capture(self, applied: Applied, said_version: int) -> Draft:
-        """Checkpoint, and pack what the batch changed; the version before must be settled."""
+        """Checkpoint, and pack what the batch changed; the version before must be settled.
+
+        May be called again after a `RetryError`.
+        """
+        with self._on_open_file():
+            return self._capture(applied, said_version)
+
+    def _capture(self, applied: Applied, said_version: int) -> Draft:
         self.failpoint("manager.capture.before_checkpoint")
         packed = None
         if self._database is not None and not applied.dropped:

@@ -1,4 +1,4 @@
-"""What a disk says to a file's writer and reader: that it is full, and that it cannot read what it holds."""
+"""What a disk reports to a file's writer and reader: full, not writable now, or unable to read what it holds."""
 
 from __future__ import annotations
 
@@ -11,20 +11,40 @@ from teatree.contracts.errors import Code, CorruptError, RetryError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """No room on the disk, in the user's part of it, or under the process's limit of a file's size."""
+AWAY = frozenset(
+    {
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ESTALE,
+        errno.EIO,
+        errno.EBUSY,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ENOTCONN,
+        errno.ETIMEDOUT,
+        errno.ENOMEM,
+    }
+)
+"""States of a disk, a mount or a process that pass, through no fault of a request: read-only, too many open files."""
 UNREADABLE = errno.EIO
 """A sector that the disk cannot read: what is there is lost, as if it were damaged."""
 
 
 @contextmanager
 def telling_full(what: str, path: Path) -> Iterator[None]:
-    """Raise `disk_full` where `what` could not be written because of it; other errors pass as they are."""
+    """Raise `disk_full` where `what` could not be written because of it, `unavailable` where the disk is away."""
     try:
         yield
     except OSError as e:
-        if e.errno not in FULL:
-            raise
         message = f"{what} was not written: {e.strerror}."
-        raise RetryError(Code.DISK_FULL, message, where=str(path), hint="Free some space on that disk.") from e
+        if e.errno in FULL:
+            raise RetryError(Code.DISK_FULL, message, where=str(path), hint="Free some space on that disk.") from e
+        if e.errno in AWAY:
+            raise RetryError(Code.UNAVAILABLE, message, where=str(path), hint="Is the disk mounted for writing?") from e
+        raise
 
 
 @contextmanager
