@@ -20,6 +20,7 @@ from teatree.contracts.manifest import (
     TableEntry,
 )
 from teatree.engine.batch import Applied
+from teatree.engine.handle import WriteHandle
 from teatree.engine.life import Birth
 from teatree.engine.snapshot import Capture
 from teatree.storage.chain import Chain
@@ -143,3 +144,16 @@ def _life(applied: Applied, before: Life) -> Life:
     if applied.born:
         return attrs.evolve(before, created_seq=applied.offset)
     return before
+
+
+def table_entries(handle: WriteHandle, before: Manifest, applied: Applied) -> tuple[TableEntry, ...]:
+    """Return what the manifest after `before` says of the tables; only those that the batch changed are counted."""
+    known = {entry.name: entry for entry in before.tables}
+    entries: list[TableEntry] = []
+    for info in handle.infos():
+        entry = known.get(info.name)
+        if entry is None or info.name in applied.changed_tables:
+            rows = handle.count(info.name)
+            entry = TableEntry(info.name, info.schema, rows, info.primary_key, applied.version, info.fault)
+        entries.append(entry)
+    return tuple(entries)

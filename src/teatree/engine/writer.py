@@ -19,22 +19,22 @@ from teatree.contracts.manifest import (
     ModelOptions,
     ModelState,
     StreamStamp,
-    Stub,
-    TableEntry,
 )
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.batch import FAILED_CODES, Applied, Batch, archive_of
+from teatree.engine.batch import FAILED_CODES, Applied, Batch
 from teatree.engine.changes import Checkpoint
 from teatree.engine.commits import Commit, adopt_commits, committed_position, read_commits
 from teatree.engine.database import Database, checkpoint_with_more_memory
-from teatree.engine.drafts import Author, Draft, batch_after, fence_after, new_write_id
+from teatree.engine.drafts import Author, Draft, batch_after, fence_after, new_write_id, table_entries
 from teatree.engine.duckdb_errors import DamagedFileError, InvalidatedError
 from teatree.engine.handle import WriteHandle
 from teatree.engine.history import StoredHistory
 from teatree.engine.ledger import Ledger
 from teatree.engine.life import Birth, begin_life, outcome_without_file
+from teatree.engine.offsets import Offsets
+from teatree.engine.recovery import recovered
 from teatree.engine.snapshot import Capture, capture, captured_checkpoint
 from teatree.engine.takeover import discard_files, put_aside, take_file
 from teatree.engine.transaction import Parts, Target
@@ -44,11 +44,8 @@ from teatree.storage.chain import Chain
 from teatree.storage.dead_letters import keep_dead_letter
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.packs import BlockTable
-from teatree.storage.segments import Entry, decode_segment, encode_segment
+from teatree.storage.segments import Entry, Role
 from teatree.storage.versions import read_table
-
-OFFSETS_CACHED = 1_000
-"""Offsets of the newest versions, for `expected_version`."""
 
 
 class Writer:
@@ -84,7 +81,7 @@ class Writer:
         self._table = BlockTable.empty(chain.folder)
         self._checkpoint: Checkpoint | None = None
         self._birth: Birth | None = None
-        self._offsets: dict[int, int] = {}
+        self._offsets = Offsets(chain)
         self.on_stuck: Callable[[Sequence[Request]], None] | None = None
         """Ends the process because requests that run together do not end, and no interrupt reaches them."""
         self.restored = False
@@ -142,34 +139,11 @@ class Writer:
         self._use_database(taken.database)
         if not taken.unshipped:
             return None
-        applied = self._recovered(taken.unshipped)
+        applied = recovered(taken.unshipped, fence, self.ledger)
         with taken.database.transaction():
             adopt_commits(taken.database, fence.content_version, applied.version, applied.write_id)
         self._applied = applied  # the next batch is for the version after it, though it is not shipped yet
         return self.capture(applied, fence.said_version)
-
-    def _recovered(self, commits: Sequence[Commit]) -> Applied:
-        """Return the commits that a crash left unshipped as one batch, for the version after the fence."""
-        entries = [
-            _answered_within(entry, self.manifest.content_version)
-            for c in commits
-            for entry in decode_segment(c.outcomes, f"commit {c.offset}")
-        ]
-        last = commits[-1]
-        version = self.manifest.version + 1
-        self.ledger.add(version, entries)
-        return Applied(
-            version=version,
-            write_id=new_write_id(),
-            offset=last.offset,
-            log_at=last.log_at,
-            last_effect_seq=last.last_effect_seq,
-            entries=tuple(entries),
-            segment=encode_segment(entries),
-            changed_tables=frozenset(name for c in commits for name in c.changed_tables),
-            archive=archive_of(entries),
-            dropped=last.dropped,
-        )
 
     def _use_options(self, options: ModelOptions) -> None:
         self.limits = attrs.evolve(self._default_limits, **options.limits)
@@ -233,8 +207,7 @@ class Writer:
 
     def _reopen(self, error: InvalidatedError) -> None:
         """Open the file again: the same writer, since its fence holds; the write-ahead log has what was committed."""
-        if self._database is None:
-            self._invalidated = None
+        if self._database is None:  # it was a file that `create_model` began, and begins anew
             return
         self._database.close()
         path = self._database.path
@@ -335,23 +308,8 @@ class Writer:
             version=max(version, self.manifest.version + 1),
             write_id=new_write_id(),
             shipped_version=self.manifest.content_version,
-            offset_of=self._offset_of,
+            offset_of=lambda version: self._offsets.find(version, self.manifest.version),
         )
-
-    def _offset_of(self, version: int) -> int:
-        if version not in self._offsets:
-            manifest = self.chain.entry(version)
-            if manifest.version > self.manifest.version:
-                raise RequestError(
-                    Code.UNKNOWN_VERSION, f"There is no version {version} yet.", where="expected_version"
-                )
-            self._remember_offset(manifest)
-        return self._offsets[version]
-
-    def _remember_offset(self, manifest: Manifest | Stub) -> None:
-        self._offsets[manifest.version] = manifest.offset
-        if len(self._offsets) > OFFSETS_CACHED:
-            del self._offsets[next(iter(self._offsets))]
 
     def _new(self, outside: Sequence[Outcome]) -> tuple[Entry, ...]:
         """Return the entries of outcomes whose ids have none yet: of each id the first."""
@@ -409,7 +367,7 @@ class Writer:
             self.manifest,
             applied,
             packed,
-            self._table_entries(applied) if packed else (),
+            table_entries(self._parts.handle, self.manifest, applied) if packed and self._parts else (),
             birth=self._birth,
             ledger=self.ledger.reference(applied.version),
             said_version=said_version,
@@ -424,20 +382,6 @@ class Writer:
             return capture(database, table, since, applied.version, applied.write_id, self.chain.folder, spool)
         except CorruptError as e:
             raise DamagedFileError(e.message, where=e.where) from e
-
-    def _table_entries(self, applied: Applied) -> tuple[TableEntry, ...]:
-        if self._parts is None:
-            return ()
-        before = {entry.name: entry for entry in self.manifest.tables}
-        handle = self._parts.handle
-        entries: list[TableEntry] = []
-        for info in handle.infos():
-            known = before.get(info.name)
-            if known is None or info.name in applied.changed_tables:
-                rows = handle.count(info.name)
-                known = TableEntry(info.name, info.schema, rows, info.primary_key, applied.version, info.fault)
-            entries.append(known)
-        return tuple(entries)
 
     def ship(self, draft: Draft) -> None:
         """Upload a version and create its manifest: THE commit point. May be called again after a `RetryError`."""
@@ -456,7 +400,7 @@ class Writer:
         """Take a shipped version as the base of the next."""
         manifest = draft.manifest
         self._manifest = manifest
-        self._remember_offset(manifest)
+        self._offsets.remember(manifest)
         self.ledger.shipped(manifest.version)
         if draft.capture is not None:
             self._table, self._checkpoint = draft.capture.table, draft.capture.checkpoint
@@ -464,9 +408,3 @@ class Writer:
             self._database.close()
             self._database = self._parts = None
             discard_files(self.folder)
-
-
-def _answered_within(entry: Entry, shipped_version: int) -> Entry:
-    """Return a resend's entry for the version that holds its first outcome too, if that one was not shipped either."""
-    is_within = entry.answer_version is not None and entry.answer_version > shipped_version
-    return attrs.evolve(entry, answer_version=None) if is_within else entry

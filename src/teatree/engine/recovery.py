@@ -1,0 +1,44 @@
+"""The commits that a crash left unshipped, as one batch for the version after the fence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from teatree.contracts.manifest import Manifest
+from teatree.engine.batch import Applied, archive_of
+from teatree.engine.commits import Commit
+from teatree.engine.drafts import new_write_id
+from teatree.engine.ledger import Ledger
+from teatree.storage.segments import Entry, decode_segment, encode_segment
+
+
+def recovered(commits: Sequence[Commit], fence: Manifest, ledger: Ledger) -> Applied:
+    """Return commits beyond the content of `fence` as one batch; the ledger remembers their outcomes."""
+    entries = [
+        _answered_within(entry, fence.content_version)
+        for c in commits
+        for entry in decode_segment(c.outcomes, f"commit {c.offset}")
+    ]
+    last = commits[-1]
+    version = fence.version + 1
+    ledger.add(version, entries)
+    return Applied(
+        version=version,
+        write_id=new_write_id(),
+        offset=last.offset,
+        log_at=last.log_at,
+        last_effect_seq=last.last_effect_seq,
+        entries=tuple(entries),
+        segment=encode_segment(entries),
+        changed_tables=frozenset(name for c in commits for name in c.changed_tables),
+        archive=archive_of(entries),
+        dropped=last.dropped,
+    )
+
+
+def _answered_within(entry: Entry, shipped_version: int) -> Entry:
+    """Return a resend's entry for the version that holds its first outcome too, if that one was not shipped either."""
+    is_within = entry.answer_version is not None and entry.answer_version > shipped_version
+    return attrs.evolve(entry, answer_version=None) if is_within else entry
