@@ -290,7 +290,7 @@ class Pipeline:
             hint="Ask for less at once, or have the model's limit raised.",
         )
         applied = await self._retrying(lambda: self._writer.set_aside(request, error))
-        self._attempts.end(request.seq)
+        await self._retrying(partial(self._attempts.end, request.seq))
         return applied
 
     async def _set_aside(self, request: Request, deaths: int) -> Applied:
