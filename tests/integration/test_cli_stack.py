@@ -137,6 +137,43 @@ def test_a_dropped_model_is_restored_as_the_message_says(teatree: Run) -> None:
     assert teatree("watch", "neverthere").code == 3
 
 
+def test_a_file_of_this_machine_is_sent(teatree: Run, tmp_path: Path) -> None:
+    """CSV and Parquet, added, in place of all rows, and as a new table; nothing has to be allowed, nothing is lost."""
+    assert teatree("create", "files", "--table", TABLE).code == 0
+    german = tmp_path / "german.csv"
+    rows = "".join(f"{i};Köln {i};{i},50\r\n" for i in range(45_000))
+    german.write_bytes(f"ID;site;amount\r\n{rows}".encode("cp1252"))
+    flags = ("--delimiter", ";", "--decimal", ",", "--encoding", "cp1252")
+    said = teatree("load", "files", "sales", str(german))
+    assert (said.code, "--delimiter" in said.err or "delimiter ';'" in said.err) == (3, True)
+    loaded = teatree("load", "files", "sales", str(german), *flags, "--id", "jan", "--json").json
+    assert (loaded["rows"], loaded["requests"]) == (45_000, 3)
+    again = teatree("load", "files", "sales", str(german), *flags, "--id", "jan")
+    assert again.code == 0, again.err
+    bad = tmp_path / "bad.csv"
+    bad.write_text("id,amount\n" + "".join(f"{i},1\n" for i in range(50_000, 90_000)) + "90000,x\n")
+    said = teatree("load", "files", "sales", str(bad))
+    assert (said.code, "line 40002, column amount: 'x'" in said.err) == (3, True)
+    totals = "SELECT count(*) AS n, sum(amount)::VARCHAR AS a, max(site) AS s FROM sales"
+    asked = teatree("query", "files", totals, "--json").json["rows"]
+    assert asked == [{"n": 45_000, "a": f"{sum(range(45_000)) + 22_500}.00", "s": "Köln 9999"}]
+    parquet = tmp_path / "new.parquet"
+    with duckdb.connect() as con:
+        con.execute(f"COPY (SELECT range AS id, 1.25::DECIMAL(9,2) AS amount FROM range(30000)) TO '{parquet}'")
+    assert teatree("load", "files", "made", str(parquet), "--mode", "create").code == 0
+    assert teatree("load", "files", "sales", str(parquet), "--mode", "replace").code == 0
+    repeated = teatree("load", "files", "sales", str(parquet))
+    assert (repeated.code, "2 of 2 requests were refused" in repeated.err) == (3, True)
+    both = "SELECT (SELECT count(*) FROM sales) AS a, (SELECT sum(id) FROM made) AS b"
+    assert teatree("query", "files", both, "--json").json["rows"] == [{"a": 30_000, "b": 449_985_000}]
+    one = tmp_path / "one.csv"
+    one.write_text("id,amount\n7,8.5\n")
+    upserted = teatree("send", "files", "upsert", '{"table": "sales"}', "--rows", str(one), "--json")
+    assert upserted.json["applied"] == 1
+    assert teatree("load", "files", "sales", "nowhere.csv").code == 2
+    assert "source_not_allowed" in teatree("load", "files", "sales", one.as_uri()).err
+
+
 def test_rows_in_bulk_from_a_pipe(teatree: Run) -> None:
     """JSON lines on standard input become requests; the same id prefix again changes nothing."""
     teatree("create", "bulk", "--table", TABLE)

@@ -148,6 +148,9 @@ class TestRecords:
             assert (error.code, error.where) == (Code.BAD_SOURCE, "line 3")
             assert "0xf6" in error.message
             assert "cp1252" in (error.hint or "")
+        hint = refusal(tmp_path, "a;b\n1;K\u00f6ln\n".encode("cp1252"), TEXTS).hint or ""
+        assert "cp1252" in hint
+        assert "delimiter ';'" in hint
         assert "utf-16" in (refusal(tmp_path, "a,b\n1,x\n".encode("utf-16-le"), TEXTS).hint or "")
 
 

@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+from teatree.cli.csv_flags import NO_FLAGS, CsvFlags
+from teatree.cli.exits import usage
 from teatree.cli.options import DEFAULT, Common
 from teatree.cli.output import Output
 from teatree.cli.receipts import print_receipt
+from teatree.cli.request_progress import progress_shower
 from teatree.cli.running import with_session
 
 if TYPE_CHECKING:
+    from teatree.client.file_load import LoadedFile
     from teatree.client.receipt import Receipt
     from teatree.client.session import Session
 
 TIMEOUT_MS = 600_000
+Mode = Literal["append", "replace", "create"]
 
 
 def load(
     model: str,
     table: str,
-    uri: str,
+    file: str,
     /,
     *,
-    mode: Literal["append", "replace", "create"] = "append",
+    mode: Mode = "append",
     id: str | None = None,
     timeout_ms: int = TIMEOUT_MS,
+    csv: CsvFlags = NO_FLAGS,
     common: Common = DEFAULT,
 ) -> None:
-    """Load a file by reference: Parquet, CSV or Arrow.
+    """Load a file into a table: CSV, Parquet or Arrow.
 
-    The manager reads it, so it lies in a place that the operator of the stack allowed (TEATREE_LOAD_ROOTS).
+    A file of this machine is read here, checked as a whole, and sent in as many requests as it takes; readers may see a
+    part of its rows until all are in. An address (s3://, file://), or a path below TEATREE_LOAD_ROOTS or not on this
+    machine, is read by the manager in one request, from a place that the operator of the stack allowed.
 
-    Example: teatree load sales sales s3://bucket/2026/sales.parquet --mode append
+    Example: teatree load sales sales ./january.csv --delimiter ";" --decimal ,
+
+    Example: teatree load sales sales s3://bucket/2026/sales.parquet --mode replace
 
     Parameters
     ----------
@@ -39,19 +51,117 @@ def load(
         The model's name.
     table
         The table that takes the rows.
-    uri
-        A path or s3:// address that the manager can read, or teatree://model/table.
+    file
+        A file of this machine, or the address of one that the manager can read.
     mode
         Add the rows, replace all rows, or create the table with the file's columns.
     id
-        Request id: the same id again has no second effect.
+        Request id: the same id again has no second effect. A file that is sent has ID-1, ID-2, and so on.
     timeout_ms
-        How long to wait for the outcome; it is applied all the same.
+        How long to wait for the outcome, or for the next of many; it is applied all the same.
     """
     output = Output(json=common.json)
 
-    async def work(session: Session) -> Receipt:
-        with output.progress(f"loading into {table}"):
-            return await session.model(model).load(table, uri, mode=mode, request_id=id, timeout_ms=timeout_ms)
+    async def work(session: Session) -> None:
+        loading = _Load(output, session, model, table, mode, id, timeout_ms, csv.given)
+        if _is_sent(file, session.settings.load_roots):
+            await loading.send(Path(file))
+        else:
+            await loading.ask(file)
 
-    print_receipt(output, with_session(common, work))
+    with_session(common, work)
+
+
+def _is_sent(file: str, roots: tuple[str, ...]) -> bool:
+    """Return whether a file is read here, rather than by the manager; raises `usage` for one that is nowhere."""
+    if "://" in file:
+        return False
+    path = Path(file)
+    if not path.exists():
+        if path.is_absolute():
+            return False
+        raise usage(f"There is no file {file!r} here.", "Name one for the manager by its address or absolute path.")
+    if not path.is_file():
+        raise usage(f"{file!r} is no file.")
+    folders = [Path(root.removeprefix("file://")).resolve() for root in roots if not root.startswith("s3://")]
+    return not (path.is_absolute() and any(path.resolve().is_relative_to(folder) for folder in folders))
+
+
+class _Load:
+    """One load."""
+
+    def __init__(
+        self,
+        output: Output,
+        session: Session,
+        model: str,
+        table: str,
+        mode: Mode,
+        id: str | None,
+        timeout_ms: int,
+        csv: dict[str, Any],
+    ) -> None:
+        self._output = output
+        self._model = session.model(model)
+        self._table = table
+        self._mode: Mode = mode
+        self._id = id
+        self._timeout_ms = timeout_ms
+        self._csv = csv
+
+    async def ask(self, uri: str) -> None:
+        """Have the manager read a file."""
+        with self._output.progress(f"loading into {self._table}", unit="%") as advance:
+            receipt: Receipt = await self._model.load(
+                self._table,
+                uri,
+                mode=self._mode,
+                csv=self._csv,
+                request_id=self._id,
+                timeout_ms=self._timeout_ms,
+                on_notice=progress_shower(advance),
+            )
+        print_receipt(self._output, receipt)
+
+    async def send(self, path: Path) -> None:
+        """Read a file here and send it."""
+        accepted = 0
+        try:
+            with self._output.progress(f"reading {path.name}") as advance:
+
+                def progress(what: str, rows: int, total: int | None) -> None:
+                    nonlocal accepted
+                    accepted = rows if what == "sending" else 0
+                    advance(rows, total, description=f"{what} {path.name}")
+
+                loaded = await self._model.load_file(
+                    self._table,
+                    path,
+                    mode=self._mode,
+                    csv=self._csv,
+                    request_id=self._id,
+                    timeout_ms=self._timeout_ms,
+                    progress=progress,
+                )
+        except asyncio.CancelledError:
+            self._output.remark(f"Interrupted: at least {accepted:,} rows are in, and what was sent is applied too.")
+            raise
+        self._print(path, loaded)
+
+    def _print(self, path: Path, loaded: LoadedFile) -> None:
+        summary = loaded.summary
+        if self._output.json:
+            self._output.line(
+                {
+                    "model": summary.model,
+                    "table": self._table,
+                    "rows": loaded.rows,
+                    "requests": summary.sent,
+                    "version": summary.version,
+                    "groups": list(summary.groups),
+                }
+            )
+        else:
+            rows = "1 row" if loaded.rows == 1 else f"{loaded.rows:,} rows"
+            place = f"version {summary.version} of {summary.model}" if summary.version else summary.model
+            self._output.say(f"done  {rows} of {path} are in {place}", "green")

@@ -115,12 +115,15 @@ def _progress(console: Console, unit: str) -> Progress:
         DownloadColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         SpinnerColumn,
+        TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
     )
 
-    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    amounts: dict[str, type[ProgressColumn]] = {"bytes": DownloadColumn, "%": TaskProgressColumn}
+    amount = amounts.get(unit, MofNCompleteColumn)()
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

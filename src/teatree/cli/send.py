@@ -6,29 +6,33 @@ import asyncio
 import contextlib
 import itertools
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from teatree.cli.csv_flags import NO_FLAGS, CsvFlags
 from teatree.cli.exits import Exit, usage
 from teatree.cli.json_args import read_args, read_rows, read_text
 from teatree.cli.options import DEFAULT, Common
-from teatree.cli.output import Output, counted
+from teatree.cli.output import Output
 from teatree.cli.receipts import print_receipt, print_summary
+from teatree.cli.request_progress import progress_shower
 from teatree.cli.running import with_session
 
 if TYPE_CHECKING:
     from teatree.client.message import Message
+    from teatree.client.model import Model
     from teatree.client.receipt import Receipt, Summary
     from teatree.client.session import Session
 
 ROWS_PER_REQUEST = 1_000
 BYTES_PER_REQUEST = 1_000_000
 """A request of this size is applied quickly and stays below the usual `max_payload`."""
-CHUNK = 16
-"""Requests read ahead."""
+COLUMN_FILES = (".csv", ".tsv", ".parquet", ".arrow", ".feather", ".ipc")
+"""Endings of files whose rows are sent as Arrow."""
 ID_CHARS_MAX = 56
 TIMEOUT_MS = 60_000
 
@@ -41,11 +45,12 @@ def send(
     *,
     file: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     rows: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
-    rows_per_request: int = ROWS_PER_REQUEST,
+    rows_per_request: int | None = None,
     no_wait: Annotated[bool, Parameter(negative="")] = False,
     id: str | None = None,
     expected_version: int | None = None,
     timeout_ms: int = TIMEOUT_MS,
+    csv: CsvFlags = NO_FLAGS,
     common: Common = DEFAULT,
 ) -> int:
     """Send one request, or rows in bulk, and wait for the outcome.
@@ -65,9 +70,10 @@ def send(
     file
         Read the arguments from this file; - is standard input.
     rows
-        Send the rows of this file, one JSON object a line, in as many requests as it takes; - is standard input.
+        Send the rows of this file in as many requests as it takes: CSV, Parquet or Arrow by its ending, otherwise one
+        JSON object a line; - is standard input.
     rows_per_request
-        Rows in each of them.
+        Rows in each of them: 1,000, or 20,000 of a CSV, Parquet or Arrow file.
     no_wait
         Return when all is accepted: on disk, in the one order.
     id
@@ -85,18 +91,22 @@ def send(
     if rows is not None:
         if expected_version is not None:
             raise usage("--expected-version is for one request, not for --rows.")
-        bulk = _Bulk(output, function, members, id, rows_per_request)
+        bulk = _Bulk(output, function, members, id, rows_per_request, csv.given)
         return bulk.send(common, model, rows, wait=wait, timeout_ms=timeout_ms)
+    if csv.given:
+        raise usage("Options of CSV files go with --rows.")
 
     async def work(session: Session) -> Receipt:
-        return await session.model(model).send(
-            function,
-            members,
-            request_id=id,
-            wait="done" if wait else "accepted",
-            expected_version=expected_version,
-            timeout_ms=timeout_ms,
-        )
+        with output.progress(function, unit="%") as advance:
+            return await session.model(model).send(
+                function,
+                members,
+                request_id=id,
+                wait="done" if wait else "accepted",
+                expected_version=expected_version,
+                timeout_ms=timeout_ms,
+                on_notice=progress_shower(advance),
+            )
 
     print_receipt(output, with_session(common, work))
     return Exit.OK
@@ -106,45 +116,81 @@ class _Bulk:
     """Rows of a file as requests of bounded size; the same file and id always give the same requests."""
 
     def __init__(
-        self, output: Output, function: str, args: dict[str, Any], id_prefix: str | None, rows_max: int
+        self,
+        output: Output,
+        function: str,
+        args: dict[str, Any],
+        id_prefix: str | None,
+        rows_max: int | None,
+        csv: dict[str, Any],
     ) -> None:
         if id_prefix is not None and len(id_prefix) > ID_CHARS_MAX:
             raise usage(f"--id has at most {ID_CHARS_MAX} characters with --rows: each request's number follows.")
         if "rows" in args:
             raise usage("The rows are given twice, in the arguments and with --rows.")
-        if rows_max < 1:
+        if rows_max is not None and rows_max < 1:
             raise usage("--rows-per-request is at least 1.")
         self._output = output
         self._function = function
         self._args = args
         self._id_prefix = id_prefix
         self._rows_max = rows_max
+        self._csv = csv
         self.rows = 0
 
     def send(self, common: Common, model: str, path: str, *, wait: bool, timeout_ms: int) -> int:
         """Send the file; return the exit code."""
 
         async def work(session: Session) -> Summary:
-            with _open(path) as file, self._output.progress("sending", unit="") as advance:
+            target = session.model(model)
+            with ExitStack() as stack:
+                requests = (
+                    await self._columns(target, Path(path))
+                    if Path(path).suffix.lower() in COLUMN_FILES
+                    else self._requests(stack.enter_context(_open(path)), path)
+                )
+                advance = stack.enter_context(self._output.progress("sending", unit=""))
 
                 def progress(accepted: int, known: int) -> None:
-                    advance(known if wait else accepted, accepted, description=f"sent {counted(self.rows, 'row')}")
+                    advance(known if wait else accepted, accepted, description=f"sent {self.rows:,} rows")
 
-                return await session.model(model).send_many(
-                    _in_a_thread(self._requests(file, path)),
+                return await target.send_many(
+                    in_a_thread(requests),
                     wait="done" if wait else "accepted",
                     timeout_ms=timeout_ms,
                     progress=progress,
                 )
 
+        from teatree.client.file_load import in_a_thread  # noqa: PLC0415 - what it needs is loaded with a session
+
         return print_summary(self._output, with_session(common, work), self.rows)
 
+    async def _columns(self, model: Model, path: Path) -> Iterator[Message]:
+        """Return the requests of a file of columns, which is checked first."""
+        from teatree.client.file_load import REQUEST_ROWS, FileRows, table_schema  # noqa: PLC0415
+        from teatree.contracts.names import new_id  # noqa: PLC0415
+        from teatree.datasets.csv_options import read_csv_options  # noqa: PLC0415
+
+        csv = read_csv_options(self._csv) if self._csv else None
+        file = FileRows(path, csv, self._id_prefix or new_id(), self._rows_max or REQUEST_ROWS)
+        table = self._args.get("table")
+        if isinstance(table, str):
+            schema = await table_schema(model, table)
+        else:
+            schema = await asyncio.to_thread(file.guess_schema)
+        with self._output.progress(f"checking {path.name}") as advance:
+            self.rows = await asyncio.to_thread(file.check, schema, advance)
+        return file.requests(schema, itertools.repeat(self._function), self._args)
+
     def _requests(self, file: IO[bytes], path: str) -> Iterator[Message]:
+        if self._csv:
+            raise usage("Options of CSV files are for a file whose name ends in .csv or .tsv.")
+        rows_max = self._rows_max or ROWS_PER_REQUEST
         chunk: list[Any] = []
         size_bytes = 0
         number = 0
         for row, row_bytes in read_rows(file, path):
-            if chunk and (len(chunk) >= self._rows_max or size_bytes + row_bytes > BYTES_PER_REQUEST):
+            if chunk and (len(chunk) >= rows_max or size_bytes + row_bytes > BYTES_PER_REQUEST):
                 number += 1
                 yield self._request(chunk, number)
                 chunk, size_bytes = [], 0
@@ -160,13 +206,6 @@ class _Bulk:
 
         request_id = new_id() if self._id_prefix is None else f"{self._id_prefix}-{number}"
         return Message(self._function, self._args, rows, request_id=request_id)
-
-
-async def _in_a_thread(requests: Iterator[Message]) -> AsyncIterator[Message]:
-    """Yield requests that may have to be waited for, as from a pipe, without keeping the event loop."""
-    while chunk := await asyncio.to_thread(lambda: list(itertools.islice(requests, CHUNK))):
-        for request in chunk:
-            yield request
 
 
 def _open(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:

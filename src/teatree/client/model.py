@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from teatree.client.attach import Attached
     from teatree.client.diff import VersionDiff
+    from teatree.client.file_load import FileProgress, LoadedFile
     from teatree.client.notice import Notice
     from teatree.client.session import Session
     from teatree.datasets.dataset import Dataset
@@ -253,10 +254,39 @@ class Model:
         uri: str,
         *,
         mode: Literal["append", "replace", "create"] = "append",
+        csv: Mapping[str, Any] | None = None,
         **options: Unpack[SendOptions],
     ) -> Receipt:
-        """Load a file or table by reference: Parquet, CSV or Arrow from a place that the operator allowed."""
-        return await self.send("load", {"table": table, "uri": uri, "mode": mode}, **options)
+        """Load a file by reference, read by the manager: Parquet, CSV or Arrow from a place that the operator allowed.
+
+        `csv` are the options of a CSV file: `delimiter`, `quote`, `encoding`, `null`, `decimal`, `thousands`,
+        `date_format`, `timestamp_format`, `header`.
+        """
+        return await self.send("load", {"table": table, "uri": uri, "mode": mode, **(csv or {})}, **options)
+
+    async def load_file(
+        self,
+        table: str,
+        path: str | Path,
+        *,
+        mode: Literal["append", "replace", "create"] = "append",
+        csv: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+        timeout_ms: float = BULK_SILENCE_MS,
+        progress: FileProgress | None = None,
+    ) -> LoadedFile:
+        """Load a file of this machine: it is read here, checked as a whole, and sent in as many requests as it takes.
+
+        `csv` as for `load`. The requests' ids are `request_id` and a number each. Several of them do not take effect
+        at once: readers may see a part of the rows, also of a table that is replaced or created. Raises a RequestError
+        with the line of a wrong value before anything is sent, and what `send` raises if a request was refused.
+        """
+        from teatree.client.file_load import FileRows, load_file  # noqa: PLC0415 - Arrow, only for this
+        from teatree.datasets.csv_options import read_csv_options  # noqa: PLC0415
+
+        options = read_csv_options(csv) if csv else None
+        rows = FileRows(Path(path), options, request_id or new_id())
+        return await load_file(self, table, rows, mode, timeout_ms, progress)
 
     async def sql(
         self, statement: str, parameters: queries.Parameters = None, **options: Unpack[SendOptions]

@@ -199,6 +199,7 @@ class SyncModel(_Face[Model]):
     alter_table = _blocking(Model.alter_table)
     drop_table = _blocking(Model.drop_table)
     load = _blocking(Model.load)
+    load_file = _blocking(Model.load_file)
     sql = _blocking(Model.sql)
     archive = _blocking(Model.archive)
     find_version = _blocking(Model.find_version)

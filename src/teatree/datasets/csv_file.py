@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,8 @@ from teatree.datasets.csv_text import utf8_blocks
 BLOCK_BYTES = 8_000_000
 """Bytes of the file that become rows at once: a few times as much is held in memory."""
 
+_HEADER_BYTES_MAX = 65_536
+
 
 @frozen
 class CsvFile:
@@ -36,12 +39,11 @@ class CsvFile:
         if not self.options.header:
             message = "A file without a header does not name the columns of a new table."
             raise RequestError(Code.BAD_ARGUMENT, message, where="header", hint="Create the table first.")
-        with self.path.open("rb") as file:
+        with self._hinting(), self.path.open("rb") as file:
             pieces = self._pieces(file)
             names = self._names(pieces)
-            if len(names) == 1 and (hint := self._delimiter_hint(names[0])) is not None:
-                message = f"The header has one column, {names[0]!r}."
-                raise RequestError(Code.BAD_SOURCE, message, where="line 1", hint=hint)
+            if len(names) == 1 and self._likely_delimiter() is not None:
+                raise RequestError(Code.BAD_SOURCE, f"The header has one column, {names[0]!r}.", where="line 1")
             guesses = [ColumnGuess(self.options) for _ in names]
             for piece in pieces:
                 for guess, cells in zip(guesses, piece.columns, strict=True):
@@ -56,7 +58,7 @@ class CsvFile:
 
         Raises a RequestError that names the line, the column and the value.
         """
-        with self.path.open("rb") as file:
+        with self._hinting(), self.path.open("rb") as file:
             pieces = self._pieces(file)
             columns = self._columns(self._names(pieces), schema) if self.options.header else tuple(schema)
             empty = True
@@ -83,12 +85,11 @@ class CsvFile:
         return [column[0].as_py() for column in header.columns]
 
     def _columns(self, names: Sequence[str], schema: Schema) -> tuple[Field, ...]:
-        hint = self._delimiter_hint(names[0]) if len(names) == 1 else None
         for name in names:
             if name not in schema:
                 known = f"The table's columns are {', '.join(schema.names[:20])}{', …' if len(schema) > 20 else ''}."
                 message = f"The header names a column {name!r}, which the table does not have."
-                raise RequestError(Code.UNKNOWN_COLUMN, message, where="line 1", hint=hint or known)
+                raise RequestError(Code.UNKNOWN_COLUMN, message, where="line 1", hint=known)
         columns = tuple(schema[name] for name in names)
         for place, column in enumerate(columns):
             if column in columns[:place]:
@@ -97,11 +98,26 @@ class CsvFile:
                 raise RequestError(Code.DUPLICATE_KEY, message, where="line 1")
         return columns
 
-    def _delimiter_hint(self, header: str) -> str | None:
+    @contextmanager
+    def _hinting(self) -> Iterator[None]:
+        """Name the delimiter that the file seems to have beside whatever else is wrong with its form."""
+        try:
+            yield
+        except RequestError as e:
+            looks = self._likely_delimiter() if e.code in (Code.BAD_SOURCE, Code.UNKNOWN_COLUMN) else None
+            if looks is None:
+                raise
+            hint = f"It looks like delimiter {looks!r}: give the option delimiter."
+            raise RequestError(e.code, e.message, where=e.where, hint=f"{e.hint or ''} {hint}".strip()) from None
+
+    def _likely_delimiter(self) -> str | None:
+        """Return another delimiter that is in the first line, where the file's own is not."""
         if self.options.delimiter is not None:
             return None
-        looks = next((mark for mark in DELIMITERS if mark in header and mark != self._delimiter), None)
-        return None if looks is None else f"It looks like delimiter {looks!r}: give the option delimiter."
+        with self.path.open("rb") as file:
+            header = file.readline(_HEADER_BYTES_MAX).replace(b"\0", b"").decode("latin-1")
+        found = next((mark for mark in DELIMITERS if mark in header), None)
+        return None if self._delimiter in header else found
 
     # --- cells ---
 

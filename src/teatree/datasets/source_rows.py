@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,18 @@ CHUNK_ROWS_MAX = 250_000
 """Rows converted and inserted at once."""
 CHUNK_VALUES_MAX = 32_000_000
 """Values of all columns in them."""
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Have what Arrow and the system say about a file that is read within raised as `bad_source`."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
+        reason = (str(e).splitlines() or [type(e).__name__])[0][:300].rstrip(".")
+        raise RequestError(Code.BAD_SOURCE, f"{path.name!r} cannot be read: {reason}.", where="uri") from e
 
 
 def read_chunks(path: Path, schema: Schema | None, csv: CsvOptions | None, rows_bytes_max: int) -> Iterator[pa.Table]:

@@ -11,7 +11,7 @@ from teatree.contracts.schema import Field, Schema
 from teatree.contracts.settings import LimitSettings
 from teatree.contracts.table_info import TableInfo
 from teatree.datasets.ddl import create_table_sql, quote
-from teatree.datasets.source_rows import read_chunks
+from teatree.datasets.source_rows import read_chunks, readable
 from teatree.functions.arguments import Call
 from teatree.functions.handles import Write
 from teatree.functions.history import while_away
@@ -41,9 +41,7 @@ def load(db: Write, call: Call) -> dict[str, int]:
 
 
 def _load_file(db: Write, name: str, path: Path, mode: str, csv: CsvOptions | None, limits: LimitSettings) -> int:
-    import pyarrow as pa  # noqa: PLC0415
-
-    try:
+    with readable(path):
         known = None if mode == "create" else db.table(name)
         chunks = read_chunks(path, known.schema if known else None, csv, limits.rows_bytes_max)
         first = next(chunks, None)
@@ -55,9 +53,6 @@ def _load_file(db: Write, name: str, path: Path, mode: str, csv: CsvOptions | No
         count = _insert_chunk(db, table, first, 0)
         for chunk in chunks:
             count += _insert_chunk(db, table, chunk, count)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
-        reason = (str(e).splitlines() or [type(e).__name__])[0][:300].rstrip(".")
-        raise RequestError(Code.BAD_SOURCE, f"{path.name!r} cannot be read: {reason}.", where="uri") from e
     return count
 
 
