@@ -179,7 +179,7 @@ JSON = [
     (raw("u32", "-1"), "out_of_range", "out of range for UINTEGER", "rows[0].u32"),
     (raw("uh", str(2**128)), "out_of_range", "out of range for UHUGEINT", "rows[0].uh"),
     (raw("i", '"1"'), "type_mismatch", "'1' is not a value of type INTEGER", "rows[0].i"),
-    (raw("i", "true"), "type_mismatch", "True is not a value of type INTEGER", "rows[0].i"),
+    (raw("i", "true"), "type_mismatch", "true is not a value of type INTEGER", "rows[0].i"),
     (raw("t", "1"), "type_mismatch", "1 is not a value of type VARCHAR", "rows[0].t"),
     (raw("bo", '"true"'), "type_mismatch", "is not a value of type BOOLEAN", "rows[0].bo"),
     (raw("t", r'"\ud800"'), "type_mismatch", "half a surrogate pair", "rows[0].t"),

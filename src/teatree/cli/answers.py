@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from teatree.cli.exits import usage
 from teatree.cli.output import Output, counted
+from teatree.contracts.shown import visible
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +61,11 @@ def _print_csv(rows: Dataset) -> None:
     """Print as RFC 4180 has it: NULL is an empty field, the empty text is ""; nested values are JSON."""
     from teatree.cli.cells import csv_columns, csv_field  # noqa: PLC0415
 
-    write = sys.stdout.write
+    on_terminal = sys.stdout.isatty()
+
+    def write(line: str) -> None:
+        sys.stdout.write(visible(line, keep="\n") if on_terminal else line)
+
     write(",".join(csv_field(name) for name in rows.schema.names) + "\n")
     for row in zip(*csv_columns(rows), strict=True):
         write(",".join(row) + "\n")

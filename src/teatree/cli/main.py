@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError
 from teatree.cli.exits import EXIT_HELP, Exit, error_line, exit_code
 from teatree.contracts.errors import DamageWarning, TeatreeError
 from teatree.contracts.settings import process_environ
+from teatree.contracts.shown import visible
 from teatree.contracts.unknown_settings import UnknownSettingWarning
 
 HELP = """One writer per DuckDB model behind a durable queue, and immutable versions for every reader.
@@ -95,7 +96,7 @@ def _warnings_shown() -> Iterator[None]:
                 before(message, category, *place, **more)
             elif str(message) not in seen:
                 seen.add(str(message))
-                print(f"warning: {message}", file=sys.stderr)
+                print(f"warning: {visible(str(message))}", file=sys.stderr)
 
         for shown in _SHOWN:
             warnings.simplefilter("always", shown)
@@ -109,6 +110,7 @@ def _command(arguments: Sequence[str]) -> str:
 
 def _fail(line: str, code: Exit) -> Exit:
     colour = sys.stderr.isatty() and not process_environ().get("NO_COLOR")
+    line = visible(line, keep="\n")
     print(f"\033[31m{line}\033[0m" if colour else line, file=sys.stderr)
     return code
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from teatree.contracts.codec import dump_json, utc_text
+from teatree.contracts.shown import visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +55,7 @@ class Output:
 
     def line(self, value: Any) -> None:
         """Print one JSON value on one line, at once."""
-        sys.stdout.buffer.write(dump_json(_plain(value)) + b"\n")
+        sys.stdout.buffer.write(visible_json(dump_json(_plain(value))) + b"\n")
         sys.stdout.buffer.flush()
 
     def raw(self, body: bytes) -> None:
@@ -65,13 +66,13 @@ class Output:
     def say(self, text: str, style: str = "") -> None:
         """Print a result for people; nothing with `--json`."""
         if not self.json:
-            self.out.print(text, style=style or None, soft_wrap=True)
+            self.out.print(visible(text, keep="\n"), style=style or None, soft_wrap=True)
             sys.stdout.flush()
 
     def remark(self, text: str) -> None:
         """Print a remark beside the results; nothing with `--json`."""
         if not self.json:
-            self.err.print(text, style="dim", soft_wrap=True)
+            self.err.print(visible(text, keep="\n"), style="dim", soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
         """Print a table; the columns in `right` are numbers."""
@@ -81,9 +82,9 @@ class Output:
 
         table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
         for name in columns:
-            table.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
+            table.add_column(Text(visible(name)), justify="right" if name in right else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(Text(shown(cell), style="dim" if cell is None else "") for cell in row))
+            table.add_row(*(Text(visible(cell_text(cell)), style="dim" if cell is None else "") for cell in row))
         self.out.print(table)
         sys.stdout.flush()
 
@@ -135,7 +136,7 @@ def _progress(console: Console, unit: str) -> Progress:
     )
 
 
-def shown(cell: Any) -> str:
+def cell_text(cell: Any) -> str:
     """Return a value as a table's cell shows it."""
     if cell is None:
         return "NULL"

@@ -12,6 +12,7 @@ from teatree.cli.exits import error_line
 from teatree.cli.options import STORE_DEFAULT, StoreCommon
 from teatree.cli.output import Output
 from teatree.cli.running import store_session
+from teatree.contracts.shown import visible
 
 if TYPE_CHECKING:
     from teatree.client.opened_version import OpenedVersion
@@ -106,7 +107,7 @@ def _converse(opened: OpenedVersion, model: str, output: Output, form: Form) -> 
         try:
             _run(opened, text, output, form)
         except TeatreeError as e:
-            print(error_line(e), file=sys.stderr)
+            print(visible(error_line(e)), file=sys.stderr)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
         text = ""

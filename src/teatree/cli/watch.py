@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from teatree.cli.options import DEFAULT, Common
-from teatree.cli.output import Output, shown
+from teatree.cli.output import Output, cell_text
 from teatree.cli.running import with_session
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.shown import visible
 
 if TYPE_CHECKING:
     from teatree.client.notice import Notice
@@ -73,9 +74,9 @@ def _print(output: Output, notice: Notice) -> None:
             members["bytes"] = len(notice.body)
         output.line(members)
         return
-    what = _what(notice)
+    what = visible(_what(notice))
     output.out.print(
-        f"{shown(notice.at) if notice.at else '':19}  {notice.kind:8}  {what}", style=_STYLES.get(notice.kind)
+        f"{cell_text(notice.at) if notice.at else '':19}  {notice.kind:8}  {what}", style=_STYLES.get(notice.kind)
     )
 
 

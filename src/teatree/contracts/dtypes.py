@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import fold
+from teatree.contracts.shown import shown
 
 DECIMAL_PRECISION_MAX = 38
 ARRAY_LENGTH_MAX = 100_000
@@ -35,7 +36,7 @@ _BARE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def _check(ok: Callable[[Any], bool], message: str) -> Any:
     def validate(_: Any, attribute: Attribute[Any], value: Any) -> None:
         if not ok(value):
-            raise RequestError(Code.BAD_ARGUMENT, f"{message}, not {value!r}.", where=attribute.name)
+            raise RequestError(Code.BAD_ARGUMENT, f"{message}, not {shown(value)}.", where=attribute.name)
 
     return validate
 

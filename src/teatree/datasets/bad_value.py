@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import decimal
 from typing import Any, NoReturn
 
 from teatree.contracts.dtypes import Dtype
 from teatree.contracts.errors import Code
-
-_SHOWN_CHARS_MAX = 60
+from teatree.contracts.shown import SHOWN_CHARS_MAX, shown
 
 
 class BadValueError(Exception):
@@ -21,15 +19,9 @@ class BadValueError(Exception):
         self.path = path
 
 
-def shown(value: Any) -> str:
-    """Return a value as an error message shows it."""
-    text = str(value) if isinstance(value, decimal.Decimal) else repr(value)
-    return text if len(text) <= _SHOWN_CHARS_MAX else text[:_SHOWN_CHARS_MAX] + "…"
-
-
 def mismatch(value: Any, dtype: Dtype, why: str | None = None) -> NoReturn:
     """Refuse a value that is none of its type."""
-    name = str(dtype) if len(str(dtype)) <= _SHOWN_CHARS_MAX else str(dtype)[:_SHOWN_CHARS_MAX] + "…"
+    name = str(dtype) if len(str(dtype)) <= SHOWN_CHARS_MAX else str(dtype)[:SHOWN_CHARS_MAX] + "…"
     message = f"{shown(value)} {why} ({name})." if why else f"{shown(value)} is not a value of type {name}."
     raise BadValueError(Code.TYPE_MISMATCH, message)
 

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.shown import shown
 
 DELIMITERS = (";", "\t", "|", ",")
 """What a header is searched for when it does not fit: the first one found is the hint."""
@@ -72,7 +73,7 @@ def _text_or_flag(name: str, value: Any) -> Any:
         return value
     kind, noun = (bool, "true or false") if name == "header" else (str, "a text")
     if not isinstance(value, kind):
-        raise _bad(name, f"must be {noun}, not {value!r}")
+        raise _bad(name, f"must be {noun}, not {shown(value)}")
     return value
 
 

@@ -35,10 +35,11 @@ from teatree.contracts.dtypes import (
 )
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import fold
+from teatree.contracts.shown import shown
 from teatree.datasets import iso
 from teatree.datasets.arrays import as_elements, build_array, enum_array
 from teatree.datasets.arrow import to_arrow_type
-from teatree.datasets.bad_value import BadValueError, shown
+from teatree.datasets.bad_value import BadValueError
 from teatree.datasets.json_values import json_column
 from teatree.datasets.nested import list_parts, storage, struct_parts
 from teatree.datasets.values import converter

@@ -40,8 +40,9 @@ from teatree.contracts.dtypes import (
 )
 from teatree.contracts.errors import Code
 from teatree.contracts.names import fold
+from teatree.contracts.shown import shown
 from teatree.datasets import iso
-from teatree.datasets.bad_value import BadValueError, encodable, lossy, mismatch, out_of_range, shown
+from teatree.datasets.bad_value import BadValueError, encodable, lossy, mismatch, out_of_range
 from teatree.datasets.json_text import json_text
 
 Convert = Callable[[Any], Any]

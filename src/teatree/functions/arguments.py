@@ -13,6 +13,7 @@ from teatree.contracts.codec import parse_json
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, Request
 from teatree.contracts.settings import LimitSettings
+from teatree.contracts.shown import shown
 from teatree.functions.sources import Sources
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Call:
                 )
             return default  # type: ignore[no-any-return]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise RequestError(Code.BAD_ARGUMENT, f"{name!r} must be {noun}, not {_brief(value)}.", where=name)
+            raise RequestError(Code.BAD_ARGUMENT, f"{name!r} must be {noun}, not {shown(value)}.", where=name)
         return value
 
     def text(self, name: str, default: Any = _REQUIRED) -> Any:
@@ -73,7 +74,7 @@ class Call:
         value = self.take(name, str, "a text", default)
         if value != default and value not in choices:
             raise RequestError(
-                Code.BAD_ARGUMENT, f"{name!r} is one of {', '.join(choices)}; not {value!r}.", where=name
+                Code.BAD_ARGUMENT, f"{name!r} is one of {', '.join(choices)}; not {shown(value)}.", where=name
             )
         return value
 
@@ -127,7 +128,7 @@ class Call:
         for place, value in enumerate(values):
             if not isinstance(value, kind):
                 raise RequestError(
-                    Code.BAD_ARGUMENT, f"It must be {noun}, not {_brief(value)}.", where=f"{name}[{place}]"
+                    Code.BAD_ARGUMENT, f"It must be {noun}, not {shown(value)}.", where=f"{name}[{place}]"
                 )
         return values
 
@@ -195,7 +196,7 @@ def _members(request: Request) -> dict[str, Any]:
     members = parse_json(text, place)
     if not isinstance(members, dict):
         raise RequestError(
-            Code.BAD_ARGUMENT, f"The arguments must be a JSON object, not {_brief(members)}.", where=place
+            Code.BAD_ARGUMENT, f"The arguments must be a JSON object, not {shown(members)}.", where=place
         )
     return members
 
@@ -203,13 +204,8 @@ def _members(request: Request) -> dict[str, Any]:
 def _check_parameter(value: Any, where: str) -> None:
     """Refuse what DuckDB has no value for, or would take as something else."""
     if isinstance(value, int) and not -(2**127) <= value < 2**128:
-        raise RequestError(Code.OUT_OF_RANGE, f"{_brief(value)} is out of range for any type.", where=where)
+        raise RequestError(Code.OUT_OF_RANGE, f"{shown(value)} is out of range for any type.", where=where)
     if isinstance(value, Decimal) and not math.isfinite(float(value)):
         raise RequestError(Code.OUT_OF_RANGE, f"{value} is out of range for any type.", where=where)
     if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
         raise RequestError(Code.TYPE_MISMATCH, "The text holds half a surrogate pair.", where=where)
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -9,6 +9,7 @@ from teatree.contracts.dtypes import Array, Interval, List, Map, Struct
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_identifier, check_table, fold
 from teatree.contracts.schema import Field, Schema, parse_dtype
+from teatree.contracts.shown import shown
 from teatree.contracts.table_info import TableInfo
 from teatree.datasets.ddl import (
     add_column_sql,
@@ -150,7 +151,7 @@ def drop_table(db: Write, call: Call) -> dict[str, Any]:
 
 def _key_column(schema: Schema, name: object, where: str) -> str:
     if not isinstance(name, str):
-        raise RequestError(Code.BAD_ARGUMENT, f"A primary key names columns, not {name!r}.", where=where)
+        raise RequestError(Code.BAD_ARGUMENT, f"A primary key names columns, not {shown(name)}.", where=where)
     column = schema.field(name, where)
     if isinstance(column.dtype, NO_KEY):
         raise RequestError(Code.TYPE_MISMATCH, f"A primary key cannot be of type {column.dtype}.", where=where)
