@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -30,8 +30,14 @@ class EarlierOutcome:
 class EarlierOutcomes:
     """Finds first outcomes in the ledgers of models; blocking work runs on threads."""
 
-    def __init__(self, store: ObjectStore, subjects: Subjects, limits: LimitSettings) -> None:
-        """`limits` are the managers' own: how long ids are remembered, how large inline pages are."""
+    def __init__(
+        self, store: ObjectStore, subjects: Subjects, limits: LimitSettings, payload_bytes_max: Callable[[], int]
+    ) -> None:
+        """`limits` are the managers' own: how long ids are remembered, how large inline pages are.
+
+        `payload_bytes_max` returns what the server takes in one message now.
+        """
+        self._payload_bytes_max = payload_bytes_max
         self._store = store
         self._subjects = subjects
         self._limits = limits
@@ -45,7 +51,7 @@ class EarlierOutcomes:
         newest = chain.newest()
         if newest is None:
             return {}
-        announcer = Announcer(chain, self._subjects, self._limits)
+        announcer = Announcer(chain, self._subjects, self._limits, self._payload_bytes_max)
         with tempfile.TemporaryDirectory(prefix="teatree-ledger-") as cache:
             ledger = Ledger(chain, Path(cache), self._limits)
             try:

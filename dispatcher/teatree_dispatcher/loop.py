@@ -69,7 +69,7 @@ class Dispatcher:
         self._settings = settings
         self._failpoint = failpoint
         self._log = log
-        self._judge = Judge(bus, EarlierOutcomes(store, bus.subjects, limits), failpoint)
+        self._judge = Judge(bus, EarlierOutcomes(store, bus.subjects, limits, lambda: bus.max_payload), failpoint)
         self._managers = Managers(launcher, settings, failpoint, log, catalog)
         self._pings = Pings(bus)
         self._reads = ReadObserver(bus, self._answer_read)

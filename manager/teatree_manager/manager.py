@@ -155,7 +155,7 @@ class Manager:
             self._failpoint,
         )
         hints = await WakeHints.open(bus, self._model)
-        announcer = Announcer(self._chain, bus.subjects, self._settings.limits)
+        announcer = Announcer(self._chain, bus.subjects, self._settings.limits, lambda: bus.max_payload)
         sayer = Sayer(announcer, NoticeWriter(bus), newest.said_version if newest else 0, self._failpoint)
         attempts = Attempts(self._folder.attempt, self._settings.limits.kill_tries_max)
         writer.on_stuck = partial(end_over, attempts=attempts, log=self._log)
@@ -283,7 +283,7 @@ class Manager:
 
         pipeline.make_room = followers.local.make_room
         if followers.condition is not None:
-            followers.condition.waits = lambda: pipeline.waiting_for
+            followers.condition.waits = lambda: pipeline.waiting_for or sayer.waiting_for
 
         async def shipped(draft: Draft) -> None:
             followers.follow(draft.manifest, draft.entries, draft.archive)
@@ -298,7 +298,7 @@ class Manager:
             pool,
             followers.local,
             lambda: self._health(pipeline, writer, sayer, followers, pool),
-            bus.max_payload - REPLY_HEADERS_BYTES,
+            bus.max_payload - min(REPLY_HEADERS_BYTES, bus.max_payload // 2),
         )
         bus.on_reconnect(sayer.say_again)
         service = await serve(

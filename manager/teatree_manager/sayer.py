@@ -14,13 +14,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 import structlog
+from attrs import define, field
 
-from teatree.contracts.errors import RetryError
+from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import Status
 from teatree.engine.announce import Announcer, Message
-from teatree.messaging.notices import NoticeWriter
+from teatree.messaging.notices import NoticeWriter, TooLongError
 from teatree.storage.segments import Entry, Role
 from teatree_manager.lane import Backoff, patiently
 
@@ -28,6 +29,16 @@ UNSYNCED_MS = 2_000
 """Milliseconds for which NATS may forget a notice if it is killed; it flushes them far sooner."""
 WAITING_MAX = 16
 """Versions that wait to be said before shipping waits too."""
+
+
+@define
+class _Part:
+    """Some outcomes of one version, and the messages that publish them."""
+
+    manifest: Manifest
+    entries: Sequence[Entry]
+    late: bool
+    messages: list[Message] = field(factory=list)
 
 
 class Sayer:
@@ -51,9 +62,11 @@ class Sayer:
         """By the version whose archive they wait for."""
         self._said = self._newest = said_version
         self._safe = said_version
-        self._recent: deque[tuple[float, int, list[Message]]] = deque()
+        self._recent: deque[tuple[float, int, _Part]] = deque()
         self._losses = notices.losses
         """Connections lost up to which the last moments' notices were said again."""
+        self.waiting_for: str | None = None
+        """Why outcomes cannot be published; None while they can."""
         self._log = structlog.get_logger().bind(model=announcer.chain.model)
 
     @property
@@ -130,34 +143,45 @@ class Sayer:
                 self._queue.task_done()
                 continue
             manifest, entries, late = put
-            read = partial(self._announcer.messages, manifest, entries, late=late)
-            messages = await patiently(read, partial(self._tell_waiting, manifest.version))
-            await self._publish(messages, manifest.version)
+            part = _Part(manifest, entries, late)
+            await self._make(part)
+            await self._publish([part], manifest.version)
             self._unsaid[manifest.version] -= 1
             if not self._unsaid[manifest.version]:
                 del self._unsaid[manifest.version]
                 self._close(manifest.version)
             self._forget_safe()
-            self._recent.append((time.monotonic(), self._said, messages))
+            self._recent.append((time.monotonic(), self._said, part))
             self._queue.task_done()
+
+    async def _make(self, part: _Part) -> None:
+        read = partial(self._announcer.messages, part.manifest, part.entries, late=part.late)
+        part.messages = await patiently(read, partial(self._tell_waiting, part.manifest.version))
 
     def _tell_waiting(self, version: int, error: RetryError) -> None:
         self._log.warning("pages wait to be read", version=version, error=str(error))
 
-    async def _publish(self, messages: list[Message], what: object) -> None:
+    async def _publish(self, parts: list[_Part], what: object) -> None:
+        """Publish parts until NATS has them, whatever it answers: no notice ends a manager."""
         backoff = Backoff()
         while True:
             losses = self._notices.losses
-            again = [] if losses == self._losses else [m for _, _, recent in self._recent for m in recent]
+            again = [] if losses == self._losses else [part for _, _, part in self._recent]
             try:
                 self._failpoint("manager.say.before_notices")
-                await self._notices.say([*again, *messages])
+                await self._notices.say([message for part in (*again, *parts) for message in part.messages])
                 self._failpoint("manager.say.after_notices")
-            except RetryError as e:
-                self._log.warning("outcomes wait to be said", version=what, error=str(e))
+            except TeatreeError as e:
+                if isinstance(e, TooLongError):  # the server takes less than when they were made
+                    for part in (*again, *parts):
+                        await self._make(part)
+                if str(e) != self.waiting_for:
+                    self._log.warning("outcomes wait to be said", version=what, error=str(e))
+                self.waiting_for = str(e)
                 await backoff.pause(e)
             else:
                 self._losses = losses
+                self.waiting_for = None
                 return
 
     def _close(self, version: int) -> None:

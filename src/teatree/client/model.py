@@ -15,6 +15,7 @@ from teatree.client import query as queries
 from teatree.client.bulk import BulkSender, Item
 from teatree.client.bulk import Progress as BulkProgress
 from teatree.client.message import Encoded, Message, check_size, encode
+from teatree.client.notice import whole_notice
 from teatree.client.notice_log import follow_filter
 from teatree.client.pull import Progress, Pulled, VersionInfo, find_version, list_versions, pull_version
 from teatree.client.receipt import Receipt, Summary
@@ -117,7 +118,7 @@ class Model:
         self, function: str, request: Encoded, timeout_ms: float, on_notice: OnNotice | None = None
     ) -> Receipt:
         bus = self._session.bus
-        async with OutcomeWaiter(bus, self.name, request.request_id, on_notice) as waiter:
+        async with OutcomeWaiter(bus, self.name, request.request_id, self._session.read_object, on_notice) as waiter:
             ack = await publish_until_accepted(bus, request, timeout_ms)
             notice = await waiter.wait(timeout_ms, request)
         self._session.saw(self.name, notice.version)
@@ -126,7 +127,7 @@ class Model:
     async def outcome(self, request_id: str, *, timeout_ms: float = TIMEOUT_MS) -> Notice:
         """Return the `done` notice of a request that was sent before; raises its error as `send` does."""
         check_request_id(request_id, "request_id")
-        async with OutcomeWaiter(self._session.bus, self.name, request_id) as waiter:
+        async with OutcomeWaiter(self._session.bus, self.name, request_id, self._session.read_object) as waiter:
             notice = await waiter.wait(timeout_ms)
         self._session.saw(self.name, notice.version)
         return notice
@@ -350,7 +351,7 @@ class Model:
         )
         async with aclosing(follow_filter(self._session.bus, subject, after)) as notices:
             async for notice in notices:
-                yield notice
+                yield await whole_notice(notice, self._session.read_object)
 
     # --- versions ---
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 import orjson
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from teatree.contracts.codec import parse_utc
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError, error_kind
@@ -19,6 +19,10 @@ HEADER_PAGES = "Teatree-Pages"
 HEADER_VERSION = "Teatree-Version"
 HEADER_ROWS = "Teatree-Rows"
 HEADER_REFS = "Teatree-Refs"
+
+
+ReadObject = Callable[[str], Awaitable[bytes]]
+"""Returns an object of the store by its key."""
 
 
 @frozen
@@ -77,6 +81,15 @@ def read_notice(subject: str, headers: Mapping[str, str], body: bytes) -> Notice
         )
     except (ValueError, IndexError, AttributeError) as e:
         raise OperatorError(Code.CORRUPT, f"This is not a notice: {e}.", where=subject) from None
+
+
+async def whole_notice(notice: Notice, read_object: ReadObject) -> Notice:
+    """Return a notice with what was too long for it, read from the object store; pages and groups name theirs."""
+    ref = notice.members.get("ref")
+    if not isinstance(ref, str) or notice.kind is Kind.PAGE or notice.group is not None:
+        return notice
+    members = orjson.loads(await read_object(ref))
+    return evolve(notice, result=members.get("result"), error=members.get("error"), members=members)
 
 
 def outcome_error(notice: Notice) -> TeatreeError:

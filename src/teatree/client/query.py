@@ -105,7 +105,7 @@ async def ask_through_log(session: Session, model: str, question: Question, time
         if notice.kind is Kind.PAGE:
             heard[int(notice.members["page"])] = notice
 
-    async with OutcomeWaiter(bus, model, request.request_id, on_notice) as waiter:
+    async with OutcomeWaiter(bus, model, request.request_id, session.read_object, on_notice) as waiter:
         await publish_until_accepted(bus, request, timeout_ms)
         done = await waiter.wait(timeout_ms, request)
     count = int((done.result or {}).get("pages", 1))

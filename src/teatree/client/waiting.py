@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-from teatree.client.notice import Notice, outcome_error, read_notice
+from teatree.client.notice import Notice, ReadObject, outcome_error, read_notice, whole_notice
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.notices import Kind
 from teatree.messaging.notices import last_notice
@@ -56,8 +56,12 @@ async def publish_until_accepted(bus: Bus, request: Encoded, timeout_ms: float) 
 class OutcomeWaiter:
     """Waits for one request's outcome; open it before the request is published, so that nothing is missed."""
 
-    def __init__(self, bus: Bus, model: str, request_id: str, on_notice: OnNotice | None = None) -> None:
+    def __init__(
+        self, bus: Bus, model: str, request_id: str, read_object: ReadObject, on_notice: OnNotice | None = None
+    ) -> None:
+        """`read_object` reads from the store what was too long for a notice."""
         self._bus = bus
+        self._read_object = read_object
         self._model = model
         self._request_id = request_id
         self._on_notice = on_notice
@@ -87,6 +91,7 @@ class OutcomeWaiter:
             if notice is None:
                 notice = await self._look_up()
             if notice is not None and notice.is_terminal:
+                notice = await whole_notice(notice, self._read_object)
                 if notice.kind is not Kind.DONE:
                     raise outcome_error(notice)
                 return notice

@@ -6,13 +6,15 @@ Nothing here sends: it turns a manifest and a segment into messages.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import attrs
 from attrs import frozen
 
 from teatree.contracts.codec import dump_json, utc_text
+from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.notices import Kind, Notice, Outcome, Status
 from teatree.contracts.outside import outside_notice
@@ -27,6 +29,9 @@ HEADER_VERSION = "Teatree-Version"
 HEADER_PAGE = "Teatree-Page"
 HEADER_PAGES = "Teatree-Pages"
 
+HEADERS_BYTES = 1_024
+"""What the headers of a notice may take of NATS' `max_payload`."""
+
 Message = tuple[str, bytes, dict[str, str]]
 """Subject, body, headers."""
 
@@ -38,6 +43,13 @@ class Announcer:
     chain: Chain
     subjects: Subjects
     limits: LimitSettings
+    payload_bytes_max: Callable[[], int]
+    """Returns the bytes of headers and body that the server takes in one message now."""
+
+    @property
+    def _inline_bytes_max(self) -> int:
+        """Bytes of a body that travels in its notice; a longer one lies in the store."""
+        return min(self.limits.page_bytes_max, self.payload_bytes_max() - HEADERS_BYTES)
 
     def messages(self, manifest: Manifest, entries: Iterable[Entry], *, late: bool = False) -> list[Message]:
         """Return everything that a version makes heard, in the order in which it is said.
@@ -73,8 +85,8 @@ class Announcer:
         request_id = entry.outcome.request_id
         if entry.answer_version is None:
             return _held(firsts[request_id], manifest)
-        first = self.chain.entry(entry.answer_version)
-        with suppress(NotFoundError):  # it was cleaned up since the ledger found it
+        with suppress(NotFoundError, CorruptError):  # cleaned up since the ledger found it, or damaged in the store
+            first = self.chain.entry(entry.answer_version)
             for other in read_segment(self.chain.store, self.chain.folder, first):
                 if other.is_first and other.outcome.request_id == request_id:
                     return _held(other, first)
@@ -103,7 +115,22 @@ class Announcer:
             result=outcome.result,
             error=outcome.error,
         )
-        yield self.subjects.notify(manifest.model, outcome.request_id, kind), notice.to_json(), {}
+        subject = self.subjects.notify(manifest.model, outcome.request_id, kind)
+        yield subject, self._bounded(manifest, notice, f"outcome-{outcome.request_id}"), {}
+
+    def _bounded(self, manifest: Manifest | Stub, notice: Notice, name: str) -> bytes:
+        """Return a notice's JSON; where the server would not take it, it lies in the store and `ref` names it."""
+        body = notice.to_json()
+        if len(body) <= self.payload_bytes_max() - HEADERS_BYTES:
+            return body
+        ref = self._put(manifest, f"{name}.json", body)
+        return attrs.evolve(notice, result=None, page={"ref": ref}).to_json()
+
+    def _put(self, manifest: Manifest | Stub, name: str, body: bytes) -> str:
+        """Store what is too long for a notice beside the version's pages; return its key."""
+        key = self.chain.key(f"pages/{manifest.version:020d}-{manifest.write_id}/{name}")
+        self.chain.store.put(key, body)
+        return key
 
     def _pages(self, manifest: Manifest | Stub, outcome: Outcome) -> Iterator[Message]:
         subject = self.subjects.notify(manifest.model, outcome.request_id, Kind.PAGE)
@@ -137,11 +164,11 @@ class Announcer:
 
     def _inline_body(self, page: dict[str, Any], number: int) -> bytes | None:
         """Return a page that travels in its notice; None if it is referred to, also where it was cleaned up."""
-        if page["bytes"] > self.limits.page_bytes_max or number > self.limits.pages_inline_max:
+        if page["bytes"] > self._inline_bytes_max - HEADERS_BYTES or number > self.limits.pages_inline_max:
             return None
         try:
             return self.chain.store.get(self.chain.key(page["ref"]))
-        except NotFoundError:  # a late resend: who follows the reference is told that it was cleaned up
+        except (NotFoundError, CorruptError):  # a late resend: who follows the reference is told that it was cleaned up
             return None
 
     def _group(self, manifest: Manifest, group: str, members: list[tuple[Entry, Outcome]]) -> Message:
@@ -163,10 +190,9 @@ class Announcer:
             "at": utc_text(manifest.at),
         }
         encoded = dump_json(body)
-        if len(encoded) > self.limits.page_bytes_max:
-            key = f"pages/{manifest.version:020d}-{manifest.write_id}/group-{group}.json"
-            self.chain.store.put(self.chain.key(key), dump_json(refusals))
-            encoded = dump_json({**body, "refusals": [], "ref": self.chain.key(key)})
+        if len(encoded) > self._inline_bytes_max:
+            ref = self._put(manifest, f"group-{group}.json", dump_json(refusals))
+            encoded = dump_json({**body, "refusals": [], "ref": ref})
         return self.subjects.notify_group(manifest.model, group), encoded, {}
 
     def _version(self, manifest: Manifest) -> Message:
@@ -178,7 +204,7 @@ class Announcer:
             "bytes": manifest.file.size_bytes if manifest.file else 0,
         }
         notice = Notice(kind=Kind.VERSION, model=manifest.model, at=manifest.at, version=manifest.version, result=facts)
-        return self.subjects.notify_version(manifest.model), notice.to_json(), {}
+        return self.subjects.notify_version(manifest.model), self._bounded(manifest, notice, "version"), {}
 
 
 def _held(entry: Entry, manifest: Manifest | Stub) -> tuple[Manifest | Stub | None, Outcome]:

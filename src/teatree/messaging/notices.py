@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import NOT_FOUND, StoredMessage, direct_get, last_messages
 from teatree.messaging.headers import decode_status, encode_headers
@@ -20,6 +20,10 @@ IN_FLIGHT_MAX = 4_000
 ACK_TIMEOUT_MS = 5_000
 TRIES_MAX = 3
 READ_TIMEOUT_MS = 5_000
+
+
+class TooLongError(RetryError):
+    """The server takes no notice as long as one of these: they are to be made anew, shorter, and published again."""
 
 
 class NoticeWriter:
@@ -41,6 +45,8 @@ class NoticeWriter:
     async def say(self, messages: Sequence[NoticeMessage]) -> None:
         """Return when JetStream has all of them; raises `unavailable` or `timed_out`: say all of them again.
 
+        Raises TooLongError, a `RetryError` too, where the server takes less in one message than when they were made.
+
         It never goes on after a lost connection: what was said before may have to be said again first.
         """
         for i in range(0, len(messages), self._in_flight_max):
@@ -52,6 +58,10 @@ class NoticeWriter:
             missing = set(range(len(messages)))
             try:
                 await self._publish(messages, missing)
+            except RequestError as e:
+                if e.code is not Code.BODY_TOO_LARGE:
+                    raise
+                raise TooLongError(Code.UNAVAILABLE, f"A notice is too long: {e.message}", where=e.where) from e
             except RetryError:
                 if attempt == TRIES_MAX or losses != self.losses:
                     raise
