@@ -196,10 +196,10 @@ class Stack:
     def _start_parts(self) -> None:
         outer = {name: value for name, value in self._options.environ.items() if name not in _OWN_CONNECTIONS}
         self._settings = self._start_servers(read_settings(outer, self._data))
-        self._check_store()
-        with ThreadPoolExecutor(1) as thread:  # a caller's own event loop may run in this one
-            thread.submit(lambda: asyncio.run(self._ensure_streams())).result()
-        self._migrate()
+        for check in (self._check_store, self._check_streams, self._migrate):
+            if self._stopping.is_set():  # a signal came meanwhile
+                return
+            check()
         self._parts.append(self._dispatcher({**outer, **connection_environ(self._settings)}))
         self._start_part(self._parts[-1])
         self._watcher = threading.Thread(target=self._watch, name="teatree-stack")
@@ -242,6 +242,10 @@ class Stack:
         """Ask the store for something, so that a wrong key or address is heard of here and not from a manager."""
         open_store(self.settings.store).head(_PROBE_KEY)
         self._tell(Step("store", StepState.READY, self.settings.store.url))
+
+    def _check_streams(self) -> None:
+        with ThreadPoolExecutor(1) as thread:  # a caller's own event loop may run in this one
+            thread.submit(lambda: asyncio.run(self._ensure_streams())).result()
 
     async def _ensure_streams(self) -> None:
         limits = self.settings.dispatcher

@@ -11,13 +11,22 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import nats.errors
 
-from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import NatsSettings, not_set
+from teatree.messaging.connect_errors import (
+    PlainServerError,
+    check_url,
+    client_context,
+    connect_error,
+    denied_error,
+    wants_tls,
+)
 from teatree.messaging.frames import cause_text, check_subject, encode_frame, show_url
 from teatree.messaging.headers import decode_headers, decode_status, encode_headers
 from teatree.messaging.inbox import Exchange, Inbox, ReplySink
@@ -34,6 +43,7 @@ SEND_BUFFER_BYTES_MAX = 4_000_000
 """Bytes that may wait to be written before a sender waits with them."""
 SEND_TIMEOUT_S = 10
 API_TIMEOUT_MS = 5_000
+_DENIED = re.compile(r"[Pp]ermissions [Vv]iolation for \w+ to \"([^\"]+)\"")
 
 
 class Bus:
@@ -50,6 +60,8 @@ class Bus:
         self._place = show_url(settings.url)
         self._inbox = Inbox()
         self._interrupted: dict[int, Callable[[], None]] = {}
+        self._denied: dict[str, str] = {}
+        """What the server said, by the subject that it does not let us use."""
         self._reconnected: list[Callable[[], None]] = []
         self._connected = asyncio.Event()
         self._closed = False
@@ -59,7 +71,8 @@ class Bus:
     async def connect(cls, settings: NatsSettings, *, name: str, wait_ms: int = 0) -> Bus:
         """Return a connected bus; `name` shows in the server's monitoring.
 
-        Keeps trying for `wait_ms`, then raises `unavailable`; raises `not_authorized` at once.
+        Keeps trying for `wait_ms`, then raises `unavailable`; raises at once what trying again does not mend:
+        `not_authorized`, and `wrong_configuration` for an address or a certificate.
         """
         if not settings.url:
             raise not_set("TEATREE_NATS_URL", "NATS")
@@ -74,7 +87,9 @@ class Bus:
 
     @classmethod
     async def _connect_once(cls, settings: NatsSettings, name: str) -> Bus:
-        client = NatsClient()
+        check_url(settings.url)
+        context = client_context(settings)
+        client = NatsClient(must_use_tls=wants_tls(settings))
         bus = cls(client, settings)
         try:
             await client.connect(
@@ -82,6 +97,7 @@ class Bus:
                 name=name,
                 user=settings.user,
                 password=settings.password,
+                tls=context,
                 error_cb=bus._on_error,
                 disconnected_cb=bus._on_disconnected,
                 reconnected_cb=bus._on_reconnected,
@@ -94,31 +110,21 @@ class Bus:
                 pending_size=SEND_BUFFER_BYTES_MAX,
                 flush_timeout=SEND_TIMEOUT_S,
             )
-        except (OSError, nats.errors.Error, _FirstConnectError) as e:
+        except (OSError, nats.errors.Error, PlainServerError, _FirstConnectError) as e:
             bus._connecting = False
             await client.close()
-            raise bus._connect_error(e) from None
+            cause = e.__cause__ if isinstance(e, _FirstConnectError) and isinstance(e.__cause__, Exception) else e
+            raise connect_error(cause, settings) from None
         bus._connecting = False
         bus._connected.set()
         await client.add_sink(bus._inbox.filter, "", bus._inbox.push)
         return bus
 
-    def _connect_error(self, error: Exception) -> TeatreeError:
-        cause = error.__cause__ or error
-        text = str(cause).lower()
-        if "authorization" in text or "authentication" in text:
-            return OperatorError(
-                Code.NOT_AUTHORIZED,
-                "NATS refused the user or the password.",
-                where=self._place,
-                hint="Check TEATREE_NATS_USER and TEATREE_NATS_PASSWORD.",
-            )
-        return RetryError(
-            Code.UNAVAILABLE, f"NATS cannot be reached: {cause_text(cause)}.", where=self._place, hint=IS_IT_UP
-        )
-
     async def _on_error(self, error: Exception) -> None:
         self.last_error = cause_text(error)
+        denied = _DENIED.search(self.last_error)
+        if denied is not None:
+            self._denied[denied[1]] = self.last_error
         if self._connecting:
             raise _FirstConnectError from error
 
@@ -144,6 +150,12 @@ class Bus:
             where=self._place,
             hint=IS_IT_UP,
         )
+
+    def _check_allowed(self, *subjects: str) -> None:
+        """Raise `not_authorized` if the server has denied one of the subjects."""
+        for subject in subjects:
+            if subject in self._denied:
+                raise denied_error(self._denied[subject], subject)
 
     @property
     def is_connected(self) -> bool:
@@ -241,7 +253,11 @@ class Bus:
             frame = self.frame(subject, body, headers, exchange.reply)
             await self.wait_connected(timeout_ms)
             await self.send((frame,))
-            await exchange.wait(timeout_ms, subject)
+            try:
+                await exchange.wait(timeout_ms, subject)
+            except RetryError:
+                self._check_allowed(subject, self._inbox.filter)
+                raise
         block, reply = replies[0]
         if decode_status(block) == NO_RESPONDERS:
             raise RetryError(Code.UNAVAILABLE, f"Nobody listens on {subject}.", where=subject, hint=IS_IT_UP)
@@ -270,6 +286,7 @@ class Bus:
         if on_interrupted is not None:
             self._interrupted[sid] = on_interrupted
         await self.flush()
+        self._check_allowed(subject)
 
         async def unsubscribe() -> None:
             self._interrupted.pop(sid, None)

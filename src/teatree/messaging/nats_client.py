@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import time
 from collections.abc import Iterable
+from typing import Any
+from urllib.parse import ParseResult
 
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
 from nats.aio.subscription import Subscription as NatsSubscription
+from nats.aio.transport import TcpTransport
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 from typing_extensions import override
 
+from teatree.messaging.connect_errors import PlainServerError
 from teatree.messaging.message import Sink
 
 _CONTROL = (b"MSG ", b"HMSG ")
 _HMSG_FIELDS = 5
 _MSG_FIELDS = 4
+_CLOSE_TIMEOUT_S = 2
+"""Seconds that the end of a connection is waited for: a peer that does not answer takes 30 to end TLS otherwise."""
 
 
 class _Parser(Parser):
@@ -59,11 +67,58 @@ class _Parser(Parser):
             await super().parse()
 
 
+class _Transport(TcpTransport):
+    """A connection that can become a TLS one without a warning, and whose end never keeps anybody waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @override
+    async def connect_tls(
+        self,
+        uri: str | ParseResult,
+        ssl_context: ssl.SSLContext,
+        buffer_size: int,
+        connect_timeout: int,
+    ) -> None:
+        plain = self._io_writer
+        if plain is None:
+            raise ConnectionError("nats: not connected")
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=buffer_size)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        protocol._over_ssl = True  # type: ignore[attr-defined]  # noqa: SLF001  or asyncio warns at the connection's end
+        host = uri if isinstance(uri, str) else uri.hostname
+        try:
+            async with asyncio.timeout(connect_timeout):
+                transport = await loop.start_tls(plain.transport, protocol, ssl_context, server_hostname=host)
+        except BaseException:
+            # The handshake took the connection from its stream, which would wait for its end for ever.
+            plain.transport.abort()
+            self._io_reader = self._io_writer = None
+            raise
+        if transport is None:
+            raise ConnectionError("nats: the server closed the connection during the TLS handshake")
+        self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    @override
+    async def wait_closed(self) -> None:
+        writer = self._io_writer
+        if writer is None:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await writer.wait_closed()
+        except TimeoutError:
+            writer.transport.abort()
+
+
 class NatsClient(Client):
     """nats-py's client with sinks, frames written as bytes, and no way to close itself over a server's error."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, must_use_tls: bool = False) -> None:
         super().__init__()
+        self._must_use_tls = must_use_tls
         self.sinks: dict[int, Sink] = {}
         self._ps = _Parser(self)
 
@@ -106,6 +161,21 @@ class NatsClient(Client):
         _, late = await asyncio.wait((pong,), timeout=timeout_s)
         if late:
             raise nats.errors.FlushTimeoutError
+
+    @override
+    async def _connect_to_server(self, s: Any) -> None:
+        s.last_attempt = time.monotonic()
+        self._transport = _Transport()
+        await self._transport.connect(s.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
+
+    @override
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Take what a server says of itself; no password goes to one without TLS if TLS was asked for."""
+        if initial_connection and self._must_use_tls:
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise PlainServerError
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
     @override
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
