@@ -21,7 +21,7 @@ from teatree.client.pull import pull_version
 from teatree.contracts.settings import NatsSettings, Settings
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError, open_store
-from torture.oracle import UNUSABLE_ID, Accepted
+from torture.oracle import REPEATED_HEADER, UNUSABLE_ID, Accepted
 
 TERMINAL = ("done", "rejected", "failed")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -62,8 +62,12 @@ def _accepted(message: Any) -> Accepted:
     _, _, model, function = message.subject.split(".")
     headers = message.headers or {}
     seq = message.metadata.sequence.stream
-    given = headers.get("Teatree-Request-Id")
-    if given is None:
+    ids = [value for name, value in headers.items() if name.lower() == "teatree-request-id"]
+    given = ids[0] if ids else None
+    if len(ids) > 1:
+        request_id = f"seq-{seq}"
+        function = REPEATED_HEADER
+    elif given is None:
         request_id = f"seq-{seq}"
     elif _ID.fullmatch(given):
         request_id = given

@@ -16,8 +16,10 @@ from attrs import Factory, define, frozen
 
 BAD = "bad--"
 """An id `bad--<code>--…` says that the request is wrong whatever the state, and with which code it must be refused."""
-UNUSABLE_ID = "bad_request_id"
-"""Stands for the function of a request whose id cannot be used."""
+HEAVY = "heavy--"
+"""An id `heavy--<code>--…` says that the request is beyond a limit, and with which code it must fail."""
+UNUSABLE_ID, REPEATED_HEADER = "bad_request_id", "bad_header"
+"""Stand for the function of a request whose id cannot be used, or which has its id's header twice."""
 COUNTER_SQL = "UPDATE counter SET n = n + ? WHERE id = ?"
 DELETE_SQL = "DELETE FROM items WHERE qty < ? AND id % 7 = ?"
 PAIR_SQL = "INSERT INTO pairs VALUES (?, ?), (?, ?)"
@@ -173,6 +175,8 @@ class Oracle:
 
     def _first(self, request: Accepted) -> Verdict:
         kind, code = self.past.said(request.seq) or ("", "")
+        if request.request_id.startswith(HEAVY) and code != "set_aside":
+            return self._verdict(request, "failed", code=request.request_id.split("--")[1])
         if kind == "failed" and code in FAILED_CODES:
             return self._verdict(request, kind, code=code)
         try:
@@ -184,8 +188,8 @@ class Oracle:
         return self._verdict(request, "done", count=count, answer=answer)
 
     def _run(self, request: Accepted) -> tuple[int | None, list[Row] | None]:
-        if request.function == UNUSABLE_ID:
-            raise RefusedError(UNUSABLE_ID)
+        if request.function in (UNUSABLE_ID, REPEATED_HEADER):
+            raise RefusedError(request.function)
         if request.request_id.startswith(BAD):
             raise RefusedError(request.request_id.split("--")[1])
         args = json.loads(request.body or b"{}")

@@ -20,7 +20,7 @@ from teatree.client.message import Message
 from teatree.client.model import Model, Wait
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.settings import Settings
-from torture.oracle import BAD, COUNTER_QUERY, COUNTER_SQL, DELETE_SQL, PAIR_SQL, PAIRS_QUERY
+from torture.oracle import BAD, COUNTER_QUERY, COUNTER_SQL, DELETE_SQL, HEAVY, PAIR_SQL, PAIRS_QUERY
 
 MAIN, SECOND, LIFE = "main", "second", "life"
 MODELS = (MAIN, SECOND, LIFE)
@@ -39,12 +39,27 @@ def _columns(kinds: dict[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "type": kind} for name, kind in kinds.items()]
 
 
+HEAVY_READ_CODES = frozenset({"timed_out", "over_limit", "result_too_large", "unavailable", "busy"})
+LIMITS = {"query_time_ms_max": 4_000, "request_time_ms_max": 4_000, "rows_bytes_max": 50_000_000}
+"""So that requests beyond a limit are over soon."""
+NEVER = "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000)) AS a"
+"""DuckDB does not interrupt this, and it takes hours."""
+TOO_BIG = "SELECT range AS a, repeat('x', 1000000) AS v FROM range(200)"
+HEAVY_REQUESTS: list[tuple[str, str, Any]] = [
+    ("timed_out", "query", {"sql": NEVER}),
+    ("timed_out", "sql", {"statement": f"INSERT INTO pairs SELECT a, a FROM ({NEVER})"}),
+    ("over_limit", "sql", {"statement": f"INSERT INTO items (id, name) SELECT 1000000 + a, v FROM ({TOO_BIG})"}),
+]
+"""With what each must fail."""
+HEAVY_PAUSE_S = 120.0
+"""Seconds from one such request of a client to its next, on average: each holds its model up for its limit."""
 CREATE = {
+    "limits": LIMITS,
     "tables": [
         {"table": "items", "columns": _columns(ITEMS), "primary_key": ["id"]},
         {"table": "pairs", "columns": _columns({"a": "BIGINT", "v": "BIGINT"})},
         {"table": "counter", "columns": _columns({"id": "BIGINT", "n": "BIGINT"}), "primary_key": ["id"]},
-    ]
+    ],
 }
 CREATE_LIFE = {"tables": [{"table": "items", "columns": _columns(ITEMS), "primary_key": ["id"]}]}
 
@@ -103,6 +118,7 @@ class Client:
     pause_s: float = 0.05
     history: dict[str, deque[tuple[str, Any, str]]] = Factory(dict)
     count: int = 0
+    heavy_at_s: float = Factory(lambda self: time.time() + self.rng.random() * HEAVY_PAUSE_S, takes_self=True)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send requests until told to stop; nothing that is away ends this."""
@@ -127,6 +143,10 @@ class Client:
         if model.name == LIFE:
             await self._send(model, *self._life(model))
             return
+        if time.time() > self.heavy_at_s:
+            self.heavy_at_s = time.time() + 2 * self.rng.random() * HEAVY_PAUSE_S
+            await self._heavy(model)
+            return
         kind = self.rng.random()
         past = self.history.setdefault(model.name, deque(maxlen=HISTORY_MAX))
         if kind < 0.08 and past:
@@ -134,9 +154,11 @@ class Client:
         elif kind < 0.14:
             await self._stale(model)
         elif kind < 0.18:
-            await self._many(model)
-        elif kind < 0.21:
+            await (self._refused_keys(model) if self.rng.random() < 0.1 else self._many(model))
+        elif kind < 0.20:
             await self._without_id(model)
+        elif kind < 0.21:
+            await self._in_other_cases(model)
         elif kind < 0.30:
             code, function, args = self.rng.choice(BAD_REQUESTS)
             await self._send(model, function, args, self._id(f"{BAD}{code}--"))
@@ -183,6 +205,40 @@ class Client:
         except TeatreeError as e:
             heard.kind, heard.code = "unheard", str(e.code)
 
+    async def _in_other_cases(self, model: Model) -> None:
+        """Publish one id twice under names of other cases, or both names in one message, which must be refused."""
+        names = self.rng.sample(("teatree-request-id", "TEATREE-REQUEST-ID", "Teatree-request-Id"), 2)
+        request_id, body = self._id(), json.dumps(self._pair()).encode()
+        both = dict.fromkeys(names, request_id)
+        sent = [both] if self.rng.random() < 0.3 else [{name: request_id} for name in names]
+        for headers in sent:
+            heard = Heard(time.time(), self.name, model.name, "append", "" if len(headers) > 1 else request_id)
+            self.heard.append(heard)
+            try:
+                await self._publish(model, "append", body, heard, **headers)
+            except TeatreeError as e:
+                heard.kind, heard.code = "unheard", str(e.code)
+
+    async def _heavy(self, model: Model) -> None:
+        """Send what goes beyond a limit, behind the log or past it: it must harm nobody else."""
+        if self.rng.random() < 0.4:
+            try:
+                await model.query(self.rng.choice((NEVER, TOO_BIG)), timeout_ms=20_000)
+            except TeatreeError as e:
+                if e.code not in HEAVY_READ_CODES:
+                    self.on_event("violation", what=f"a heavy read ended as {e}")
+            else:
+                self.on_event("violation", what="a read beyond its limits was answered")
+            return
+        code, function, args = self.rng.choice(HEAVY_REQUESTS)
+        await self._send(model, function, args, self._id(f"{HEAVY}{code}--"))
+
+    async def _refused_keys(self, model: Model) -> None:
+        """Send many appends of which about half repeat a key: each is refused alone."""
+        ids = [self.rng.randrange(IDS_MAX) for _ in range(self.rng.randint(50, 300))]
+        items = [Message("append", {"table": "items", "rows": [{"id": i}]}, request_id=self._id()) for i in ids]
+        await self._send_many(model, items)
+
     async def _again(self, model: Model, past: deque[tuple[str, Any, str]]) -> None:
         function, args, request_id = self.rng.choice(list(past))
         if self.rng.random() < 0.3:
@@ -207,6 +263,9 @@ class Client:
         past = self.history[model.name]
         items += [Message(f, a, request_id=i) for f, a, i in list(past)[-3:] if not isinstance(a, bytes)]
         past.extend((m.function, m.args, m.request_id) for m in items[:3])
+        await self._send_many(model, items)
+
+    async def _send_many(self, model: Model, items: list[Message]) -> None:
         group = self._id("group-")
         heard = Heard(time.time(), self.name, model.name, "send_many", group)
         self.heard.append(heard)
