@@ -41,6 +41,7 @@ from teatree_manager.followers import Followers
 from teatree_manager.lane import Backoff, patiently
 from teatree_manager.log_check import LogCheck
 from teatree_manager.pipeline import Pipeline
+from teatree_manager.progress import RequestProgress
 from teatree_manager.read_pool import ReadPool
 from teatree_manager.reads import DirectReads
 from teatree_manager.sayer import Sayer
@@ -154,6 +155,7 @@ class Manager:
             {"host": self._tenure.holder.host, "pid": self._tenure.holder.pid},
             self._failpoint,
         )
+        writer.report = RequestProgress(bus, asyncio.get_running_loop()).report
         hints = await WakeHints.open(bus, self._model)
         announcer = Announcer(self._chain, bus.subjects, self._settings.limits, lambda: bus.max_payload)
         sayer = Sayer(announcer, NoticeWriter(bus), newest.said_version if newest else 0, self._failpoint)

@@ -58,6 +58,8 @@ def write_sources(folder: Path) -> None:
     }  # fmt: skip
     for name, content in files.items():
         (folder / name).write_bytes(content)
+    (folder / "many.csv").write_bytes(b"n,m\n" + b"12,345\n" * 2_000_000)
+    (folder / "long.arrow").write_bytes(arrow({"n": range(9_000)}))
     (folder / "folder.parquet").mkdir()
     os.mkfifo(folder / "fifo.csv")
     (folder / "loop.csv").symlink_to(folder / "loop.csv")
@@ -244,6 +246,22 @@ def test_a_small_file_of_much_text_is_loaded_in_pieces(model: OneWriter) -> None
     uri = str(model.sources / "repeated.parquet")
     outcome, _ = model.apply(Sent("load", {"table": "t", "uri": uri}), Sent("delete", {"table": "t", "where": {}}))
     assert (outcome.status, outcome.result) == (Status.DONE, {"rows": 50})
+
+
+def test_a_long_load_reports_how_far_it_is(model: OneWriter) -> None:
+    """After each piece of the file, with the rows so far; the manager publishes some of it."""
+    seen: list[tuple[str, float, str]] = []
+    model.writer.report = lambda request, fraction, text: seen.append((request.function, fraction, text))
+    for name, rows in (("late.parquet", 300_001), ("many.csv", 2_000_000), ("long.arrow", 9_000)):
+        seen.clear()
+        uri = str(model.sources / name)
+        made, _ = model.apply(
+            Sent("load", {"table": NEW, "uri": uri, "mode": "create"}), Sent("drop_table", {"table": NEW})
+        )
+        assert (made.status, made.result) == (Status.DONE, {"rows": rows}), made.error
+        assert seen[-1][::2] == ("load", f"{rows:,} rows")
+        assert 0.9 < seen[-1][1] <= 1
+        assert [fraction for _, fraction, _ in seen] == sorted(fraction for _, fraction, _ in seen)
 
 
 def test_csv_values_keep_what_they_are(model: OneWriter) -> None:

@@ -12,6 +12,7 @@ from teatree.cli.output import Output, cell_text
 from teatree.cli.running import with_session
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.notices import Kind
 from teatree.contracts.shown import visible
 
 if TYPE_CHECKING:
@@ -90,5 +91,8 @@ def _what(notice: Notice) -> str:
         return (
             f"{notice.function} {notice.request_id}: {notice.error.get('code')}: {notice.error.get('message')}{place}"
         )
+    if notice.kind is Kind.PROGRESS:
+        part = f"{float(notice.members.get('fraction', 0)):.0%}"
+        return f"{notice.function} {notice.request_id}: {part}, {notice.members.get('text', '')}"
     result = "" if notice.result is None else f"  {dump_json(notice.result).decode()}"
     return " ".join(part for part in (notice.function, notice.request_id, version) if part) + result

@@ -71,7 +71,8 @@ class Notice:
     result: Any = None
     error: dict[str, Any] | None = None
     page: dict[str, Any] | None = None
-    """For kind `page`: `page` (from 1), `pages`, `rows` (JSON), `columns`, or `ref`."""
+    """For kind `page`: `page` (from 1), `pages`, `rows` (JSON), `columns`, or `ref`; for `progress`: `fraction` (0 to
+    1) and `text`."""
 
     def to_json(self) -> bytes:
         """Return the notice's JSON as DESIGN.md, section 4, names its members; absent ones are left out."""

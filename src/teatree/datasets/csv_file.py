@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -53,17 +53,19 @@ class CsvFile:
         except RequestError as e:  # its places are those of a schema, which nobody sent
             raise RequestError(e.code, e.message, where="line 1", hint=e.hint) from None
 
-    def tables(self, schema: Schema) -> Iterator[pa.Table]:
+    def tables(self, schema: Schema, reached: Callable[[float], None] = lambda _: None) -> Iterator[pa.Table]:
         """Yield the rows in pieces, at least one, with exactly the types of the columns that the file has.
 
-        Raises a RequestError that names the line, the column and the value.
+        `reached` is called with the part of the file that was read. Raises a RequestError that names the line, the
+        column and the value.
         """
         with self._hinting(), self.path.open("rb") as file:
             pieces = self._pieces(file)
             columns = self._columns(self._names(pieces), schema) if self.options.header else tuple(schema)
-            empty = True
+            empty, size_bytes = True, max(1, self.path.stat().st_size)
             for piece in pieces:
                 yield self._table(piece, columns)
+                reached(file.tell() / size_bytes)
                 empty = False
             if empty:
                 yield to_arrow_schema(Schema(columns)).empty_table()

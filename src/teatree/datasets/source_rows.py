@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
@@ -30,12 +30,24 @@ def readable(path: Path) -> Iterator[None]:
 
     try:
         yield
+    except MemoryError:  # Arrow's too: that is not the file's fault
+        raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0][:300].rstrip(".")
         raise RequestError(Code.BAD_SOURCE, f"{path.name!r} cannot be read: {reason}.", where="uri") from e
 
 
-def read_chunks(path: Path, schema: Schema | None, csv: CsvOptions | None, rows_bytes_max: int) -> Iterator[pa.Table]:
+Reached = Callable[[float], None]
+"""Called with the part of a file whose rows were taken, 0 to 1."""
+
+
+def read_chunks(
+    path: Path,
+    schema: Schema | None,
+    csv: CsvOptions | None,
+    rows_bytes_max: int,
+    reached: Reached = lambda _: None,
+) -> Iterator[pa.Table]:
     """Yield a file's rows; its format is the name's ending. `schema`, if there is one, is the table's they are for.
 
     `csv` are the options of a CSV file; another one takes none. Raises `bad_source`, `body_too_large` for a row beyond
@@ -47,11 +59,11 @@ def read_chunks(path: Path, schema: Schema | None, csv: CsvOptions | None, rows_
         raise RequestError(Code.BAD_ARGUMENT, message, where="uri")
     match ending:
         case ".parquet":
-            chunks = _parquet(path, rows_bytes_max)
+            chunks = _parquet(path, rows_bytes_max, reached)
         case ".csv" | ".tsv":
-            chunks = _csv(path, schema, csv)
+            chunks = _csv(path, schema, csv, reached)
         case ".arrow" | ".feather" | ".ipc":
-            chunks = _arrow(path, rows_bytes_max)
+            chunks = _arrow(path, rows_bytes_max, reached)
         case _:
             message = f"{path.name!r} ends in none of .parquet, .csv, .tsv and .arrow."
             raise RequestError(Code.BAD_SOURCE, message, where="uri")
@@ -60,7 +72,7 @@ def read_chunks(path: Path, schema: Schema | None, csv: CsvOptions | None, rows_
         yield from _pieces(chunk, rows_bytes_max)
 
 
-def _parquet(path: Path, rows_bytes_max: int) -> Iterator[pa.Table]:
+def _parquet(path: Path, rows_bytes_max: int, reached: Reached) -> Iterator[pa.Table]:
     """Read texts as dictionaries first: a small file can hold one long text that millions of rows name."""
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
@@ -72,7 +84,8 @@ def _parquet(path: Path, rows_bytes_max: int) -> Iterator[pa.Table]:
         moments = int96_columns(file)
     texts = [f.name for f in schema if f.type in (pa.string(), pa.binary(), pa.large_string(), pa.large_binary())]
     with pq.ParquetFile(path, read_dictionary=texts) as file:
-        if file.metadata.num_rows == 0:
+        total, done = file.metadata.num_rows, 0
+        if total == 0:
             yield schema.empty_table()
         rows = max(1, min(CHUNK_ROWS_MAX, CHUNK_VALUES_MAX // max(1, len(schema))))
         exact = exact_moments(path, moments, rows) if moments else repeat({})
@@ -85,17 +98,19 @@ def _parquet(path: Path, rows_bytes_max: int) -> Iterator[pa.Table]:
                     fields[place] = field.with_type(columns[field.name].type)
             for piece in _pieces(chunk, rows_bytes_max):
                 yield piece.cast(pa.schema(fields))
+            done += batch.num_rows
+            reached(done / total)
 
 
-def _csv(path: Path, schema: Schema | None, options: CsvOptions | None) -> Iterator[pa.Table]:
+def _csv(path: Path, schema: Schema | None, options: CsvOptions | None, reached: Reached) -> Iterator[pa.Table]:
     from teatree.datasets.csv_file import CsvFile  # noqa: PLC0415
     from teatree.datasets.csv_options import CsvOptions  # noqa: PLC0415
 
     file = CsvFile(path, options or CsvOptions())
-    yield from file.tables(file.guess_schema() if schema is None else schema)
+    yield from file.tables(file.guess_schema() if schema is None else schema, reached)
 
 
-def _arrow(path: Path, rows_bytes_max: int) -> Iterator[pa.Table]:
+def _arrow(path: Path, rows_bytes_max: int, reached: Reached) -> Iterator[pa.Table]:
     import pyarrow as pa  # noqa: PLC0415
 
     from teatree.datasets.arrow_stream import check_batches  # noqa: PLC0415
@@ -109,9 +124,12 @@ def _arrow(path: Path, rows_bytes_max: int) -> Iterator[pa.Table]:
             file = pa.ipc.open_file(whole)
             for place in range(file.num_record_batches):
                 yield pa.Table.from_batches([file.get_batch(place)])
+                reached((place + 1) / file.num_record_batches)
         else:
-            for batch in pa.ipc.open_stream(whole):
+            stream = pa.BufferReader(whole)
+            for batch in pa.ipc.open_stream(stream):
                 yield pa.Table.from_batches([batch])
+                reached(stream.tell() / whole.size)
 
 
 def _pieces(chunk: pa.Table, bytes_max: int) -> Iterator[pa.Table]:

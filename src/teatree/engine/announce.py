@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -230,3 +231,17 @@ def started_message(subjects: Subjects, request: Request) -> Message:
         seq=request.seq,
     )
     return subjects.notify(request.model, request.request_id, Kind.STARTED), notice.to_json(), {}
+
+
+def progress_message(subjects: Subjects, request: Request, fraction: float, text: str) -> Message:
+    """Return the notice of how far a request is: best effort, not kept in the chain."""
+    notice = Notice(
+        kind=Kind.PROGRESS,
+        model=request.model,
+        at=datetime.now(UTC),
+        request_id=request.request_id,
+        function=request.function,
+        seq=request.seq,
+        page={"fraction": round(fraction, 4), "text": text},
+    )
+    return subjects.notify(request.model, request.request_id, Kind.PROGRESS), notice.to_json(), {}

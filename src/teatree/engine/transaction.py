@@ -188,6 +188,7 @@ class Transaction:
             )
             if function.makes_rows:
                 within.enter_context(database.rows_limit(streams=function.copies))
+            call.context = call.context.of(request)
             result = function.run(self._parts.handle, call)
             pages = cut_pages(result, limits.pages_max, block.check) if function.nature is Nature.READS else []
         self._done(request, function, result, pages)

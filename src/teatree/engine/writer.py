@@ -38,7 +38,7 @@ from teatree.engine.recovery import recovered
 from teatree.engine.snapshot import Capture, capture, captured_checkpoint
 from teatree.engine.takeover import discard_files, put_aside, take_file
 from teatree.engine.transaction import Parts, Target
-from teatree.functions.arguments import Context
+from teatree.functions.arguments import Context, Report, no_report
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
 from teatree.storage.dead_letters import keep_dead_letter
@@ -68,6 +68,8 @@ class Writer:
         self._default_limits = limits
         self.limits = limits
         self._sources = sources
+        self.report: Report = no_report
+        """Publishes how far a long request is."""
         self.failpoint = failpoint
         self.ledger = Ledger(chain, folder.ledger, limits)
         self._manifest: Manifest | None = None
@@ -164,7 +166,10 @@ class Writer:
     def context(self) -> Context:
         """What functions may use."""
         history = StoredHistory(self.chain, self._database, self._unchanged_since) if self._database else None
-        return Context(self.limits, self._sources, history)
+        return Context(self.limits, self._sources, history, self._report)
+
+    def _report(self, request: Request, fraction: float, text: str) -> None:
+        self.report(request, fraction, text)
 
     def _unchanged_since(self, manifest: Manifest) -> frozenset[str]:
         """Return the tables of a version that no later one changed, nor the batch that is not settled yet."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from teatree.contracts.codec import parse_json
 from teatree.contracts.errors import Code, RequestError
@@ -31,6 +32,14 @@ PARAMETERS_MAX = 1_000
 """Parameters of one statement."""
 
 
+Report = Callable[[Request, float, str], None]
+"""Called with a request, the part of it that is done, and a text for people; it returns at once."""
+
+
+def no_report(request: Request, fraction: float, text: str) -> None:
+    """Publish nothing."""
+
+
 @frozen
 class Context:
     """What functions may use beside their handle."""
@@ -39,6 +48,19 @@ class Context:
     sources: Sources
     history: History | None = None
     """The model's versions, where there is an open transaction to read them into."""
+    report: Report = no_report
+    """Publishes how far a request is."""
+    request: Request | None = None
+    """The request that runs."""
+
+    def of(self, request: Request) -> Context:
+        """Return the same for one request."""
+        return evolve(self, request=request)
+
+    def progress(self, fraction: float, text: str) -> None:
+        """Have a long request's progress published, at most about once a second: the part that is done, 0 to 1."""
+        if self.request is not None:
+            self.report(self.request, fraction, text)
 
 
 class Call:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_identifier, check_table
 from teatree.contracts.schema import Field, Schema
-from teatree.contracts.settings import LimitSettings
 from teatree.contracts.table_info import TableInfo
 from teatree.datasets.ddl import create_table_sql, quote
 from teatree.datasets.source_rows import read_chunks, readable
-from teatree.functions.arguments import Call
+from teatree.functions.arguments import Call, Context
 from teatree.functions.handles import Write
 from teatree.functions.history import while_away
 from teatree.functions.rows import insert
@@ -35,22 +34,27 @@ def load(db: Write, call: Call) -> dict[str, int]:
 
     def work() -> dict[str, int]:
         with call.context.sources.local_file(uri) as path:
-            return {"rows": _load_file(db, name, path, mode, csv, call.context.limits)}
+            return {"rows": _load_file(db, name, path, mode, csv, call.context)}
 
     return while_away(call.context.limits, "The source stayed away", "uri", work)
 
 
-def _load_file(db: Write, name: str, path: Path, mode: str, csv: CsvOptions | None, limits: LimitSettings) -> int:
+def _load_file(db: Write, name: str, path: Path, mode: str, csv: CsvOptions | None, context: Context) -> int:
+    count = 0
+
+    def reached(fraction: float) -> None:
+        context.progress(fraction, f"{count:,} rows")
+
     with readable(path):
         known = None if mode == "create" else db.table(name)
-        chunks = read_chunks(path, known.schema if known else None, csv, limits.rows_bytes_max)
+        chunks = read_chunks(path, known.schema if known else None, csv, context.limits.rows_bytes_max, reached)
         first = next(chunks, None)
         if first is None:
             raise RequestError(Code.BAD_SOURCE, f"{path.name!r} has no columns.", where="uri")
         table = known or _created(db, name, first)
         if mode == "replace":
             db.run(f"DELETE FROM {quote(table.name)}")
-        count = _insert_chunk(db, table, first, 0)
+        count += _insert_chunk(db, table, first, 0)
         for chunk in chunks:
             count += _insert_chunk(db, table, chunk, count)
     return count
