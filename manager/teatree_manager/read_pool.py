@@ -28,8 +28,8 @@ from teatree_manager.read_holds import ReadHolds
 from teatree_manager.read_queue import ReadQueue, Ticket
 from teatree_manager.worker_process import Ended, Why, WorkerProcess
 
-LOOK_S = 0.1
-"""Seconds between looks whether a running read has become long, while others wait."""
+LOOK_S = 0.025
+"""Seconds between looks, while reads wait, whether one waits for too long or one that runs has become long."""
 FILE_TRIES_MAX = 3
 """Version files that may go away under one read before it is told to ask again."""
 
@@ -101,7 +101,7 @@ class ReadPool:
         Raises what the query raises, `timed_out`, `over_limit`, `held_off`, `unavailable`; DamagedVersionError.
         """
         self._holds.check(asked.client, asked.question.sql, _now_ms())
-        ticket = self._queue.join(asked.client)
+        ticket = self._queue.join(asked.client, _now_ms())
         try:
             while True:
                 worker = await self._turn(ticket)
@@ -235,12 +235,17 @@ class ReadPool:
         if not len(self._queue):
             return
         if not self._idle:
-            if len(self._workers) < self._settings.workers_max and self._starting is None:
+            if self._starting is None and self._needs_worker(now_ms):
                 self._starting = asyncio.create_task(self._start())
             while (ticket := self._queue.must_make_way(now_ms)) is not None:
                 self._running[ticket].interrupt(Why.MAKE_WAY)
         if self._look is None:
             self._look = asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
+
+    def _needs_worker(self, now_ms: float) -> bool:
+        if len(self._workers) >= self._settings.workers_max:
+            return False
+        return not self._workers or self._queue.waited_ms(now_ms) >= self._settings.wait_ms_max
 
     def _look_again(self) -> None:
         self._look = None

@@ -24,6 +24,7 @@ class Ticket:
     """Whether it had to make way: it waits for a place for long reads, and is not asked to again."""
     may_make_way: bool = True
     """False once its answer is on the way: it is as good as done."""
+    joined_ms: float = 0
     began_ms: float = 0
     is_making_way: bool = False
 
@@ -44,18 +45,28 @@ class ReadQueue:
         """Return how many reads wait."""
         return len(self._new) + len(self._long)
 
-    def join(self, client: str) -> Ticket:
+    def join(self, client: str, now_ms: float) -> Ticket:
         """Have a client's read wait."""
-        ticket = Ticket(client)
+        ticket = Ticket(client, joined_ms=now_ms)
         self._new.append(ticket)
         return ticket
+
+    def waited_ms(self, now_ms: float) -> float:
+        """Return for how long a read has waited that may start; 0 if none may."""
+        if len(self._running) >= self._places:
+            return 0
+        waiting = self._new.first() or (self._long.first() if self._may_start_long(now_ms) else None)
+        return 0 if waiting is None else now_ms - waiting.joined_ms
+
+    def _may_start_long(self, now_ms: float) -> bool:
+        return self._long_running(now_ms) < self._long_places
 
     def next(self, now_ms: float) -> Ticket | None:
         """Return the read to start now, which then runs; None if none may start."""
         if len(self._running) >= self._places:
             return None
         ticket = None
-        if self._long_running(now_ms) < self._long_places:
+        if self._may_start_long(now_ms):
             ticket = self._long.pop()
         if ticket is None:
             ticket = self._new.pop()
@@ -115,6 +126,10 @@ class _Turns:
 
     def append(self, ticket: Ticket) -> None:
         self._clients.setdefault(ticket.client, deque()).append(ticket)
+
+    def first(self) -> Ticket | None:
+        """Return the ticket that waits for longest."""
+        return min((tickets[0] for tickets in self._clients.values()), key=lambda t: t.joined_ms, default=None)
 
     def pop(self) -> Ticket | None:
         if not self._clients:

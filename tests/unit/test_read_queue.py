@@ -30,11 +30,27 @@ def make_way(reads: ReadQueue, now_ms: float) -> list[Ticket]:
     return found
 
 
+def test_how_long_reads_wait_that_could_run() -> None:
+    """Tells when another worker is worth its start: not while all places are taken, nor for a long read's turn."""
+    reads = queue(places=2, long_places=1)
+    assert reads.waited_ms(100) == 0
+    reads.join("a", 10)
+    reads.join("a", 20)
+    assert reads.waited_ms(100) == 90
+    start(reads, 100)
+    reads.join("a", 110)
+    assert reads.waited_ms(200) == 0
+    (moved,) = make_way(reads, 5_000)
+    assert reads.waited_ms(5_000) == 4_890
+    start(reads, 5_000)
+    reads.leave(moved)
+
+
 def test_clients_take_turns() -> None:
     """A client that asks a hundred times waits for itself; each client's own reads keep their order."""
     reads = queue(places=2, long_places=1)
-    flood = [reads.join("flood") for _ in range(100)]
-    other = [reads.join("other") for _ in range(2)]
+    flood = [reads.join("flood", 0) for _ in range(100)]
+    other = [reads.join("other", 0) for _ in range(2)]
     started: list[Ticket] = []
     for _ in range(4):
         started += start(reads, 0)
@@ -45,7 +61,7 @@ def test_clients_take_turns() -> None:
 def test_no_more_run_than_there_are_places() -> None:
     """The rest waits, however many there are."""
     reads = queue(places=3)
-    tickets = [reads.join("a") for _ in range(10)]
+    tickets = [reads.join("a", 0) for _ in range(10)]
     assert start(reads, 0) == tickets[:3]
     assert len(reads) == 7
     reads.leave(tickets[1])
@@ -56,7 +72,7 @@ def test_nothing_makes_way_while_nothing_waits() -> None:
     """Long reads may hold all places as long as no new one wants them."""
     reads = queue()
     for _ in range(4):
-        reads.join("a")
+        reads.join("a", 0)
     start(reads, 0)
     assert reads.must_make_way(5_000) is None
 
@@ -66,23 +82,23 @@ def test_long_reads_beyond_their_share_make_way_for_new_ones() -> None:
     reads = queue()
     slow = []
     for now_ms in range(4):
-        slow.append(reads.join("slow"))
+        slow.append(reads.join("slow", 0))
         start(reads, now_ms)
-    reads.join("a")
+    reads.join("a", 0)
     assert make_way(reads, 500) == []
     assert make_way(reads, 2_000) == [slow[3]]
     assert len(start(reads, 2_000)) == 1
     for _ in range(3):
-        reads.join("b")
+        reads.join("b", 0)
     assert make_way(reads, 2_100) == [slow[2]]
 
 
 def test_who_made_way_runs_on_a_place_for_long_reads() -> None:
     """It waits until one is free, though others are, and then keeps its place."""
     reads = queue()
-    slow = [reads.join("slow") for _ in range(4)]
+    slow = [reads.join("slow", 0) for _ in range(4)]
     start(reads, 0)
-    reads.join("a")
+    reads.join("a", 0)
     (moved,) = make_way(reads, 2_000)
     (new,) = start(reads, 2_000)
     reads.leave(new)
@@ -92,7 +108,7 @@ def test_who_made_way_runs_on_a_place_for_long_reads() -> None:
         reads.leave(ticket)
     assert start(reads, 2_200) == [moved]
     for _ in range(5):
-        reads.join("b")
+        reads.join("b", 0)
     start(reads, 2_300)
     assert moved not in make_way(reads, 9_000)
 
@@ -100,13 +116,13 @@ def test_who_made_way_runs_on_a_place_for_long_reads() -> None:
 def test_new_reads_never_keep_long_ones_waiting_for_ever() -> None:
     """A place for long reads that is free goes to a long read before a new one."""
     reads = queue(places=2, long_places=1)
-    slow = [reads.join("slow") for _ in range(2)]
+    slow = [reads.join("slow", 0) for _ in range(2)]
     start(reads, 0)
-    reads.join("a")
+    reads.join("a", 0)
     (moved,) = make_way(reads, 2_000)
     start(reads, 2_000)
     for _ in range(10):
-        reads.join("a")
+        reads.join("a", 0)
     reads.leave(next(ticket for ticket in slow if ticket is not moved))
     assert start(reads, 2_100) == [moved]
 
@@ -114,23 +130,23 @@ def test_new_reads_never_keep_long_ones_waiting_for_ever() -> None:
 def test_a_read_whose_answer_is_on_the_way_does_not_make_way() -> None:
     """It is as good as done."""
     reads = queue(places=2, long_places=1)
-    slow = [reads.join("slow") for _ in range(2)]
+    slow = [reads.join("slow", 0) for _ in range(2)]
     start(reads, 0)
     for ticket in slow:
         ticket.may_make_way = False
-    reads.join("a")
+    reads.join("a", 0)
     assert make_way(reads, 5_000) == []
 
 
 def test_a_read_can_leave_from_anywhere() -> None:
     """Given up while it waits, runs, or waits again: nothing is left of it."""
     reads = queue(places=2, long_places=1)
-    tickets = [reads.join("a") for _ in range(3)]
+    tickets = [reads.join("a", 0) for _ in range(3)]
     start(reads, 0)
     (moved,) = make_way(reads, 5_000)
     for ticket in [*tickets, moved]:
         reads.leave(ticket)
     assert len(reads) == 0
     assert start(reads, 0) == []
-    fresh = [reads.join("b") for _ in range(2)]
+    fresh = [reads.join("b", 0) for _ in range(2)]
     assert start(reads, 0) == fresh

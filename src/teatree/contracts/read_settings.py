@@ -11,6 +11,9 @@ class ReadSettings:
 
     workers_max: int = 4
     """Worker processes of one model: each answers one read at a time. Two cores gain nothing from more."""
+    wait_ms_max: int = 50
+    """Milliseconds that a read waits for a worker that runs before another is started: a start costs half a second of
+    processor time, and many short reads need one worker only."""
     long_workers_max: int = 2
     """Workers that reads longer than `long_ms` may hold while others wait: the rest begin new reads."""
     long_ms: int = 1_000

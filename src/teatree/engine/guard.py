@@ -70,12 +70,17 @@ def lock_down(con: duckdb.DuckDBPyConnection) -> None:
         con.execute(f"SET {setting} = {value}").fetchall()
 
 
-def check_query(sql: str, con: duckdb.DuckDBPyConnection, where: str = "sql") -> None:
-    """Let one SELECT pass; raises `bad_sql`, `sql_not_allowed` or `unknown_table`."""
+def check_query(
+    sql: str, con: duckdb.DuckDBPyConnection, where: str = "sql", *, tables: UserTables | None = None
+) -> None:
+    """Let one SELECT pass; raises `bad_sql`, `sql_not_allowed` or `unknown_table`.
+
+    `tables` are the database's tables where they are known: those of a version do not change.
+    """
     kind = _only_statement(sql, con, where)
     if kind != duckdb.StatementType.SELECT:
         raise not_allowed(f"{_spoken(kind)} is not a query.", where, "Send one SELECT.")
-    TreeGuard(UserTables.of(con), where).check_query(parse_tree(con, sql, where))
+    TreeGuard(tables or UserTables.of(con), where).check_query(parse_tree(con, sql, where))
 
 
 def check_statement(sql: str, con: duckdb.DuckDBPyConnection, where: str = "statement") -> Statement:

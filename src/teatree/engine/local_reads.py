@@ -65,6 +65,11 @@ class LocalReads:
             opened = self._open.get(self._newest)
             return (self._newest, opened.path) if opened is not None else None
 
+    def _has_file(self, version: int) -> bool:
+        with self._lock:
+            opened = self._open.get(version)
+        return opened is not None and opened.path.exists()  # its database may not be opened yet, and somebody delete it
+
     @contextmanager
     def source(self, version: int, restore: Callable[[], Path]) -> Iterator[ArchiveSource]:
         """Yield a version to copy out of: the open one, else a file of its own that `restore` makes.
@@ -72,7 +77,7 @@ class LocalReads:
         Two databases of one process cannot share a file, so a version file that reads may open is never opened here.
         Raises `unavailable` if the file of its own is damaged: it is made anew with the next try.
         """
-        if version in self.in_use():
+        if self._has_file(version):
             with self._using(version) as (_, opened), opened.judging():
                 yield ArchiveSource(opened.connection.cursor(), self._outbox)
             return

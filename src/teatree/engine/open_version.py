@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from teatree.datasets.ddl import quote_literal
 from teatree.engine.database import limit_temp
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError, translate
 from teatree.engine.guard import check_query, lock_down
+from teatree.engine.guard_tree import UserTables
 from teatree.engine.handle import fetch_rows
 from teatree.functions.handles import Parameters
 
@@ -31,13 +33,28 @@ class OpenVersion:
         self.users = 0
         self.path = path
         self.file = path.open("rb")
-        with self.judging():
-            self._open(limits, outbox, temp)
+        self._limits = limits
+        self._outbox = outbox
+        self._temp = temp
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._tables: UserTables | None = None
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The database, opened when it is needed first; raises DamagedVersionError, or `unavailable`."""
+        with self._lock:
+            if self._connection is None:
+                with self.judging():
+                    self._connection = self._connect()
+            return self._connection
 
     def close(self) -> None:
         """Close it; the descriptor last, since closing it ends DuckDB's lock too."""
-        self.connection.close()
-        self.file.close()
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self.file.close()
 
     @contextmanager
     def judging(self) -> Iterator[None]:
@@ -47,29 +64,37 @@ class OpenVersion:
         except DamagedFileError as e:
             raise DamagedVersionError(e.message, where=str(self.path)) from e
 
-    def _open(self, limits: LimitSettings, outbox: Path | None, temp: Path | None) -> None:
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        limits = self._limits
         config: dict[str, str | bool | int | float | list[str]] = {
             "threads": limits.threads,
             "memory_limit": f"{limits.memory_bytes_max}B",
         }
-        if temp is not None:
-            config["temp_directory"] = str(temp)
+        if self._temp is not None:
+            config["temp_directory"] = str(self._temp)
         try:
-            self.connection = duckdb.connect(str(self.path), read_only=True, config=config)
-            if outbox is not None:
-                outbox.mkdir(parents=True, exist_ok=True)
-                self.connection.execute(f"SET allowed_directories = [{quote_literal(str(outbox))}]")
-            limit_temp(self.connection, limits)
-            lock_down(self.connection)
+            con = duckdb.connect(str(self.path), read_only=True, config=config)
+            try:
+                if self._outbox is not None:
+                    self._outbox.mkdir(parents=True, exist_ok=True)
+                    con.execute(f"SET allowed_directories = [{quote_literal(str(self._outbox))}]")
+                limit_temp(con, limits)
+                lock_down(con)
+            except BaseException:
+                con.close()
+                raise
         except duckdb.Error as e:
-            self.file.close()
             raise translate(e) from e
+        return con
 
     def answer(self, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
         """Return the rows of one guarded query; one thread at a time asks, `interrupt` ends it from another.
 
         Raises `sql_not_allowed`, `bad_sql`, `timed_out`, `over_limit`, `result_too_large`; DamagedVersionError.
         """
-        check_query(sql, self.connection)
+        con = self.connection
         with self.judging():
-            return fetch_rows(self.connection, sql, parameters, limits)
+            if self._tables is None:
+                self._tables = UserTables.of(con)
+            check_query(sql, con, tables=self._tables)
+            return fetch_rows(con, sql, parameters, limits)
