@@ -17,6 +17,7 @@ import duckdb
 import pytest
 from attrs import frozen
 
+from teatree.cli.main import run
 from teatree.embedded.managers import find_managers
 
 TABLE = "sales(id BIGINT, site VARCHAR DEFAULT 'none', amount DECIMAL(18,2), PRIMARY KEY (id))"
@@ -137,8 +138,13 @@ def test_a_dropped_model_is_restored_as_the_message_says(teatree: Run) -> None:
     assert teatree("watch", "neverthere").code == 3
 
 
-def test_a_file_of_this_machine_is_sent(teatree: Run, tmp_path: Path) -> None:
+def test_a_file_of_this_machine_is_sent(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """CSV and Parquet, added, in place of all rows, and as a new table; nothing has to be allowed, nothing is lost."""
+
+    def teatree(*arguments: str) -> Said:  # in this process: sixteen starts would take as many seconds
+        code = run([*arguments, "--data", str(data)])
+        return Said(code, *capfd.readouterr())
+
     assert teatree("create", "files", "--table", TABLE).code == 0
     german = tmp_path / "german.csv"
     rows = "".join(f"{i};Köln {i};{i},50\r\n" for i in range(45_000))

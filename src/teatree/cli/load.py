@@ -13,6 +13,7 @@ from teatree.cli.output import Output
 from teatree.cli.receipts import print_receipt
 from teatree.cli.request_progress import progress_shower
 from teatree.cli.running import with_session
+from teatree.contracts.shown import visible
 
 if TYPE_CHECKING:
     from teatree.client.file_load import LoadedFile
@@ -131,8 +132,8 @@ class _Load:
 
                 def progress(what: str, rows: int, total: int | None) -> None:
                     nonlocal accepted
-                    accepted = rows if what == "sending" else 0
-                    advance(rows, total, description=f"{what} {path.name}")
+                    accepted = max(accepted, 0 if what == "checking" else rows)
+                    advance(rows, total, description=visible(f"{what} {path.name}"))
 
                 loaded = await self._model.load_file(
                     self._table,
@@ -144,7 +145,7 @@ class _Load:
                     progress=progress,
                 )
         except asyncio.CancelledError:
-            self._output.remark(f"Interrupted: at least {accepted:,} rows are in, and what was sent is applied too.")
+            self._output.remark(f"Interrupted: {accepted:,} rows or more were accepted, and those will be applied.")
             raise
         self._print(path, loaded)
 

@@ -127,7 +127,7 @@ def _progress(console: Console, unit: str) -> Progress:
     amount = amounts.get(unit, MofNCompleteColumn)()
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         amount,
         TimeElapsedColumn(),

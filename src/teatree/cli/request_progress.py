@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from teatree.contracts.notices import Kind
+from teatree.contracts.shown import visible
 
 if TYPE_CHECKING:
     from teatree.cli.output import Advance
@@ -20,6 +21,6 @@ def progress_shower(advance: Advance) -> Callable[[Notice], None]:
     def on_notice(notice: Notice) -> None:
         if notice.kind is Kind.PROGRESS:
             done = round(STEPS * float(notice.members.get("fraction", 0)))
-            advance(done, STEPS, description=str(notice.members.get("text", "")))
+            advance(done, STEPS, description=visible(str(notice.members.get("text", ""))))
 
     return on_notice

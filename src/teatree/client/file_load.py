@@ -138,8 +138,9 @@ async def load_file(
             sent.append(total)
             yield request
 
-    def moved(_: int, known: int) -> None:
-        report("sending", sent[known - 1] if known else 0, count)
+    def moved(accepted: int, known: int) -> None:
+        what, requests = ("applying", known) if accepted and sent[accepted - 1] == count else ("sending", accepted)
+        report(what, sent[requests - 1] if requests else 0, count)
 
     summary = await model.send_many(in_a_thread(counted()), wait="done", timeout_ms=timeout_ms, progress=moved)
     if summary.refused:
