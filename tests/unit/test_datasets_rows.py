@@ -184,6 +184,9 @@ def one(kind: str, value: Any, *, nullable: bool = True) -> Any:
         ("VARCHAR", '"ä\\u0000\\ud83d\\ude00"'.encode(), "ä\0😀"),
         ("DATE", b'"2020-02-29"', "2020-02-29"),
         ("TIME", b'"10:11"', "10:11:00"),
+        ("TIME", b'"24:00:00.0"', "24:00:00"),
+        ("TIMETZ", b'"24:00:00+01:00"', "24:00:00+01:00"),
+        ("FLOAT", b"-0", -0.0),
         ("TIME", b'"10:11:12.5000000"', "10:11:12.500000"),
         ("TIMESTAMP", b'"2020-01-01 10:11:12"', "2020-01-01T10:11:12"),
         ("TIMESTAMP", b'"2020-01-01"', "2020-01-01T00:00:00"),
@@ -424,3 +427,19 @@ def test_results(con: duckdb.DuckDBPyConnection) -> None:
     with pytest.raises(RequestError) as twice:
         from_arrow_schema(con.sql("SELECT 1 AS a, 2 AS A").to_arrow_table().schema)
     assert twice.value.code == Code.COLUMN_EXISTS
+
+
+SHORT_CUTS = [
+    "2024-01-01T123456.7", "2024-01-01 123456,7", "2024-01-01T12345678", "2024-01-01 12:32,56", "2024-01-01 12.34056",
+    "2024-01-01T12:34.567", "2024-01-01T12:3456.7", "2024-01-01_12:34:56", "2024-01-01T12:34:5٣", "2024-W01-1T12:34:56",
+    "2024-01-01T24:00:00", "2024-01-01T23:59:60", "2024-01-01t12:34:56", "2024-01-01T12:34+01:00", "20240101T1234",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SHORT_CUTS)
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"])
+def test_a_moment_in_an_unusual_form_loses_nothing(kind: str, text: str) -> None:
+    """A text that is not a moment in ISO 8601's extended form is refused; none loses a fraction in silence."""
+    with pytest.raises(RequestError) as caught:
+        one(kind, text)
+    assert caught.value.code == Code.TYPE_MISMATCH

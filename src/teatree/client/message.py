@@ -111,7 +111,7 @@ def json_body(args: Mapping[str, Any]) -> bytes:
         try:
             body = orjson.dumps(args, default=_plain, option=orjson.OPT_UTC_Z)
         except TypeError:  # seldom: an integer beyond 64 bits, or what has no JSON form
-            body = orjson.dumps(_long_integers_as_text(args), default=_plain, option=orjson.OPT_UTC_Z)
+            body = orjson.dumps(_long_integers_as_written(args), default=_plain, option=orjson.OPT_UTC_Z)
     except (TypeError, ValueError) as e:
         raise RequestError(
             Code.BAD_ARGUMENT, f"The arguments have no JSON form: {e}.", where="args", hint="Send such rows as Arrow."
@@ -122,21 +122,21 @@ def json_body(args: Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return what the columns' types read back without loss: digits as text, bytes in base64."""
+    """Return what the columns' types read back without loss: a number with all its digits, bytes in base64."""
     if isinstance(value, Decimal):
-        return str(value)
+        return orjson.Fragment(str(value)) if value.is_finite() else str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _long_integers_as_text(value: Any) -> Any:
+def _long_integers_as_written(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
-        return value if -(2**63) <= value < 2**64 else str(value)
+        return value if -(2**63) <= value < 2**64 else orjson.Fragment(str(value))
     if isinstance(value, Mapping):
-        return {key: _long_integers_as_text(part) for key, part in value.items()}
+        return {key: _long_integers_as_written(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_long_integers_as_text(part) for part in value]
+        return [_long_integers_as_written(part) for part in value]
     return value
 
 

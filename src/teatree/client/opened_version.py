@@ -16,6 +16,7 @@ from teatree.contracts.settings import Settings
 from teatree.datasets.arrow import lossless
 from teatree.datasets.dataset import Dataset
 from teatree.datasets.ddl import quote
+from teatree.datasets.parameters import check_parameter
 from teatree.datasets.results import exportable, plain_table, result_schema
 from teatree.storage.chain import Chain
 
@@ -29,6 +30,7 @@ _WITH_ROWS = frozenset(
         duckdb.StatementType.EXECUTE,
     }
 )
+
 _CLASS = re.compile(r"[A-Z][A-Za-z ]*? ?Error: ")
 
 
@@ -97,6 +99,8 @@ class OpenedVersion:
         """Run one statement, whatever it is; return its rows, None if it gives none."""
         try:
             kind = self._con.extract_statements(sql)[0].type
+            for name, value in _named(parameters):
+                check_parameter(value, f"parameters[{name!r}]")
             relation = self._con.sql(sql, params=parameters)
             if kind not in _WITH_ROWS:
                 return None
@@ -112,3 +116,7 @@ class OpenedVersion:
             return fault
         text = " ".join(str(error).split("\n\nLINE ")[0].split())
         return RequestError(Code.BAD_SQL, _CLASS.sub("", text, count=1), where="sql")
+
+
+def _named(parameters: Parameters) -> list[tuple[Any, Any]]:
+    return list(parameters.items() if isinstance(parameters, Mapping) else enumerate(parameters or ()))

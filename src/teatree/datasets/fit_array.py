@@ -275,6 +275,8 @@ def _intervals(array: pa.Array) -> pa.Array:
     if pa.types.is_duration(array.type):
         micros = _cast_to(array, pa.duration("us"), Interval()).cast(pa.int64()).to_pylist()
         return _by_value([None if v is None else {"micros": v} for v in micros], Interval())
+    if pa.types.is_struct(array.type):  # of months, days and micros, as Polars has them
+        return _by_value(array.to_pylist(), Interval())
     if array.type != pa.month_day_nano_interval():
         _refuse(array, Interval())
     for value in array.to_pylist():

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve, frozen
@@ -15,6 +12,7 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.contracts.shown import shown
+from teatree.datasets.parameters import check_parameter
 from teatree.functions.sources import Sources
 
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _REQUIRED: Any = object()
-_SURROGATE = re.compile("[\ud800-\udfff]")
 PARAMETERS_MAX = 1_000
 """Parameters of one statement."""
 
@@ -143,7 +140,7 @@ class Call:
                     "A parameter must be a text, a number, true, false or null.",
                     where=f"parameters[{key!r}]",
                 )
-            _check_parameter(item, f"parameters[{key!r}]")
+            check_parameter(item, f"parameters[{key!r}]")
         return value  # type: ignore[no-any-return]
 
     def _each(self, name: str, values: list[Any], kind: type[T], noun: str) -> list[T]:
@@ -221,13 +218,3 @@ def _members(request: Request) -> dict[str, Any]:
             Code.BAD_ARGUMENT, f"The arguments must be a JSON object, not {shown(members)}.", where=place
         )
     return members
-
-
-def _check_parameter(value: Any, where: str) -> None:
-    """Refuse what DuckDB has no value for, or would take as something else."""
-    if isinstance(value, int) and not -(2**127) <= value < 2**128:
-        raise RequestError(Code.OUT_OF_RANGE, f"{shown(value)} is out of range for any type.", where=where)
-    if isinstance(value, Decimal) and not math.isfinite(float(value)):
-        raise RequestError(Code.OUT_OF_RANGE, f"{value} is out of range for any type.", where=where)
-    if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
-        raise RequestError(Code.TYPE_MISMATCH, "The text holds half a surrogate pair.", where=where)
