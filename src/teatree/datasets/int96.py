@@ -30,14 +30,16 @@ def int96_columns(file: pq.ParquetFile) -> list[str]:
     return names
 
 
-def exact_moments(path: Path, columns: list[str], batch_rows: int) -> Iterator[dict[str, pa.Array]]:
-    """Yield these columns' arrays for each batch of so many rows; raises `out_of_range` for what no unit holds."""
+def exact_moments(path: Path, columns: list[str], batch_rows: int, row_group: int) -> Iterator[dict[str, pa.Array]]:
+    """Yield these columns' arrays for each batch of a group's rows; raises `out_of_range` for what no unit holds."""
     with (
         pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as micros,
         pq.ParquetFile(path, coerce_int96_timestamp_unit="ns") as nanos,
         pq.ParquetFile(path, coerce_int96_timestamp_unit="s") as seconds,
     ):
-        batches = [file.iter_batches(batch_rows, columns=columns) for file in (micros, nanos, seconds)]
+        batches = [
+            file.iter_batches(batch_rows, row_groups=[row_group], columns=columns) for file in (micros, nanos, seconds)
+        ]
         for of_unit in zip(*batches, strict=True):
             yield {name: _exact(name, *(batch.column(name) for batch in of_unit)) for name in columns}
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 _CSV_ENDINGS = (".csv", ".tsv")
 CHUNK_ROWS_MAX = 250_000
 """Rows converted and inserted at once."""
-CHUNK_VALUES_MAX = 32_000_000
-"""Values of all columns in them."""
+CHUNK_BYTES_MAX = 64_000_000
+"""Bytes of them: each is copied a few times on its way."""
 
 
 @contextmanager
@@ -67,39 +66,38 @@ def read_chunks(
         case _:
             message = f"{path.name!r} ends in none of .parquet, .csv, .tsv and .arrow."
             raise RequestError(Code.BAD_SOURCE, message, where="uri")
-    for chunk in chunks:
-        chunk.validate(full=True)
-        yield from _pieces(chunk, rows_bytes_max)
+    yield from _joined(piece for chunk in chunks for piece in _pieces(_checked(chunk), rows_bytes_max))
+
+
+def _checked(chunk: pa.Table) -> pa.Table:
+    chunk.validate(full=True)
+    return chunk
+
+
+def _joined(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield pieces of one schema together: what DuckDB is given in small parts makes its commit slow."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    waiting: list[pa.Table] = []
+    rows = size_bytes = 0
+    for piece in pieces:
+        rows, size_bytes = rows + piece.num_rows, size_bytes + piece.nbytes
+        is_full = rows > CHUNK_ROWS_MAX or size_bytes > CHUNK_BYTES_MAX
+        if waiting and (is_full or not piece.schema.equals(waiting[0].schema)):
+            yield pa.concat_tables(waiting)
+            waiting, rows, size_bytes = [], piece.num_rows, piece.nbytes
+        waiting.append(piece)
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def _parquet(path: Path, rows_bytes_max: int, reached: Reached) -> Iterator[pa.Table]:
-    """Read texts as dictionaries first: a small file can hold one long text that millions of rows name."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    from teatree.datasets.parquet_rows import read_batches  # noqa: PLC0415
 
-    from teatree.datasets.int96 import exact_moments, int96_columns  # noqa: PLC0415
-
-    with pq.ParquetFile(path) as file:
-        schema = file.schema_arrow
-        moments = int96_columns(file)
-    texts = [f.name for f in schema if f.type in (pa.string(), pa.binary(), pa.large_string(), pa.large_binary())]
-    with pq.ParquetFile(path, read_dictionary=texts) as file:
-        total, done = file.metadata.num_rows, 0
-        if total == 0:
-            yield schema.empty_table()
-        rows = max(1, min(CHUNK_ROWS_MAX, CHUNK_VALUES_MAX // max(1, len(schema))))
-        exact = exact_moments(path, moments, rows) if moments else repeat({})
-        for batch, columns in zip(file.iter_batches(rows), exact, strict=False):
-            chunk = pa.Table.from_batches([batch])
-            fields = list(schema)
-            for place, field in enumerate(schema):
-                if field.name in columns:
-                    chunk = chunk.set_column(place, field.name, columns[field.name])
-                    fields[place] = field.with_type(columns[field.name].type)
-            for piece in _pieces(chunk, rows_bytes_max):
-                yield piece.cast(pa.schema(fields))
-            done += batch.num_rows
-            reached(done / total)
+    for batch, schema, part in read_batches(path):
+        for piece in _pieces(batch, rows_bytes_max):
+            yield piece.cast(schema)
+        reached(part)
 
 
 def _csv(path: Path, schema: Schema | None, options: CsvOptions | None, reached: Reached) -> Iterator[pa.Table]:
@@ -132,20 +130,23 @@ def _arrow(path: Path, rows_bytes_max: int, reached: Reached) -> Iterator[pa.Tab
                 reached(stream.tell() / whole.size)
 
 
-def _pieces(chunk: pa.Table, bytes_max: int) -> Iterator[pa.Table]:
-    """Yield a chunk in pieces whose rows take at most `bytes_max`, each with its own copy of every text."""
+def _pieces(chunk: pa.Table, row_bytes_max: int) -> Iterator[pa.Table]:
+    """Yield a chunk in pieces of at most `CHUNK_BYTES_MAX`, each row with its own copy of every text.
+
+    A row that takes more than `row_bytes_max` is refused.
+    """
     from teatree.datasets.arrow_stream import expanded_bytes  # noqa: PLC0415
 
     waiting = [chunk]
     while waiting:
         piece = waiting.pop()
         size_bytes = max(piece.nbytes, expanded_bytes(piece))
-        if size_bytes <= bytes_max:
+        if size_bytes <= min(CHUNK_BYTES_MAX, row_bytes_max) or (piece.num_rows == 1 and size_bytes <= row_bytes_max):
             yield piece
         elif piece.num_rows <= 1:
             raise RequestError(
                 Code.BODY_TOO_LARGE,
-                f"One row of the source takes {size_bytes:,} bytes; the limit is {bytes_max:,}.",
+                f"One row of the source takes {size_bytes:,} bytes; the limit is {row_bytes_max:,}.",
                 where="uri",
                 hint="Have the model's limit raised.",
             )

@@ -14,7 +14,7 @@ from teatree.datasets.source_rows import read_chunks, readable
 from teatree.functions.arguments import Call, Context
 from teatree.functions.handles import Write
 from teatree.functions.history import while_away
-from teatree.functions.rows import insert
+from teatree.functions.rows import insert_once
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +63,7 @@ def _load_file(db: Write, name: str, path: Path, mode: str, csv: CsvOptions | No
 def _insert_chunk(db: Write, table: TableInfo, chunk: pa.Table, first_row: int) -> int:
     from teatree.datasets.fit import fit_table  # noqa: PLC0415
 
-    return insert(db, table, [fit_table(chunk, table.schema, first_row=first_row)])
+    return insert_once(db, table, fit_table(chunk, table.schema, first_row=first_row))
 
 
 def _created(db: Write, name: str, sample: pa.Table) -> TableInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from teatree.contracts.errors import Code, RequestError
@@ -90,6 +90,23 @@ def insert(db: Write, table: TableInfo, parts: Sequence[pa.Table]) -> int:
         count += part.num_rows
     db.changed(table.name)
     return count
+
+
+def insert_once(db: Write, table: TableInfo, rows: pa.Table) -> int:
+    """Insert Arrow rows that are read once and let go: DuckDB keeps what a view names until the transaction ends."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    count, names, schema, batches = rows.num_rows, rows.column_names, rows.schema, rows.to_batches()
+    columns = ", ".join(quote(name) for name in names)
+    reader = pa.RecordBatchReader.from_batches(schema, _taken(batches))
+    db.run_with(reader, f"INSERT INTO {quote(table.name)} ({columns}) SELECT {columns} FROM {ROWS_VIEW}")
+    db.changed(table.name)
+    return count
+
+
+def _taken(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    while batches:
+        yield batches.pop(0)
 
 
 def _key(table: TableInfo, key: list[str]) -> tuple[str, ...]:
