@@ -96,7 +96,8 @@ def insert_once(db: Write, table: TableInfo, rows: pa.Table) -> int:
     """Insert Arrow rows that are read once and let go: DuckDB keeps what a view names until the transaction ends."""
     import pyarrow as pa  # noqa: PLC0415
 
-    count, names, schema, batches = rows.num_rows, rows.column_names, rows.schema, rows.to_batches()
+    count: int = rows.num_rows
+    names, schema, batches = rows.column_names, rows.schema, rows.to_batches()
     columns = ", ".join(quote(name) for name in names)
     reader = pa.RecordBatchReader.from_batches(schema, _taken(batches))
     db.run_with(reader, f"INSERT INTO {quote(table.name)} ({columns}) SELECT {columns} FROM {ROWS_VIEW}")
