@@ -1,9 +1,10 @@
 """Applying a batch: one transaction for many requests, and the culprit found when it fails.
 
 DuckDB has no savepoints, and any error aborts the whole transaction. So when a batch fails it is rolled back; what
-stands before the culprit is applied and committed first, then the culprit alone, then the rest. Appends are inserted
-together: if the culprit is one of them, the batch is halved until it stands alone. It is rejected on exactly the state
-that its predecessors left, and its neighbours commit.
+stands before the culprit is applied and committed first, then the culprit begins the next transaction: if it fails
+there, it is rejected on exactly the state that its predecessors left, and the transaction of those that follow commits
+that. Appends are inserted together: when one of them repeats a key, they are run again with their keys looked up first
+(`waiting_appends`); whatever else they fail with, the batch is halved until the culprit stands alone.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ import structlog
 from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
-from teatree.engine.commits import Commit, committed_position, record_commit
+from teatree.engine.commits import Commit, is_committed, record_commit
 from teatree.engine.duckdb_errors import InvalidatedError
 from teatree.engine.rows_watch import TooManyRowsError
-from teatree.engine.transaction import Item, Parts, Target, Transaction, UnexpectedError
+from teatree.engine.transaction import Item, Parts, Target, Transaction, UnexpectedError, refusal
 from teatree.storage.segments import Entry, Role, decode_segment, encode_segment
 
 FAILED_CODES = frozenset({Code.TIMED_OUT, Code.OVER_LIMIT, Code.SOURCE_UNAVAILABLE})
 """Faults that are one request's own, though not its mistake: it ends as `failed`, its neighbours commit."""
+
+SINGLES = 16
+"""Requests that get a transaction each after one failed close behind another."""
 
 
 @frozen
@@ -57,6 +62,12 @@ class Batch:
         self._last_effect_seq = last_effect_seq
         self._last: LogPosition | None = None
         self._entries: list[Entry] = []
+        self._outcomes: dict[str, Outcome] = {}
+        """By id: those of the entries, and of what is refused."""
+        self._refused: list[tuple[Request, Entry]] = []
+        """Refused since the last commit; they are committed with the next one."""
+        self._looks_keys_up = False
+        """Whether an append repeated a key: others are likely to, and are found before they fail."""
         self._segments: list[bytes] = []
         self._changed_tables: set[str] = set()
         self._archive: tuple[str, ...] | None = None
@@ -68,13 +79,15 @@ class Batch:
         Raises a `RetryError` (disk full, store away) or an `OperatorError` if it could not through no fault of a
         request: what is committed of the batch stays, and `committed_position` tells how far that is.
         """
+        self._refused.clear()  # by a try that came to nothing
         if requests:
             self._commit(_items(requests, self._parts))
         return self._applied()
 
     def refuse(self, request: Request, error: TeatreeError) -> Applied:
         """Commit that a request had no effect, and why."""
-        self._commit_refusal(Item(request), error)
+        self._refuse(request, error)
+        self._commit_refused()
         return self._applied()
 
     @property
@@ -103,6 +116,8 @@ class Batch:
         self._archive = archive if archive is not None else self._archive
         self._dropped = commit.dropped
         self._parts.ledger.add(self._target.version, entries)
+        self._outcomes.update({e.outcome.request_id: e.outcome for e in entries if e.role is Role.FIRST})
+        self._refused.clear()
 
     def _applied(self) -> Applied:
         last = self._last
@@ -134,33 +149,55 @@ class Batch:
             except (RequestError, RetryError, UnexpectedError) as e:
                 if isinstance(e, RetryError) and e.code not in FAILED_CODES:
                     raise
-                self._after_failure(waiting, part, transaction.culprit, e)
+                waiting.extend(reversed(self._after_failure(part, transaction.culprit, e)))
+        self._commit_refused()
 
-    def _after_failure(
-        self, waiting: list[Sequence[Item]], part: Sequence[Item], culprit: int | None, error: TeatreeError
-    ) -> None:
-        """Commit the refusal of an item that failed on what its predecessors left; leave the others to be committed.
+    def _after_failure(self, part: Sequence[Item], culprit: int | None, error: TeatreeError) -> list[Sequence[Item]]:
+        """Return what is to be committed next; an item that failed before all others of its transaction is refused.
 
-        Where they can have had no part in it, it is not tried again after they are committed: it costs its time once.
+        Where its predecessors can have had no part in that, it is not tried again after them.
         """
-        if len(part) == 1:
-            self._commit_refusal(part[0], error)
-        elif culprit is not None and (culprit == 0 or _is_its_own(error)):
-            if culprit > 0:
-                self._commit(part[:culprit])
-            self._commit_refusal(part[culprit], error)
-            if part[culprit + 1 :]:
-                waiting.append(part[culprit + 1 :])
-        else:
-            waiting.extend(reversed(_apart(part, culprit)))
+        if culprit is None and error.code is Code.CONSTRAINT and not self._looks_keys_up:
+            self._looks_keys_up = True
+            return [part]
+        if culprit and _is_its_own(error):
+            self._commit(part[:culprit])
+            part, culprit = part[culprit:], 0
+        if culprit == 0 or len(part) == 1:
+            self._refuse(part[0].request, error)
+            if not isinstance(error, RequestError):
+                self._commit_refused()  # what took its time is not to be tried again
+            return [part[1:]] if len(part) > 1 else []
+        if culprit is None:
+            return [part[: len(part) // 2], part[len(part) // 2 :]]
+        singles = SINGLES if culprit < SINGLES // 4 else 0  # where many fail, what precedes them would run twice
+        alone = [part[place : place + 1] for place in range(culprit, min(culprit + singles, len(part)))]
+        rest = part[culprit + len(alone) :]
+        return [part[:culprit], *alone, *([rest] if rest else [])]
 
-    def _commit_refusal(self, item: Item, error: TeatreeError) -> None:
+    def _refuse(self, request: Request, error: TeatreeError) -> None:
+        """Refuse a request: the transaction of those that follow will commit that."""
         if isinstance(error, UnexpectedError):
-            structlog.get_logger().error("a request met a fault of ours", seq=item.request.seq, exc_info=error)
-        self._in_transaction(self._transaction(), lambda t: t.refuse(item, error), [item])
+            structlog.get_logger().error("a request met a fault of ours", seq=request.seq, exc_info=error)
+        entry = refusal(request, error)
+        self._outcomes[request.request_id] = entry.outcome
+        self._refused.append((request, entry))
+
+    def _commit_refused(self) -> None:
+        """Commit what was refused behind all others."""
+        if self._refused:
+            self._in_transaction(self._transaction(), lambda _: None, [Item(self._refused[-1][0])])
 
     def _transaction(self) -> Transaction:
-        return Transaction(self._parts, self._target, self._entries, self._last_effect_seq)
+        refused = [entry for _, entry in self._refused]
+        return Transaction(
+            self._parts,
+            self._target,
+            self._outcomes,
+            refused,
+            self._last_effect_seq,
+            looks_keys_up=self._looks_keys_up,
+        )
 
     def _in_transaction(
         self, transaction: Transaction, work: Callable[[Transaction], None], items: Sequence[Item]
@@ -182,12 +219,12 @@ class Batch:
                     outcomes=segment,
                     dropped=transaction.dropped,
                 )
-                record_commit(parts.database, commit, self._target.shipped_version)
+                record_commit(parts.database, commit, None if self._segments else self._target.shipped_version)
                 parts.failpoint("manager.apply.before_commit")
         except BaseException:
             parts.handle.forget()
             raise
-        if committed_position(parts.database).seq != last.seq:
+        if not is_committed(parts.database, last.seq):
             parts.handle.forget()
             raise OperatorError(Code.INTERNAL, f"The commit of request {last.seq} did not take effect.")
         self._take(commit, transaction.entries, transaction.archive)
@@ -204,15 +241,6 @@ def archive_of(entries: Sequence[Entry]) -> tuple[str, ...] | None:
     firsts = [e.outcome for e in entries if e.role is Role.FIRST and e.outcome.result]
     barriers = [outcome for outcome in firsts if outcome.function == "archive"]
     return tuple(barriers[-1].result["tables"]) if barriers else None
-
-
-def _apart(items: Sequence[Item], culprit: int | None) -> list[Sequence[Item]]:
-    """Return the parts to commit one by one: around the culprit if it is known, else halves."""
-    if culprit is None:
-        middle = len(items) // 2
-        return [items[:middle], items[middle:]]
-    parts = [items[:culprit], items[culprit : culprit + 1], items[culprit + 1 :]]
-    return [part for part in parts if part]
 
 
 def _items(requests: Sequence[Request], parts: Parts) -> list[Item]:

@@ -92,9 +92,10 @@ def read_identity(database: Database) -> Identity:
     )
 
 
-def record_commit(database: Database, commit: Commit, shipped_version: int) -> None:
+def record_commit(database: Database, commit: Commit, shipped_version: int | None) -> None:
     """Insert a transaction's row and drop those below `shipped_version`, in the caller's transaction."""
-    database.rows(f"DELETE FROM {_COMMITS} WHERE version < ?", (shipped_version,))
+    if shipped_version is not None:
+        database.rows(f"DELETE FROM {_COMMITS} WHERE version < ?", (shipped_version,))
     database.rows(
         f"INSERT INTO {_COMMITS} VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -134,6 +135,11 @@ def committed_position(database: Database) -> LogPosition:
     rows = database.rows(f"SELECT applied_offset, log_at FROM {_COMMITS} ORDER BY applied_offset DESC LIMIT 1")
     seq, at = rows[0]
     return LogPosition(int(seq), at.replace(tzinfo=UTC))
+
+
+def is_committed(database: Database, seq: int) -> bool:
+    """Whether the file really holds the commit that ends with this request."""
+    return bool(database.rows(f"SELECT 1 FROM {_COMMITS} WHERE applied_offset = ?", (seq,)))
 
 
 def unshipped(commits: Sequence[Commit], version: int, write_id: str) -> list[Commit] | None:

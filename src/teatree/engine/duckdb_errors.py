@@ -140,12 +140,17 @@ def _invalidated(body: str) -> TeatreeError:
     return OperatorError(Code.INTERNAL, f"DuckDB gave its database up: {_sentence(body)}")
 
 
+def duplicate_key(key: str) -> RequestError:
+    """Return the error for a primary key that cannot be added; `key` is written as DuckDB does, `id: 1`."""
+    message = f"The primary key {key!r} is there already, or twice in the request."
+    return RequestError(Code.CONSTRAINT, message, hint="Use upsert to change rows that are there.")
+
+
 def _request_error(code: Code, body: str) -> RequestError:
     if found := _NOT_NULL.search(body):
         return RequestError(Code.NOT_NULL, f"The column {found['column']!r} of {found['table']!r} does not take null.")
     if found := _DUPLICATE.search(body):
-        message = f"The primary key {found['key']!r} is there already, or twice in the request."
-        return RequestError(Code.CONSTRAINT, message, hint="Use upsert to change rows that are there.")
+        return duplicate_key(found["key"])
     if found := _CLASS_OF_TYPE.search(body):
         return RequestError(Code.TYPE_MISMATCH, f"A primary key cannot be of type {found['type']}.")
     if "expression depth limit" in body:

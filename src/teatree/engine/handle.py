@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
 import duckdb
 import pyarrow as pa
+from attrs import frozen
+from blake3 import blake3
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, RequestError, TeatreeError
@@ -21,7 +24,21 @@ from teatree.datasets.storage_versions import NEWEST, Release, check_readable, r
 from teatree.engine.database import Database
 from teatree.engine.duckdb_errors import translate
 from teatree.engine.guard import check_query, check_statement
+from teatree.engine.guard_tree import UserTables
 from teatree.functions.handles import ROWS_VIEW, Parameters, Write
+
+STATEMENTS_REMEMBERED = 10_000
+"""Statements that need not be checked again while the tables stay: those of a batch are run again after a failure."""
+
+
+@frozen
+class Guarded:
+    """What the guard found out about statements, for one state of the tables."""
+
+    tables: dict[str, TableInfo]
+    user_tables: UserTables | None = None
+    targets: dict[bytes, str] = attrs.field(factory=dict)
+    """The table that each statement changes, by the statement's hash."""
 
 
 class WriteHandle(Write):
@@ -37,6 +54,7 @@ class WriteHandle(Write):
         """Statements sent to the database so far: tells whether a request has touched the transaction."""
         self.changed_tables: set[str] = set()
         self._release: Release | None = None
+        self._guarded = Guarded({})
 
     def begin(self) -> None:
         """Take what is known now as what holds after a rollback of the transaction that begins."""
@@ -112,11 +130,26 @@ class WriteHandle(Write):
     @override
     def statement(self, sql: str, parameters: Parameters) -> int:
         with self._guarding():
-            target = self.table(check_statement(sql, self._database.connection).table)
+            target = self.table(self._target(sql))
         self.statements += 1
         result = self._database.rows(sql, _plain(parameters))
         self.changed(target.name)
         return int(result[0][0]) if result and len(result[0]) == 1 and isinstance(result[0][0], int) else len(result)
+
+    def _target(self, sql: str) -> str:
+        """Return the table that a statement changes, once it passed the guard; one that is run again passed it."""
+        known = self._known()
+        if self._guarded.tables is not known:
+            ((catalog,),) = self._database.rows("SELECT current_database()")
+            self._guarded = Guarded(known, UserTables(fold(catalog), {name: known[name].name for name in known}))
+        guarded = self._guarded
+        digest = blake3(sql.encode("utf-8", "surrogatepass")).digest()
+        target = guarded.targets.get(digest)
+        if target is None:
+            target = check_statement(sql, self._database.connection, tables=guarded.user_tables).table
+            if len(guarded.targets) < STATEMENTS_REMEMBERED:
+                guarded.targets[digest] = target
+        return target
 
     @override
     def query(self, sql: str, parameters: Parameters) -> pa.Table:

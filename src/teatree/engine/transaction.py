@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.requests import CONTENT_ARROW, Request
 from teatree.contracts.settings import LimitSettings
+from teatree.contracts.table_info import TableInfo
 from teatree.engine.database import Database
-from teatree.engine.duckdb_errors import translate
+from teatree.engine.duckdb_errors import duplicate_key, translate
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import Ledger, Prior
+from teatree.engine.waiting_appends import WaitingAppends
 from teatree.functions.arguments import Call, Context
 from teatree.functions.pages import Page, cut_pages, page_key, told_columns
 from teatree.functions.registry import BuiltIn, Nature, find_function
@@ -24,11 +26,6 @@ from teatree.functions.rows import insert
 from teatree.functions.sql import Answer
 from teatree.storage.packs import checksum
 from teatree.storage.segments import Entry, Role
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from teatree.datasets.rows import RowDecoder, RowGroup
 
 REFUSED_PLACE = {
     "append": "rows",
@@ -39,7 +36,6 @@ REFUSED_PLACE = {
     "query": "sql",
 }
 """The argument to look at when a request is refused and no place is named."""
-_REFUSED = {True: Status.REJECTED, False: Status.FAILED}
 
 
 class UnexpectedError(OperatorError):
@@ -86,34 +82,31 @@ class Item:
     """An earlier request of the same batch under the same id."""
 
 
-class _Appends:
-    """Appends that wait to become one INSERT."""
-
-    def __init__(self, decoder: RowDecoder) -> None:
-        self.decoder = decoder
-        self.groups: dict[tuple[str, ...], list[RowGroup]] = {}
-        """By the columns that they give."""
-        self.requests: list[Request] = []
-
-    def add(self, request: Request, groups: Sequence[RowGroup]) -> None:
-        self.requests.append(request)
-        for group in groups:
-            self.groups.setdefault(group.columns, []).append(group)
-
-    def tables(self) -> list[pa.Table]:
-        return [self.decoder.to_table(groups) for groups in self.groups.values()]
-
-
 class Transaction:
     """Runs requests; the caller begins, commits or rolls back."""
 
-    def __init__(self, parts: Parts, target: Target, earlier: Sequence[Entry], last_effect_seq: int) -> None:
-        """`earlier` are the entries that this batch has committed so far."""
+    def __init__(
+        self,
+        parts: Parts,
+        target: Target,
+        earlier: Mapping[str, Outcome],
+        refused: Sequence[Entry],
+        last_effect_seq: int,
+        *,
+        looks_keys_up: bool,
+    ) -> None:
+        """`earlier` are the outcomes of this batch so far, by id; those that were `refused` are not committed yet.
+
+        With `looks_keys_up`, appends that repeat a key are found before they are inserted: it costs a query.
+        """
         self._parts = parts
         self._target = target
-        self._outcomes = {e.outcome.request_id: e.outcome for e in earlier if e.role is Role.FIRST}
-        self._appends: dict[str, _Appends] = {}
-        self.entries: list[Entry] = []
+        self._earlier = earlier
+        self._outcomes: dict[str, Outcome] = {}
+        self._appends: dict[str, WaitingAppends] = {}
+        self._looks_keys_up = looks_keys_up
+        self._effect_seq_before = last_effect_seq
+        self.entries: list[Entry] = list(refused)
         self.last_effect_seq = last_effect_seq
         self.archive: tuple[str, ...] | None = None
         self.dropped = False
@@ -130,19 +123,15 @@ class Transaction:
                 self._run_one(item.request, place)
         self._flush()
 
-    def refuse(self, item: Item, error: TeatreeError) -> None:
-        """Give a request the outcome that it failed with."""
-        if error.where is None:
-            error.where = REFUSED_PLACE.get(item.request.function, "arguments")
-        self._end(item.request, _REFUSED[isinstance(error, RequestError)], error=error.to_dict())
-
     def _answer(self, item: Item) -> None:
         """Answer a resend with the first outcome, and refuse another body under a used id."""
         request = item.request
+        if self._looks_keys_up:
+            self._flush()  # the first can be an append that is refused then
         if item.prior is not None:
             first, version = item.prior.entry.outcome, item.prior.version
         else:
-            first, version = self._outcomes[request.request_id], None
+            first, version = self._outcomes.get(request.request_id) or self._earlier[request.request_id], None
         if first.body_hash == request.body_hash:
             self.entries.append(Entry(answer_again(first, request), Role.AGAIN, version))
             return
@@ -160,6 +149,10 @@ class Transaction:
         try:
             function = _find(request)
             call = Call(request, self._parts.context)
+            if call.expected_version is not None and self._looks_keys_up:
+                self._flush()  # an append that is refused has no effect
+                self.culprit = place
+                statements = self._parts.handle.statements
             self._check_expected_version(call)
             if request.function == "append" and request.content_type != CONTENT_ARROW:
                 self._append(request, call)
@@ -171,7 +164,7 @@ class Transaction:
         except RequestError as e:
             if self._parts.handle.statements != statements:
                 raise  # the transaction holds half of it, or is void
-            self.refuse(Item(request), e)
+            self._keep(refusal(request, e))
         except TeatreeError:
             raise
         except MemoryError as e:
@@ -220,8 +213,8 @@ class Transaction:
         decoder = waiting.decoder if waiting else RowDecoder(table.schema)
         decoded = decoder.decode(rows, "rows")
         if waiting is None:
-            waiting = self._appends[table.name] = _Appends(decoder)
-        waiting.add(request, decoded)
+            waiting = self._appends[table.name] = WaitingAppends(decoder)
+        waiting.add(len(self.entries), request, decoded)
         self._end(request, Status.DONE, result={"rows": len(rows)}, effect=True)
 
     def _flush(self) -> None:
@@ -231,10 +224,30 @@ class Transaction:
         for name, waiting in self._appends.items():
             with self._parts.database.time_limit(limit_ms, "append", waiting.requests):
                 try:
-                    insert(self._parts.handle, self._parts.handle.table(name), waiting.tables())
+                    self._insert(self._parts.handle.table(name), waiting)
                 except MemoryError as e:
                     raise translate(e) from e
         self._appends.clear()
+
+    def _insert(self, table: TableInfo, waiting: WaitingAppends) -> None:
+        handle = self._parts.handle
+        repeated = waiting.repeated_keys(handle, table) if self._looks_keys_up else {}
+        for place, key in repeated.items():
+            self._refuse_append(place, duplicate_key(key))
+        if repeated:
+            effects = (e.outcome.seq for e in self.entries if e.outcome.effect)
+            self.last_effect_seq = max(effects, default=self._effect_seq_before)
+        tables = waiting.tables(without=set(repeated))
+        if tables:
+            insert(handle, table, tables)
+
+    def _refuse_append(self, place: int, error: RequestError) -> None:
+        """Take back that an append was done: it was not inserted."""
+        error.where = REFUSED_PLACE["append"]
+        done = self.entries[place].outcome
+        refused = evolve(done, status=Status.REJECTED, result=None, error=error.to_dict(), effect=False)
+        self.entries[place] = Entry(refused)
+        self._outcomes[done.request_id] = refused
 
     def _done(self, request: Request, function: BuiltIn, result: Any, pages: Sequence[Page]) -> None:
         match function.nature:
@@ -282,24 +295,47 @@ class Transaction:
         effect: bool = False,
         role: Role = Role.FIRST,
     ) -> None:
-        outcome = Outcome(
-            seq=request.seq,
-            request_id=request.request_id,
-            function=request.function,
-            body_hash=request.body_hash,
-            status=status,
-            at=request.at,
-            result=result,
-            error=error,
-            group=request.group,
-            pages=pages,
-            effect=effect,
-        )
-        self.entries.append(Entry(outcome, role))
-        if role is Role.FIRST:
-            self._outcomes[request.request_id] = outcome
-        if effect:
-            self.last_effect_seq = request.seq
+        self._keep(Entry(_outcome(request, status, result=result, error=error, pages=pages, effect=effect), role))
+
+    def _keep(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        outcome = entry.outcome
+        if entry.role is Role.FIRST:
+            self._outcomes[outcome.request_id] = outcome
+        if outcome.effect:
+            self.last_effect_seq = outcome.seq
+
+
+def refusal(request: Request, error: TeatreeError) -> Entry:
+    """Return the outcome of a request that had no effect, and why."""
+    if error.where is None:
+        error.where = REFUSED_PLACE.get(request.function, "arguments")
+    status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED
+    return Entry(_outcome(request, status, error=error.to_dict()))
+
+
+def _outcome(
+    request: Request,
+    status: Status,
+    *,
+    result: Any = None,
+    error: dict[str, Any] | None = None,
+    pages: tuple[dict[str, Any], ...] = (),
+    effect: bool = False,
+) -> Outcome:
+    return Outcome(
+        seq=request.seq,
+        request_id=request.request_id,
+        function=request.function,
+        body_hash=request.body_hash,
+        status=status,
+        at=request.at,
+        result=result,
+        error=error,
+        group=request.group,
+        pages=pages,
+        effect=effect,
+    )
 
 
 def _time_ms_max(function: BuiltIn, limits: LimitSettings) -> int:
