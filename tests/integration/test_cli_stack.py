@@ -177,6 +177,8 @@ def test_a_file_of_this_machine_is_sent(data: Path, tmp_path: Path, capfd: pytes
     upserted = teatree("send", "files", "upsert", '{"table": "sales"}', "--rows", str(one), "--json")
     assert upserted.json["applied"] == 1
     assert teatree("load", "files", "sales", "nowhere.csv").code == 2
+    assert "unknown_model" in teatree("load", "nomodel", "sales", str(one)).err
+    assert "unknown_table" in teatree("load", "files", "none", str(one)).err
     assert "source_not_allowed" in teatree("load", "files", "sales", one.as_uri()).err
 
 

@@ -137,7 +137,7 @@ FILES = [
     ("late.csv", "good", "type_mismatch", "'x' is not a value of type BIGINT", "line 700002, column n"),
     ("ragged.csv", "good", "bad_source", "It has 2 cells; the first line has 1", "line 2"),
     ("open.csv", "t", "bad_source", "A quote opens here and is never closed", "line 3"),
-    ("stray.csv", "t", "bad_source", "goes on after its closing quote", "line 2"),
+    ("stray.csv", "t", "bad_source", "text follows its closing quote", "line 2"),
     ("empty.csv", "good", "bad_source", "'empty.csv' is empty", "line 1"),
     ("latin.csv", "t", "bad_source", "Line 2 is not utf-8: byte 0xff", "line 2"),
     ("head.csv", "good", "bad_source", "Line 1 is not utf-8: byte 0xff", "line 1"),
@@ -239,6 +239,14 @@ def test_what_the_installation_keeps_is_never_read(tmp_path: Path) -> None:
         with pytest.raises(RequestError) as caught, sources.local_file(f"{tmp_path}/{name}"):
             pass
         assert caught.value.code is Code.SOURCE_NOT_ALLOWED
+
+
+def test_the_store_itself_is_never_read() -> None:
+    """Neither by an address in S3, though a root allows it."""
+    sources = Sources(("s3://bucket",), StoreSettings(url="s3://bucket/own?endpoint=http://127.0.0.1:1"))
+    with pytest.raises(RequestError) as caught, sources.local_file("s3://bucket/own/models/x/packs/1.parquet"):
+        pass
+    assert caught.value.code is Code.SOURCE_NOT_ALLOWED
 
 
 def test_a_small_file_of_much_text_is_loaded_in_pieces(model: OneWriter) -> None:

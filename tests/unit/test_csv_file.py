@@ -112,8 +112,8 @@ class TestRecords:
         ("data", "line", "part"),
         [
             ('a,b\n1,x\n2,"b\n3,c\n', 3, "never closed"),
-            ('a,b\n1,"x\r\ny"\r\n2,"b\r\n3,"c"\r\n', 4, "goes on after its closing quote"),
-            ('a,b\n1,"x" \n', 2, "goes on after its closing quote"),
+            ('a,b\n1,"x\r\ny"\r\n2,"b\r\n3,"c"\r\n', 4, "text follows its closing quote"),
+            ('a,b\n1,"x" \n', 2, "text follows its closing quote"),
             ('a,b\n1,5" pipe, 6" pipe\n', 2, "does not begin with one"),
             ('a,b\n1,"x"\n2, "y"\n', 3, "does not begin with one"),
             ("a,b\n1,x\n2\n", 3, "It has 1 cell; the first line has 2"),

@@ -152,7 +152,8 @@ async def table_schema(model: Model, table: str) -> Schema:
     """Return a table's columns as they stand; raises `unknown_table`."""
     name = table.replace('"', '""')
     found = await model.query(
-        f'SELECT typeof(COLUMNS(t.*)) FROM (SELECT 1) AS one LEFT JOIN (SELECT * FROM "{name}" LIMIT 0) AS t ON true'
+        f'SELECT typeof(COLUMNS(t.*)) FROM (SELECT 1) AS one LEFT JOIN (SELECT * FROM "{name}" LIMIT 0) AS t ON true',
+        through_log=True,  # after all that was sent before, and answered also where there is no such model
     )
     (kinds,) = found.to_rows()
     return Schema(tuple(Field(column, parse_dtype(kind)) for column, kind in kinds.items()))

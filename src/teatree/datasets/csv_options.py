@@ -54,7 +54,15 @@ OPTION_NAMES = tuple(attribute.name for attribute in CsvOptions.__attrs_attrs__)
 
 
 def read_csv_options(given: Mapping[str, Any]) -> CsvOptions:
-    """Return the options that a request or a command line names; raises `bad_argument` for one that is of no use."""
+    """Return the options that a request or a command line names.
+
+    Raises `unknown_argument`, or `bad_argument` for a value that is of no use.
+    """
+    if unknown := [name for name in given if name not in OPTION_NAMES]:
+        message = f"There is no option {unknown[0]!r} of CSV files."
+        raise RequestError(
+            Code.UNKNOWN_ARGUMENT, message, where=unknown[0], hint=f"There are {', '.join(OPTION_NAMES)}."
+        )
     found = {name: _text_or_flag(name, value) for name, value in given.items() if value is not None}
     if "null" in given and given["null"] is not None:
         found["null"] = _nulls(given["null"])

@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 
 from teatree.contracts.errors import Code, RequestError
 
-RECORD_BYTES_MAX = 256_000_000
+RECORD_BYTES_MAX = 64_000_000
 """Bytes of one record, which is held in memory: an unclosed quote must not take a large file for a single cell."""
 _LF, _CR = 10, 13
 _Places = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -208,7 +208,7 @@ class _Scan:
         if not (opens_well & closes_well).all():
             pair = int(np.flatnonzero(~(opens_well & closes_well))[0])
             what = (
-                "A quoted cell begins here that goes on after its closing quote"
+                "A quoted cell begins here, and text follows its closing quote"
                 if opens_well[pair]
                 else ("A quote stands in a cell that does not begin with one")
             )

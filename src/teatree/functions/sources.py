@@ -13,6 +13,7 @@ from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.settings import StoreSettings
+from teatree.storage.folders import MODELS
 from teatree.storage.objects import NotFoundError, open_store
 
 _LOCK = "manager.lock"
@@ -98,7 +99,8 @@ class Sources:
         plain = f"s3://{bucket}/{key}"
         roots = [root.rstrip("/") for root in self.roots if root.startswith("s3://")]
         inside = any(plain == root or plain.startswith(f"{root}/") for root in roots)
-        if not inside or ".." in key.split("/"):
+        own = f"{self.store.url.split('?')[0].rstrip('/')}/{MODELS}"
+        if not inside or ".." in key.split("/") or plain.startswith(own):
             raise RequestError(
                 Code.SOURCE_NOT_ALLOWED, f"{uri!r} is not in a place that load may read.", where="uri", hint=_HINT
             )
