@@ -20,7 +20,8 @@ from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.breaker import Breaker
 from teatree.storage.guarded import GuardedStore
-from teatree.storage.objects import open_store
+from teatree.storage.objects import ObjectStore, open_store
+from teatree.storage.probe import ensure_probed
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.launchers import LocalLauncher
 from teatree_dispatcher.loop import Dispatcher
@@ -72,10 +73,12 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
             notices_age_s=limits.notices_age_ms / 1000,
             notices_max=limits.notices_max,
         )
+        store = GuardedStore(open_store(settings.store), Breaker("The object store", settings.breaker))
+        await _probe(store, log)
         launcher = LocalLauncher(settings, process_environ())
         dispatcher = Dispatcher(
             bus,
-            GuardedStore(open_store(settings.store), Breaker("The object store", settings.breaker)),
+            store,
             CatalogView(_catalog(settings), limits.poll_ms, log, settings.nats.prefix, limits.request_log_days),
             launcher,
             settings=limits,
@@ -93,6 +96,14 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
         log.info("the dispatcher leaves; managers go on", managers=sorted(launcher.served()))
     finally:
         await bus.close()
+
+
+async def _probe(store: ObjectStore, log: FilteringBoundLogger) -> None:
+    """Check a store that is new; one that is away is checked by the first manager."""
+    try:
+        await asyncio.to_thread(ensure_probed, store)
+    except RetryError as e:
+        log.warning("the object store was not checked", **e.to_dict())
 
 
 def _catalog(settings: Settings) -> Catalog | None:

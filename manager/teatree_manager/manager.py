@@ -34,6 +34,7 @@ from teatree.storage.guarded import GuardedStore
 from teatree.storage.model_folder import model_folder
 from teatree.storage.objects import ObjectStore
 from teatree.storage.postgres import Postgres
+from teatree.storage.probe import ensure_probed
 from teatree.storage.segments import Entry, Role, read_segment
 from teatree_manager.attempts import Attempts
 from teatree_manager.background import Background
@@ -204,13 +205,17 @@ class Manager:
         backoff = Backoff()
         while True:
             try:
-                return await asyncio.to_thread(self._chain.newest)
+                return await asyncio.to_thread(self._newest_of_probed)
             except RetryError as e:
                 self._log.warning("the object store is away", error=str(e))
                 await self._record_waits(f"the object store is away: {e}")
                 if self._stop.is_set():
                     raise
                 await backoff.pause(e)
+
+    def _newest_of_probed(self) -> Manifest | None:
+        ensure_probed(self._chain.store)
+        return self._chain.newest()
 
     async def _recorded_version(self) -> int:
         """Return the newest version that the catalogue has heard of, 0 if it does not tell."""

@@ -36,6 +36,7 @@ from teatree.storage.disk import telling_full
 from teatree.storage.head import advance_head
 from teatree.storage.objects import open_store
 from teatree.storage.packs import BlockTable, checksum
+from teatree.storage.probe import ensure_probed
 from teatree.storage.versions import HEADER_BYTES, read_table
 
 RACES_MAX = 50
@@ -162,6 +163,8 @@ class OpenFile:
         if self._unsure is not None:
             unsure, self._unsure = self._unsure, None
             self._create(*unsure)
+        if self._last is None:
+            ensure_probed(self._chain.store)
         newest = self._base()
         table = self._table if self._table is not None else self._table_of(newest)
         version = newest.version + 1 if newest else 1

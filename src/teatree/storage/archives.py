@@ -17,6 +17,7 @@ from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Manifest, ObjectRef
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
+from teatree.storage.reread import reread
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 
@@ -50,9 +51,12 @@ def read_archive(chain: Chain, version: int) -> Archived | None:
     """Return the archive of a version, None if it has none (yet); raises `corrupt`."""
     key = chain.key(index_key(version))
     try:
-        body = chain.store.get(key)
+        return reread(lambda: _archived(chain.store.get(key), version, key))
     except NotFoundError:
         return None
+
+
+def _archived(body: bytes, version: int, key: str) -> Archived:
     try:
         index = orjson.loads(body)
         files = {

@@ -24,6 +24,7 @@ from teatree.storage.objects import ObjectStore
 from teatree.storage.packs import unpack
 from teatree.storage.range_reads import Frame, RangeRead, plan_reads
 from teatree.storage.read_ahead import ReadAhead
+from teatree.storage.reread import reread
 from teatree.storage.versions import HEADER_BYTES, read_extent
 
 FETCHERS = 8
@@ -153,17 +154,18 @@ class BlockFetcher:
 
     def _fetch(self, read: RangeRead[Wanted]) -> None:
         try:
-            body = self.store.get_range(read.key, read.offset, read.length)
-            self.add_fetched(read.length)
-            for frame in read.frames:
-                block = frame.item
-                piece = block.unpacked(read.cut(body, frame))
+            for block, piece in reread(lambda: self._unpacked(read)):
                 self._bring(block, piece, fetched=True)
                 if self.cache:
                     self.cache.put(block.digest, piece)
         except BaseException as e:
             self._fail([frame.item for frame in read.frames], e)
             raise
+
+    def _unpacked(self, read: RangeRead[Wanted]) -> list[tuple[Wanted, bytes]]:
+        body = self.store.get_range(read.key, read.offset, read.length)
+        self.add_fetched(read.length)
+        return [(frame.item, frame.item.unpacked(read.cut(body, frame))) for frame in read.frames]
 
     def _bring(self, block: Wanted, body: bytes, *, fetched: bool) -> None:
         with self._lock:

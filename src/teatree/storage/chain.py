@@ -18,6 +18,7 @@ from teatree.contracts.manifest import Manifest, Stub, read_entry
 from teatree.contracts.names import goal_model_id
 from teatree.storage.head import read_head
 from teatree.storage.objects import NotFoundError, ObjectStore
+from teatree.storage.reread import reread
 from teatree.storage.retained import read_retained
 
 LOOKS_MAX = 20
@@ -72,7 +73,7 @@ class Chain:
         """Return a version's manifest, or what a clean-up left of it; raises `unknown_version`, `corrupt`."""
         key = self.manifest_key(version)
         try:
-            found = read_entry(self.store.get(key), key)
+            found = reread(lambda: read_entry(self.store.get(key), key))
         except NotFoundError:
             raise self._not_there(version) from None
         if (found.version, found.goal_model_id) != (version, self.goal_model_id):

@@ -8,6 +8,7 @@ from teatree.contracts.manifest import read_entry
 from teatree.storage.chain import Chain
 from teatree.storage.head import read_head
 from teatree.storage.objects import NotFoundError, ObjectStore
+from teatree.storage.reread import reread
 
 MODELS = "models/"
 _AFTER_ALL = "~"
@@ -38,10 +39,10 @@ def _first_name(store: ObjectStore, folder: str) -> str | None:
     """
     key = f"{folder}/manifests/{1:020d}"
     try:
-        return read_entry(store.get(key), key).model
+        return reread(lambda: read_entry(store.get(key), key)).model
     except NotFoundError:
         head = read_head(store, folder)
     if head is not None:
         return head.model
     found = next(iter(store.list(f"{folder}/manifests/")), None)
-    return read_entry(store.get(found.key), found.key).model if found else None
+    return reread(lambda: read_entry(store.get(found.key), found.key)).model if found else None

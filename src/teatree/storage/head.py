@@ -9,6 +9,7 @@ from __future__ import annotations
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Manifest, read_manifest
 from teatree.storage.objects import NotFoundError, ObjectStore
+from teatree.storage.reread import reread
 
 
 def head_key(folder: str) -> str:
@@ -31,7 +32,7 @@ def check_head(store: ObjectStore, folder: str) -> Manifest | None:
     """Return the copy, None if there is none; raises `corrupt` if it is damaged."""
     key = head_key(folder)
     try:
-        return read_manifest(store.get(key), key)
+        return reread(lambda: read_manifest(store.get(key), key))
     except NotFoundError:
         return None
 

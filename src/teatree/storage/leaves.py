@@ -14,6 +14,7 @@ from teatree.storage.block_cache import BlockCache
 from teatree.storage.objects import ObjectStore
 from teatree.storage.packs import ENTRY, LEAF_ENTRIES, BlockTable, Entries, leaf_bytes, pack_key, unpack, verified
 from teatree.storage.range_reads import Frame, RangeRead, plan_reads
+from teatree.storage.reread import reread
 
 AROUND_BYTES_MAX = 1_000_000
 """Bytes of other leaves read along when they lie beside a wanted one: a fresh model's whole table is one read."""
@@ -71,15 +72,20 @@ class Leaves:
                 list(pool.map(self._fetch, reads))
 
     def _fetch(self, read: RangeRead[int]) -> None:
+        for number, leaf in reread(lambda: self._read(read)):
+            self._take(number, leaf)
+            if self._cache:
+                self._cache.put(bytes.fromhex(self.layout.leaves[number].checksum), leaf)
+
+    def _read(self, read: RangeRead[int]) -> list[tuple[int, bytes]]:
         body = self._store.get_range(read.key, read.offset, read.length)
         self.fetched_bytes += read.length
+        found = []
         for frame in read.frames:
             where = f"{read.key}, leaf {frame.item}"
-            checksum = self.layout.leaves[frame.item].checksum
-            leaf = verified(unpack(read.cut(body, frame), leaf_bytes(self.layout, frame.item), where), checksum, where)
-            self._take(frame.item, leaf)
-            if self._cache:
-                self._cache.put(bytes.fromhex(checksum), leaf)
+            leaf = unpack(read.cut(body, frame), leaf_bytes(self.layout, frame.item), where)
+            found.append((frame.item, verified(leaf, self.layout.leaves[frame.item].checksum, where)))
+        return found
 
     def _with_neighbours(self, numbers: set[int]) -> set[int]:
         """Return leaves and, where one read gets them too, unknown ones of the same packs."""

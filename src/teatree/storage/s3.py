@@ -10,9 +10,8 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import takewhile
 from pathlib import Path
@@ -22,23 +21,13 @@ from urllib.parse import parse_qsl, urlsplit
 import boto3
 from attrs import frozen
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ResponseStreamingError,
-)
-from botocore.exceptions import (
-    ConnectionError as BotoConnectionError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 from typing_extensions import override
 
-from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError
 from teatree.storage.objects import COPY_BYTES, NotFoundError, ObjectInfo, ObjectStore, body_size_bytes, check_key
+from teatree.storage.reread import reread
+from teatree.storage.s3_errors import NOT_FOUND_CODES, S3Errors, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,6 +47,8 @@ CONFLICT_TRIES_MAX = 6
 """Tries of a conditional write while another one of the same key is under way (409)."""
 CONFLICT_WAIT_S = 0.05
 """Seconds before the second such try; doubles with each, with jitter."""
+REDIRECT_WAIT_S = 0.2
+"""Seconds before a call that was redirected (307) is tried again; doubles with each try."""
 CONNECTIONS_MAX = 16
 """Connections kept: a lazy reader fetches this many blocks at once."""
 SINGLE_PUT_BYTES_MAX = 32_000_000
@@ -74,18 +65,6 @@ DELETE_KEYS_MAX = 1_000
 """S3's own limit of keys in one call."""
 NO_REGION = "us-east-1"
 """What servers without regions expect in signatures."""
-
-_NOT_FOUND = frozenset({"NoSuchKey", "404", "NotFound"})
-_CONFIGURATION = frozenset(
-    {"NoSuchBucket", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
-)
-_SKEWED = "RequestTimeTooSkewed"
-_TRANSIENT = frozenset({"RequestTimeout", "SlowDown", "NoSuchUpload", _SKEWED})
-"""`NoSuchUpload`: a completion whose reply was lost was tried again; the caller's next try sees what is there.
-A clock that is wrong is put right some day, and all goes on."""
-CLOCK_SKEW_MAX_S = 900
-"""Seconds by which a host's clock may differ from a server's, by S3's own rule: no request is taken beyond it."""
-_TRANSIENT_STATUS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 @frozen
@@ -152,7 +131,22 @@ def open_s3_store(settings: StoreSettings) -> S3ObjectStore:
         raise OperatorError(
             Code.WRONG_CONFIGURATION, f"The object store {settings.url} cannot be used: {e}", where="TEATREE_STORE_URL"
         ) from e
+    # boto follows a redirect by asking for the bucket's region, follows the redirect of that question, and so on.
+    client.meta.events.register("before-call.s3", _follow_no_redirect)
+    retry: Any = _retry_redirected  # typed as if nothing were taken from what a handler returns
+    client.meta.events.register("needs-retry.s3", retry)
     return S3ObjectStore(client, location, settings.url)
+
+
+def _follow_no_redirect(params: dict[str, Any], **_: object) -> None:
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _retry_redirected(response: tuple[Any, dict[str, Any]] | None, attempts: int, **_: object) -> float | None:
+    """Return the seconds before a redirected call is tried again: what is temporary can be over."""
+    if response is None or response[0].status_code != HTTPStatus.TEMPORARY_REDIRECT or attempts >= TRIES_MAX:
+        return None
+    return float(REDIRECT_WAIT_S * 2 ** (attempts - 1))
 
 
 class S3ObjectStore(ObjectStore):
@@ -163,6 +157,7 @@ class S3ObjectStore(ObjectStore):
         self._bucket = location.bucket
         self._prefix = location.prefix
         self._url = url
+        self._errors = S3Errors(url)
         self._bucket_seen = threading.Event()
 
     @property
@@ -172,7 +167,10 @@ class S3ObjectStore(ObjectStore):
 
     @override
     def get(self, key: str) -> bytes:
-        with self._translated("read", key):
+        return reread(lambda: self._get(key))
+
+    def _get(self, key: str) -> bytes:
+        with self._errors.translated("read", key):
             body: bytes = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"].read()
         return body
 
@@ -180,8 +178,11 @@ class S3ObjectStore(ObjectStore):
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         if length == 0:
             return b""
+        return reread(lambda: self._get_range(key, offset, length))
+
+    def _get_range(self, key: str, offset: int, length: int) -> bytes:
         wanted = f"bytes={offset}-{offset + length - 1}"
-        with self._translated("read", key):
+        with self._errors.translated("read", key):
             found: bytes = self._client.get_object(Bucket=self._bucket, Key=self._key(key), Range=wanted)["Body"].read()
         if len(found) != length:
             raise CorruptError(
@@ -191,11 +192,11 @@ class S3ObjectStore(ObjectStore):
 
     @override
     def stream(self, key: str) -> Iterator[bytes]:
-        with self._translated("read", key):
+        with self._errors.translated("read", key):
             body = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"]
         with body:
             while True:
-                with self._translated("read", key):
+                with self._errors.translated("read", key):
                     piece = body.read(COPY_BYTES)
                 if not piece:
                     return
@@ -203,19 +204,19 @@ class S3ObjectStore(ObjectStore):
 
     @override
     def put(self, key: str, body: bytes | Path) -> None:
-        with self._translated("write", key):
+        with self._errors.translated("write", key):
             self._upload(self._key(key), body, {})
 
     @override
     def put_if_absent(self, key: str, body: bytes | Path) -> bool:
         for attempt in range(CONFLICT_TRIES_MAX):
-            with self._translated("create", key):
+            with self._errors.translated("create", key):
                 try:
                     self._upload(self._key(key), body, {"IfNoneMatch": "*"})
                 except ClientError as e:
-                    if _status(e) == HTTPStatus.PRECONDITION_FAILED:
+                    if status_of(e) == HTTPStatus.PRECONDITION_FAILED:
                         return False
-                    if _status(e) != HTTPStatus.CONFLICT:
+                    if status_of(e) != HTTPStatus.CONFLICT:
                         raise
                 else:
                     return True
@@ -231,7 +232,7 @@ class S3ObjectStore(ObjectStore):
     @override
     def head(self, key: str) -> ObjectInfo | None:
         try:
-            with self._translated("look at", key):
+            with self._errors.translated("look at", key):
                 reply = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
         except NotFoundError:
             self._require_bucket()
@@ -251,7 +252,7 @@ class S3ObjectStore(ObjectStore):
             arguments["StartAfter"] = self._prefix + start_after
         pages = iter(self._client.get_paginator("list_objects_v2").paginate(**arguments))
         while True:
-            with self._translated("list", prefix):
+            with self._errors.translated("list", prefix):
                 page = next(pages, None)
             if page is None:
                 return
@@ -275,15 +276,15 @@ class S3ObjectStore(ObjectStore):
         return self._prefix + check_key(key)
 
     def _delete(self, keys: Sequence[str]) -> None:
-        with self._translated("delete", keys[0]):
+        with self._errors.translated("delete", keys[0]):
             reply = self._client.delete_objects(
                 Bucket=self._bucket, Delete={"Objects": [{"Key": self._key(key)} for key in keys], "Quiet": True}
             )
         for error in reply.get("Errors", ()):
             code = error.get("Code", "")
-            if code not in _NOT_FOUND:
+            if code not in NOT_FOUND_CODES:
                 detail = f"{code}: {error.get('Message', '')}"
-                raise self._error(
+                raise self._errors.error(
                     "delete",
                     error.get("Key", "").removeprefix(self._prefix),
                     code,
@@ -328,71 +329,14 @@ class S3ObjectStore(ObjectStore):
         """Raise if the bucket is missing, which looks like a missing object to HEAD; asked once."""
         if self._bucket_seen.is_set():
             return
-        with self._translated("find the bucket of", ""):
+        with self._errors.translated("find the bucket of", ""):
             try:
                 self._client.head_bucket(Bucket=self._bucket)
             except ClientError as e:
-                if _status(e) == HTTPStatus.NOT_FOUND:
-                    raise self._error("use", "", "NoSuchBucket", 404, f"no bucket {self._bucket!r}") from e
+                if status_of(e) == HTTPStatus.NOT_FOUND:
+                    raise self._errors.error("use", "", "NoSuchBucket", 404, f"no bucket {self._bucket!r}") from e
                 raise
         self._bucket_seen.set()
-
-    @contextmanager
-    def _translated(self, operation: str, key: str) -> Iterator[None]:
-        try:
-            yield
-        except ClientError as e:
-            error = e.response.get("Error", {})
-            code = error.get("Code", "")
-            status = _status(e)
-            detail = f"{code}: {error.get('Message') or 'no reason given'} (HTTP {status})"
-            if abs(skew_s := _clock_skew_s(e)) > CLOCK_SKEW_MAX_S:
-                code = _SKEWED
-                way = "ahead of" if skew_s > 0 else "behind"
-                detail += f"; set this host's clock, it is {abs(skew_s) / 60:.0f} min {way} the store's"
-            raise self._error(operation, key, code, status, detail) from e
-        except (NoCredentialsError, PartialCredentialsError) as e:
-            raise self._error(operation, key, "AccessDenied", 403, str(e)) from e
-        except (BotoConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError) as e:
-            raise self._error(operation, key, "", 503, str(e)) from e
-        except FlexibleChecksumError as e:
-            raise CorruptError(f"What came from the object store {self._url} is damaged: {e}.", where=key) from e
-        except BotoCoreError as e:
-            raise self._error(operation, key, "", 400, str(e)) from e
-
-    def _error(self, operation: str, key: str, code: str, status: int, detail: str) -> TeatreeError:
-        message = f"Could not {operation} {key!r} in the object store {self._url}: {detail}."
-        if code in _CONFIGURATION:
-            hint = "Check the bucket, the region and the endpoint."
-            return OperatorError(Code.WRONG_CONFIGURATION, message, where="TEATREE_STORE_URL", hint=hint)
-        if code in _NOT_FOUND:
-            return NotFoundError(key, self._url)
-        if code in _TRANSIENT or status in _TRANSIENT_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return RetryError(Code.UNAVAILABLE, message, where=key, hint="Try again when the object store is back.")
-        match status:
-            case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-                hint = "Check TEATREE_STORE_ACCESS_KEY and _SECRET_KEY, what they may do, and this host's clock."
-                return OperatorError(Code.NOT_AUTHORIZED, message, where=key, hint=hint)
-            case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return CorruptError(message, where=key, hint="The object is shorter than what refers to it says.")
-            case _:
-                hint = "The server refuses what S3 allows: check it."
-                return OperatorError(Code.WRONG_CONFIGURATION, message, where=key, hint=hint)
-
-
-def _status(error: ClientError) -> int:
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-
-
-def _clock_skew_s(error: ClientError) -> float:
-    """Return by how many seconds this host's clock is ahead of that of the server which refused a request for it."""
-    if _status(error) not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return 0
-    told = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-    try:
-        return time.time() - parsedate_to_datetime(told or "").timestamp()
-    except ValueError:
-        return 0
 
 
 def _read_part(body: bytes | Path, offset: int, length: int) -> bytes:

@@ -20,6 +20,7 @@ from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Manifest, ObjectRef, Stub
 from teatree.contracts.notices import Outcome, Status
 from teatree.storage.objects import ObjectStore
+from teatree.storage.reread import reread
 
 
 class Role(StrEnum):
@@ -149,8 +150,11 @@ def read_segment(store: ObjectStore, folder: str, manifest: Manifest | Stub) -> 
     """
     if manifest.outcomes is None:
         return []
-    key = f"{folder}/{manifest.outcomes.key}"
-    body = store.get(key)
-    if blake3(body).hexdigest() != manifest.outcomes.checksum:
+    key, checksum = f"{folder}/{manifest.outcomes.key}", manifest.outcomes.checksum
+    return decode_segment(reread(lambda: _matching(store.get(key), checksum, key)), key)
+
+
+def _matching(body: bytes, checksum: str, key: str) -> bytes:
+    if blake3(body).hexdigest() != checksum:
         raise CorruptError("The outcome segment does not match its hash.", where=key)
-    return decode_segment(body, key)
+    return body

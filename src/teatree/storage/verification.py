@@ -23,6 +23,7 @@ from teatree.storage.checksums import check_duckdb_checksum
 from teatree.storage.leaves import Leaves
 from teatree.storage.packs import ENTRY, BlockTable, Entries, unpack
 from teatree.storage.range_reads import Frame, RangeRead, plan_reads
+from teatree.storage.reread import reread
 from teatree.storage.segments import decode_segment
 from teatree.storage.versions import HEADER_BYTES, read_extent
 
@@ -92,6 +93,10 @@ def check_link(before: Manifest | Stub, after: Manifest | Stub, where: str) -> N
 
 def check_object(chain: Chain, ref: ObjectRef) -> None:
     """Check an object's size and hash against its reference; raises `corrupt` or `not_found`."""
+    reread(lambda: _check_object(chain, ref))
+
+
+def _check_object(chain: Chain, ref: ObjectRef) -> None:
     key = chain.key(ref.key)
     hasher = blake3()
     size_bytes = 0
@@ -111,7 +116,7 @@ def check_outcomes(chain: Chain, manifest: Manifest) -> None:
         return
     check_object(chain, ref)
     key = chain.key(ref.key)
-    entries = decode_segment(chain.store.get(key), key)
+    entries = reread(lambda: decode_segment(chain.store.get(key), key))
     if len(entries) != ref.rows:
         raise CorruptError(f"The segment holds {len(entries)} outcomes instead of {ref.rows}.", where=key)
     beyond = [entry.outcome.seq for entry in entries if entry.outcome.seq > manifest.offset]

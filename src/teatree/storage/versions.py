@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from teatree.storage.leaves import Leaves
 from teatree.storage.objects import ObjectStore
 from teatree.storage.packs import BlockTable, unpack, verified
 from teatree.storage.range_reads import READ_GAP_BYTES_MAX, Frame, RangeRead, plan_reads
+from teatree.storage.reread import reread
 
 HEADER_BYTES = 12_288
 """The three 4 KiB header parts at the front of a DuckDB file."""
@@ -41,8 +43,12 @@ def layout_of(manifest: Manifest) -> FileLayout:
 
 def read_extent(store: ObjectStore, extent: Extent, size_bytes: int) -> bytes:
     """Return a piece of a pack, verified against its hash."""
-    frame = store.get_range(extent.pack, extent.offset, extent.length)
-    return verified(unpack(frame, size_bytes, extent.pack), extent.checksum, extent.pack)
+
+    def read() -> bytes:
+        frame = store.get_range(extent.pack, extent.offset, extent.length)
+        return verified(unpack(frame, size_bytes, extent.pack), extent.checksum, extent.pack)
+
+    return reread(read)
 
 
 def read_table(store: ObjectStore, layout: FileLayout) -> BlockTable:
@@ -72,7 +78,7 @@ def read_blocks(
         running: deque[tuple[RangeRead[int], Future[list[tuple[int, bytes]]]]] = deque()
         while reads or running:
             while reads and len(running) < READERS:  # bounds what is held in memory
-                running.append((reads[0], pool.submit(fetch, reads.popleft())))
+                running.append((reads[0], pool.submit(reread, partial(fetch, reads.popleft()))))
             read, done = running.popleft()
             yield from done.result()
             if moved:
