@@ -99,7 +99,9 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
 
 
 async def _probe(store: ObjectStore, log: FilteringBoundLogger) -> None:
-    """Check a store that is new; one that is away is checked by the first manager."""
+    """Check a store that is new; one that is away or was never written to is checked by the first manager."""
+    if not store.is_made():
+        return
     try:
         await asyncio.to_thread(ensure_probed, store)
     except RetryError as e:

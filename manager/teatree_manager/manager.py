@@ -6,10 +6,10 @@ import asyncio
 import resource
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import structlog
@@ -50,6 +50,7 @@ from teatree_manager.started import Started
 from teatree_manager.stuck import end_hung, end_over
 from teatree_manager.tenure import Tenure
 
+T = TypeVar("T")
 SERVICE_VERSION = "0.1.0"
 DRAIN_MS_MAX = 20_000
 """Milliseconds that a leaving manager gives what follows the versions; the next one goes on with the rest."""
@@ -146,6 +147,7 @@ class Manager:
     async def _manage(self, bus: Bus) -> None:
         newest, recorded_version = await asyncio.gather(self._newest(), self._recorded_version())
         self._check_store(newest, recorded_version)
+        await self._from_store(partial(ensure_probed, self._chain.store))  # not before: it would make a lost folder
         log_check = await LogCheck.begin(bus, self._model, newest)
         writer = Writer(
             self._chain,
@@ -202,20 +204,20 @@ class Manager:
             await hints.close()
 
     async def _newest(self) -> Manifest | None:
+        return await self._from_store(self._chain.newest)
+
+    async def _from_store(self, ask: Callable[[], T]) -> T:
+        """Return what the store answers, asked until it is there."""
         backoff = Backoff()
         while True:
             try:
-                return await asyncio.to_thread(self._newest_of_probed)
+                return await asyncio.to_thread(ask)
             except RetryError as e:
                 self._log.warning("the object store is away", error=str(e))
                 await self._record_waits(f"the object store is away: {e}")
                 if self._stop.is_set():
                     raise
                 await backoff.pause(e)
-
-    def _newest_of_probed(self) -> Manifest | None:
-        ensure_probed(self._chain.store)
-        return self._chain.newest()
 
     async def _recorded_version(self) -> int:
         """Return the newest version that the catalogue has heard of, 0 if it does not tell."""

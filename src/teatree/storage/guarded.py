@@ -27,6 +27,10 @@ class GuardedStore(ObjectStore):
         return self._store.url
 
     @override
+    def is_made(self) -> bool:
+        return self._store.is_made()
+
+    @override
     def get(self, key: str) -> bytes:
         with self._breaker.guard():
             return self._store.get(key)

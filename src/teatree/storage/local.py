@@ -70,6 +70,10 @@ class LocalObjectStore(ObjectStore):
         return self._root.as_uri()
 
     @override
+    def is_made(self) -> bool:
+        return self._root.is_dir()
+
+    @override
     def get(self, key: str) -> bytes:
         with self._opened(key) as file:
             return file.read()

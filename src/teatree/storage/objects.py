@@ -69,6 +69,10 @@ class ObjectStore(ABC):
     def url(self) -> str:
         """Where the store is, without secrets."""
 
+    def is_made(self) -> bool:
+        """Return whether the store itself is there: a folder comes with the first write, or with its disk."""
+        return True
+
     @abstractmethod
     def get(self, key: str) -> bytes:
         """Return an object's bytes; raises `NotFoundError`."""

@@ -1,4 +1,4 @@
-"""Reading again what came damaged: what was cut short on its way is right the next time, what lies in the store never."""
+"""Reading again what came damaged: what was cut short on its way is right the next time, what lies there never."""
 
 from __future__ import annotations
 
