@@ -119,7 +119,11 @@ class _Found:
         if len(wrong):
             row = int(wrong[0])
             line = self.line + _line_breaks(self.data[: int(self.starts[found.firsts[row]])])
-            raise _refused(line, f"It has {_cells(int(found.counts[row]))}; the first line has {cells}")
+            raise _refused(
+                line,
+                f"It has {_cells(int(found.counts[row]))}; the first line has {cells}",
+                "A cell with a delimiter is quoted.",
+            )
         inner_starts = self.starts + self.quoted
         offsets = np.empty(2 * len(self.starts), np.int32)
         offsets[0::2], offsets[1::2] = inner_starts, self.ends - self.quoted
