@@ -15,7 +15,6 @@ import logging
 import os
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -27,7 +26,7 @@ from teatree.contracts.settings import process_environ, read_settings
 from teatree.storage.model_folder import model_folder
 from teatree.storage.objects import ObjectStore, open_store
 from teatree_manager.manager import Manager, preload
-from teatree_manager.memory import limit_memory
+from teatree_manager.memory import limit_memory, started_threads
 
 THREADS_MAX = 32
 """Threads for what blocks: each lane, pages and workers of direct reads, and the lease, which must wait for none."""
@@ -125,7 +124,7 @@ async def _run(model: str, store: ObjectStore | None) -> None:
     limit_memory(settings.manager.process_memory_bytes_max)
     manager = Manager(model, settings, store or open_store(settings.store))
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX, "manager"))
+    loop.set_default_executor(started_threads(THREADS_MAX))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, manager.stop)
     await manager.run()

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory, gettempdir
 
 from typing_extensions import override
 
-from teatree.contracts.errors import TeatreeError
+from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.engine.archive import write_archive
@@ -49,6 +49,8 @@ class ArchiveLane(Lane):
         self._last: Archived | None = None
         self._last_ms = float("-inf")
         self._asked = asyncio.Event()
+        self.over_limit: str | None = None
+        """Why a table needs more memory than an archive may use; None while none does."""
         local.moved.append(self.poke)
 
     def wait_for(self, manifest: Manifest, tables: Sequence[str]) -> None:
@@ -60,8 +62,13 @@ class ArchiveLane(Lane):
     @override
     async def work(self) -> None:
         self._asked.clear()
-        damage = await self._archive_asked()
-        await self._archive_newest(may_wait=damage is None)
+        try:
+            damage = await self._archive_asked()
+            await self._archive_newest(may_wait=damage is None)
+        except RetryError as e:
+            self.over_limit = str(e) if e.code is Code.OVER_LIMIT else None
+            raise
+        self.over_limit = None
         if damage is not None:
             raise damage
 

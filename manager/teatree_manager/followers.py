@@ -74,6 +74,12 @@ class Followers:
                 damage[self._newest] = lane.damage
         return damage
 
+    @property
+    def waiting_for(self) -> str | None:
+        """What keeps the archive back that does not pass without an operator; None otherwise."""
+        error = self._archive.over_limit
+        return None if error is None else f"the archive cannot be written: {error}"
+
     def _archived(self, manifest: Manifest) -> None:
         self._archive_complete(manifest.version)
         if self._catalog is not None:

@@ -19,6 +19,8 @@ BACKOFF_MS_MAX = 3_000
 """The longest pause before something that was away is tried again: what waits goes on that soon after its return."""
 DAMAGE_PAUSE_MS = 5_000
 """The pause before what is damaged in the store is read again: it is restored, or a newer version does without it."""
+OVER_LIMIT_PAUSE_MS = 60_000
+"""The pause before work is tried again that needs more memory than it may use: it costs as much each time."""
 LOOK_MS = 50
 """Milliseconds between looks whether a breaker lets calls through again."""
 
@@ -62,8 +64,11 @@ async def patiently(read: Callable[[], Found], tell: Callable[[RetryError], None
         try:
             return await asyncio.to_thread(read)
         except RetryError as e:
-            tell(e)
-            await backoff.pause(e)
+            error = e
+        except MemoryError as e:
+            error = RetryError(Code.BUSY, f"The manager has no memory left: {e}")
+        tell(error)
+        await backoff.pause(error)
 
 
 class Lane(ABC):
@@ -102,7 +107,7 @@ class Lane(ABC):
             await self._wake.wait()
             self._wake.clear()
             try:
-                await self.work()
+                await self._work()
             except TeatreeError as e:
                 if is_damage_of_store(e):
                     await self._wait_for_repair(e)
@@ -119,11 +124,22 @@ class Lane(ABC):
             if not self._wake.is_set():
                 self._idle.set()
 
+    async def _work(self) -> None:
+        try:
+            await self.work()
+        except (MemoryError, RuntimeError) as e:
+            if not is_shortage(e):
+                raise
+            raise RetryError(Code.BUSY, f"The manager has no memory left for {self.name}: {e}") from e
+
     async def _wait_for_return(self, error: TeatreeError, backoff: Backoff) -> None:
         if str(error) != self.error:
             self._log.warning("waiting for what is away", error=str(error))
         self.error = str(error)
-        await backoff.pause(error)
+        if error.code is Code.OVER_LIMIT:
+            await asyncio.sleep(OVER_LIMIT_PAUSE_MS / 1000)
+        else:
+            await backoff.pause(error)
 
     async def _wait_for_repair(self, error: TeatreeError) -> None:
         if str(error) != self.damage:
@@ -136,6 +152,11 @@ class Lane(ABC):
     @abstractmethod
     async def work(self) -> None:
         """Do all the work there is now; a `RetryError` means: again, a little later."""
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Return whether the process has no memory left, or none for the stack of another thread."""
+    return isinstance(error, MemoryError) or "can't start new thread" in str(error)
 
 
 def is_damage_of_store(error: TeatreeError) -> bool:

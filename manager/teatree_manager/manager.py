@@ -292,7 +292,7 @@ class Manager:
 
         pipeline.make_room = followers.local.make_room
         if followers.condition is not None:
-            followers.condition.waits = lambda: pipeline.waiting_for or sayer.waiting_for
+            followers.condition.waits = lambda: pipeline.waiting_for or sayer.waiting_for or followers.waiting_for
 
         async def shipped(draft: Draft) -> None:
             followers.follow(draft.manifest, draft.entries, draft.archive)

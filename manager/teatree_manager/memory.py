@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 
 def limit_memory(bytes_max: int) -> None:
@@ -26,3 +28,13 @@ def limit_memory(bytes_max: int) -> None:
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+
+
+def started_threads(count: int) -> ThreadPoolExecutor:
+    """Return an executor whose threads run already: none of their stacks can be refused when memory is short."""
+    executor = ThreadPoolExecutor(count, "manager")
+    together = Barrier(count + 1)
+    for _ in range(count):
+        executor.submit(together.wait)
+    together.wait()
+    return executor

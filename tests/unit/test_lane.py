@@ -10,7 +10,8 @@ from typing_extensions import override
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import BreakerSettings
 from teatree.storage.breaker import AwayError, Breaker
-from teatree_manager.lane import Backoff, Lane
+from teatree_manager.lane import Backoff, Lane, patiently
+from teatree_manager.memory import started_threads
 
 SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
 
@@ -90,3 +91,54 @@ async def test_many_lanes_try_as_seldom_as_one() -> None:
     assert [lane.error for lane in lanes] == [None] * 8
     for task in running:
         task.cancel()
+
+
+class Short(Lane):
+    """A lane whose process has no memory left at first."""
+
+    name = "short"
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__()
+        self._errors = list(errors)
+
+    @override
+    async def work(self) -> None:
+        if self._errors:
+            raise self._errors.pop(0)
+
+
+async def test_no_memory_left_ends_no_lane() -> None:
+    """A lane that finds no memory, or none for another thread, tries again; any other fault ends its manager."""
+    lane = Short(MemoryError("malloc"), RuntimeError("can't start new thread"))
+    task = asyncio.create_task(lane.run())
+    lane.poke()
+    async with asyncio.timeout(30):
+        await lane.drained()
+    assert lane.error is None
+    task.cancel()
+    faulty = Short(RuntimeError("a fault"))
+    faulty.poke()
+    with pytest.raises(RuntimeError, match="a fault"):
+        await faulty.run()
+
+
+async def test_a_read_without_memory_is_tried_again() -> None:
+    """What reads patiently waits for memory as for what is away."""
+    errors: list[Exception] = [MemoryError("malloc")]
+    told: list[RetryError] = []
+
+    def read() -> int:
+        if errors:
+            raise errors.pop()
+        return 7
+
+    assert await patiently(read, told.append) == 7
+    assert [error.code for error in told] == [Code.BUSY]
+
+
+def test_threads_that_run_before_memory_is_short() -> None:
+    """All threads for blocking work run from the start: no later one can be refused."""
+    executor = started_threads(8)
+    assert len(executor._threads) == 8
+    executor.shutdown()

@@ -21,6 +21,8 @@ from teatree.storage.packs import checksum
 
 ROW_GROUP_ROWS = 122_880
 """Rows of a Parquet row group: DuckDB's own row group, so that neither side splits one."""
+ROW_GROUP_BYTES = 100_000_000
+"""Bytes at which a row group ends earlier, by default: what is written is in memory until then."""
 
 
 @frozen
@@ -30,6 +32,7 @@ class ArchiveSource:
     connection: duckdb.DuckDBPyConnection
     folder: Path
     """The one folder into which it may write."""
+    row_group_bytes: int = ROW_GROUP_BYTES
 
 
 def write_archive(
@@ -79,7 +82,8 @@ def _write_table(chain: Chain, version: int, table: TableEntry, source: ArchiveS
         try:
             source.connection.execute(
                 f"COPY (SELECT {parquet_columns(table.schema)} FROM {quote(table.name)}) TO {quote_literal(str(path))}"
-                f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
+                f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS},"
+                f" ROW_GROUP_SIZE_BYTES {source.row_group_bytes})"
             )
         except duckdb.Error as e:
             raise translate(e) from e

@@ -200,6 +200,8 @@ def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duc
         con.execute(f"ATTACH {quote_literal(str(path))} AS model{version}")
         con.execute("USE model")
         limit_temp(con, limits)
+        # It reads 2,048 values into one buffer of twice their size: some texts of a megabyte would not fit.
+        con.execute("SET disabled_compression_methods = 'zstd'")
         con.execute("SET TimeZone = 'UTC'")
         con.execute("PRAGMA disable_checkpoint_on_shutdown")
         annex = str(_annex(path))

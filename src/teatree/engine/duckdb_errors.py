@@ -65,7 +65,7 @@ _NOT_ALLOCATED = re.compile(
 )
 """One for which there was no memory, too; it was rolled back."""
 _INVALIDATED = re.compile(r"database (?:\"[^\"]*\" )?has been invalidated", re.IGNORECASE)
-_OUT_OF_MEMORY = re.compile(r"Out of Memory|failed to allocate|could not allocate|[Ff]ailed to offload", re.ASCII)
+_OUT_OF_MEMORY = re.compile(r"out of memory|failed to (?:allocate|pin)|could not allocate|bad_alloc", re.IGNORECASE)
 
 
 class DamagedFileError(CorruptError):

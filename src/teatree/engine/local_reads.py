@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.archive import ArchiveSource
+from teatree.engine.archive import ROW_GROUP_BYTES, ArchiveSource
 from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.local_damage import read_from_disk
 from teatree.engine.open_version import OpenVersion
@@ -30,6 +30,7 @@ class LocalReads:
         """`outbox` is the one folder into which our own statements may copy; queries cannot."""
         self._limits = limits
         self._outbox = outbox
+        self._row_group_bytes = min(ROW_GROUP_BYTES, limits.memory_bytes_max // 10)
         self._lock = threading.Lock()
         self._open: dict[int, OpenVersion] = {}
         self._newest = 0
@@ -79,13 +80,13 @@ class LocalReads:
         """
         if self._has_file(version):
             with self._using(version) as (_, opened), opened.judging():
-                yield ArchiveSource(opened.connection.cursor(), self._outbox)
+                yield ArchiveSource(opened.connection.cursor(), self._outbox, self._row_group_bytes)
             return
         try:
             alone = OpenVersion(restore(), self._limits, outbox=self._outbox)
             try:
                 with alone.judging():
-                    yield ArchiveSource(alone.connection, self._outbox)
+                    yield ArchiveSource(alone.connection, self._outbox, self._row_group_bytes)
             finally:
                 alone.close()
         except DamagedVersionError as e:

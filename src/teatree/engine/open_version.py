@@ -19,6 +19,9 @@ from teatree.engine.guard_tree import UserTables
 from teatree.engine.handle import fetch_rows
 from teatree.functions.handles import Parameters
 
+ARCHIVE_MEMORY_FACTOR = 2
+"""Times `memory_bytes_max` that an archive may use: Parquet buffers 2,048 rows beside those that it reads."""
+
 
 class OpenVersion:
     """A version's file in a database of its own; two databases of one process cannot share a file."""
@@ -26,7 +29,9 @@ class OpenVersion:
     def __init__(
         self, path: Path, limits: LimitSettings, *, outbox: Path | None = None, temp: Path | None = None
     ) -> None:
-        """`outbox` is the one folder into which our own statements may copy, `temp` holds DuckDB's temporary files.
+        """`outbox` is the one folder into which our own statements may copy: such a version is for archives.
+
+        `temp` holds DuckDB's temporary files.
 
         Without `temp` they lie beside the file: then no other process may have it open with temporary files too.
         """
@@ -70,6 +75,13 @@ class OpenVersion:
             "threads": limits.threads,
             "memory_limit": f"{limits.memory_bytes_max}B",
         }
+        if self._outbox is not None:
+            config |= {
+                "memory_limit": f"{ARCHIVE_MEMORY_FACTOR * limits.memory_bytes_max}B",
+                # One thread copies in the table's order; keeping an order would hold every row group twice.
+                "threads": 1,
+                "preserve_insertion_order": False,
+            }
         if self._temp is not None:
             config["temp_directory"] = str(self._temp)
         try:
