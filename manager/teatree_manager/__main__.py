@@ -19,6 +19,7 @@ import sys
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from teatree.contracts.data_folder import check_data_folder
 from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
 from teatree.contracts.exit_reason import reason_of, write_reason
 from teatree.contracts.names import check_model
@@ -121,6 +122,7 @@ def _wait_for_model() -> str:
 
 async def _run(model: str, store: ObjectStore | None) -> None:
     settings = read_settings(process_environ())
+    check_data_folder(settings.data)
     limit_memory(settings.manager.process_memory_bytes_max)
     manager = Manager(model, settings, store or open_store(settings.store))
     loop = asyncio.get_running_loop()

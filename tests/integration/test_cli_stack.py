@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -53,13 +54,22 @@ Run = Callable[..., Said]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return the folder of a running stack, ended by a Ctrl-C that leaves nothing."""
-    folder = tmp_path_factory.mktemp("up")
+    """Return the folder of a running stack, ended by a Ctrl-C that leaves nothing but what was there.
+
+    Its path is as odd as paths may be, its mode is not ours to change, and it holds settings that the user wrote.
+    """
+    folder = tmp_path_factory.mktemp("up") / 'it\'s a "f☃lder", 50%25 #1 [x]*'
+    folder.mkdir(mode=0o755)
+    mine = "# mine\nTEATREE_MANAGER_IDLE_EXIT_MS=240000\n"
+    (folder / "teatree.env").write_text(mine)
     up = subprocess.Popen([*COMMAND, "up", "--data", str(folder), "--json"], stdout=subprocess.PIPE, env=environment())
     assert up.stdout is not None
     for line in up.stdout:
         if json.loads(line)["part"] == "stack":
             break
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert stat.S_IMODE((folder / "teatree.env").stat().st_mode) == 0o600
+    assert (folder / "teatree.env").read_text().startswith(mine)
     yield folder
     managers = find_managers(folder)
     up.send_signal(signal.SIGINT)
@@ -68,7 +78,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert {json.loads(line)["state"] for line in rest.splitlines()} == {"stopped"}
     assert managers
     assert not find_managers(folder)
-    assert not (folder / "teatree.env").exists()
+    assert (folder / "teatree.env").read_text() == mine
+    stopped = subprocess.run([*COMMAND, "models", "--data", str(folder)], capture_output=True, check=False)
+    assert stopped.returncode == 4
 
 
 @pytest.fixture

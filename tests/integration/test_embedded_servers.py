@@ -261,6 +261,8 @@ def test_a_port_that_was_taken_meanwhile_is_given_up(tmp_path: Path) -> None:
         other.listen()
         with NatsServer(tmp_path) as server:
             assert not server.settings().url.endswith(f":{port}")
+            now = server.settings().url.rpartition(":")[2]
+            assert server.moved == f"client port {port} is taken, now {now}"
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:

@@ -64,6 +64,16 @@ def test_without_a_stack_commands_say_what_is_missing(
     assert f"teatree up --data '{tmp_path}/a folder'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["a file", "what?", "back\\slash", "a file/below"])
+def test_up_refuses_what_can_be_no_data_folder(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file, and a path that DuckDB would misread, are refused before anything is started."""
+    (tmp_path / "a file").touch()
+    assert run(["up", "--data", str(tmp_path / name)]) in {2, 5}
+    said = capsys.readouterr().err
+    assert "data folder" in said or "is a file, not a folder" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["a file"]
+
+
 def test_help_loads_nothing_heavy() -> None:
     """The top-level help starts without database, Arrow, S3 or NATS libraries."""
     script = (

@@ -14,9 +14,11 @@ from attrs import evolve
 
 from teatree.contracts.errors import RetryError
 from teatree.contracts.process import end_processes, is_alive, own_process, process_id, read_process
+from teatree.contracts.settings import read_env_file
+from teatree.embedded.env_file import remove_block, write_block
 from teatree.embedded.folder_lock import FolderLock
 from teatree.embedded.ports import is_free, remembered_ports
-from teatree.embedded.secret_file import kept_secrets, write_private
+from teatree.embedded.secret_file import kept_secrets, own_folder, write_private
 
 
 def test_a_folder_in_use_is_refused_by_name_and_free_after_its_holder(tmp_path: Path) -> None:
@@ -97,3 +99,30 @@ def test_processes_that_do_not_listen_are_killed_and_others_are_not() -> None:
     for process in started:
         assert process.stdout is not None
         process.stdout.close()
+
+
+def test_lines_of_the_users_own_stay_in_teatree_env(tmp_path: Path) -> None:
+    """What `up` writes is a block that it replaces and removes; all else stays, and goes with nothing but the user."""
+    path = tmp_path / "teatree.env"
+    write_block(path, {"TEATREE_NATS_URL": "nats://one"})
+    assert read_env_file(path) == {"TEATREE_NATS_URL": "nats://one"}
+    remove_block(path)
+    assert not path.exists()
+    remove_block(path)
+    mine = b"# mine\n\nTEATREE_LIMITS_THREADS=1\nODD=\xff\n"
+    path.write_bytes(mine)
+    for url in ("nats://one", "nats://two"):  # the second after a run that was killed
+        write_block(path, {"TEATREE_NATS_URL": url})
+        assert read_env_file(path)["TEATREE_NATS_URL"] == url
+        assert path.read_bytes().startswith(mine)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    remove_block(path)
+    assert path.read_bytes() == mine
+
+
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    """A new data folder is its owner's alone; the mode of another one is not ours to change."""
+    there = tmp_path / "there"
+    there.mkdir(mode=0o750)
+    assert stat.S_IMODE(own_folder(there).stat().st_mode) == 0o750
+    assert stat.S_IMODE(own_folder(tmp_path / "a" / "new").stat().st_mode) == 0o700

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from teatree.cli.exits import Exit
 from teatree.cli.options import DEFAULT, Common
 from teatree.cli.output import Output
 from teatree.contracts.settings import (
+    ENV_FILE,
     NatsSettings,
     PostgresSettings,
     Settings,
@@ -101,15 +103,16 @@ def _ready(output: Output, settings: Settings, data: Path) -> None:
 
     if output.json:
         return
+    folder = shlex.quote(str(data))
     output.say("")
     output.say(f"Teatree runs on {data}. One Ctrl-C stops all of it.", "bold green")
     output.say(f"  NATS   {show_url(settings.nats.url)}")
     output.say(f"  store  {settings.store.url}")
-    output.say(f"  access {data / 'teatree.env'} (every command takes --data {data})")
+    output.say(f"  access {shlex.quote(str(data / ENV_FILE))} (every command takes --data {folder})")
     output.say("")
     output.say("Next, in another terminal:")
     table = "sales(id BIGINT, site VARCHAR, amount DECIMAL(18,2), PRIMARY KEY (id))"
     row = '{"table": "sales", "rows": [{"id": 1, "site": "north", "amount": 9.50}]}'
-    output.say(f"  teatree create sales --data {data} --table '{table}'")
-    output.say(f"  teatree send sales append --data {data} '{row}'")
-    output.say(f"  teatree query sales --data {data} 'SELECT site, sum(amount) FROM sales GROUP BY site'")
+    output.say(f"  teatree create sales --data {folder} --table '{table}'")
+    output.say(f"  teatree send sales append --data {folder} '{row}'")
+    output.say(f"  teatree query sales --data {folder} 'SELECT site, sum(amount) FROM sales GROUP BY site'")

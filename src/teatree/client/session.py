@@ -15,6 +15,7 @@ from typing_extensions import Unpack
 
 from teatree.client.listing import ModelInfo, list_models
 from teatree.client.model import Model, SendOptions
+from teatree.contracts.data_folder import check_data_folder
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.settings import (
     ENV_FILE,
@@ -22,6 +23,7 @@ from teatree.contracts.settings import (
     Settings,
     data_folder,
     process_environ,
+    read_env_file,
     read_settings,
     store_at,
 )
@@ -75,17 +77,18 @@ def client_settings(
 def _check_stack(environ: Mapping[str, str], folder: Path | None) -> None:
     """Raise if there is no stack to connect to, instead of answering out of a folder that nobody named."""
     named = folder or data_folder(environ)
-    if (named / ENV_FILE).is_file():
+    check_data_folder(named)
+    if any(name in _ADDRESSES for name in read_env_file(named / ENV_FILE)):
         return
     if folder is None and not environ.get("TEATREE_DATA"):
         raise RequestError(
             Code.USAGE,
-            f"No stack is named: there is neither --data nor TEATREE_DATA, and {ENV_FILE} is not in ./{named}.",
+            f"No stack is named: there is neither --data nor TEATREE_DATA, and no stack runs on ./{named}.",
             hint="Name the folder of a running `teatree up` with --data or TEATREE_DATA.",
         )
     raise RetryError(
         Code.UNAVAILABLE,
-        f"No stack runs on {named}: there is no {ENV_FILE} in it.",
+        f"No stack runs on {named}: {ENV_FILE} in it would say where it is.",
         where=str(named),
         hint=f"Start one with `teatree up --data {shlex.quote(str(named))}`.",
     )

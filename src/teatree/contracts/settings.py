@@ -339,7 +339,8 @@ def read_env_file(path: Path) -> dict[str, str]:
     """Return the `NAME=value` lines of a file; an absent file has none."""
     if not path.is_file():
         return {}
-    lines = (line.strip() for line in path.read_text().splitlines())
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    lines = (line.strip() for line in text.splitlines())
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -37,6 +37,10 @@ class DispatcherProcess(Server):
     @override
     def _environment(self) -> Mapping[str, str]:
         return self._environ
+
+    @override
+    def _spawn_options(self) -> dict[str, Any]:
+        return {"umask": 0o077}  # the models' files are their owner's, whatever the mode of the data folder
 
     @override
     def _recognise(self, process: psutil.Process) -> bool:

@@ -22,7 +22,7 @@ def remembered_ports(path: Path, names: tuple[str, ...], twin_offset: int = 0) -
     With `twin_offset`, the port that far above each is free as well.
     """
     if path.is_file():
-        kept: dict[str, int] = parse_json(path.read_bytes(), str(path))
+        kept = remembered(path)
         if set(kept) == set(names):
             return kept
     chosen: dict[str, int] = {}
@@ -30,6 +30,12 @@ def remembered_ports(path: Path, names: tuple[str, ...], twin_offset: int = 0) -
         chosen[name] = _free_port(set(chosen.values()), twin_offset)
     write_private(path, dump_json(chosen).decode())
     return chosen
+
+
+def remembered(path: Path) -> dict[str, int]:
+    """Return the ports that a file keeps, by name."""
+    kept: dict[str, int] = parse_json(path.read_bytes(), str(path))
+    return kept
 
 
 def is_free(port: int) -> bool:

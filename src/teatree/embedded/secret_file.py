@@ -18,12 +18,19 @@ def private_folder(path: Path) -> Path:
     return path.absolute()
 
 
+def own_folder(path: Path) -> Path:
+    """Make the folder, with its parents, for its owner only; one that is there stays as it is. Return it, absolute."""
+    if not path.is_dir():
+        private_folder(path)
+    return path.absolute()
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace the file by one with this text that only its owner can read; never half of it."""
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -18,6 +18,7 @@ from attrs import asdict
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.process import ProcessId, end_processes, process_id, read_process
+from teatree.embedded.ports import remembered
 from teatree.embedded.secret_file import private_folder, write_private
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Server(ABC):
         self._stop_ms_max = stop_ms_max
         self._process: subprocess.Popen[bytes] | None = None
         self._has_served = False
+        self._ports_given_up: dict[str, int] = {}
         self._log_start = 0
         """Where in the log the words of the running process begin."""
 
@@ -154,9 +156,17 @@ class Server(ABC):
             return False
         if self._has_served:
             time.sleep(_TAKEN_WAIT_S)
-        else:
-            self._ports_path.unlink(missing_ok=True)
+        elif self._ports_path.is_file():
+            self._ports_given_up.update(remembered(self._ports_path))
+            self._ports_path.unlink()
         return True
+
+    @property
+    def moved(self) -> str:
+        """Return which ports another process had taken, and where this server listens instead; "" if none."""
+        kept = remembered(self._ports_path) if self._ports_given_up else {}
+        ports = (f"{name} port {old} is taken, now {kept[name]}" for name, old in self._ports_given_up.items())
+        return "; ".join(ports)
 
     def _cleanup(self) -> None:  # noqa: B027 - as above
         """Remove what the server leaves outside its folder."""

@@ -27,7 +27,8 @@ from typing import Self
 
 from attrs import evolve, field, frozen
 
-from teatree.contracts.errors import TeatreeError
+from teatree.contracts.data_folder import check_data_folder
+from teatree.contracts.errors import Code, OperatorError, TeatreeError
 from teatree.contracts.settings import (
     ENV_FILE,
     NatsSettings,
@@ -38,13 +39,14 @@ from teatree.contracts.settings import (
     read_settings,
 )
 from teatree.embedded.dispatcher import DispatcherProcess
+from teatree.embedded.env_file import remove_block, write_block
 from teatree.embedded.folder_lock import FolderLock
 from teatree.embedded.managers import end_managers
 from teatree.embedded.nats import NatsServer
 from teatree.embedded.postgres import PostgresServer
 from teatree.embedded.restarts import Restarts
 from teatree.embedded.seaweed import SeaweedServer
-from teatree.embedded.secret_file import private_folder, write_private
+from teatree.embedded.secret_file import own_folder, private_folder
 from teatree.embedded.server import Server
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
@@ -151,7 +153,16 @@ class Stack:
 
         Raises `busy` if the folder is in use. If a part fails, the others are stopped again.
         """
-        private_folder(self._data)
+        check_data_folder(self._data)
+        try:
+            own_folder(self._data)
+        except OSError as e:
+            raise OperatorError(
+                Code.WRONG_CONFIGURATION,
+                f"The data folder cannot be made: {e.strerror}.",
+                where=str(self._data),
+                hint="Choose another folder.",
+            ) from None
         self._lock.take()
         try:
             self._end_leftovers()
@@ -166,7 +177,7 @@ class Stack:
         if self._watcher is not None:
             self._watcher.join()
             self._watcher = None
-        self._env_path.unlink(missing_ok=True)
+        remove_block(self._env_path)
         self._stop_part("dispatcher")
         count = end_managers(self._data, self._options.managers_stop_ms_max)
         if count:
@@ -184,7 +195,7 @@ class Stack:
 
     def _end_leftovers(self) -> None:
         """End what a killed run left, whichever parts it had: dispatcher first, so that it starts no manager again."""
-        self._env_path.unlink(missing_ok=True)
+        remove_block(self._env_path)
         count = self._dispatcher({}).stop_leftovers()
         count += end_managers(self._data, self._options.managers_stop_ms_max)
         for kind in (SeaweedServer, PostgresServer, NatsServer):
@@ -204,8 +215,7 @@ class Stack:
         self._start_part(self._parts[-1])
         self._watcher = threading.Thread(target=self._watch, name="teatree-stack")
         self._watcher.start()
-        lines = (f"{name}={value}\n" for name, value in connection_environ(self._settings).items())
-        write_private(self._env_path, "".join(lines))
+        write_block(self._env_path, connection_environ(self._settings))
         self._tell(Step("stack", StepState.READY, str(self._data)))
 
     def _start_servers(self, given: Settings) -> Settings:
@@ -230,7 +240,7 @@ class Stack:
     def _start_part(self, part: Server) -> None:
         self._tell(Step(part.name, StepState.STARTING))
         part.start()
-        self._tell(Step(part.name, StepState.READY))
+        self._tell(Step(part.name, StepState.READY, part.moved))
 
     def _dispatcher(self, environ: Mapping[str, str]) -> DispatcherProcess:
         return DispatcherProcess(self._folder("dispatcher"), self._data, environ)
