@@ -24,6 +24,7 @@ from fuzz.texts import MOMENTS, as_duckdb
 from fuzz.truth import Truth, comparable
 from fuzz.values import Value, iso_interval
 from one_writer import Sent, arrow, arrow_headers
+from teatree.client.message import json_body
 from teatree.contracts.errors import RequestError
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import read_request
@@ -56,7 +57,7 @@ class Inward:
 
     def __init__(self, folder: Path, truth: Truth, report: Report) -> None:
         self._folder = folder
-        self._truth = truth
+        self.truth = truth
         self._report = report
         self._context = Context(LIMITS, Sources((str(folder),), StoreSettings()))
         self._rounds = 0
@@ -94,9 +95,10 @@ class Inward:
     def check(self, kind: Kind, values: Sequence[Value], rng: Random) -> None:
         """Check that each way in takes all values of a kind, and stores them as they are."""
         self.begin(kind)
-        expected = self._truth.texts(kind, [value.sql for value in values])
+        expected = self.truth.texts(kind, [value.sql for value in values])
         ways: dict[str, Insert] = {
             "json in": lambda some: json_rows([value.json for value in some]),
+            "python in": lambda some: Sent("append", _client_body(some)),
             "arrow in": lambda some: Sent("append", arrow(_table(kind, some, rng)), arrow_headers(table="t")),
             "arrow file in": lambda some: self._file("rows.arrow", arrow(_table(kind, some, rng))),
             "csv in": lambda some: self._csv([csv_cell(kind, value) for value in some]),
@@ -154,9 +156,9 @@ class Inward:
     def check_texts(self, kind: Kind, texts: Sequence[str]) -> None:
         """Check that each text is refused, or stored as DuckDB's own cast of it, without loss."""
         self.begin(kind)
-        known = self._truth.cast(kind, as_duckdb(kind, texts))
+        known = self.truth.cast(kind, as_duckdb(kind, texts))
         stripped = texts if kind.base in ("VARCHAR", "ENUM") else [text.strip() for text in texts]
-        cells = self._truth.cast(kind, as_duckdb(kind, stripped))
+        cells = self.truth.cast(kind, as_duckdb(kind, stripped))
         for text, own, of_cell in zip(texts, known, cells, strict=True):
             told = json.dumps(text)
             self._check_text("json texts", kind, text, self._of_json_text(kind, text, own), json_rows([told]))
@@ -170,18 +172,31 @@ class Inward:
                 sent = Sent("append", arrow(table), arrow_headers(table="t"))
                 self._check_text("arrow texts", kind, text, own, sent)
 
+    def check_cast(self, sent: Kind, taken: Kind, value: Value, right: str | None, request: Sent) -> None:
+        """Check that a value of one type is refused by another's column, or stored as it must be."""
+        kind = f"{sent.sql} into {taken.sql}"
+        try:
+            (found,) = self.stored(request)
+        except RequestError:
+            self._report.refuse("arrow cast", taken.base)
+        except Exception as e:  # noqa: BLE001 - a crash is a difference too
+            self._report.differ("arrow cast", kind, value.sql, right, f"{type(e).__name__}: {e}")
+        else:
+            pair = comparable(taken, right), comparable(taken, found)
+            self._report.compare("arrow cast", kind, taken.base, value.sql, *pair)
+
     def _of_json_text(self, kind: Kind, text: str, own: str | None) -> str | None:
         match kind.base:
             case "JSON":
                 return json.dumps(text)
             case "BLOB":
                 try:
-                    return self._truth.texts(kind, [f"unhex('{base64.b64decode(text, validate=True).hex()}')"])[0]
+                    return self.truth.texts(kind, [f"unhex('{base64.b64decode(text, validate=True).hex()}')"])[0]
                 except (binascii.Error, ValueError):
                     return None
             case "INTERVAL":
                 sql = _iso_interval(text)
-                return None if sql is None else self._truth.texts(kind, [sql])[0]
+                return None if sql is None else self.truth.texts(kind, [sql])[0]
             case _:
                 return own
 
@@ -262,6 +277,16 @@ def quoted_cell(text: str) -> str:
 
 def _table(kind: Kind, values: Sequence[Value], rng: Random) -> pa.Table:
     return pa.table({"c": arrow_array(kind, list(values), rng)})
+
+
+def _client_body(values: Sequence[Value]) -> bytes:
+    """Return an `append` as the Python client writes it, of rows of Python's values."""
+    rows = [{"c": json.loads(value.json, parse_float=Decimal, parse_int=_whole)} for value in values]
+    return json_body({"table": "t", "rows": rows})
+
+
+def _whole(text: str) -> int | float:
+    return -0.0 if text == "-0" else int(text)
 
 
 def json_rows(texts: Sequence[str]) -> Sent:

@@ -9,6 +9,7 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
+from fuzz.foreign import check_foreign, draw_pair
 from fuzz.inward import Inward
 from fuzz.kinds import draw_kind, draw_scalar
 from fuzz.outward import Outward
@@ -54,7 +55,11 @@ class Fuzzer:
         """Run one round."""
         self.report.again = f"python -m fuzz --seed {self.seed} --round {number}"
         rng = Random(f"{self.seed}/{number}")
-        if rng.random() < 0.5:
+        way = rng.random()
+        if way < 0.15:
+            check_foreign(self._inward, *draw_pair(rng), rng, VALUES)
+            return
+        if way < 0.5:
             kind = draw_scalar(rng)
             self._inward.check_texts(kind, edge_texts(kind, rng, VALUES))
             return

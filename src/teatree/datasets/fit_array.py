@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -173,7 +174,7 @@ def _numbers(array: pa.Array, dtype: Integer | Float | Decimal) -> pa.Array:
     if not (pa.types.is_integer(arrow) or pa.types.is_floating(arrow) or pa.types.is_decimal(arrow)):
         _refuse(array, dtype)
     if pa.types.is_floating(arrow) and not isinstance(dtype, Integer):
-        return _narrow(array, dtype) if isinstance(dtype, Float) else _by_value(array.to_pylist(), dtype)
+        return _narrow(array, dtype) if isinstance(dtype, Float) else _by_value(_shortest(array), dtype)
     if isinstance(dtype, Float) and pa.types.is_decimal(arrow):
         array = array.cast(pa.string())  # read back as the nearest double, which Arrow's own cast often misses
     if isinstance(dtype, Decimal) and pa.types.is_integer(arrow):
@@ -184,6 +185,13 @@ def _numbers(array: pa.Array, dtype: Integer | Float | Decimal) -> pa.Array:
         return array.cast(to_arrow_type(dtype))
     except pa.ArrowInvalid:  # exact, and knows what is wrong: Arrow refuses some whole numbers that a double holds
         return _by_value(array.to_pylist(), dtype)
+
+
+def _shortest(array: pa.Array) -> list[Any]:
+    """Return floats, those of 32 bits as the shortest decimals that are the same float."""
+    if not pa.types.is_float32(array.type):
+        return list(array.to_pylist())
+    return [None if value is None else decimal.Decimal(str(np.float32(value))) for value in array.to_pylist()]
 
 
 def _narrow(array: pa.Array, dtype: Float) -> pa.Array:

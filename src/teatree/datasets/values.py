@@ -119,6 +119,8 @@ def _integer(dtype: Integer, null: Callable[[], None]) -> Convert:
             whole = int(value)
         elif type(value) is int:
             whole = value
+        elif type(value) is float and value.is_integer():
+            whole = int(value)  # all its digits, not those of its shortest form
         else:
             whole = scaled(number(value, dtype), 0, dtype)
         return whole if low <= whole <= high else out_of_range(value, dtype)

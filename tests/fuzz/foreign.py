@@ -1,0 +1,80 @@
+"""Arrow columns of one type into columns of another: exactly, or refused."""
+
+from __future__ import annotations
+
+import math
+import struct
+from decimal import Decimal
+from fractions import Fraction
+from random import Random
+
+import pyarrow as pa
+
+from fuzz.arrays import arrow_array
+from fuzz.inward import NUMBERS, Inward
+from fuzz.kinds import INTEGERS, UNITS, Kind, draw_scalar
+from fuzz.truth import Truth
+from fuzz.values import Value, decimal_text, draw_value
+from one_writer import Sent, arrow, arrow_headers
+
+FLOATS = {"FLOAT", "DOUBLE"}
+_FAMILIES = (NUMBERS | FLOATS, NUMBERS | FLOATS, set(UNITS), {*UNITS, "DATE", "TIME", "INTERVAL"})
+
+
+def draw_pair(rng: Random) -> tuple[Kind, Kind]:
+    """Return the type that is sent and the type of the column, both numbers or both moments mostly."""
+    family = rng.choice(_FAMILIES)
+    while True:
+        sent, taken = draw_scalar(rng), draw_scalar(rng)
+        if (sent.base in family and taken.base in family) or rng.random() < 0.01:
+            return sent, taken
+
+
+def check_foreign(inward: Inward, sent: Kind, taken: Kind, rng: Random, count: int) -> None:
+    """Check that each value of a type is refused by another type's column, or stored exactly."""
+    inward.begin(taken)
+    for value in [draw_value(sent, rng, nullable=False) for _ in range(count)]:
+        table = pa.table({"c": arrow_array(sent, [value], rng)})
+        right = _right(inward.truth, sent, taken, value)
+        inward.check_cast(sent, taken, value, right, Sent("append", arrow(table), arrow_headers(table="t")))
+
+
+def _right(truth: Truth, sent: Kind, taken: Kind, value: Value) -> str | None:
+    """Return DuckDB's text of a value in another type, None if that does not hold it."""
+    if sent.base in NUMBERS | FLOATS and taken.base in NUMBERS | FLOATS:
+        text = _number(sent, taken, value)
+        return None if text is None else truth.cast(taken, [text])[0]
+    one = f"({value.sql})::{sent.sql}"
+    cast = f"TRY_CAST({one}::VARCHAR AS {taken.sql})"
+    back = f"TRY_CAST({cast}::VARCHAR AS {sent.sql})"
+    text, exact = truth.con.execute(f"SELECT {cast}::VARCHAR, {back} IS NOT DISTINCT FROM {one}").fetchall()[0]
+    return text if exact else None
+
+
+def _number(sent: Kind, taken: Kind, value: Value) -> str | None:
+    """Return the number as digits, None if the other type would change it."""
+    if sent.base in FLOATS and not math.isfinite(value.raw):
+        return str(value.raw) if taken.base in FLOATS else None
+    if taken.base in FLOATS:
+        return _as_float(sent, taken, value)
+    if sent.base in FLOATS and taken.base == "DECIMAL":
+        exact = Fraction(Decimal(value.json))  # the shortest form of a float is what people mean by it
+    else:
+        exact = Fraction(value.raw) / (10 ** sent.numbers[1] if sent.base == "DECIMAL" else 1)
+    if taken.base in INTEGERS:
+        low, high = INTEGERS[taken.base]
+        return str(exact.numerator) if exact.denominator == 1 and low <= exact <= high else None
+    precision, scale = taken.numbers
+    scaled = exact * 10**scale
+    fits = scaled.denominator == 1 and abs(scaled) < 10**precision
+    return decimal_text(scaled.numerator, scale) if fits else None
+
+
+def _as_float(sent: Kind, taken: Kind, value: Value) -> str | None:
+    if sent.base == "DECIMAL":
+        return decimal_text(value.raw, sent.numbers[1])  # becomes the nearest float
+    try:
+        near = struct.unpack("<f", struct.pack("<f", value.raw))[0] if taken.base == "FLOAT" else float(value.raw)
+    except OverflowError:
+        return None
+    return format(Decimal(near), "f") if near == value.raw else None
