@@ -19,6 +19,7 @@ from typing import cast
 from attrs import frozen
 from typing_extensions import override
 
+from teatree.contracts.process import ALLOCATOR_ENVIRON
 from teatree.contracts.read_settings import ReadSettings
 from teatree_manager.read_frames import FRAME, NUMBER, Kind
 
@@ -217,7 +218,7 @@ def _start(
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             pass_fds=(listen,),
-            env={name: value for name, value in environ.items() if name.startswith(_ENVIRON)},
+            env={**ALLOCATOR_ENVIRON, **{name: value for name, value in environ.items() if name.startswith(_ENVIRON)}},
         )
     except BaseException:
         jobs.close()

@@ -10,12 +10,13 @@ import duckdb
 import pytest
 from attrs import evolve
 
-from one_writer import OneWriter, Sent
+from one_writer import OneWriter, Sent, arrow, arrow_headers
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.duckdb_errors import translate
+from teatree.engine.duckdb_errors import InvalidatedError, translate
 from teatree.engine.watchdog import Watchdog, own_bytes
+from teatree.functions.registry import BUILT_INS
 
 FOR_EVER = "SELECT count(*) FROM range(10000000) a(i), range(10000000) b(j) WHERE hash(i, j) = 7"
 UNREACHED = "SELECT levenshtein(repeat('a', 40000), repeat('b', 40000))"
@@ -169,3 +170,60 @@ def test_a_request_interrupted_because_its_manager_leaves_has_no_outcome(model: 
     timer.join()
     assert e.value.code is Code.UNAVAILABLE
     database._is_left = False
+
+
+WIDE = {"table": "wide", "columns": [{"name": f"c{i}", "type": "BIGINT"} for i in range(100)]}
+
+
+@pytest.mark.parametrize("rows", [{"c1": 1}, {}])
+def test_columns_that_are_left_out_count(tmp_path: Path, rows: dict[str, int]) -> None:
+    """Short rows of a wide table take its columns: they are refused before they are made."""
+    model = OneWriter(tmp_path, [WIDE], LIMITS)
+    for sent in (
+        Sent("append", {"table": "wide", "rows": [rows] * 30_000}),
+        Sent("append", arrow({"c1": list(range(30_000))}), arrow_headers(table="wide")),
+    ):
+        outcome = model.between(sent)
+        assert (outcome.status, (outcome.error or {}).get("code")) == (Status.REJECTED, "body_too_large"), outcome
+    model.check_good_rows()
+    model.close()
+
+
+def test_appends_wait_for_each_other_no_longer_than_their_rows_fit(tmp_path: Path) -> None:
+    """Many that are allowed one by one are inserted as their rows come to the limit, and each has its outcome."""
+    model = OneWriter(tmp_path, [WIDE], LIMITS)
+    sent = [Sent("append", {"table": "wide", "rows": [{"c1": i}] * 15_000}) for i in range(4)]
+    wrong = Sent("append", {"table": "wide", "rows": [{"c1": "x"}]})
+    outcomes = model.apply(sent[0], sent[1], wrong, sent[2], sent[3])
+    assert [o.status for o in outcomes] == [Status.DONE, Status.DONE, Status.REJECTED, Status.DONE, Status.DONE]
+    assert model.rows("SELECT count(*) AS n FROM wide") == [{"n": 60_000}]
+    model.close()
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_what_makes_duckdb_give_up_for_memory_is_not_tried_for_ever(
+    model: OneWriter, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """The file is opened again, and the request is refused; those around it are done."""
+
+    def greedy(*_: object) -> None:
+        raise InvalidatedError(Code.OVER_LIMIT, "Allocation failure.")
+
+    monkeypatch.setitem(BUILT_INS, "replace", evolve(BUILT_INS["replace"], run=greedy))
+    words = Sent("append", {"table": "words", "rows": [{"id": 1, "word": "a"}]})
+    bad = Sent("replace", {"table": "words", "rows": []})
+    requests = [model._request(sent) for sent in ([words] * count + [bad] + [words] * count)]
+    with pytest.raises(InvalidatedError):
+        model.writer.apply(requests)
+    for _ in range(4):
+        try:
+            applied = model.writer.apply([r for r in requests if r.seq > model.writer.applied_offset])
+            break
+        except InvalidatedError:
+            continue
+    statuses = [entry.outcome.status for entry in applied.entries]
+    assert statuses == [Status.DONE] * count + [Status.FAILED] + [Status.DONE] * count
+    draft = model.writer.capture(applied, 0)
+    model.writer.ship(draft)
+    model.writer.settle(draft)
+    assert model.rows("SELECT count(*) AS n FROM words") == [{"n": 2 * count}]

@@ -53,6 +53,15 @@ class Applied:
     """Whether it ended the model's life."""
 
 
+@frozen
+class _GaveUp:
+    """Requests over which DuckDB gave its database up for want of memory."""
+
+    seqs: frozenset[int]
+    culprit: int | None
+    error: InvalidatedError
+
+
 class Batch:
     """One batch on its way into the file: what its transactions have committed so far. One thread uses it."""
 
@@ -72,6 +81,7 @@ class Batch:
         self._changed_tables: set[str] = set()
         self._archive: tuple[str, ...] | None = None
         self._dropped = False
+        self._gave_up: _GaveUp | None = None
 
     def apply(self, requests: Sequence[Request]) -> Applied:
         """Apply requests in their order; return when all are committed, each with its outcome.
@@ -81,8 +91,20 @@ class Batch:
         """
         self._refused.clear()  # by a try that came to nothing
         if requests:
-            self._commit(_items(requests, self._parts))
+            self._commit_after(self._gave_up, _items(requests, self._parts))
         return self._applied()
+
+    def _commit_after(self, gave_up: _GaveUp | None, items: Sequence[Item]) -> None:
+        """Commit the items, but not those again as they were over which DuckDB gave its database up for memory."""
+        self._gave_up = None
+        seqs = gave_up.seqs if gave_up else frozenset()
+        part = [item for item in items if item.request.seq in seqs]
+        if gave_up is None or len(part) < len(seqs):  # none, or they were committed after all
+            self._commit(items)
+            return
+        rest = [item for item in items if item.request.seq > max(seqs)]
+        parts = self._after_failure(part, gave_up.culprit, gave_up.error)
+        self._commit(*parts, *([rest] if rest else []))
 
     def refuse(self, request: Request, error: TeatreeError) -> Applied:
         """Commit that a request had no effect, and why."""
@@ -136,15 +158,18 @@ class Batch:
             dropped=self._dropped,
         )
 
-    def _commit(self, items: Sequence[Item]) -> None:
-        """Commit the items, each with its outcome, in as few transactions as their faults allow."""
-        waiting = [items]
+    def _commit(self, *parts: Sequence[Item]) -> None:
+        """Commit parts of the items, each item with its outcome, in as few transactions as their faults allow."""
+        waiting = list(reversed(parts))
         while waiting:
             part = waiting.pop()
             transaction = self._transaction()
             try:
                 self._in_transaction(transaction, partial(Transaction.run, items=part), part)
-            except InvalidatedError:
+            except InvalidatedError as e:
+                if e.code is Code.OVER_LIMIT:  # it would come again, unlike a full disk
+                    seqs = frozenset(item.request.seq for item in part)
+                    self._gave_up = _GaveUp(seqs, transaction.culprit, e)
                 raise
             except (RequestError, RetryError, UnexpectedError) as e:
                 if isinstance(e, RetryError) and e.code not in FAILED_CODES:

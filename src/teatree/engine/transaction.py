@@ -19,7 +19,7 @@ from teatree.engine.duckdb_errors import duplicate_key, translate
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import Ledger, Prior
 from teatree.engine.waiting_appends import WaitingAppends
-from teatree.functions.arguments import Call, Context
+from teatree.functions.arguments import VALUE_BYTES, Call, Context
 from teatree.functions.pages import Page, cut_pages, page_key, told_columns
 from teatree.functions.registry import BuiltIn, Nature, find_function
 from teatree.functions.rows import insert
@@ -104,6 +104,8 @@ class Transaction:
         self._earlier = earlier
         self._outcomes: dict[str, Outcome] = {}
         self._appends: dict[str, WaitingAppends] = {}
+        self._waiting_bytes = 0
+        """What their rows are reckoned at: more than one request may take wait for no more."""
         self._looks_keys_up = looks_keys_up
         self._effect_seq_before = last_effect_seq
         self.entries: list[Entry] = list(refused)
@@ -207,7 +209,7 @@ class Transaction:
         from teatree.datasets.rows import RowDecoder  # noqa: PLC0415
 
         table = self._parts.handle.table(call.text("table"))
-        rows = call.rows()
+        rows = call.rows(len(table.schema))
         call.finish(takes_rows=True)
         waiting = self._appends.get(table.name)
         decoder = waiting.decoder if waiting else RowDecoder(table.schema)
@@ -216,6 +218,9 @@ class Transaction:
             waiting = self._appends[table.name] = WaitingAppends(decoder)
         waiting.add(len(self.entries), request, decoded)
         self._end(request, Status.DONE, result={"rows": len(rows)}, effect=True)
+        self._waiting_bytes += len(rows) * len(table.schema) * VALUE_BYTES
+        if self._waiting_bytes > self._parts.context.limits.rows_bytes_max:
+            self._flush()
 
     def _flush(self) -> None:
         """Insert the appends that wait: tables have no foreign keys between them, so only each one's order matters."""
@@ -228,6 +233,7 @@ class Transaction:
                 except MemoryError as e:
                     raise translate(e) from e
         self._appends.clear()
+        self._waiting_bytes = 0
 
     def _insert(self, table: TableInfo, waiting: WaitingAppends) -> None:
         handle = self._parts.handle

@@ -27,6 +27,8 @@ T = TypeVar("T")
 _REQUIRED: Any = object()
 PARAMETERS_MAX = 1_000
 """Parameters of one statement."""
+VALUE_BYTES = 8
+"""What one value of a row is reckoned at, though it may stand nowhere in the body: a column that is left out."""
 
 
 Report = Callable[[Request, float, str], None]
@@ -151,16 +153,32 @@ class Call:
                 )
         return values
 
-    def rows(self) -> list[dict[str, Any]] | pa.Table:
-        """Take the rows: objects of the JSON argument `rows`, or the Arrow body as a table."""
+    def rows(self, columns: int) -> list[dict[str, Any]] | pa.Table:
+        """Take the rows: objects of the JSON argument `rows`, or the Arrow body as a table.
+
+        Each gives so many columns, though it may name none of them. Raises `body_too_large` where that is too much.
+        """
         if self.request.content_type != CONTENT_ARROW:
             rows: list[dict[str, Any]] = self._each("rows", self.items("rows"), dict, "an object")
+            self._check_values(len(rows) * columns)
             return rows
         from teatree.datasets.arrow_stream import read_arrow_stream  # noqa: PLC0415  JSON calls never need Arrow here
 
         if "rows" in self._members:
             raise RequestError(Code.BAD_ARGUMENT, "Rows came twice: as the Arrow body and as 'rows'.", where="rows")
-        return read_arrow_stream(self.request.body, self.context.limits.rows_bytes_max)
+        table = read_arrow_stream(self.request.body, self.context.limits.rows_bytes_max)
+        self._check_values(table.num_rows * columns)
+        return table
+
+    def _check_values(self, count: int) -> None:
+        found_bytes, limit_bytes = count * VALUE_BYTES, self.context.limits.rows_bytes_max
+        if found_bytes > limit_bytes:
+            raise RequestError(
+                Code.BODY_TOO_LARGE,
+                f"The rows take at least {found_bytes:,} bytes once decoded; the limit is {limit_bytes:,}.",
+                where="rows",
+                hint="Send them in several requests, or use `load`.",
+            )
 
     def finish(self, *, takes_rows: bool = False) -> None:
         """Refuse the arguments that nobody took; raises `unknown_argument`."""

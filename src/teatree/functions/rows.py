@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def append(db: Write, call: Call) -> dict[str, int]:
     """Add rows to a table."""
     table = db.table(call.text("table"))
-    rows = call.rows()
+    rows = call.rows(len(table.schema))
     call.finish(takes_rows=True)
     return {"rows": insert(db, table, to_tables(rows, table.schema))}
 
@@ -28,7 +28,7 @@ def append(db: Write, call: Call) -> dict[str, int]:
 def replace(db: Write, call: Call) -> dict[str, int]:
     """Put rows in place of all that a table holds."""
     table = db.table(call.text("table"))
-    rows = call.rows()
+    rows = call.rows(len(table.schema))
     call.finish(takes_rows=True)
     tables = to_tables(rows, table.schema)
     db.run(f"DELETE FROM {quote(table.name)}")
@@ -39,7 +39,7 @@ def replace(db: Write, call: Call) -> dict[str, int]:
 def upsert(db: Write, call: Call) -> dict[str, int]:
     """Add rows, or set the columns they name where a row with their key is there already."""
     table = db.table(call.text("table"))
-    rows = call.rows()
+    rows = call.rows(1)
     key = _key(table, call.texts("key", []))
     call.finish(takes_rows=True)
     count = 0
