@@ -10,6 +10,7 @@ and by the end of the pipe.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 
@@ -43,16 +44,17 @@ INTERRUPT_EVERY_S = 0.05
 _PR_SET_PDEATHSIG = 1
 
 
-def main() -> int:
-    """Answer jobs until the manager is done with this worker; returns the exit code."""
+def main() -> NoReturn:
+    """Answer jobs until the manager is done with this worker."""
     order = json.loads(sys.argv[1])
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal's or a service manager's go to the manager too
         signal.signal(number, signal.SIG_IGN)
     _end_with(order["manager_pid"])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no gigabytes behind
     limit_memory(order["memory_bytes_max"])
+    gc.freeze()  # what was loaded stays: walking over it again and again would double the time of a page of JSON
     Worker(socket.socket(fileno=0), Interrupts(order["control"]), Path(order["temp"])).run()
-    return 0
+    os._exit(0)  # nothing is left to tidy up, and libraries would report on theirs in the manager's log
 
 
 def _end_with(manager_pid: int) -> None:
@@ -229,4 +231,4 @@ def _page_too_large(what: str, size_bytes: int, limit: str) -> RequestError:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
