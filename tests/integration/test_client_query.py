@@ -143,6 +143,30 @@ async def test_nobody_there_is_a_time_out(session: Session) -> None:
     assert caught.value.code is Code.TIMED_OUT
 
 
+@pytest.mark.parametrize("ends", ["by its time", "by its caller"])
+async def test_a_read_that_is_given_up_is_cancelled(session: Session, stand_in: StandIn, ends: str) -> None:
+    """The model's manager learns of it, under the id and the reply subject of the read."""
+    seen: list[Message] = []
+
+    async def silent(message: Message) -> None:
+        seen.append(message)
+
+    await stand_in.answer(silent)
+    limit_ms = 300 if ends == "by its time" else 60_000
+    asking = asyncio.create_task(session.model("sales").query("SELECT 1", timeout_ms=limit_ms))
+    await until(lambda: bool(seen))
+    if ends == "by its caller":
+        asking.cancel()
+    with pytest.raises((RetryError, asyncio.CancelledError)):
+        await asking
+    await until(lambda: len(seen) == 2)
+    read, cancel = seen
+    assert cancel.subject == stand_in.bus.subjects.query("sales", "cancel")
+    assert cancel.headers["Teatree-Request-Id"] == read.headers["Teatree-Request-Id"]
+    assert cancel.reply == read.reply
+    assert int(read.headers["Teatree-Repeat-Ms"]) == direct_read.REPEAT_MS
+
+
 @pytest.mark.parametrize("form", ["json", "arrow"])
 async def test_through_the_log_pages_come_as_notices(session: Session, stand_in: StandIn, form: str) -> None:
     """Pages are notices before `done`, a long one by reference; the answer is all of them in order."""

@@ -96,7 +96,7 @@ async def _repeat(
         if await _answered(exchange, nobody, min(REPEAT_MS, give_up_ms - now_ms())):
             return
         if now_ms() >= give_up_ms:
-            raise _nobody(subject)
+            raise _nobody(subject) if nobody.is_set() else _unanswered(subject)
         if nobody.is_set():
             # An answer to an earlier copy still counts while we wait.
             await asyncio.wait((exchange.done,), timeout=back_off_ms / 1000)
@@ -133,6 +133,16 @@ def _nobody(subject: str) -> RetryError:
         f"Nobody answers reads of {model!r} yet.",
         where=subject,
         hint="Does the model exist (`teatree models`)? Does the dispatcher run (`teatree up`)?",
+    )
+
+
+def _unanswered(subject: str) -> RetryError:
+    model = subject.split(".")[-2]
+    return RetryError(
+        Code.TIMED_OUT,
+        f"The read of {model!r} was not answered in the time given; it is given up.",
+        where=subject,
+        hint="Ask for less, or give it more time.",
     )
 
 
