@@ -198,7 +198,7 @@ class Chain:
 
     def _not_there(self, version: int) -> CorruptError | RequestError:
         newest = self.newest_version()
-        if version < newest:
+        if 0 < version < newest:  # the first version is 1
             return self.missing_error(version, newest)
         return RequestError(
             Code.UNKNOWN_VERSION,
