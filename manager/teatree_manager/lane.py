@@ -13,6 +13,7 @@ import structlog
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
 from teatree.storage.breaker import AwayError
+from teatree.storage.disk import AWAY, FULL
 
 BACKOFF_MS_MIN = 100
 BACKOFF_MS_MAX = 3_000
@@ -131,6 +132,11 @@ class Lane(ABC):
             if not is_shortage(e):
                 raise
             raise RetryError(Code.BUSY, f"The manager has no memory left for {self.name}: {e}") from e
+        except OSError as e:
+            if e.errno not in FULL | AWAY:
+                raise
+            code = Code.DISK_FULL if e.errno in FULL else Code.UNAVAILABLE
+            raise RetryError(code, f"The disk refuses what {self.name} does: {e}") from e
 
     async def _wait_for_return(self, error: TeatreeError, backoff: Backoff) -> None:
         if str(error) != self.error:

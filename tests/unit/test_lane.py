@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import pytest
 from typing_extensions import override
@@ -94,7 +95,7 @@ async def test_many_lanes_try_as_seldom_as_one() -> None:
 
 
 class Short(Lane):
-    """A lane whose process has no memory left at first."""
+    """A lane whose process lacks something at first."""
 
     name = "short"
 
@@ -109,8 +110,9 @@ class Short(Lane):
 
 
 async def test_no_memory_left_ends_no_lane() -> None:
-    """A lane that finds no memory, or none for another thread, tries again; any other fault ends its manager."""
-    lane = Short(MemoryError("malloc"), RuntimeError("can't start new thread"))
+    """A lane that finds no memory, thread or disk for its work tries again; any other fault ends its manager."""
+    disk = OSError(errno.EROFS, "Read-only file system")
+    lane = Short(MemoryError("malloc"), RuntimeError("can't start new thread"), disk)
     task = asyncio.create_task(lane.run())
     lane.poke()
     async with asyncio.timeout(30):
