@@ -105,7 +105,7 @@ def _ready(output: Output, settings: Settings, data: Path) -> None:
         return
     folder = shlex.quote(str(data))
     output.say("")
-    output.say(f"Teatree runs on {data}. One Ctrl-C stops all of it.", "bold green")
+    output.say(f"Teatree runs on {folder}. One Ctrl-C stops all of it.", "bold green")
     output.say(f"  NATS   {show_url(settings.nats.url)}")
     output.say(f"  store  {settings.store.url}")
     output.say(f"  access {shlex.quote(str(data / ENV_FILE))} (every command takes --data {folder})")
