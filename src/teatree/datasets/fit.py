@@ -1,7 +1,8 @@
 """Arrow rows that somebody sent into exactly a table's types: without loss, or not at all.
 
 What is taken: every number type for every other if the values survive; texts for VARCHAR, ENUM, JSON, UUID, HUGEINT,
-BIT and TIMETZ; moments in any unit. As in JSON, a decimal number becomes the nearest double. A double becomes a DECIMAL
+BIT and TIMETZ; moments in any unit. As in JSON, a decimal number becomes the nearest double,
+a whole one (a DECIMAL without digits after the point, too) only the same. A double becomes a DECIMAL
 if its shortest decimal form fits.
 """
 

@@ -175,6 +175,8 @@ def _numbers(array: pa.Array, dtype: Integer | Float | Decimal) -> pa.Array:
         _refuse(array, dtype)
     if pa.types.is_floating(arrow) and not isinstance(dtype, Integer):
         return _narrow(array, dtype) if isinstance(dtype, Float) else _by_value(_shortest(array), dtype)
+    if isinstance(dtype, Float) and pa.types.is_decimal(arrow) and arrow.scale == 0:
+        return _by_value([None if value is None else int(value) for value in array.to_pylist()], dtype)
     if isinstance(dtype, Float) and pa.types.is_decimal(arrow):
         array = array.cast(pa.string())  # read back as the nearest double, which Arrow's own cast often misses
     if isinstance(dtype, Decimal) and pa.types.is_integer(arrow):
