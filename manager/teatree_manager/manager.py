@@ -95,7 +95,7 @@ class Manager:
 
     async def run(self) -> None:
         """Manage the model until `stop`, until it is idle, or until something must be seen by an operator."""
-        await asyncio.to_thread(self._tenure.acquire)
+        await self._acquire()
         try:
             async with Background([self._tenure.keep()]) as tasks:  # from now on: a restore may outlast a lease
                 await tasks.until(self._connect_and_manage())
@@ -109,6 +109,19 @@ class Manager:
             await asyncio.to_thread(self._tenure.release, has_finished=self._has_finished)
             if self._postgres is not None:
                 self._postgres.close()
+
+    async def _acquire(self) -> None:
+        """Get lock and lease, waiting while the data folder's disk refuses; raises `busy`."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await asyncio.to_thread(self._tenure.acquire)
+            except RetryError as e:
+                if e.code is Code.BUSY or self._stop.is_set():
+                    raise
+                self._log.warning("the model cannot be acquired", error=str(e))
+                await self._record_waits(str(e))
+                await backoff.pause(e)
 
     async def _connect_and_manage(self) -> None:
         bus = await self._connect()

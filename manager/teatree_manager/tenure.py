@@ -23,6 +23,7 @@ from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
 from teatree.contracts.process import end_processes, own_process
 from teatree.contracts.settings import ManagerSettings
+from teatree.storage.disk import telling_full
 from teatree.storage.lease import HeldLease, Holder, Lease, is_alive, process_of, this_process
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.postgres import Postgres
@@ -63,7 +64,14 @@ class Tenure:
         return self._me
 
     def acquire(self) -> None:
-        """Get lock and lease; raises `busy`, naming who has them, when that takes longer than `take_over_wait_ms`."""
+        """Get lock and lease; raises `busy`, naming who has them, when that takes longer than `take_over_wait_ms`.
+
+        Raises `unavailable` or `disk_full` where the folder's disk takes neither lock nor process file; call it again.
+        """
+        with telling_full("The lock of the model", self._folder.root):
+            self._acquire()
+
+    def _acquire(self) -> None:
         deadline = time.monotonic() + self._settings.take_over_wait_ms / 1000
         while True:
             held = self._try_lease() if self._try_lock() else self._remove_lapsed()

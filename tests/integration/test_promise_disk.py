@@ -230,3 +230,10 @@ async def test_a_disk_that_is_read_only_for_a_while(installation: Installation, 
         await manager.says("Cannot open file")
     assert (await installation.outcome("a2"))["kind"] == "done"
     assert manager.code is None
+    await manager.kill()
+    with not_written(installation.local(disk).root):
+        await installation.publish("append", rows(3, v=1), "a3")
+        manager = installation.manager(data=disk)
+        await manager.says("cannot be acquired")
+    assert (await installation.outcome("a3"))["kind"] == "done"
+    assert manager.code is None
