@@ -101,6 +101,18 @@ def test_a_type_is_read_back_though_its_text_grew(writer: OneWriter) -> None:
     assert len(str(entry.schema["c"].dtype)) > 1_000_000
 
 
+def test_descriptions_are_bounded(writer: OneWriter) -> None:
+    """What all tables take in a manifest has a limit, whichever request goes beyond it; the model goes on."""
+    enum = "ENUM(" + ",".join(f"'{'v' * 30_000}{i}'" for i in range(33)) + ")"
+    done(*writer.apply(*(created(f"e{i}", c=enum) for i in range(8))))
+    add = {"name": "more", "type": enum}
+    for bad in (created("e8", c=enum), Sent("alter_table", {"table": "e7", "add": add})):
+        assert code_of(writer.between(bad)) == Code.OUT_OF_RANGE
+    done(*writer.apply(Sent("drop_table", {"table": "e0"}), created("e8", c=enum)))
+    assert len(newest(writer).tables) == 10
+    writer.check_good_rows()
+
+
 def test_one_table_reads_as_all_do() -> None:
     """One table is looked up with the same result as a scan of the catalog has for it, whatever its columns are."""
     with duckdb.connect() as con:

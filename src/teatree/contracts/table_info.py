@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.schema import Schema
+
+_COLUMN_CHARS = 60
+"""Characters of a column in a manifest beside its own texts."""
 
 
 @frozen
@@ -20,6 +24,13 @@ class TableInfo:
     primary_key: tuple[str, ...] = ()
     fault: str | None = None
     """Why Teatree cannot describe the table, as a sentence: only `drop_table` and `restore` take such a one."""
+
+    text_chars: int = attrs.field(init=False, eq=False, repr=False, default=0)
+    """Characters that a manifest needs for it, about."""
+
+    def __attrs_post_init__(self) -> None:
+        columns = (len(c.name) + len(str(c.dtype)) + len(c.default or "") + _COLUMN_CHARS for c in self.schema)
+        object.__setattr__(self, "text_chars", sum(columns))
 
     def require(self, columns: Sequence[str], where: str) -> tuple[str, ...]:
         """Return the columns by the names that the table gives them; raises `unknown_column`."""

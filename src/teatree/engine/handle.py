@@ -95,6 +95,11 @@ class WriteHandle(Write):
             self._tables = {**self._known(), fold(table): info}
             self._check_readable(info)
 
+    @property
+    @override
+    def tables_chars(self) -> int:
+        return sum(info.text_chars for info in self._known().values())
+
     @override
     def dropped(self, table: str) -> None:
         self.changed_tables.add(table)

@@ -68,6 +68,11 @@ class Write(Read):
     def changed(self, table: str, *, schema: bool = False) -> None:
         """Note that a table's rows (or its schema too) changed; also of one that is new."""
 
+    @property
+    @abstractmethod
+    def tables_chars(self) -> int:
+        """The characters that a manifest needs for all tables, about."""
+
     @abstractmethod
     def dropped(self, table: str) -> None:
         """Note that a table is gone."""

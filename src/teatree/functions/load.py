@@ -15,6 +15,7 @@ from teatree.functions.arguments import Call, Context
 from teatree.functions.handles import Write
 from teatree.functions.history import while_away
 from teatree.functions.rows import insert_once
+from teatree.functions.tables import made
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,5 +81,4 @@ def _created(db: Write, name: str, sample: pa.Table) -> TableInfo:
         raise RequestError(e.code, e.message, where="uri", hint=e.hint) from None
     schema = Schema(tuple(Field(check_identifier(f.name, "uri"), f.dtype) for f in found))
     db.run(create_table_sql(name, schema, ()))
-    db.changed(name, schema=True)
-    return db.table(name)
+    return made(db, name)

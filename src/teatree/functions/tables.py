@@ -25,6 +25,8 @@ from teatree.functions.handles import Write
 
 TABLES_MAX = 1_000
 """Tables of one model: every manifest names them all."""
+TABLES_CHARS_MAX = 8_000_000
+"""Characters of the descriptions of all tables: every manifest holds them, and each version writes one."""
 NO_KEY = (Array, Interval, List, Map, Struct)
 """Types that no key can have: DuckDB cannot index them."""
 _COLUMN_MEMBERS = {"name", "type", "nullable", "default"}
@@ -61,9 +63,22 @@ def make_table(db: Write, members: dict[str, Any], where: str) -> bool:
     if len(db.tables()) >= TABLES_MAX:
         raise RequestError(Code.OUT_OF_RANGE, f"A model has at most {TABLES_MAX} tables.", where=f"{where}table")
     db.run(create_table_sql(name, schema, primary_key))
-    db.changed(name, schema=True)
-    db.table(name)  # what cannot be read back must not be made
+    made(db, name)
     return True
+
+
+def made(db: Write, name: str) -> TableInfo:
+    """Return a table that was made or got a column; raises for what cannot be read back or described in a manifest."""
+    db.changed(name, schema=True)
+    if db.tables_chars > TABLES_CHARS_MAX:
+        raise RequestError(
+            Code.OUT_OF_RANGE,
+            f"The tables' columns take {db.tables_chars:,} characters to describe; a model has at most"
+            f" {TABLES_CHARS_MAX:,}.",
+            where="columns",
+            hint="Use shorter types (an ENUM's values count), or fewer columns.",
+        )
+    return db.table(name)
 
 
 def alter_table(db: Write, call: Call) -> dict[str, Any]:
@@ -88,7 +103,10 @@ def alter_table(db: Write, call: Call) -> dict[str, Any]:
         if target in table.schema and fold(target) != fold(found.name):
             raise RequestError(Code.COLUMN_EXISTS, f"There is a column {target!r} already.", where=f"rename.{old}")
         db.run(rename_column_sql(table.name, found.name, target))
-    db.changed(table.name, schema=True)
+    if add is not None:
+        made(db, table.name)
+    else:
+        db.changed(table.name, schema=True)
     return {"columns": list(db.table(table.name).schema.names)}
 
 
