@@ -26,7 +26,6 @@ from teatree.contracts.outside import outside_outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.batch import Applied
 from teatree.engine.drafts import Draft
-from teatree.engine.duckdb_errors import InvalidatedError
 from teatree.engine.writer import Writer
 from teatree.functions.registry import BUILT_INS
 from teatree.messaging.log import LogReader, LogSlice, WakeHints
@@ -40,6 +39,8 @@ OUTSIDE_MAX = 100_000
 """Requests before a `create_model` whose ids are remembered with their rejections, the newest ones: bounds memory."""
 SPOOLED_PACKS = 8
 """Packs kept locally after they were shipped: the local version file is patched from them."""
+GAVE_UP_MAX = 16
+"""Times that the database is opened again over one batch, until it is known which request takes all memory."""
 CLOSE_MS_MAX = 20_000
 """Milliseconds that what runs on the file may take to end when its manager leaves."""
 
@@ -265,14 +266,18 @@ class Pipeline:
         await self._retrying(partial(self._attempts.begin, batch))
         if len(batch) == 1 and _takes_long(batch[0]):
             self._started(batch[0])
-        backoff = Backoff()
+        backoff, gave_up = Backoff(), 0
         rest = batch
         while True:
             try:
                 applied = await self.in_file_thread(self._writer.apply, rest, tuple(self._outside))
             except RetryError as e:
-                if isinstance(e, InvalidatedError) and e.code is Code.OVER_LIMIT:
-                    raise  # whose fault it is shows when the next manager tries ever smaller parts
+                if e.code is Code.OVER_LIMIT:
+                    gave_up += 1
+                    if gave_up > GAVE_UP_MAX:
+                        raise  # whose fault it is shows when the next manager tries ever smaller parts
+                    rest = await self._retrying(partial(self._writer.rest_of, batch))
+                    continue
                 await self._wait(_Part.FILE, f"request {batch[0].seq} and those after it wait: {e}", e, backoff)
                 rest = await self._retrying(partial(self._writer.rest_of, batch))
             else:

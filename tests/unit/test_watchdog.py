@@ -14,12 +14,13 @@ from one_writer import OneWriter, Sent, arrow, arrow_headers
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
+from teatree.engine.batch import Batch
 from teatree.engine.duckdb_errors import InvalidatedError, translate
 from teatree.engine.watchdog import Watchdog, own_bytes
 from teatree.functions.registry import BUILT_INS
 
 FOR_EVER = "SELECT count(*) FROM range(10000000) a(i), range(10000000) b(j) WHERE hash(i, j) = 7"
-UNREACHED = "SELECT levenshtein(repeat('a', 40000), repeat('b', 40000))"
+UNREACHED = "SELECT levenshtein(repeat('a', 28000), repeat('b', 28000))"
 """About a second in one call of one function."""
 WORDS = {"table": "words", "columns": [{"name": "id", "type": "BIGINT"}, {"name": "word", "type": "VARCHAR"}]}
 LIMITS = LimitSettings(rows_bytes_max=20_000_000, load_bytes_max=40_000_000)
@@ -227,3 +228,45 @@ def test_what_makes_duckdb_give_up_for_memory_is_not_tried_for_ever(
     model.writer.ship(draft)
     model.writer.settle(draft)
     assert model.rows("SELECT count(*) AS n FROM words") == [{"n": 2 * count}]
+
+
+def test_memory_that_a_failed_update_took_is_given_back(tmp_path: Path) -> None:
+    """DuckDB keeps the texts of updates that it undid; with the file opened again those that follow have all memory."""
+    model = OneWriter(tmp_path, [WORDS], evolve(LIMITS, memory_bytes_max=64_000_000))
+    model.apply(Sent("sql", {"statement": "INSERT INTO words SELECT range, repeat('a', 10000) FROM range(1000)"}))
+    outcome = model.between(Sent("sql", {"statement": "UPDATE words SET word = repeat('y', 200000)"}))
+    assert (outcome.status, (outcome.error or {}).get("code")) == (Status.FAILED, "over_limit")
+    model.check_good_rows()
+    assert model.writer._database is not None
+    assert model.writer._database.held_bytes() < 8_000_000
+    model.close()
+
+
+def test_a_request_that_leaves_no_memory_to_refuse_it_is_refused(
+    model: OneWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is opened again and the refusal committed; the request is not tried again."""
+    runs = 0
+
+    def greedy(*_: object) -> None:
+        nonlocal runs
+        runs += 1
+        monkeypatch.setattr(Batch, "_commit_refused", full)
+        raise RetryError(Code.OVER_LIMIT, "Failed to allocate data.")
+
+    def full(_: Batch) -> None:
+        monkeypatch.undo()
+        monkeypatch.setitem(BUILT_INS, "replace", evolve(BUILT_INS["replace"], run=greedy))
+        raise RetryError(Code.OVER_LIMIT, "Failed to allocate data.")
+
+    monkeypatch.setitem(BUILT_INS, "replace", evolve(BUILT_INS["replace"], run=greedy))
+    words = Sent("append", {"table": "words", "rows": [{"id": 1, "word": "a"}]})
+    requests = [model._request(sent) for sent in (Sent("replace", {"table": "words", "rows": []}), words)]
+    with pytest.raises(RetryError):
+        model.writer.apply(requests)
+    applied = model.writer.apply(model.writer.rest_of(requests))
+    assert [entry.outcome.status for entry in applied.entries] == [Status.FAILED, Status.DONE]
+    assert runs == 1
+    draft = model.writer.capture(applied, 0)
+    model.writer.ship(draft)
+    model.writer.settle(draft)

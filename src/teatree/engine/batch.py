@@ -59,7 +59,7 @@ class _GaveUp:
 
     seqs: frozenset[int]
     culprit: int | None
-    error: InvalidatedError
+    error: RetryError
 
 
 class Batch:
@@ -91,7 +91,12 @@ class Batch:
         """
         self._refused.clear()  # by a try that came to nothing
         if requests:
-            self._commit_after(self._gave_up, _items(requests, self._parts))
+            try:
+                self._commit_after(self._gave_up, _items(requests, self._parts))
+            except RetryError as e:
+                if e.code is Code.OVER_LIMIT and self._refused:  # its memory was not given back: no room to refuse it
+                    self._gave_up = self._gave_up or _GaveUp(frozenset({self._refused[-1][0].seq}), 0, e)
+                raise
         return self._applied()
 
     def _commit_after(self, gave_up: _GaveUp | None, items: Sequence[Item]) -> None:
@@ -102,6 +107,8 @@ class Batch:
         if gave_up is None or len(part) < len(seqs):  # none, or they were committed after all
             self._commit(items)
             return
+        if before := [item for item in items if item.request.seq < min(seqs)]:
+            self._commit(before)
         rest = [item for item in items if item.request.seq > max(seqs)]
         parts = self._after_failure(part, gave_up.culprit, gave_up.error)
         self._commit(*parts, *([rest] if rest else []))

@@ -142,6 +142,10 @@ class Database(BlockFile):
             return self._rows_watch.limit(RowBytes(limits.memory_bytes_max // 2, limits.load_bytes_max))
         return self._rows_watch.limit(RowBytes(limits.rows_bytes_max, limits.rows_bytes_max))
 
+    def held_bytes(self) -> int:
+        """Return what DuckDB holds while nothing runs, beside blocks and rows."""
+        return self._rows_watch.held_bytes()
+
     def leave(self) -> None:
         """Interrupt what runs, and begin no transaction any more: an interrupted request must not be taken for refused.
 

@@ -91,6 +91,10 @@ class RowsWatch:
             if error is not None:
                 raise error
 
+    def held_bytes(self) -> int:
+        """Return what DuckDB holds that is neither rows nor, once all statements have ended, of any use."""
+        return self._measure().shared
+
     def _watch(self, ended: threading.Event, base: RowBytes, most: RowBytes) -> None:
         while not ended.is_set():
             error: RetryError | None

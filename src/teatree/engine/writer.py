@@ -47,6 +47,9 @@ from teatree.storage.packs import BlockTable
 from teatree.storage.segments import Entry, Role
 from teatree.storage.versions import read_table
 
+HELD_FRACTION = 8
+"""Part of the memory that may stay taken after a request that failed for memory."""
+
 
 class Writer:
     """Owns one model's file, ledger and end of the chain."""
@@ -209,6 +212,10 @@ class Writer:
         except InvalidatedError as e:
             self._invalidated = e
             raise
+        except RetryError as e:
+            if e.code is Code.OVER_LIMIT:  # a request that failed was refused: what it took was not given back
+                self._invalidated = InvalidatedError(e.code, e.message)
+            raise
 
     def _reopen(self, error: InvalidatedError) -> None:
         """Open the file again: the same writer, since its fence holds; the write-ahead log has what was committed."""
@@ -271,7 +278,16 @@ class Writer:
             applied = self._apply(requests, outside)
         self._batch = None
         self._applied = applied
+        self._give_memory_back(applied)
         return applied
+
+    def _give_memory_back(self, applied: Applied) -> None:
+        """Have the file opened again if a request that failed left memory taken, as undone updates do."""
+        over_limit = any((e.outcome.error or {}).get("code") == Code.OVER_LIMIT for e in applied.entries)
+        if over_limit and self._database is not None:
+            held_bytes = self._database.held_bytes()
+            if held_bytes > self.limits.memory_bytes_max // HELD_FRACTION:
+                self._invalidated = InvalidatedError(Code.UNAVAILABLE, f"{held_bytes} bytes were not given back.")
 
     def _apply(self, requests: Sequence[Request], outside: Sequence[Outcome]) -> Applied:
         if self._batch is None or self._target is None:
