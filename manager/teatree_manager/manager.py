@@ -55,6 +55,8 @@ SERVICE_VERSION = "0.1.0"
 DRAIN_MS_MAX = 20_000
 """Milliseconds that a leaving manager gives what follows the versions; the next one goes on with the rest."""
 IDLE_LOOK_MS = 250
+SLOW_LOOK_MS = 500
+"""Milliseconds between looks whether the store lets a manager that begins wait."""
 REPLY_HEADERS_BYTES = 65_536
 """What a reply's headers may take of NATS' `max_payload`."""
 
@@ -67,7 +69,7 @@ class Manager:
         self._model = model
         self._settings = settings
         self._failpoint = failpoints(settings.failpoints)
-        guarded = GuardedStore(store, Breaker("The object store", settings.breaker))
+        guarded = self._store = GuardedStore(store, Breaker("The object store", settings.breaker))
         self._chain = Chain(guarded, settings.nats.prefix, model)
         self._folder = model_folder(settings.data, model)
         breaker = Breaker("PostgreSQL", settings.breaker)
@@ -84,6 +86,8 @@ class Manager:
         self._log = structlog.get_logger().bind(model=model)
         self._stop = asyncio.Event()
         self._pipeline: Pipeline | None = None
+        self._is_serving = False
+        """Whether its `ConditionLane` reports why the model waits."""
         self._has_finished = False
         """Whether nothing is left for a successor on this host to say."""
 
@@ -97,7 +101,8 @@ class Manager:
         """Manage the model until `stop`, until it is idle, or until something must be seen by an operator."""
         await self._acquire()
         try:
-            async with Background([self._tenure.keep()]) as tasks:  # from now on: a restore may outlast a lease
+            # The lease is kept from now on: a restore may outlast it.
+            async with Background([self._tenure.keep(), self._report_slow_store()]) as tasks:
                 await tasks.until(self._connect_and_manage())
         except FencedError:
             self._has_finished = True  # the other one says what this one did not
@@ -232,6 +237,25 @@ class Manager:
                     raise
                 await backoff.pause(e)
 
+    def _slow_store(self) -> str | None:
+        """Return that the object store lets a call wait for long, None if it does not."""
+        slow = self._store.slowest()
+        if slow is None or slow.seconds * 1000 < self._settings.breaker.slow_ms:
+            return None
+        return (
+            f"The object store has not answered for {self._settings.breaker.slow_ms / 1000:g} s or longer: {slow.what}"
+        )
+
+    async def _report_slow_store(self) -> None:
+        """Say so while the manager begins, in a row that its `ConditionLane` then writes; for ever."""
+        reported = False
+        while True:
+            await asyncio.sleep(SLOW_LOOK_MS / 1000)
+            why = None if self._is_serving else self._slow_store()
+            if why is not None and not reported:
+                reported = True
+                await self._record_waits(why)
+
     async def _recorded_version(self) -> int:
         """Return the newest version that the catalogue has heard of, 0 if it does not tell."""
         if self._catalog is None:
@@ -305,7 +329,9 @@ class Manager:
 
         pipeline.make_room = followers.local.make_room
         if followers.condition is not None:
-            followers.condition.waits = lambda: pipeline.waiting_for or sayer.waiting_for or followers.waiting_for
+            self._is_serving = True
+            waits = (lambda: pipeline.waiting_for, lambda: sayer.waiting_for, lambda: followers.waiting_for)
+            followers.condition.waits = lambda: next(filter(None, (why() for why in (*waits, self._slow_store))), None)
 
         async def shipped(draft: Draft) -> None:
             followers.follow(draft.manifest, draft.entries, draft.archive)

@@ -374,3 +374,21 @@ def test_an_unknown_model_or_version_is_said_so(model: PublishedModel, tmp_path:
     with pytest.raises(RequestError):
         pull_version(model.chain, tmp_path / "a.duckdb", version=1)  # the fence before the model was created
     assert not (tmp_path / "a.duckdb").exists()
+
+
+@pytest.mark.parametrize("mark", ["teatree.env", "sales/manager.lock", "store/.tmp/x"])
+def test_nothing_is_pulled_among_an_installations_own_files(model: PublishedModel, tmp_path: Path, mark: str) -> None:
+    """A running stack's data folder, a model's and a store's are left alone, also through a link; others need exist."""
+    own = tmp_path / "own"
+    (own / mark).parent.mkdir(parents=True)
+    (own / mark).touch()
+    (own / "store" / "models").mkdir(parents=True, exist_ok=True)
+    inside = {"teatree.env": own, "sales/manager.lock": own / "sales" / "versions", "store/.tmp/x": own / "store"}[mark]
+    inside.mkdir(exist_ok=True)
+    (tmp_path / "link").symlink_to(inside)
+    for path in (inside / "a.duckdb", tmp_path / "link" / "a.duckdb"):
+        with pytest.raises(RequestError, match="keeps its own files"):
+            pull_version(model.chain, path)
+    with pytest.raises(RequestError, match="There is no folder"):
+        pull_version(model.chain, tmp_path / "none" / "a.duckdb")
+    assert not list(own.rglob("*.duckdb"))

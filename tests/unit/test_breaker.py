@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryErr
 from teatree.contracts.settings import BreakerSettings
 from teatree.storage.breaker import AwayError, Breaker
 from teatree.storage.guarded import GuardedStore
+from teatree.storage.local import LocalObjectStore
 from teatree.storage.objects import NotFoundError, ObjectStore, open_store
 
 SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
@@ -240,8 +242,10 @@ def test_every_call_of_a_store_is_guarded(breaker: Breaker, clock: Clock, tmp_pa
         "head": lambda: guarded.head("a/1"),
         "list": lambda: [info.key for info in guarded.list("a/")],
         "delete": lambda: guarded.delete(["a/1"]),
+        "present": lambda: guarded.present(["a/1"]),
     }
-    assert set(calls) == {name for name in vars(ObjectStore) if not name.startswith("_")} - {"url"}
+    asks_nothing = {"url", "is_made"}
+    assert set(calls) == {name for name in vars(ObjectStore) if not name.startswith("_")} - asks_nothing
     _open(breaker)
     for call in calls.values():
         with pytest.raises(AwayError):
@@ -253,3 +257,26 @@ def test_every_call_of_a_store_is_guarded(breaker: Breaker, clock: Clock, tmp_pa
     assert (found["get"], found["stream"], copy.read_bytes()) == (b"one", [b"one"], b"one")
     assert found["list"] == ["a/1", "a/2", "a/3"]
     assert [info.key for info in store.list("")] == ["a/2", "a/3"]
+
+
+def test_a_guarded_store_knows_its_slowest_call(tmp_path: Path) -> None:
+    """A call that does not return is told with its key for as long as it runs, also one of a list."""
+    entered, leave = threading.Event(), threading.Event()
+
+    class SlowStore(LocalObjectStore):
+        def get(self, key: str) -> bytes:
+            entered.set()
+            leave.wait()
+            return key.encode()
+
+    store = GuardedStore(SlowStore(tmp_path), Breaker("The object store", BreakerSettings()))
+    assert store.slowest() is None
+    thread = threading.Thread(target=store.get, args=("a/b",))
+    thread.start()
+    entered.wait()
+    slow = store.slowest()
+    assert slow is not None
+    assert (slow.what, slow.seconds >= 0) == ("read a/b", True)
+    leave.set()
+    thread.join()
+    assert store.slowest() is None

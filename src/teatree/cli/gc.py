@@ -52,6 +52,12 @@ def _show(output: Output, found: list[Cleaned], *, dry_run: bool) -> None:
     columns = ("model", "kept", "cleaned up", "objects", "freed")
     rows = ((c.model, c.kept, c.cleaned, c.objects, size_text(c.bytes)) for c in found)
     output.table(columns, rows, right=columns[1:])
+    for one in found:
+        if one.kept_unpublished:
+            output.remark(
+                f"{one.kept_unpublished} versions of {one.model} are kept although the policy does not keep them: the"
+                " newest version was written before their outcomes were known to be published. A later one frees them."
+            )
     if dry_run:
         output.remark("Nothing was changed: this is what would go.")
 

@@ -219,6 +219,9 @@ class BreakerSettings:
     """Milliseconds for which it is then left alone, less up to half; doubles with each look that finds it away."""
     open_ms_max: int = 3_000
     """The longest such time: what waits goes on that soon after its return. A slow look holds up the next no longer."""
+    slow_ms: int = 5_000
+    """Milliseconds after which a call of the object store that has not returned is what a model waits for, as `teatree
+    models` shows: longer than a pack takes to be uploaded."""
 
 
 @frozen

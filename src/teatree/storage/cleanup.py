@@ -51,6 +51,9 @@ class Cleaned:
     """The newest version when it began; 0 if the model has none."""
     kept: int = 0
     """Versions that stay."""
+    kept_unpublished: int = 0
+    """Those of them that the policy does not keep: when the newest version was written, their outcomes were not known
+    to be published for good. A model that takes requests says so in a later version; one at rest keeps them."""
     cleaned: int = 0
     """Versions that became stubs."""
     objects: int = 0
@@ -135,7 +138,10 @@ class Cleanup:
             self._policy,
             self._remember_days,
         )
-        cleaned = Cleaned(self._chain.model, newest.version, kept=len(kept), cleaned=len(gone))
+        unpublished = sum(v > newest.said_version for v in self._not_kept(known, now, pinned))
+        cleaned = Cleaned(
+            self._chain.model, newest.version, kept=len(kept), kept_unpublished=unpublished, cleaned=len(gone)
+        )
         if dry_run:
             return _counted(cleaned, find_garbage(state))
         if not self._take_away(plan.versions):
@@ -165,9 +171,13 @@ class Cleanup:
     def _doomed(
         self, known: Sequence[KeptVersion], newest: Manifest, now: datetime, pinned: frozenset[int]
     ) -> tuple[int, ...]:
-        always = pinned | {k.version for k in known if k.version > newest.said_version}
-        kept = kept_versions(((k.version, k.at) for k in known), now, self._policy, always)
-        return tuple(k.version for k in known if k.version not in kept)
+        """Return the versions that go."""
+        return tuple(v for v in self._not_kept(known, now, pinned) if v <= newest.said_version)
+
+    def _not_kept(self, known: Sequence[KeptVersion], now: datetime, pinned: frozenset[int]) -> list[int]:
+        """Return the versions that the policy does not keep; some of their outcomes may yet have to be published."""
+        kept = kept_versions(((k.version, k.at) for k in known), now, self._policy, pinned)
+        return [k.version for k in known if k.version not in kept]
 
     def _announce(self, plan: Plan, now: datetime) -> Plan:
         """Write a plan and look for pins again: from here on none comes too late without knowing it."""

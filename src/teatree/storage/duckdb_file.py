@@ -9,10 +9,32 @@ from pathlib import Path
 
 from teatree.contracts.errors import Code, RequestError, RetryError
 
+OWN_MARKS = ("teatree.env", "manager.lock", ".tmp/../models")
+"""What lies in the data folder of a running stack, in a model's folder there, and in an object store's."""
 _MAGIC = b"DUCK"
 _MAGIC_OFFSET = 8
 _FLOCK = struct.Struct("hhqqi4x")
 _OWN_FILES = Path("/proc/self/fd")
+
+
+def check_place(path: Path) -> None:
+    """Raise `usage` for a folder that is not there, and among an installation's own files."""
+    if not path.parent.is_dir():
+        raise RequestError(
+            Code.USAGE,
+            f"There is no folder {path.parent.absolute()}.",
+            where=str(path),
+            hint="Make it first, or name another place.",
+        )
+    for place in (path.absolute(), Path(os.path.realpath(path))):
+        own = next((folder for folder in place.parents for mark in OWN_MARKS if (folder / mark).exists()), None)
+        if own is not None:
+            raise RequestError(
+                Code.USAGE,
+                f"{path} lies in {own}, where an installation of teatree keeps its own files.",
+                where=str(path),
+                hint="Name a place outside of it.",
+            )
 
 
 def check_replaceable(path: Path) -> bool:

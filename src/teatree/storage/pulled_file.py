@@ -29,7 +29,7 @@ from teatree.contracts.failpoints import Failpoint, no_failpoint
 from teatree.contracts.manifest import FileLayout, Manifest
 from teatree.storage.block_cache import BlockCache
 from teatree.storage.disk import FULL
-from teatree.storage.duckdb_file import check_replaceable
+from teatree.storage.duckdb_file import check_place, check_replaceable
 from teatree.storage.leaves import Leaves
 from teatree.storage.objects import ObjectStore
 from teatree.storage.packs import HASH_BYTES, LEAF_ENTRIES, BlockTable
@@ -77,10 +77,10 @@ def pull_file(
     what the store raises.
     """
     layout = layout_of(manifest)
+    check_place(path)
     path = Path(os.path.realpath(path))
     part_path = path.with_name(f"{path.name}.part")
     with _disk_errors(path, part_path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         there = check_replaceable(path)
         with _part_file(part_path) as part:
             pull = _Pull(store, layout, path if there else None, part, progress, cache, failpoint)
