@@ -330,8 +330,9 @@ class Manager:
         pipeline.make_room = followers.local.make_room
         if followers.condition is not None:
             self._is_serving = True
-            waits = (lambda: pipeline.waiting_for, lambda: sayer.waiting_for, lambda: followers.waiting_for)
-            followers.condition.waits = lambda: next(filter(None, (why() for why in (*waits, self._slow_store))), None)
+            followers.condition.waits = lambda: (
+                pipeline.waiting_for or sayer.waiting_for or followers.waiting_for or self._slow_store()
+            )
 
         async def shipped(draft: Draft) -> None:
             followers.follow(draft.manifest, draft.entries, draft.archive)
