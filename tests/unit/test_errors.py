@@ -21,6 +21,7 @@ import teatree
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, TeatreeError
 from teatree.contracts.settings import BreakerSettings
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
+from teatree.engine.rows_watch import TooManyRowsError
 from teatree.engine.transaction import UnexpectedError
 from teatree.messaging.batches import _UnsentError
 from teatree.messaging.jetstream import ApiError
@@ -65,6 +66,8 @@ def make(kind: type[TeatreeError], text: str, where: str | None, hint: str | Non
         return AwayError(Breaker("A part", BreakerSettings()), "A part", text, 5)
     if kind is ApiError:
         return ApiError(Code.LOG_FULL, text, number=7, where=text, hint=hint)
+    if kind is TooManyRowsError:
+        return TooManyRowsError(2, 1)
     if kind is _UnsentError:
         return asyncio.run(unsent(text))
     return kind(Code.BUSY, text, where=where, hint=hint)
