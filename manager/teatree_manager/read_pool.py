@@ -207,7 +207,7 @@ class ReadPool:
         if ended.why is Why.TIME:
             return _timed_out(limit_ms)
         memory_bytes_max = self._settings.process_memory_bytes_max
-        if ended.code == -9 or (memory_bytes_max and ended.memory_bytes_peak > memory_bytes_max // 2):
+        if ended.code == -9 or (memory_bytes_max and ended.memory_bytes_peak > memory_bytes_max // 3):
             return RetryError(
                 Code.OVER_LIMIT,
                 "The query needs more memory than it may use: its process ended.",

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import attrs
+import pyarrow as pa
 
 from teatree.contracts.codec import dump_json, utc_text
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
@@ -115,7 +116,10 @@ class Worker:
         self._opened: OpenVersion | None = None
         self._opened_with: tuple[Path, int, int, int] | None = None
         self._job: ReadJob | None = None
+        self._rows = pa.table({})
         self._pages: Iterator[Page] = iter(())
+        self._number = 1
+        """The page that was made last."""
 
     def run(self) -> None:
         """Answer until the socket ends."""
@@ -129,7 +133,7 @@ class Worker:
                 case Kind.NEXT if self._job is not None:
                     self._reply(self._next, self._job)
                 case _:
-                    self._pages = iter(())
+                    self._forget_pages()
                     self._close()
 
     def _receive(self) -> tuple[int, bytes] | None:
@@ -157,7 +161,7 @@ class Worker:
         except TeatreeError as e:
             reply = _error(e)
         except MemoryError:
-            self._pages = iter(())
+            self._forget_pages()
             hint = "Ask for less at once, or have the model's limits raised."
             reply = _error(RetryError(Code.OVER_LIMIT, "The query needs more memory than it may use.", hint=hint))
         except Exception as e:  # noqa: BLE001  a fault of ours is the answer of this one read
@@ -165,14 +169,15 @@ class Worker:
         self._jobs.sendall(reply)
 
     def _first(self, job: ReadJob) -> bytes:
-        self._pages = iter(())
+        self._forget_pages()
         opened = self._open(job)
         with self._interrupts.during(job.number, opened.connection.interrupt):
-            rows = opened.answer(job.question.sql, job.question.parameters, job.limits)
+            rows = self._rows = opened.answer(job.question.sql, job.question.parameters, job.limits)
+            self._check_size(job, 1)
             self._pages = each_page(Answer(rows, job.question.page_rows, job.question.format), PAGES_MAX)
             first = next(self._pages)
         if len(first.body) > job.first_page_bytes_max:
-            raise _page_too_large("first page", len(first.body), f"{job.first_page_bytes_max} fit into a reply")
+            raise _page_too_large("The first page", len(first.body), f"{job.first_page_bytes_max} fit into a reply")
         version = max(job.version, job.served)
         count = max(1, -(-rows.num_rows // job.question.page_rows))
         headers = {
@@ -181,14 +186,32 @@ class Worker:
             "Teatree-Pages": str(count),
             "Teatree-Rows": str(rows.num_rows),
         }
+        if count == 1:
+            self._forget_pages()
         body = first.body if first.format == "arrow" else _with_facts(first.body, version, rows.num_rows)
         return reply_frame(Kind.ANSWER, {"headers": headers, "pages": count}, body)
 
     def _next(self, job: ReadJob) -> bytes:
+        self._check_size(job, self._number + 1)
         page = next(self._pages)
         if len(page.body) > job.page_bytes_max:
-            raise _page_too_large(f"page {page.number}", len(page.body), f"{job.page_bytes_max} is the most")
+            raise _page_too_large(f"Page {page.number}", len(page.body), f"{job.page_bytes_max} is the most")
+        if page.number * job.question.page_rows >= self._rows.num_rows:
+            self._forget_pages()
         return reply_frame(Kind.ANSWER, {"page": page.number, "rows": page.rows}, page.body)
+
+    def _forget_pages(self) -> None:
+        """Give the memory of an answer back."""
+        self._pages, self._rows = iter(()), pa.table({})
+
+    def _check_size(self, job: ReadJob, number: int) -> None:
+        """Refuse a page that could not be written as JSON: that ends the process where the memory does not suffice."""
+        self._number = number
+        if job.question.format == "json":
+            page_rows = job.question.page_rows
+            size_bytes = self._rows.slice((number - 1) * page_rows, page_rows).nbytes
+            if size_bytes > job.page_bytes_max:
+                raise _page_too_large(f"Page {number}", size_bytes, f"{job.page_bytes_max} is the most")
 
     def _open(self, job: ReadJob) -> OpenVersion:
         limits = attrs.evolve(job.limits, temp_bytes_max=job.temp_bytes_max)
@@ -224,7 +247,7 @@ def _with_facts(page: bytes, version: int, rows: int) -> bytes:
 def _page_too_large(what: str, size_bytes: int, limit: str) -> RequestError:
     return RequestError(
         Code.RESULT_TOO_LARGE,
-        f"The {what} has {size_bytes} bytes; {limit}.",
+        f"{what} has {size_bytes} bytes; {limit}.",
         where="page_size",
         hint="Ask for fewer rows a page.",
     )

@@ -95,13 +95,14 @@ async def test_a_worker_that_dies_takes_one_read_with_it(
 
 
 async def test_a_read_beyond_the_memory_is_over_limit(installation: Installation) -> None:
-    """Also where DuckDB allocates outside its own limit."""
+    """Also where DuckDB allocates outside its own limit, and where its answer could not be written."""
     await installation.created(table("id"), TEATREE_READS_PROCESS_MEMORY_BYTES_MAX="1500000000")
-    for sql in (
-        "SELECT length(repeat('x', 3000000000))",
-        "SELECT length(string_agg(repeat('y', 1000000))) FROM range(3000) r(i)",
+    for sql, code in (
+        ("SELECT length(repeat('x', 3000000000))", "over_limit"),
+        ("SELECT length(string_agg(repeat('y', 1000000))) FROM range(3000) r(i)", "over_limit"),
+        ("SELECT repeat('x', 7000000) AS v FROM range(60)", "result_too_large"),
     ):
-        assert (await ask(installation, sql))["error"]["code"] == "over_limit"
+        assert (await ask(installation, sql))["error"]["code"] == code
     assert (await ask(installation, "SELECT 42 AS n"))["rows"] == [{"n": 42}]
 
 
