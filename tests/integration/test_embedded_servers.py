@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -272,3 +273,37 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(RetryError, match="storage directory is not a directory"):
         server.start()
     assert not server.is_running()
+
+
+def test_no_part_of_the_object_store_answers_without_its_certificate(servers: TestServers) -> None:
+    """Any user of this host reaches its ports; but for S3, which checks signatures, none lets them in, nor a socket."""
+    server = servers.seaweed()
+    open_port = s3_access(server.settings()).port
+    connections = psutil.Process(server.pid).net_connections(kind="inet")
+    ports = {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN} - {open_port}
+    assert len(ports) == 9
+    for port in ports:
+        assert not answer(port, encrypted=True)
+        plain = answer(port, encrypted=False)
+        assert not plain or b"Client sent an HTTP request to an HTTPS server" in plain
+    sockets = [c.laddr for c in psutil.Process(server.pid).net_connections(kind="unix") if c.laddr]
+    assert sockets
+    for path in sockets:
+        is_ours = Path(path).is_relative_to(server.folder)
+        assert is_ours or not stat.S_IMODE(Path(path).stat().st_mode) & 0o077
+    for path in (server.folder / "tls").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def answer(port: int, *, encrypted: bool) -> bytes:
+    """Return what a port answers to who asks without a certificate how all is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+            connection = context.wrap_socket(plain) if encrypted else plain
+            connection.sendall(b"GET /dir/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return connection.recv(4_096)
+    except OSError:
+        return b""

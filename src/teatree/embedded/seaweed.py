@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -20,6 +20,8 @@ from teatree.embedded.wheels import weed_program
 if TYPE_CHECKING:
     import psutil
 
+    from teatree.embedded.certificates import CertificateFiles
+
 BUCKET = "teatree"
 ACCESS_KEY = "teatree"
 REGION = "us-east-1"
@@ -29,6 +31,11 @@ _TWIN_OFFSET = 10_000
 """Each part also listens for gRPC this far above its port."""
 _STOP_MS_MAX = 3_000
 """It ends in one second, or, when its parts wait for each other, in eleven; what it stored survives a kill."""
+_GRPC = ("volume", "master", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent", "client")
+_HTTPS = ("master", "volume", "filer", "admin", "client")
+"""Its parts, as `security.toml` names them by what they speak; all have the one certificate."""
+_NAME = "teatree-seaweed"
+_SOCKETS = ("s3", "filer")
 _SECRETS = ("secret_key", "volume_writes", "filer_writes", "filer_reads")
 _PROBE = "ready"
 """A small object that is written to see that the server stores."""
@@ -37,7 +44,8 @@ _PROBE = "ready"
 class SeaweedServer(Server):
     """An S3 server that checks signatures; its ports stay the same for this folder.
 
-    Its inner parts listen on loopback as well, their HTTP closed by keys of their own (`security.toml`).
+    Its inner parts listen on loopback as well, their gRPC and HTTP closed to who has no certificate of the start's own
+    authority (`security.toml`): a master's `/col/delete` would otherwise be anybody's on this host.
     """
 
     name = "seaweed"
@@ -85,6 +93,7 @@ class SeaweedServer(Server):
             "-volume.preStopSeconds=0",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
+            *(f"-{part}.localSocket={self._sockets / part}" for part in _SOCKETS),
             f"-s3.config={self._folder / 's3.json'}",
             "-s3.allowDeleteBucketNotEmpty=false",
             "-s3.autoCreateBucket=false",
@@ -94,14 +103,26 @@ class SeaweedServer(Server):
             "-webdav=false",
         ]
 
+    @property
+    def _sockets(self) -> Path:
+        """The folder of its sockets: nobody else may enter it."""
+        return self._folder / "s"
+
     @override
     def _environment(self) -> Mapping[str, str]:
         return {**super()._environment(), "GOMEMLIMIT": _MEMORY_LIMIT}
 
     @override
+    def _spawn_options(self) -> dict[str, Any]:
+        return {**super()._spawn_options(), "umask": 0o077}  # its sockets in /tmp are nobody else's
+
+    @override
     def _prepare(self) -> None:
+        from teatree.embedded.certificates import make_certificates  # noqa: PLC0415 - cryptography, only for this
+
         private_folder(self._data)
         private_folder(self._folder / "logs")
+        private_folder(self._sockets)
         self._ports = remembered_ports(self._ports_path, _PARTS, _TWIN_OFFSET)
         secrets = self._secrets()
         keys = {"accessKey": ACCESS_KEY, "secretKey": secrets["secret_key"]}
@@ -114,7 +135,8 @@ class SeaweedServer(Server):
             "[filer.expose_directory_metadata]\nenabled = false\n"
             f'[jwt.signing]\nkey = "{secrets["volume_writes"]}"\n'
             f'[jwt.filer_signing]\nkey = "{secrets["filer_writes"]}"\n'
-            f'[jwt.filer_signing.read]\nkey = "{secrets["filer_reads"]}"\n',
+            f'[jwt.filer_signing.read]\nkey = "{secrets["filer_reads"]}"\n'
+            + _mutual_tls(make_certificates(self._folder / "tls", _NAME)),
         )
 
     @override
@@ -128,3 +150,12 @@ class SeaweedServer(Server):
         for part, port in self._ports.items():
             for name in (f"{part}-{port}", f"{part}-grpc-{port + _TWIN_OFFSET}"):
                 Path(f"/tmp/seaweedfs-{name}.sock").unlink(missing_ok=True)  # noqa: S108 - its choice, not ours
+
+
+def _mutual_tls(files: CertificateFiles) -> str:
+    """Return the part of `security.toml` that closes what the parts say to each other."""
+    own = f'cert = "{files.certificate}"\nkey = "{files.key}"\n'
+    authority = f'ca = "{files.authority}"\n'
+    grpc = "".join(f'[grpc.{part}]\n{own}allowed_commonNames = "{_NAME}"\n' for part in _GRPC)
+    https = "".join(f"[https.{part}]\n{own}{authority}" for part in _HTTPS)
+    return f"[grpc]\n{authority}{grpc}{https}enabled = true\n"  # `enabled` is the client's
