@@ -286,11 +286,10 @@ def test_no_part_of_the_object_store_answers_without_its_certificate(servers: Te
         assert not answer(port, encrypted=True)
         plain = answer(port, encrypted=False)
         assert not plain or b"Client sent an HTTP request to an HTTPS server" in plain
-    sockets = [c.laddr for c in psutil.Process(server.pid).net_connections(kind="unix") if c.laddr]
-    assert sockets
-    for path in sockets:
-        is_ours = Path(path).is_relative_to(server.folder)
-        assert is_ours or not stat.S_IMODE(Path(path).stat().st_mode) & 0o077
+    named = [str(c.laddr) for c in psutil.Process(server.pid).net_connections(kind="unix") if c.laddr]
+    assert named
+    for path in map(Path, named):
+        assert path.is_relative_to(server.folder) or not stat.S_IMODE(path.stat().st_mode) & 0o077
     for path in (server.folder / "tls").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 

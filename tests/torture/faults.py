@@ -31,7 +31,7 @@ HINDERS_MANAGER = frozenset(
 """Faults that end or stop their model's manager: what it was to make whole waits for the next one."""
 HINDERS_ALL = frozenset({"kill_dispatcher", "postgres_away", "kill_s3", "pause_s3", "s3_cut", "s3_half_open"})
 """Faults that do so to every model's, or take away what it makes it whole from."""
-DAMAGES_STORE = frozenset({"pack_flipped", "manifest_flipped"})
+DAMAGES_STORE = frozenset({"pack_flipped", "manifest_flipped", "manifest_vanished"})
 """Faults that damage objects for some seconds."""
 
 

@@ -168,6 +168,43 @@ def _flip_object(key_of: Callable[[Versions, int], str | None]) -> Inject:
     return run
 
 
+def _vanish(stage: Stage, fault: Fault) -> str:
+    """Take a manifest away: `verify` must say so, a pull gives nothing older, and all is right once it is back."""
+    versions, number = _choose(stage, fault)
+    if not number:
+        return "no manager has made a version"
+    store, key = versions.chain.store, versions.chain.manifest_key(number)
+    verify = ("-m", "teatree.cli.main", "verify", fault.model, "--version", str(number), "--json")
+    path = stage.folder / f"{fault.model}-vanished.duckdb"
+    try:
+        pin(versions.chain, PIN, number, "torture")
+        whole = store.get(key)
+    except (RequestError, NotFoundError):
+        return f"version {number} is gone"
+    newest = versions.chain.newest_version()
+    stage.is_damaged = True
+    try:
+        store.delete([key])
+        met = _run(stage, *verify)
+        pulled = _run(stage, "-m", "teatree.cli.main", "pull", fault.model, str(path), "--json")
+        time.sleep(fault.last_s)
+    finally:
+        store.put_if_absent(key, whole)
+        mended = _run(stage, *verify)
+        unpin(versions.chain, PIN)
+        time.sleep(NOTICED_S)
+        stage.is_damaged = False
+    if not met.returncode:
+        raise ViolationError(f"{key} has vanished, and `teatree verify` finds nothing: {met.stdout[-500:]}")
+    if not pulled.returncode and json.loads(pulled.stdout)["version"] < newest:
+        raise ViolationError(f"{key} has vanished, and a pull gives an older version: {pulled.stdout}")
+    if store.get(key) != whole:
+        raise ViolationError(f"another manifest was written under {key}, which had vanished")
+    if mended.returncode:
+        raise ViolationError(f"{key} is back, and `teatree verify` says {mended.stdout}{mended.stderr}"[-900:])
+    return f"version {number} of {newest} vanished; verify ended with {met.returncode}, pull with {pulled.returncode}"
+
+
 def _pack(versions: Versions, number: int) -> str | None:
     manifest = versions.read(number) or {}
     return versions.chain.key(manifest["pack"]["key"]) if manifest.get("pack") else None
@@ -196,6 +233,7 @@ VERSIONS: dict[str, tuple[int, Inject, bool]] = {
     "pull_killed": (4, _pull_killed, False),
     "pack_flipped": (3, _flip_object(_pack), False),
     "manifest_flipped": (2, _flip_object(_manifest), False),
+    "manifest_vanished": (2, _vanish, False),
     "local_flipped": (3, _local_flipped, False),
 }
 """Weight, what it does, and whether it needs an S3 server."""
