@@ -79,7 +79,10 @@ class RowsWatch:
         ended = threading.Event()
         watch = threading.Timer(LOOK_MS / 1000, self._watch, (ended, base, most))
         watch.daemon = True
-        watch.start()
+        try:
+            watch.start()
+        except RuntimeError as e:
+            raise translate(MemoryError(str(e))) from e
         try:
             yield
         finally:

@@ -263,7 +263,10 @@ def _cut_after(connection: psycopg.Connection[Any], time_s_max: float) -> Iterat
     """End a connection under whoever still waits for its answer after a time: the wait ends with an error."""
     watchdog = threading.Timer(time_s_max, _cut, [connection])
     watchdog.daemon = True
-    watchdog.start()
+    try:
+        watchdog.start()
+    except RuntimeError as e:  # a request takes all memory just now
+        raise RetryError(Code.BUSY, "This process has no memory for another thread.", where=_WHERE) from e
     try:
         yield
     finally:
