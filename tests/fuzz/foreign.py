@@ -74,7 +74,9 @@ def _as_float(sent: Kind, taken: Kind, value: Value) -> str | None:
     if sent.base == "DECIMAL":
         return decimal_text(value.raw, sent.numbers[1])  # becomes the nearest float
     try:
-        near = struct.unpack("<f", struct.pack("<f", value.raw))[0] if taken.base == "FLOAT" else float(value.raw)
+        near = float(value.raw)
+        if taken.base == "FLOAT":
+            near = struct.unpack("<f", struct.pack("<f", near))[0]
     except OverflowError:
         return None
     return format(Decimal(near), "f") if near == value.raw else None

@@ -47,7 +47,11 @@ class Fuzzer:
         end_s = time.monotonic() + seconds
         number = 0
         while time.monotonic() < end_s and len(self.report.differences) < DIFFERENCES_MAX:
-            self.round(number)
+            try:
+                self.round(number)
+            except Exception as e:
+                e.add_note(f"see it again: {self.report.again}")
+                raise
             number += 1
         return number
 
