@@ -144,6 +144,7 @@ async def test_paused(installation: Installation, tmp_path: Path, place: str) ->
     await installation.send("archive", {}, "archive")
     newest = installation.chain.newest_version()
     await until(lambda: catalogue(installation)["model"][0][2] == newest)
+    await until(lambda: _head(installation) == newest)
     before = (installation.objects(), catalogue(installation), await installation.told())
     links = {data: _link(installation, data) for data in (None, other)}
     first.send(signal.SIGCONT)
@@ -159,6 +160,12 @@ async def test_paused(installation: Installation, tmp_path: Path, place: str) ->
         assert _link(installation, data) >= link
     assert second.code is None
     await _goes_on(installation, second)
+
+
+def _head(installation: Installation) -> int:
+    """Return the version that the copy of the newest manifest is of."""
+    head = read_head(installation.chain.store, installation.chain.folder)
+    return head.version if head else 0
 
 
 def _link(installation: Installation, data: Path | None) -> int:
