@@ -127,6 +127,7 @@ REFUSED: list[tuple[pa.Array, str, Code]] = [
     (pa.array([300]), "UTINYINT", Code.OUT_OF_RANGE),
     (pa.array([-1]), "UHUGEINT", Code.OUT_OF_RANGE),
     (pa.array([2**53 + 1]), "DOUBLE", Code.LOSSY_NUMBER),
+    (pa.array([decimal.Decimal(-(2**63))], pa.decimal128(38, 0)), "DECIMAL(38,38)", Code.OUT_OF_RANGE),
     (pa.array([decimal.Decimal(2**53 + 1)], pa.decimal128(38, 0)), "DOUBLE", Code.LOSSY_NUMBER),
     (pa.array([0.1]), "FLOAT", Code.LOSSY_NUMBER),
     (pa.array([decimal.Decimal("1.25")]), "DECIMAL(3,1)", Code.LOSSY_NUMBER),

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from teatree.contracts.codec import parse_json
 from teatree.contracts.dtypes import (
+    DECIMAL_PRECISION_MAX,
     Array,
     Bit,
     Blob,
@@ -179,6 +180,8 @@ def _numbers(array: pa.Array, dtype: Integer | Float | Decimal) -> pa.Array:
         return _by_value([None if value is None else int(value) for value in array.to_pylist()], dtype)
     if isinstance(dtype, Float) and pa.types.is_decimal(arrow):
         array = array.cast(pa.string())  # read back as the nearest double, which Arrow's own cast often misses
+    if isinstance(dtype, Decimal) and pa.types.is_decimal(arrow) and _may_wrap(arrow, dtype):
+        return _by_value(array.to_pylist(), dtype)
     if isinstance(dtype, Decimal) and pa.types.is_integer(arrow):
         if dtype.scale > 18:
             return _by_value(array.to_pylist(), dtype)
@@ -187,6 +190,11 @@ def _numbers(array: pa.Array, dtype: Integer | Float | Decimal) -> pa.Array:
         return array.cast(to_arrow_type(dtype))
     except pa.ArrowInvalid:  # exact, and knows what is wrong: Arrow refuses some whole numbers that a double holds
         return _by_value(array.to_pylist(), dtype)
+
+
+def _may_wrap(arrow: pa.DataType, dtype: Decimal) -> bool:
+    """Whether Arrow's own cast could wrap around: it multiplies in 128 bits before it looks at the result."""
+    return bool(arrow.precision + max(0, dtype.scale - arrow.scale) > DECIMAL_PRECISION_MAX)
 
 
 def _shortest(array: pa.Array) -> list[Any]:
