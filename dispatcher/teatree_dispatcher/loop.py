@@ -16,12 +16,9 @@ from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.manifest import StreamStamp
-from teatree.contracts.requests import LogPosition
 from teatree.contracts.settings import DispatcherSettings, LimitSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import WakeHints, last_requests_of, last_sequences
-from teatree.messaging.log_check import fault_of, read_advance
 from teatree.messaging.streams import log_state
 from teatree.messaging.subjects import ADVANCED
 from teatree.storage.chain import Chain
@@ -32,6 +29,7 @@ from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.earlier_outcomes import EarlierOutcomes
 from teatree_dispatcher.judge import Judge
 from teatree_dispatcher.launchers import Launcher
+from teatree_dispatcher.log_fault import log_fault
 from teatree_dispatcher.managers import Managers
 from teatree_dispatcher.placement import Need, Published, need, published
 from teatree_dispatcher.purge import purge
@@ -273,22 +271,9 @@ class Dispatcher:
         known, place = record.published, self._place
         if known is None or not record.is_to_check(place):
             return False
-        fault = await self._fault(record.model, known)
+        fault = await log_fault(self._bus, record.model, known)
         record.checked = (known.offset, place.losses)
         return fault is not None
-
-    async def _fault(self, model: str, known: Published) -> OperatorError | None:
-        """Return why a model cannot count from its newest version in this log, None if it can."""
-        if known.log_at is None or known.offset == 0:
-            return None
-        state = await log_state(self._bus)
-        position = LogPosition(known.offset, known.log_at)
-        fault = await fault_of(self._bus, state, model, StreamStamp(state.name, known.log_created or ""), position)
-        if fault is None:
-            return None
-        mark = await read_advance(self._bus, model, position)
-        # Behind a mark that passes requests over nobody counts from the offset, until the model has gone on there.
-        return fault if mark is None or mark.go_on_after > position.seq else None
 
     def _challenge(self, model: str) -> None:
         """Start a successor where a manager lives and lets its lease end."""
@@ -393,7 +378,7 @@ class Dispatcher:
         known = await self._ask_chain(record)
         if known.offset and known.log_created != self._place.created:
             return 0  # no purge makes this log the one that it counts in
-        self._purge_fault = await self._fault(model, known)
+        self._purge_fault = await log_fault(self._bus, model, known)
         if self._purge_fault is not None:
             return None
         return known.offset if known.is_alive else max(known.offset, record.judged_seq)

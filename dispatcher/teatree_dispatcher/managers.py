@@ -9,13 +9,14 @@ import attrs
 from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
+from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, EXIT_STUCK
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.settings import DispatcherSettings
 from teatree_dispatcher.book import Book, Record
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.launchers import Exit, Launcher
-from teatree_dispatcher.placement import EXIT_ELSEWHERE, EXIT_OPERATOR, EXIT_STUCK, Published, after_exit
+from teatree_dispatcher.placement import Published, after_exit
 from teatree_dispatcher.room import Room
 
 AskChain = Callable[[Record], Awaitable[Published]]

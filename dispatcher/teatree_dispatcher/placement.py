@@ -7,16 +7,11 @@ from enum import StrEnum
 
 from attrs import frozen
 
+from teatree.contracts.exit_reason import EXIT_OPERATOR, EXIT_STUCK
 from teatree.contracts.manifest import Manifest, ModelState
 
-EXIT_ELSEWHERE = 75
-"""Exit code of a manager that leaves because another one has the model (EX_TEMPFAIL)."""
-EXIT_OPERATOR = 78
-"""Exit code of a manager that needs an operator (EX_CONFIG)."""
 REPEATS_MAX = 3
 """Managers in a row that end for the same reason without progress, after which their model counts as stopped by it."""
-EXIT_STUCK = 79
-"""Exit code of a manager that ended itself over a request that does not end: the next one answers it."""
 STOPPED_MS = 60_000
 """Milliseconds after which a stopped model's manager is tried again though nothing seems to have changed."""
 

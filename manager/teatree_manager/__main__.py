@@ -21,7 +21,7 @@ from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.data_folder import check_data_folder
 from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
-from teatree.contracts.exit_reason import reason_of, write_reason
+from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, reason_of, write_reason
 from teatree.contracts.names import check_model
 from teatree.contracts.settings import process_environ, read_settings
 from teatree.storage.model_folder import model_folder
@@ -33,8 +33,6 @@ THREADS_MAX = 32
 """Threads for what blocks: each lane, pages and workers of direct reads, and the lease, which must wait for none."""
 EXIT_FAILED = 1
 EXIT_USAGE = 64
-EXIT_ELSEWHERE = 75
-EXIT_OPERATOR = 78
 
 
 def main() -> int:

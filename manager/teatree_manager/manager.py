@@ -6,15 +6,15 @@ import asyncio
 import resource
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
 import duckdb
 import structlog
 
-from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
 from teatree.contracts.failpoints import failpoints
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import Settings, process_environ
@@ -38,25 +38,26 @@ from teatree.storage.probe import ensure_probed
 from teatree.storage.segments import Entry, Role, read_segment
 from teatree_manager.attempts import Attempts
 from teatree_manager.background import Background
+from teatree_manager.catalog_status import CatalogStatus
 from teatree_manager.followers import Followers
 from teatree_manager.lane import Backoff, patiently
 from teatree_manager.log_check import LogCheck
+from teatree_manager.memory import resident_bytes
 from teatree_manager.pipeline import Pipeline
 from teatree_manager.progress import RequestProgress
 from teatree_manager.read_pool import ReadPool
 from teatree_manager.reads import DirectReads
 from teatree_manager.sayer import Sayer
 from teatree_manager.started import Started
+from teatree_manager.store_check import check_store
+from teatree_manager.store_waits import StoreWaits
 from teatree_manager.stuck import end_hung, end_over
 from teatree_manager.tenure import Tenure
 
-T = TypeVar("T")
 SERVICE_VERSION = "0.1.0"
 DRAIN_MS_MAX = 20_000
 """Milliseconds that a leaving manager gives what follows the versions; the next one goes on with the rest."""
 IDLE_LOOK_MS = 250
-SLOW_LOOK_MS = 500
-"""Milliseconds between looks whether the store lets a manager that begins wait."""
 REPLY_HEADERS_BYTES = 65_536
 """What a reply's headers may take of NATS' `max_payload`."""
 
@@ -69,12 +70,13 @@ class Manager:
         self._model = model
         self._settings = settings
         self._failpoint = failpoints(settings.failpoints)
-        guarded = self._store = GuardedStore(store, Breaker("The object store", settings.breaker))
+        guarded = GuardedStore(store, Breaker("The object store", settings.breaker))
         self._chain = Chain(guarded, settings.nats.prefix, model)
         self._folder = model_folder(settings.data, model)
         breaker = Breaker("PostgreSQL", settings.breaker)
         self._postgres = Postgres(settings.postgres, breaker=breaker) if settings.postgres.url else None
         self._catalog = Catalog(self._postgres) if self._postgres else None
+        self._status = CatalogStatus(self._catalog, self._chain.goal_model_id, model)
         self._tenure = Tenure(
             self._folder,
             uuid.UUID(self._chain.goal_model_id),
@@ -86,8 +88,7 @@ class Manager:
         self._log = structlog.get_logger().bind(model=model)
         self._stop = asyncio.Event()
         self._pipeline: Pipeline | None = None
-        self._is_serving = False
-        """Whether its `ConditionLane` reports why the model waits."""
+        self._waits = StoreWaits(guarded, settings.breaker.slow_ms, self._status, self._stop, self._log)
         self._has_finished = False
         """Whether nothing is left for a successor on this host to say."""
 
@@ -102,13 +103,13 @@ class Manager:
         await self._acquire()
         try:
             # The lease is kept from now on: a restore may outlast it.
-            async with Background([self._tenure.keep(), self._report_slow_store()]) as tasks:
+            async with Background([self._tenure.keep(), self._waits.report_slow()]) as tasks:
                 await tasks.until(self._connect_and_manage())
         except FencedError:
             self._has_finished = True  # the other one says what this one did not
             raise
         except OperatorError as e:
-            await self._record_error(e)
+            await self._status.record_error(e)
             raise
         finally:
             await asyncio.to_thread(self._tenure.release, has_finished=self._has_finished)
@@ -125,7 +126,7 @@ class Manager:
                 if e.code is Code.BUSY or self._stop.is_set():
                     raise
                 self._log.warning("the model cannot be acquired", error=str(e))
-                await self._record_waits(str(e))
+                await self._status.record_waits(str(e))
                 await backoff.pause(e)
 
     async def _connect_and_manage(self) -> None:
@@ -141,31 +142,13 @@ class Manager:
                 self._settings.nats, name=f"manager-{self._model}", wait_ms=self._settings.manager.take_over_wait_ms
             )
         except RetryError as e:
-            await self._record_waits(f"NATS is away: {e}")
+            await self._status.record_waits(f"NATS is away: {e}")
             raise
 
-    async def _record_waits(self, why: str) -> None:
-        """Say why a manager that comes cannot begin; one that works says so by its `ConditionLane`."""
-        if self._catalog is None:
-            return
-        try:
-            await asyncio.to_thread(self._catalog.record_waits, uuid.UUID(self._chain.goal_model_id), self._model, why)
-        except TeatreeError as e:
-            self._log.warning("the catalogue does not know why the model waits", error=str(e))
-
-    async def _record_error(self, error: OperatorError) -> None:
-        if self._catalog is None:
-            return
-        model_id = uuid.UUID(self._chain.goal_model_id)
-        try:
-            await asyncio.to_thread(self._catalog.record_error, model_id, self._model, error.to_dict())
-        except TeatreeError as e:
-            self._log.warning("the catalogue does not know why the model stopped", error=str(e))
-
     async def _manage(self, bus: Bus) -> None:
-        newest, recorded_version = await asyncio.gather(self._newest(), self._recorded_version())
-        self._check_store(newest, recorded_version)
-        await self._from_store(partial(ensure_probed, self._chain.store))  # not before: it would make a lost folder
+        newest, recorded_version = await asyncio.gather(self._newest(), self._status.version())
+        check_store(self._chain, self._folder, newest, recorded_version)
+        await self._waits.answer(partial(ensure_probed, self._chain.store))  # not before: it would make a lost folder
         log_check = await LogCheck.begin(bus, self._model, newest)
         writer = Writer(
             self._chain,
@@ -222,71 +205,7 @@ class Manager:
             await hints.close()
 
     async def _newest(self) -> Manifest | None:
-        return await self._from_store(self._chain.newest)
-
-    async def _from_store(self, ask: Callable[[], T]) -> T:
-        """Return what the store answers, asked until it is there."""
-        backoff = Backoff()
-        while True:
-            try:
-                return await asyncio.to_thread(ask)
-            except RetryError as e:
-                self._log.warning("the object store is away", error=str(e))
-                await self._record_waits(f"the object store is away: {e}")
-                if self._stop.is_set():
-                    raise
-                await backoff.pause(e)
-
-    def _slow_store(self) -> str | None:
-        """Return that the object store lets a call wait for long, None if it does not."""
-        slow = self._store.slowest()
-        if slow is None or slow.seconds * 1000 < self._settings.breaker.slow_ms:
-            return None
-        return (
-            f"The object store has not answered for {self._settings.breaker.slow_ms / 1000:g} s or longer: {slow.what}"
-        )
-
-    async def _report_slow_store(self) -> None:
-        """Say so while the manager begins, in a row that its `ConditionLane` then writes; for ever."""
-        reported = False
-        while True:
-            await asyncio.sleep(SLOW_LOOK_MS / 1000)
-            why = None if self._is_serving else self._slow_store()
-            if why is not None and not reported:
-                reported = True
-                await self._record_waits(why)
-
-    async def _recorded_version(self) -> int:
-        """Return the newest version that the catalogue has heard of, 0 if it does not tell."""
-        if self._catalog is None:
-            return 0
-        try:
-            found = await asyncio.to_thread(self._catalog.model, self._model)
-        except TeatreeError as e:
-            self._log.warning("the catalogue does not tell the model's version", error=str(e))
-            return 0
-        return found.version if found and str(found.goal_model_id) == self._chain.goal_model_id else 0
-
-    def _check_store(self, newest: Manifest | None, recorded_version: int) -> None:
-        """Check that the store is the one with the model's versions: in an empty one they would begin anew."""
-        found_version = newest.version if newest else 0
-        local_version = self._folder.newest_version()
-        has_file = next(self._folder.read_write.glob("*/model.duckdb"), None) is not None
-        if max(recorded_version, local_version) <= found_version and (newest is not None or not has_file):
-            return
-        known = "this host has its file"
-        if recorded_version > found_version:
-            known = f"the catalogue knows version {recorded_version}"
-        elif local_version:
-            known = f"this host has the file of version {local_version}"
-        raise OperatorError(
-            Code.CORRUPT,
-            f"The object store has no version of {self._model} beyond {found_version}; {known}.",
-            where=self._chain.store.url,
-            hint="Is TEATREE_STORE_URL right, and its disk mounted? If its manifests vanished, restore them or run"
-            f" `teatree repair {self._model}`; if the versions are lost, delete {self._folder.versions} and run"
-            " `teatree catalog rebuild`.",
-        )
+        return await self._waits.answer(self._chain.newest)
 
     async def _take_over(self, pipeline: Pipeline, writer: Writer, newest: Manifest | None) -> Draft | None:
         begin = time.monotonic()
@@ -297,7 +216,7 @@ class Manager:
                 break
             except RetryError as e:
                 self._log.warning("taking over waits", error=str(e))
-                await self._record_waits(str(e))
+                await self._status.record_waits(str(e))
                 if self._stop.is_set():
                     raise
                 await backoff.pause(e)
@@ -329,9 +248,9 @@ class Manager:
 
         pipeline.make_room = followers.local.make_room
         if followers.condition is not None:
-            self._is_serving = True
+            self._waits.is_serving = True
             followers.condition.waits = lambda: (
-                pipeline.waiting_for or sayer.waiting_for or followers.waiting_for or self._slow_store()
+                pipeline.waiting_for or sayer.waiting_for or followers.waiting_for or self._waits.slow()
             )
 
         async def shipped(draft: Draft) -> None:
@@ -451,9 +370,3 @@ def preload() -> None:
         import_module(f"teatree.datasets.{module}")
     with duckdb.connect(":memory:") as con:
         con.execute("SELECT 1").fetchall()
-
-
-def resident_bytes() -> int:
-    """Return the memory that this process has resident."""
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  a pseudo file
-        return int(file.read().split()[1]) * resource.getpagesize()

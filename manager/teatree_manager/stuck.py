@@ -11,11 +11,10 @@ from typing import NoReturn
 
 from structlog.typing import FilteringBoundLogger
 
+from teatree.contracts.exit_reason import EXIT_STUCK
 from teatree.contracts.requests import Request
 from teatree_manager.attempts import Attempts
 
-EXIT_STUCK = 79
-"""Exit code of a manager that ended itself over a request: its successor begins at once, and answers that request."""
 EXIT_HUNG = 1
 
 

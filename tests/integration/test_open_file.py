@@ -23,13 +23,13 @@ from teatree.client.diff import diff_versions
 from teatree.client.pull import list_versions, pull_version
 from teatree.client.verify import verify
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
+from teatree.contracts.exit_reason import EXIT_OPERATOR
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.engine.open_file import OpenFile, open_file
 from teatree.storage.chain import Chain
 from teatree.storage.duckdb_file import is_open_for_writing_here
 from teatree.storage.objects import open_store
 from teatree.storage.versions import layout_of
-from teatree_manager.__main__ import EXIT_OPERATOR
 
 ALL = "SELECT count(*), sum(x) FROM t"
 

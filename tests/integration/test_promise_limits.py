@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from processes import Installation, rows, table
+from teatree.contracts.exit_reason import EXIT_STUCK
 from teatree.storage.dead_letters import list_dead_letters
-from teatree_manager.stuck import EXIT_STUCK
 
 LIMITS: dict[str, Any] = {
     "TEATREE_LIMITS_MEMORY_BYTES_MAX": "60000000",

@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.exit_reason import EXIT_OPERATOR, EXIT_STUCK
 from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp, read_manifest
 from teatree.contracts.requests import read_request
 from teatree.messaging.subjects import Subjects
@@ -15,8 +16,6 @@ from teatree_dispatcher.book import LogPlace, Record
 from teatree_dispatcher.judge import rejection
 from teatree_dispatcher.leases import AGAIN_MS, HANG_MS, LeaseWatch
 from teatree_dispatcher.placement import (
-    EXIT_OPERATOR,
-    EXIT_STUCK,
     STOPPED_MS,
     Facts,
     Need,
@@ -27,7 +26,6 @@ from teatree_dispatcher.placement import (
     need,
     published,
 )
-from teatree_manager import stuck
 
 ALIVE = Published(ModelState.ACTIVE, offset=10, version=3, log_created="a")
 DROPPED = Published(ModelState.DROPPED, offset=10, version=3, log_created="a")
@@ -156,7 +154,6 @@ class TestRestart:
         tired = Restart(deaths=8, not_before_ms=5_000)
         ended = after_exit(tired, EXIT_STUCK, progressed=False, fingerprint="", now_ms=0, ms_min=100, ms_max=30_000)
         assert ended.is_due(0, "")
-        assert EXIT_STUCK == stuck.EXIT_STUCK
 
     def test_many_deaths(self) -> None:
         """Thousands of deaths do not overflow the wait."""

@@ -1,4 +1,4 @@
-"""Why a manager ended: written by itself, read by whoever starts the next one."""
+"""Why a manager ended: its exit code and the reason that it wrote, read by the dispatcher that starts the next one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from attrs import asdict, frozen
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 
+EXIT_ELSEWHERE = 75
+"""Exit code of a manager that leaves because another one has the model (EX_TEMPFAIL)."""
+EXIT_OPERATOR = 78
+"""Exit code of a manager that needs an operator (EX_CONFIG)."""
+EXIT_STUCK = 79
+"""Exit code of a manager that ended itself over a request: its successor begins at once, and answers that request."""
 MESSAGE_CHARS_MAX = 1_000
 _PASSING = frozenset({Code.UNAVAILABLE, Code.TIMED_OUT, Code.BUSY, Code.DISK_FULL, Code.LOG_FULL})
 

@@ -1,0 +1,68 @@
+"""Waiting for the object store while a manager begins, and reporting that in the catalog."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from teatree.contracts.errors import RetryError
+from teatree.storage.guarded import GuardedStore
+from teatree_manager.catalog_status import CatalogStatus
+from teatree_manager.lane import Backoff
+
+T = TypeVar("T")
+SLOW_LOOK_MS = 500
+"""Milliseconds between looks whether the store lets a manager that begins wait."""
+
+
+class StoreWaits:
+    """The waits of one manager for the object store."""
+
+    def __init__(
+        self,
+        store: GuardedStore,
+        slow_ms: int,
+        status: CatalogStatus,
+        stop: asyncio.Event,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._store = store
+        self._slow_ms = slow_ms
+        self._status = status
+        self._stop = stop
+        self._log = log
+        self.is_serving = False
+        """Whether the manager's `ConditionLane` reports why the model waits."""
+
+    async def answer(self, ask: Callable[[], T]) -> T:
+        """Return what the store answers, asked until it does; raises its RetryError once the manager is stopped."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await asyncio.to_thread(ask)
+            except RetryError as e:
+                self._log.warning("the object store is away", error=str(e))
+                await self._status.record_waits(f"the object store is away: {e}")
+                if self._stop.is_set():
+                    raise
+                await backoff.pause(e)
+
+    def slow(self) -> str | None:
+        """Return that the object store lets a call wait for long, None if it does not."""
+        slow = self._store.slowest()
+        if slow is None or slow.seconds * 1000 < self._slow_ms:
+            return None
+        return f"The object store has not answered for {self._slow_ms / 1000:g} s or longer: {slow.what}"
+
+    async def report_slow(self) -> None:
+        """Record a slow store while the manager begins, in a row that its `ConditionLane` then writes; for ever."""
+        reported = False
+        while True:
+            await asyncio.sleep(SLOW_LOOK_MS / 1000)
+            why = None if self.is_serving else self.slow()
+            if why is not None and not reported:
+                reported = True
+                await self._status.record_waits(why)
