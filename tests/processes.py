@@ -23,10 +23,11 @@ from typing import Any, Self
 import duckdb
 import psycopg
 
+from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import RetryError
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.process import ALLOCATOR_ENVIRON, ProcessId, end_processes, process_id, read_process
-from teatree.contracts.settings import Settings, connection_environ
+from teatree.contracts.settings import Settings
 from teatree.messaging.bus import Bus
 from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.streams import ensure_streams

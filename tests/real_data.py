@@ -31,8 +31,9 @@ from teatree.client.message import Message
 from teatree.client.model import Model
 from teatree.client.receipt import Receipt
 from teatree.client.session import Session, connect
+from teatree.contracts.environment import connection_environ, process_environ, read_settings
 from teatree.contracts.process import read_process
-from teatree.contracts.settings import Settings, connection_environ, process_environ, read_settings
+from teatree.contracts.settings import Settings
 from teatree.embedded.stack import Stack, StackOptions
 from teatree.storage.archives import read_archive
 from teatree.storage.model_folder import model_folder

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.failpoints import failpoints
-from teatree.contracts.settings import Settings, process_environ, read_settings
+from teatree.contracts.settings import Settings
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.breaker import Breaker

@@ -14,10 +14,11 @@ from pathlib import Path
 from attrs import frozen
 from typing_extensions import override
 
+from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.exit_reason import ExitReason, read_reason
 from teatree.contracts.process import ALLOCATOR_ENVIRON, read_process
-from teatree.contracts.settings import Settings, connection_environ
+from teatree.contracts.settings import Settings
 from teatree.storage.model_folder import ModelFolder, model_folder
 from teatree_dispatcher.spare import Spare
 

@@ -20,10 +20,10 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.data_folder import check_data_folder
+from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
 from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, reason_of, write_reason
 from teatree.contracts.names import check_model
-from teatree.contracts.settings import process_environ, read_settings
 from teatree.storage.model_folder import model_folder
 from teatree.storage.objects import ObjectStore, open_store
 from teatree_manager.manager import Manager, preload

@@ -14,10 +14,11 @@ from typing import Any
 import duckdb
 import structlog
 
+from teatree.contracts.environment import process_environ
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
 from teatree.contracts.failpoints import failpoints
 from teatree.contracts.manifest import Manifest
-from teatree.contracts.settings import Settings, process_environ
+from teatree.contracts.settings import Settings
 from teatree.engine.announce import Announcer
 from teatree.engine.drafts import Draft
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError

@@ -20,8 +20,9 @@ from typing_extensions import override
 
 from published import PublishedModel
 from teatree.client.attach import Attached, attach, attach_chain
+from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, RequestError, TeatreeError
-from teatree.contracts.settings import CacheSettings, Settings, StoreSettings, connection_environ
+from teatree.contracts.settings import CacheSettings, Settings, StoreSettings
 from teatree.storage.chain import Chain
 from teatree.storage.objects import ObjectStore
 from teatree.storage.versions import layout_of

@@ -15,10 +15,11 @@ import duckdb
 import pytest
 
 from published import LIMITS, PublishedModel
+from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, Stub
-from teatree.contracts.settings import RetentionSettings, StoreSettings, connection_environ
+from teatree.contracts.settings import RetentionSettings, StoreSettings
 from teatree.engine import compaction
 from teatree.engine.archive import ArchiveSource, write_archive
 from teatree.engine.drafts import new_write_id

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from processes import Installation, rows, table
-from teatree.contracts.settings import connection_environ, process_environ
+from teatree.contracts.environment import connection_environ, process_environ
 from teatree.storage.dead_letters import list_dead_letters
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -15,7 +15,8 @@ import pytest
 from published import PublishedModel
 from teatree.cli.exits import Exit
 from teatree.cli.main import run
-from teatree.contracts.settings import StoreSettings, connection_environ
+from teatree.contracts.environment import connection_environ
+from teatree.contracts.settings import StoreSettings
 
 TABLES = {"sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DECIMAL(12,2)"}}
 

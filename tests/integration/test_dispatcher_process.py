@@ -14,8 +14,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+from teatree.contracts.environment import connection_environ
 from teatree.contracts.process import end_processes, read_process
-from teatree.contracts.settings import PostgresSettings, Settings, connection_environ
+from teatree.contracts.settings import PostgresSettings, Settings
 from teatree.messaging.bus import Bus
 from teatree.messaging.notices import last_notice
 from teatree.messaging.streams import ensure_streams

@@ -19,9 +19,10 @@ import psutil
 import pytest
 from attrs import evolve
 
+from teatree.contracts.environment import read_settings
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.process import ProcessId, end_processes, is_alive, process_id, read_process
-from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings, read_settings
+from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
 from teatree.embedded.stack import Stack, StackOptions, Step, StepState
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import log_state

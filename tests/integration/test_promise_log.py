@@ -17,7 +17,8 @@ import pytest
 
 from processes import MODEL, Installation, ManagerServer, Running, rows, table, until
 from teatree.cli.main import run
-from teatree.contracts.settings import Settings, connection_environ
+from teatree.contracts.environment import connection_environ
+from teatree.contracts.settings import Settings
 from teatree.embedded.nats import NatsServer
 from teatree.messaging.notices import read_notices
 from teatree.messaging.streams import ensure_streams, log_state

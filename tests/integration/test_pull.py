@@ -229,7 +229,7 @@ def test_a_killed_pull_leaves_the_old_file_and_goes_on(model: PublishedModel, tm
         "import os, sys, signal\n"
         "from pathlib import Path\n"
         "from teatree.client.pull import pull_version\n"
-        "from teatree.contracts.settings import process_environ, read_settings\n"
+        "from teatree.contracts.environment import process_environ, read_settings\n"
         "from teatree.storage.chain import Chain\n"
         "from teatree.storage.objects import open_store\n"
         "settings = read_settings(process_environ())\n"

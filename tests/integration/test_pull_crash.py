@@ -15,7 +15,8 @@ import pytest
 
 from published import PublishedModel
 from teatree.client.pull import pull_version
-from teatree.contracts.settings import StoreSettings, connection_environ
+from teatree.contracts.environment import connection_environ
+from teatree.contracts.settings import StoreSettings
 
 TABLES = {"t": {"id": "BIGINT", "text": "VARCHAR"}}
 ROWS = 50_000

@@ -13,9 +13,10 @@ from published import PublishedModel
 from teatree.cli.exits import Exit
 from teatree.cli.main import run
 from teatree.client.verify import VerifyReport, verify
+from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.manifest import ModelState, ObjectRef, stub_of
-from teatree.contracts.settings import StoreSettings, connection_environ
+from teatree.contracts.settings import StoreSettings
 from teatree.storage.objects import open_store
 
 TABLES = {

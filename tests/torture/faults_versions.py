@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 from teatree.client.pull import pull_version
 from teatree.contracts.failpoints import failpoints
-from teatree.contracts.settings import process_environ, read_settings
+from teatree.contracts.environment import process_environ, read_settings
 from teatree.storage.chain import Chain
 from teatree.storage.objects import open_store
 settings = read_settings(process_environ())

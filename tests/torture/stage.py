@@ -20,14 +20,9 @@ from attrs import evolve
 from typing_extensions import override
 
 from servers import TestServers
+from teatree.contracts.environment import connection_environ
 from teatree.contracts.process import read_process
-from teatree.contracts.settings import (
-    NatsSettings,
-    PostgresSettings,
-    Settings,
-    StoreSettings,
-    connection_environ,
-)
+from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
 from teatree.embedded.dispatcher import DispatcherProcess
 from teatree.embedded.managers import end_managers
 from teatree.embedded.nats import NatsServer

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from teatree.contracts.environment import read_env_file
 from teatree.contracts.errors import RetryError
 from teatree.contracts.process import end_processes, is_alive, own_process, process_id, read_process
-from teatree.contracts.settings import read_env_file
 from teatree.embedded.env_file import remove_block, write_block
 from teatree.embedded.folder_lock import FolderLock
 from teatree.embedded.ports import is_free, remembered_ports

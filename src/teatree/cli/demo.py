@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from teatree.cli.exits import Exit
 from teatree.cli.options import DEFAULT, Common
 from teatree.cli.output import Output, counted
-from teatree.contracts.settings import connection_environ, process_environ, read_settings
+from teatree.contracts.environment import connection_environ, process_environ, read_settings
 
 if TYPE_CHECKING:
     from teatree.cli.demo_run import Report

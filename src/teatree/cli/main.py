@@ -13,8 +13,8 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from teatree.cli.exits import EXIT_HELP, Exit, error_line, exit_code
+from teatree.contracts.environment import process_environ
 from teatree.contracts.errors import DamageWarning, TeatreeError
-from teatree.contracts.settings import process_environ
 from teatree.contracts.shown import visible
 from teatree.contracts.unknown_settings import UnknownSettingWarning
 

@@ -26,7 +26,7 @@ def publish(path: Path, store: str, /, *, name: str | None = None, common: Commo
     name
         The model's name there, made from the file's if left out.
     """
-    from teatree.contracts.settings import process_environ, read_settings  # noqa: PLC0415
+    from teatree.contracts.environment import process_environ, read_settings  # noqa: PLC0415
     from teatree.engine.open_file import open_file  # noqa: PLC0415 - DuckDB, only for this
 
     output = Output(json=common.json)

@@ -13,15 +13,8 @@ from cyclopts import Parameter
 from teatree.cli.exits import Exit
 from teatree.cli.options import DEFAULT, Common
 from teatree.cli.output import Output
-from teatree.contracts.settings import (
-    ENV_FILE,
-    NatsSettings,
-    PostgresSettings,
-    Settings,
-    StoreSettings,
-    process_environ,
-    read_settings,
-)
+from teatree.contracts.environment import ENV_FILE, process_environ, read_settings
+from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
 
 if TYPE_CHECKING:
     from teatree.embedded.stack import Step

@@ -17,10 +17,11 @@ from attrs import evolve
 
 from teatree.client.lazy_files import LazyFiles
 from teatree.client.pull import find_version
+from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.names import check_model, new_id
-from teatree.contracts.settings import CacheSettings, Settings, process_environ, read_settings, store_at
+from teatree.contracts.settings import CacheSettings, Settings, store_at
 from teatree.datasets.ddl import quote, quote_literal
 from teatree.storage.block_cache import BlockCache
 from teatree.storage.blocks import BlockFetcher, FetchStats, VersionFile

@@ -16,17 +16,9 @@ from typing_extensions import Unpack
 from teatree.client.listing import ModelInfo, list_models
 from teatree.client.model import Model, SendOptions
 from teatree.contracts.data_folder import check_data_folder
+from teatree.contracts.environment import ENV_FILE, data_folder, process_environ, read_env_file, read_settings
 from teatree.contracts.errors import Code, RequestError, RetryError
-from teatree.contracts.settings import (
-    ENV_FILE,
-    PostgresSettings,
-    Settings,
-    data_folder,
-    process_environ,
-    read_env_file,
-    read_settings,
-    store_at,
-)
+from teatree.contracts.settings import PostgresSettings, Settings, store_at
 from teatree.messaging.bus import Bus
 from teatree.storage.objects import ObjectStore, open_store
 

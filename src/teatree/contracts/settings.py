@@ -1,20 +1,13 @@
-"""Every setting, read once from the environment and passed on; nothing else reads `os.environ`."""
+"""Every setting with its default; `environment` reads them once, and they are passed on."""
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 
 from attrs import evolve, field, frozen
 
-from teatree.contracts.errors import Code, OperatorError
 from teatree.contracts.read_settings import ReadSettings
-from teatree.contracts.unknown_settings import warn_of_unknown
-
-ENV_FILE = "teatree.env"
-"""Written by `teatree up` into its data folder when all is ready; mode 0600."""
 
 
 @frozen
@@ -262,156 +255,3 @@ class Settings:
     load_roots: tuple[str, ...] = ()
     """Places that `load` may read: folders, or `s3://bucket/prefix`. None by default."""
     failpoints: str | None = None
-
-
-_GROUPS = {
-    "limits": LimitSettings,
-    "manager": ManagerSettings,
-    "reads": ReadSettings,
-    "dispatcher": DispatcherSettings,
-    "retention": RetentionSettings,
-    "scrub": ScrubSettings,
-    "breaker": BreakerSettings,
-    "cache": CacheSettings,
-}
-
-_VARIABLES = (
-    *"TEATREE_NATS_URL TEATREE_NATS_USER TEATREE_NATS_PASSWORD TEATREE_NATS_CA TEATREE_PREFIX".split(),
-    *"TEATREE_POSTGRES_URL TEATREE_POSTGRES_PASSWORD TEATREE_POSTGRES_READER_URL".split(),
-    *"TEATREE_STORE_URL TEATREE_STORE_ACCESS_KEY TEATREE_STORE_SECRET_KEY".split(),
-    *"TEATREE_DATA TEATREE_HOST TEATREE_LOAD_ROOTS TEATREE_CACHE_FOLDER TEATREE_FAILPOINTS TEATREE_DEBUG".split(),
-)
-
-
-def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Settings:
-    """Return the settings that `environ` and, beneath it, `<data>/teatree.env` give.
-
-    Connection settings are `TEATREE_NATS_URL`, `TEATREE_NATS_USER`, `TEATREE_NATS_PASSWORD`, `TEATREE_NATS_CA`,
-    `TEATREE_PREFIX`, `TEATREE_POSTGRES_URL`, `TEATREE_POSTGRES_PASSWORD`, `TEATREE_POSTGRES_READER_URL`,
-    `TEATREE_STORE_URL`, `TEATREE_STORE_ACCESS_KEY`, `TEATREE_STORE_SECRET_KEY`,
-    `TEATREE_DATA`, `TEATREE_HOST`, `TEATREE_LOAD_ROOTS` (separated by commas),
-    `TEATREE_CACHE_FOLDER` (empty: none; the user's cache folder if left out);
-    the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_READS_<NAME>`,
-    `TEATREE_DISPATCHER_<NAME>`, `TEATREE_RETENTION_<NAME>`, `TEATREE_SCRUB_<NAME>`, `TEATREE_BREAKER_<NAME>` and
-    `TEATREE_CACHE_<NAME>`.
-    Raises `wrong_configuration` for a value that is not of its type, warns of variables that are no settings.
-    """
-    folder = data or data_folder(environ)
-    written = read_env_file(folder / ENV_FILE)
-    warn_of_unknown(environ, known_variables(), "the environment")
-    warn_of_unknown(written, known_variables(), str(folder / ENV_FILE))
-    values = {**written, **environ}
-    groups = {name: kind(**_group_values(values, name, kind)) for name, kind in _GROUPS.items()}
-    roots = values.get("TEATREE_LOAD_ROOTS", "")
-    return Settings(
-        nats=NatsSettings(
-            url=values.get("TEATREE_NATS_URL", NatsSettings().url),
-            user=values.get("TEATREE_NATS_USER"),
-            password=values.get("TEATREE_NATS_PASSWORD"),
-            ca=values.get("TEATREE_NATS_CA"),
-            prefix=values.get("TEATREE_PREFIX", NatsSettings().prefix),
-        ),
-        postgres=PostgresSettings(
-            url=values.get("TEATREE_POSTGRES_URL"),
-            password=values.get("TEATREE_POSTGRES_PASSWORD"),
-            reader_url=values.get("TEATREE_POSTGRES_READER_URL"),
-        ),
-        store=StoreSettings(
-            url=values.get("TEATREE_STORE_URL", StoreSettings().url),
-            access_key=values.get("TEATREE_STORE_ACCESS_KEY"),
-            secret_key=values.get("TEATREE_STORE_SECRET_KEY"),
-        ),
-        data=folder.absolute(),
-        cache_folder=_cache_folder(values),
-        host=values.get("TEATREE_HOST") or socket.gethostname(),
-        load_roots=tuple(root.strip() for root in roots.split(",") if root.strip()),
-        failpoints=values.get("TEATREE_FAILPOINTS"),
-        **groups,
-    )
-
-
-def _cache_folder(values: Mapping[str, str]) -> Path | None:
-    """Return where this user's caches lie, by the XDG convention if no folder is named; None if nowhere."""
-    if "TEATREE_CACHE_FOLDER" in values:
-        return Path(values["TEATREE_CACHE_FOLDER"]).absolute() if values["TEATREE_CACHE_FOLDER"] else None
-    home = values.get("XDG_CACHE_HOME") or (f"{values['HOME']}/.cache" if values.get("HOME") else "")
-    return Path(home) / "teatree" if home.startswith("/") else None
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    """Return the `NAME=value` lines of a file; an absent file has none."""
-    if not path.is_file():
-        return {}
-    text = path.read_bytes().decode("utf-8", "surrogateescape")
-    lines = (line.strip() for line in text.splitlines())
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-
-
-def data_folder(environ: Mapping[str, str]) -> Path:
-    """Return the folder of a stack that the environment names, else `teatree up`'s own default."""
-    return Path(environ.get("TEATREE_DATA") or "teatree-data")
-
-
-def known_variables() -> frozenset[str]:
-    """Return the name of every variable that is a setting."""
-    return frozenset(_VARIABLES) | {
-        _variable(group, a.name)
-        for group, kind in _GROUPS.items()
-        for a in kind.__attrs_attrs__  # type: ignore[attr-defined]
-    }
-
-
-def connection_environ(settings: Settings) -> dict[str, str]:
-    """Return the variables from which `read_settings` reads these connections and this data folder again."""
-    values = {
-        "TEATREE_NATS_URL": settings.nats.url,
-        "TEATREE_NATS_USER": settings.nats.user,
-        "TEATREE_NATS_PASSWORD": settings.nats.password,
-        "TEATREE_NATS_CA": settings.nats.ca,
-        "TEATREE_PREFIX": settings.nats.prefix,
-        "TEATREE_POSTGRES_URL": settings.postgres.url,
-        "TEATREE_POSTGRES_PASSWORD": settings.postgres.password,
-        "TEATREE_POSTGRES_READER_URL": settings.postgres.reader_url,
-        "TEATREE_STORE_URL": settings.store.url,
-        "TEATREE_STORE_ACCESS_KEY": settings.store.access_key,
-        "TEATREE_STORE_SECRET_KEY": settings.store.secret_key,
-        "TEATREE_DATA": str(settings.data),
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def not_set(variable: str, what: str) -> OperatorError:
-    """Return the error for an address that nothing gives."""
-    return OperatorError(
-        Code.WRONG_CONFIGURATION,
-        f"Where {what} is, is not set: neither {variable} nor the teatree.env of a data folder says it.",
-        where=variable,
-        hint=f"Name the folder of a running stack with --data or TEATREE_DATA, or set {variable}.",
-    )
-
-
-def process_environ() -> Mapping[str, str]:
-    """Return the environment of this process: the one place that reads it."""
-    return os.environ
-
-
-def _variable(group: str, name: str) -> str:
-    return f"TEATREE_{group.upper()}_{name.upper()}"
-
-
-def _group_values(values: Mapping[str, str], group: str, kind: type) -> dict[str, int | float]:
-    found: dict[str, int | float] = {}
-    for name, default in ((a.name, a.default) for a in kind.__attrs_attrs__):  # type: ignore[attr-defined]
-        variable = _variable(group, name)
-        if variable not in values:
-            continue
-        try:
-            found[name] = type(default)(values[variable])
-        except ValueError:
-            raise OperatorError(
-                Code.WRONG_CONFIGURATION,
-                f"{variable}={values[variable]!r} is not a number.",
-                where=variable,
-                hint=f"The default is {default}.",
-            ) from None
-    return found

@@ -28,16 +28,9 @@ from typing import Self
 from attrs import evolve, field, frozen
 
 from teatree.contracts.data_folder import check_data_folder
+from teatree.contracts.environment import ENV_FILE, connection_environ, read_settings
 from teatree.contracts.errors import Code, OperatorError, TeatreeError
-from teatree.contracts.settings import (
-    ENV_FILE,
-    NatsSettings,
-    PostgresSettings,
-    Settings,
-    StoreSettings,
-    connection_environ,
-    read_settings,
-)
+from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
 from teatree.embedded.dispatcher import DispatcherProcess
 from teatree.embedded.env_file import remove_block, write_block
 from teatree.embedded.folder_lock import FolderLock

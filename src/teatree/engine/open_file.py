@@ -21,11 +21,12 @@ from typing import Any, Self
 import duckdb
 from attrs import evolve, frozen
 
+from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, RetryError
 from teatree.contracts.manifest import NO_LOG, Manifest, ManifestKind, ModelState, TableEntry
 from teatree.contracts.names import check_model
 from teatree.contracts.schema import Schema
-from teatree.contracts.settings import Settings, process_environ, read_settings, store_at
+from teatree.contracts.settings import Settings, store_at
 from teatree.datasets.catalog_tables import read_tables
 from teatree.datasets.ddl import MAIN_SCHEMA, quote, table_label
 from teatree.engine.changes import Checkpoint

@@ -17,8 +17,9 @@ from typing import Any
 
 import nats.errors
 
+from teatree.contracts.environment import not_set
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.settings import NatsSettings, not_set
+from teatree.contracts.settings import NatsSettings
 from teatree.messaging.connect_errors import (
     PlainServerError,
     check_url,

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
+from teatree.contracts.environment import not_set
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
-from teatree.contracts.settings import not_set
 from teatree.storage.disk import FULL
 
 if TYPE_CHECKING:
