@@ -17,7 +17,8 @@ from pyarrow import csv, feather, parquet
 
 from teatree import connect
 from teatree.client.message import Message
-from teatree.client.model import Model, Wait
+from teatree.client.model import Model
+from teatree.client.model_requests import Wait
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.settings import Settings
 from torture.oracle import BAD, COUNTER_QUERY, COUNTER_SQL, DELETE_SQL, HEAVY, PAIR_SQL, PAIRS_QUERY

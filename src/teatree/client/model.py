@@ -1,30 +1,21 @@
-"""One model, as its users see it: send requests, ask questions, follow what happens, pull versions."""
+"""One model, as its users see it: `ModelRequests`, files sent, queries, notices, versions."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
-
-from typing_extensions import Unpack
+from typing import TYPE_CHECKING, Any, Literal
 
 from teatree.client import query as queries
-from teatree.client.bulk import BulkSender, Item
-from teatree.client.bulk import Progress as BulkProgress
-from teatree.client.message import Encoded, Message, check_size, encode
+from teatree.client.model_requests import BULK_SILENCE_MS, TIMEOUT_MS, ModelRequests
 from teatree.client.notice import whole_notice
 from teatree.client.notice_log import follow_filter
 from teatree.client.pull import Progress, Pulled, VersionInfo, find_version, list_versions, pull_version
-from teatree.client.receipt import Receipt, Summary
-from teatree.client.request_args import given, listed, plain, table_args
-from teatree.client.waiting import OnNotice, OutcomeWaiter, publish_until_accepted
-from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.failpoints import failpoints
-from teatree.contracts.names import check_model, check_request_id, new_id
-from teatree.contracts.requests import HEADER_ARGS, HEADER_CONTENT_TYPE, HEADER_REQUEST_ID
+from teatree.contracts.names import new_id
 from teatree.storage.chain import Chain
 
 if TYPE_CHECKING:
@@ -34,236 +25,17 @@ if TYPE_CHECKING:
     from teatree.client.diff import VersionDiff
     from teatree.client.file_load import FileProgress, LoadedFile
     from teatree.client.notice import Notice
-    from teatree.client.session import Session
     from teatree.datasets.dataset import Dataset
     from teatree.storage.dead_letters import DeadLetter
 
-TIMEOUT_MS = 60_000
-"""How long an outcome or an answer is waited for if the caller does not say."""
-BULK_SILENCE_MS = 120_000
 
-Wait = Literal["accepted", "done"]
-Rows = Any
-"""A list of objects, or anything with `__arrow_c_stream__`."""
-
-
-class SendOptions(TypedDict, total=False):
-    """What every request takes beside its arguments; see `Model.send`."""
-
-    request_id: str | None
-    wait: Wait
-    expected_version: int | None
-    timeout_ms: float
-    on_notice: OnNotice | None
-
-
-class Model:
+class Model(ModelRequests):
     """One model of an installation; it need not exist yet."""
-
-    def __init__(self, session: Session, name: str) -> None:
-        self._session = session
-        self.name = check_model(name)
 
     def __repr__(self) -> str:
         return f"Model({self.name!r})"
 
-    # --- requests ---
-
-    async def send(
-        self,
-        function: str,
-        args: Mapping[str, Any] | None = None,
-        *,
-        rows: Sequence[Mapping[str, Any]] | None = None,
-        arrow: Any = None,
-        request_id: str | None = None,
-        group: str | None = None,
-        wait: Wait = "done",
-        expected_version: int | None = None,
-        timeout_ms: float = TIMEOUT_MS,
-        on_notice: OnNotice | None = None,
-    ) -> Receipt:
-        """Send one request and wait until it is `done`, or only `accepted` (on disk, in the one order).
-
-        It has one effect under its `request_id` (a fresh one if left out), however often it is sent. `rows` travel as
-        JSON, `arrow` (a pyarrow table, a Polars frame, …) as an Arrow stream. With `expected_version` it is rejected as
-        stale if another request took effect after that version. `on_notice` hears `started` and `progress` too.
-
-        Raises the outcome's error: `RequestError` if it was rejected, `RetryError` if it failed; `body_too_large`
-        before anything is sent; `timed_out` if the outcome does not come in time, though it will still be applied.
-        """
-        if group is not None and wait == "done":
-            raise RequestError(
-                Code.USAGE,
-                "The requests of a group have no notices of their own to wait for.",
-                where="group",
-                hint="Use wait='accepted', or send_many.",
-            )
-        bus = self._session.bus
-        message = Message(function, args, rows, arrow, request_id or new_id())
-        request = encode(
-            message,
-            bus.subjects,
-            self.name,
-            size_bytes_max=bus.max_payload,
-            group=group,
-            expected_version=expected_version,
-        )
-        if wait == "accepted":
-            ack = await publish_until_accepted(bus, request, timeout_ms)
-            return Receipt(self.name, function, request.request_id, ack.seq)
-        return await self._send_until_done(function, request, timeout_ms, on_notice)
-
-    async def _send_until_done(
-        self, function: str, request: Encoded, timeout_ms: float, on_notice: OnNotice | None = None
-    ) -> Receipt:
-        bus = self._session.bus
-        async with OutcomeWaiter(bus, self.name, request.request_id, self._session.read_object, on_notice) as waiter:
-            ack = await publish_until_accepted(bus, request, timeout_ms)
-            notice = await waiter.wait(timeout_ms, request)
-        self._session.saw(self.name, notice.version)
-        return Receipt(self.name, function, request.request_id, notice.seq or ack.seq, notice.version, notice.result)
-
-    async def outcome(self, request_id: str, *, timeout_ms: float = TIMEOUT_MS) -> Notice:
-        """Return the `done` notice of a request that was sent before; raises its error as `send` does."""
-        check_request_id(request_id, "request_id")
-        async with OutcomeWaiter(self._session.bus, self.name, request_id, self._session.read_object) as waiter:
-            notice = await waiter.wait(timeout_ms)
-        self._session.saw(self.name, notice.version)
-        return notice
-
-    async def dead_letters(self) -> list[DeadLetter]:
-        """Return the requests that were set aside because they took their manager down, in the order of the log."""
-        from teatree.storage.dead_letters import list_dead_letters  # noqa: PLC0415
-
-        return await asyncio.to_thread(list_dead_letters, self.chain())
-
-    async def dead_letter(self, request_id: str) -> tuple[DeadLetter, bytes]:
-        """Return one of them, with its body; raises `unknown_request`."""
-        from teatree.storage.dead_letters import find_dead_letter, read_dead_body  # noqa: PLC0415
-
-        chain = self.chain()
-        letter = await asyncio.to_thread(find_dead_letter, chain, request_id)
-        return letter, await asyncio.to_thread(read_dead_body, chain, letter)
-
-    async def send_again(self, letter: DeadLetter, body: bytes, *, timeout_ms: float = TIMEOUT_MS) -> Receipt:
-        """Send a request that was set aside once more, byte for byte, under a new id; raises its outcome's error."""
-        bus = self._session.bus
-        headers = {HEADER_REQUEST_ID: new_id(), HEADER_CONTENT_TYPE: letter.content_type}
-        if letter.args is not None:
-            headers[HEADER_ARGS] = letter.args
-        subject = bus.subjects.request(self.name, letter.function)
-        request = Encoded(headers[HEADER_REQUEST_ID], subject, headers, body)
-        check_size(request, bus.max_payload)
-        return await self._send_until_done(letter.function, request, timeout_ms)
-
-    async def send_many(
-        self,
-        items: Iterable[Item] | AsyncIterable[Item],
-        *,
-        group: str | None = None,
-        wait: Wait = "accepted",
-        batch: int = 1_000,
-        timeout_ms: float = BULK_SILENCE_MS,
-        progress: BulkProgress | None = None,
-    ) -> Summary:
-        """Send many requests fast: `(function, args)` pairs or `Message`s, from an iterable or an async one.
-
-        They go into the log in atomic batches of up to `batch`: atomic in being accepted, not in effect; each request
-        still has its own outcome, and a refused one harms no other. Outcomes come as one notice per version and group;
-        `wait="done"` adds them up and returns the refused ids with their reasons. `timeout_ms` bounds a silence, not
-        the whole. `progress` is called with the requests accepted and those whose outcome is known.
-
-        Raises what kept a batch from being accepted, naming how many were accepted before it.
-        """
-        sender = BulkSender(
-            self._session.bus,
-            self.name,
-            group=group,
-            wait=wait,
-            batch=batch,
-            silence_ms_max=timeout_ms,
-            read_ref=self._session.read_json_object,
-            progress=progress,
-        )
-        summary = await sender.run(items)
-        self._session.saw(self.name, summary.version)
-        return summary
-
-    # --- the built-in functions ---
-
-    async def append(self, table: str, rows: Rows, **options: Unpack[SendOptions]) -> Receipt:
-        """Append rows: a list of objects, or Arrow data."""
-        return await self._send_rows("append", {"table": table}, rows, options)
-
-    async def replace(self, table: str, rows: Rows, **options: Unpack[SendOptions]) -> Receipt:
-        """Replace all rows of a table."""
-        return await self._send_rows("replace", {"table": table}, rows, options)
-
-    async def upsert(
-        self, table: str, rows: Rows, *, key: Sequence[str] | None = None, **options: Unpack[SendOptions]
-    ) -> Receipt:
-        """Insert rows, or overwrite those with the same `key` (the primary key if left out)."""
-        return await self._send_rows("upsert", given(table=table, key=listed(key)), rows, options)
-
-    async def update(
-        self,
-        table: str,
-        set: Mapping[str, Any],
-        where: Mapping[str, Any],
-        **options: Unpack[SendOptions],
-    ) -> Receipt:
-        """Set columns of the rows whose columns equal all of `where`."""
-        return await self.send("update", {"table": table, "set": dict(set), "where": dict(where)}, **options)
-
-    async def delete(self, table: str, where: Mapping[str, Any], **options: Unpack[SendOptions]) -> Receipt:
-        """Delete the rows whose columns equal all of `where`."""
-        return await self.send("delete", {"table": table, "where": dict(where)}, **options)
-
-    async def create_table(
-        self,
-        table: str,
-        columns: Mapping[str, str] | Sequence[Mapping[str, Any]],
-        *,
-        primary_key: Sequence[str] | None = None,
-        if_not_exists: bool = False,
-        **options: Unpack[SendOptions],
-    ) -> Receipt:
-        """Create a table; columns as `{"id": "BIGINT"}`, or as objects with `name`, `type`, `nullable`, `default`."""
-        args = table_args(table, columns, primary_key)
-        return await self.send("create_table", args | given(if_not_exists=if_not_exists or None), **options)
-
-    async def alter_table(
-        self,
-        table: str,
-        *,
-        add: Mapping[str, Any] | None = None,
-        drop: str | None = None,
-        rename: Mapping[str, str] | None = None,
-        **options: Unpack[SendOptions],
-    ) -> Receipt:
-        """Change a table's columns: exactly one of `add` (a column), `drop` (a name), `rename` ({old: new})."""
-        return await self.send("alter_table", given(table=table, add=add, drop=drop, rename=rename), **options)
-
-    async def drop_table(self, table: str, **options: Unpack[SendOptions]) -> Receipt:
-        """Drop a table."""
-        return await self.send("drop_table", {"table": table}, **options)
-
-    async def load(
-        self,
-        table: str,
-        uri: str,
-        *,
-        mode: Literal["append", "replace", "create"] = "append",
-        csv: Mapping[str, Any] | None = None,
-        **options: Unpack[SendOptions],
-    ) -> Receipt:
-        """Load a file by reference, read by the manager: Parquet, CSV or Arrow from a place that the operator allowed.
-
-        `csv` are the options of a CSV file: `delimiter`, `quote`, `encoding`, `null`, `decimal`, `thousands`,
-        `date_format`, `timestamp_format`, `header`.
-        """
-        return await self.send("load", {"table": table, "uri": uri, "mode": mode, **(csv or {})}, **options)
+    # --- files of this machine ---
 
     async def load_file(
         self,
@@ -288,25 +60,6 @@ class Model:
         options = read_csv_options(csv) if csv else None
         rows = FileRows(Path(path), options, request_id or new_id())
         return await load_file(self, table, rows, mode, timeout_ms, progress)
-
-    async def sql(
-        self, statement: str, parameters: queries.Parameters = None, **options: Unpack[SendOptions]
-    ) -> Receipt:
-        """Run one INSERT, UPDATE, DELETE or MERGE; `parameters` are a list for `?` or an object for `$name`."""
-        return await self.send("sql", given(statement=statement, parameters=plain(parameters)), **options)
-
-    async def archive(self, tables: Sequence[str] | None = None, **options: Unpack[SendOptions]) -> Receipt:
-        """Return once the Parquet archive of this moment is complete, of all tables if none is named."""
-        return await self.send("archive", given(tables=listed(tables)), **options)
-
-    async def restore(self, version: int, **options: Unpack[SendOptions]) -> Receipt:
-        """Make the tables equal those of an earlier version, in a new one; what came between stays in the history."""
-        return await self.send("restore", {"version": version}, **options)
-
-    async def _send_rows(self, function: str, args: dict[str, Any], rows: Rows, options: SendOptions) -> Receipt:
-        if hasattr(rows, "__arrow_c_stream__"):
-            return await self.send(function, args, arrow=rows, **options)
-        return await self.send(function, args, rows=rows, **options)
 
     # --- reads ---
 
@@ -352,6 +105,22 @@ class Model:
         async with aclosing(follow_filter(self._session.bus, subject, after)) as notices:
             async for notice in notices:
                 yield await whole_notice(notice, self._session.read_object)
+
+    # --- requests that were set aside ---
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """Return the requests that were set aside because they took their manager down, in the order of the log."""
+        from teatree.storage.dead_letters import list_dead_letters  # noqa: PLC0415
+
+        return await asyncio.to_thread(list_dead_letters, self.chain())
+
+    async def dead_letter(self, request_id: str) -> tuple[DeadLetter, bytes]:
+        """Return one of them, with its body; raises `unknown_request`."""
+        from teatree.storage.dead_letters import find_dead_letter, read_dead_body  # noqa: PLC0415
+
+        chain = self.chain()
+        letter = await asyncio.to_thread(find_dead_letter, chain, request_id)
+        return letter, await asyncio.to_thread(read_dead_body, chain, letter)
 
     # --- versions ---
 
