@@ -241,6 +241,7 @@ def test_values_are_told_exactly(kind: str, sent: bytes, told: Any) -> None:
         ("DATE", b'"+6000000-01-01"', Code.OUT_OF_RANGE),
         ("DATE", b"20210228", Code.TYPE_MISMATCH),
         ("TIME", b'"24:00:01"', Code.TYPE_MISMATCH),
+        ("TIMETZ", b'"02:42:47-05:0614"', Code.TYPE_MISMATCH),
         ("TIME", b'"24:00:00.1"', Code.TYPE_MISMATCH),
         ("TIME", b'"10:00:00Z"', Code.TYPE_MISMATCH),
         ("TIME", b'"10:00:00.0000001"', Code.TYPE_MISMATCH),

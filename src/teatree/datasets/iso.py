@@ -27,7 +27,7 @@ _EPOCH_MOMENT = datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock moments have n
 
 _DATE = re.compile(r"([+-]?[0-9]{4,7})-([0-9]{2})-([0-9]{2})")
 _CLOCK = r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,12}))?)?"
-_OFFSET = r"(Z|z|[+-][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2})?)?)?"
+_OFFSET = r"(Z|z|[+-][0-9]{2}(?::[0-9]{2}(?::[0-9]{2})?|[0-9]{2}(?:[0-9]{2})?)?)?"
 _COMMON = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}")
 _TIME = re.compile(_CLOCK + _OFFSET)
 _TIMESTAMP = re.compile(rf"{_DATE.pattern}(?:[T ]{_CLOCK}{_OFFSET})?")
