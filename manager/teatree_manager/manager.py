@@ -17,7 +17,7 @@ import structlog
 from teatree.contracts.environment import process_environ
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
 from teatree.contracts.failpoints import failpoints
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.settings import Settings
 from teatree.engine.announce import Announcer
 from teatree.engine.drafts import Draft
@@ -36,6 +36,7 @@ from teatree.storage.model_folder import model_folder
 from teatree.storage.objects import ObjectStore
 from teatree.storage.postgres import Postgres
 from teatree.storage.probe import ensure_probed
+from teatree.storage.published_mark import published_through
 from teatree.storage.segments import Entry, Role, read_segment
 from teatree_manager.attempts import Attempts
 from teatree_manager.background import Background
@@ -48,6 +49,7 @@ from teatree_manager.pipeline import Pipeline
 from teatree_manager.progress import RequestProgress
 from teatree_manager.read_pool import ReadPool
 from teatree_manager.reads import DirectReads
+from teatree_manager.rest_mark import RestMark
 from teatree_manager.sayer import Sayer
 from teatree_manager.started import Started
 from teatree_manager.store_check import check_store
@@ -163,7 +165,7 @@ class Manager:
         writer.report = RequestProgress(bus, asyncio.get_running_loop()).report
         hints = await WakeHints.open(bus, self._model)
         announcer = Announcer(self._chain, bus.subjects, self._settings.limits, lambda: bus.max_payload)
-        sayer = Sayer(announcer, NoticeWriter(bus), newest.said_version if newest else 0, self._failpoint)
+        sayer = Sayer(announcer, NoticeWriter(bus), await self._published(newest), self._failpoint)
         attempts = Attempts(self._folder.attempt, self._settings.limits.kill_tries_max)
         writer.on_stuck = partial(end_over, attempts=attempts, log=self._log)
         pipeline = self._pipeline = Pipeline(
@@ -204,6 +206,12 @@ class Manager:
             except TimeoutError:
                 end_hung(self._log)
             await hints.close()
+
+    async def _published(self, newest: Manifest | None) -> int:
+        """Return up to which version everything is said, as far as the store tells."""
+        if newest is None:
+            return 0
+        return await self._from_store(partial(published_through, self._chain.store, self._chain.folder, newest))
 
     async def _newest(self) -> Manifest | None:
         return await self._waits.answer(self._chain.newest)
@@ -280,13 +288,16 @@ class Manager:
         )
         fence = writer.manifest
         followers.follow(fence, ())
-        sayer.expect(range(fence.said_version + 1, fence.version))
+        unsaid = range(sayer.said_version + 1, fence.version)
+        sayer.expect(unsaid)
+        mark = RestMark(self._chain, sayer.said_version, lambda: writer.manifest.version, lambda: sayer.said_version)
         background: list[Coroutine[Any, Any, None]] = [
             sayer.run(),
             *(lane.run() for lane in followers.lanes),
             followers.local.reported(),
             self._leave_when_idle(pipeline, direct, followers, sayer),
-            self._say_again(sayer, fence, followers),
+            self._say_again(sayer, unsaid, followers),
+            mark.run(),
         ]
         async with pool, Background(background) as tasks:
             if left is not None:
@@ -320,18 +331,23 @@ class Manager:
             "pid": self._tenure.holder.pid,
         }
 
-    async def _say_again(self, sayer: Sayer, fence: Manifest, followers: Followers) -> None:
+    async def _say_again(self, sayer: Sayer, versions: range, followers: Followers) -> None:
         """Say what may not have been said before the last manager went; repeated notices are identical."""
-        for version in range(fence.said_version + 1, fence.version):
+        for version in versions:
             read = partial(self._read_again, version)
             manifest, entries = await patiently(read, partial(self._tell_waiting, version))
+            if isinstance(manifest, Stub):  # a manager that was paused has marked it, and a clean-up taken it
+                sayer.pass_over(version)
+                continue
             await sayer.put(manifest, entries)
             for entry in entries:
                 if entry.role is Role.FIRST and entry.outcome.function == "archive" and entry.outcome.result:
                     followers.wait_for_archive(manifest, entry.outcome.result.get("tables", ()))
 
-    def _read_again(self, version: int) -> tuple[Manifest, Sequence[Entry]]:
-        manifest = self._chain.get(version)  # no clean-up takes what is not said
+    def _read_again(self, version: int) -> tuple[Manifest | Stub, Sequence[Entry]]:
+        manifest = self._chain.entry(version)
+        if isinstance(manifest, Stub):
+            return manifest, ()
         return manifest, read_segment(self._chain.store, self._chain.folder, manifest)
 
     def _tell_waiting(self, version: int, error: RetryError) -> None:

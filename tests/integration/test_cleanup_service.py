@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from processes import MODEL, Installation, Running, rows, table
+from processes import MODEL, Installation, Running, rows, table, until
 from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.settings import RetentionSettings
 from teatree.storage.catalog import Catalog
@@ -56,6 +56,26 @@ async def test_requests_and_restarts_beside_clean_ups(installation: Installation
     assert before.items() <= after.items()
     assert {o["kind"] for o in after.values()} == {"done"}
     assert installation.read("SELECT count(*), sum(v) FROM t") == [(30, 3)]
+
+
+async def test_a_model_at_rest_is_cleaned_up(installation: Installation) -> None:
+    """When nothing more comes, all versions but the newest go too, and the next manager says nothing again."""
+    await installation.publish("create_model", table("id"), "create")
+    manager = tidy_manager(installation)
+    for number in range(3):
+        await installation.send("append", rows(number), f"a{number}")
+    chain = installation.chain
+    newest = chain.newest_version()
+    await until(lambda: all(isinstance(chain.entry(number), Stub) for number in range(1, newest)))
+    assert chain.newest_version() == newest
+    await manager.kill()
+    before = await installation.notices()
+    manager = tidy_manager(installation)
+    await installation.send("append", rows(9), "last")
+    assert await manager.leave() == 0
+    after = await installation.notices()
+    assert {name: said for name, said in after.items() if name != "last"} == before
+    assert installation.read("SELECT count(*) FROM t") == [(4,)]
 
 
 async def test_the_catalogue_knows_what_is_there(installation: Installation) -> None:

@@ -55,8 +55,9 @@ def _show(output: Output, found: list[Cleaned], *, dry_run: bool) -> None:
     for one in found:
         if one.kept_unpublished:
             output.remark(
-                f"{one.kept_unpublished} versions of {one.model} are kept although the policy does not keep them: the"
-                " newest version was written before their outcomes were known to be published. A later one frees them."
+                f"{one.kept_unpublished} versions of {one.model} are kept although the policy does not keep them: it"
+                " is not known yet that their outcomes are published. Its manager notes that within"
+                " seconds, or the next one does."
             )
     if dry_run:
         output.remark("Nothing was changed: this is what would go.")

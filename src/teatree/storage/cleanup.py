@@ -28,6 +28,7 @@ from teatree.storage.garbage import State, find_garbage
 from teatree.storage.objects import NotFoundError, ObjectInfo
 from teatree.storage.pins import list_pins
 from teatree.storage.plans import Plan, new_plan, read_plans, write_plan
+from teatree.storage.published_mark import published_through
 from teatree.storage.retained import KeptVersion, Retained, read_retained, retained_key, write_retained
 from teatree.storage.retention import kept_versions
 
@@ -52,8 +53,8 @@ class Cleaned:
     kept: int = 0
     """Versions that stay."""
     kept_unpublished: int = 0
-    """Those of them that the policy does not keep: when the newest version was written, their outcomes were not known
-    to be published for good. A model that takes requests says so in a later version; one at rest keeps them."""
+    """Those of them that the policy does not keep: their outcomes are not known to be published for good yet. A later
+    version says so, or the mark of a model at rest; a manager that was killed just then has left neither."""
     cleaned: int = 0
     """Versions that became stubs."""
     objects: int = 0
@@ -116,6 +117,7 @@ class Cleanup:
         newest = self._chain.newest(before.through if before else 0)
         if newest is None:
             return Cleaned(self._chain.model, 0)
+        newest = evolve(newest, said_version=published_through(self._store, self._chain.folder, newest))
         found = self._store.head(retained_key(self._chain.folder))
         plans = read_plans(self._store, self._chain.folder)
         known = self._known(before, plans, newest)
