@@ -211,7 +211,7 @@ class Manager:
         """Return up to which version everything is said, as far as the store tells."""
         if newest is None:
             return 0
-        return await self._from_store(partial(published_through, self._chain.store, self._chain.folder, newest))
+        return await self._waits.answer(partial(published_through, self._chain.store, self._chain.folder, newest))
 
     async def _newest(self) -> Manifest | None:
         return await self._waits.answer(self._chain.newest)
