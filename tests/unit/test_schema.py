@@ -119,6 +119,7 @@ def test_aliases(text: str, dtype: Dtype) -> None:
         *("enum('a','a')", "enum(a)", "union(a int)", "variant", "time_ns with time zone", "timestamp with", "\0"),
         *("int" + "[]" * 33, "struct(a " * 33 + "int" + ")" * 33, "enum('\ud800')", "int[99999999999]"),
         "struct(a " * 20 + "int" + "[])" * 20,
+        *("int[65536][65536][65536][65536]", "int[100000][2]", "struct(a int[50001], b int)[2]", "int[1000][][101]"),
         7,
         None,
     ],

@@ -16,7 +16,8 @@ from teatree.contracts.shown import shown
 
 DECIMAL_PRECISION_MAX = 38
 ARRAY_LENGTH_MAX = 100_000
-"""Elements of a fixed-length array; DuckDB's own limit."""
+"""Elements of a fixed-length array; DuckDB's own limit. With the arrays in it too: DuckDB reserves all of them for 2,048
+rows at once, and dies of sizes beyond 64 bits."""
 ENUM_VALUES_MAX = 65_536
 STRUCT_FIELDS_MAX = 4_096
 
@@ -273,6 +274,11 @@ class Array(Dtype):
         validator=_check(_int_between(1, ARRAY_LENGTH_MAX), f"An array has 1 to {ARRAY_LENGTH_MAX} elements")
     )
 
+    def __attrs_post_init__(self) -> None:
+        if (elements := self.length * _elements(self.of)) > ARRAY_LENGTH_MAX:
+            message = f"An array has at most {ARRAY_LENGTH_MAX} elements, those of arrays in it included, not {elements}."
+            raise RequestError(Code.BAD_ARGUMENT, message, where="length")
+
     @override
     def __str__(self) -> str:
         return f"{self.of}[{self.length}]"
@@ -328,6 +334,12 @@ def children(dtype: Dtype) -> tuple[Dtype, ...]:
             return (key, value)
         case _:
             return ()
+
+
+def _elements(dtype: Dtype) -> int:
+    """Return how many plain values DuckDB reserves for one value of a type."""
+    inner = [_elements(child) for child in children(dtype)]
+    return (sum(inner) or 1) * (dtype.length if isinstance(dtype, Array) else 1)
 
 
 def _literal(text: str) -> str:
