@@ -237,6 +237,26 @@ class TestReading:
         assert [r.seq for r in got.requests] == [1, 2, 3]
         assert got.requests[0].function == "append"
 
+    @pytest.mark.parametrize(
+        "block",
+        [
+            b"NATS/1.0\r\nTeatree-Request-Id: a\n\r\n",
+            b"NATS/1.0\r\nTeatree-Request-Id: a\n",
+            b"NATS/1.0\r\nTeatree-Request-Id: a",
+            b"NATS/1.0\r\nTeatree-Request-Id:\r\n a\r\n\r\n",
+            b"NATS/1.0\r\nTeatree-Request-Id: \r\nNats-Msg-Id: a\r\n\r\n",
+            b"NATS/1.0\r\nA: b\r\n\r\nTeatree-Request-Id: \r\n",
+        ],
+    )
+    async def test_headers_that_do_not_end(self, bus: Bus, block: bytes) -> None:
+        """Headers without line ends, folded or empty stop no reader of the log; their request is rejected."""
+        await bus.send((bus.frame(bus.subjects.request("m", "append"), b"{}", block),))
+        await bus.flush()
+        assert await last_sequences(bus) == {"m": 1}
+        await send(bus, "m")
+        requests = (await LogReader(bus, "m").read(0, requests_max=9, bytes_max=10**6)).requests
+        assert [(r.request_id, r.invalid is not None) for r in requests] == [("seq-1", True), ("r0", False)]
+
     async def test_bad_envelopes(self, bus: Bus) -> None:
         """A request with a bad name or id is read, with what is wrong about it."""
         await bus.publish_log(f"{bus.prefix}.request.Bad-Model.append", b"{}", {})

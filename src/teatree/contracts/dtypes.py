@@ -16,8 +16,8 @@ from teatree.contracts.shown import shown
 
 DECIMAL_PRECISION_MAX = 38
 ARRAY_LENGTH_MAX = 100_000
-"""Elements of a fixed-length array; DuckDB's own limit. With the arrays in it too: DuckDB reserves all of them for 2,048
-rows at once, and dies of sizes beyond 64 bits."""
+"""Elements of a fixed-length array, DuckDB's own limit; those of arrays in it included, since DuckDB reserves all of them
+for 2,048 rows at once, and a size beyond 64 bits wraps."""
 ENUM_VALUES_MAX = 65_536
 STRUCT_FIELDS_MAX = 4_096
 
@@ -276,7 +276,9 @@ class Array(Dtype):
 
     def __attrs_post_init__(self) -> None:
         if (elements := self.length * _elements(self.of)) > ARRAY_LENGTH_MAX:
-            message = f"An array has at most {ARRAY_LENGTH_MAX} elements, those of arrays in it included, not {elements}."
+            message = (
+                f"An array has at most {ARRAY_LENGTH_MAX} elements, those of arrays in it included, not {elements}."
+            )
             raise RequestError(Code.BAD_ARGUMENT, message, where="length")
 
     @override

@@ -93,7 +93,7 @@ def read_request(model: str, function: str, seq: int, at: datetime, headers: Map
     if faults:
         headers = {name: value for name, value in headers.items() if "\n" not in value}
     request_id = sequence_id(seq)
-    raw_id = headers.get(HEADER_REQUEST_ID) or headers.get(HEADER_NATS_ID)
+    raw_id = headers.get(HEADER_REQUEST_ID, headers.get(HEADER_NATS_ID))  # an empty one was meant as one: rejected
     group = headers.get(HEADER_GROUP) or None
     content_type = (headers.get(HEADER_CONTENT_TYPE) or CONTENT_JSON).split(";")[0].strip().lower()
     args = headers.get(HEADER_ARGS)

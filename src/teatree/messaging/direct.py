@@ -101,8 +101,8 @@ def _read(messages: list[tuple[bytes, bytes]], status: int, end: dict[str, str])
 
 def _stored(headers: dict[str, str], body: bytes) -> StoredMessage:
     take = headers.pop
-    take("Nats-Stream")
-    take("Nats-Num-Pending")
+    take("Nats-Stream", None)  # the server's first line: it continues a sender's last one that has no line end
+    take("Nats-Num-Pending", None)
     return StoredMessage(
         take("Nats-Subject"),
         int(take("Nats-Sequence")),
