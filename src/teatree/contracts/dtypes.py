@@ -16,7 +16,7 @@ from teatree.contracts.shown import shown
 
 DECIMAL_PRECISION_MAX = 38
 ARRAY_LENGTH_MAX = 100_000
-"""Elements of a fixed-length array, DuckDB's own limit; those of arrays in it included, since DuckDB reserves all of them
+"""Elements of a fixed-length array, DuckDB's own limit; with those of arrays in it, since DuckDB reserves all of them
 for 2,048 rows at once, and a size beyond 64 bits wraps."""
 ENUM_VALUES_MAX = 65_536
 STRUCT_FIELDS_MAX = 4_096
