@@ -21,8 +21,9 @@ from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.commits import Commit, is_committed, record_commit
 from teatree.engine.duckdb_errors import InvalidatedError
+from teatree.engine.outcomes import refusal
 from teatree.engine.rows_watch import TooManyRowsError
-from teatree.engine.transaction import Item, Parts, Target, Transaction, UnexpectedError, refusal
+from teatree.engine.transaction import Item, Parts, Target, Transaction, UnexpectedError
 from teatree.storage.segments import Entry, Role, decode_segment, encode_segment
 
 FAILED_CODES = frozenset({Code.TIMED_OUT, Code.OVER_LIMIT, Code.SOURCE_UNAVAILABLE})

@@ -21,7 +21,7 @@ from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import quote_literal
 from teatree.engine.block_file import BlockFile
-from teatree.engine.duckdb_errors import is_disk_fault, translate
+from teatree.engine.duckdb_errors import InvalidatedError, damage_of_file, is_disk_fault, translate
 from teatree.engine.guard import lock_down
 from teatree.engine.rows_watch import RowBytes, RowsWatch
 from teatree.engine.watchdog import Block, Watchdog
@@ -153,6 +153,14 @@ class Database(BlockFile):
         """
         self._is_left = True
         self._con.interrupt()
+
+
+def reopened(path: Path, limits: LimitSettings, error: InvalidatedError) -> Database:
+    """Open a file again that was closed after `error`; what cannot be read of it is damage: DamagedFileError."""
+    with damage_of_file():
+        if error.code is Code.OVER_LIMIT:
+            checkpoint_with_more_memory(path, limits)
+        return Database(path, limits)
 
 
 def checkpoint_with_more_memory(path: Path, limits: LimitSettings) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.storage.disk import AWAY, FULL
@@ -70,6 +72,15 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|failed to (?:allocate|pin)|could not
 
 class DamagedFileError(CorruptError):
     """The file itself is damaged, not what was asked of it: it is put aside, and restored from the store."""
+
+
+@contextmanager
+def damage_of_file() -> Iterator[None]:
+    """Take `corrupt` for damage of the local file itself."""
+    try:
+        yield
+    except CorruptError as e:
+        raise DamagedFileError(e.message, where=e.where) from e
 
 
 class DamagedVersionError(CorruptError):

@@ -69,6 +69,14 @@ class StoredHistory(History):
             path.unlink(missing_ok=True)
 
 
+def unchanged_tables(manifest: Manifest, newest: Manifest) -> frozenset[str]:
+    """Return the tables of a version that no later one changed, up to the `newest`."""
+    now = {entry.name: entry.changed_in for entry in newest.tables}
+    return frozenset(
+        entry.name for entry in manifest.tables if entry.changed_in and entry.changed_in == now.get(entry.name)
+    )
+
+
 def _damaged(chain: Chain, manifest: Manifest, error: CorruptError) -> RequestError:
     return RequestError(
         Code.BAD_SOURCE,

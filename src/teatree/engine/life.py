@@ -12,7 +12,7 @@ from attrs import frozen
 from teatree.contracts.errors import RequestError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import ForkPoint, Manifest, ModelOptions, StreamStamp
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.notices import Status
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.batch import Applied
@@ -21,7 +21,8 @@ from teatree.engine.database import Database
 from teatree.engine.fork import Fork, disown, fetch_fork, open_fork
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import Ledger, Prior
-from teatree.engine.transaction import Target, answer_again
+from teatree.engine.outcomes import answer_again, outcome_of
+from teatree.engine.transaction import Target
 from teatree.functions.arguments import Call, Context
 from teatree.functions.model_arguments import ModelArguments
 from teatree.functions.registry import find_function
@@ -107,7 +108,7 @@ def _commit_birth(
         result: dict[str, Any] = {"goal_model_id": identity.goal_model_id, "tables": list(handle.tables())}
         if fork is not None:
             result["from"] = {"model": fork.point.model, "version": fork.point.version}
-        entries = (*outside, Entry(_outcome(request, Status.DONE, result=result, effect=True)))
+        entries = (*outside, Entry(outcome_of(request, Status.DONE, result=result, effect=True)))
         applied = _birth(request, target, entries, frozenset(handle.changed_tables))
         record_commit(database, _commit(applied), 0)
     return applied
@@ -156,7 +157,7 @@ def outcome_without_file(
         entry = Entry(answer_again(prior.entry.outcome, request), Role.AGAIN, prior.version)
     else:
         status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED
-        entry = Entry(_outcome(request, status, error=error.to_dict() if error else None))
+        entry = Entry(outcome_of(request, status, error=error.to_dict() if error else None))
     entries = (*outside, entry)
     ledger.add(target.version, entries)
     return Applied(
@@ -168,26 +169,4 @@ def outcome_without_file(
         entries=entries,
         segment=encode_segment(entries),
         changed_tables=frozenset(),
-    )
-
-
-def _outcome(
-    request: Request,
-    status: Status,
-    *,
-    result: object = None,
-    error: dict[str, object] | None = None,
-    effect: bool = False,
-) -> Outcome:
-    return Outcome(
-        seq=request.seq,
-        request_id=request.request_id,
-        function=request.function,
-        body_hash=request.body_hash,
-        status=status,
-        at=request.at,
-        result=result,
-        error=error,
-        group=request.group,
-        effect=effect,
     )

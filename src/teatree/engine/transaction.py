@@ -18,6 +18,7 @@ from teatree.engine.database import Database
 from teatree.engine.duckdb_errors import duplicate_key, translate
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import Ledger, Prior
+from teatree.engine.outcomes import REFUSED_PLACE, answer_again, outcome_of, refusal
 from teatree.engine.waiting_appends import WaitingAppends
 from teatree.functions.arguments import VALUE_BYTES, Call, Context
 from teatree.functions.pages import Page, cut_pages, page_key, told_columns
@@ -26,16 +27,6 @@ from teatree.functions.rows import insert
 from teatree.functions.sql import Answer
 from teatree.storage.packs import checksum
 from teatree.storage.segments import Entry, Role
-
-REFUSED_PLACE = {
-    "append": "rows",
-    "replace": "rows",
-    "upsert": "rows",
-    "load": "uri",
-    "sql": "statement",
-    "query": "sql",
-}
-"""The argument to look at when a request is refused and no place is named."""
 
 
 class UnexpectedError(OperatorError):
@@ -301,7 +292,7 @@ class Transaction:
         effect: bool = False,
         role: Role = Role.FIRST,
     ) -> None:
-        self._keep(Entry(_outcome(request, status, result=result, error=error, pages=pages, effect=effect), role))
+        self._keep(Entry(outcome_of(request, status, result=result, error=error, pages=pages, effect=effect), role))
 
     def _keep(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -310,38 +301,6 @@ class Transaction:
             self._outcomes[outcome.request_id] = outcome
         if outcome.effect:
             self.last_effect_seq = outcome.seq
-
-
-def refusal(request: Request, error: TeatreeError) -> Entry:
-    """Return the outcome of a request that had no effect, and why."""
-    if error.where is None:
-        error.where = REFUSED_PLACE.get(request.function, "arguments")
-    status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED
-    return Entry(_outcome(request, status, error=error.to_dict()))
-
-
-def _outcome(
-    request: Request,
-    status: Status,
-    *,
-    result: Any = None,
-    error: dict[str, Any] | None = None,
-    pages: tuple[dict[str, Any], ...] = (),
-    effect: bool = False,
-) -> Outcome:
-    return Outcome(
-        seq=request.seq,
-        request_id=request.request_id,
-        function=request.function,
-        body_hash=request.body_hash,
-        status=status,
-        at=request.at,
-        result=result,
-        error=error,
-        group=request.group,
-        pages=pages,
-        effect=effect,
-    )
 
 
 def _time_ms_max(function: BuiltIn, limits: LimitSettings) -> int:
@@ -354,17 +313,3 @@ def _find(request: Request) -> BuiltIn:
     if request.invalid is not None:
         raise request.invalid
     return find_function(request.function)
-
-
-def answer_again(first: Outcome, request: Request) -> Outcome:
-    """Return the row of a resend: its own place in the log and group, the first one's outcome."""
-    return Outcome(
-        seq=request.seq,
-        request_id=request.request_id,
-        function=request.function,
-        body_hash=request.body_hash,
-        status=first.status,
-        at=request.at,
-        result={"seq": first.seq},
-        group=request.group,
-    )

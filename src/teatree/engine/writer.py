@@ -12,29 +12,26 @@ from pathlib import Path
 
 import attrs
 
-from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.manifest import (
-    Manifest,
-    ModelOptions,
-    ModelState,
-    StreamStamp,
-)
+from teatree.contracts.manifest import Manifest, ModelOptions, ModelState, StreamStamp
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.batch import FAILED_CODES, Applied, Batch
 from teatree.engine.changes import Checkpoint
 from teatree.engine.commits import Commit, adopt_commits, committed_position, read_commits
-from teatree.engine.database import Database, checkpoint_with_more_memory
+from teatree.engine.database import Database, reopened
 from teatree.engine.drafts import Author, Draft, batch_after, fence_after, new_write_id, table_entries
-from teatree.engine.duckdb_errors import DamagedFileError, InvalidatedError
+from teatree.engine.duckdb_errors import DamagedFileError, InvalidatedError, damage_of_file
 from teatree.engine.handle import WriteHandle
-from teatree.engine.history import StoredHistory
+from teatree.engine.history import StoredHistory, unchanged_tables
 from teatree.engine.ledger import Ledger
 from teatree.engine.life import Birth, begin_life, outcome_without_file
 from teatree.engine.offsets import Offsets
+from teatree.engine.outcomes import outside_entries
 from teatree.engine.recovery import recovered
+from teatree.engine.shipping import ship
 from teatree.engine.snapshot import Capture, capture, captured_checkpoint
 from teatree.engine.takeover import discard_files, put_aside, take_file
 from teatree.engine.transaction import Parts, Target
@@ -44,7 +41,7 @@ from teatree.storage.chain import Chain
 from teatree.storage.dead_letters import keep_dead_letter
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.packs import BlockTable
-from teatree.storage.segments import Entry, Role
+from teatree.storage.segments import Entry
 from teatree.storage.versions import read_table
 
 HELD_FRACTION = 8
@@ -169,21 +166,13 @@ class Writer:
     def context(self) -> Context:
         """What functions may use."""
         history = StoredHistory(self.chain, self._database, self._unchanged_since) if self._database else None
-        return Context(self.limits, self._sources, history, self._report)
-
-    def _report(self, request: Request, fraction: float, text: str) -> None:
-        self.report(request, fraction, text)
+        return Context(self.limits, self._sources, history, lambda *progress: self.report(*progress))
 
     def _unchanged_since(self, manifest: Manifest) -> frozenset[str]:
         """Return the tables of a version that no later one changed, nor the batch that is not settled yet."""
         applied = self._applied
         pending = applied.changed_tables if applied and applied.version > self.manifest.version else frozenset()
-        now = {entry.name: entry.changed_in for entry in self.manifest.tables}
-        return frozenset(
-            entry.name
-            for entry in manifest.tables
-            if entry.changed_in and entry.changed_in == now.get(entry.name) and entry.name not in pending
-        )
+        return unchanged_tables(manifest, self.manifest) - pending
 
     def _put_page(self, key: str, body: bytes) -> None:
         self.chain.store.put(self.chain.key(key), body)
@@ -223,12 +212,7 @@ class Writer:
             return
         self._database.close()
         path = self._database.path
-        try:
-            if error.code is Code.OVER_LIMIT:
-                checkpoint_with_more_memory(path, self.limits)
-            database = Database(path, self.limits)
-        except CorruptError as e:
-            raise DamagedFileError(e.message, where=e.where) from e
+        database = reopened(path, self.limits, error)
         try:
             self._adopt(read_commits(database), path)
         except BaseException:
@@ -293,10 +277,9 @@ class Writer:
         if self._batch is None or self._target is None:
             self._target = self._next_target()
         if self._database is None or self._parts is None:
-            return self._apply_without_file(requests[0], self._new(outside))
-        last_effect_seq = self._applied.last_effect_seq if self._applied else self.manifest.last_effect_seq
+            return self._apply_without_file(requests[0], outside_entries(outside, self.ledger))
         if self._batch is None:
-            self._batch = Batch(self._parts, self._target, last_effect_seq)
+            self._batch = Batch(self._parts, self._target, self._last_effect_seq)
         return self._batch.apply(requests)
 
     def rest_of(self, batch: Sequence[Request]) -> Sequence[Request]:
@@ -318,25 +301,22 @@ class Writer:
             if self._parts is None:
                 applied = outcome_without_file(self._target, request, self.manifest, self.ledger, error)
             else:
-                last_effect_seq = self._applied.last_effect_seq if self._applied else self.manifest.last_effect_seq
-                applied = Batch(self._parts, self._target, last_effect_seq).refuse(request, error)
+                applied = Batch(self._parts, self._target, self._last_effect_seq).refuse(request, error)
         self._applied = applied
         return applied
 
+    @property
+    def _last_effect_seq(self) -> int:
+        return self._applied.last_effect_seq if self._applied else self.manifest.last_effect_seq
+
     def _next_target(self) -> Target:
-        version = (self._applied.version if self._applied else self.manifest.version) + 1
+        newest = self._applied.version if self._applied else 0
         return Target(
-            version=max(version, self.manifest.version + 1),
+            version=max(newest, self.manifest.version) + 1,
             write_id=new_write_id(),
             shipped_version=self.manifest.content_version,
             offset_of=lambda version: self._offsets.find(version, self.manifest.version),
         )
-
-    def _new(self, outside: Sequence[Outcome]) -> tuple[Entry, ...]:
-        """Return the entries of outcomes whose ids have none yet: of each id the first."""
-        firsts = {outcome.request_id: outcome for outcome in reversed(outside)}
-        known = self.ledger.find(list(firsts))
-        return tuple(Entry(firsts[name], Role.OUTSIDE) for name in reversed(firsts) if name not in known)
 
     def _apply_without_file(self, request: Request, outside: tuple[Entry, ...]) -> Applied:
         target = self._target or self._next_target()
@@ -399,23 +379,12 @@ class Writer:
     def _pack(self, database: Database, applied: Applied) -> Capture:
         """Pack what differs from the version before; damage that shows here is the local file's, and no other's."""
         table, since, spool = self._table, self._checkpoint, self.folder.spool
-        try:
+        with damage_of_file():
             return capture(database, table, since, applied.version, applied.write_id, self.chain.folder, spool)
-        except CorruptError as e:
-            raise DamagedFileError(e.message, where=e.where) from e
 
     def ship(self, draft: Draft) -> None:
         """Upload a version and create its manifest: THE commit point. May be called again after a `RetryError`."""
-        store, manifest = self.chain.store, draft.manifest
-        self.failpoint("manager.ship.before_pack")
-        if draft.capture is not None and manifest.pack is not None:
-            store.put(self.chain.key(manifest.pack.key), draft.capture.path)
-        self.failpoint("manager.ship.before_outcomes")
-        if manifest.outcomes is not None:
-            store.put(self.chain.key(manifest.outcomes.key), draft.segment)
-        self.failpoint("manager.ship.before_manifest")
-        self.chain.create(manifest)
-        self.failpoint("manager.ship.after_manifest")
+        ship(draft, self.chain, self.failpoint)
 
     def settle(self, draft: Draft) -> None:
         """Take a shipped version as the base of the next."""
