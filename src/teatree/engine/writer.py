@@ -166,7 +166,7 @@ class Writer:
     def context(self) -> Context:
         """What functions may use."""
         history = StoredHistory(self.chain, self._database, self._unchanged_since) if self._database else None
-        return Context(self.limits, self._sources, history, lambda *progress: self.report(*progress))
+        return Context(self.limits, self._sources, history, lambda *progress: self.report(*progress))  # noqa: PLW0108  set later
 
     def _unchanged_since(self, manifest: Manifest) -> frozenset[str]:
         """Return the tables of a version that no later one changed, nor the batch that is not settled yet."""
