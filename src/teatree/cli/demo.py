@@ -111,7 +111,7 @@ def _print(output: Output, report: Report) -> None:
     output.table(("what", "where", "sent", "found", "agrees"), rows, right=("sent", "found"))
     output.say(
         f"{counted(report.requests, 'request')} in {counted(report.versions, 'version')} and {report.seconds:.1f} s. "
-        f"The manager was killed half-way; the next outcome came {report.away_ms:,.0f} ms later. "
+        f"The manager was killed half-way; the first request sent after that was done {report.away_ms:,.0f} ms later. "
         f"The slowest read took {reads.slowest_ms:.0f} ms."
     )
     if _is_good(report):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,12 +71,10 @@ class Comparison:
 
     async def _pulled(self) -> list[Check]:
         """Look into a file that was put together from the object store alone."""
-        path = self._session.settings.data / f"{self._model.name}-pulled.duckdb"
-        try:
+        with tempfile.TemporaryDirectory(prefix="teatree-demo-pulled-") as folder:
+            path = Path(folder) / f"{self._model.name}.duckdb"
             pulled = await self._model.pull(path)
             found = await asyncio.to_thread(_look_into, path)
-        finally:
-            path.unlink(missing_ok=True)
         where = f"version {pulled.version}, pulled"
         sent = (self._tally.rows, to_text(self._tally.cents), self._tally.visits, self._tally.visitors)
         names = ("rows of sales", "sum of amount", "rows of visits", "sum of customers")

@@ -54,7 +54,7 @@ class Report:
     versions: int
     killed_pid: int
     away_ms: float
-    """From the kill to the next outcome."""
+    """From the kill to the first outcome of a request that was sent after it."""
     seconds: float
 
 
@@ -128,6 +128,7 @@ class Demo:
                     previous_goal = sending.create_task(self._send(gate, partial(self._set_goal, model, day.goal)))
 
     async def _send(self, gate: asyncio.Semaphore, request: Callable[[], Awaitable[None]]) -> None:
+        sent_after_kill = self._killed_at_s > 0.0
         try:
             await request()
         finally:
@@ -135,7 +136,7 @@ class Demo:
         self._singles += 1
         if self._singles * 2 >= len(SITES) * DAYS:
             self._half.set()
-        if self._killed_at_s and not self._away_ms:
+        if sent_after_kill and not self._away_ms:
             self._away_ms = (time.monotonic() - self._killed_at_s) * 1000
 
     async def _append(self, model: Model, site: str, rows: list[dict[str, Any]]) -> None:
