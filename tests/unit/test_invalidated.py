@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import signal
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from published import LIMITS, PublishedModel
 from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.notices import Status
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import StoreSettings
 from teatree.engine.database import Database
@@ -160,3 +162,18 @@ def test_a_disk_that_refuses_to_open_damages_nothing(tmp_path: Path, monkeypatch
     with pytest.raises(RetryError) as refused:
         Database(path, LIMITS)
     assert refused.value.code is Code.UNAVAILABLE
+
+
+@pytest.mark.parametrize("function", ["sql", "query"])
+def test_more_than_can_be_allocated(model: PublishedModel, function: str) -> None:
+    """What needs more than any memory is over its limit, in the same process, whatever DuckDB calls it."""
+    array = "(CASE WHEN range > 9 THEN NULL END)::INTEGER[100000][100000][100000]"
+    select = f"SELECT range, length({array}::VARCHAR) FROM range(3)"
+    args = {"sql": select} if function == "query" else {"statement": f"INSERT INTO t {select}"}
+    seq = model.writer.applied_offset + 1
+    request = Request(model.name, function, seq, datetime.now(UTC), "huge", json.dumps(args).encode())
+    with pytest.raises(InvalidatedError):
+        model.writer.apply([request])
+    (entry,) = model.writer.apply(model.writer.rest_of([request])).entries
+    assert entry.outcome.status is Status.FAILED
+    assert (entry.outcome.error or {})["code"] == Code.OVER_LIMIT

@@ -67,7 +67,10 @@ _NOT_ALLOCATED = re.compile(
 )
 """One for which there was no memory, too; it was rolled back."""
 _INVALIDATED = re.compile(r"database (?:\"[^\"]*\" )?has been invalidated", re.IGNORECASE)
-_OUT_OF_MEMORY = re.compile(r"out of memory|failed to (?:allocate|pin)|could not allocate|bad_alloc", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|failed to (?:allocate|pin)|could not allocate|bad.?alloc|allocation fail|requested allocation size",
+    re.IGNORECASE,
+)
 
 
 class DamagedFileError(CorruptError):
@@ -110,6 +113,8 @@ def translate(error: Exception) -> TeatreeError:
         return DamagedFileError(f"The database file is damaged: {_sentence(body)}")
     if kind == "io" or (ours and _FILE_FAULT.match(body)):
         return RetryError(_disk_code(body), f"The database file could not be read or written: {_sentence(body)}")
+    if kind == "internal" and _OUT_OF_MEMORY.search(body):  # it gives the database up, as the next statement shows
+        return _invalidated(body)
     if kind != "out of memory" and ours and _NOT_ALLOCATED.match(body):
         kind = "out of memory"
     match kind:
