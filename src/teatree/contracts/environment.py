@@ -38,6 +38,15 @@ _GROUPS = {
     "cache": CacheSettings,
 }
 
+_MAY_BE_ZERO = frozenset(
+    "stuck_ms_max resident_bytes_max disk_free_bytes_min load_retry_ms_max pages_inline_max idle_exit_ms local_grace_ms "
+    "local_copy_bytes_max local_spares process_memory_bytes_max archive_interval_ms head_interval_ms take_over_wait_ms "
+    "evict_idle_ms_min wait_ms_max kill_margin_ms silent_repeats_max grace_ms interval_ms".split()
+)
+"""Whole numbers that have a meaning without any; with 0 of the others nothing would work, or ids would be forgotten."""
+NUMBER_MAX = 10**15
+"""The largest number that a setting takes: in milliseconds 30,000 years."""
+
 _VARIABLES = (
     *"TEATREE_NATS_URL TEATREE_NATS_USER TEATREE_NATS_PASSWORD TEATREE_NATS_CA TEATREE_PREFIX".split(),
     *"TEATREE_POSTGRES_URL TEATREE_POSTGRES_PASSWORD TEATREE_POSTGRES_READER_URL".split(),
@@ -57,7 +66,7 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
     the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_READS_<NAME>`,
     `TEATREE_DISPATCHER_<NAME>`, `TEATREE_RETENTION_<NAME>`, `TEATREE_SCRUB_<NAME>`, `TEATREE_BREAKER_<NAME>` and
     `TEATREE_CACHE_<NAME>`.
-    Raises `wrong_configuration` for a value that is not of its type, warns of variables that are no settings.
+    Raises `wrong_configuration` for a value that is not of its type or that no setting can have, warns of variables that are no settings.
     """
     folder = data or data_folder(environ)
     written = read_env_file(folder / ENV_FILE)
@@ -168,13 +177,23 @@ def _group_values(values: Mapping[str, str], group: str, kind: type) -> dict[str
         variable = _variable(group, name)
         if variable not in values:
             continue
-        try:
-            found[name] = type(default)(values[variable])
-        except ValueError:
-            raise OperatorError(
-                Code.WRONG_CONFIGURATION,
-                f"{variable}={values[variable]!r} is not a number.",
-                where=variable,
-                hint=f"The default is {default}.",
-            ) from None
+        found[name] = _number(variable, values[variable], default)
     return found
+
+
+def _number(variable: str, text: str, default: int | float) -> int | float:
+    """Return what a variable says in its default's type; raises `wrong_configuration` for what no setting can be."""
+    lowest = 0 if isinstance(default, float) or variable.lower().split("_", 2)[2] in _MAY_BE_ZERO else 1
+    try:
+        number = type(default)(text)
+        problem = f"is not from {lowest} to {NUMBER_MAX:,}"
+    except ValueError:
+        number, problem = -1, "is not a number" if isinstance(default, float) else "is not a whole number"
+    if not lowest <= number <= NUMBER_MAX:  # nor is NaN
+        raise OperatorError(
+            Code.WRONG_CONFIGURATION,
+            f"{variable}={text!r} {problem}.",
+            where=variable,
+            hint=f"The default is {default}.",
+        )
+    return number
