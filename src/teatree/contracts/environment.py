@@ -39,9 +39,9 @@ _GROUPS = {
 }
 
 _MAY_BE_ZERO = frozenset(
-    "stuck_ms_max resident_bytes_max disk_free_bytes_min load_retry_ms_max pages_inline_max idle_exit_ms local_grace_ms "
-    "local_copy_bytes_max local_spares process_memory_bytes_max archive_interval_ms head_interval_ms take_over_wait_ms "
-    "evict_idle_ms_min wait_ms_max kill_margin_ms silent_repeats_max grace_ms interval_ms".split()
+    "stuck_ms_max resident_bytes_max disk_free_bytes_min load_retry_ms_max pages_inline_max idle_exit_ms "
+    "local_grace_ms local_copy_bytes_max local_spares process_memory_bytes_max archive_interval_ms head_interval_ms "
+    "take_over_wait_ms evict_idle_ms_min wait_ms_max kill_margin_ms silent_repeats_max grace_ms interval_ms".split()
 )
 """Whole numbers that have a meaning without any; with 0 of the others nothing would work, or ids would be forgotten."""
 NUMBER_MAX = 10**15
@@ -66,7 +66,8 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
     the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_READS_<NAME>`,
     `TEATREE_DISPATCHER_<NAME>`, `TEATREE_RETENTION_<NAME>`, `TEATREE_SCRUB_<NAME>`, `TEATREE_BREAKER_<NAME>` and
     `TEATREE_CACHE_<NAME>`.
-    Raises `wrong_configuration` for a value that is not of its type or that no setting can have, warns of variables that are no settings.
+    Raises `wrong_configuration` for a value that is not of its type or out of its range, warns of variables that are no
+    settings.
     """
     folder = data or data_folder(environ)
     written = read_env_file(folder / ENV_FILE)
@@ -181,7 +182,7 @@ def _group_values(values: Mapping[str, str], group: str, kind: type) -> dict[str
     return found
 
 
-def _number(variable: str, text: str, default: int | float) -> int | float:
+def _number(variable: str, text: str, default: float) -> int | float:
     """Return what a variable says in its default's type; raises `wrong_configuration` for what no setting can be."""
     lowest = 0 if isinstance(default, float) or variable.lower().split("_", 2)[2] in _MAY_BE_ZERO else 1
     try:
