@@ -21,7 +21,7 @@ NUMBER = struct.Struct(">Q")
 """On the control pipe: the job to interrupt."""
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What a frame is."""
 
     READY = 1
@@ -59,7 +59,7 @@ class ReadJob:
 
 def ask_frame(job: ReadJob) -> bytes:
     """Return the frame that asks."""
-    return frame(Kind.ASK, pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
+    return frame(FrameKind.ASK, pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
 
 
 def read_job(payload: bytes) -> ReadJob:
@@ -68,12 +68,12 @@ def read_job(payload: bytes) -> ReadJob:
     return job
 
 
-def frame(kind: Kind, payload: bytes = b"") -> bytes:
+def frame(kind: FrameKind, payload: bytes = b"") -> bytes:
     """Return a frame."""
     return FRAME.pack(kind, len(payload)) + payload
 
 
-def reply_frame(kind: Kind, head: Mapping[str, Any], body: bytes = b"") -> bytes:
+def reply_frame(kind: FrameKind, head: Mapping[str, Any], body: bytes = b"") -> bytes:
     """Return a worker's frame."""
     raw = orjson.dumps(head)
     return b"".join((FRAME.pack(kind, HEAD.size + len(raw) + len(body)), HEAD.pack(len(raw)), raw, body))

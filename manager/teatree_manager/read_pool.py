@@ -23,7 +23,7 @@ from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.functions.sql import Question
-from teatree_manager.read_frames import Kind, ReadJob, ask_frame, frame, read_reply
+from teatree_manager.read_frames import FrameKind, ReadJob, ask_frame, frame, read_reply
 from teatree_manager.read_holds import ReadHolds
 from teatree_manager.read_queue import ReadQueue, Ticket
 from teatree_manager.worker_process import Ended, Why, WorkerProcess
@@ -157,7 +157,7 @@ class ReadPool:
             head, body = await self._first_page(worker, asked, limit_ms)
             ticket.may_make_way = False
             for _ in range(1, head["pages"]):
-                page, page_body = _checked(*await worker.ask(frame(Kind.NEXT), limit_ms), worker, limit_ms)
+                page, page_body = _checked(*await worker.ask(frame(FrameKind.NEXT), limit_ms), worker, limit_ms)
                 await store_page(page["page"], page["rows"], page_body)
         except Ended as e:
             if e.why is Why.MAKE_WAY:
@@ -314,7 +314,7 @@ class _GoneError(RetryError):
 def _checked(kind: int, payload: bytes, worker: WorkerProcess, limit_ms: int) -> tuple[dict[str, Any], bytes]:
     """Return head and body of an answer; raises the error that it is."""
     head, body = read_reply(payload)
-    if kind == Kind.ANSWER:
+    if kind == FrameKind.ANSWER:
         return head, body
     if worker.why is Why.MAKE_WAY:
         raise _MadeWayError

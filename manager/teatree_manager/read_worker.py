@@ -36,7 +36,7 @@ from teatree.engine.open_version import OpenVersion
 from teatree.functions.pages import Page, each_page
 from teatree.functions.sql import Answer
 from teatree_manager.memory import limit_memory
-from teatree_manager.read_frames import FRAME, NUMBER, Kind, ReadJob, frame, read_job, reply_frame
+from teatree_manager.read_frames import FRAME, NUMBER, FrameKind, ReadJob, frame, read_job, reply_frame
 
 PAGES_MAX = 300
 """Pages of an answer: the reply's header names them all."""
@@ -123,14 +123,14 @@ class Worker:
 
     def run(self) -> None:
         """Answer until the socket ends."""
-        self._jobs.sendall(frame(Kind.READY))
+        self._jobs.sendall(frame(FrameKind.READY))
         while (found := self._receive()) is not None:
             kind, payload = found
             match kind:
-                case Kind.ASK:
+                case FrameKind.ASK:
                     self._job = read_job(payload)
                     self._reply(self._first, self._job)
-                case Kind.NEXT if self._job is not None:
+                case FrameKind.NEXT if self._job is not None:
                     self._reply(self._next, self._job)
                 case _:
                     self._forget_pages()
@@ -189,7 +189,7 @@ class Worker:
         if count == 1:
             self._forget_pages()
         body = first.body if first.format == "arrow" else _with_facts(first.body, version, rows.num_rows)
-        return reply_frame(Kind.ANSWER, {"headers": headers, "pages": count}, body)
+        return reply_frame(FrameKind.ANSWER, {"headers": headers, "pages": count}, body)
 
     def _next(self, job: ReadJob) -> bytes:
         self._check_size(job, self._number + 1)
@@ -198,7 +198,7 @@ class Worker:
             raise _page_too_large(f"Page {page.number}", len(page.body), f"{job.page_bytes_max} is the most")
         if page.number * job.question.page_rows >= self._rows.num_rows:
             self._forget_pages()
-        return reply_frame(Kind.ANSWER, {"page": page.number, "rows": page.rows}, page.body)
+        return reply_frame(FrameKind.ANSWER, {"page": page.number, "rows": page.rows}, page.body)
 
     def _forget_pages(self) -> None:
         """Give the memory of an answer back."""
@@ -232,7 +232,7 @@ def _error(error: TeatreeError, *, is_damaged: bool = False, is_gone: bool = Fal
     where = None if error.where is None else _text(error.where)
     head: dict[str, Any] = {"code": str(error.code), "message": _text(error.message), "where": where}
     head["hint"] = None if error.hint is None else _text(error.hint)
-    return reply_frame(Kind.ERROR, {**head, "is_damaged": is_damaged, "is_gone": is_gone})
+    return reply_frame(FrameKind.ERROR, {**head, "is_damaged": is_damaged, "is_gone": is_gone})
 
 
 def _text(text: str) -> str:

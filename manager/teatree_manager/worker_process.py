@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from teatree.contracts.process import ALLOCATOR_ENVIRON
 from teatree.contracts.read_settings import ReadSettings
-from teatree_manager.read_frames import FRAME, NUMBER, Kind
+from teatree_manager.read_frames import FRAME, NUMBER, FrameKind
 
 _ENVIRON = ("PATH", "PYTHON", "LD_", "LANG", "LC_", "TZ", "HOME", "TMPDIR", "MALLOC_", "VIRTUAL_ENV")
 """Beginnings of the variables that a worker gets: none of ours, no credentials."""
@@ -120,7 +120,7 @@ class WorkerProcess(asyncio.Protocol):
     def release(self) -> None:
         """Have it close the version's file."""
         if self._transport is not None and self.version is not None:
-            self._transport.write(FRAME.pack(Kind.RELEASE, 0))
+            self._transport.write(FRAME.pack(FrameKind.RELEASE, 0))
             self.version = None
 
     def interrupt(self, why: Why) -> None:

@@ -68,7 +68,6 @@ class Demo:
         self._tally = Tally()
         self._half = asyncio.Event()
         self._singles = 0
-        self._last_done_s = 0.0
         self._killed_pid = 0
         self._killed_at_s = 0.0
         self._away_ms = 0.0

@@ -17,7 +17,6 @@ from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE
 HEADER_PAGE = "Teatree-Page"
 HEADER_PAGES = "Teatree-Pages"
 HEADER_VERSION = "Teatree-Version"
-HEADER_ROWS = "Teatree-Rows"
 HEADER_REFS = "Teatree-Refs"
 
 

@@ -22,8 +22,6 @@ from teatree.contracts.errors import Code, OperatorError, RetryError
 Failpoint = Callable[[str], None]
 """Called with the name of the place that execution has reached."""
 
-VARIABLE = "TEATREE_FAILPOINTS"
-
 
 def no_failpoint(name: str) -> None:
     """Do nothing: the failpoint of every process outside tests."""

@@ -154,11 +154,6 @@ class Ledger:
         """Remember the outcomes of a version that is committed but not shipped."""
         self._pending.setdefault(version, {}).update({e.outcome.request_id: e for e in entries if e.is_first})
 
-    def renumber(self, old: int, new: int) -> None:
-        """Move what waits for one version to another."""
-        if old != new and old in self._pending:
-            self._pending.setdefault(new, {}).update(self._pending.pop(old))
-
     def shipped(self, version: int) -> None:
         """Move a version from what waits to the tail; compact when that has grown."""
         entries = self._pending.pop(version, {})

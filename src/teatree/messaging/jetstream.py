@@ -19,7 +19,6 @@ _FULL = frozenset({10047, 10077, 10122, 10167, 10023})
 _BUSY = frozenset({10210, 10211, 10008, 10014, 10025, 10074})
 """Too many open batches, and a server or cluster that is not ready yet."""
 _TOO_LARGE = frozenset({10054, 10097})
-ERROR_BATCH_BUSY = 10210
 ERROR_NO_STREAM = 10059
 ERROR_NO_MESSAGE = 10037
 ERROR_STREAM_EXISTS = 10058

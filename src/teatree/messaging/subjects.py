@@ -88,10 +88,6 @@ class Subjects:
         """Return where the hints that a model has a new request arrive: headers only."""
         return f"{self.prefix}.wake.{_token(model, 'model')}"
 
-    def parse_wake(self, subject: str) -> str:
-        """Return the model that a hint names."""
-        return subject.rsplit(".", 1)[-1]
-
     @property
     def notices_all(self) -> str:
         """Filter for every notice."""
