@@ -346,6 +346,7 @@ def test_a_connection_that_was_detached_or_closed_lets_everything_go(model: Publ
     assert not [thread.name for thread in left if thread.is_alive()]
 
 
+@pytest.mark.parametrize("object_store_settings", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
 def test_a_connection_is_closed_at_any_moment_of_following(model: PublishedModel, tmp_path: Path) -> None:
     """`con.close()` succeeds while the follower moves to another version, and the follower's thread ends with it."""
     model.sql("DELETE FROM sales")

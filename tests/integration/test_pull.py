@@ -377,6 +377,7 @@ def test_an_unknown_model_or_version_is_said_so(model: PublishedModel, tmp_path:
 
 
 @pytest.mark.parametrize("mark", ["teatree.env", "sales/manager.lock", "store/.tmp/x"])
+@pytest.mark.parametrize("object_store_settings", ["file"], indirect=True)
 def test_nothing_is_pulled_among_an_installations_own_files(model: PublishedModel, tmp_path: Path, mark: str) -> None:
     """A running stack's data folder, a model's and a store's are left alone, also through a link; others need exist."""
     own = tmp_path / "own"

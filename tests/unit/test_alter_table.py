@@ -76,8 +76,18 @@ def table(name: str, key: list[str], rows: int) -> list[Sent]:
 
 
 @pytest.mark.parametrize("nullable", [True, False], ids=["null", "not null"])
-@pytest.mark.parametrize("key", [[], ["id"], ["b", "id"]], ids=str)
-@pytest.mark.parametrize("rows", [0, 3])
+@pytest.mark.parametrize(
+    ("key", "rows"),
+    [
+        ([], 0),
+        (["id"], 3),
+        (["b", "id"], 3),
+        pytest.param([], 3, marks=pytest.mark.slow),
+        pytest.param(["id"], 0, marks=pytest.mark.slow),
+        pytest.param(["b", "id"], 0, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_a_column_is_added(writer: OneWriter, key: list[str], rows: int, *, nullable: bool) -> None:
     """A column of any type and default, NULL or not, joins any table; old rows and new ones have its default."""
     names = {f"t{place}": added for place, added in enumerate(ADDED) if nullable or added[1] is not None}
@@ -166,7 +176,7 @@ def _request(draw: random.Random, number: int) -> Sent:
             return Sent("upsert", {"table": name, "rows": [{"id": draw.randrange(50), "b": 1}]})
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_alterations_beside_other_requests(tmp_path: Path, seed: int) -> None:
     """Random alterations beside changes of the same tables: done or refused the same however they were batched."""
     draw = random.Random(seed)

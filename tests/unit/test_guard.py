@@ -557,7 +557,7 @@ def test_a_with_name_opens_no_internal_view(world: World, sql: str, wrapper: str
         assert not {"name", "VIEW", "database_name"} & set(re.findall(r"\w+", repr(rows)))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=75, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sql=scoped_queries(("ka", "sb", "c")), wrapper=st.sampled_from(WRAPPERS))
 def test_with_names_reach_as_far_as_in_duckdb(world: World, sql: str, wrapper: str) -> None:
     """The guard finds a WITH name exactly where DuckDB does."""

@@ -61,7 +61,14 @@ def test_what_an_interrupt_reaches_is_not_reported(con: duckdb.DuckDBPyConnectio
     assert not reported.is_set()
 
 
-@pytest.mark.parametrize("sql", [UNREACHED, f"CREATE TABLE t AS {UNREACHED}", f"EXPLAIN {UNREACHED}"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        UNREACHED,
+        pytest.param(f"CREATE TABLE t AS {UNREACHED}", marks=pytest.mark.slow),
+        pytest.param(f"EXPLAIN {UNREACHED}", marks=pytest.mark.slow),
+    ],
+)
 def test_what_no_interrupt_reaches_is_reported_while_it_runs(con: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Wherever it hangs, in its plan or later: the report comes before its end."""
     reported, ended = threading.Event(), threading.Event()
