@@ -78,7 +78,7 @@ class Managers:
         return True
 
     def used(self, model: str) -> None:
-        """Note that somebody asks a model for something: it is not the one to give up its place."""
+        """Note that a model is asked for something: it is not the one to give up its place."""
         self._room.used(model, now_ms())
 
     @property

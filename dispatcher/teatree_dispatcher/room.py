@@ -27,7 +27,7 @@ class Room:
         return tuple(self._waiting)
 
     def used(self, model: str, now_ms: float) -> None:
-        """Note that somebody asks a model for something."""
+        """Note that a model is asked for something."""
         self._used_ms[model] = now_ms
 
     def admits(self, model: str, served: Collection[str], now_ms: float) -> bool:

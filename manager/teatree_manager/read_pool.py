@@ -31,7 +31,7 @@ from teatree_manager.worker_process import Ended, Why, WorkerProcess
 LOOK_S = 0.025
 """Seconds between looks, while reads wait, whether one waits for too long or one that runs has become long."""
 FILE_TRIES_MAX = 3
-"""Version files that may go away under one read before it is told to ask again."""
+"""Version files that may go away under one read before its client is asked to repeat it."""
 
 StorePage = Callable[[int, int, bytes], Awaitable[None]]
 """Takes number, rows and body of a page after the first."""
@@ -276,7 +276,7 @@ class ReadPool:
             )
 
     def _free(self, worker: WorkerProcess) -> None:
-        """Take a worker back, unless it still owes an answer that nobody waits for, or has ended."""
+        """Take a worker back, unless it still owes an answer that no client waits for, or has ended."""
         if worker.is_busy or worker not in self._workers or worker in self._idle:
             return
         self._idle.append(worker)

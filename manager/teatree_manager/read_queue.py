@@ -3,9 +3,9 @@
 A read is long once it has run for a time; nobody knows before. Reads that wait for the first time have their turn
 client by client. While one of them waits and all places are taken, the long reads beyond their share make way, the
 youngest first: it is interrupted, and begins anew when one of the places for long reads is free. So each read makes way
-once at most, and while nobody waits nothing is interrupted.
+once at most, and while no read waits nothing is interrupted.
 
-Pure: the clock is passed in, and whoever uses it starts and interrupts.
+Pure: the clock is passed in, and its user starts and interrupts.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def _end_with(manager_pid: int) -> None:
 
 
 class Interrupts:
-    """A thread that hears from the manager while a job runs: which job to interrupt, and its own end."""
+    """A thread that reads from the manager while a job runs: which job to interrupt, and its own end."""
 
     def __init__(self, control: int) -> None:
         """`control` is a pipe's descriptor: numbers of jobs come through it; its end is the manager's."""

@@ -61,7 +61,7 @@ class WorkerProcess(asyncio.Protocol):
         freed: Callable[[WorkerProcess], None],
         ended: Callable[[WorkerProcess], None],
     ) -> None:
-        """`temp` is this worker's own folder; `freed` is called when a job that nobody waits for any more is over."""
+        """`temp` is this worker's own folder; `freed` is called when a job that no client waits for any more is over."""
         self._settings = settings
         self._temp = temp
         self._freed = freed
@@ -172,7 +172,7 @@ class WorkerProcess(asyncio.Protocol):
             self._stop_timer()
             self.is_busy = False
             self.free_since_s = self._loop.time()
-            if self._frame.done():  # nobody waits for it any more
+            if self._frame.done():  # no client waits for it any more
                 self._freed(self)
             else:
                 self._frame.set_result((kind, payload))

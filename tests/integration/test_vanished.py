@@ -25,6 +25,16 @@ from teatree.storage.repair import Way, repair
 ROWS = "SELECT count(*) FROM sales"
 
 
+def cases(fast: dict[tuple[int, ...], str], *slow: tuple[int, ...]) -> pytest.MarkDecorator:
+    """Parametrize with the versions that vanish, each in a kind of store; the rest of both kinds is slow."""
+    every = [(kind, gone) for gone in (*fast, *slow) for kind in ("file", "s3")]
+    return pytest.mark.parametrize(
+        ("object_store_settings", "gone"),
+        [pytest.param(*case, marks=() if fast.get(case[1]) == case[0] else pytest.mark.slow) for case in every],
+        indirect=["object_store_settings"],
+    )
+
+
 @pytest.fixture
 def model(object_store_settings: StoreSettings, tmp_path: Path) -> Iterator[PublishedModel]:
     """Return a model of eight versions, the newest known to its `head`."""
@@ -47,7 +57,7 @@ def rows(path: Path) -> int:
         return con.execute(ROWS).fetchall()[0][0]  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("gone", [(8,), (7, 8), (5, 6, 7, 8)])
+@cases({(8,): "file", (5, 6, 7, 8): "s3"}, (7, 8))
 def test_the_newest_is_missed_by_every_reader(model: PublishedModel, tmp_path: Path, gone: tuple[int, ...]) -> None:
     """Pulling, attaching, listing, looking back in time: each names the version, `verify` too; a writer stops."""
     vanish(model, *gone)
@@ -69,7 +79,7 @@ def test_the_newest_is_missed_by_every_reader(model: PublishedModel, tmp_path: P
     assert {f.version for f in verify(model.chain, all_versions=True).findings} >= set(gone)
 
 
-@pytest.mark.parametrize("gone", [(1,), (7,), (3, 6), (2, 3, 4, 5, 6, 7)])
+@cases({(1,): "file", (3, 6): "s3", (2, 3, 4, 5, 6, 7): "file"}, (7,))
 def test_one_below_is_reported_and_the_newest_is_read(
     model: PublishedModel, tmp_path: Path, gone: tuple[int, ...]
 ) -> None:
@@ -126,7 +136,7 @@ def test_a_writer_takes_no_number_that_was_used(model: PublishedModel) -> None:
         model.chain.newest()
 
 
-@pytest.mark.parametrize("gone", [(8,), (1,), (4,), (3, 4, 8), (1, 2, 3, 4, 5, 6, 7)])
+@cases({(1,): "file", (3, 4, 8): "s3", (1, 2, 3, 4, 5, 6, 7): "file"}, (8,), (4,))
 def test_a_repaired_history_is_right(model: PublishedModel, tmp_path: Path, gone: tuple[int, ...]) -> None:
     """The newest returns byte for byte, stubs take the places of others; `verify` finds nothing, the model goes on."""
     before = model.chain.store.get(model.chain.manifest_key(8))

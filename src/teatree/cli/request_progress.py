@@ -1,4 +1,4 @@
-"""A bar for a request that tells how far it is."""
+"""A bar for a request that reports how far it is."""
 
 from __future__ import annotations
 

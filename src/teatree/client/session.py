@@ -68,7 +68,7 @@ def client_settings(
 
 
 def _check_stack(environ: Mapping[str, str], folder: Path | None) -> None:
-    """Raise if there is no stack to connect to, instead of answering out of a folder that nobody named."""
+    """Raise if there is no stack to connect to, instead of answering out of a folder that was not named."""
     named = folder or data_folder(environ)
     check_data_folder(named)
     if any(name in _ADDRESSES for name in read_env_file(named / ENV_FILE)):

@@ -28,7 +28,7 @@ class ExitReason:
     code: str
     message: str
     is_passing: bool = False
-    """Whether a part that does not answer is the reason: the next manager needs nobody's help once it answers."""
+    """Whether a part that does not answer is the reason: the next manager needs no help once it answers."""
 
 
 def reason_of(error: BaseException) -> ExitReason:

@@ -137,8 +137,8 @@ class ManagerSettings:
     archive_interval_ms: int = 1_000
     """Milliseconds between Parquet archives of a busy model: they lag and coalesce."""
     head_interval_ms: int = 1_000
-    """Milliseconds between copies of a busy model's newest manifest: one that vanishes sooner is missed by nobody else
-    than the catalogue and who has read it; each costs a small write and three small reads."""
+    """Milliseconds between copies of a busy model's newest manifest: one that vanishes sooner is missed only by
+    the catalogue and who has read it; each costs a small write and three small reads."""
 
 
 @frozen

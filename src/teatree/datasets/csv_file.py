@@ -50,7 +50,7 @@ class CsvFile:
                     guess.see(cells)
         try:
             return Schema(tuple(Field(name, guess.dtype) for name, guess in zip(names, guesses, strict=True)))
-        except RequestError as e:  # its places are those of a schema, which nobody sent
+        except RequestError as e:  # its places are those of a schema, which was not sent
             raise RequestError(e.code, e.message, where="line 1", hint=e.hint) from None
 
     def tables(self, schema: Schema, reached: Callable[[float], None] = lambda _: None) -> Iterator[pa.Table]:

@@ -58,7 +58,7 @@ def result_schema(relation: duckdb.DuckDBPyRelation) -> Schema:
                 for i, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True))
             )
         )
-    except RequestError as e:  # its place is one in a schema, which nobody sent
+    except RequestError as e:  # its place is one in a schema, which was not sent
         raise RequestError(e.code, f"The result cannot be returned: {e.message}", where="sql", hint=e.hint) from e
 
 

@@ -238,7 +238,7 @@ class PostgresServer(Server):
         part.rename(self._cluster)
 
     def _set_up(self, cluster: Path, database: str, statements: tuple[str, ...]) -> None:
-        """Run statements as the superuser, on a server that nobody can connect to yet."""
+        """Run statements as the superuser, on a server that accepts no connections yet."""
         kept = self._secrets()
         secrets = {
             "superuser_password": self._superuser_password(),

@@ -105,7 +105,7 @@ class SeaweedServer(Server):
 
     @property
     def _sockets(self) -> Path:
-        """The folder of its sockets: nobody else may enter it."""
+        """The folder of its sockets: no other user may enter it."""
         return self._folder / "s"
 
     @override
@@ -114,7 +114,7 @@ class SeaweedServer(Server):
 
     @override
     def _spawn_options(self) -> dict[str, Any]:
-        return {**super()._spawn_options(), "umask": 0o077}  # its sockets in /tmp are nobody else's
+        return {**super()._spawn_options(), "umask": 0o077}  # its sockets in /tmp are closed to other users
 
     @override
     def _prepare(self) -> None:

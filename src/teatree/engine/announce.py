@@ -169,7 +169,7 @@ class Announcer:
             return None
         try:
             return self.chain.store.get(self.chain.key(page["ref"]))
-        except (NotFoundError, CorruptError):  # a late resend: who follows the reference is told that it was cleaned up
+        except (NotFoundError, CorruptError):  # a late resend: a reader of the reference learns that it was cleaned up
             return None
 
     def _group(self, manifest: Manifest, group: str, members: list[tuple[Entry, Outcome]]) -> Message:

@@ -88,7 +88,7 @@ def check_statement(
 ) -> Statement:
     """Let one INSERT, UPDATE, DELETE or MERGE pass; raises `bad_sql`, `sql_not_allowed` or `unknown_table`.
 
-    Whoever knows the `tables` spares the scan of the catalog.
+    With `tables`, the catalog is not scanned.
     """
     found = _only_statement(sql, con, where)
     kind = _KINDS.get(found)

@@ -2,7 +2,7 @@
 
 One thread a connection, looking a few times a second: a timer for each statement would cost more than most of them.
 DuckDB looks for the interrupt between two vectors, never within a function: `levenshtein` of two long texts runs on. A
-block that has not ended some time after its interrupt is reported to whoever can end the process.
+block that has not ended some time after its interrupt is reported to what can end the process.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def _created(db: Write, name: str, sample: pa.Table) -> TableInfo:
         )
     try:
         found = from_arrow_schema(sample.schema)
-    except RequestError as e:  # its places are those of a schema, which nobody sent
+    except RequestError as e:  # its places are those of a schema, which was not sent
         raise RequestError(e.code, e.message, where="uri", hint=e.hint) from None
     schema = Schema(tuple(Field(check_identifier(f.name, "uri"), f.dtype) for f in found))
     db.run(create_table_sql(name, schema, ()))

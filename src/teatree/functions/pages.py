@@ -34,7 +34,7 @@ def cut_pages(answer: Answer, pages_max: int, check: Callable[[], None] = lambda
     """Return the pages of an answer, at least one: an empty result has its columns.
 
     `check` is called after each page; it raises if there is no more time. Raises `result_too_large` beyond `pages_max`,
-    or what is wrong with a column that cannot be told.
+    or what is wrong with a column that cannot be returned.
     """
     pages: list[Page] = []
     for page in each_page(answer, pages_max):
@@ -62,7 +62,7 @@ def told_columns(answer: Answer) -> list[dict[str, str]]:
     """Return the names and types of an answer's columns; raises for a type that only DuckDB has, or a repeated name."""
     try:
         return columns_to_json(from_arrow_schema(answer.rows.schema))
-    except RequestError as e:  # its place is one in a schema, which nobody sent
+    except RequestError as e:  # its place is one in a schema, which was not sent
         raise RequestError(e.code, f"The result cannot be returned: {e.message}", where="sql", hint=e.hint) from e
 
 

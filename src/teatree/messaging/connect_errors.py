@@ -1,4 +1,4 @@
-"""Why a connection to NATS could not be made, and TLS for it: what is wrong for good is told apart from what passes."""
+"""Why a connection to NATS could not be made, and TLS for it: what is wrong for good, and what passes."""
 
 from __future__ import annotations
 
