@@ -61,7 +61,7 @@ class WorkerProcess(asyncio.Protocol):
         freed: Callable[[WorkerProcess], None],
         ended: Callable[[WorkerProcess], None],
     ) -> None:
-        """`temp` is this worker's own folder; `freed` is called when a job that no client waits for any more is over."""
+        """`temp` is this worker's own folder; `freed` is called when a job that no client waits for is over."""
         self._settings = settings
         self._temp = temp
         self._freed = freed

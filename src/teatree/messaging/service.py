@@ -32,7 +32,7 @@ LOOK_MS = 1_000
 """Milliseconds between looks for reads that were given up."""
 
 QueryHandler = Callable[[AskedRead], Awaitable[tuple[bytes, Mapping[str, str]]]]
-"""Takes a direct read and returns body and headers of its answer; it is cancelled if no client waits for that any more."""
+"""Takes a direct read and returns body and headers of its answer; it is cancelled once no client waits for it."""
 
 
 async def serve(
