@@ -164,7 +164,7 @@ async def test_a_read_that_is_given_up_is_cancelled(session: Session, stand_in: 
     assert cancel.subject == stand_in.bus.subjects.query("sales", "cancel")
     assert cancel.headers["Teatree-Request-Id"] == read.headers["Teatree-Request-Id"]
     assert cancel.reply == read.reply
-    assert int(read.headers["Teatree-Repeat-Ms"]) == direct_read.REPEAT_MS
+    assert int(read.headers["Teatree-Repeat-Ms"]) == direct_read.REPEAT_MS <= 1_000  # a new manager learns of it soon
 
 
 @pytest.mark.parametrize("form", ["json", "arrow"])

@@ -112,7 +112,7 @@ async def test_a_read_that_its_client_gives_up_is_cancelled(bus: Bus) -> None:
     subject = bus.subjects.query("sales", "query")
     for says_so in (True, False):
         counting = Counting()
-        async with await serve(bus, "sales", counting, READS, version="1.0.0"):
+        async with await serve(bus, "sales", counting, ReadSettings(silent_ms_min=0), version="1.0.0"):
             with pytest.raises(RetryError):
                 await bus.request(subject, b"hi", REPEATED, timeout_ms=50)
             if says_so:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from teatree.contracts.read_settings import ReadSettings
 from teatree.messaging.asked_reads import AskedRead, AskedReads
 
-SETTINGS = ReadSettings(waiting_max=4, waiting_bytes_max=100, silent_repeats_max=2)
+SETTINGS = ReadSettings(waiting_max=4, waiting_bytes_max=100, silent_repeats_max=2, silent_ms_min=0)
 
 
 def read(client: str, number: int, request_id: str | None = None, body: bytes = b"x", repeat_ms: int = 0) -> AskedRead:
@@ -45,6 +45,17 @@ def test_who_does_not_repeat_has_given_up() -> None:
     assert reads.given_up(3_001) == [repeating]
     reads.repeated(read("a", 2_500, "id"))
     assert reads.given_up(5_000) == []
+
+
+def test_who_repeats_often_may_miss_many() -> None:
+    """A client that repeats its question every second is waited for as long as one that does so every five seconds."""
+    reads = AskedReads(ReadSettings(silent_repeats_max=2, silent_ms_min=15_000))
+    often, rarely = read("a", 0, "id", repeat_ms=1_000), read("b", 0, "id", repeat_ms=6_000)
+    reads.add(often)
+    reads.add(rarely)
+    assert reads.given_up(15_000) == []
+    assert reads.given_up(15_001) == [often]
+    assert reads.given_up(18_001) == [often, rarely]
 
 
 def test_intervals_out_of_range_are_none() -> None:

@@ -107,12 +107,12 @@ class AskedReads:
 
     def given_up(self, now_ms: float) -> list[AskedRead]:
         """Return the reads whose clients do not repeat them any more."""
-        missed = self._settings.silent_repeats_max + 1
+        repeats, silent_ms = self._settings.silent_repeats_max + 1, self._settings.silent_ms_min
         return [
             read
             for reads in self._by_client.values()
             for read in reads
-            if read.repeat_ms and now_ms - read.asked_ms > missed * read.repeat_ms
+            if read.repeat_ms and now_ms - read.asked_ms > max(silent_ms, repeats * read.repeat_ms)
         ]
 
 
