@@ -16,16 +16,23 @@ from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.engine.archive import write_archive
 from teatree.engine.local_reads import LocalReads
-from teatree.storage.archives import Archived, first_archive_since
+from teatree.engine.writer import Writer
+from teatree.storage.archives import Archived, first_archive_since, read_answer, record_answer
 from teatree.storage.chain import Chain
 from teatree.storage.disk import telling_full
+from teatree.storage.packs import BlockTable
 from teatree.storage.versions import materialise
 from teatree_manager.lane import Lane, is_damage_of_store
 from teatree_manager.local_lane import LocalLane
 
 
 class ArchiveLane(Lane):
-    """Writes the local version's changed tables as Parquet, and those that an `archive` request waits for."""
+    """Writes the local version's changed tables as Parquet, and those that an `archive` request waits for.
+
+    Such a request waits for no repair. What the writer's file still holds of its version is taken from there; if the
+    rest is damaged in the store the newest version is archived instead: it holds the effects of all before it. Which
+    archive answers the request is recorded once, before the outcome is published.
+    """
 
     name = "archive"
 
@@ -34,17 +41,22 @@ class ArchiveLane(Lane):
         chain: Chain,
         local: LocalLane,
         reads: LocalReads,
+        writer: Writer,
         interval_ms: int,
         failpoint: Failpoint,
-        complete: Callable[[Manifest], None],
+        written: Callable[[Manifest], None],
+        answered: Callable[[int], None],
     ) -> None:
+        """`written` is called with each version whose archive is there, `answered` with each whose request is done."""
         super().__init__()
         self._chain = chain
         self._local = local
         self._reads = reads
+        self._writer = writer
         self._interval_ms = interval_ms
         self._failpoint = failpoint
-        self._complete = complete
+        self._written = written
+        self._answered = answered
         self._barriers: list[tuple[Manifest, Sequence[str]]] = []
         self._last: Archived | None = None
         self._last_ms = float("-inf")
@@ -54,7 +66,7 @@ class ArchiveLane(Lane):
         local.moved.append(self.poke)
 
     def wait_for(self, manifest: Manifest, tables: Sequence[str]) -> None:
-        """Archive these tables of a version, or all if it names none; `complete` is called when they are there."""
+        """Archive these tables of a version, or all if it names none; `answered` is called when they are there."""
         self._barriers.append((manifest, tables or [table.name for table in manifest.tables]))
         self._asked.set()
         self.poke()
@@ -76,15 +88,33 @@ class ArchiveLane(Lane):
         """Archive what is waited for; what is damaged stays, holds nothing else up, and is told."""
         damage = None
         for barrier in list(self._barriers):
+            manifest, tables = barrier
             try:
-                await self._archive(*barrier)
+                if await asyncio.to_thread(read_answer, self._chain, manifest) is None:
+                    archived = await self._archive_since(manifest, tables)
+                    await asyncio.to_thread(record_answer, self._chain, manifest, archived.version)
             except TeatreeError as e:
                 if not is_damage_of_store(e):
                     raise
                 damage = e
             else:
+                self._answered(manifest.version)
                 self._barriers.remove(barrier)
         return damage
+
+    async def _archive_since(self, manifest: Manifest, wanted: Sequence[str]) -> Manifest:
+        """Archive a version, or the newest if its own content is damaged; return which it was."""
+        try:
+            await self._archive(manifest, wanted)
+        except TeatreeError as e:
+            if not is_damage_of_store(e) or self._writer.settled is None:
+                raise
+            self._log.warning("archiving the newest version instead", version=manifest.version, error=str(e))
+        else:
+            return manifest
+        newest, table = self._writer.settled
+        await self._archive(newest, [entry.name for entry in newest.tables if entry.name in wanted], table)
+        return newest
 
     async def _archive_newest(self, *, may_wait: bool) -> None:
         current = self._local.current
@@ -105,20 +135,21 @@ class ArchiveLane(Lane):
         await self._archive(current, ())
         self._last_ms = time.monotonic() * 1000
 
-    async def _archive(self, manifest: Manifest, wanted: Sequence[str]) -> None:
+    async def _archive(self, manifest: Manifest, wanted: Sequence[str], table: BlockTable | None = None) -> None:
+        """Archive a version, of which `table` are the blocks, if that is known."""
         if manifest.file is not None:
-            archived = await asyncio.to_thread(self._write, manifest, wanted)
+            archived = await asyncio.to_thread(self._write, manifest, wanted, table)
             if self._last is None or archived.version > self._last.version:
                 self._last = archived
-        self._complete(manifest)
+        self._written(manifest)
 
-    def _write(self, manifest: Manifest, wanted: Sequence[str]) -> Archived:
+    def _write(self, manifest: Manifest, wanted: Sequence[str], table: BlockTable | None) -> Archived:
         what, temp = f"The archive of version {manifest.version}", Path(gettempdir())
         with telling_full(what, temp), TemporaryDirectory(prefix="teatree-archive-") as folder:
 
             def restore() -> Path:
                 path = Path(folder) / "version.duckdb"
-                materialise(self._chain.store, manifest, path)
+                materialise(self._chain.store, manifest, path, table=table, at_hand=self._writer.read_at)
                 return path
 
             with self._reads.source(manifest.version, restore) as source:

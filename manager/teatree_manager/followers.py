@@ -10,6 +10,7 @@ from teatree.contracts.manifest import Manifest, TableEntry
 from teatree.contracts.settings import LimitSettings, ManagerSettings, RetentionSettings, ScrubSettings
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
+from teatree.engine.writer import Writer
 from teatree.storage.catalog import Catalog
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import ModelFolder
@@ -38,10 +39,10 @@ class Followers:
         retention: RetentionSettings,
         scrub: ScrubSettings,
         failpoint: Failpoint,
-        archive_complete: Callable[[int], None],
+        writer: Writer,
+        archive_answered: Callable[[int], None],
     ) -> None:
-        """`archive_complete` is called with each version whose archive is there."""
-        self._archive_complete = archive_complete
+        """`archive_answered` is called with each version whose `archive` request is done."""
         self._newest = 0
         self._faulty: tuple[TableEntry, ...] = ()
         self.reads = LocalReads(limits, folder.outbox)
@@ -49,7 +50,14 @@ class Followers:
         self.local = LocalLane(self._versions, self.reads)
         self._catalog = CatalogLane(catalog, chain, failpoint) if catalog else None
         self._archive = ArchiveLane(
-            chain, self.local, self.reads, settings.archive_interval_ms, failpoint, self._archived
+            chain,
+            self.local,
+            self.reads,
+            writer,
+            settings.archive_interval_ms,
+            failpoint,
+            self._archived,
+            archive_answered,
         )
         self._cleanup = CleanupLane(chain, catalog, retention, limits.remember_days, failpoint)
         self._head = HeadLane(chain, settings.head_interval_ms)
@@ -81,7 +89,6 @@ class Followers:
         return None if error is None else f"the archive cannot be written: {error}"
 
     def _archived(self, manifest: Manifest) -> None:
-        self._archive_complete(manifest.version)
         if self._catalog is not None:
             self._catalog.archived(manifest)
 

@@ -252,7 +252,8 @@ class Manager:
             self._settings.retention,
             self._settings.scrub,
             self._failpoint,
-            sayer.archive_complete,
+            writer,
+            sayer.archive_answered,
         )
 
         pipeline.make_room = followers.local.make_room

@@ -44,8 +44,8 @@ class _Part:
 class Sayer:
     """Says the outcomes of versions in their order, and knows up to which all are said.
 
-    The outcome of an `archive` request is held back until its archive is complete, and with it its resends and the rest
-    of its group, which is told in one notice; the versions after it do not wait.
+    The outcome of an `archive` request is held back until the archive that answers it is complete, and with it its
+    resends and the rest of its group, which is told in one notice; the versions after it do not wait.
     """
 
     def __init__(self, announcer: Announcer, notices: NoticeWriter, said_version: int, failpoint: Failpoint) -> None:
@@ -128,8 +128,8 @@ class Sayer:
             return version
         return entry.answer_version if entry.answer_version in self._held else 0
 
-    def archive_complete(self, version: int) -> None:
-        """Have the outcomes said that waited for the archive of a version."""
+    def archive_answered(self, version: int) -> None:
+        """Have the outcomes said that waited for the archive of a version, or of a later one in its place."""
         for manifest, entries in self._held.pop(version, ()):
             task = asyncio.create_task(self._queue.put((manifest, entries, True)))
             task.add_done_callback(lambda t: t.exception())

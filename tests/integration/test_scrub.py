@@ -102,6 +102,8 @@ async def test_a_manager_that_needs_what_is_damaged_goes_on(installation: Instal
     manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS="3600000")
     await manager.says("the store is damaged")
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
+    if what == "pack":
+        assert (await installation.send("archive", {}, "meanwhile"))["result"] == {"tables": ["t"]}
     with installation.postgres() as con:
         await until(lambda: con.execute("SELECT state FROM goal_model").fetchall() == [("damaged",)])
     installation.chain.store.put(key, body)

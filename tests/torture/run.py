@@ -252,7 +252,8 @@ class Run:
                     receipt = await session.model(model).send(
                         "archive", {}, request_id="last-archive", timeout_ms=SETTLE_S * 1000
                     )
-                    self.event("phase", phase="archived", model=model, version=receipt.version)
+                    archived = receipt.result.get("archive", receipt.version)  # a later one if its own is damaged
+                    self.event("phase", phase="archived", model=model, version=archived)
                 except TeatreeError as e:
                     self.event("violation", what=f"{model} does not recover within {SETTLE_S} s: {e}")
 

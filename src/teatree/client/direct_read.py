@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 HEADER_ERROR = "Nats-Service-Error"
 HEADER_ERROR_CODE = "Nats-Service-Error-Code"
 REPEAT_MS = 1_000
-"""Silence after which the question is repeated: so soon after it is there, a manager that replaces another learns of it."""
+"""Silence after which the question is repeated: so soon does a manager that replaces another one learn of it."""
 CANCEL_MS_MAX = 250
 """Milliseconds that cancelling a read may take: its manager gives it up in any case when no repeat comes."""
 BACK_OFF_MS_MIN, BACK_OFF_MS_MAX = 20, 250

@@ -238,7 +238,10 @@ class ModelRequests:
         return await self.send("sql", given(statement=statement, parameters=plain(parameters)), **options)
 
     async def archive(self, tables: Sequence[str] | None = None, **options: Unpack[SendOptions]) -> Receipt:
-        """Return once the Parquet archive of this moment is complete, of all tables if none is named."""
+        """Return once the Parquet archive of this moment is complete, of all tables if none is named.
+
+        If the store lost what this moment held, a later version is archived instead: `result["archive"]` is its number.
+        """
         return await self.send("archive", given(tables=listed(tables)), **options)
 
     async def restore(self, version: int, **options: Unpack[SendOptions]) -> Receipt:

@@ -36,8 +36,8 @@ class ReadSettings:
     silent_repeats_max: int = 2
     """Repeats that a client may miss before its read counts as given up: one can be lost with a connection."""
     silent_ms_min: int = 15_000
-    """Milliseconds without a repeat before which no read counts as given up, however often its client repeats it: a busy
-    host or a connection that is made anew takes seconds, and must not cost a read."""
+    """Milliseconds without a repeat before which no read counts as given up, however often its client repeats it: a
+    busy host or a connection that is made anew takes seconds, and must not cost a read."""
     statement_kills_max: int = 2
     """Kills within `kills_window_ms` after which a statement is held off."""
     client_kills_max: int = 4

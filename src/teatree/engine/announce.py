@@ -22,6 +22,7 @@ from teatree.contracts.outside import outside_notice
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.messaging.subjects import Subjects
+from teatree.storage.archives import read_answer
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
 from teatree.storage.segments import Entry, Role, read_segment
@@ -113,11 +114,21 @@ class Announcer:
             function=outcome.function,
             seq=outcome.seq,
             version=manifest.version,
-            result=outcome.result,
+            result=self._result(manifest, outcome),
             error=outcome.error,
         )
         subject = self.subjects.notify(manifest.model, outcome.request_id, kind)
         yield subject, self._bounded(manifest, notice, f"outcome-{outcome.request_id}"), {}
+
+    def _result(self, manifest: Manifest | Stub, outcome: Outcome) -> Any:
+        """Return what a request came to; for `archive` also whose archive it is, if not its own version's."""
+        if outcome.function != "archive" or outcome.status is not Status.DONE:
+            return outcome.result
+        with suppress(CorruptError):
+            answer = read_answer(self.chain, manifest)
+            if answer is not None and answer != manifest.version:
+                return {**outcome.result, "archive": answer}
+        return outcome.result
 
     def _bounded(self, manifest: Manifest | Stub, notice: Notice, name: str) -> bytes:
         """Return a notice's JSON; where the server would not take it, it lies in the store and `ref` names it."""

@@ -44,10 +44,10 @@ def write_archive(
     failpoint: Failpoint,
 ) -> Archived:
     """Archive a version: the `wanted` tables anew, the others where they changed since `before`."""
-    found = read_archive(chain, manifest.version)
+    found = _whole(chain, manifest.version)  # a damaged index is written anew
     if found is not None and set(wanted) <= set(found.written) and found.asked >= bool(wanted):
         return found
-    if before is not None and (before.version > manifest.version or not _is_there(chain, before.version)):
+    if before is not None and (before.version > manifest.version or _whole(chain, before.version) is None):
         before = None  # it shows a later state, was cleaned up, or is damaged: the next one does without it
     files: dict[str, ObjectRef] = dict(found.files) if found else {}
     written = list(found.written) if found else []
@@ -68,11 +68,11 @@ def write_archive(
     return archived
 
 
-def _is_there(chain: Chain, version: int) -> bool:
+def _whole(chain: Chain, version: int) -> Archived | None:
     try:
-        return read_archive(chain, version) is not None
+        return read_archive(chain, version)
     except CorruptError:
-        return False
+        return None
 
 
 def _write_table(chain: Chain, version: int, table: TableEntry, source: ArchiveSource) -> ObjectRef:

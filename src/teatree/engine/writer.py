@@ -83,6 +83,8 @@ class Writer:
         self._table = BlockTable.empty(chain.folder)
         self._checkpoint: Checkpoint | None = None
         self._birth: Birth | None = None
+        self.settled: tuple[Manifest, BlockTable] | None = None
+        """The newest version that is in the chain and its blocks, the two together: any thread may take them."""
         self._offsets = Offsets(chain)
         self.on_stuck: Callable[[Sequence[Request]], None] | None = None
         """Ends the process because requests that run together do not end, and no interrupt reaches them."""
@@ -132,9 +134,11 @@ class Writer:
         self.ledger.load(fence)
         self._use_options(fence.options)
         if fence.file is None:
+            self.settled = fence, self._table
             discard_files(self.folder)
             return None
         self._table = read_table(self.chain.store, fence.file)
+        self.settled = fence, self._table
         taken = take_file(self.chain, self.folder, fence, fence.epoch, self.limits)
         self.restored = taken.restored
         self._checkpoint = captured_checkpoint(taken.database, fence.file)
@@ -182,6 +186,19 @@ class Writer:
         if self._database is not None:
             self._database.close()
         self.ledger.close()
+
+    def read_at(self, offset: int, length: int) -> bytes | None:
+        """Return bytes of the file as it lies, None where there are none to be had; called from any thread.
+
+        They may be of any version, or of none: it is for the caller to compare their hash.
+        """
+        database = self._database
+        if database is None:
+            return None
+        try:
+            return database.read_at(offset, length)
+        except (TeatreeError, OSError):  # damaged, shorter, or closed a moment ago: the store may have them
+            return None
 
     def leave(self) -> None:
         """Interrupt what runs on the file, and let nothing more begin; called from another thread."""
@@ -394,6 +411,7 @@ class Writer:
         self.ledger.shipped(manifest.version)
         if draft.capture is not None:
             self._table, self._checkpoint = draft.capture.table, draft.capture.checkpoint
+        self.settled = manifest, self._table
         if manifest.state is ModelState.DROPPED and self._database is not None:
             self._database.close()
             self._database = self._parts = None

@@ -3,6 +3,10 @@
 `archive/<N>/<table>.parquet`, then `archive/<N>/index.json`, which names for every table the file that holds its rows
 at version N: in this folder, or in an older one if it has not changed since. The index is written last: it is
 complete or absent.
+
+`outcomes/<N>-<write id>.archive` says which version's archive answers the `archive` request of version N: its own, or
+the first later one that could be made. It is created once, before the outcome is published, so that every notice of it
+says the same.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from attrs import frozen
 
 from teatree.contracts.codec import dump_json, parse_utc, utc_text
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.manifest import Manifest, ObjectRef
+from teatree.contracts.manifest import Manifest, ObjectRef, Stub
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
 from teatree.storage.reread import reread
@@ -67,6 +71,31 @@ def _archived(body: bytes, version: int, key: str) -> Archived:
         return Archived(version, files, tuple(index["written"]), asked=bool(index.get("asked")), at=at)
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise CorruptError("The index of an archive is damaged.", where=key) from e
+
+
+def _answer_key(chain: Chain, manifest: Manifest | Stub) -> str:
+    return chain.key(f"outcomes/{manifest.version:020d}-{manifest.write_id}.archive")
+
+
+def record_answer(chain: Chain, manifest: Manifest, archived_version: int) -> None:
+    """Say for good which version's archive answers the request of a version; the first who says so decides."""
+    chain.store.put_if_absent(_answer_key(chain, manifest), dump_json({"archive": archived_version}))
+
+
+def read_answer(chain: Chain, manifest: Manifest | Stub) -> int | None:
+    """Return which version's archive answers the request of a version; None if that is not said, or not any more."""
+    key = _answer_key(chain, manifest)
+    try:
+        return reread(lambda: _answer(chain.store.get(key), key))
+    except NotFoundError:
+        return None
+
+
+def _answer(body: bytes, key: str) -> int:
+    try:
+        return int(orjson.loads(body)["archive"])
+    except (ValueError, KeyError, TypeError) as e:
+        raise CorruptError("What says which archive answers a request is damaged.", where=key) from e
 
 
 def first_archive_since(chain: Chain, version: int) -> Archived | None:

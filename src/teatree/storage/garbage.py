@@ -27,7 +27,7 @@ from teatree.storage.pins import list_pins, pin_key
 from teatree.storage.retained import KeptVersion, Retained
 from teatree.storage.retention import kept_versions
 
-_NUMBERED = re.compile(r"(\d{20})-([0-9a-f]{16})(\.run)?")
+_NUMBERED = re.compile(r"(\d{20})-([0-9a-f]{16})(\.run|\.archive)?")
 _ARCHIVE = re.compile(r"\d{20}")
 PIN_AGE = timedelta(days=1)
 """How long a pin that has ended stays to be seen."""
@@ -226,4 +226,4 @@ def _numbered(state: State, folder: str) -> Iterator[tuple[ObjectInfo, int, str,
     for info in state.chain.store.list(f"{state.chain.folder}/{folder}"):
         match = _NUMBERED.fullmatch(info.key.rpartition("/")[2])
         if match and int(match[1]) <= state.newest.version:
-            yield info, int(match[1]), match[2], match[3] is not None
+            yield info, int(match[1]), match[2], match[3] == ".run"

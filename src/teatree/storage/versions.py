@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from blake3 import blake3
@@ -17,7 +18,7 @@ from teatree.contracts.manifest import Extent, FileLayout, Manifest
 from teatree.storage.disk import telling_full
 from teatree.storage.leaves import Leaves
 from teatree.storage.objects import ObjectStore
-from teatree.storage.packs import BlockTable, unpack, verified
+from teatree.storage.packs import BlockTable, checksum, unpack, verified
 from teatree.storage.range_reads import READ_GAP_BYTES_MAX, Frame, RangeRead, plan_reads
 from teatree.storage.reread import reread
 
@@ -26,6 +27,8 @@ HEADER_BYTES = 12_288
 READERS = 4
 """Range reads at the same time."""
 
+ReadAt = Callable[[int, int], bytes | None]
+"""Takes offset and length; returns bytes of a file that may hold the version's, None if it has none there."""
 Progress = Callable[[int, int], None]
 """Called with the bytes of the file that are in place, and those of the whole file."""
 
@@ -99,21 +102,36 @@ def _block(frame: bytes, block: int, table: BlockTable, layout: FileLayout) -> b
     return body
 
 
-def materialise(store: ObjectStore, manifest: Manifest, path: Path, progress: Progress | None = None) -> None:
+def materialise(
+    store: ObjectStore,
+    manifest: Manifest,
+    path: Path,
+    progress: Progress | None = None,
+    *,
+    table: BlockTable | None = None,
+    at_hand: ReadAt | None = None,
+) -> None:
     """Write a version as an ordinary DuckDB file: complete, verified and synced, or not at all.
 
-    It grows as `<name>.part` and is renamed when every block is in place. Raises `disk_full`.
+    It grows as `<name>.part` and is renamed when every block is in place. `table` is its block table, if known. What
+    `at_hand` returns and is the version's by its hash is not read from the store. Raises `disk_full`.
     """
     layout = layout_of(manifest)
-    table = read_table(store, layout)
+    table = table or read_table(store, layout)
+    read_at = at_hand or _nothing_at_hand
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     done = HEADER_BYTES
     try:
         with telling_full(f"The file of version {manifest.version}", path), part.open("wb") as file:
             file.truncate(layout.size_bytes)
-            file.write(read_extent(store, layout.header, HEADER_BYTES))
-            for block, body in read_blocks(store, table, layout, list(range(layout.block_count))):
+            header = read_at(0, HEADER_BYTES)
+            if header is None or checksum(header) != layout.header.checksum:
+                header = read_extent(store, layout.header, HEADER_BYTES)
+            file.write(header)
+            missing = range(layout.block_count) if at_hand is None else _copied(file, table, layout, at_hand)
+            done += (layout.block_count - len(missing)) * layout.block_bytes
+            for block, body in read_blocks(store, table, layout, missing):
                 file.seek(HEADER_BYTES + block * layout.block_bytes)
                 file.write(body)
                 done += layout.block_bytes
@@ -124,6 +142,24 @@ def materialise(store: ObjectStore, manifest: Manifest, path: Path, progress: Pr
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _nothing_at_hand(_offset: int, _length: int) -> None:
+    return None
+
+
+def _copied(file: BinaryIO, table: BlockTable, layout: FileLayout, at_hand: ReadAt) -> list[int]:
+    """Write the blocks that are at hand; return the numbers of the others."""
+    missing: list[int] = []
+    for block in range(layout.block_count):
+        place = HEADER_BYTES + block * layout.block_bytes
+        body = at_hand(place, layout.block_bytes)
+        if body is None or blake3(body).digest() != table.entries[block]["hash"].tobytes():
+            missing.append(block)
+            continue
+        file.seek(place)
+        file.write(body)
+    return missing
 
 
 def changed_blocks(old: BlockTable, new: BlockTable) -> list[int]:

@@ -1,0 +1,158 @@
+"""An `archive` request whose version is damaged in the store is answered all the same, by one archive for good."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from damage import flipped
+from published import LIMITS, PublishedModel
+from teatree.contracts.failpoints import no_failpoint
+from teatree.contracts.manifest import Manifest
+from teatree.contracts.notices import Kind
+from teatree.contracts.settings import ManagerSettings, StoreSettings
+from teatree.engine.announce import Announcer, Message
+from teatree.engine.local_reads import LocalReads
+from teatree.engine.local_versions import LocalVersions
+from teatree.messaging.subjects import Subjects
+from teatree.storage.archives import read_archive
+from teatree.storage.model_folder import model_folder
+from teatree.storage.segments import read_segment
+from teatree_manager.archive_lane import ArchiveLane
+from teatree_manager.local_lane import LocalLane
+
+
+class Site:
+    """A model in this process and a manager's archives of it."""
+
+    def __init__(self, store: StoreSettings, folder: Path) -> None:
+        self.model = PublishedModel(store, folder)
+        self.chain = self.model.chain
+        self.answered: list[int] = []
+        self.model.create({"t": {"id": "BIGINT", "v": "UBIGINT"}})
+        self.model.sql("INSERT INTO t SELECT range, hash(range) FROM range(50000)")
+
+    def archive(self) -> Manifest:
+        """Have an `archive` request applied; return the version that holds it."""
+        return self.model.request("archive", {})
+
+    def lane(self) -> ArchiveLane:
+        """Return the lane of a manager that has just begun: nothing is left of an earlier one but the store."""
+        folder = model_folder(self.model.settings.data, self.model.name)
+        reads = LocalReads(LIMITS, folder.outbox)
+        local = LocalLane(LocalVersions(self.chain, folder, ManagerSettings(), no_failpoint), reads)
+        return ArchiveLane(
+            self.chain, local, reads, self.model.writer, 1_000, no_failpoint, lambda _: None, self.answered.append
+        )
+
+    async def answer(self, barrier: Manifest) -> None:
+        """Have the lane do what an `archive` request waits for, whatever else it cannot do."""
+        lane = self.lane()
+        lane.wait_for(barrier, ())
+        await lane.work()
+
+    def damage(self) -> dict[str, bytes]:
+        """Flip a bit in every block, table and header of every pack; return what they were."""
+        store = self.chain.store
+        whole = {info.key: store.get(info.key) for info in store.list(self.chain.key("packs/"))}
+        for key, body in whole.items():
+            store.put(key, bytes(b ^ 0xFF for b in body))
+        return whole
+
+    def repair(self, whole: dict[str, bytes]) -> None:
+        """Put back what was damaged."""
+        for key, body in whole.items():
+            self.chain.store.put(key, body)
+
+    def said(self, barrier: Manifest) -> list[Message]:
+        """Return what is published of a version's outcomes."""
+        announcer = Announcer(self.chain, Subjects("teatree"), LIMITS, lambda: 1_000_000)
+        entries = read_segment(self.chain.store, self.chain.folder, barrier)
+        return announcer.messages(barrier, entries, late=True)
+
+    def result(self, barrier: Manifest) -> dict[str, object]:
+        """Return the result that the `done` notice of an `archive` request carries."""
+        ((subject, body, _),) = self.said(barrier)
+        notice = json.loads(body)
+        assert notice["kind"] == Kind.DONE.value, subject
+        assert notice["version"] == barrier.version
+        result: dict[str, object] = notice["result"]
+        return result
+
+
+@pytest.fixture
+def site(file_store: StoreSettings, tmp_path: Path) -> Iterator[Site]:
+    """Return a model with a table of some blocks."""
+    found = Site(file_store, tmp_path)
+    with found.model:
+        yield found
+
+
+def rows(site: Site, version: int) -> int:
+    """Return the rows in the archive of a version."""
+    archived = read_archive(site.chain, version)
+    assert archived is not None
+    return archived.files["t"].rows
+
+
+async def test_a_whole_version_is_its_own_archive(site: Site) -> None:
+    """Nothing is said of another version then."""
+    barrier = site.archive()
+    await site.answer(barrier)
+    assert site.answered == [barrier.version]
+    assert site.result(barrier) == {"tables": ["t"]}
+    assert rows(site, barrier.version) == 50_000
+
+
+async def test_what_the_store_lost_the_writer_has(site: Site) -> None:
+    """With every pack damaged the newest version is archived out of the writer's own file."""
+    barrier = site.archive()
+    site.damage()
+    await site.answer(barrier)
+    assert site.answered == [barrier.version]
+    assert site.result(barrier) == {"tables": ["t"]}
+    assert rows(site, barrier.version) == 50_000
+
+
+async def test_a_later_version_answers_for_good(site: Site) -> None:
+    """What nobody has any more is archived at the newest version, which is named, however often and after a repair."""
+    barrier = site.archive()
+    newest = site.model.sql("INSERT INTO t SELECT range, 1 FROM range(10)")
+    whole = site.damage()
+    await site.answer(barrier)
+    assert site.answered == [barrier.version]
+    assert site.result(barrier) == {"tables": ["t"], "archive": newest.version}
+    assert rows(site, newest.version) == 50_010
+    said = site.said(barrier)
+    site.repair(whole)
+    site.model.sql("INSERT INTO t SELECT range, 1 FROM range(10)")
+    await site.answer(barrier)  # as the next manager does
+    assert site.said(barrier) == said
+    assert read_archive(site.chain, barrier.version) is None
+
+
+async def test_a_model_that_was_dropped_meanwhile(site: Site) -> None:
+    """Then the end of the model is what answers: there is nothing to archive."""
+    barrier = site.archive()
+    dropped = site.model.request("drop_model", {})
+    site.damage()
+    await site.answer(barrier)
+    assert site.result(barrier) == {"tables": ["t"], "archive": dropped.version}
+
+
+async def test_a_damaged_index_is_written_anew(site: Site) -> None:
+    """An archive whose index cannot be read is made again for the request that waits for it."""
+    barrier = site.archive()
+    await site.answer(barrier)
+    for info in await asyncio.to_thread(lambda: list(site.chain.store.list(site.chain.key("archive/")))):
+        if info.key.endswith("index.json"):
+            site.chain.store.put(info.key, flipped(site.chain.store.get(info.key), 0))
+    site.chain.store.delete(
+        [info.key for info in site.chain.store.list(site.chain.key("outcomes/")) if info.key.endswith(".archive")]
+    )
+    await site.answer(barrier)
+    assert rows(site, barrier.version) == 50_000
