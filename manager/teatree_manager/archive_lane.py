@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory, gettempdir
 
 from typing_extensions import override
 
-from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.errors import Code, CorruptError, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.engine.archive import write_archive
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.writer import Writer
-from teatree.storage.archives import Archived, first_archive_since, read_answer, record_answer
+from teatree.storage.archives import Archived, first_archive_since, read_answer, read_archive, record_answer
 from teatree.storage.chain import Chain
 from teatree.storage.disk import telling_full
 from teatree.storage.packs import BlockTable
@@ -88,19 +88,29 @@ class ArchiveLane(Lane):
         """Archive what is waited for; what is damaged stays, holds nothing else up, and is told."""
         damage = None
         for barrier in list(self._barriers):
-            manifest, tables = barrier
             try:
-                if await asyncio.to_thread(read_answer, self._chain, manifest) is None:
-                    archived = await self._archive_since(manifest, tables)
-                    await asyncio.to_thread(record_answer, self._chain, manifest, archived.version)
+                await self._answer(*barrier)
             except TeatreeError as e:
                 if not is_damage_of_store(e):
                     raise
                 damage = e
             else:
-                self._answered(manifest.version)
                 self._barriers.remove(barrier)
         return damage
+
+    async def _answer(self, manifest: Manifest, tables: Sequence[str]) -> None:
+        """Have a request answered; raises `corrupt` if an archive that answered before is damaged, or what says so."""
+        try:
+            answer = await asyncio.to_thread(read_answer, self._chain, manifest)
+        except CorruptError:
+            self._answered(manifest.version)
+            raise
+        if answer is None:
+            archived = await self._archive_since(manifest, tables)
+            await asyncio.to_thread(record_answer, self._chain, manifest, archived.version)
+        self._answered(manifest.version)
+        if answer is not None:
+            await asyncio.to_thread(read_archive, self._chain, answer)
 
     async def _archive_since(self, manifest: Manifest, wanted: Sequence[str]) -> Manifest:
         """Archive a version, or the newest if its own content is damaged; return which it was."""
