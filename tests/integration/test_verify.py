@@ -72,6 +72,14 @@ def test_a_sound_history_is_right(model: PublishedModel, tmp_path: Path) -> None
     assert verify(model.chain, at=model.chain.get(3).at).rows >= ROWS
 
 
+def test_odd_names_are_right(tmp_path: Path) -> None:
+    """A table whose name has a dot, a quote or a schema's name in it is no damage."""
+    with PublishedModel(StoreSettings(url=(tmp_path / "store").as_uri()), tmp_path) as model:
+        model.create({name: {"id": "BIGINT"} for name in ("a.b", "main.a", 'a"b', "main", "x'y", "é", "select")})
+        report = verify(model.chain, all_versions=True)
+    assert report.is_right, report.findings
+
+
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.97])
 def test_a_flipped_bit_in_a_pack_is_found(model: PublishedModel, place: float) -> None:
     """Wherever the bit is, the pack's own hash tells; where a version needs the byte, its block is named as well."""

@@ -15,7 +15,7 @@ from teatree.client.pull import find_version
 from teatree.contracts.errors import Code, CorruptError, DamageWarning, RetryError
 from teatree.contracts.manifest import NO_LOG, Manifest, Stub
 from teatree.contracts.names import OWN_SCHEMA
-from teatree.datasets.ddl import quote, table_label
+from teatree.datasets.ddl import MAIN_SCHEMA, quote, table_label
 from teatree.storage.chain import Chain
 from teatree.storage.disk import FULL
 from teatree.storage.head import check_head
@@ -181,8 +181,11 @@ def _read_tables(path: Path, manifest: Manifest, counts: _Counts) -> None:
     try:
         with duckdb.connect(str(path), read_only=True) as con:
             tables = con.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
-            labels = {(schema, name): table_label(schema, name) for schema, name in tables}
             own = None if manifest.stream == NO_LOG else OWN_SCHEMA  # a file without a log holds nothing of ours
+            labels = {
+                (schema, name): name if own and schema == MAIN_SCHEMA else table_label(schema, name)
+                for schema, name in tables
+            }
             users = {label for (schema, _), label in labels.items() if schema != own}
             said = {entry.name: entry for entry in manifest.tables}
             if users != said.keys():
