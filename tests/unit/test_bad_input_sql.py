@@ -10,7 +10,7 @@ from attrs import evolve
 from test_bad_input import TABLES, check_sentence
 
 from one_writer import OneWriter, Sent
-from teatree.contracts.notices import Status
+from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.registry import BUILT_INS
 
@@ -18,19 +18,28 @@ LIMITS = evolve(
     LimitSettings(),
     query_rows_max=1_000,
     pages_max=20,
-    query_time_ms_max=300,
-    request_time_ms_max=300,
     rows_bytes_max=20_000_000,
     memory_bytes_max=100_000_000,
     temp_bytes_max=50_000_000,
 )
+HURRIED = evolve(LIMITS, query_time_ms_max=300, request_time_ms_max=300)
 FOREVER = "SELECT count(*) FROM range(100000000000) a, range(1000000) b WHERE a.range % 7 = b.range % 11"
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWriter]:
     """Return a model of tight limits with a table of every type, and one with a key that holds the row 1."""
-    writer = OneWriter(tmp_path_factory.mktemp("model"), TABLES, LIMITS)
+    yield from filled(OneWriter(tmp_path_factory.mktemp("model"), TABLES, LIMITS))
+
+
+@pytest.fixture(scope="module")
+def hurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWriter]:
+    """Return the same with tight limits of time, which a slow machine exceeds with a small statement too."""
+    yield from filled(OneWriter(tmp_path_factory.mktemp("hurried"), TABLES, HURRIED))
+
+
+def filled(writer: OneWriter) -> Iterator[OneWriter]:
+    """Yield a model with its row, and check that nothing else came."""
     (outcome,) = writer.apply(Sent("append", {"table": "k", "rows": [{"id": 1, "v": "first"}]}))
     assert outcome.status is Status.DONE
     yield writer
@@ -181,7 +190,7 @@ WRONG = [
     (ask("FROM range(1001)"), "result_too_large", "more than 1,000 rows", "sql"),
     (ask("SELECT repeat('x', 100000) FROM range(500)"), "result_too_large", "more than 20,000,000 bytes", "sql"),
 ]
-FAILED = [
+TIMED_OUT = [
     (ask(FOREVER), "timed_out", "query ran longer than 300 ms", "sql"),
     (
         ask("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r"),
@@ -190,6 +199,8 @@ FAILED = [
         "sql",
     ),
     (sql(f"INSERT INTO good {FOREVER}"), "timed_out", "sql ran longer than 300 ms", "statement"),
+]
+OVER_LIMIT = [
     (ask("SELECT list(range) FROM range(100000000)"), "over_limit", "needs more memory", "sql"),
     (sql("INSERT INTO good SELECT len(list(range)) FROM range(100000000)"), "over_limit", "more memory", "statement"),
 ]
@@ -207,32 +218,42 @@ def test_bad_sql_is_rejected_with_its_cause_and_place(
     check_sentence(error["message"])
 
 
-@pytest.mark.parametrize(("request_", "code", "part", "where"), FAILED)
+@pytest.mark.parametrize(("request_", "code", "part", "where"), TIMED_OUT)
+def test_sql_beyond_its_time_fails(hurried: OneWriter, request_: Sent, code: str, part: str, where: str) -> None:
+    """A statement over its time limit has failed, not been rejected, and the requests beside it are done."""
+    check_failed(hurried.between(request_), code, part, where)
+
+
+@pytest.mark.parametrize(("request_", "code", "part", "where"), OVER_LIMIT)
 def test_sql_beyond_its_limits_fails(model: OneWriter, request_: Sent, code: str, part: str, where: str) -> None:
-    """A statement over its time or memory limit has failed, not been rejected, and the requests beside it are done."""
-    outcome = model.between(request_)
+    """A statement over its memory limit has failed, not been rejected, and the requests beside it are done."""
+    check_failed(model.between(request_), code, part, where)
+
+
+def check_failed(outcome: Outcome, code: str, part: str, where: str) -> None:
+    """Check how a statement failed."""
     error = outcome.error or {}
     assert (outcome.status, error.get("code"), error.get("where")) == (Status.FAILED, code, where), error
     assert part in error["message"]
     check_sentence(error["message"])
 
 
-def test_a_slow_statement_is_not_run_again_for_every_half_of_its_batch(model: OneWriter) -> None:
+def test_a_slow_statement_is_not_run_again_for_every_half_of_its_batch(hurried: OneWriter) -> None:
     """In a batch of many requests, a statement over its time limit costs its time once."""
     batch = [Sent("append", {"table": "t", "rows": [{"i": i}]}) for i in range(64)]
     runs = 0
-    run = model.writer._database.time_limit  # type: ignore[union-attr]
+    run = hurried.writer._database.time_limit  # type: ignore[union-attr]
 
     def counting(limit_ms: int, what: str, *requests: Any, **options: Any) -> Any:
         nonlocal runs
         runs += what == "sql"
         return run(limit_ms, what, *requests, **options)
 
-    model.writer._database.time_limit = counting  # type: ignore[method-assign, union-attr]
-    outcomes = model.apply(*batch, sql(f"INSERT INTO good {FOREVER}"), *batch)
+    hurried.writer._database.time_limit = counting  # type: ignore[method-assign, union-attr]
+    outcomes = hurried.apply(*batch, sql(f"INSERT INTO good {FOREVER}"), *batch)
     assert [o.status for o in outcomes].count(Status.DONE) == 2 * len(batch)
     assert runs == 1
-    model.apply(Sent("delete", {"table": "t", "where": {}}))
+    hurried.apply(Sent("delete", {"table": "t", "where": {}}))
 
 
 def test_a_fault_of_ours_ends_one_request(model: OneWriter, monkeypatch: pytest.MonkeyPatch) -> None:
