@@ -12,7 +12,7 @@ from attrs import frozen
 from teatree.contracts.notices import Outcome
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.announce import Announcer
-from teatree.engine.ledger import Ledger
+from teatree.engine.ledger import Ledger, Prior
 from teatree.messaging.notices import NoticeMessage
 from teatree.messaging.subjects import Subjects
 from teatree.storage.chain import Chain
@@ -62,5 +62,5 @@ class EarlierOutcomes:
             return {
                 name: EarlierOutcome(prior.entry.outcome, announcer.again(prior.entry, prior.version))
                 for name, prior in found.items()
-                if prior.version is not None
+                if isinstance(prior, Prior) and prior.version is not None
             }

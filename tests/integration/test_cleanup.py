@@ -23,6 +23,7 @@ from teatree.contracts.settings import RetentionSettings, StoreSettings
 from teatree.engine import compaction
 from teatree.engine.archive import ArchiveSource, write_archive
 from teatree.engine.drafts import new_write_id
+from teatree.engine.ledger import Prior
 from teatree.storage.archives import read_archive
 from teatree.storage.chain import Chain
 from teatree.storage.cleanup import Cleaned, Cleanup
@@ -310,6 +311,7 @@ def test_the_next_manager_starts_from_what_is_left(store: StoreSettings, tmp_pat
         assert total(model.chain, model.chain.newest_version(), tmp_path) == 73
         for outcome in (first, second):
             found = model.writer.ledger.find([outcome.request_id])[outcome.request_id]
+            assert isinstance(found, Prior)
             assert found.entry.outcome == outcome
             assert isinstance(model.chain.entry(found.version or 0), Stub)
         grow(model, 3, first=300)

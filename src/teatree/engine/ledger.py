@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 from attrs import frozen
 
-from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.errors import CorruptError, RequestError, TeatreeError
 from teatree.contracts.manifest import LedgerRef, Manifest, ObjectRef, Stub
 from teatree.contracts.settings import LimitSettings
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
 from teatree.storage.packs import checksum
+from teatree.storage.repair import entry_or_stub
 from teatree.storage.runs import Run, id_hash, merge_runs, write_run
 from teatree.storage.segments import Entry, read_segment
 
@@ -43,6 +44,25 @@ class Prior:
 
     entry: Entry
     version: int | None
+
+
+@frozen
+class LostOutcome:
+    """An id that took its effect, and whose first outcome cannot be read: its version is damaged in the store."""
+
+    request_id: str
+    version: int
+    cause: TeatreeError
+
+    @property
+    def error(self) -> CorruptError:
+        """What a resend of the id is answered with."""
+        return CorruptError(
+            f"The id {self.request_id!r} has its outcome in version {self.version}, which cannot be read:"
+            f" {self.cause.message} The request was not applied again.",
+            where="Teatree-Request-Id",
+            hint="`teatree verify` says what is damaged. Once that is repaired, send it again under the same id.",
+        )
 
 
 @frozen
@@ -75,7 +95,7 @@ class Ledger:
             return
         self._runs = tuple((ref, self._fetch(ref)) for ref in manifest.ledger.runs)
         for version in manifest.ledger.tail:
-            entries = read_segment(self._chain.store, self._chain.folder, self._chain.entry(version))
+            entries = read_segment(self._chain.store, self._chain.folder, entry_or_stub(self._chain, version))
             self._keep_tail(version, [e for e in entries if e.is_first])
 
     def _fetch(self, ref: ObjectRef) -> Run:
@@ -92,9 +112,9 @@ class Ledger:
         """Stop the compaction thread."""
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def find(self, request_ids: Sequence[str]) -> dict[str, Prior]:
+    def find(self, request_ids: Sequence[str]) -> dict[str, Prior | LostOutcome]:
         """Return the first outcome of each of these ids that has one."""
-        found: dict[str, Prior] = {}
+        found: dict[str, Prior | LostOutcome] = {}
         unknown: list[str] = []
         for request_id in request_ids:
             prior = self._recent(request_id)
@@ -106,17 +126,17 @@ class Ledger:
             found.update(self._remembered(unknown))
         return found
 
-    def _recent(self, request_id: str) -> Prior | None:
+    def _recent(self, request_id: str) -> Prior | LostOutcome | None:
         for version, entries in self._pending.items():
             if request_id in entries:
                 return Prior(entries[request_id], version)
         version_of_tail = self._tail_ids.get(request_id)
         return None if version_of_tail is None else self._read(version_of_tail, request_id)
 
-    def _remembered(self, request_ids: list[str]) -> dict[str, Prior]:
+    def _remembered(self, request_ids: list[str]) -> dict[str, Prior | LostOutcome]:
         hashes = np.fromiter((id_hash(i) for i in request_ids), "<u8", len(request_ids))
         order = np.argsort(hashes)  # neighbours share pages of the map
-        found: dict[str, Prior] = {}
+        found: dict[str, Prior | LostOutcome] = {}
         for _, run in self._runs:
             for position, version in run.find(hashes[order]):
                 request_id = request_ids[int(order[position])]
@@ -125,15 +145,13 @@ class Ledger:
                     found[request_id] = prior
         return found
 
-    def _read(self, version: int, request_id: str) -> Prior | None:
+    def _read(self, version: int, request_id: str) -> Prior | LostOutcome | None:
         entries = self._segments.get(version)
         if entries is None:
             try:
                 segment = self._segment(version)
-            except RequestError as e:
-                if e.code is Code.UNKNOWN_VERSION:
-                    raise CorruptError(f"Version {version}, which holds an outcome, is gone.", where=e.where) from e
-                raise
+            except (CorruptError, NotFoundError, RequestError) as e:
+                return LostOutcome(request_id, version, e)  # one sender's resend must not stop the model
             entries = {e.outcome.request_id: e for e in segment if e.is_first}
             self._segments[version] = entries
             if len(self._segments) > SEGMENTS_CACHED:

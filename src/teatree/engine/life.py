@@ -20,7 +20,7 @@ from teatree.engine.commits import Commit, Identity, create_own_tables, record_c
 from teatree.engine.database import Database
 from teatree.engine.fork import Fork, disown, fetch_fork, open_fork
 from teatree.engine.handle import WriteHandle
-from teatree.engine.ledger import Ledger, Prior
+from teatree.engine.ledger import Ledger, LostOutcome, Prior
 from teatree.engine.outcomes import answer_again, outcome_of
 from teatree.engine.transaction import Target
 from teatree.functions.arguments import Call, Context
@@ -146,14 +146,16 @@ def outcome_without_file(
     manifest: Manifest,
     ledger: Ledger,
     error: TeatreeError | None = None,
-    prior: Prior | None = None,
+    prior: Prior | LostOutcome | None = None,
     outside: tuple[Entry, ...] = (),
 ) -> Applied:
     """Return a batch of one request that changed nothing: refused with `error`, or answered as `prior` was.
 
     It holds the outcomes in `outside` too.
     """
-    if prior is not None:
+    if isinstance(prior, LostOutcome):
+        entry = Entry(outcome_of(request, Status.FAILED, error=prior.error.to_dict()), Role.REUSED)
+    elif prior is not None:
         entry = Entry(answer_again(prior.entry.outcome, request), Role.AGAIN, prior.version)
     else:
         status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED

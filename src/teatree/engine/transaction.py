@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.requests import CONTENT_ARROW, Request
@@ -17,7 +17,7 @@ from teatree.contracts.table_info import TableInfo
 from teatree.engine.database import Database
 from teatree.engine.duckdb_errors import duplicate_key, translate
 from teatree.engine.handle import WriteHandle
-from teatree.engine.ledger import Ledger, Prior
+from teatree.engine.ledger import Ledger, LostOutcome, Prior
 from teatree.engine.outcomes import REFUSED_PLACE, answer_again, outcome_of, refusal
 from teatree.engine.waiting_appends import WaitingAppends
 from teatree.functions.arguments import VALUE_BYTES, Call, Context
@@ -67,7 +67,7 @@ class Item:
     """One request of a batch, with what is known of its id."""
 
     request: Request
-    prior: Prior | None = None
+    prior: Prior | LostOutcome | None = None
     """Its first outcome, in an earlier batch."""
     twin: Request | None = None
     """An earlier request of the same batch under the same id."""
@@ -121,6 +121,9 @@ class Transaction:
         request = item.request
         if self._looks_keys_up:
             self._flush()  # the first can be an append that is refused then
+        if isinstance(item.prior, LostOutcome):
+            self._end(request, Status.FAILED, error=item.prior.error.to_dict(), role=Role.REUSED)
+            return
         if item.prior is not None:
             first, version = item.prior.entry.outcome, item.prior.version
         else:
@@ -187,6 +190,13 @@ class Transaction:
             offset = self._target.offset_of(expected)
         except RequestError as e:  # its place is in the store
             raise RequestError(e.code, e.message, where="expected_version", hint=e.hint) from None
+        except CorruptError as e:
+            raise RequestError(
+                Code.BAD_SOURCE,
+                f"Version {expected} cannot be compared with: {e.message}",
+                where="expected_version",
+                hint="Read the newest version and decide again.",
+            ) from e
         if self.last_effect_seq > offset:
             raise RequestError(
                 Code.STALE_VERSION,

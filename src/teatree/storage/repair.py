@@ -76,6 +76,23 @@ def repair(chain: Chain) -> list[Repaired]:
     return sorted(done, key=lambda repaired: repaired.version)
 
 
+def entry_or_stub(chain: Chain, version: int) -> Manifest | Stub:
+    """Return a version's manifest, or the stub that `repair` would put in its place if it vanished.
+
+    Raises `corrupt` as `Chain.entry` does if its outcomes cannot be found: who must know them cannot do without.
+    """
+    try:
+        return chain.entry(version)
+    except CorruptError:
+        if chain.store.head(chain.manifest_key(version)) is not None:
+            raise
+        after = entry_or_stub(chain, version + 1)
+        stub = _stub(chain, version, after, _before(chain, version, (version,)))
+        if stub.outcomes is None and after.epoch != version:  # else it was a writer's fence, which has none
+            raise
+        return stub
+
+
 def _before(chain: Chain, version: int, missing: Iterable[int]) -> Manifest | Stub | None:
     """Return the nearest version before one that is there; None if none is."""
     gone = set(missing)
