@@ -101,10 +101,12 @@ class CatalogView:
     async def _record(self, catalog: Catalog) -> None:
         for model, error in list(self._errors.items()):
             await asyncio.to_thread(catalog.record_error, self._id(model), model, error)
-            self._errors.pop(model, None)
+            if self._errors.get(model) is error:  # else another came meanwhile, and is recorded next
+                del self._errors[model]
         for model, why in list(self._waits.items()):
             await asyncio.to_thread(catalog.record_waits, self._id(model), model, why)
-            self._waits.pop(model, None)
+            if self._waits.get(model) is why:
+                del self._waits[model]
 
     async def _trim(self, catalog: Catalog) -> None:
         """Forget a portion of the requests that ended long ago; more of them with the next look."""

@@ -1,0 +1,53 @@
+"""What the dispatcher records in the catalog: all of it, also what comes while the catalog is being written."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import suppress
+from typing import Any, cast
+
+import structlog
+
+from teatree.storage.catalog import Catalog
+from teatree_dispatcher.catalog_view import CatalogView
+
+
+class Rows:
+    """A catalog that keeps what it is given; during the first record of each kind another report arrives."""
+
+    def __init__(self) -> None:
+        self.view: CatalogView | None = None
+        self.recorded: list[Any] = []
+
+    def models(self) -> list[Any]:
+        """Return no rows."""
+        return []
+
+    def record_error(self, _: uuid.UUID, model: str, error: dict[str, Any]) -> None:
+        """Keep an error."""
+        self.recorded.append(error)
+        if self.view is not None and error["code"] == "first":
+            self.view.report_error(model, {"code": "second"})
+
+    def record_waits(self, _: uuid.UUID, model: str, why: str) -> None:
+        """Keep a wait."""
+        self.recorded.append(why)
+        if self.view is not None and why == "wait 1":
+            self.view.report_waits(model, "wait 2")
+
+
+async def test_what_is_reported_during_a_record_is_recorded_next() -> None:
+    """The newest reason of a model stands in the catalog in the end."""
+    rows = Rows()
+    view = rows.view = CatalogView(cast("Catalog", rows), 1, structlog.get_logger())
+    view.report_error("m", {"code": "first"})
+    view.report_waits("m", "wait 1")
+    task = asyncio.create_task(view.run(lambda _: None))
+    async with asyncio.timeout(30):
+        while len(rows.recorded) < 4:
+            await asyncio.sleep(0.001)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert sorted(map(str, rows.recorded)) == ["wait 1", "wait 2", "{'code': 'first'}", "{'code': 'second'}"]
