@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import uuid
 from contextlib import suppress
 from typing import Any, cast
@@ -12,6 +13,8 @@ import structlog
 from teatree.storage.catalog import Catalog
 from teatree_dispatcher.catalog_view import CatalogView
 
+EVERY = 4
+
 
 class Rows:
     """A catalog that keeps what it is given; during the first record of each kind another report arrives."""
@@ -19,20 +22,26 @@ class Rows:
     def __init__(self) -> None:
         self.view: CatalogView | None = None
         self.recorded: list[Any] = []
+        self.all_came = threading.Event()
 
     def models(self) -> list[Any]:
         """Return no rows."""
         return []
 
+    def _keep(self, what: object) -> None:
+        self.recorded.append(what)
+        if len(self.recorded) == EVERY:
+            self.all_came.set()
+
     def record_error(self, _: uuid.UUID, model: str, error: dict[str, Any]) -> None:
         """Keep an error."""
-        self.recorded.append(error)
+        self._keep(error)
         if self.view is not None and error["code"] == "first":
             self.view.report_error(model, {"code": "second"})
 
     def record_waits(self, _: uuid.UUID, model: str, why: str) -> None:
         """Keep a wait."""
-        self.recorded.append(why)
+        self._keep(why)
         if self.view is not None and why == "wait 1":
             self.view.report_waits(model, "wait 2")
 
@@ -44,9 +53,7 @@ async def test_what_is_reported_during_a_record_is_recorded_next() -> None:
     view.report_error("m", {"code": "first"})
     view.report_waits("m", "wait 1")
     task = asyncio.create_task(view.run(lambda _: None))
-    async with asyncio.timeout(30):
-        while len(rows.recorded) < 4:
-            await asyncio.sleep(0.001)
+    assert await asyncio.to_thread(rows.all_came.wait, 10)
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
