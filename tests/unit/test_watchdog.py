@@ -14,6 +14,7 @@ from one_writer import OneWriter, Sent, arrow, arrow_headers
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
+from teatree.engine import rows_watch
 from teatree.engine.batch import Batch
 from teatree.engine.duckdb_errors import InvalidatedError, translate
 from teatree.engine.watchdog import Watchdog, own_bytes
@@ -155,6 +156,19 @@ def test_rows_below_the_limit_are_made_again_and_again(model: OneWriter) -> None
         for c in "abcd"
     ]
     assert [o.status for o in model.apply(*statements)] == [Status.DONE] * 4
+
+
+def test_rows_of_others_are_not_counted_in_the_end(model: OneWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that were not measured before a longer one are done all the same, and one beyond the limit is not."""
+    monkeypatch.setattr(rows_watch, "BASE_MS", 60_000)
+    many = [
+        Sent("sql", {"statement": f"INSERT INTO words SELECT range, repeat('{c}', 10000) FROM range(1000)"})
+        for c in "abcd"
+    ]
+    outcomes = model.apply(*many[:3], ROWS["insert"], many[3])
+    assert [o.status for o in outcomes] == [Status.DONE] * 3 + [Status.FAILED, Status.DONE]
+    assert (outcomes[3].error or {})["message"].startswith("The request makes rows of ")
+    assert model.rows("SELECT count(*) AS n FROM words") == [{"n": 4000}]
 
 
 def test_a_commit_without_memory_is_over_limit(tmp_path: Path) -> None:

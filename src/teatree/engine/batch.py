@@ -22,7 +22,7 @@ from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.commits import Commit, is_committed, record_commit
 from teatree.engine.duckdb_errors import InvalidatedError
 from teatree.engine.outcomes import refusal
-from teatree.engine.rows_watch import TooManyRowsError
+from teatree.engine.rows_watch import TooManyRowsError, UnsureRowsError
 from teatree.engine.transaction import Item, Parts, Target, Transaction, UnexpectedError
 from teatree.storage.segments import Entry, Role, decode_segment, encode_segment
 
@@ -78,6 +78,8 @@ class Batch:
         """Refused since the last commit; they are committed with the next one."""
         self._looks_keys_up = False
         """Whether an append repeated a key: others are likely to, and are found before they fail."""
+        self._measures_rows = False
+        """Whether a request may have made too many rows: from then on each one's rows are measured alone."""
         self._segments: list[bytes] = []
         self._changed_tables: set[str] = set()
         self._archive: tuple[str, ...] | None = None
@@ -193,6 +195,9 @@ class Batch:
         if culprit is None and error.code is Code.CONSTRAINT and not self._looks_keys_up:
             self._looks_keys_up = True
             return [part]
+        if isinstance(error, UnsureRowsError):
+            self._measures_rows = True
+            return [part]
         if culprit and _is_its_own(error):
             self._commit(part[:culprit])
             part, culprit = part[culprit:], 0
@@ -230,6 +235,7 @@ class Batch:
             refused,
             self._last_effect_seq,
             looks_keys_up=self._looks_keys_up,
+            measures_rows=self._measures_rows,
         )
 
     def _in_transaction(

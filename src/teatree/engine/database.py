@@ -84,6 +84,7 @@ class Database(BlockFile):
         """
         if self._is_left:
             raise RetryError(Code.UNAVAILABLE, "The manager leaves.", where=str(self.path))
+        self._rows_watch.begin()
         self.rows("BEGIN")
         try:
             yield
@@ -131,16 +132,20 @@ class Database(BlockFile):
             on_stuck = partial(self.on_stuck, requests)
         return self._watchdog.limit(limit_ms, what, on_stuck=on_stuck, may_interrupt=may_interrupt)
 
-    def rows_limit(self, *, streams: bool) -> AbstractContextManager[None]:
+    def rows_limit(self, *, streams: bool, exactly: bool) -> AbstractContextManager[None]:
         """Raise `over_limit` if the rows that the block makes take more than the model allows.
+
+        Unless they are watched `exactly`, that can be an `UnsureRowsError`: rows made shortly before may count too.
 
         Rows that stream may be many, as far as DuckDB writes them into the file before the commit. Those that it does
         not must fit into memory as it commits, and nobody can interrupt that.
         """
         limits = self._limits
         if streams:
-            return self._rows_watch.limit(RowBytes(limits.memory_bytes_max // 2, limits.load_bytes_max))
-        return self._rows_watch.limit(RowBytes(limits.rows_bytes_max, limits.rows_bytes_max))
+            most = RowBytes(limits.memory_bytes_max // 2, limits.load_bytes_max)
+        else:
+            most = RowBytes(limits.rows_bytes_max, limits.rows_bytes_max)
+        return self._rows_watch.limit(most, exactly=exactly)
 
     def held_bytes(self) -> int:
         """Return what DuckDB holds while nothing runs, beside blocks and rows."""

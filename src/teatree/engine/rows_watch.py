@@ -3,6 +3,9 @@
 DuckDB keeps what is not committed in memory (and beside it, in temporary files) until a group of rows is full, and
 writes full groups into the file. Both are asked for, beside the statement that makes them, a few times a second and at
 its end: a commit of gigabytes could be neither interrupted nor, beyond DuckDB's memory limit, done.
+
+Asking takes as long as inserting a row, so a short statement is not measured, and what was there before it is measured
+no more often than `BASE_MS`: what came since counts as its own, until it is run again and measured exactly.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 
 import duckdb
 from attrs import frozen
@@ -19,6 +23,8 @@ from teatree.contracts.errors import Code, RetryError
 from teatree.engine.duckdb_errors import translate
 
 LOOK_MS = 100
+BASE_MS = 20
+"""Milliseconds for which a measurement stands for what is there before the statements that follow it."""
 BYTES_PER_S_MAX = 4_000_000_000
 """Bytes of rows that no statement makes faster: a short one need not be measured."""
 _ASK = (
@@ -38,6 +44,13 @@ class TooManyRowsError(RetryError):
             f"The request makes rows of {found_bytes:,} bytes at least; the limit is {bytes_max:,}.",
             hint="Split it, or have the model's limit raised.",
         )
+
+
+class UnsureRowsError(RetryError):
+    """The same, but some of the rows may be those of requests that ran shortly before, in the same transaction."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.OVER_LIMIT, "The request, and those shortly before it, make rows of too many bytes.")
 
 
 @frozen
@@ -61,6 +74,28 @@ class RowBytes:
         return None
 
 
+@frozen
+class _Watched:
+    """A block whose rows are limited."""
+
+    base: RowBytes
+    """What was there before it."""
+    most: RowBytes
+    is_sure: bool
+    """Whether `base` was measured as it began."""
+    begin_s: float
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it cannot have made too many rows yet."""
+        return (time.monotonic() - self.begin_s) * BYTES_PER_S_MAX <= min(self.most.memory, self.most.file)
+
+    def error(self, found: RowBytes, base: RowBytes) -> RetryError | None:
+        """Return the error if more than the block may make was found."""
+        error = found.beyond(base, self.most)
+        return error if error is None or self.is_sure else UnsureRowsError()
+
+
 class RowsWatch:
     """Measures on a connection of its own what the rows of a database's open transaction take."""
 
@@ -71,26 +106,40 @@ class RowsWatch:
         self._con = con
         self._file_bytes = file_bytes
         self._interrupt = interrupt
+        self._base: RowBytes | None = None
+        """What was measured last in this transaction."""
+        self._base_s = -inf
+        """When it was measured, in this transaction or before."""
+        self._watched: _Watched | None = None
+        self._lock = threading.Lock()
+        """Held while somebody measures: a block does not end before its measurement."""
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="rows-watch", daemon=True)
+        self._thread.start()
+
+    def begin(self) -> None:
+        """Note that a transaction begins: what the last one made is committed, or gone."""
+        self._base = None
 
     @contextmanager
-    def limit(self, most: RowBytes) -> Iterator[None]:
-        """Run the block; raises `over_limit` if the rows that it makes take more."""
-        base, begin_s = self._measure(), time.monotonic()
-        ended = threading.Event()
-        watch = threading.Timer(LOOK_MS / 1000, self._watch, (ended, base, most))
-        watch.daemon = True
-        try:
-            watch.start()
-        except RuntimeError as e:
-            raise translate(MemoryError(str(e))) from e
+    def limit(self, most: RowBytes, *, exactly: bool = False) -> Iterator[None]:
+        """Run the block; raises `over_limit` if the rows that it makes take more.
+
+        Unless it is watched `exactly`, the error can be an `UnsureRowsError`.
+        """
+        begin_s = time.monotonic()
+        is_sure = exactly or (begin_s - self._base_s) * 1000 > BASE_MS
+        if is_sure:
+            self._base, self._base_s = self._measure(), begin_s
+        base = self._base or RowBytes(0, self._file_bytes())
+        watched = self._watched = _Watched(base, most, is_sure, time.monotonic())
         try:
             yield
         finally:
-            ended.set()
-            watch.cancel()
-            watch.join()
-        if (time.monotonic() - begin_s) * BYTES_PER_S_MAX > min(most.memory, most.file):
-            error = self._measure().ended().beyond(base.ended(), most)
+            with self._lock:
+                self._watched = None
+        if not watched.is_short:
+            error = watched.error(self._measure().ended(), base.ended())
             if error is not None:
                 raise error
 
@@ -98,16 +147,20 @@ class RowsWatch:
         """Return what DuckDB holds that is neither rows nor, once all statements have ended, of any use."""
         return self._measure().shared
 
-    def _watch(self, ended: threading.Event, base: RowBytes, most: RowBytes) -> None:
-        while not ended.is_set():
-            error: RetryError | None
-            try:
-                error = self._measure().beyond(base, most)
-            except RetryError as e:  # there is no memory left to ask with
-                error = e
-            if error is not None:
-                self._interrupt(error)
-            ended.wait(LOOK_MS / 1000)
+    def _watch(self) -> None:
+        while not self._closed.wait(LOOK_MS / 1000):
+            with self._lock:
+                if self._watched is not None and not self._watched.is_short:
+                    self._look(self._watched)
+
+    def _look(self, watched: _Watched) -> None:
+        error: RetryError | None
+        try:
+            error = watched.error(self._measure(), watched.base)
+        except RetryError as e:  # there is no memory left to ask with
+            error = e
+        if error is not None:
+            self._interrupt(error)
 
     def _measure(self) -> RowBytes:
         try:
@@ -118,5 +171,7 @@ class RowsWatch:
         return RowBytes(sum(found.values()), self._file_bytes(), shared)
 
     def close(self) -> None:
-        """Close the connection."""
+        """End the thread and close the connection."""
+        self._closed.set()
+        self._thread.join()
         self._con.close()

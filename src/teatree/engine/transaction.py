@@ -85,10 +85,12 @@ class Transaction:
         last_effect_seq: int,
         *,
         looks_keys_up: bool,
+        measures_rows: bool,
     ) -> None:
         """`earlier` are the outcomes of this batch so far, by id; those that were `refused` are not committed yet.
 
-        With `looks_keys_up`, appends that repeat a key are found before they are inserted: it costs a query.
+        With `looks_keys_up`, appends that repeat a key are found before they are inserted: it costs a query. With
+        `measures_rows`, what was there is measured before each request that makes rows: it costs a query each.
         """
         self._parts = parts
         self._target = target
@@ -98,6 +100,7 @@ class Transaction:
         self._waiting_bytes = 0
         """What their rows are reckoned at: more than one request may take wait for no more."""
         self._looks_keys_up = looks_keys_up
+        self._measures_rows = measures_rows
         self._effect_seq_before = last_effect_seq
         self.entries: list[Entry] = list(refused)
         self.last_effect_seq = last_effect_seq
@@ -176,7 +179,7 @@ class Transaction:
                 database.time_limit(_time_ms_max(function, limits), request.function, [request])
             )
             if function.makes_rows:
-                within.enter_context(database.rows_limit(streams=function.copies))
+                within.enter_context(database.rows_limit(streams=function.copies, exactly=self._measures_rows))
             call.context = call.context.of(request)
             result = function.run(self._parts.handle, call)
             pages = cut_pages(result, limits.pages_max, block.check) if function.nature is Nature.READS else []
