@@ -85,6 +85,8 @@ class Batch:
         self._archive: tuple[str, ...] | None = None
         self._dropped = False
         self._gave_up: _GaveUp | None = None
+        self._checkpointed = True
+        """Whether no table has changed since the last checkpoint."""
 
     def apply(self, requests: Sequence[Request]) -> Applied:
         """Apply requests in their order; return when all are committed, each with its outcome.
@@ -145,6 +147,7 @@ class Batch:
         self._segments.append(commit.outcomes)
         self._last_effect_seq = commit.last_effect_seq
         self._changed_tables.update(commit.changed_tables)
+        self._checkpointed = self._checkpointed and not commit.changed_tables
         self._archive = archive if archive is not None else self._archive
         self._dropped = commit.dropped
         self._parts.ledger.add(self._target.version, entries)
@@ -202,6 +205,10 @@ class Batch:
             self._commit(part[:culprit])
             part, culprit = part[culprit:], 0
         if culprit == 0 or len(part) == 1:
+            if error.code is Code.CONSTRAINT and not self._checkpointed and _may_move_keys(part[0].request):
+                self._parts.database.checkpoint()
+                self._checkpointed = True
+                return [part]
             self._refuse(part[0].request, error)
             if not isinstance(error, RequestError):
                 self._commit_refused()  # what took its time is not to be tried again
@@ -273,6 +280,16 @@ class Batch:
 def _is_its_own(error: TeatreeError) -> bool:
     """Return whether an error would have been the same without those that wait for the commit with it."""
     return error.code is Code.TIMED_OUT or isinstance(error, TooManyRowsError)
+
+
+def _may_move_keys(request: Request) -> bool:
+    """Return whether a request can change keys in place.
+
+    DuckDB finds a key that another row of the same UPDATE gives up taken, but only where that row came after the last
+    checkpoint: whether the request is done must not depend on that, and so on its batch (docs/decisions/0020).
+    """
+    body = request.body.lower()
+    return request.function == "update" or (request.function == "sql" and (b"update" in body or b"\\u" in body))
 
 
 def archive_of(entries: Sequence[Entry]) -> tuple[str, ...] | None:
