@@ -190,7 +190,7 @@ def test_a_file_of_this_machine_is_sent(here: Run, tmp_path: Path) -> None:
     assert here("load", "files", "made", str(parquet), "--mode", "create").code == 0
     assert here("load", "files", "sales", str(parquet), "--mode", "replace").code == 0
     repeated = here("load", "files", "sales", str(parquet))
-    assert (repeated.code, "2 of 2 requests were refused" in repeated.err) == (3, True)
+    assert (repeated.code, "2 of 2 requests were refused; none of the rows is in." in repeated.err) == (3, True)
     both = "SELECT (SELECT count(*) FROM sales) AS a, (SELECT sum(id) FROM made) AS b"
     assert here("query", "files", both, "--json").json["rows"] == [{"a": 30_000, "b": 449_985_000}]
     one = tmp_path / "one.csv"
@@ -199,7 +199,13 @@ def test_a_file_of_this_machine_is_sent(here: Run, tmp_path: Path) -> None:
     assert upserted.json["applied"] == 1
     assert here("load", "files", "sales", "nowhere.csv").code == 2
     assert "unknown_model" in here("load", "nomodel", "sales", str(one)).err
-    assert "unknown_table" in here("load", "files", "none", str(one)).err
+    assert "There is no table 'none' in files. `teatree" in here("load", "files", "none", str(one)).err
+    assert "was sent as one request, which was refused" in here("load", "files", "sales", str(one)).err
+    one.write_text("id,amount\n70000,8.5\n")
+    sent = here("load", "files", "sales", str(one))
+    assert (sent.code, f"done  1 row of {one} is in version" in sent.out) == (0, True)
+    assert here("create", "typo", "--table", "t(id BIGINTT)").code == 3
+    assert "typo" not in here("models").out
     assert "source_not_allowed" in here("load", "files", "sales", one.as_uri()).err
 
 

@@ -139,7 +139,7 @@ FILES = [
     ("open.csv", "t", "bad_source", "A quote opens here and is never closed", "line 3"),
     ("stray.csv", "t", "bad_source", "text follows its closing quote", "line 2"),
     ("empty.csv", "good", "bad_source", "'empty.csv' is empty", "line 1"),
-    ("latin.csv", "t", "bad_source", "Line 2 is not utf-8: byte 0xff", "line 2"),
+    ("latin.csv", "t", "bad_source", r"Line 2 is not utf-8: byte 0xff in b'\xff", "line 2"),
     ("head.csv", "good", "bad_source", "Line 1 is not utf-8: byte 0xff", "line 1"),
     ("twice.csv", "good", "duplicate_key", "names the column 'n' twice, as 'n' and 'N'", "line 1"),
     ("huge.csv", "good", "out_of_range", "is out of range for BIGINT", "line 2, column n"),

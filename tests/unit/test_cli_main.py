@@ -98,6 +98,9 @@ def test_help_loads_nothing_heavy() -> None:
         ["send", "sales", "append", '{"a": 1, "a": 2}'],
         ["load", "sales", "sales", "x", "--mode", "other"],
         ["query", "sales", "SELECT 1", "--format", "xml"],
+        ["query", "sales", "SELECT", "1"],
+        ["unpin", "sales"],
+        ["unpin", "sales@1", "year-end"],
         ["watch", "sales", "--count", "many"],
     ],
 )
@@ -149,3 +152,63 @@ def test_a_mistake_of_ours_is_one_line_too(capsys: pytest.CaptureFixture[str], m
     assert run(["models"]) == 1
     assert capsys.readouterr().err == "error[internal]: ZeroDivisionError: by zero TEATREE_DEBUG=1 shows where.\n"
     monkeypatch.delitem(sys.modules, "teatree.cli.models", raising=False)
+
+
+def test_unquoted_sql_is_told_from_its_second_word_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """SQL without quotes is several arguments: the message names the first that is too many, and quotes."""
+    assert run(["query", "sales", "SELECT", "site", "FROM", "sales"]) == 2
+    said = capsys.readouterr().err
+    assert "from 'site' on" in said
+    assert "single quotes" in said
+
+
+@pytest.mark.parametrize("command", ["models", "versions", "pull", "verify", "shell"])
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_a_store_that_is_not_there_is_wrong_usage(
+    command: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistyped folder of --store does not look like a store without models."""
+    monkeypatch.chdir(tmp_path)
+    arguments = [command] if command == "models" else [command, "sales"]
+    assert run([*arguments, "--store", form.format(tmp_path / "nowhere")]) == 2
+    assert f"There is no folder '{tmp_path}/nowhere'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["versions", "dead", "pins"])
+def test_a_list_of_an_unknown_model_is_an_error(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistyped model does not look like one without versions, pins or dead letters."""
+    monkeypatch.setenv("TEATREE_STORE_URL", tmp_path.as_uri())
+    assert run([command, "sale"]) == 3
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error[unknown_model]: The object store has no model 'sale'.")
+
+
+def test_the_folder_of_another_user_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A teatree.env that this user may not read is an error about permissions, none of teatree itself."""
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert run(["models", "--data", str(tmp_path)]) == 5
+    assert f"This user may not read {tmp_path}/teatree.env" in capsys.readouterr().err
+
+
+def test_an_early_interrupt_leaves_no_trace() -> None:
+    """A Ctrl-C while the command's own code is being loaded is exit code 130 without a word."""
+    script = (
+        "import sys, importlib.abc\n"
+        "class Interrupted(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'teatree.cli.main': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from teatree.cli.start import main\n"
+        "main()\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (130, "")

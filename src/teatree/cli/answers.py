@@ -20,9 +20,9 @@ Form = Literal["table", "json", "jsonl", "csv", "arrow"]
 
 
 def check_form(form: Form) -> None:
-    """Raise `usage` for a form that is nothing for a terminal."""
+    """Raise `usage` for a form that is not written to a terminal."""
     if form == "arrow" and sys.stdout.isatty():
-        raise usage("An Arrow stream is nothing for a terminal.", "Send it to a file or a program.")
+        raise usage("Binary Arrow data is not written to a terminal.", "Redirect it, or choose another --format.")
 
 
 def print_answer(output: Output, rows: Dataset, version: int | None, form: Form) -> None:

@@ -62,7 +62,7 @@ def dead(
     if request_id is None:
         if save or send or drop:
             raise usage("--save, --send and --drop are for one request.", f"`teatree dead {model}` lists their ids.")
-        _print_all(output, model, with_store(common, lambda s: s.model(model).dead_letters()))
+        _print_all(output, model, with_store(common, lambda s: _letters(s, model)))
         return
     wanted = request_id
 
@@ -84,6 +84,15 @@ def dead(
         output.remark(f"The dead letter of {wanted} is gone.")
     if not (send or drop or save):
         _print_one(output, letter, body)
+
+
+async def _letters(session: Session, model: str) -> list[DeadLetter]:
+    from teatree.client.pull import check_model  # noqa: PLC0415
+
+    letters = await session.model(model).dead_letters()
+    if not letters:
+        await asyncio.to_thread(check_model, session.model(model).chain())
+    return letters
 
 
 def _forget(session: Session, letter: DeadLetter) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from teatree.cli.csv_flags import NO_FLAGS, CsvFlags
 from teatree.cli.exits import usage
 from teatree.cli.options import DEFAULT, Common
-from teatree.cli.output import Output
+from teatree.cli.output import Output, counted
 from teatree.cli.receipts import print_receipt
 from teatree.cli.request_progress import progress_shower
 from teatree.cli.running import with_session
@@ -163,6 +163,8 @@ class _Load:
                 }
             )
         else:
-            rows = "1 row" if loaded.rows == 1 else f"{loaded.rows:,} rows"
             place = f"version {summary.version} of {summary.model}" if summary.version else summary.model
-            self._output.say(f"done  {rows} of {path} are in {place}", "green")
+            self._output.say(
+                f"done  {counted(loaded.rows, 'row')} of {path} {'is' if loaded.rows == 1 else 'are'} in {place}",
+                "green",
+            )

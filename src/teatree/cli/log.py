@@ -43,7 +43,10 @@ def advance(*, yes: Annotated[bool, Parameter(negative="")] = False, common: Com
         if output.json:
             output.line(found)
         else:
-            output.say(f"{found.stream} is as {counted(found.models, 'model')} know it: nothing was changed.", "green")
+            output.say(
+                f"{found.stream} lacks nothing that {counted(found.models, 'model')} applied: nothing was changed.",
+                "green",
+            )
         return Exit.OK
     if not output.json:
         columns = ("model", "error", "holds up to", "what is wrong")

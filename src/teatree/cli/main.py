@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from teatree.cli.exits import EXIT_HELP, Exit, error_line, exit_code
 from teatree.contracts.environment import process_environ
@@ -66,10 +66,18 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         app = make_app(listing=_GROUPS.union(_HELP_FLAGS).issuperset(arguments))
         code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    except UnusedCliTokensError as e:
+        first = (e.unused_tokens or [""])[0]
+        line = f"error[usage]: There are more arguments than expected, from {first!r} on. "
+        line += "Put SQL, JSON and names with spaces into single quotes. "
+        return _fail(f"{line}See `teatree {_command(arguments)}--help`.", Exit.USAGE)
     except CycloptsError as e:
         return _fail(f"error[usage]: {' '.join(str(e).split())} See `teatree {_command(arguments)}--help`.", Exit.USAGE)
     except TeatreeError as e:
         return _fail(error_line(e), exit_code(e))
+    except PermissionError as e:
+        line = f"error[not_authorized]: {e.strerror}: {e.filename}. Choose another place, or work as its owner."
+        return _fail(line, Exit.OPERATOR)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except SystemExit as e:

@@ -11,12 +11,13 @@ def models(*, common: StoreCommon = STORE_DEFAULT) -> None:
     """List the models.
 
     They come from the catalogue if PostgreSQL is set, otherwise from the object store. The state tells whether a model
-    is damaged or stopped, and what its requests wait for.
+    is damaged or stopped, and what its requests wait for. A name whose `create` was refused is no model.
 
     Example: teatree models --json
     """
     output = Output(json=common.json)
-    found = with_store(common, lambda session: session.models())
+    listed = with_store(common, lambda session: session.models())
+    found = [info for info in listed if info.state != "absent" or info.why]
     if output.json:
         output.line(found)
         return

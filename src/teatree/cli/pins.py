@@ -28,9 +28,14 @@ def pins(model: str, /, *, common: StoreCommon = STORE_DEFAULT) -> None:
     output = Output(json=common.json)
 
     async def work(session: Session) -> list[Pin]:
+        from teatree.client.pull import check_model  # noqa: PLC0415
         from teatree.storage.pins import list_pins  # noqa: PLC0415
 
-        return list_pins(session.model(model).chain())
+        chain = session.model(model).chain()
+        found = list_pins(chain)
+        if not found:
+            check_model(chain)
+        return found
 
     found = sorted(with_store(common, work), key=lambda pin: pin.version)
     if output.json:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote
 
+from teatree.cli.exits import usage
 from teatree.cli.options import StoreCommon
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ def with_store(common: Common, work: Callable[[Session], Awaitable[T]]) -> T:
     from teatree.client.session import connect  # noqa: PLC0415
 
     async def main() -> T:
-        store = common.store if isinstance(common, StoreCommon) else None
+        store = _store(common) if isinstance(common, StoreCommon) else None
         return await work(connect(data=common.data, store=store))
 
     return asyncio.run(main())
@@ -43,4 +46,15 @@ def store_session(common: StoreCommon) -> Session:
     """Return a session for work that needs the object store only and runs no event loop: Ctrl-C ends it as usual."""
     from teatree.client.session import connect  # noqa: PLC0415
 
-    return connect(data=common.data, store=common.store)
+    return connect(data=common.data, store=_store(common))
+
+
+def _store(common: StoreCommon) -> str | None:
+    """Return the store that is named; raises `usage` for a folder that is not there, which looks like an empty one."""
+    store = common.store
+    if store is None or not ("://" not in store or store.startswith("file:///")):
+        return store
+    folder = Path(unquote(store.removeprefix("file://")) if "://" in store else store)
+    if not folder.is_dir():
+        raise usage(f"There is no folder {str(folder)!r}.", "Name the folder of an object store with --store.")
+    return store

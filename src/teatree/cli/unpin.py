@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from teatree.cli.exits import usage
+from teatree.cli.model_at import split_version
 from teatree.cli.options import STORE_DEFAULT, StoreCommon
 from teatree.cli.output import Output
 from teatree.cli.running import with_store
@@ -12,29 +14,35 @@ if TYPE_CHECKING:
     from teatree.client.session import Session
 
 
-def unpin(model: str, name: str, /, *, common: StoreCommon = STORE_DEFAULT) -> None:
+def unpin(model_at_version: str, name: str | None = None, /, *, common: StoreCommon = STORE_DEFAULT) -> None:
     """Remove a pin from a version.
 
     From the next clean-up on, the retention policy decides about the version again.
+
+    Example: teatree unpin sales@12
 
     Example: teatree unpin sales year-end
 
     Parameters
     ----------
-    model
-        The model's name.
+    model_at_version
+        The model; or model and version, as sales@12, for the pin that has no other name.
     name
         The pin's name, as `teatree pins` lists it.
     """
+    model, version = split_version(model_at_version)
+    if (name is None) == (version is None):
+        raise usage("One pin has to be named.", f"Write {model}@N or {model} NAME; `teatree pins {model}` lists them.")
+    pin_name = name or f"version-{version}"
     output = Output(json=common.json)
 
     async def work(session: Session) -> None:
         from teatree.storage.pins import unpin as take_away  # noqa: PLC0415
 
-        take_away(session.model(model).chain(), name)
+        take_away(session.model(model).chain(), pin_name)
 
     with_store(common, work)
     if output.json:
-        output.line({"model": model, "name": name})
+        output.line({"model": model, "name": pin_name})
     else:
-        output.say(f"The pin {name} of {model} is gone.", "green")
+        output.say(f"The pin {pin_name} of {model} is removed.", "green")

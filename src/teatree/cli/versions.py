@@ -32,15 +32,17 @@ def versions(model: str, /, *, limit: int = LIMIT, common: StoreCommon = STORE_D
     output = Output(json=common.json)
 
     async def work(session: Session) -> list[VersionInfo]:
-        return await session.model(model).versions(limit)
+        from teatree.client.pull import check_model  # noqa: PLC0415
+
+        found = await session.model(model).versions(limit)
+        if not found:
+            check_model(session.model(model).chain())
+        return found
 
     found = with_store(common, work)
     if output.json:
         for info in found:
             output.line(info)
-        return
-    if not found:
-        output.remark(f"{model} has no version: `teatree create {model}` makes the first.")
         return
     rows = (
         (

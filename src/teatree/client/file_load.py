@@ -151,10 +151,21 @@ async def load_file(
 async def table_schema(model: Model, table: str) -> Schema:
     """Return a table's columns as they stand; raises `unknown_table`."""
     name = table.replace('"', '""')
-    found = await model.query(
-        f'SELECT typeof(COLUMNS(t.*)) FROM (SELECT 1) AS one LEFT JOIN (SELECT * FROM "{name}" LIMIT 0) AS t ON true',
-        through_log=True,  # after all that was sent before, and answered also where there is no such model
-    )
+    kinds_of = f'SELECT typeof(COLUMNS(t.*)) FROM (SELECT 1) LEFT JOIN (SELECT * FROM "{name}" LIMIT 0) AS t ON true'
+    try:
+        found = await model.query(
+            kinds_of,
+            through_log=True,  # after all that was sent before, and answered also where there is no such model
+        )
+    except RequestError as e:
+        if e.code != Code.UNKNOWN_TABLE:
+            raise
+        raise RequestError(  # the place in our own statement is of no use to its caller
+            Code.UNKNOWN_TABLE,
+            f"There is no table {table!r} in {model.name}.",
+            where="table",
+            hint="`teatree models` lists the tables; mode `create` makes one of the file's columns.",
+        ) from None
     (kinds,) = found.to_rows()
     return Schema(tuple(Field(column, parse_dtype(kind)) for column, kind in kinds.items()))
 
@@ -172,8 +183,13 @@ def _refused(summary: Summary, sent: list[int]) -> TeatreeError:
     number = int(first.request_id.rpartition("-")[2])
     begin = sent[number - 2] if number > 1 else 0
     error = named_error(first.error)
-    message = (
-        f"{summary.refused:,} of {summary.sent:,} requests were refused; the rows of the others are in. "
-        f"The first has rows {begin + 1:,} to {sent[number - 1]:,} of the file: {error.message}"
-    )
+    if summary.sent == 1:
+        message = f"The file was sent as one request, which was refused; none of its rows is in. {error.message}"
+    else:
+        refused = "request was" if summary.refused == 1 else "requests were"
+        others = "none of the rows is in" if summary.refused == summary.sent else "the rows of the others are in"
+        message = (
+            f"{summary.refused:,} of {summary.sent:,} {refused} refused; {others}. "
+            f"The first has rows {begin + 1:,} to {sent[number - 1]:,} of the file: {error.message}"
+        )
     return type(error)(error.code, message, where=error.where)

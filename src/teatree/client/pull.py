@@ -116,13 +116,24 @@ def find_version(chain: Chain, version: int | None, at: datetime | str | None = 
         return chain.get(version)
     newest = chain.newest(known) if at is None else version_at(chain, moment(at))
     if newest is None:
-        raise RequestError(
-            Code.UNKNOWN_MODEL,
-            f"The object store has no model {chain.model!r}.",
-            where=chain.folder,
-            hint=f"`teatree create {chain.model}` makes one; `teatree models` lists those there are.",
-        )
+        raise unknown_model(chain)
     return newest
+
+
+def unknown_model(chain: Chain) -> RequestError:
+    """Return the error for a model without any version."""
+    return RequestError(
+        Code.UNKNOWN_MODEL,
+        f"The object store has no model {chain.model!r}.",
+        where=chain.folder,
+        hint=f"`teatree create {chain.model}` makes one; `teatree models` lists those there are.",
+    )
+
+
+def check_model(chain: Chain) -> None:
+    """Raise `unknown_model` for a model without any version: a typing error looks like an empty list otherwise."""
+    if not chain.end().newest:
+        raise unknown_model(chain)
 
 
 def moment(at: datetime | str) -> datetime:

@@ -172,7 +172,7 @@ class _Parser:
             case "CHARACTER" | "CHAR":
                 self._accept_words("VARYING")
             case _ if name not in _PLAIN:
-                self._fail(f"{token.value!r} is not a type", token)
+                self._fail(f"unknown type name {token.value!r}", token)
         return self._zoned(self._sized(_PLAIN[name], token))
 
     def _sized(self, plain: Dtype, token: _Token) -> Dtype:

@@ -112,10 +112,18 @@ def _cache_folder(values: Mapping[str, str]) -> Path | None:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Return the `NAME=value` lines of a file; an absent file has none."""
-    if not path.is_file():
+    """Return the `NAME=value` lines of a file; an absent file has none. Raises `not_authorized` for another user's."""
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return {}
-    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except PermissionError:
+        raise OperatorError(
+            Code.NOT_AUTHORIZED,
+            f"This user may not read {path}.",
+            where=str(path),
+            hint="It belongs to the user who started the stack: work as that user, or set TEATREE_NATS_URL.",
+        ) from None
     lines = (line.strip() for line in text.splitlines())
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 

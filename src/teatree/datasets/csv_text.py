@@ -49,8 +49,8 @@ def _decoded(decoder: codecs.IncrementalDecoder, block: bytes, name: str, given:
         return decoder.decode(block, final=not block)
     except UnicodeDecodeError as e:
         line += e.object[: e.start].decode(name, "replace").count("\n")
-        begin = max(0, e.start - _SHOWN_BYTES // 2)
-        shown = e.object[begin : e.start + _SHOWN_BYTES // 2].split(b"\n")[0]
+        before = e.object[max(0, e.start - _SHOWN_BYTES // 2) : e.start].rpartition(b"\n")[2]
+        shown = before + e.object[e.start : e.start + _SHOWN_BYTES // 2].partition(b"\n")[0].rstrip(b"\r")
         raise RequestError(
             Code.BAD_SOURCE,
             f"Line {line} is not {name}: byte 0x{e.object[e.start]:02x} in {shown!r}.",
