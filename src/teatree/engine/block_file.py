@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from teatree.contracts.errors import CorruptError
+from teatree.contracts.errors import CorruptError, TeatreeError
 from teatree.engine.duckdb_errors import translate
 from teatree.storage.disk import telling_unreadable
 
@@ -44,6 +44,13 @@ class BlockFile:
                 where=str(self.path),
             )
         return body
+
+    def read_if_there(self, offset: int, length: int) -> bytes | None:
+        """Return the same, None where they are damaged, not there, or closed a moment ago; any thread may call it."""
+        try:
+            return self.read_at(offset, length)
+        except (TeatreeError, OSError):
+            return None
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows, Teatree errors instead of DuckDB's."""

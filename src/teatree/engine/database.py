@@ -26,6 +26,8 @@ from teatree.engine.guard import lock_down
 from teatree.engine.rows_watch import RowBytes, RowsWatch
 from teatree.engine.watchdog import Block, Watchdog
 
+HELD_FRACTION = 8
+"""Part of the memory that may stay taken after a request that failed for memory."""
 _ANNEX = "annex"
 CHECKPOINT_MEMORY_FACTOR = 3
 """Times `memory_bytes_max` that a checkpoint may use which did not fit: DuckDB doubles its buffers of long texts."""
@@ -150,6 +152,13 @@ class Database(BlockFile):
     def held_bytes(self) -> int:
         """Return what DuckDB holds while nothing runs, beside blocks and rows."""
         return self._rows_watch.held_bytes()
+
+    def held_memory(self) -> InvalidatedError | None:
+        """Return why the file is to be opened again, None if little memory stays taken while nothing runs."""
+        held_bytes = self.held_bytes()
+        if held_bytes <= self._limits.memory_bytes_max // HELD_FRACTION:
+            return None
+        return InvalidatedError(Code.UNAVAILABLE, f"{held_bytes} bytes were not given back.")
 
     def leave(self) -> None:
         """Interrupt what runs, and begin no transaction any more: an interrupted request must not be taken for refused.

@@ -44,9 +44,6 @@ from teatree.storage.packs import BlockTable
 from teatree.storage.segments import Entry
 from teatree.storage.versions import read_table
 
-HELD_FRACTION = 8
-"""Part of the memory that may stay taken after a request that failed for memory."""
-
 
 class Writer:
     """Owns one model's file, ledger and end of the chain."""
@@ -133,12 +130,12 @@ class Writer:
         self._invalidated = None
         self.ledger.load(fence)
         self._use_options(fence.options)
+        if fence.file is not None:
+            self._table = read_table(self.chain.store, fence.file)
+        self.settled = fence, self._table
         if fence.file is None:
-            self.settled = fence, self._table
             discard_files(self.folder)
             return None
-        self._table = read_table(self.chain.store, fence.file)
-        self.settled = fence, self._table
         taken = take_file(self.chain, self.folder, fence, fence.epoch, self.limits)
         self.restored = taken.restored
         self._checkpoint = captured_checkpoint(taken.database, fence.file)
@@ -193,12 +190,7 @@ class Writer:
         They may be of any version, or of none: it is for the caller to compare their hash.
         """
         database = self._database
-        if database is None:
-            return None
-        try:
-            return database.read_at(offset, length)
-        except (TeatreeError, OSError):  # damaged, shorter, or closed a moment ago: the store may have them
-            return None
+        return None if database is None else database.read_if_there(offset, length)
 
     def leave(self) -> None:
         """Interrupt what runs on the file, and let nothing more begin; called from another thread."""
@@ -286,9 +278,7 @@ class Writer:
         """Have the file opened again if a request that failed left memory taken, as undone updates do."""
         over_limit = any((e.outcome.error or {}).get("code") == Code.OVER_LIMIT for e in applied.entries)
         if over_limit and self._database is not None:
-            held_bytes = self._database.held_bytes()
-            if held_bytes > self.limits.memory_bytes_max // HELD_FRACTION:
-                self._invalidated = InvalidatedError(Code.UNAVAILABLE, f"{held_bytes} bytes were not given back.")
+            self._invalidated = self._database.held_memory()
 
     def _apply(self, requests: Sequence[Request], outside: Sequence[Outcome]) -> Applied:
         if self._batch is None or self._target is None:
