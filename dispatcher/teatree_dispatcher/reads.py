@@ -18,6 +18,7 @@ from functools import partial
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.requests import CANCEL_FUNCTION
 from teatree.messaging.bus import Bus
+from teatree.messaging.frames import reply_subject
 from teatree.messaging.service import reply_error, service_name
 
 WAITING_MAX = 1_000
@@ -66,10 +67,11 @@ class ReadObserver:
 
     def _push(self, subject: bytes, reply: bytes, _block: bytes | None, _body: bytes) -> None:
         _, _, model, function = subject.decode("utf-8", "replace").split(".")
-        if function == CANCEL_FUNCTION or self._count >= WAITING_MAX:
+        to = reply_subject(reply)
+        if function == CANCEL_FUNCTION or self._count >= WAITING_MAX or not to:
             return
         self._count += 1
-        self._waiting.setdefault(model, []).append(reply.decode())
+        self._waiting.setdefault(model, []).append(to)
         self._changed.set()
 
     def _begin_looks(self) -> None:

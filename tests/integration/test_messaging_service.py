@@ -66,6 +66,17 @@ async def test_errors(bus: Bus, function: str, number: str, code: str) -> None:
         assert (await bus.request(bus.subjects.query("sales", "query"))).body == b"query:"
 
 
+@pytest.mark.parametrize("reply", [b"\xff.x", b"a\x01b", "a\u2028b".encode()])
+async def test_replies_that_nobody_can_send(bus: Bus, reply: bytes) -> None:
+    """A read whose reply subject is no text is left unanswered; the connection and the others go on."""
+    subject = bus.subjects.query("sales", "query")
+    missed = await bus.subscribe(subject)
+    async with await serve(bus, "sales", answer, READS, version="1.0.0"):
+        await bus.send((b"PUB %b %b 2\r\nhi\r\n" % (subject.encode(), reply),))
+        assert (await bus.request(subject, b"hi", timeout_ms=2_000)).body == b"query:hi"
+    assert (await missed.next(1_000)).body == b"hi"
+
+
 async def test_limit(bus: Bus) -> None:
     """Beyond the limit of reads that run or wait one is refused at once; the others are answered."""
     async with await serve(bus, "sales", answer, ReadSettings(waiting_max=2), version="1.0.0"):

@@ -35,6 +35,12 @@ def check_subject(subject: str) -> None:
         raise RequestError(Code.BAD_NAME, f"{subject[:80]!r} is not a subject.", where="subject")
 
 
+def reply_subject(raw: bytes) -> str:
+    """Return the subject of a reply as it came from the wire, "" for one to which nothing can be sent."""
+    subject = raw.decode("utf-8", "replace")
+    return subject if subject.isprintable() and " " not in subject and subject.encode() == raw else ""
+
+
 def cause_text(error: BaseException) -> str:
     """Return what an error of the library or the network says, to be put into a sentence."""
     return (str(error) or type(error).__name__).removeprefix("nats: ").rstrip(".")

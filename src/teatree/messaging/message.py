@@ -66,7 +66,11 @@ class Subscription:
         else:
             self._dropping = False
             self._bytes += len(body)
-            self._queue.append(Message(subject.decode(), decode_headers(block), body, reply.decode()))
+            self._queue.append(
+                Message(
+                    subject.decode("utf-8", "replace"), decode_headers(block), body, reply.decode("utf-8", "replace")
+                )
+            )
         self._arrived.set()
 
     def _slow(self) -> RetryError:

@@ -20,6 +20,7 @@ from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.requests import CANCEL_FUNCTION
 from teatree.messaging.asked_reads import AskedRead, AskedReads
 from teatree.messaging.bus import Bus
+from teatree.messaging.frames import reply_subject
 from teatree.messaging.headers import decode_headers
 
 HEADER_ERROR = "Nats-Service-Error"
@@ -110,16 +111,17 @@ class QueryService:
 
     # --- reads ---
 
-    def _query(self, subject: bytes, reply: bytes, block: bytes | None, body: bytes) -> None:
+    def _query(self, subject: bytes, raw_reply: bytes, block: bytes | None, body: bytes) -> None:
+        reply = reply_subject(raw_reply)
         if not reply:
             return  # nobody to answer
         name = subject.decode("utf-8", "replace")
         try:
             _, function = self._bus.subjects.parse_query(name)
         except TeatreeError as e:
-            self._spawn(self._refuse(reply.decode(), e))
+            self._spawn(self._refuse(reply, e))
             return
-        read = AskedRead(function, decode_headers(block), body, reply.decode(), time.monotonic() * 1000)
+        read = AskedRead(function, decode_headers(block), body, reply, time.monotonic() * 1000)
         if function == CANCEL_FUNCTION:
             given_up = self._asked.find(read.client, read.request_id)
             if given_up is not None:
@@ -187,9 +189,9 @@ class QueryService:
 
     def _control(self, subject: bytes, reply: bytes, _block: bytes | None, _body: bytes) -> None:
         verb = subject.decode().split(".")[1]
-        if reply:
+        if reply_subject(reply):
             answer = {"type": f"io.nats.micro.v1.{_TYPES[verb]}", **self._identity, **self._details(verb)}
-            self._spawn(self._inform(reply.decode(), dump_json(answer)))
+            self._spawn(self._inform(reply_subject(reply), dump_json(answer)))
 
     async def _inform(self, reply: str, answer: bytes) -> None:
         if self._bus.is_connected:
