@@ -31,7 +31,7 @@ def teatree(installation: Installation) -> Run:
 
 async def test_set_aside(installation: Installation, teatree: Run, tmp_path: Path) -> None:
     """Each command does what it says, in text and in JSON; sent again under a new id it takes effect."""
-    assert "No request" in teatree("dead", "sales").stderr
+    assert "The object store has no model 'sales'" in teatree("dead", "sales").stderr
     await installation.publish("create_model", table("id", "v", key="id"), "create")
     await installation.publish("append", rows(666, v=1), "row")
     await installation.publish("update", {"table": "t", "set": {"v": 7}, "where": {"id": 666}}, "poison")
