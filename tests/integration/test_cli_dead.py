@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from commands import Ended, run_command
 from processes import Installation, rows, table
 from teatree.contracts.environment import connection_environ, process_environ
 from teatree.storage.dead_letters import list_dead_letters
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Ended]
 
 
 @pytest.fixture
 def teatree(installation: Installation) -> Run:
     """Return how to run a command against the installation."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environ = {**process_environ(), **connection_environ(installation.settings)}
-        command = [sys.executable, "-m", "teatree.cli.main", *arguments]
-        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    def run(*arguments: str) -> Ended:
+        return run_command({**process_environ(), **connection_environ(installation.settings)}, *arguments)
 
     return run
 

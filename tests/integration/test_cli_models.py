@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from commands import run_command
 from damage import flipped
 from processes import MODEL, Installation, ManagerServer, rows, table, until, until_async
 from servers import TestServers
@@ -22,9 +21,8 @@ from teatree.storage.migrations.migrate import migrate
 
 async def said(installation: Installation, *arguments: str) -> str:
     """Return what `teatree models` prints."""
-    command = [sys.executable, "-m", "teatree.cli.main", "models", *arguments]
-    environ = installation.environ(None, None, {})
-    done = await asyncio.to_thread(subprocess.run, command, env=environ, capture_output=True, text=True, check=True)
+    done = await asyncio.to_thread(run_command, installation.environ(None, None, {}), "models", *arguments)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 

@@ -75,7 +75,9 @@ def with_ids(sent: list[Sent], seed: int) -> list[Sent]:
     ]
 
 
-@pytest.mark.parametrize("first", range(0, len(KEYS), 6))
+@pytest.mark.parametrize(
+    "first", [0, 6, *(pytest.param(place, marks=pytest.mark.slow) for place in range(12, len(KEYS), 6))]
+)
 def test_keys_of_every_type_are_refused_as_the_index_does(tmp_path: Path, first: int) -> None:
     """Whether a key is there is decided as DuckDB's index decides it, for every type, alone and with another column."""
     draw = random.Random(first)

@@ -1,0 +1,41 @@
+"""Commands of `teatree` run in this process: a tenth of the time of one that is started, for tests that run many."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
+from unittest.mock import patch
+
+from attrs import frozen
+
+from teatree.cli.main import run
+
+
+@frozen
+class Ended:
+    """What a command did."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_command(environ: Mapping[str, str], *arguments: str) -> Ended:
+    """Run a command under these variables, in a thread of its own: the caller's may have an event loop that runs."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    with (
+        patch.dict(os.environ, environ, clear=True),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        ThreadPoolExecutor(1) as thread,
+    ):
+        code = thread.submit(run, arguments).result(timeout=90)
+    return Ended(code, _written(out), _written(err))
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
