@@ -32,6 +32,8 @@ class LocalLane(Lane):
         self._reads = reads
         self._manifest: Manifest | None = None
         self._moved = asyncio.Condition()
+        self._may_begin = asyncio.Event()
+        self._may_begin.set()
         self._later: asyncio.TimerHandle | None = None
         self._files = asyncio.Lock()
         self._user_version = 0
@@ -70,6 +72,14 @@ class LocalLane(Lane):
         if given_up:
             self._log.warning("gave old local files up: the disk is nearly full", files=given_up)
 
+    def hold(self) -> None:
+        """Make no file until `release`, or until a read waits for one."""
+        self._may_begin.clear()
+
+    def release(self) -> None:
+        """Make files from now on."""
+        self._may_begin.set()
+
     def follow(self, manifest: Manifest) -> None:
         """Take a version as the newest."""
         self._manifest = manifest
@@ -77,6 +87,7 @@ class LocalLane(Lane):
 
     @override
     async def work(self) -> None:
+        await self._may_begin.wait()
         while (manifest := self._manifest) is not None:
             if await self._follow(manifest):
                 break
@@ -128,6 +139,8 @@ class LocalLane(Lane):
 
     async def wait_for(self, version: int, timeout_ms: float) -> bool:
         """Wait until reads answer for a version or a newer one; False if it takes longer."""
+        if self.served < version:
+            self.release()
         try:
             async with asyncio.timeout(timeout_ms / 1000), self._moved:
                 await self._moved.wait_for(lambda: self.served >= version)

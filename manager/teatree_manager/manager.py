@@ -288,6 +288,8 @@ class Manager:
             description=f"Direct reads of {self._model}",
         )
         fence = writer.manifest
+        if writer.restored:
+            followers.local.hold()
         followers.follow(fence, ())
         unsaid = range(sayer.said_version + 1, fence.version)
         sayer.expect(unsaid)
@@ -296,6 +298,7 @@ class Manager:
             sayer.run(),
             *(lane.run() for lane in followers.lanes),
             followers.local.reported(),
+            self._release_local(pipeline, sayer, followers),
             self._leave_when_idle(pipeline, direct, followers, sayer),
             self._say_again(sayer, unsaid, followers),
             mark.run(),
@@ -344,6 +347,14 @@ class Manager:
             for entry in entries:
                 if entry.role is Role.FIRST and entry.outcome.function == "archive" and entry.outcome.result:
                     followers.wait_for_archive(manifest, entry.outcome.result.get("tables", ()))
+
+    async def _release_local(self, pipeline: Pipeline, sayer: Sayer, followers: Followers) -> None:
+        """Have the first local file made once what waits in the log is answered: both need the same disk and store."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_FILE_WAIT_MS_MAX / 1000):
+                while not (pipeline.is_at_rest and sayer.is_done):
+                    await asyncio.sleep(FIRST_FILE_LOOK_MS / 1000)
+        followers.local.release()
 
     def _read_again(self, version: int) -> tuple[Manifest | Stub, Sequence[Entry]]:
         manifest = self._chain.entry(version)

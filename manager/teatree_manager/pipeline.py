@@ -84,6 +84,8 @@ class Pipeline:
         self.last_request_ms = time.monotonic() * 1000
         self.is_applying = False
         """Whether a batch is on its way into a version: such a manager is not idle."""
+        self._has_looked = False
+        """Whether it has looked at what the log holds for it."""
         self._waiting: dict[_Part, str] = {}
         self._outside: deque[Outcome] = deque(maxlen=OUTSIDE_MAX)
         """Of requests outside the model's incarnations that were passed over, since no version holds them yet."""
@@ -94,6 +96,12 @@ class Pipeline:
     def waiting_for(self) -> str | None:
         """Why requests wait; None while they do not."""
         return "; ".join(self._waiting.values()) or None
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing that was accepted is on its way into a version, as far as the log was looked at."""
+        is_shipping = self._shipping is not None and not self._shipping.done()
+        return self._has_looked and not self.is_applying and not is_shipping
 
     async def in_file_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run work on the thread that owns the file; raises `disk_full` and `unavailable` for what its disk refuses."""
@@ -188,6 +196,7 @@ class Pipeline:
         try:
             while not self._stopping.is_set():
                 found = await self._checked(ahead)
+                self._has_looked = True
                 if not found.requests and self._writer.state is not ModelState.ACTIVE:
                     return
                 if found.requests:
