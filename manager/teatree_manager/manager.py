@@ -41,6 +41,7 @@ from teatree.storage.segments import Entry, Role, read_segment
 from teatree_manager.attempts import Attempts
 from teatree_manager.background import Background
 from teatree_manager.catalog_status import CatalogStatus
+from teatree_manager.first_file import release_later
 from teatree_manager.followers import Followers
 from teatree_manager.lane import Backoff, patiently
 from teatree_manager.log_check import LogCheck
@@ -298,7 +299,7 @@ class Manager:
             sayer.run(),
             *(lane.run() for lane in followers.lanes),
             followers.local.reported(),
-            self._release_local(pipeline, sayer, followers),
+            release_later(followers.local, lambda: pipeline.is_at_rest and sayer.is_done),
             self._leave_when_idle(pipeline, direct, followers, sayer),
             self._say_again(sayer, unsaid, followers),
             mark.run(),
@@ -347,14 +348,6 @@ class Manager:
             for entry in entries:
                 if entry.role is Role.FIRST and entry.outcome.function == "archive" and entry.outcome.result:
                     followers.wait_for_archive(manifest, entry.outcome.result.get("tables", ()))
-
-    async def _release_local(self, pipeline: Pipeline, sayer: Sayer, followers: Followers) -> None:
-        """Have the first local file made once what waits in the log is answered: both need the same disk and store."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_FILE_WAIT_MS_MAX / 1000):
-                while not (pipeline.is_at_rest and sayer.is_done):
-                    await asyncio.sleep(FIRST_FILE_LOOK_MS / 1000)
-        followers.local.release()
 
     def _read_again(self, version: int) -> tuple[Manifest | Stub, Sequence[Entry]]:
         manifest = self._chain.entry(version)
