@@ -305,7 +305,8 @@ def _signals_set(event: threading.Event) -> Iterator[list[signal.Signals]]:
 
     def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as `signal` calls it
         seen.append(signal.Signals(number))
-        event.set()
+        if len(seen) == 1:  # a second signal within this call would wait for the event's own lock, for ever
+            event.set()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
