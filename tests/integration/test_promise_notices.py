@@ -30,7 +30,7 @@ def server(tmp_path: Path) -> NatsServer:
     return NatsServer(tmp_path / "nats")
 
 
-@pytest.fixture(params=[256 * KB, 64 * KB])
+@pytest.fixture(params=[pytest.param(256 * KB, marks=pytest.mark.slow), 64 * KB])
 async def small(
     request: pytest.FixtureRequest,
     server: NatsServer,
