@@ -49,6 +49,8 @@ SERVERS_FOLDER = "_servers"
 STORE_FOLDER = "_store"
 _PROBE_KEY = "teatree-up"
 _MIGRATE_MODULE = "teatree.storage.migrations.migrate"
+_SIGNAL_LOOK_S = 0.2
+"""How often `run` looks whether a signal came."""
 _WATCH_S = 0.1
 _OWN_CONNECTIONS = frozenset(name for name in connection_environ(Settings()) if name != "TEATREE_PREFIX")
 
@@ -138,7 +140,8 @@ class Stack:
         with _signals_set(self._stopping) as seen, self:
             if on_ready is not None and not self._stopping.is_set():
                 on_ready(self.settings)
-            self._stopping.wait()
+            while not self._stopping.is_set():  # a wait holds the lock that the signal's handler needs
+                time.sleep(_SIGNAL_LOOK_S)
         return seen[0] if seen else signal.SIGTERM
 
     def start(self) -> None:
