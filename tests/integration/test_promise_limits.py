@@ -104,3 +104,40 @@ async def test_a_manager_killed_before_it_can_answer_leaves_what_it_knows(instal
     managers = await installation.until_done(**SHORT)
     assert len(managers) == 1
     assert (await installation.outcome("query"))["error"]["code"] == "timed_out"
+
+
+WORDS = {"table": "w", "columns": [{"name": "id", "type": "BIGINT"}, {"name": "v", "type": "VARCHAR"}]}
+TOO_BIG = [
+    "list_aggregate(range(500000000), 'count')::VARCHAR",
+    "length(repeat('x', 500000000)::VARIANT::VARCHAR)::VARCHAR",
+    "repeat('x', 3000000000)",
+    "repeat('x', 300000000 + id)",
+    "(SELECT len(list(i))::VARCHAR FROM range(50000000) r(i))",
+]
+"""Texts that take gigabytes, most of them in one call of one function."""
+
+
+async def test_one_call_that_takes_all_memory_fails_alone(installation: Installation) -> None:
+    """However a statement takes it, it is `over_limit` in the same process, and those around it are done."""
+    tight = {
+        "TEATREE_LIMITS_MEMORY_BYTES_MAX": "64000000",
+        "TEATREE_LIMITS_UNACCOUNTED_BYTES_MAX": "100000000",
+        "TEATREE_LIMITS_ROWS_BYTES_MAX": "100000000",
+    }
+    manager = await installation.created({"tables": [*table("id")["tables"], WORDS]}, **tight)
+    await installation.publish("append", {"table": "w", "rows": [{"id": 1, "v": "a"}]}, "first")
+    too_big: list[str] = []
+    for text in TOO_BIG:
+        for function, body in (
+            ("sql", {"statement": f"UPDATE w SET v = {text}"}),
+            ("query", {"sql": f"SELECT {text} AS v FROM w"}),
+        ):
+            too_big.append(f"big-{len(too_big)}")
+            await installation.publish(function, body, too_big[-1])
+            await installation.publish("append", rows(len(too_big)), f"after-{len(too_big)}")
+    found = {name: await installation.outcome(name) for name in installation.sent}
+    codes = {name: o["error"]["code"] for name, o in found.items() if o["kind"] != "done"}
+    assert codes == dict.fromkeys(too_big, "over_limit")
+    assert await manager.leave() == 0
+    assert installation.read("SELECT id, v FROM w") == [(1, "a")]
+    assert installation.read("SELECT id FROM t ORDER BY id") == [(i + 1,) for i in range(len(too_big))]

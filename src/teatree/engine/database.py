@@ -23,6 +23,7 @@ from teatree.datasets.ddl import quote_literal
 from teatree.engine.block_file import BlockFile
 from teatree.engine.duckdb_errors import InvalidatedError, damage_of_file, is_disk_fault, translate
 from teatree.engine.guard import lock_down
+from teatree.engine.private_memory import PRIVATE_MEMORY
 from teatree.engine.rows_watch import RowBytes, RowsWatch
 from teatree.engine.watchdog import Block, Watchdog
 
@@ -148,6 +149,10 @@ class Database(BlockFile):
         else:
             most = RowBytes(limits.rows_bytes_max, limits.rows_bytes_max)
         return self._rows_watch.limit(most, exactly=exactly)
+
+    def memory_limit(self) -> AbstractContextManager[None]:
+        """Make what the block allocates beyond the model's limits fail as `over_limit`: it must not fill the process."""
+        return PRIVATE_MEMORY.within(self._limits.memory_bytes_max + self._limits.unaccounted_bytes_max)
 
     def held_bytes(self) -> int:
         """Return what DuckDB holds while nothing runs, beside blocks and rows."""

@@ -17,7 +17,8 @@ from teatree.contracts.settings import LimitSettings
 from teatree.engine.archive import ROW_GROUP_BYTES, ArchiveSource
 from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.local_damage import read_from_disk
-from teatree.engine.open_version import OpenVersion
+from teatree.engine.open_version import ARCHIVE_MEMORY_FACTOR, OpenVersion
+from teatree.engine.private_memory import PRIVATE_MEMORY
 from teatree.engine.watchdog import Watchdog
 from teatree.functions.handles import Parameters
 from teatree.storage.disk import telling_unreadable
@@ -78,6 +79,14 @@ class LocalReads:
         Two databases of one process cannot share a file, so a version file that reads may open is never opened here.
         Raises `unavailable` if the file of its own is damaged: it is made anew with the next try.
         """
+        with (
+            PRIVATE_MEMORY.beside(ARCHIVE_MEMORY_FACTOR * self._limits.memory_bytes_max),
+            self._source(version, restore) as source,
+        ):
+            yield source
+
+    @contextmanager
+    def _source(self, version: int, restore: Callable[[], Path]) -> Iterator[ArchiveSource]:
         if self._has_file(version):
             with self._using(version) as (_, opened), opened.judging():
                 yield ArchiveSource(opened.connection.cursor(), self._outbox, self._row_group_bytes)

@@ -28,7 +28,12 @@ _OPERATORS_LIMITS = {
 }
 """Limits that keep promises to others than the model's own users: only the operator sets them."""
 _LIMITS = {a.name for a in attrs.fields(LimitSettings)} - _OPERATORS_LIMITS
-_LIMITS_MIN = {"memory_bytes_max": 64_000_000, "read_ahead_bytes_max": 1_000_000, "page_bytes_max": 1_000}
+_LIMITS_MIN = {
+    "memory_bytes_max": 64_000_000,
+    "unaccounted_bytes_max": 64_000_000,
+    "read_ahead_bytes_max": 1_000_000,
+    "page_bytes_max": 1_000,
+}
 """Values below which a model could not do anything any more; 1 for the others."""
 
 
