@@ -65,6 +65,7 @@ TOO_BIG = [
     "SELECT len(list(i)) FROM range(50000000) r(i)",
     "SELECT to_json(range(50000000))",
     "SELECT count(*) FROM (SELECT i FROM range(20000000) r(i) GROUP BY i)",
+    "SELECT printf('%2000000000s', 'x')",
 ]
 
 

@@ -92,9 +92,9 @@ class LimitSettings:
     """Milliseconds for which a `load` is tried while its source is away, before it is `failed`."""
     memory_bytes_max: int = 1_000_000_000
     """DuckDB's `memory_limit` of the writer."""
-    unaccounted_bytes_max: int = 1_000_000_000
+    unaccounted_bytes_max: int = 512_000_000
     """Bytes of private memory that the statement of a request may take beyond `memory_bytes_max`: what functions and
-    results allocate outside of DuckDB's accounting, twice `rows_bytes_max`. An allocation beyond it fails at once."""
+    results allocate outside of DuckDB's accounting, `rows_bytes_max`. An allocation beyond it fails at once."""
     resident_bytes_max: int = 4_000_000_000
     """Bytes of its own that a manager may have in memory before what it runs is interrupted, 0 for no limit: below
     `process_memory_bytes_max`, at which any thread may fail, and above what DuckDB takes by its `memory_limit`."""

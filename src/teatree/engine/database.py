@@ -151,7 +151,7 @@ class Database(BlockFile):
         return self._rows_watch.limit(most, exactly=exactly)
 
     def memory_limit(self) -> AbstractContextManager[None]:
-        """Make what the block allocates beyond the model's limits fail as `over_limit`: it must not fill the process."""
+        """Make what the block allocates beyond the model's limits fail as `over_limit`, not fill the process."""
         return PRIVATE_MEMORY.within(self._limits.memory_bytes_max + self._limits.unaccounted_bytes_max)
 
     def held_bytes(self) -> int:

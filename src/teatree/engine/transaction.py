@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from attrs import evolve, frozen
@@ -181,9 +181,8 @@ class Transaction:
             if function.makes_rows:
                 within.enter_context(database.rows_limit(streams=function.copies, exactly=self._measures_rows))
             call.context = call.context.of(request)
-            if not function.copies:  # those stream, and run no statement of a user's
-                within.enter_context(database.memory_limit())
-            result = function.run(self._parts.handle, call)
+            with nullcontext() if function.copies else database.memory_limit():  # those run no statement of a user's
+                result = function.run(self._parts.handle, call)
             pages = cut_pages(result, limits.pages_max, block.check) if function.nature is Nature.READS else []
         self._done(request, function, result, pages)
 
