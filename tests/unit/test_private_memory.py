@@ -85,3 +85,30 @@ def test_what_is_too_big_fails_at_once_and_alone() -> None:
     assert dict(zip(statements, codes, strict=True)) == {**dict.fromkeys(TOO_BIG, "over_limit"), statements[-1]: "done"}
     assert failed == []
     assert rows == [4000, "x"]
+
+
+BESIDE = """
+import resource
+from teatree.engine.private_memory import PRIVATE_MEMORY
+from teatree_manager.memory import limit_memory
+
+def limit():
+    return resource.getrlimit(resource.RLIMIT_DATA)[0]
+
+limit_memory(3_000_000_000)
+with PRIVATE_MEMORY.within(500_000_000):
+    own = limit()
+    with PRIVATE_MEMORY.beside(1_000_000_000):
+        assert limit() == own + 1_000_000_000
+        with PRIVATE_MEMORY.beside(5_000_000_000):
+            assert limit() == 3_000_000_000
+    assert limit() == own
+assert limit() == 3_000_000_000
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_what_works_beside_a_statement_takes_nothing_from_it() -> None:
+    """An archive has its own share as long as it runs, and the process's limit is never passed."""
+    done = subprocess.run([sys.executable, "-c", BESIDE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -25,6 +25,7 @@ class PrivateMemory:
         self._ceiling = 0
         """The limit of the process, while a statement has a lower one; else 0."""
         self._limit = 0
+        """That lower one, which the ceiling bounds."""
         self._beside = 0
         """Bytes that others may take meanwhile."""
 
@@ -59,11 +60,13 @@ class PrivateMemory:
         finally:
             with self._lock:
                 self._beside -= bytes_max
+                if self._ceiling:
+                    self._set(self._limit - bytes_max)
 
     def _set(self, limit: int) -> None:
-        self._limit = min(limit, self._ceiling)
+        self._limit = limit
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (self._limit, hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (min(limit, self._ceiling), hard))
 
 
 PRIVATE_MEMORY = PrivateMemory()
