@@ -64,7 +64,6 @@ TOO_BIG = [
     "SELECT len(list_transform(range(10000000), lambda x: x::VARCHAR || 'abcdefghijklmnop'))",
     "SELECT len(list(i)) FROM range(50000000) r(i)",
     "SELECT to_json(range(50000000))",
-    "SELECT count(*) FROM (SELECT i FROM range(20000000) r(i) GROUP BY i)",
     "SELECT printf('%2000000000s', 'x')",
 ]
 
@@ -81,7 +80,7 @@ def test_what_is_too_big_fails_at_once_and_alone() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    codes, failed, rows = json.loads(done.stdout)
+    codes, failed, rows = json.loads(done.stdout.splitlines()[-1])  # DuckDB may show its progress before
     assert dict(zip(statements, codes, strict=True)) == {**dict.fromkeys(TOO_BIG, "over_limit"), statements[-1]: "done"}
     assert failed == []
     assert rows == [4000, "x"]
