@@ -119,7 +119,7 @@ TOO_BIG = [
 
 async def test_one_call_that_takes_all_memory_fails_alone(installation: Installation) -> None:
     """However a statement takes it, it is `over_limit` in the same process, and those around it are done."""
-    tight = {
+    tight: dict[str, Any] = {
         "TEATREE_LIMITS_MEMORY_BYTES_MAX": "64000000",
         "TEATREE_LIMITS_UNACCOUNTED_BYTES_MAX": "100000000",
         "TEATREE_LIMITS_ROWS_BYTES_MAX": "100000000",
