@@ -69,7 +69,7 @@ class Model(ModelRequests):
         parameters: queries.Parameters = None,
         *,
         format: Literal["arrow", "json"] = "arrow",
-        page_size: int = queries.PAGE_ROWS,
+        page_size: int | None = None,
         min_version: int | None = None,
         version: int | None = None,
         through_log: bool = False,

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 """A list for `?`, an object for `$name`."""
 Format = Literal["arrow", "json"]
-PAGE_ROWS = 10_000
-"""Rows of a page: as many as a manager allows by default, since the pages are put together again."""
 VERSION_WAIT_MS_MAX = 30_000
 """How long one answer may wait for its version."""
 FETCHES_MAX = 8
@@ -41,14 +39,17 @@ class Question:
     sql: str
     parameters: Parameters = None
     format: Format = "arrow"
-    page_size: int = PAGE_ROWS
+    page_size: int | None = None
+    """Rows of a page; None for what the model allows, since the pages are put together again."""
     min_version: int | None = None
     version: int | None = None
     """An earlier version to read; only through the log."""
 
     def args(self) -> dict[str, Any]:
         """Return the arguments of the function `query`, but for `min_version`."""
-        args: dict[str, Any] = {"sql": self.sql, "page_size": self.page_size, "format": self.format}
+        args: dict[str, Any] = {"sql": self.sql, "format": self.format}
+        if self.page_size is not None:
+            args["page_size"] = self.page_size
         if self.parameters is not None:
             mapping = isinstance(self.parameters, Mapping)
             args["parameters"] = dict(self.parameters) if mapping else list(self.parameters)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("json", "arrow")
 PAGE_ROWS_DEFAULT = 1_000
+"""Rows of a JSON page if the request names none and the model allows as many; an Arrow page has all that it allows."""
 
 
 @frozen
@@ -68,9 +69,11 @@ def _query_version(call: Call, number: int, question: Question) -> pa.Table:
 
 def read_question(call: Call, limits: LimitSettings) -> Question:
     """Return what a call of `query` asks, by whichever way it came."""
-    page_rows = call.integer("page_size", PAGE_ROWS_DEFAULT)
+    page_format = call.choice("format", FORMATS, "json")
+    rows_max = limits.page_rows_max
+    page_rows = call.integer("page_size", rows_max if page_format == "arrow" else min(PAGE_ROWS_DEFAULT, rows_max))
     if not 1 <= page_rows <= limits.page_rows_max:
         raise RequestError(
             Code.OUT_OF_RANGE, f"'page_size' is 1 to {limits.page_rows_max}, not {page_rows}.", where="page_size"
         )
-    return Question(call.text("sql"), call.parameters(), page_rows, call.choice("format", FORMATS, "json"))
+    return Question(call.text("sql"), call.parameters(), page_rows, page_format)
