@@ -159,9 +159,13 @@ class Worker:
         except FileNotFoundError:
             reply = _error(RetryError(Code.UNAVAILABLE, "The version's file is not there any more."), is_gone=True)
         except TeatreeError as e:
+            if e.code is Code.OVER_LIMIT:  # what DuckDB keeps of it would be missing in the next read
+                self._forget_pages()
+                self._close()
             reply = _error(e)
         except MemoryError:
             self._forget_pages()
+            self._close()
             hint = "Ask for less at once, or have the model's limits raised."
             reply = _error(RetryError(Code.OVER_LIMIT, "The query needs more memory than it may use.", hint=hint))
         except Exception as e:  # noqa: BLE001  a fault of ours is the answer of this one read

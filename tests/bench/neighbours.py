@@ -2,7 +2,7 @@
 
 Prints one JSON line a figure: how long a colleague's append takes to be `done`, and a colleague's small direct read to
 be answered, at the median and at most, alone and beside each kind of hostile load: repeated keys, requests beyond the
-limit of rows, requests and reads that never end. The model's time limits are 3 s, as `LIMITS` has them.
+limits of rows and memory, requests and reads that never end. The model's time limits are 3 s, as `LIMITS` has them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ TABLES = [
 ]
 NEVER = "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000)) AS id"
 TOO_BIG = "INSERT INTO t SELECT 1000000000 + range, repeat('x', 1000000) FROM range(2000)"
+ONE_CALL = "INSERT INTO t SELECT 1000000000, repeat('x', 3000000000)"
 SLOW = "SELECT count(*) FROM range(40000) a, range(60000) b WHERE (a.range * b.range) % 7 = 3"
 REFUSED = 2_000
 
@@ -63,6 +64,11 @@ async def too_big(model: Model) -> None:
     await model.send("sql", {"statement": TOO_BIG})
 
 
+async def one_call(model: Model) -> None:
+    """Send a statement that takes gigabytes in one call of one function."""
+    await model.send("sql", {"statement": ONE_CALL})
+
+
 async def never_ending(model: Model) -> None:
     """Send a query through the log that DuckDB does not interrupt."""
     await model.send("query", {"sql": NEVER})
@@ -83,6 +89,7 @@ LOADS: dict[str, Load] = {
     "refused_keys": refused_keys,
     "refused_keys_by_sql": refused_keys_by_sql,
     "too_big": too_big,
+    "one_call": one_call,
     "never_ending": never_ending,
     "never_ending_reads": never_ending_reads,
     "slow_reads": slow_reads,

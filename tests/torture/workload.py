@@ -50,6 +50,8 @@ HEAVY_REQUESTS: list[tuple[str, str, Any]] = [
     ("timed_out", "query", {"sql": NEVER}),
     ("timed_out", "sql", {"statement": f"INSERT INTO pairs SELECT a, a FROM ({NEVER})"}),
     ("over_limit", "sql", {"statement": f"INSERT INTO items (id, name) SELECT 1000000 + a, v FROM ({TOO_BIG})"}),
+    ("over_limit", "sql", {"statement": "INSERT INTO items (id, name) SELECT 1000000, repeat('x', 3000000000)"}),
+    ("over_limit", "query", {"sql": "SELECT list_aggregate(range(500000000), 'sum') AS n"}),
 ]
 """With what each must fail."""
 HEAVY_PAUSE_S = 120.0
