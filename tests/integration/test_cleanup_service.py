@@ -121,7 +121,7 @@ def _present(installation: Installation) -> set[str]:
     chain = installation.chain
     found = {info.key for info in chain.store.list(chain.folder) if "/index.json" not in info.key}
     kinds = {"packs", "outcomes", "archive", "pages"}
-    objects = {key for key in found if key.split("/")[2] in kinds and not key.endswith(".run")}
+    objects = {key for key in found if key.split("/")[2] in kinds and not key.endswith((".run", ".archive"))}
     whole = {chain.get(v).version for v in chain.kept_numbers() if isinstance(chain.entry(v), Manifest)}
     batches = {v for v in whole if chain.get(v).file is not None and chain.get(v).kind.value == "batch"}
     return objects | {chain.manifest_key(v) for v in batches}

@@ -56,6 +56,7 @@ def count(path: Path) -> int:
 def test_a_later_pull_moves_little_more_than_the_changed_blocks(model: PublishedModel, tmp_path: Path) -> None:
     """A pull patches the file that is there; what it moves, manifest and block table included, is 1.2 x the change."""
     path = tmp_path / "mine" / "sales.duckdb"
+    path.parent.mkdir()
     first = pull_version(model.chain, path)
     assert (first.version, count(path)) == (3, ROWS)
     manifest = append(model)

@@ -21,7 +21,7 @@ import teatree
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, TeatreeError
 from teatree.contracts.settings import BreakerSettings
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
-from teatree.engine.rows_watch import TooManyRowsError
+from teatree.engine.rows_watch import TooManyRowsError, UnsureRowsError
 from teatree.engine.transaction import UnexpectedError
 from teatree.messaging.batches import _UnsentError
 from teatree.messaging.jetstream import ApiError
@@ -68,6 +68,8 @@ def make(kind: type[TeatreeError], text: str, where: str | None, hint: str | Non
         return ApiError(Code.LOG_FULL, text, number=7, where=text, hint=hint)
     if kind is TooManyRowsError:
         return TooManyRowsError(2, 1)
+    if kind is UnsureRowsError:
+        return UnsureRowsError()
     if kind is _UnsentError:
         return asyncio.run(unsent(text))
     return kind(Code.BUSY, text, where=where, hint=hint)
