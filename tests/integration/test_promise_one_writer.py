@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from processes import MODEL, Installation, Running, rows, table, until
+from teatree.contracts.read_settings import ReadSettings
 from teatree.storage.head import read_head
 
 LAPSES_SOON: dict[str, Any] = {"TEATREE_MANAGER_LEASE_MS": "1500"}
@@ -119,7 +120,10 @@ async def test_slow_reads_cost_no_lease(installation: Installation) -> None:
     await installation.ask("SELECT 1")
     slow = b'{"sql": "SELECT count(*) FROM range(1000000000) a(i), range(1000000) b(j) WHERE (i * j) % 7 = 3"}'
     subject = installation.bus.subjects.query(MODEL, "query")
-    reads = [asyncio.create_task(installation.bus.request(subject, slow, timeout_ms=60_000)) for _ in range(8)]
+    reads = [
+        asyncio.create_task(installation.bus.request(subject, slow, timeout_ms=60_000))
+        for _ in range(ReadSettings().workers_max)
+    ]
     second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="6000")
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
     assert not any(read.done() for read in reads)
