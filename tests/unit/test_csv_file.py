@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from teatree.contracts.errors import Code, RequestError
@@ -277,9 +277,10 @@ class TestCells:
             max_size=4,
         ),
         kind=st.sampled_from(
-            ["TINYINT", "INTEGER", "BIGINT", "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL(18,2)", "DECIMAL(38,9)"]
+            "TINYINT INTEGER BIGINT UBIGINT FLOAT DOUBLE DECIMAL(18,2) DECIMAL(38,9) DECIMAL(38,38)".split()
         ),
     )
+    @example(texts=["065535.5"], kind="DECIMAL(38,38)")  # Arrow's own cast wraps around
     def test_the_quick_way_is_the_exact_way(self, texts: list[str | None], kind: str) -> None:
         """What Arrow converts at once is what our own converter makes of each value."""
         dtype = parse_dtype(kind)

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from teatree.contracts.codec import parse_json
 from teatree.contracts.dtypes import (
+    DECIMAL_PRECISION_MAX,
     Array,
     Blob,
     Boolean,
@@ -133,6 +134,9 @@ def _numbers(texts: pa.Array | None, dtype: Integer | Float | Decimal) -> pa.Arr
             whole = pc.utf8_ltrim(texts, "+").cast(pa.int64())
             return None if dtype.bits == 128 else whole.cast(to_arrow_type(dtype))
         if isinstance(dtype, Decimal):
+            longest = pc.max(pc.binary_length(texts)).as_py() or 0
+            if longest + dtype.scale > DECIMAL_PRECISION_MAX:
+                return None  # Arrow multiplies in 128 bits before it looks at the result, which may wrap around
             return texts.cast(to_arrow_type(dtype))
         doubles = texts.cast(pa.float64())
     except pa.ArrowInvalid:
