@@ -70,7 +70,9 @@ class Attempts:
     def limit(self, requests: Sequence[Request]) -> int:
         """Return how many of these requests to apply together."""
         count = len(requests)
-        before_stuck = next((place for place, request in enumerate(requests) if self.is_stuck(request)), count)
+        before_stuck = count
+        if self._stuck is not None:  # hardly ever, and this is asked for each batch
+            before_stuck = next((place for place, request in enumerate(requests) if self.is_stuck(request)), count)
         suspect = self.suspect
         if suspect is not None and requests[0].seq <= suspect.last:
             count = min(count, suspect.count // SHRINK_FACTOR)

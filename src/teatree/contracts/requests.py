@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from operator import methodcaller
 
 from attrs import field, frozen
 from blake3 import blake3
@@ -29,6 +30,7 @@ HEADERS = (
     HEADER_REPEAT_MS,
 )
 """All headers of a request; their names count in any case, and each may stand once."""
+_BREAK = methodcaller("__contains__", "\n")
 CANCEL_FUNCTION = "cancel"
 """On a query subject, with a read's id: its client waits no longer. It is not answered."""
 CONTENT_JSON = "application/json"
@@ -89,8 +91,9 @@ def read_request(model: str, function: str, seq: int, at: datetime, headers: Map
     The id is `Teatree-Request-Id`, else `Nats-Msg-Id`, else `seq-<seq>`; an id that cannot be used is replaced by the
     last.
     """
-    faults = [_repeated(name) for name, value in headers.items() if "\n" in value and name in HEADERS]
-    if faults:
+    faults: list[RequestError] = []
+    if any(map(_BREAK, headers.values())):
+        faults = [_repeated(name) for name, value in headers.items() if "\n" in value and name in HEADERS]
         headers = {name: value for name, value in headers.items() if "\n" not in value}
     request_id = sequence_id(seq)
     raw_id = headers.get(HEADER_REQUEST_ID, headers.get(HEADER_NATS_ID))  # an empty one was meant as one: rejected

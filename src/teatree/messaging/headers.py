@@ -52,10 +52,8 @@ def decode_headers(block: bytes | None) -> dict[str, str]:
         for line in block.decode("utf-8", "replace").split("\r\n")[1:-2]:
             key, _, value = line.partition(":")
             name = _EXACT.get(key) or _ANY_CASE.get(key.strip().lower(), key)
-            if name in headers and name in HEADERS:
-                headers[name] += "\n" + value.strip()
-            else:
-                headers[name] = value.strip()
+            value = value.strip()
+            headers[name] = f"{headers[name]}\n{value}" if name in headers and name in HEADERS else value
     return headers
 
 
