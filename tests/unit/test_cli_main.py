@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from teatree.cli import running
 from teatree.cli.exits import error_line, exit_code
 from teatree.cli.main import _COMMANDS, run
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
@@ -147,11 +146,9 @@ def test_a_mistake_of_ours_is_one_line_too(capsys: pytest.CaptureFixture[str], m
     def boom(*_: object) -> None:
         raise ZeroDivisionError("by\nzero")
 
-    monkeypatch.setattr(running, "with_store", boom)
-    monkeypatch.delitem(sys.modules, "teatree.cli.models", raising=False)
+    monkeypatch.setattr("teatree.cli.models.with_store", boom)
     assert run(["models"]) == 1
     assert capsys.readouterr().err == "error[internal]: ZeroDivisionError: by zero TEATREE_DEBUG=1 shows where.\n"
-    monkeypatch.delitem(sys.modules, "teatree.cli.models", raising=False)
 
 
 def test_unquoted_sql_is_told_from_its_second_word_on(capsys: pytest.CaptureFixture[str]) -> None:
