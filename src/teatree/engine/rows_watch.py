@@ -26,7 +26,7 @@ LOOK_MS = 100
 BASE_MS = 20
 """Milliseconds for which a measurement stands for what is there before the statements that follow it."""
 BYTES_PER_S_MAX = 40_000_000_000
-"""Bytes of rows that no statement makes faster: a short one need not be measured. 4 GB/s was exceeded on an idle host."""
+"""Bytes of rows that no statement makes faster: a short one need not be measured. An idle host exceeds 4 GB/s."""
 _ASK = (
     "SELECT tag, memory_usage_bytes + temporary_storage_bytes FROM duckdb_memory()"
     " WHERE tag IN ('IN_MEMORY_TABLE', 'OVERFLOW_STRINGS', 'TRANSACTION', 'ALLOCATOR')"
