@@ -27,6 +27,7 @@ from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, reason_
 from teatree.contracts.names import check_model
 from teatree.storage.model_folder import model_folder
 from teatree.storage.objects import ObjectStore, open_store
+from teatree_manager.collector import collect_rarely
 from teatree_manager.manager import Manager, preload
 from teatree_manager.memory import limit_memory, started_threads
 
@@ -41,13 +42,10 @@ def main() -> int:
     if len(sys.argv) > 2:
         sys.stderr.write("usage: python -m teatree_manager [MODEL]\n")
         return EXIT_USAGE
-    store = None
-    threads = started_threads(THREADS_MAX)  # not between a model and its manager: that takes 40 ms
-    if len(sys.argv) > 1:
-        model = sys.argv[1]
-    else:
-        store = _preload()
-        model = _wait_for_model()
+    store = _preload() if len(sys.argv) == 1 else None
+    threads = started_threads(THREADS_MAX)  # before the model is known: this and the next take 60 ms
+    collect_rarely()
+    model = sys.argv[1] if len(sys.argv) > 1 else _wait_for_model()
     if not model:
         return 0
     structlog.configure(

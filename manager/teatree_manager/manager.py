@@ -41,6 +41,7 @@ from teatree.storage.segments import Entry, Role, read_segment
 from teatree_manager.attempts import Attempts
 from teatree_manager.background import Background
 from teatree_manager.catalog_status import CatalogStatus
+from teatree_manager.collector import collect_at_rest
 from teatree_manager.first_file import release_later
 from teatree_manager.followers import Followers
 from teatree_manager.lane import Backoff, patiently
@@ -300,6 +301,7 @@ class Manager:
             *(lane.run() for lane in followers.lanes),
             followers.local.reported(),
             release_later(followers.local, lambda: pipeline.is_at_rest and sayer.is_done),
+            collect_at_rest(lambda: pipeline.rested_ms if sayer.is_done else 0.0),
             self._leave_when_idle(pipeline, direct, followers, sayer),
             self._say_again(sayer, unsaid, followers),
             mark.run(),

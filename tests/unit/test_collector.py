@@ -1,0 +1,60 @@
+"""The garbage collector of a manager: cycles are freed at rest, and no collection falls into work."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from teatree_manager import collector
+
+
+class Node:
+    """An object that refers to itself: only the collector frees it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def _no_other_collection(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(collector, "LOOK_MS", 1)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*collector.THRESHOLDS)
+    yield
+    gc.set_threshold(*thresholds)
+
+
+async def _freed(rested_ms: list[float]) -> list[bool]:
+    """Return whether a cycle that is made before each look is gone after it."""
+    seen: list[bool] = []
+    current = weakref.ref(Node())
+
+    def rested() -> float:
+        nonlocal current
+        seen.append(current() is None)
+        if len(seen) == len(rested_ms):
+            raise asyncio.CancelledError
+        current = weakref.ref(Node())
+        return rested_ms[len(seen) - 1]
+
+    with pytest.raises(asyncio.CancelledError):
+        await collector.collect_at_rest(rested)
+    return seen[1:]
+
+
+def test_garbage_in_cycles_is_freed_once_a_manager_that_has_worked_rests() -> None:
+    """One collection after work, none at work and none while the rest lasts."""
+    rest = collector.REST_MS
+    looks = [0, 0, rest / 2, rest, 2 * rest, 3 * rest, 0, rest, rest]
+    assert asyncio.run(_freed(looks)) == [False, False, False, True, False, False, False, True]
+
+
+def test_garbage_in_cycles_is_freed_at_work_when_memory_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large buffer in a cycle does not wait for rest; memory that stays large is collected once."""
+    sizes = iter([0, 0, collector.GROWTH_BYTES + 1] + [collector.GROWTH_BYTES + 1] * 5)
+    monkeypatch.setattr(collector, "resident_bytes", lambda: next(sizes))
+    assert asyncio.run(_freed([0] * 5)) == [False, True, False, False]
