@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from one_writer import OneWriter, Sent
-from teatree.contracts.errors import Code
+from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.notices import Outcome, Status
 from teatree.engine.batch import Batch
-from teatree.engine.commits import is_committed
+from teatree.engine.commits import Commit, record_commit
 from teatree.engine.database import Database
 
 KEYS: dict[str, list[Any]] = {
@@ -218,15 +218,31 @@ def test_refused_statements_cost_one_transaction_each(tmp_path: Path, monkeypatc
     """Where every other statement fails, at most one transaction more than there are good ones is committed."""
     commits: list[int] = []
 
-    def counted(database: Database, seq: int) -> bool:
-        commits.append(seq)
-        return is_committed(database, seq)
+    def counted(database: Database, commit: Commit, shipped_version: int | None) -> None:
+        commits.append(commit.offset)
+        record_commit(database, commit, shipped_version)
 
-    monkeypatch.setattr("teatree.engine.batch.is_committed", counted)
+    monkeypatch.setattr("teatree.engine.batch.record_commit", counted)
     columns = [{"name": "id", "type": "BIGINT"}]
     writer = OneWriter(tmp_path, [{"table": "t", "columns": columns, "primary_key": ["id"]}])
     statements = [f"INSERT INTO t VALUES ({i if i % 2 else 1})" for i in range(60)]
     outcomes = writer.apply(*(Sent("sql", {"statement": statement}) for statement in statements))
     assert sum(o.status is Status.REJECTED for o in outcomes) == 30
     assert len(commits) <= 31
+    writer.close()
+
+
+def test_a_commit_that_did_nothing_is_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """COMMIT after an error that was swallowed returns success and rolls back: nothing is told of such a batch."""
+
+    def swallowed(database: Database, commit: Commit, shipped_version: int | None) -> None:
+        record_commit(database, commit, shipped_version)
+        with pytest.raises(RequestError):
+            database.rows("SELECT * FROM missing")
+
+    writer = OneWriter(tmp_path, [{"table": "t", "columns": [{"name": "id", "type": "BIGINT"}]}])
+    monkeypatch.setattr("teatree.engine.batch.record_commit", swallowed)
+    with pytest.raises(OperatorError, match="did not take effect"):
+        writer.apply(Sent("append", {"table": "t", "rows": [{"id": 1}]}))
+    assert writer.rows("SELECT count(*) AS n FROM t") == [{"n": 0}]
     writer.close()

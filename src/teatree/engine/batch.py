@@ -29,8 +29,9 @@ from teatree.storage.segments import Entry, Role, decode_segment, encode_segment
 FAILED_CODES = frozenset({Code.TIMED_OUT, Code.OVER_LIMIT, Code.SOURCE_UNAVAILABLE})
 """Faults that are one request's own, though not its mistake: it ends as `failed`, its neighbours commit."""
 
-SINGLES = 16
-"""Requests that get a transaction each after one failed close behind another."""
+SINGLES_MIN = 16
+SINGLES_MAX = 256
+"""Requests that get a transaction each after one failed close behind another: twice as many each time."""
 
 
 @frozen
@@ -80,6 +81,7 @@ class Batch:
         """Whether an append repeated a key: others are likely to, and are found before they fail."""
         self._measures_rows = False
         """Whether a request may have made too many rows: from then on each one's rows are measured alone."""
+        self._singles = SINGLES_MIN // 2
         self._segments: list[bytes] = []
         self._changed_tables: set[str] = set()
         self._archive: tuple[str, ...] | None = None
@@ -158,6 +160,8 @@ class Batch:
         last = self._last
         if last is None:
             raise OperatorError(Code.INTERNAL, "A batch without requests was applied.")
+        if not is_committed(self._parts.database, last.seq):
+            raise OperatorError(Code.INTERNAL, f"The file does not hold the commit of request {last.seq}.")
         return Applied(
             version=self._target.version,
             write_id=self._target.write_id,
@@ -215,10 +219,16 @@ class Batch:
             return [part[1:]] if len(part) > 1 else []
         if culprit is None:
             return [part[: len(part) // 2], part[len(part) // 2 :]]
-        singles = SINGLES if culprit < SINGLES // 4 else 0  # where many fail, what precedes them would run twice
+        singles = self._next_singles(culprit)
         alone = [part[place : place + 1] for place in range(culprit, min(culprit + singles, len(part)))]
         rest = part[culprit + len(alone) :]
         return [part[:culprit], *alone, *([rest] if rest else [])]
+
+    def _next_singles(self, culprit: int) -> int:
+        """Return how many get a transaction each: where many fail, what precedes them would run twice."""
+        is_close = culprit < SINGLES_MIN // 4
+        self._singles = min(2 * self._singles, SINGLES_MAX) if is_close else SINGLES_MIN // 2
+        return self._singles if is_close else 0
 
     def _refuse(self, request: Request, error: TeatreeError) -> None:
         """Refuse a request: the transaction of those that follow will commit that."""
@@ -250,6 +260,7 @@ class Batch:
     ) -> None:
         parts = self._parts
         last = items[-1].request
+        logged_bytes = parts.database.logged_bytes()
         parts.handle.begin()
         try:
             with parts.database.transaction([item.request for item in items]):
@@ -270,7 +281,7 @@ class Batch:
         except BaseException:
             parts.handle.forget()
             raise
-        if not is_committed(parts.database, last.seq):
+        if parts.database.logged_bytes() <= logged_bytes:  # COMMIT after an error returns success
             parts.handle.forget()
             raise OperatorError(Code.INTERNAL, f"The commit of request {last.seq} did not take effect.")
         self._take(commit, transaction.entries, transaction.archive)

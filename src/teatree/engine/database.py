@@ -40,6 +40,7 @@ class Database(BlockFile):
     def __init__(self, path: Path, limits: LimitSettings, storage_version: str | None = None) -> None:
         """Open or create the file at `path`; raises `corrupt` if DuckDB cannot, `busy` if another process has it."""
         self._limits = limits
+        self._log = path.with_name(f"{path.name}.wal")
         self._holds_annex = False
         self._is_left = False
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +101,13 @@ class Database(BlockFile):
             if self._holds_annex:
                 self.rows(f"DETACH DATABASE IF EXISTS {_ANNEX}")
                 self._holds_annex = False
+
+    def logged_bytes(self) -> int:
+        """Return the length of the write-ahead log, which each commit of a change makes longer."""
+        try:
+            return self._log.stat().st_size
+        except FileNotFoundError:  # before the first commit after a checkpoint
+            return 0
 
     @property
     def annex(self) -> Path:
