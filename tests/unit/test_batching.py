@@ -241,8 +241,9 @@ def test_a_commit_that_did_nothing_is_not_taken_for_one(tmp_path: Path, monkeypa
             database.rows("SELECT * FROM missing")
 
     writer = OneWriter(tmp_path, [{"table": "t", "columns": [{"name": "id", "type": "BIGINT"}]}])
-    monkeypatch.setattr("teatree.engine.batch.record_commit", swallowed)
-    with pytest.raises(OperatorError, match="did not take effect"):
-        writer.apply(Sent("append", {"table": "t", "rows": [{"id": 1}]}))
+    with monkeypatch.context() as patched:
+        patched.setattr("teatree.engine.batch.record_commit", swallowed)
+        with pytest.raises(OperatorError, match="did not take effect"):
+            writer.apply(Sent("append", {"table": "t", "rows": [{"id": 1}]}))
     assert writer.rows("SELECT count(*) AS n FROM t") == [{"n": 0}]
     writer.close()
