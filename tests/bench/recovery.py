@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -94,7 +95,7 @@ async def lost(model: Model, settings: Settings, folder: Path) -> None:
         copies.append(await timed_s(asyncio.to_thread(copy, settings, model.name, folder / "copy")))
         await asyncio.to_thread(os.sync)
         os.kill(manager_pid(settings, model.name), signal.SIGKILL)
-        shutil.rmtree(settings.data / model.name)
+        remove(settings.data / model.name)
         took.append(await request_s(model))
         await asyncio.sleep(1)
     say(
@@ -104,6 +105,14 @@ async def lost(model: Model, settings: Settings, folder: Path) -> None:
         statistics.median(copies),
         "copying the objects of the newest version from the store, synced",
     )
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder whose killed manager's successor may write into it already."""
+    while folder.exists():
+        with suppress(OSError):
+            shutil.rmtree(folder)
+            return
 
 
 def copy(settings: Settings, name: str, folder: Path) -> None:
