@@ -105,6 +105,8 @@ def test_postgres_starts_although_its_old_pid_is_somebody_elses(tmp_path: Path) 
         kill_dead(server)
         lock = tmp_path / "cluster" / "postmaster.pid"
         lock.write_text(f"{os.getpid()}\n" + lock.read_text().partition("\n")[2])
+        of_socket = tmp_path / "socket" / ".s.PGSQL.5432.lock"
+        of_socket.write_text(f"{os.getpid()}\n" + of_socket.read_text().partition("\n")[2])
         server.start()
         assert count_rows(server.settings()) == 2
 

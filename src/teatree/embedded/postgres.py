@@ -71,6 +71,10 @@ _RIGHTS = (f"ALTER DEFAULT PRIVILEGES FOR ROLE {USER} IN SCHEMA public GRANT SEL
 """What the owner's tables, which do not exist yet, grant to the reader."""
 
 
+_SOCKET_LOCK = ".s.PGSQL.5432.lock"
+"""Beside the socket: names the pid of its server as well."""
+
+
 class PostgresServer(Server):
     """A PostgreSQL server that only its owner's processes reach, through a socket in the file system.
 
@@ -276,6 +280,7 @@ class PostgresServer(Server):
 
         The other lines of the lock file stay: by them the server sees whether processes of its own are still there.
         """
+        (self._socket_folder / _SOCKET_LOCK).unlink(missing_ok=True)
         lock = self._cluster / "postmaster.pid"
         if not lock.is_file():
             return
