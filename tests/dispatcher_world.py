@@ -28,7 +28,7 @@ from teatree_dispatcher.loop import Dispatcher
 SETTINGS = DispatcherSettings(poll_ms=100, restart_ms_min=20, restart_ms_max=200, purge_interval_ms=50)
 
 
-class StandIn(Launcher):
+class FakeManager(Launcher):
     """Remembers what was launched; its managers live until the test ends them."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class World:
         self.store = store
         self.created = created
         self.accepted_at: dict[int, datetime] = {}
-        self.launcher = StandIn()
+        self.launcher = FakeManager()
         self.dispatcher = self.make(self.launcher)
         self.tasks: list[asyncio.Task[None]] = []
         self.stop = asyncio.Event()
@@ -152,7 +152,7 @@ class World:
                 content_write_id="0" * 16,
                 user_version=newest + 1,
                 last_effect_seq=offset,
-                said_version=0,
+                announced_version=0,
             )
         )
 

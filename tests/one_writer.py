@@ -86,9 +86,9 @@ class OneWriter:
         """Apply requests as one batch, ship it, and return their outcomes; each has exactly one."""
         requests = [self._request(one) for one in sent]
         applied = self.writer.apply(requests)
-        draft = self.writer.capture(applied, 0)
-        self.writer.ship(draft)
-        self.writer.settle(draft)
+        prepared = self.writer.capture(applied, 0)
+        self.writer.ship(prepared)
+        self.writer.advance_base(prepared)
         outcomes = [entry.outcome for entry in applied.entries]
         assert [o.seq for o in outcomes] == [r.seq for r in requests]
         return outcomes

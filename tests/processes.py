@@ -235,7 +235,7 @@ class Installation:
         await self.bus.close()
 
     def postgres(self) -> psycopg.Connection[tuple[Any, ...]]:
-        """Return a connection to the catalogue's database; its `with` closes it."""
+        """Return a connection to the catalog's database; its `with` closes it."""
         settings = self.settings.postgres
         return psycopg.connect(settings.url or "", password=settings.password)
 

@@ -92,10 +92,10 @@ class PublishedModel:
 
     def publish(self, applied: Applied) -> Manifest:
         """Publish the version that holds what was applied."""
-        draft = self._writer.capture(applied, applied.version - 1)
-        self._writer.ship(draft)
-        self._writer.settle(draft)
-        return draft.manifest
+        prepared = self._writer.capture(applied, applied.version - 1)
+        self._writer.ship(prepared)
+        self._writer.advance_base(prepared)
+        return prepared.manifest
 
     def create(self, tables: dict[str, dict[str, str]], **options: Any) -> Manifest:
         """Create the model with tables as {name: {column: type}}."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CONNECT_WAIT_MS = 30_000
 THREADS_MAX = 32
-"""Threads for what blocks: all looks of reads and of the loop at once, and the catalogue."""
+"""Threads for what blocks: all looks of reads and of the loop at once, and the catalog."""
 EXIT_RETRY = 75
 EXIT_OPERATOR = 78
 
@@ -88,7 +88,7 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
             log=log,
         )
         # Not by the event loop: uvloop keeps this signal for its own subprocesses.
-        signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(dispatcher.nudge))
+        signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(dispatcher.wake))
         log.info("the dispatcher runs", prefix=settings.nats.prefix, managers=sorted(launcher.served()))
         try:
             await dispatcher.run(stop)

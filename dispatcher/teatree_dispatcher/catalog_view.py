@@ -25,7 +25,7 @@ TRIM_ROWS = 50_000
 
 
 class CatalogView:
-    """The catalogue's rows of models: hints that save questions to the store, and leases that ended."""
+    """The catalog's rows of models: hints that save questions to the store, and leases that ended."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class CatalogView:
         self._answered = asyncio.Event()
 
     def version(self, model: str) -> int:
-        """Return the newest version that the catalogue has heard of, 0 if none."""
+        """Return the newest version that the catalog has heard of, 0 if none."""
         row = self._rows.get(model)
         return row.version if row else 0
 
@@ -92,9 +92,9 @@ class CatalogView:
             self._rows = {row.name: row for row in await asyncio.to_thread(catalog.models)}
             await self._trim(catalog)
         except TeatreeError as e:
-            if self._trouble != str(e):  # once; what we know stays true, since the catalogue never leads
+            if self._trouble != str(e):  # once; what we know stays true, since the catalog never leads
                 self._trouble = str(e)
-                self._log.warning("goes on without the catalogue", **e.to_dict())
+                self._log.warning("goes on without the catalog", **e.to_dict())
         else:
             self._trouble = None
 

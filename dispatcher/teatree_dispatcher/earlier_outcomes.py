@@ -12,7 +12,7 @@ from attrs import frozen
 from teatree.contracts.notices import Outcome
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.announce import Announcer
-from teatree.engine.ledger import Ledger, Prior
+from teatree.engine.ledger import EarlierOutcome, Ledger
 from teatree.messaging.notices import NoticeMessage
 from teatree.messaging.subjects import Subjects
 from teatree.storage.chain import Chain
@@ -20,7 +20,7 @@ from teatree.storage.objects import ObjectStore
 
 
 @frozen
-class EarlierOutcome:
+class PublishedOutcome:
     """The first outcome of an id, and the notices that publish it."""
 
     outcome: Outcome
@@ -42,11 +42,11 @@ class EarlierOutcomes:
         self._subjects = subjects
         self._limits = limits
 
-    async def find(self, model: str, request_ids: Sequence[str]) -> dict[str, EarlierOutcome]:
+    async def find(self, model: str, request_ids: Sequence[str]) -> dict[str, PublishedOutcome]:
         """Return the first outcomes of these ids; none of a model that never existed."""
         return await asyncio.to_thread(self._find, model, list(request_ids)) if request_ids else {}
 
-    def _find(self, model: str, request_ids: list[str]) -> dict[str, EarlierOutcome]:
+    def _find(self, model: str, request_ids: list[str]) -> dict[str, PublishedOutcome]:
         chain = Chain(self._store, self._subjects.prefix, model)
         newest = chain.newest()
         if newest is None:
@@ -60,7 +60,7 @@ class EarlierOutcomes:
             finally:
                 ledger.close()
             return {
-                name: EarlierOutcome(prior.entry.outcome, announcer.again(prior.entry, prior.version))
-                for name, prior in found.items()
-                if isinstance(prior, Prior) and prior.version is not None
+                name: PublishedOutcome(earlier.entry.outcome, announcer.again(earlier.entry, earlier.version))
+                for name, earlier in found.items()
+                if isinstance(earlier, EarlierOutcome) and earlier.version is not None
             }

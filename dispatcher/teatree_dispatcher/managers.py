@@ -12,14 +12,14 @@ from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeErr
 from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, EXIT_STUCK
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.settings import DispatcherSettings
-from teatree_dispatcher.book import Book, Record
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.launchers import Exit, Launcher
+from teatree_dispatcher.model_registry import ModelRegistry, ModelStatus
 from teatree_dispatcher.placement import Published, after_exit
 from teatree_dispatcher.room import Room
 
-AskChain = Callable[[Record], Awaitable[Published]]
+AskChain = Callable[[ModelStatus], Awaitable[Published]]
 
 
 class Managers:
@@ -51,30 +51,30 @@ class Managers:
         """Return the models whose last manager left outcomes unsaid."""
         return self._launcher.unfinished()
 
-    def is_due(self, record: Record) -> bool:
+    def is_due(self, status: ModelStatus) -> bool:
         """Return whether a manager may be started now; otherwise `due_at_ms` comes no later than its turn."""
-        restart = record.restart
-        if restart.is_due(now_ms(), self._launcher.fingerprint(record.model) if restart.stopped_by else ""):
+        restart = status.restart
+        if restart.is_due(now_ms(), self._launcher.fingerprint(status.model) if restart.stopped_by else ""):
             return True
         self.due_at_ms = min(self.due_at_ms, restart.not_before_ms)
         return False
 
-    def start(self, record: Record) -> bool:
+    def start(self, status: ModelStatus) -> bool:
         """Start a manager unless one lives; returns False if the model must wait for a place on this host."""
-        if self._launcher.is_served(record.model):
+        if self._launcher.is_served(status.model):
             return True
-        is_new = record.model not in self._room.waiting
-        if not self._room.admits(record.model, self._launcher.served(), now_ms()):
+        is_new = status.model not in self._room.waiting
+        if not self._room.admits(status.model, self._launcher.served(), now_ms()):
             if is_new:
-                self._log.warning("no more managers on this host", model=record.model, waiting=len(self._room.waiting))
+                self._log.warning("no more managers on this host", model=status.model, waiting=len(self._room.waiting))
                 self._conditions.report_waits(
-                    record.model,
+                    status.model,
                     f"no manager can be started: {self._settings.managers_max} run on this host, and none of them is"
                     " idle (TEATREE_DISPATCHER_MANAGERS_MAX)",
                 )
             return False
-        self._launch(record)
-        self._log.info("started a manager", model=record.model, offset=record.offset_at_launch, log_seq=record.last_seq)
+        self._launch(status)
+        self._log.info("started a manager", model=status.model, offset=status.offset_at_launch, log_seq=status.last_seq)
         return True
 
     def used(self, model: str) -> None:
@@ -86,42 +86,42 @@ class Managers:
         """The models that wait for a place on this host."""
         return self._room.waiting
 
-    async def make_room(self, book: Book, ask_chain: AskChain) -> None:
+    async def make_room(self, registry: ModelRegistry, ask_chain: AskChain) -> None:
         """Ask the least recently used idle managers to end, as many as other models wait for."""
         served = self._launcher.served()
         for model in self._room.candidates(served, now_ms()):
             if self._room.missing(served) <= 0:
                 return
-            record = book.record(model)
-            known = await ask_chain(record)
-            if known.offset < record.last_seq:
+            status = registry.status(model)
+            known = await ask_chain(status)
+            if known.offset < status.last_seq:
                 continue  # it has requests to apply
             self._log.info("an idle manager makes room", model=model, waiting=len(self._room.waiting))
             self._launcher.dismiss(model)
             self._room.dismissed(model, now_ms())
 
-    def challenge(self, record: Record) -> None:
+    def start_contender(self, status: ModelStatus) -> None:
         """Start a manager beside one that lives but lets its lease end: it takes over if that one hangs, or leaves."""
-        self._log.warning("a manager hangs: starting another", model=record.model)
-        self._launch(record)
+        self._log.warning("a manager hangs: starting another", model=status.model)
+        self._launch(status)
 
-    def _launch(self, record: Record) -> None:
+    def _launch(self, status: ModelStatus) -> None:
         self._failpoint("dispatcher.launch.before")
-        self._launcher.launch(record.model)
+        self._launcher.launch(status.model)
         self._failpoint("dispatcher.launch.after")
-        self._conditions.forget_reports(record.model)
-        record.was_served = True
-        record.offset_at_launch = record.published.offset if record.published else 0
+        self._conditions.forget_reports(status.model)
+        status.was_served = True
+        status.offset_at_launch = status.published.offset if status.published else 0
 
-    async def take_exits(self, book: Book, ask_chain: AskChain) -> set[str]:
+    async def take_exits(self, registry: ModelRegistry, ask_chain: AskChain) -> set[str]:
         """Learn which managers have ended, and decide when each may be started again; return their models."""
         ended = set()
         for gone in self._launcher.exits():
-            record = book.record(gone.model)
-            progressed = await self._progressed(record, ask_chain)
-            record.was_served = False
-            record.restart = after_exit(
-                record.restart,
+            status = registry.status(gone.model)
+            progressed = await self._progressed(status, ask_chain)
+            status.was_served = False
+            status.restart = after_exit(
+                status.restart,
                 gone.code,
                 reason=_reason(gone),
                 progressed=progressed,
@@ -130,27 +130,27 @@ class Managers:
                 ms_min=self._settings.restart_ms_min,
                 ms_max=self._settings.restart_ms_max,
             )
-            if record.retries_at_once and record.restart.stopped_by is not None:
-                record.restart = attrs.evolve(record.restart, not_before_ms=0)
-            record.retries_at_once = False
+            if status.retries_at_once and status.restart.stopped_by is not None:
+                status.restart = attrs.evolve(status.restart, not_before_ms=0)
+            status.retries_at_once = False
             ended.add(gone.model)
-            self._say(gone.model, gone.code, record)
-            if record.restart.is_stuck:
-                self._conditions.report_error(gone.model, _stuck_error(record))
+            self._say(gone.model, gone.code, status)
+            if status.restart.is_stuck:
+                self._conditions.report_error(gone.model, _stuck_error(status))
         self._launcher.prepare()
         return ended
 
-    async def _progressed(self, record: Record, ask_chain: AskChain) -> bool:
+    async def _progressed(self, status: ModelStatus, ask_chain: AskChain) -> bool:
         try:
-            record.published = await ask_chain(record)
+            status.published = await ask_chain(status)
         except TeatreeError as e:
             # Counts as none: the back-off is longer, and the look that follows meets the same error and says so.
-            self._log.info("cannot tell how far a manager came", model=record.model, **e.to_dict())
+            self._log.info("cannot tell how far a manager came", model=status.model, **e.to_dict())
             return False
-        return record.published.offset > record.offset_at_launch
+        return status.published.offset > status.offset_at_launch
 
-    def _say(self, model: str, code: int, record: Record) -> None:
-        wait_ms = max(0, round(record.restart.not_before_ms - now_ms()))
+    def _say(self, model: str, code: int, status: ModelStatus) -> None:
+        wait_ms = max(0, round(status.restart.not_before_ms - now_ms()))
         match code:
             case 0:
                 self._log.info("a manager left", model=model)
@@ -162,7 +162,7 @@ class Managers:
                 self._log.error("a manager stopped for an operator", model=model, wait_ms=wait_ms)
             case _:
                 self._log.warning(
-                    "a manager died", model=model, code=code, deaths=record.restart.deaths, wait_ms=wait_ms
+                    "a manager died", model=model, code=code, crashes=status.restart.crashes, wait_ms=wait_ms
                 )
 
     def starting_error(self, model: str) -> RetryError:
@@ -174,20 +174,20 @@ class Managers:
             hint="Ask again in a moment.",
         )
 
-    def waiting_error(self, record: Record) -> RetryError:
+    def waiting_error(self, status: ModelStatus) -> RetryError:
         """Return what to tell a reader whose model's manager may not be started yet."""
-        if record.model in self._room.waiting:
+        if status.model in self._room.waiting:
             return RetryError(
                 Code.UNAVAILABLE,
-                f"{record.model} waits for a place: {self._settings.managers_max} managers run on this host.",
+                f"{status.model} waits for a place: {self._settings.managers_max} managers run on this host.",
                 where="model",
                 hint="Ask again; TEATREE_DISPATCHER_MANAGERS_MAX allows more.",
             )
-        wait_s = max(0.0, record.restart.not_before_ms - now_ms()) / 1000
-        why = "stopped for an operator" if record.restart.stopped_by else "died and waits to be started again"
+        wait_s = max(0.0, status.restart.not_before_ms - now_ms()) / 1000
+        why = "stopped for an operator" if status.restart.stopped_by else "died and waits to be started again"
         return RetryError(
             Code.UNAVAILABLE,
-            f"The manager of {record.model} {why} ({wait_s:.0f} s).",
+            f"The manager of {status.model} {why} ({wait_s:.0f} s).",
             where="model",
             hint="`teatree models` and its manager.log tell why.",
         )
@@ -204,11 +204,11 @@ def _reason(gone: Exit) -> str | None:
     return f"ended by signal {-gone.code}" if gone.code < 0 else f"exit code {gone.code}"
 
 
-def _stuck_error(record: Record) -> dict[str, Any]:
+def _stuck_error(status: ModelStatus) -> dict[str, Any]:
     return OperatorError(
         Code.INTERNAL,
-        f"{record.restart.repeats} managers of {record.model} in a row died of the same: {record.restart.reason}",
+        f"{status.restart.repeats} managers of {status.model} in a row died of the same: {status.restart.reason}",
         where="manager.log",
-        hint=f"It is tried again in growing intervals; `teatree resume {record.model}` does so now, with --restore from"
+        hint=f"It is tried again in growing intervals; `teatree resume {status.model}` does so now, with --restore from"
         " the newest version in the store.",
     ).to_dict()

@@ -34,7 +34,7 @@ class Published:
         return self.state is ModelState.ACTIVE
 
 
-def is_foreign(known: Published | None, log_created: str | None, log_last_seq: int) -> bool:
+def log_mismatch(known: Published | None, log_created: str | None, log_last_seq: int) -> bool:
     """Return whether a version's offset does not belong to this log: replaced, or put back from an older copy."""
     if known is None or known.offset == 0 or log_created is None:
         return False
@@ -49,7 +49,7 @@ def published(manifest: Manifest | None) -> Published:
 
 
 @frozen
-class Facts:
+class PlacementInput:
     """All that the decision on one model depends on."""
 
     last_seq: int
@@ -58,13 +58,13 @@ class Facts:
     """Its last `drop_model` in the log: where its life may have ended."""
     published: Published | None
     """None until it was asked for. It may lag behind the truth, and never leads."""
-    judged_seq: int
+    rejected_through: int
     """Up to where requests outside its life were answered."""
     create_seq: int
     """The `create_model` at which that stopped, 0 if none was met."""
     is_served: bool
     """Whether a manager lives."""
-    is_foreign: bool = False
+    log_mismatch: bool = False
     """Whether the offset belongs to another log, to one that went further than this, or to an end that was lost."""
     is_unfinished: bool = False
     """Whether its last manager ended before it had said all outcomes: another one says them."""
@@ -74,48 +74,52 @@ class Need(StrEnum):
     """What to do about a model."""
 
     NOTHING = "nothing"
-    NEWS = "news"
+    REFRESH = "news"
     """Ask the chain: what is known is too old to decide."""
-    JUDGE = "judge"
+    REJECT = "judge"
     """Answer the requests outside its life."""
     MANAGER = "manager"
 
 
-def need(facts: Facts) -> Need:
-    """Return what a model needs, as far as these facts tell; `NEWS` and `MANAGER` must be confirmed with fresh ones.
+def need(placement_input: PlacementInput) -> Need:
+    """Return what a model needs, as far as these facts tell; `REFRESH` and `MANAGER` must be confirmed with fresh ones.
 
-    `JUDGE` need not: what lies between a version without life and the next `create_model` has no life, whatever came
+    `REJECT` need not: what lies between a version without life and the next `create_model` has no life, whatever came
     after. A model whose offset belongs to another log gets its manager, which stops with a clear error.
     """
-    now = facts.published
-    if facts.last_seq == 0:
+    now = placement_input.published
+    if placement_input.last_seq == 0:
         return Need.NOTHING
     if now is None:
-        return Need.NEWS
-    if facts.is_foreign:
-        return Need.NOTHING if facts.is_served else Need.MANAGER
+        return Need.REFRESH
+    if placement_input.log_mismatch:
+        return Need.NOTHING if placement_input.is_served else Need.MANAGER
     if now.is_alive:
-        if facts.is_served:
-            return Need.NEWS if facts.last_drop_seq > now.offset else Need.NOTHING
-        return Need.MANAGER if facts.last_seq > now.offset or facts.is_unfinished else Need.NOTHING
-    position = judged_position(facts)
-    if facts.create_seq > position:
-        return Need.NEWS if facts.is_served else Need.MANAGER
-    if facts.last_seq > position:
-        return Need.JUDGE
-    return Need.MANAGER if facts.is_unfinished and now.version and not facts.is_served else Need.NOTHING
+        if placement_input.is_served:
+            return Need.REFRESH if placement_input.last_drop_seq > now.offset else Need.NOTHING
+        return Need.MANAGER if placement_input.last_seq > now.offset or placement_input.is_unfinished else Need.NOTHING
+    position = rejected_position(placement_input)
+    if placement_input.create_seq > position:
+        return Need.REFRESH if placement_input.is_served else Need.MANAGER
+    if placement_input.last_seq > position:
+        return Need.REJECT
+    return (
+        Need.MANAGER
+        if placement_input.is_unfinished and now.version and not placement_input.is_served
+        else Need.NOTHING
+    )
 
 
-def judged_position(facts: Facts) -> int:
+def rejected_position(placement_input: PlacementInput) -> int:
     """Return the sequence beyond which nobody has answered a model's requests outside its life."""
-    return max(facts.judged_seq, facts.published.offset if facts.published else 0)
+    return max(placement_input.rejected_through, placement_input.published.offset if placement_input.published else 0)
 
 
 @frozen
 class Restart:
     """When a model's manager may be started: at once the first time, later and later if it dies without progress."""
 
-    deaths: int = 0
+    crashes: int = 0
     not_before_ms: float = 0
     stopped_by: str | None = None
     """What the model's files and log looked like when its manager asked for an operator."""
@@ -152,13 +156,13 @@ def after_exit(
     `reason` is why it died; None if it left, or if a part that does not answer is the reason.
     """
     if code == EXIT_OPERATOR:
-        return Restart(restart.deaths + 1, now_ms + STOPPED_MS, fingerprint)
+        return Restart(restart.crashes + 1, now_ms + STOPPED_MS, fingerprint)
     if code == EXIT_STUCK:  # it took at least the request's time, so that this cannot be a busy loop
         return Restart()
-    deaths = 1 if progressed else restart.deaths + 1
+    crashes = 1 if progressed else restart.crashes + 1
     if code == 0 and progressed:
         return Restart()
-    wait_ms = min(ms_min * 2.0 ** min(deaths - 1, 60), ms_max)
+    wait_ms = min(ms_min * 2.0 ** min(crashes - 1, 60), ms_max)
     is_same = reason is not None and reason == restart.reason and not progressed
     repeats = restart.repeats + 1 if is_same else int(reason is not None)
-    return Restart(deaths, now_ms + wait_ms, reason=reason, repeats=repeats)
+    return Restart(crashes, now_ms + wait_ms, reason=reason, repeats=repeats)

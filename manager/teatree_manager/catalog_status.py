@@ -21,13 +21,13 @@ class CatalogStatus:
         self._log = structlog.get_logger().bind(model=model)
 
     async def record_waits(self, why: str) -> None:
-        """Record why a manager cannot begin yet; one that works reports it by its `ConditionLane`."""
+        """Record why a manager cannot begin yet; one that works reports it by its `ConditionFollower`."""
         if self._catalog is None:
             return
         try:
             await asyncio.to_thread(self._catalog.record_waits, uuid.UUID(self._goal_model_id), self._model, why)
         except TeatreeError as e:
-            self._log.warning("the catalogue does not know why the model waits", error=str(e))
+            self._log.warning("the catalog does not know why the model waits", error=str(e))
 
     async def record_error(self, error: OperatorError) -> None:
         """Record why the model stopped."""
@@ -37,7 +37,7 @@ class CatalogStatus:
         try:
             await asyncio.to_thread(self._catalog.record_error, model_id, self._model, error.to_dict())
         except TeatreeError as e:
-            self._log.warning("the catalogue does not know why the model stopped", error=str(e))
+            self._log.warning("the catalog does not know why the model stopped", error=str(e))
 
     async def version(self) -> int:
         """Return the newest version that the catalog holds, 0 if it holds none or does not answer."""
@@ -46,6 +46,6 @@ class CatalogStatus:
         try:
             found = await asyncio.to_thread(self._catalog.model, self._model)
         except TeatreeError as e:
-            self._log.warning("the catalogue does not tell the model's version", error=str(e))
+            self._log.warning("the catalog does not tell the model's version", error=str(e))
             return 0
         return found.version if found and str(found.goal_model_id) == self._goal_model_id else 0

@@ -15,15 +15,15 @@ from teatree.storage.catalog import Catalog
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.segments import Entry
-from teatree_manager.archive_lane import ArchiveLane
-from teatree_manager.catalog_lane import CatalogLane
-from teatree_manager.cleanup_lane import CleanupLane
-from teatree_manager.condition_lane import ConditionLane
-from teatree_manager.head_lane import HeadLane
-from teatree_manager.lane import Lane
-from teatree_manager.local_lane import LocalLane
-from teatree_manager.local_scrub_lane import LocalScrubLane
-from teatree_manager.scrub_lane import ScrubLane
+from teatree_manager.archive_follower import ArchiveFollower
+from teatree_manager.catalog_follower import CatalogFollower
+from teatree_manager.cleanup_task import CleanupTask
+from teatree_manager.condition_follower import ConditionFollower
+from teatree_manager.follower import Follower
+from teatree_manager.head_follower import HeadFollower
+from teatree_manager.local_follower import LocalFollower
+from teatree_manager.local_scrub_task import LocalScrubTask
+from teatree_manager.scrub_task import ScrubTask
 
 
 class Followers:
@@ -45,11 +45,11 @@ class Followers:
         """`archive_answered` is called with each version whose `archive` request is done."""
         self._newest = 0
         self._faulty: tuple[TableEntry, ...] = ()
-        self.reads = LocalReads(limits, folder.outbox)
+        self.reads = LocalReads(limits, folder.archive_staging)
         self._versions = LocalVersions(chain, folder, settings, failpoint)
-        self.local = LocalLane(self._versions, self.reads)
-        self._catalog = CatalogLane(catalog, chain, failpoint) if catalog else None
-        self._archive = ArchiveLane(
+        self.local = LocalFollower(self._versions, self.reads)
+        self._catalog = CatalogFollower(catalog, chain, failpoint) if catalog else None
+        self._archive = ArchiveFollower(
             chain,
             self.local,
             self.reads,
@@ -59,17 +59,19 @@ class Followers:
             self._archived,
             archive_answered,
         )
-        self._cleanup = CleanupLane(chain, catalog, retention, limits.remember_days, failpoint)
-        self._head = HeadLane(chain, settings.head_interval_ms)
-        self._scrub = ScrubLane(chain, scrub)
-        self.condition = ConditionLane(catalog, chain, self._scrub.remember, lambda: self.damage) if catalog else None
-        self._local_scrub = LocalScrubLane(self.local, self._versions, self.reads, scrub)
+        self._cleanup = CleanupTask(chain, catalog, retention, limits.remember_days, failpoint)
+        self._head = HeadFollower(chain, settings.head_interval_ms)
+        self._scrub = ScrubTask(chain, scrub)
+        self.condition = (
+            ConditionFollower(catalog, chain, self._scrub.remember, lambda: self.damage) if catalog else None
+        )
+        self._local_scrub = LocalScrubTask(self.local, self._versions, self.reads, scrub)
 
     @property
-    def lanes(self) -> list[Lane]:
+    def followers(self) -> list[Follower]:
         """The lanes there are."""
-        lanes = [self.local, self._head, self._archive, self._cleanup, self._scrub, self._local_scrub]
-        return [*lanes, *(lane for lane in (self._catalog, self.condition) if lane is not None)]
+        followers = [self.local, self._head, self._archive, self._cleanup, self._scrub, self._local_scrub]
+        return [*followers, *(follower for follower in (self._catalog, self.condition) if follower is not None)]
 
     @property
     def damage(self) -> dict[int, str]:
@@ -77,9 +79,9 @@ class Followers:
         damage = dict(self._scrub.damaged)
         for entry in self._faulty:
             damage.setdefault(entry.changed_in, f"The table {entry.name!r} cannot be used: {entry.fault}")
-        for lane in self.lanes:
-            if lane.damage is not None:
-                damage[self._newest] = lane.damage
+        for follower in self.followers:
+            if follower.damage is not None:
+                damage[self._newest] = follower.damage
         return damage
 
     @property
@@ -109,13 +111,13 @@ class Followers:
 
     @property
     def are_catching_up(self) -> bool:
-        """Whether the local file or the catalogue is: a model at rest has no next manager that would go on with it."""
+        """Whether the local file or the catalog is: a model at rest has no next manager that would go on with it."""
         return self.local.is_behind or (self._catalog is not None and self._catalog.is_catching_up)
 
     async def drained(self) -> None:
         """Wait until nothing is left to do: each lane hands on to those after it."""
-        for lane in self.lanes:
-            await lane.drained()
+        for follower in self.followers:
+            await follower.drained()
 
     async def close(self) -> None:
         """Close what is open."""

@@ -20,8 +20,8 @@ from teatree.contracts.failpoints import failpoints
 from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.settings import Settings
 from teatree.engine.announce import Announcer
-from teatree.engine.drafts import Draft
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
+from teatree.engine.prepared_version import PreparedVersion
 from teatree.engine.writer import Writer
 from teatree.functions.sources import Sources
 from teatree.messaging.bus import Bus
@@ -38,26 +38,26 @@ from teatree.storage.postgres import Postgres
 from teatree.storage.probe import ensure_probed
 from teatree.storage.published_mark import published_through
 from teatree.storage.segments import Entry, Role, read_segment
-from teatree_manager.attempts import Attempts
 from teatree_manager.background import Background
 from teatree_manager.catalog_status import CatalogStatus
 from teatree_manager.collector import collect_at_rest
+from teatree_manager.crash_tracker import CrashTracker
 from teatree_manager.first_file import release_later
+from teatree_manager.follower import Backoff, retrying
 from teatree_manager.followers import Followers
-from teatree_manager.lane import Backoff, patiently
 from teatree_manager.log_check import LogCheck
 from teatree_manager.memory import resident_bytes
+from teatree_manager.outcome_publisher import OutcomePublisher
+from teatree_manager.ownership import Ownership
 from teatree_manager.pipeline import Pipeline
 from teatree_manager.progress import RequestProgress
 from teatree_manager.read_pool import ReadPool
 from teatree_manager.reads import DirectReads
 from teatree_manager.rest_mark import RestMark
-from teatree_manager.sayer import Sayer
-from teatree_manager.started import Started
+from teatree_manager.started_notifier import StartedNotifier
 from teatree_manager.store_check import check_store
 from teatree_manager.store_waits import StoreWaits
 from teatree_manager.stuck import end_hung, end_over
-from teatree_manager.tenure import Tenure
 
 SERVICE_VERSION = "0.1.0"
 DRAIN_MS_MAX = 20_000
@@ -82,7 +82,7 @@ class Manager:
         self._postgres = Postgres(settings.postgres, breaker=breaker) if settings.postgres.url else None
         self._catalog = Catalog(self._postgres) if self._postgres else None
         self._status = CatalogStatus(self._catalog, self._chain.goal_model_id, model)
-        self._tenure = Tenure(
+        self._ownership = Ownership(
             self._folder,
             uuid.UUID(self._chain.goal_model_id),
             model,
@@ -108,7 +108,7 @@ class Manager:
         await self._acquire()
         try:
             # The lease is kept from now on: a restore may outlast it.
-            async with Background([self._tenure.keep(), self._waits.report_slow()]) as tasks:
+            async with Background([self._ownership.keep(), self._waits.report_slow()]) as tasks:
                 await tasks.until(self._connect_and_manage())
         except FencedError:
             self._has_finished = True  # the other one says what this one did not
@@ -117,7 +117,7 @@ class Manager:
             await self._status.record_error(e)
             raise
         finally:
-            await asyncio.to_thread(self._tenure.release, has_finished=self._has_finished)
+            await asyncio.to_thread(self._ownership.release, has_finished=self._has_finished)
             if self._postgres is not None:
                 self._postgres.close()
 
@@ -126,7 +126,7 @@ class Manager:
         backoff = Backoff()
         while True:
             try:
-                return await asyncio.to_thread(self._tenure.acquire)
+                return await asyncio.to_thread(self._ownership.acquire)
             except RetryError as e:
                 if e.code is Code.BUSY or self._stop.is_set():
                     raise
@@ -161,30 +161,32 @@ class Manager:
             log_check.stamp,
             self._settings.limits,
             Sources(self._settings.load_roots, self._settings.store, self._settings.data),
-            {"host": self._tenure.holder.host, "pid": self._tenure.holder.pid},
+            {"host": self._ownership.holder.host, "pid": self._ownership.holder.pid},
             self._failpoint,
         )
         writer.report = RequestProgress(bus, asyncio.get_running_loop()).report
         hints = await WakeHints.open(bus, self._model)
         announcer = Announcer(self._chain, bus.subjects, self._settings.limits, lambda: bus.max_payload)
-        sayer = Sayer(announcer, NoticeWriter(bus), await self._published(newest), self._failpoint)
-        attempts = Attempts(self._folder.attempt, self._settings.limits.kill_tries_max)
-        writer.on_stuck = partial(end_over, attempts=attempts, log=self._log)
+        outcome_publisher = OutcomePublisher(
+            announcer, NoticeWriter(bus), await self._published(newest), self._failpoint
+        )
+        crash_tracker = CrashTracker(self._folder.attempt, self._settings.limits.kill_tries_max)
+        writer.on_stuck = partial(end_over, crash_tracker=crash_tracker, log=self._log)
         pipeline = self._pipeline = Pipeline(
             writer,
             LogReader(bus, self._model),
             log_check,
             hints,
-            attempts,
+            crash_tracker,
             self._settings.manager.poll_ms,
-            lambda: sayer.said_version,
-            Started(bus, self._catalog, uuid.UUID(self._chain.goal_model_id)).say,
+            lambda: outcome_publisher.announced_version,
+            StartedNotifier(bus, self._catalog, uuid.UUID(self._chain.goal_model_id)).say,
         )
         if self._stop.is_set():
             pipeline.stop()
         try:
             left = await self._take_over(pipeline, writer, newest)
-            await self._serve(bus, pipeline, writer, sayer, left)
+            await self._serve(bus, pipeline, writer, outcome_publisher, left)
         except DamagedFileError as e:
             await pipeline.in_file_thread(writer.put_file_aside)
             raise RetryError(
@@ -202,7 +204,7 @@ class Manager:
                 hint="The next manager makes them again out of the store.",
             ) from e
         finally:
-            self._tenure.begin_leaving()
+            self._ownership.begin_leaving()
             try:
                 await asyncio.to_thread(pipeline.close)
             except TimeoutError:
@@ -218,7 +220,7 @@ class Manager:
     async def _newest(self) -> Manifest | None:
         return await self._waits.answer(self._chain.newest)
 
-    async def _take_over(self, pipeline: Pipeline, writer: Writer, newest: Manifest | None) -> Draft | None:
+    async def _take_over(self, pipeline: Pipeline, writer: Writer, newest: Manifest | None) -> PreparedVersion | None:
         begin = time.monotonic()
         backoff = Backoff()
         while True:
@@ -244,7 +246,14 @@ class Manager:
         )
         return left
 
-    async def _serve(self, bus: Bus, pipeline: Pipeline, writer: Writer, sayer: Sayer, left: Draft | None) -> None:
+    async def _serve(
+        self,
+        bus: Bus,
+        pipeline: Pipeline,
+        writer: Writer,
+        outcome_publisher: OutcomePublisher,
+        left: PreparedVersion | None,
+    ) -> None:
         followers = Followers(
             self._chain,
             self._folder,
@@ -255,19 +264,19 @@ class Manager:
             self._settings.scrub,
             self._failpoint,
             writer,
-            sayer.archive_answered,
+            outcome_publisher.archive_answered,
         )
 
         pipeline.make_room = followers.local.make_room
         if followers.condition is not None:
             self._waits.is_serving = True
             followers.condition.waits = lambda: (
-                pipeline.waiting_for or sayer.waiting_for or followers.waiting_for or self._waits.slow()
+                pipeline.waiting_for or outcome_publisher.waiting_for or followers.waiting_for or self._waits.slow()
             )
 
-        async def shipped(draft: Draft) -> None:
-            followers.follow(draft.manifest, draft.entries, draft.archive)
-            await sayer.put(draft.manifest, draft.entries)
+        async def shipped(prepared: PreparedVersion) -> None:
+            followers.follow(prepared.manifest, prepared.entries, prepared.archive)
+            await outcome_publisher.put(prepared.manifest, prepared.entries)
 
         pool = ReadPool(self._settings.reads, process_environ(), self._folder.read_temp, followers.reads.newest_file)
         followers.local.moved.append(pool.release)
@@ -277,10 +286,10 @@ class Manager:
             Sources((), self._settings.store),
             pool,
             followers.local,
-            lambda: self._health(pipeline, writer, sayer, followers, pool),
+            lambda: self._health(pipeline, writer, outcome_publisher, followers, pool),
             bus.max_payload - min(REPLY_HEADERS_BYTES, bus.max_payload // 2),
         )
-        bus.on_reconnect(sayer.say_again)
+        bus.on_reconnect(outcome_publisher.announce_again)
         service = await serve(
             bus,
             self._model,
@@ -293,17 +302,22 @@ class Manager:
         if writer.restored:
             followers.local.hold()
         followers.follow(fence, ())
-        unsaid = range(sayer.said_version + 1, fence.version)
-        sayer.expect(unsaid)
-        mark = RestMark(self._chain, sayer.said_version, lambda: writer.manifest.version, lambda: sayer.said_version)
+        unannounced = range(outcome_publisher.announced_version + 1, fence.version)
+        outcome_publisher.expect(unannounced)
+        mark = RestMark(
+            self._chain,
+            outcome_publisher.announced_version,
+            lambda: writer.manifest.version,
+            lambda: outcome_publisher.announced_version,
+        )
         background: list[Coroutine[Any, Any, None]] = [
-            sayer.run(),
-            *(lane.run() for lane in followers.lanes),
+            outcome_publisher.run(),
+            *(follower.run() for follower in followers.followers),
             followers.local.reported(),
-            release_later(followers.local, lambda: pipeline.is_at_rest and sayer.is_done),
-            collect_at_rest(lambda: pipeline.rested_ms if sayer.is_done else 0.0),
-            self._leave_when_idle(pipeline, direct, followers, sayer),
-            self._say_again(sayer, unsaid, followers),
+            release_later(followers.local, lambda: pipeline.is_at_rest and outcome_publisher.is_done),
+            collect_at_rest(lambda: pipeline.rested_ms if outcome_publisher.is_done else 0.0),
+            self._leave_when_idle(pipeline, direct, followers, outcome_publisher),
+            self._announce_again(outcome_publisher, unannounced, followers),
             mark.run(),
         ]
         async with pool, Background(background) as tasks:
@@ -312,14 +326,19 @@ class Manager:
             try:
                 await tasks.until(pipeline.run(shipped))
             finally:
-                self._tenure.begin_leaving()
+                self._ownership.begin_leaving()
             await service.close()
-            await self._drain(tasks, sayer, followers)
-            self._has_finished = sayer.is_done
+            await self._drain(tasks, outcome_publisher, followers)
+            self._has_finished = outcome_publisher.is_done
         await followers.close()
 
     def _health(
-        self, pipeline: Pipeline, writer: Writer, sayer: Sayer, followers: Followers, pool: ReadPool
+        self,
+        pipeline: Pipeline,
+        writer: Writer,
+        outcome_publisher: OutcomePublisher,
+        followers: Followers,
+        pool: ReadPool,
     ) -> dict[str, Any]:
         return {
             "model": self._model,
@@ -328,25 +347,25 @@ class Manager:
             "version": writer.manifest.version,
             "offset": writer.manifest.offset,
             "served_version": followers.local.served,
-            "said_version": sayer.said_version,
+            "announced_version": outcome_publisher.announced_version,
             "waiting_for": pipeline.waiting_for,
-            "lanes": {lane.name: lane.error for lane in followers.lanes},
+            "followers": {follower.name: follower.error for follower in followers.followers},
             "read_workers": pool.pids,
             "reads_waiting": pool.waiting,
             "memory_bytes": resident_bytes(),
             "memory_bytes_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "pid": self._tenure.holder.pid,
+            "pid": self._ownership.holder.pid,
         }
 
-    async def _say_again(self, sayer: Sayer, versions: range, followers: Followers) -> None:
+    async def _announce_again(self, outcome_publisher: OutcomePublisher, versions: range, followers: Followers) -> None:
         """Say what may not have been said before the last manager went; repeated notices are identical."""
         for version in versions:
             read = partial(self._read_again, version)
-            manifest, entries = await patiently(read, partial(self._tell_waiting, version))
+            manifest, entries = await retrying(read, partial(self._tell_waiting, version))
             if isinstance(manifest, Stub):  # a manager that was paused has marked it, and a clean-up taken it
-                sayer.pass_over(version)
+                outcome_publisher.pass_over(version)
                 continue
-            await sayer.put(manifest, entries)
+            await outcome_publisher.put(manifest, entries)
             for entry in entries:
                 if entry.role is Role.FIRST and entry.outcome.function == "archive" and entry.outcome.result:
                     followers.wait_for_archive(manifest, entry.outcome.result.get("tables", ()))
@@ -361,7 +380,7 @@ class Manager:
         self._log.warning("saying again waits", version=version, error=str(error))
 
     async def _leave_when_idle(
-        self, pipeline: Pipeline, direct: DirectReads, followers: Followers, sayer: Sayer
+        self, pipeline: Pipeline, direct: DirectReads, followers: Followers, outcome_publisher: OutcomePublisher
     ) -> None:
         """Leave once nobody asked for anything for a time; who has more to say or tell would only be brought back."""
         limit_ms = self._settings.manager.idle_exit_ms
@@ -369,17 +388,17 @@ class Manager:
             await asyncio.sleep(IDLE_LOOK_MS / 1000)
             now_ms = time.monotonic() * 1000
             idle_ms = now_ms - max(pipeline.last_request_ms, direct.last_ms)
-            is_done = sayer.is_done and not pipeline.is_applying
+            is_done = outcome_publisher.is_done and not pipeline.is_applying
             if limit_ms and idle_ms > limit_ms and is_done and not followers.are_catching_up:
                 self._log.info("leaving: idle", idle_ms=round(idle_ms))
                 self.stop()
                 return
 
-    async def _drain(self, tasks: Background, sayer: Sayer, followers: Followers) -> None:
+    async def _drain(self, tasks: Background, outcome_publisher: OutcomePublisher, followers: Followers) -> None:
         """Let what follows the versions come to its end, for a time."""
 
         async def drained() -> None:
-            await asyncio.gather(sayer.drained(), followers.drained())
+            await asyncio.gather(outcome_publisher.drained(), followers.drained())
 
         try:
             async with asyncio.timeout(DRAIN_MS_MAX / 1000):

@@ -25,13 +25,13 @@ from teatree.contracts.notices import Outcome
 from teatree.contracts.outside import outside_outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.batch import Applied
-from teatree.engine.drafts import Draft
+from teatree.engine.prepared_version import PreparedVersion
 from teatree.engine.writer import Writer
 from teatree.functions.registry import BUILT_INS
 from teatree.messaging.log import LogReader, LogSlice, WakeHints
-from teatree.storage.disk import telling_full
-from teatree_manager.attempts import Attempts
-from teatree_manager.lane import Backoff
+from teatree.storage.disk import translating_disk_full
+from teatree_manager.crash_tracker import CrashTracker
+from teatree_manager.follower import Backoff
 from teatree_manager.log_check import LogCheck
 
 T = TypeVar("T")
@@ -63,18 +63,18 @@ class Pipeline:
         reader: LogReader,
         log_check: LogCheck,
         hints: WakeHints,
-        attempts: Attempts,
+        crash_tracker: CrashTracker,
         poll_ms: int,
-        said_version: Callable[[], int],
+        announced_version: Callable[[], int],
         started: Callable[[Request], None],
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._log_check = log_check
         self._hints = hints
-        self._attempts = attempts
+        self._crash_tracker = crash_tracker
         self._poll_ms = poll_ms
-        self._said_version = said_version
+        self._announced_version = announced_version
         self._started = started
         self._file_thread = ThreadPoolExecutor(1, thread_name_prefix="file")
         self._ship_thread = ThreadPoolExecutor(1, thread_name_prefix="ship")
@@ -112,7 +112,7 @@ class Pipeline:
         """Run work on the thread that owns the file; raises `disk_full` and `unavailable` for what its disk refuses."""
 
         def run() -> T:
-            with telling_full("The model's folder", self._writer.folder.root):
+            with translating_disk_full("The model's folder", self._writer.folder.root):
                 return work(*arguments)
 
         return await asyncio.get_running_loop().run_in_executor(self._file_thread, run)
@@ -122,7 +122,7 @@ class Pipeline:
         self._stopping.set()
         self._hints.event.set()
 
-    async def run(self, shipped: Callable[[Draft], object]) -> None:
+    async def run(self, shipped: Callable[[PreparedVersion], object]) -> None:
         """Apply and ship until `stop` is called; `shipped` is awaited for each version that has its manifest.
 
         Returns too when there is no model after a request, or none and no request: the dispatcher first answers what
@@ -139,7 +139,7 @@ class Pipeline:
                 self._shipping.cancel()
                 await asyncio.gather(self._shipping, return_exceptions=True)
 
-    async def _carry(self, shipped: Callable[[Draft], object]) -> None:
+    async def _carry(self, shipped: Callable[[PreparedVersion], object]) -> None:
         async for requests in self._slices():
             rest: Sequence[Request] = requests
             while rest and not self._stopping.is_set():
@@ -154,20 +154,20 @@ class Pipeline:
                     return
         await self._await_shipped()
 
-    async def _one_version(self, batch: Sequence[Request], shipped: Callable[[Draft], object]) -> None:
+    async def _one_version(self, batch: Sequence[Request], shipped: Callable[[PreparedVersion], object]) -> None:
         self.is_applying = True
         try:
             applied = await self._apply(batch)
             await self._await_shipped()
-            draft = await self._retrying(lambda: self._writer.capture(applied, self._said_version()))
+            prepared = await self._retrying(lambda: self._writer.capture(applied, self._announced_version()))
         finally:
             self.is_applying = False
             self.last_request_ms = time.monotonic() * 1000
-        self.begin_shipping(draft, shipped)
+        self.begin_shipping(prepared, shipped)
 
-    def begin_shipping(self, draft: Draft, shipped: Callable[[Draft], object]) -> None:
+    def begin_shipping(self, prepared: PreparedVersion, shipped: Callable[[PreparedVersion], object]) -> None:
         """Ship a captured version behind the next batch."""
-        self._shipping = asyncio.create_task(self._ship(draft, shipped))
+        self._shipping = asyncio.create_task(self._ship(prepared, shipped))
         self._shipping.add_done_callback(lambda _: self._hints.event.set())  # a failure ends the wait for requests
 
     async def _await_shipped(self) -> None:
@@ -175,23 +175,25 @@ class Pipeline:
             shipping, self._shipping = self._shipping, None
             await shipping
 
-    async def _ship(self, draft: Draft, shipped: Callable[[Draft], object]) -> None:
+    async def _ship(self, prepared: PreparedVersion, shipped: Callable[[PreparedVersion], object]) -> None:
         backoff = Backoff()
         loop = asyncio.get_running_loop()
         while True:
             try:
-                await loop.run_in_executor(self._ship_thread, self._writer.ship, draft)
+                await loop.run_in_executor(self._ship_thread, self._writer.ship, prepared)
                 break
             except RetryError as e:
-                await self._wait(_Part.SHIP, f"version {draft.manifest.version} waits to be shipped: {e}", e, backoff)
+                await self._wait(
+                    _Part.SHIP, f"version {prepared.manifest.version} waits to be shipped: {e}", e, backoff
+                )
         self._goes_on(_Part.SHIP)
         self._writer.failpoint("manager.ship.before_shipped")
-        result = shipped(draft)
+        result = shipped(prepared)
         if asyncio.iscoroutine(result):
             await result
-        await self.in_file_thread(self._writer.settle, draft)
-        if draft.capture is not None:
-            await self._retrying(partial(_trim_spool, draft.capture.path.parent))
+        await self.in_file_thread(self._writer.advance_base, prepared)
+        if prepared.capture is not None:
+            await self._retrying(partial(_trim_spool, prepared.capture.path.parent))
 
     async def _slices(self) -> AsyncIterator[Sequence[Request]]:
         """Yield what follows in the log, reading ahead while the caller works."""
@@ -263,8 +265,8 @@ class Pipeline:
             alone = _takes_long(request) or self._writer.state is not ModelState.ACTIVE
             if alone or (place and size_bytes > limits.batch_bytes_max):
                 front = requests[: max(place, 1)]
-                return front[: self._attempts.limit(front)]
-        return requests[: self._attempts.limit(requests)]
+                return front[: self._crash_tracker.limit(front)]
+        return requests[: self._crash_tracker.limit(requests)]
 
     def _is_ours(self, request: Request) -> bool:
         """Return whether a request lies within the model's life, or begins it; the dispatcher answers the others."""
@@ -272,12 +274,12 @@ class Pipeline:
 
     async def _apply(self, batch: Sequence[Request]) -> Applied:
         await self._wait_for_disk()
-        if self._attempts.is_stuck(batch[0]):
+        if self._crash_tracker.is_stuck(batch[0]):
             return await self._answer_stuck(batch[0])
-        deaths = self._attempts.deaths_of(batch[0])
-        if deaths:
-            return await self._set_aside(batch[0], deaths)
-        await self._retrying(partial(self._attempts.begin, batch))
+        crashes = self._crash_tracker.crashes_of(batch[0])
+        if crashes:
+            return await self._set_aside(batch[0], crashes)
+        await self._retrying(partial(self._crash_tracker.begin, batch))
         if len(batch) == 1 and _takes_long(batch[0]):
             self._started(batch[0])
         backoff, gave_up = Backoff(), 0
@@ -297,7 +299,7 @@ class Pipeline:
             else:
                 self._goes_on(_Part.FILE)
                 self._outside.clear()
-                await self._retrying(partial(self._attempts.end, batch[-1].seq))
+                await self._retrying(partial(self._crash_tracker.end, batch[-1].seq))
                 return applied
 
     async def _answer_stuck(self, request: Request) -> Applied:
@@ -309,19 +311,19 @@ class Pipeline:
             hint="Ask for less at once, or have the model's limit raised.",
         )
         applied = await self._retrying(lambda: self._writer.set_aside(request, error))
-        await self._retrying(partial(self._attempts.end, request.seq))
+        await self._retrying(partial(self._crash_tracker.end, request.seq))
         return applied
 
-    async def _set_aside(self, request: Request, deaths: int) -> Applied:
-        self._log.error("setting a request aside", seq=request.seq, request_id=request.request_id, deaths=deaths)
+    async def _set_aside(self, request: Request, crashes: int) -> Applied:
+        self._log.error("setting a request aside", seq=request.seq, request_id=request.request_id, crashes=crashes)
         error = RetryError(
             Code.SET_ASIDE,
-            f"The request took its manager down {deaths} times and was set aside.",
+            f"The request took its manager down {crashes} times and was set aside.",
             hint="Change it, or send it again under a new id when the cause is gone.",
         )
-        await self._retrying(lambda: self._writer.keep_dead_letter(request, deaths))
+        await self._retrying(lambda: self._writer.keep_dead_letter(request, crashes))
         applied = await self._retrying(lambda: self._writer.set_aside(request, error))
-        await self._retrying(partial(self._attempts.end, request.seq))
+        await self._retrying(partial(self._crash_tracker.end, request.seq))
         return applied
 
     async def _retrying(self, work: Callable[[], T]) -> T:
@@ -353,7 +355,7 @@ class Pipeline:
         """Wait for what is away; a manager that is asked to leave does not: its successor goes on from the log."""
         self._waits(part, why)
         if self._stopping.is_set():
-            await self.in_file_thread(self._attempts.clear)
+            await self.in_file_thread(self._crash_tracker.clear)
             raise error
         if error.code is Code.DISK_FULL and self.make_room is not None:
             await self.make_room()

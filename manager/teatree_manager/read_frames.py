@@ -13,7 +13,7 @@ import orjson
 from attrs import frozen
 
 from teatree.contracts.settings import LimitSettings
-from teatree.functions.sql import Question
+from teatree.functions.sql import Query
 
 FRAME = struct.Struct(">BI")
 HEAD = struct.Struct(">I")
@@ -49,7 +49,7 @@ class ReadJob:
     """The version's file."""
     served: int
     """The newest version for which this file answers."""
-    question: Question
+    query: Query
     limits: LimitSettings
     temp_bytes_max: int
     """Bytes of this worker's temporary files."""

@@ -22,7 +22,7 @@ from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeErr
 from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb_errors import DamagedVersionError
-from teatree.functions.sql import Question
+from teatree.functions.sql import Query
 from teatree_manager.read_frames import FrameKind, ReadJob, ask_frame, frame, read_reply
 from teatree_manager.read_holds import ReadHolds
 from teatree_manager.read_queue import ReadQueue, Ticket
@@ -42,7 +42,7 @@ class Asked:
     """What a client reads."""
 
     client: str
-    question: Question
+    query: Query
     limits: LimitSettings
     served: int
     """The newest version for which the newest file answers."""
@@ -100,7 +100,7 @@ class ReadPool:
 
         Raises what the query raises, `timed_out`, `over_limit`, `held_off`, `unavailable`; DamagedVersionError.
         """
-        self._holds.check(asked.client, asked.question.sql, _now_ms())
+        self._holds.check(asked.client, asked.query.sql, _now_ms())
         ticket = self._queue.join(asked.client, _now_ms())
         try:
             while True:
@@ -178,7 +178,7 @@ class ReadPool:
                 version=newest[0],
                 path=newest[1],
                 served=asked.served,
-                question=asked.question,
+                query=asked.query,
                 limits=asked.limits,
                 temp_bytes_max=asked.limits.temp_bytes_max // self._settings.workers_max,
                 first_page_bytes_max=asked.first_page_bytes_max,
@@ -192,7 +192,7 @@ class ReadPool:
         raise AssertionError
 
     def _blame(self, asked: Asked, worker: WorkerProcess, ended: Ended) -> None:
-        self._holds.killed(asked.client, asked.question.sql, _now_ms())
+        self._holds.killed(asked.client, asked.query.sql, _now_ms())
         self._log.warning(
             "a read ended its worker",
             pid=worker.pid,
@@ -200,7 +200,7 @@ class ReadPool:
             code=ended.code,
             memory_bytes_peak=ended.memory_bytes_peak,
             client=asked.client,
-            sql=asked.question.sql[:200],
+            sql=asked.query.sql[:200],
         )
 
     def _ended_error(self, ended: Ended, limit_ms: int) -> TeatreeError:

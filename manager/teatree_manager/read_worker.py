@@ -34,7 +34,7 @@ from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, HEADER_CONTE
 from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.open_version import OpenVersion
 from teatree.functions.pages import Page, each_page
-from teatree.functions.sql import Answer
+from teatree.functions.sql import QueryResult
 from teatree_manager.memory import limit_memory
 from teatree_manager.read_frames import FRAME, NUMBER, FrameKind, ReadJob, frame, read_job, reply_frame
 
@@ -176,14 +176,14 @@ class Worker:
         self._forget_pages()
         opened = self._open(job)
         with self._interrupts.during(job.number, opened.connection.interrupt):
-            rows = self._rows = opened.answer(job.question.sql, job.question.parameters, job.limits)
+            rows = self._rows = opened.answer(job.query.sql, job.query.parameters, job.limits)
             self._check_size(job, 1)
-            self._pages = each_page(Answer(rows, job.question.page_rows, job.question.format), PAGES_MAX)
+            self._pages = each_page(QueryResult(rows, job.query.page_rows, job.query.format), PAGES_MAX)
             first = next(self._pages)
         if len(first.body) > job.first_page_bytes_max:
             raise _page_too_large("The first page", len(first.body), f"{job.first_page_bytes_max} fit into a reply")
         version = max(job.version, job.served)
-        count = max(1, -(-rows.num_rows // job.question.page_rows))
+        count = max(1, -(-rows.num_rows // job.query.page_rows))
         headers = {
             HEADER_CONTENT_TYPE: CONTENT_ARROW if first.format == "arrow" else CONTENT_JSON,
             "Teatree-Version": str(version),
@@ -200,7 +200,7 @@ class Worker:
         page = next(self._pages)
         if len(page.body) > job.page_bytes_max:
             raise _page_too_large(f"Page {page.number}", len(page.body), f"{job.page_bytes_max} is the most")
-        if page.number * job.question.page_rows >= self._rows.num_rows:
+        if page.number * job.query.page_rows >= self._rows.num_rows:
             self._forget_pages()
         return reply_frame(FrameKind.ANSWER, {"page": page.number, "rows": page.rows}, page.body)
 
@@ -211,8 +211,8 @@ class Worker:
     def _check_size(self, job: ReadJob, number: int) -> None:
         """Refuse a page that could not be written as JSON: that ends the process where the memory does not suffice."""
         self._number = number
-        if job.question.format == "json":
-            page_rows = job.question.page_rows
+        if job.query.format == "json":
+            page_rows = job.query.page_rows
             size_bytes = self._rows.slice((number - 1) * page_rows, page_rows).nbytes
             if size_bytes > job.page_bytes_max:
                 raise _page_too_large(f"Page {number}", size_bytes, f"{job.page_bytes_max} is the most")

@@ -16,10 +16,10 @@ from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.functions.arguments import Call, Context
 from teatree.functions.sources import Sources
-from teatree.functions.sql import Question, read_question
+from teatree.functions.sql import Query, read_query
 from teatree.messaging.asked_reads import AskedRead
 from teatree.storage.chain import Chain
-from teatree_manager.local_lane import LocalLane
+from teatree_manager.local_follower import LocalFollower
 from teatree_manager.read_pool import Asked, ReadPool
 
 WAIT_MS_DEFAULT = 5_000
@@ -37,7 +37,7 @@ class DirectReads:
         limits: Callable[[], LimitSettings],
         sources: Sources,
         pool: ReadPool,
-        local: LocalLane,
+        local: LocalFollower,
         health: Callable[[], dict[str, Any]],
         page_bytes_max: int,
     ) -> None:
@@ -78,7 +78,7 @@ class DirectReads:
             )
         request = read_request(self._chain.model, read.function, 0, datetime.now(UTC), dict(read.headers), read.body)
         limits = self._limits()
-        call, question, min_version, wait_ms = self._read_call(request, limits)
+        call, query, min_version, wait_ms = self._read_call(request, limits)
         call.finish()
         if self._local.is_gone:
             raise RequestError(Code.UNKNOWN_MODEL, f"There is no model {self._chain.model!r}.", where="model")
@@ -89,7 +89,7 @@ class DirectReads:
                 where="min_version",
                 hint=f"It waits: {self._local.error}" if self._local.error else "Try again.",
             )
-        asked = Asked(read.client, question, limits, self._local.served, self._page_bytes_max)
+        asked = Asked(read.client, query, limits, self._local.served, self._page_bytes_max)
         try:
             return await self._read(asked)
         except DamagedVersionError as e:
@@ -115,11 +115,11 @@ class DirectReads:
             headers["Teatree-Refs"] = dump_json(refs).decode()
         return body, headers
 
-    def _read_call(self, request: Request, limits: LimitSettings) -> tuple[Call, Question, int, int]:
+    def _read_call(self, request: Request, limits: LimitSettings) -> tuple[Call, Query, int, int]:
         if request.invalid is not None:
             raise request.invalid
         call = Call(request, Context(limits, self._sources))
         wait_ms = call.integer("wait_ms", WAIT_MS_DEFAULT)
         if wait_ms > WAIT_MS_MAX:
             raise RequestError(Code.OUT_OF_RANGE, f"'wait_ms' is 0 to {WAIT_MS_MAX}, not {wait_ms}.", where="wait_ms")
-        return call, read_question(call, limits), call.integer("min_version", 0), wait_ms
+        return call, read_query(call, limits), call.integer("min_version", 0), wait_ms

@@ -17,7 +17,7 @@ def check_store(chain: Chain, folder: ModelFolder, newest: Manifest | None, reco
         return
     known = "this host has its file"
     if recorded_version > found_version:
-        known = f"the catalogue knows version {recorded_version}"
+        known = f"the catalog knows version {recorded_version}"
     elif local_version:
         known = f"this host has the file of version {local_version}"
     raise OperatorError(

@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from teatree.contracts.errors import RetryError
 from teatree.storage.guarded import GuardedStore
 from teatree_manager.catalog_status import CatalogStatus
-from teatree_manager.lane import Backoff
+from teatree_manager.follower import Backoff
 
 T = TypeVar("T")
 SLOW_LOOK_MS = 500
@@ -35,7 +35,7 @@ class StoreWaits:
         self._stop = stop
         self._log = log
         self.is_serving = False
-        """Whether the manager's `ConditionLane` reports why the model waits."""
+        """Whether the manager's `ConditionFollower` reports why the model waits."""
 
     async def answer(self, ask: Callable[[], T]) -> T:
         """Return what the store answers, asked until it does; raises its RetryError once the manager is stopped."""
@@ -58,7 +58,7 @@ class StoreWaits:
         return f"The object store has not answered for {self._slow_ms / 1000:g} s or longer: {slow.what}"
 
     async def report_slow(self) -> None:
-        """Record a slow store while the manager begins, in a row that its `ConditionLane` then writes; for ever."""
+        """Record a slow store while the manager begins, in a row that its `ConditionFollower` then writes; for ever."""
         reported = False
         while True:
             await asyncio.sleep(SLOW_LOOK_MS / 1000)

@@ -13,16 +13,16 @@ from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.exit_reason import EXIT_STUCK
 from teatree.contracts.requests import Request
-from teatree_manager.attempts import Attempts
+from teatree_manager.crash_tracker import CrashTracker
 
 EXIT_HUNG = 1
 
 
-def end_over(requests: Sequence[Request], attempts: Attempts, log: FilteringBoundLogger) -> NoReturn:
+def end_over(requests: Sequence[Request], crash_tracker: CrashTracker, log: FilteringBoundLogger) -> NoReturn:
     """End this process because requests that run together do not end; the file of attempts tells which."""
     try:
         log.error("ending: a request does not end", first_seq=requests[0].seq, count=len(requests))
-        attempts.note_stuck(requests)
+        crash_tracker.note_stuck(requests)
     except OSError as e:  # then it counts as a death over the whole batch
         log.error("the request that does not end could not be noted", error=str(e))  # noqa: TRY400
     finally:

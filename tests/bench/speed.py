@@ -33,7 +33,7 @@ from teatree.contracts.manifest import LedgerRef, ManifestKind, ObjectRef
 from teatree.contracts.names import new_id
 from teatree.contracts.settings import Settings
 from teatree.embedded.stack import Stack, StackOptions
-from teatree.engine.drafts import new_write_id
+from teatree.engine.prepared_version import new_write_id
 from teatree.messaging.batches import BatchPublisher
 from teatree.storage.chain import Chain
 from teatree.storage.objects import open_store

@@ -30,8 +30,8 @@ from servers import TestServers, file_store
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import ManagerSettings, StoreSettings
-from teatree.engine.drafts import Draft
 from teatree.engine.local_versions import LocalVersions
+from teatree.engine.prepared_version import PreparedVersion
 from teatree.storage.model_folder import ModelFolder, model_folder
 
 COLUMNS = {"id": "BIGINT", "a": "BIGINT", "b": "BIGINT", "c": "DOUBLE", "batch": "BIGINT", "amount": "BIGINT"}
@@ -52,7 +52,7 @@ class Measured(PublishedModel):
         self.folder: ModelFolder = model_folder(self.settings.data, self.name)
         self.step_ms: dict[str, list[float]] = {"checkpoint": [], "capture": [], "ship": []}
         self.publish_ms: list[float] = []
-        self.draft: Draft | None = None
+        self.prepared: PreparedVersion | None = None
         self.batch = 0
         self._time_steps()
         self.create({"sales": COLUMNS})
@@ -60,15 +60,15 @@ class Measured(PublishedModel):
     def _time_steps(self) -> None:
         capture, ship = self._writer.capture, self._writer.ship
 
-        def timed_capture(*arguments: object) -> Draft:
+        def timed_capture(*arguments: object) -> PreparedVersion:
             begin = time.perf_counter()
-            self.draft = capture(*arguments)  # type: ignore[arg-type]
+            self.prepared = capture(*arguments)  # type: ignore[arg-type]
             self.step_ms["capture"].append((time.perf_counter() - begin) * 1000)
-            return self.draft
+            return self.prepared
 
-        def timed_ship(draft: Draft) -> None:
+        def timed_ship(prepared: PreparedVersion) -> None:
             begin = time.perf_counter()
-            ship(draft)
+            ship(prepared)
             self.step_ms["ship"].append((time.perf_counter() - begin) * 1000)
             self.publish_ms.append(self.step_ms["capture"][-1] + self.step_ms["ship"][-1])
 
@@ -140,12 +140,12 @@ def cost(store: StoreSettings, folder: Path, size_mb: int) -> float:
         local_ms: list[float] = []
         for _ in range(SAMPLES):
             manifest = model.append(APPENDED_ROWS)
-            assert model.draft is not None
-            assert model.draft.capture is not None
+            assert model.prepared is not None
+            assert model.prepared.capture is not None
             assert manifest.pack is not None
             assert manifest.file is not None
-            uploaded += manifest.pack.size_bytes + len(model.draft.segment) + len(manifest.to_json())
-            changed += len(model.draft.capture.blocks) * manifest.file.block_bytes
+            uploaded += manifest.pack.size_bytes + len(model.prepared.segment) + len(manifest.to_json())
+            changed += len(model.prepared.capture.blocks) * manifest.file.block_bytes
             while (pause_ms := local.pause_ms(manifest)) > 0:
                 time.sleep(pause_ms / 1000)
             local_ms.append(timed_ms(lambda manifest=manifest: local.publish(manifest)))  # type: ignore[misc]

@@ -17,8 +17,8 @@ from fuzz.readback import arrow_values, json_sql, nested, python_sql
 from fuzz.report import Report
 from fuzz.truth import OwnText, Truth, comparable
 from fuzz.values import Value
-from teatree.cli.answers import print_answer
 from teatree.cli.output import Output
+from teatree.cli.query_reply import print_reply
 from teatree.client.query import join_pages
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
@@ -29,7 +29,7 @@ from teatree.datasets.dataset import Dataset
 from teatree.datasets.parquet import parquet_columns
 from teatree.engine.handle import fetch_rows
 from teatree.functions.pages import cut_pages
-from teatree.functions.sql import Answer
+from teatree.functions.sql import QueryResult
 
 LIMITS = LimitSettings()
 PAGE_ROWS = 20
@@ -104,7 +104,7 @@ class Outward:
         return fetch_rows(self.con, "SELECT c FROM v", (), LIMITS)
 
     def _pages(self, form: str) -> list[bytes]:
-        return [page.body for page in cut_pages(Answer(self._rows(), PAGE_ROWS, form), 100)]
+        return [page.body for page in cut_pages(QueryResult(self._rows(), PAGE_ROWS, form), 100)]
 
     def _json(self, kind: Kind) -> list[str]:
         pages = [json.loads(body, parse_float=_Written, parse_int=_Written) for body in self._pages("json")]
@@ -134,7 +134,7 @@ class Outward:
     def _csv(self, kind: Kind) -> list[str]:
         sink = io.StringIO(newline="")
         with contextlib.redirect_stdout(sink):
-            print_answer(Output(json=True), self._dataset(), 1, "csv")
+            print_reply(Output(json=True), self._dataset(), 1, "csv")
         (header, *rows) = read_csv(sink.getvalue())
         assert header == ["c"], header
         return [csv_sql(kind, cell) for (cell,) in rows]

@@ -70,12 +70,12 @@ class Report:
         for converter in sorted({name for name, _ in self.values | self.refused}):
             bases = {base: n for (name, base), n in sorted(self.values.items()) if name == converter}
             refused = {base: n for (name, base), n in sorted(self.refused.items()) if name == converter}
-            lines.append(f"{converter:16} {sum(bases.values()):>9,} values: {_told(bases)}")
+            lines.append(f"{converter:16} {sum(bases.values()):>9,} values: {_counts_text(bases)}")
             if refused:
-                lines.append(f"{'':16} {sum(refused.values()):>9,} refused: {_told(refused)}")
+                lines.append(f"{'':16} {sum(refused.values()):>9,} refused: {_counts_text(refused)}")
         lines.append(f"{'all':16} {self.values.total():>9,} values, {self.refused.total():,} refused")
         return "\n".join(lines)
 
 
-def _told(counts: dict[str, int]) -> str:
+def _counts_text(counts: dict[str, int]) -> str:
     return " ".join(f"{base}={number}" for base, number in counts.items())

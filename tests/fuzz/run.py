@@ -9,9 +9,9 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
-from fuzz.foreign import check_foreign, draw_pair
 from fuzz.inward import Inward
 from fuzz.kinds import draw_kind, draw_scalar
+from fuzz.other_clients import check_foreign, draw_pair
 from fuzz.outward import Outward
 from fuzz.report import DIFFERENCES_MAX, Report
 from fuzz.texts import edge_texts

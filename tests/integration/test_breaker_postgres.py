@@ -14,9 +14,9 @@ from teatree.storage.breaker import Breaker
 from teatree.storage.catalog import Catalog
 from teatree.storage.migrations.migrate import migrate
 from teatree.storage.postgres import Postgres
-from teatree_manager.lane import Lane
+from teatree_manager.follower import Follower
 
-LANES = 8
+FOLLOWERS = 8
 AWAY_S = 4.0
 
 
@@ -33,8 +33,8 @@ class CountingPostgres(Postgres):
         return super().connect()
 
 
-class AskingLane(Lane):
-    """Asks the catalogue once each time that it is poked."""
+class AskingFollower(Follower):
+    """Asks the catalog once each time that it is poked."""
 
     name = "asking"
 
@@ -53,22 +53,22 @@ async def test_many_lanes_try_little_and_all_catch_up(postgres_server: PostgresS
     """Eight lanes that find PostgreSQL away try it no more often than one would, and end all when it is back."""
     migrate(postgres_server)
     postgres = CountingPostgres(postgres_server, Breaker("PostgreSQL", BreakerSettings()))
-    lanes = [AskingLane(Catalog(postgres)) for _ in range(LANES)]
-    running = [asyncio.create_task(lane.run()) for lane in lanes]
+    followers = [AskingFollower(Catalog(postgres)) for _ in range(FOLLOWERS)]
+    running = [asyncio.create_task(follower.run()) for follower in followers]
     await asyncio.to_thread(servers.postgres().stop)
     try:
         postgres.close()
-        for lane in lanes:
-            lane.poke()
+        for follower in followers:
+            follower.wake()
         await asyncio.sleep(AWAY_S)
         tries = postgres.tries
-        assert all(lane.error is not None and "PostgreSQL is away" in lane.error for lane in lanes)
+        assert all(follower.error is not None and "PostgreSQL is away" in follower.error for follower in followers)
     finally:
         await asyncio.to_thread(servers.postgres().start)
     async with asyncio.timeout(60):
-        await asyncio.gather(*(lane.drained() for lane in lanes))
-    assert [(lane.answers, lane.error) for lane in lanes] == [(1, None)] * LANES
+        await asyncio.gather(*(follower.drained() for follower in followers))
+    assert [(follower.answers, follower.error) for follower in followers] == [(1, None)] * FOLLOWERS
     # As many as meet it at once, then growing pauses from 50 ms on: one try each, not one a lane.
-    assert tries <= LANES + 10
+    assert tries <= FOLLOWERS + 10
     for task in running:
         task.cancel()

@@ -1,4 +1,4 @@
-"""The catalogue against a real PostgreSQL: it only moves forward, and comes back after every failure."""
+"""The catalog against a real PostgreSQL: it only moves forward, and comes back after every failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from servers import TestServers
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.settings import PostgresSettings
 from teatree.storage.catalog import RESULT_BYTES_MAX, STATEMENT_ROWS_MAX, Catalog
-from teatree.storage.catalog_rows import ContentKind, ContentRow, ModelFacts, RequestRow, RequestState, VersionRow
+from teatree.storage.catalog_rows import ContentKind, ContentRow, ModelColumns, RequestRow, RequestState, VersionRow
 from teatree.storage.migrations.migrate import VERSION_TABLE, migrate
 from teatree.storage.postgres import Postgres
 
@@ -37,16 +37,16 @@ def postgres(postgres_server: PostgresSettings) -> Postgres:
 
 @pytest.fixture
 def catalog(postgres: Postgres) -> Catalog:
-    """Return an empty catalogue."""
+    """Return an empty catalog."""
     return Catalog(postgres)
 
 
-def _facts(version: int, **changes: Any) -> ModelFacts:
-    facts = ModelFacts(
+def _facts(version: int, **changes: Any) -> ModelColumns:
+    facts = ModelColumns(
         goal_model_id=MODEL,
         name="sales",
         engine="duckdb",
-        life="active",
+        lifecycle="active",
         version=version,
         applied_offset=version * 10,
         epoch=1,
@@ -117,12 +117,12 @@ def test_a_chunk_comes_back_as_it_went(catalog: Catalog) -> None:
 
 def test_a_model_never_goes_back(catalog: Catalog) -> None:
     """A late write of an older version adds its rows and leaves the model where it is; repeating changes nothing."""
-    catalog.record_versions(_facts(5, life="dropped"), [_version(5)], [], [_request(50)])
+    catalog.record_versions(_facts(5, lifecycle="dropped"), [_version(5)], [], [_request(50)])
     for _ in range(2):
         catalog.record_versions(_facts(4), [_version(4)], [_content(4)], [_request(40)])
     found = catalog.model("sales")
     assert found is not None
-    assert (found.version, found.applied_offset, found.life) == (5, 50, "dropped")
+    assert (found.version, found.applied_offset, found.lifecycle) == (5, 50, "dropped")
     assert [row.version for row in catalog.versions("sales")] == [5, 4]
     assert [row.request_id for row in catalog.requests("sales")] == ["r50", "r40"]
 
@@ -210,7 +210,7 @@ def test_a_stopped_model_says_why_until_it_goes_on(catalog: Catalog) -> None:
     catalog.record_versions(_facts(1), [_version(1)])
     found = catalog.model("sales")
     assert found is not None
-    assert (found.state, found.life, found.error) == ("stopped", "active", error)
+    assert (found.state, found.lifecycle, found.error) == ("stopped", "active", error)
     catalog.record_error(MODEL, "sales", None)
     found = catalog.model("sales")
     assert found is not None
@@ -233,7 +233,7 @@ def test_a_models_condition_is_its_state(catalog: Catalog) -> None:
     assert state() == "damaged"
     catalog.record_versions(_facts(1), [_version(1)])
     catalog.record_error(MODEL, "sales", None)
-    catalog.record_versions(_facts(2, life="dropped"), [_version(2)])
+    catalog.record_versions(_facts(2, lifecycle="dropped"), [_version(2)])
     assert state() == "dropped"
     catalog.clear()
     found = catalog.model("sales")
@@ -249,8 +249,8 @@ def test_a_models_condition_is_its_state(catalog: Catalog) -> None:
         assert state() == "damaged"
 
 
-def test_a_cleared_catalogue_can_be_told_again(catalog: Catalog) -> None:
-    """After a clear the same chunks give the same catalogue."""
+def test_a_cleared_catalog_can_be_told_again(catalog: Catalog) -> None:
+    """After a clear the same chunks give the same catalog."""
 
     def tell() -> list[Any]:
         catalog.record_versions(_facts(2), [_version(1), _version(2)], [_content(1)], [_request(1)])
@@ -263,7 +263,7 @@ def test_a_cleared_catalogue_can_be_told_again(catalog: Catalog) -> None:
 
 
 def test_an_unknown_model_is_the_callers_error(catalog: Catalog) -> None:
-    """Who asks for what the catalogue never heard of is told so."""
+    """Who asks for what the catalog never heard of is told so."""
     for ask in (catalog.versions, catalog.requests, catalog.contents):
         with pytest.raises(RequestError) as caught:
             ask("nobody")

@@ -22,14 +22,14 @@ from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.settings import RetentionSettings, StoreSettings
 from teatree.engine import compaction
 from teatree.engine.archive import ArchiveSource, write_archive
-from teatree.engine.drafts import new_write_id
-from teatree.engine.ledger import Prior
+from teatree.engine.ledger import EarlierOutcome
+from teatree.engine.prepared_version import new_write_id
 from teatree.storage.archives import read_archive
 from teatree.storage.chain import Chain
 from teatree.storage.cleanup import Cleaned, Cleanup
+from teatree.storage.deletions import read_deletions
 from teatree.storage.objects import NotFoundError
 from teatree.storage.pins import list_pins, pin, unpin
-from teatree.storage.plans import read_plans
 from teatree.storage.versions import materialise, read_table
 
 NOTHING = RetentionSettings(grace_ms=0, keep_all_hours=0, hourly_days=0, daily_days=0, archive_hours=0)
@@ -129,7 +129,7 @@ def test_over_a_random_history_every_kept_version_reads_as_before(store: StoreSe
         assert kept == {newest} | pinned
         assert {v: total(chain, v, tmp_path) for v in kept} == {v: expected[v] for v in kept}
         assert keys(chain, "packs") == needed_packs(chain, kept)
-        assert read_plans(chain.store, chain.folder) == []
+        assert read_deletions(chain.store, chain.folder) == []
 
 
 @S3_IS_SLOW
@@ -311,7 +311,7 @@ def test_the_next_manager_starts_from_what_is_left(store: StoreSettings, tmp_pat
         assert total(model.chain, model.chain.newest_version(), tmp_path) == 73
         for outcome in (first, second):
             found = model.writer.ledger.find([outcome.request_id])[outcome.request_id]
-            assert isinstance(found, Prior)
+            assert isinstance(found, EarlierOutcome)
             assert found.entry.outcome == outcome
             assert isinstance(model.chain.entry(found.version or 0), Stub)
         grow(model, 3, first=300)
@@ -361,7 +361,7 @@ def test_two_clean_ups_at_once(store: StoreSettings, tmp_path: Path) -> None:
             assert kept == {newest}
             total(chain, newest, tmp_path)
             assert keys(chain, "packs") == needed_packs(chain, kept)
-            assert read_plans(chain.store, chain.folder) == []
+            assert read_deletions(chain.store, chain.folder) == []
 
 
 def test_archives_are_thinned_and_stay_whole(file_store: StoreSettings, tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_killed_anywhere(store: StoreSettings, tmp_path: Path, place: str) -> No
         assert kept == set(sums)
         assert {v: total(chain, v, tmp_path) for v in sums} == sums
         assert keys(chain, "packs") == needed_packs(chain, kept)
-        assert read_plans(chain.store, chain.folder) == []
+        assert read_deletions(chain.store, chain.folder) == []
 
 
 def _whole_or_stub(chain: Chain, version: int, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A manager that cleans up all the time: requests, restarts, resends and the catalogue do not notice."""
+"""A manager that cleans up all the time: requests, restarts, resends and the catalog do not notice."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_a_model_at_rest_is_cleaned_up(installation: Installation) -> None
     assert installation.read("SELECT count(*) FROM t") == [(4,)]
 
 
-async def test_the_catalogue_knows_what_is_there(installation: Installation) -> None:
+async def test_the_catalog_knows_what_is_there(installation: Installation) -> None:
     """After clean-ups every object of the store is listed and no other, and a rebuild says the same."""
     await installation.publish("create_model", table("id", "v", key="id"), "create")
     manager = tidy_manager(installation, interval_ms=0)

@@ -274,7 +274,7 @@ def test_queries_through_the_log_see_what_stands_before_them(here: Run) -> None:
     assert said.out == "n\n2\n"
 
 
-def test_the_catalogue_is_told_again(here: Run) -> None:
+def test_the_catalog_is_told_again(here: Run) -> None:
     """`catalog rebuild` reads the object store and counts what it wrote."""
     here("create", "told", "--table", TABLE)
     newest = here("versions", "told", "--json").lines[0]["version"]

@@ -10,8 +10,8 @@ from contextlib import aclosing
 
 import pytest
 
+from fake_manager import FakeManager
 from servers import TestServers
-from stand_in import StandIn
 from teatree import Session, connect, connect_sync
 from teatree.client.notice import Notice
 from teatree.contracts.errors import RequestError
@@ -19,16 +19,16 @@ from teatree.contracts.settings import NatsSettings, Settings
 
 
 @pytest.fixture
-async def stand_in(nats_server: NatsSettings) -> AsyncIterator[StandIn]:
+async def fake_manager(nats_server: NatsSettings) -> AsyncIterator[FakeManager]:
     """Return what answers the model's requests."""
-    async with StandIn(nats_server, "sales") as stand_in:
-        yield stand_in
+    async with FakeManager(nats_server, "sales") as fake_manager:
+        yield fake_manager
 
 
 @pytest.fixture
-async def session(stand_in: StandIn) -> AsyncIterator[Session]:
+async def session(fake_manager: FakeManager) -> AsyncIterator[Session]:
     """Return an open session."""
-    async with connect(settings=Settings(nats=stand_in.settings)) as session:
+    async with connect(settings=Settings(nats=fake_manager.settings)) as session:
         yield session
 
 
@@ -82,11 +82,11 @@ async def test_nothing_is_missed_while_the_server_is_away(session: Session, serv
     assert versions == list(range(1, 11))
 
 
-async def test_the_sync_face_works_inside_a_running_loop(stand_in: StandIn) -> None:
+async def test_the_sync_face_works_inside_a_running_loop(fake_manager: FakeManager) -> None:
     """As in Jupyter: the same methods, in another thread's loop, with the same errors."""
 
     def notebook() -> tuple[int | None, int, list[str]]:
-        with connect_sync(settings=Settings(nats=stand_in.settings)) as session:
+        with connect_sync(settings=Settings(nats=fake_manager.settings)) as session:
             model = session.create_model("sales")
             receipt = model.append("t", [{"id": 1}])
             summary = model.send_many([("append", {"table": "t", "rows": [{"id": 2}]})] * 3, wait="done")
@@ -102,6 +102,6 @@ async def test_the_sync_face_works_inside_a_running_loop(stand_in: StandIn) -> N
     assert applied == 3
     assert kinds == ["done", "version", "done"]
     # ... and called in the very thread of a running loop, whose own tasks wait meanwhile: it must not need them.
-    with connect_sync(settings=Settings(nats=stand_in.settings)) as session:
+    with connect_sync(settings=Settings(nats=fake_manager.settings)) as session:
         assert session.model("sales").send("append", {}, wait="accepted").seq > 0
     assert "append" in str(type(session).create_model.__doc__) or session.model("sales").append.__doc__

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stand_in import StandIn
+from fake_manager import FakeManager
 from teatree import connect, connect_sync
 from teatree.client.sync import SyncSession
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
@@ -28,10 +28,10 @@ def sync_session(nats_server: NatsSettings) -> Iterator[SyncSession]:
 
 
 @pytest.fixture
-async def stand_in(nats_server: NatsSettings) -> AsyncIterator[StandIn]:
+async def fake_manager(nats_server: NatsSettings) -> AsyncIterator[FakeManager]:
     """Return what answers the model's requests."""
-    async with StandIn(nats_server, "sales") as stand_in:
-        yield stand_in
+    async with FakeManager(nats_server, "sales") as fake_manager:
+        yield fake_manager
 
 
 def refused(call: Callable[[], Any]) -> str:
@@ -117,9 +117,9 @@ def test_a_session_belongs_to_its_process(sync_session: SyncSession) -> None:
     os.close(write)
 
 
-async def test_threads_share_a_session(stand_in: StandIn) -> None:
+async def test_threads_share_a_session(fake_manager: FakeManager) -> None:
     """Calls from several threads run side by side, each with its own outcome."""
-    with connect_sync(settings=Settings(nats=stand_in.settings)) as session:
+    with connect_sync(settings=Settings(nats=fake_manager.settings)) as session:
         model = await asyncio.to_thread(session.create_model, "sales")
 
         def append(n: int) -> int | None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 import attrs
 import pytest
 
-from dispatcher_world import SETTINGS, StandIn, World, settle, until
+from dispatcher_world import SETTINGS, FakeManager, World, settle, until
 from teatree.contracts.errors import Code
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import ModelState, StreamStamp
@@ -25,7 +25,7 @@ from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.service import serve
 from teatree.messaging.streams import log_state, purge_log
 from teatree.storage.catalog import Catalog
-from teatree.storage.catalog_rows import ModelFacts
+from teatree.storage.catalog_rows import ModelColumns
 from teatree.storage.migrations.migrate import migrate
 from teatree.storage.postgres import Postgres
 from teatree_dispatcher.purge import purge
@@ -76,7 +76,7 @@ class TestManagers:
         count = len(world.launcher.launched)
         world.publish("sales", 1, ModelState.ACTIVE)
         world.launcher.end("sales", -9)
-        world.dispatcher.nudge()
+        world.dispatcher.wake()
         await settle()
         assert len(world.launcher.launched) == count  # at rest: nothing to be done
 
@@ -88,7 +88,7 @@ class TestManagers:
         world.publish("sales", 1, ModelState.ACTIVE)
         await world.send("sales", "append", "b")  # the leaving manager does not see it any more
         world.launcher.end("sales", 0)
-        world.dispatcher.nudge()
+        world.dispatcher.wake()
         await until(lambda: world.launcher.launched == ["sales", "sales"])
 
     @pytest.mark.parametrize("looks", range(1, 5))
@@ -173,7 +173,7 @@ class TestManagers:
         await until(lambda: world.launcher.launched == ["sales"])
 
 
-class TestOutsideLife:
+class TestOutsideIncarnation:
     async def test_never_created(self, world: World) -> None:
         """A request to a model that never was is rejected; nothing is launched."""
         world.start()
@@ -236,7 +236,7 @@ class TestOutsideLife:
         for i in range(5):
             await world.send("sales", "append", f"a{i}")
         world.start()
-        world.start(world.make(StandIn()))
+        world.start(world.make(FakeManager()))
         for i in range(5):
             await world.outcome("sales", f"a{i}")
         await settle()
@@ -245,14 +245,14 @@ class TestOutsideLife:
         assert len({(m.subject, m.body) for m in said}) == 5
 
     async def test_wrong_store(self, world: World, postgres_server: PostgresSettings) -> None:
-        """Nothing is rejected by a store that lacks a version which the catalogue knows."""
+        """Nothing is rejected by a store that lacks a version which the catalog knows."""
         migrate(postgres_server)
         catalog = Catalog(Postgres(postgres_server))
-        facts = ModelFacts(
+        facts = ModelColumns(
             goal_model_id=goal_model_id(world.bus.prefix, "sales"),
             name="sales",
             engine="duckdb",
-            life="active",
+            lifecycle="active",
             version=3,
             applied_offset=7,
             epoch=1,
@@ -286,7 +286,7 @@ class TestOutsideLife:
 
     async def test_more_than_a_turn(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is left to reject when the others have their turn is rejected after it, not at the next timed look."""
-        monkeypatch.setattr("teatree_dispatcher.judge.READ_REQUESTS_MAX", 10)
+        monkeypatch.setattr("teatree_dispatcher.rejecter.READ_REQUESTS_MAX", 10)
         subject = world.bus.subjects.request("sales", "append")
         await world.bus.send([world.bus.frame(subject, b"{}", {"Teatree-Request-Id": f"a{i}"}) for i in range(500)])
         await world.send("sales", "append", "last")
@@ -464,7 +464,7 @@ class TestPurge:
             await world.send(model, "create_model", "a")
         lost = LogPosition(100, world.accepted_at[1])
         await purge_log(world.bus, {}, lost)
-        assert (await log_state(world.bus)).witness == lost
+        assert (await log_state(world.bus)).anchor == lost
         await purge_log(world.bus, {"sales": 2}, LogPosition(2, world.accepted_at[2]))
         assert await self._code(world, LogPosition(1, world.accepted_at[1])) is None
 
@@ -473,10 +473,10 @@ class TestPurge:
         subjects = world.bus.subjects
         await world.bus.publish_log(subjects.advanced("sales"), b"{}")
         for _ in range(3):
-            await world.bus.publish_log(subjects.filler, b"")
+            await world.bus.publish_log(subjects.padding, b"")
         for i in range(3):
             await world.send("sales", "append" if i else "create_model", f"a{i}")
-        await world.bus.publish_log(subjects.filler, b"")
+        await world.bus.publish_log(subjects.padding, b"")
         world.publish("sales", 7, ModelState.ACTIVE)
         world.launcher.alive.add("sales")
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
@@ -485,7 +485,7 @@ class TestPurge:
         left = [
             m.subject for m in await last_messages(world.bus, subjects.requests_stream, [">"], timeout_ms=5_000) or []
         ]
-        assert left == [subjects.advanced("sales"), f"{world.bus.prefix}.request.sales.append", subjects.filler]
+        assert left == [subjects.advanced("sales"), f"{world.bus.prefix}.request.sales.append", subjects.padding]
         assert await last_sequences(world.bus) == {"sales": 7}
         assert world.launcher.launched == []
         assert await read_notices(world.bus, subjects.notices_all) == []

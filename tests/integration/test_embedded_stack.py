@@ -145,7 +145,7 @@ async def test_all_is_ready_when_teatree_env_is_there_and_gone_with_it(data: Pat
     assert not env_file.exists()
     ready = [step.part for step in steps if step.state is StepState.READY]
     assert sorted(ready[:2]) == ["nats", "postgres"]
-    assert ready[2:] == ["store", "streams", "catalogue", "dispatcher", "stack"]
+    assert ready[2:] == ["store", "streams", "catalog", "dispatcher", "stack"]
     stopped = [step.part for step in steps if step.state is StepState.STOPPED]
     assert stopped == ["dispatcher", "managers", "postgres", "nats"]
 

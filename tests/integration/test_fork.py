@@ -76,7 +76,7 @@ def test_a_fork_is_a_model_of_its_own(origin: PublishedModel, tmp_path: Path) ->
     assert before is not None
     with _fork(origin, tmp_path) as twin:
         first = twin.request("create_model", {"from": {"model": "sales", "version": before.version}, "app": "trial"})
-        assert (first.version, first.offset, first.life.created_seq) == (2, 1, 1)
+        assert (first.version, first.offset, first.incarnation.created_seq) == (2, 1, 1)
         assert (first.options.app, first.options.storage_version) == ("trial", "v1.4.0")
         assert first.fork_of is not None
         assert (first.fork_of.model, first.fork_of.version) == ("sales", before.version)

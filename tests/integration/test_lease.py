@@ -19,7 +19,7 @@ from teatree.storage.lease import Holder, Lease, this_process
 from teatree.storage.migrations.migrate import migrate
 from teatree.storage.model_folder import model_folder
 from teatree.storage.postgres import Postgres
-from teatree_manager.tenure import Tenure
+from teatree_manager.ownership import Ownership
 
 MODEL = uuid.UUID(int=7)
 LONG_MS = 600_000
@@ -126,8 +126,8 @@ def test_no_breaker_refuses_a_lease(postgres_server: PostgresSettings, postgres:
         assert [row.name for row in Catalog(guarded).models()] == ["sales"]
 
 
-def test_the_catalogue_leaves_leases_alone(postgres: Postgres, lease: Lease) -> None:
-    """A lease survives a rebuild of the catalogue, and shows there."""
+def test_the_catalog_leaves_leases_alone(postgres: Postgres, lease: Lease) -> None:
+    """A lease survives a rebuild of the catalog, and shows there."""
     holder = _holder()
     assert lease.acquire(holder, LONG_MS) is None
     Catalog(postgres).clear()
@@ -144,15 +144,15 @@ async def test_who_hangs_as_it_leaves_loses_its_lease(
     postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lease is renewed while its holder works, and ends a while after its leaving began, though the process lives."""
-    monkeypatch.setattr("teatree_manager.tenure.LEAVE_MS_MAX", 0)
-    tenure = Tenure(
+    monkeypatch.setattr("teatree_manager.ownership.LEAVE_MS_MAX", 0)
+    ownership = Ownership(
         model_folder(tmp_path, "sales"), MODEL, "sales", "here", postgres, ManagerSettings(lease_ms=LONG_MS)
     )
-    tenure.acquire()
-    keeping = asyncio.create_task(tenure.keep())
+    ownership.acquire()
+    keeping = asyncio.create_task(ownership.keep())
     await asyncio.sleep(0)
     assert not keeping.done()
     keeping.cancel()
-    tenure.begin_leaving()
-    await tenure.keep()
-    tenure.release(has_finished=True)
+    ownership.begin_leaving()
+    await ownership.keep()
+    ownership.release(has_finished=True)

@@ -25,13 +25,13 @@ def store_folder(installation: Installation) -> Path:
     return Path(installation.settings.store.url.removeprefix("file://"))
 
 
-def outcomes_in_catalogue(installation: Installation) -> dict[str, str]:
+def outcomes_in_catalog(installation: Installation) -> dict[str, str]:
     """Return the state of every request that PostgreSQL knows of."""
     with installation.postgres() as connection:
         return dict(connection.execute("SELECT request_id, state FROM request_log").fetchall())
 
 
-def versions_in_catalogue(installation: Installation) -> list[int]:
+def versions_in_catalog(installation: Installation) -> list[int]:
     """Return the numbers of the versions that PostgreSQL knows of."""
     with installation.postgres() as connection:
         found = connection.execute("SELECT version FROM goal_model_version ORDER BY version").fetchall()
@@ -46,9 +46,9 @@ def children_of(pid: int) -> list[int]:
 async def catches_up(installation: Installation) -> None:
     """Wait until PostgreSQL knows every version and every outcome."""
     newest = installation.chain.newest_version()
-    await until(lambda: versions_in_catalogue(installation)[-1:] == [newest], lambda: "the catalogue")
-    assert versions_in_catalogue(installation) == list(range(1, newest + 1))
-    assert set(outcomes_in_catalogue(installation)) == set(installation.sent)
+    await until(lambda: versions_in_catalog(installation)[-1:] == [newest], lambda: "the catalog")
+    assert versions_in_catalog(installation) == list(range(1, newest + 1))
+    assert set(outcomes_in_catalog(installation)) == set(installation.sent)
 
 
 async def test_postgres_away(installation: Installation, servers: TestServers) -> None:
@@ -77,8 +77,8 @@ async def test_postgres_away(installation: Installation, servers: TestServers) -
     assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in range(1, 7)]
 
 
-async def test_no_rest_while_the_catalogue_is_behind(installation: Installation, servers: TestServers) -> None:
-    """A manager that nobody asks anything of leaves when the catalogue has its versions: it may be the last to come."""
+async def test_no_rest_while_the_catalog_is_behind(installation: Installation, servers: TestServers) -> None:
+    """A manager that nobody asks anything of leaves when the catalog has its versions: it may be the last to come."""
     servers.postgres().stop()
     try:
         manager = await installation.created(table("id"))
@@ -94,7 +94,7 @@ async def test_no_rest_while_the_catalogue_is_behind(installation: Installation,
         await asyncio.sleep(3 * IDLE_LOOK_MS / 1000)
         assert "leaving: idle" not in manager.said()
     assert await manager.exit_code() == 0
-    assert versions_in_catalogue(installation) == list(range(1, installation.chain.newest_version() + 1))
+    assert versions_in_catalog(installation) == list(range(1, installation.chain.newest_version() + 1))
 
 
 async def test_postgres_stopped(installation: Installation, servers: TestServers) -> None:
@@ -140,7 +140,7 @@ async def test_store_away_and_a_new_manager(installation: Installation) -> None:
     """A manager that starts while the store's folder is away begins no second history; it goes on when that is back."""
     manager = await installation.created(table("id"))
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
-    await until(lambda: set(outcomes_in_catalogue(installation)) == set(installation.sent))
+    await until(lambda: set(outcomes_in_catalog(installation)) == set(installation.sent))
     folder = store_folder(installation)
     away = folder.with_name("away")
     folder.rename(away)
@@ -269,9 +269,9 @@ async def test_leaves_when_asked(
 
 
 async def test_wrong_store(installation: Installation, tmp_path: Path) -> None:
-    """A manager that is told of another store begins nothing in it: the catalogue knows better."""
+    """A manager that is told of another store begins nothing in it: the catalog knows better."""
     manager = await installation.created(table("id"))
-    await until(lambda: set(outcomes_in_catalogue(installation)) == set(installation.sent))
+    await until(lambda: set(outcomes_in_catalog(installation)) == set(installation.sent))
     assert await manager.leave() == 0
     await installation.publish("append", rows(1), "a1")
     other = attrs.evolve(StoreSettings(), url=(tmp_path / "other").as_uri())

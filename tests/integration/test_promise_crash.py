@@ -80,19 +80,19 @@ async def test_crash(installation: Installation, name: str, hit: int) -> None:
 @pytest.mark.parametrize("name", failpoints("dispatcher"))
 async def test_dispatcher_crash(installation: Installation, name: str) -> None:
     """A dispatcher dies twice at one place, its managers live on: each request is answered, once."""
-    deaths = 1 if name == "dispatcher.launch.after" else 2  # what was launched lives: there is no second launch
-    plan = {name: {"action": "crash", "hit": 1, "times": deaths}}
+    crashes = 1 if name == "dispatcher.launch.after" else 2  # what was launched lives: there is no second launch
+    plan = {name: {"action": "crash", "hit": 1, "times": crashes}}
     fast = {"TEATREE_DISPATCHER_PURGE_INTERVAL_MS": "20", "TEATREE_DISPATCHER_RETENTION_DAYS": "0.0000001"}
     await installation.publish("append", rows(1), "early")
     await installation.publish("create_model", table("id"), "create")
     await installation.publish("append", rows(1), "a1")
     codes: list[int] = []
-    while len(codes) < deaths or await installation.waiting():
+    while len(codes) < crashes or await installation.waiting():
         dispatcher = installation.dispatcher(plan, **fast)
-        await until_async(partial(_is_over, dispatcher, installation, may_live=len(codes) == deaths))
+        await until_async(partial(_is_over, dispatcher, installation, may_live=len(codes) == crashes))
         if dispatcher.code is not None:
             codes.append(dispatcher.code)
-    assert codes == [-9] * deaths
+    assert codes == [-9] * crashes
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
     await installation.publish("append", rows(1), "a1")
     assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"

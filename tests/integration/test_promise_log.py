@@ -246,10 +246,10 @@ async def test_lost_end_and_on_again(copied: Copied, others: int, own: int) -> N
         assert await installation.manager().exit_code() == 78
 
     report = await copied.advance()
-    assert [stray["model"] for stray in report["strays"]] == [MODEL]
-    assert report["strays"][0]["again"] == (own if own and others < 3 else 0)
+    assert [stalled["model"] for stalled in report["stalled_models"]] == [MODEL]
+    assert report["stalled_models"][0]["again"] == (own if own and others < 3 else 0)
     again = await copied.advance()
-    assert (again["strays"], again["fillers"], again["last_seq"]) == ([], 0, report["last_seq"])
+    assert (again["stalled_models"], again["padding_messages"], again["last_seq"]) == ([], 0, report["last_seq"])
 
     installation.manager()
     outcomes = [await installation.outcome(f"since{i}") for i in range(own)]
@@ -263,7 +263,7 @@ async def test_lost_end_and_on_again(copied: Copied, others: int, own: int) -> N
     assert (await installation.told(first)) == first
     if own:
         assert installation.read("SELECT id FROM u ORDER BY id") == [(i,) for i in range(1, own)]
-    assert (await copied.advance())["strays"] == []
+    assert (await copied.advance())["stalled_models"] == []
     installation.check_chain()
 
 
@@ -291,7 +291,7 @@ async def test_advance_killed(copied: Copied, tmp_path: Path, place: str) -> Non
     if place == "copied":
         assert await installation.manager().exit_code() == 78
     report = await copied.advance(TEATREE_FAILPOINTS=str(plan))
-    assert len(report["strays"]) == (place != "marked")
+    assert len(report["stalled_models"]) == (place != "marked")
     installation.manager()
     assert (await installation.send("append", rows(13), "since3"))["kind"] == "done"
     assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in (1, 2, 3, 4, 5, 10, 11, 12, 13)]
@@ -311,7 +311,7 @@ async def test_newest_block_cut_off(copied: Copied, since: int, index: bool) -> 
     manager.send(signal.SIGCONT)
     assert await manager.exit_code() == 78, manager.said()
     assert recorded_error(installation)["code"] in ("log_behind", "log_replaced")
-    assert len((await copied.advance())["strays"]) == 1
+    assert len((await copied.advance())["stalled_models"]) == 1
     installation.manager()
     for i in (1, 2):
         await installation.publish("append", rows(i), f"a{i}")
@@ -336,7 +336,7 @@ async def test_lost_twice(copied: Copied) -> None:
     second.send(signal.SIGCONT)
     assert await second.exit_code() == 78
     assert await installation.manager().exit_code() == 78
-    assert len((await copied.advance())["strays"]) == 1
+    assert len((await copied.advance())["stalled_models"]) == 1
     installation.manager()
     assert (await installation.send("append", rows(6), "a6"))["kind"] == "done"
     assert installation.read("SELECT count(*) FROM t") == [(6,)]
@@ -355,7 +355,7 @@ async def test_unshipped_when_lost(copied: Copied) -> None:
     await copied.others(4)
     await stops_with(installation, installation.manager(), "log_replaced")
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
-    assert len((await copied.advance())["strays"]) == 1
+    assert len((await copied.advance())["stalled_models"]) == 1
     installation.manager()
     assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
     assert (await installation.send("append", rows(4), "a4"))["kind"] == "done"
@@ -395,8 +395,8 @@ async def test_advance_with_a_dispatcher(copied: Copied, rests: bool, since: int
         await installation.publish("append", rows(100 + i), f"since{i}")
     await dispatcher.says("a manager stopped for an operator")
     report = await copied.advance()
-    assert report["fillers"] == max(0, 20 - since)
-    assert report["strays"][0]["again"] == since
+    assert report["padding_messages"] == max(0, 20 - since)
+    assert report["stalled_models"][0]["again"] == since
     assert {(await installation.outcome(f"since{i}"))["kind"] for i in range(since)} == {"done"}
     assert installation.read("SELECT count(*) FROM t") == [(20 + since,)]
     said = [m.subject for m in await read_notices(installation.bus, installation.bus.subjects.notices_all)]

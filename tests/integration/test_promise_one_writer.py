@@ -24,7 +24,7 @@ def open_elsewhere(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", OPEN, str(path)], capture_output=True, text=True, check=False)
 
 
-def catalogue(installation: Installation) -> dict[str, list[Any]]:
+def catalog(installation: Installation) -> dict[str, list[Any]]:
     """Return what PostgreSQL tells of the model, without the lease."""
     with installation.postgres() as connection:
         return {
@@ -148,13 +148,13 @@ async def test_paused(installation: Installation, tmp_path: Path, place: str) ->
         await installation.send("append", rows(i), f"a{i}")
     await installation.send("archive", {}, "archive")
     newest = installation.chain.newest_version()
-    await until(lambda: catalogue(installation)["model"][0][2] == newest)
+    await until(lambda: catalog(installation)["model"][0][2] == newest)
     await until(lambda: _head(installation) == newest)
-    before = (installation.objects(), catalogue(installation), await installation.told())
+    before = (installation.objects(), catalog(installation), await installation.told())
     links = {data: _link(installation, data) for data in (None, other)}
     first.send(signal.SIGCONT)
     assert await first.exit_code() == 75
-    after = (installation.objects(), catalogue(installation), await installation.told())
+    after = (installation.objects(), catalog(installation), await installation.told())
     assert {key: after[0].get(key) for key in before[0]} == before[0]
     assert not [key for key in set(after[0]) - set(before[0]) if "/manifests/" in key]
     for name in ("versions", "contents", "requests"):  # the second one may still be adding its archive

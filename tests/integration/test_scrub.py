@@ -13,7 +13,7 @@ from processes import Installation, rows, table, until
 from published import PublishedModel
 from teatree.contracts.settings import ScrubSettings, StoreSettings
 from teatree.storage.archives import index_key
-from teatree_manager.scrub_lane import ScrubLane
+from teatree_manager.scrub_task import ScrubTask
 
 SETTINGS = ScrubSettings(interval_ms=1, bytes_per_s=1_000_000_000)
 
@@ -28,24 +28,24 @@ def model(object_store_settings: StoreSettings, tmp_path: Path) -> Iterator[Publ
         yield published
 
 
-async def rounds(lane: ScrubLane) -> None:
+async def rounds(follower: ScrubTask) -> None:
     """Let each version have its turn twice, wherever the first round began."""
     for _ in range(12):
-        await lane.work()
+        await follower.work()
 
 
-def told(lane: ScrubLane) -> tuple[str | None, list[int]]:
+def told(follower: ScrubTask) -> tuple[str | None, list[int]]:
     """Return what health says of the lane, and the versions it holds to be damaged."""
-    return lane.error, list(lane.damaged)
+    return follower.error, list(follower.damaged)
 
 
 @pytest.mark.parametrize("what", ["pack", "manifest", "segment"])
 @pytest.mark.parametrize("version", [3, 4])
 async def test_a_flipped_bit_is_told_and_its_end_too(model: PublishedModel, what: str, version: int) -> None:
     """Damage in any object of a kept version is told with its version and place; nothing is told of a whole store."""
-    lane = ScrubLane(model.chain, SETTINGS)
-    await rounds(lane)
-    assert told(lane) == (None, [])
+    follower = ScrubTask(model.chain, SETTINGS)
+    await rounds(follower)
+    assert told(follower) == (None, [])
     manifest = model.chain.get(version)
     assert manifest.pack is not None
     assert manifest.outcomes is not None
@@ -56,15 +56,15 @@ async def test_a_flipped_bit_is_told_and_its_end_too(model: PublishedModel, what
     }[what]
     body = model.chain.store.get(key)
     model.chain.store.put(key, flipped(body, len(body) // 2))
-    await rounds(lane)
-    error, versions = told(lane)
+    await rounds(follower)
+    error, versions = told(follower)
     assert versions == [version]
     assert error is not None
     assert error.startswith("corrupt: ")
     assert key in error
     model.chain.store.put(key, body)
-    await rounds(lane)
-    assert told(lane) == (None, [])
+    await rounds(follower)
+    assert told(follower) == (None, [])
 
 
 async def test_a_manager_tells_damage_and_goes_on(installation: Installation) -> None:

@@ -23,8 +23,8 @@ from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
 from teatree.storage.model_folder import model_folder
 from teatree.storage.versions import materialise
-from teatree_manager.local_lane import LocalLane
-from teatree_manager.local_scrub_lane import LocalScrubLane
+from teatree_manager.local_follower import LocalFollower
+from teatree_manager.local_scrub_task import LocalScrubTask
 
 PATCHING = ManagerSettings(local_grace_ms=20, local_copy_bytes_max=0)
 COPYING = ManagerSettings(local_grace_ms=20)
@@ -37,10 +37,10 @@ class Site:
     def __init__(self, model: PublishedModel, settings: ManagerSettings, scrub: ScrubSettings) -> None:
         self.model = model
         self.folder = model_folder(model.settings.data, "sales")
-        self.reads = LocalReads(LIMITS, self.folder.outbox)
+        self.reads = LocalReads(LIMITS, self.folder.archive_staging)
         self.versions = LocalVersions(model.chain, self.folder, settings, no_failpoint)
-        self.local = LocalLane(self.versions, self.reads)
-        self.scrub = LocalScrubLane(self.local, self.versions, self.reads, scrub)
+        self.local = LocalFollower(self.versions, self.reads)
+        self.scrub = LocalScrubTask(self.local, self.versions, self.reads, scrub)
 
     async def insert(self, rows: int) -> None:
         """Publish a version with more rows, and its local file as the manager's lane does."""

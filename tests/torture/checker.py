@@ -131,19 +131,19 @@ class ModelChecker:
         else:
             self._compare(oracle, archive, f"archive of version {number}", number)
 
-    def check_catalogue(self, found: dict[str, Any]) -> list[str]:
-        """Return what the catalogue says otherwise than the chain and the oracle."""
+    def check_catalog(self, found: dict[str, Any]) -> list[str]:
+        """Return what the catalog says otherwise than the chain and the oracle."""
         wrong: list[str] = []
         if not self._manifests:
             return wrong
         newest = self._manifests[-1]
         if (found.get("version"), found.get("offset")) != (newest["version"], newest["offset"]):
-            return [f"catalogue at {found.get('version')}, offset {found.get('offset')}; chain at {newest['version']}"]
+            return [f"catalog at {found.get('version')}, offset {found.get('offset')}; chain at {newest['version']}"]
         numbers = set(range(1, newest["version"] + 1))
         planned = self._versions.planned()
         lacks = [n for n in sorted(numbers - set(found["versions"])) if not self._is_going(n, planned)]
         if lacks or not numbers.issuperset(found["versions"]):
-            wrong.append(f"catalogue lacks versions {lacks[:10]}, has {found['versions'][-3:]}")
+            wrong.append(f"catalog lacks versions {lacks[:10]}, has {found['versions'][-3:]}")
         for verdict in self.verdicts.values():
             if verdict.role != "first":
                 continue

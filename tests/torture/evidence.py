@@ -1,7 +1,7 @@
-"""What can be seen from outside: the log, the notices, versions, the catalogue, archives; by others' readers.
+"""What can be seen from outside: the log, the notices, versions, the catalog, archives; by others' readers.
 
 The log and the notices are read with nats-py, manifests as JSON, versions with duckdb, archives as Parquet,
-the catalogue with psycopg. Only the pulling of a version is Teatree's: that is what is under test.
+the catalog with psycopg. Only the pulling of a version is Teatree's: that is what is under test.
 """
 
 from __future__ import annotations
@@ -164,11 +164,11 @@ def _table_content(con: duckdb.DuckDBPyConnection, source: str) -> list[str]:
     return [repr(columns), *sorted(repr(row) for row in con.execute(f"SELECT * FROM {source}").fetchall())]
 
 
-def catalogue(settings: Settings, model: str) -> dict[str, Any]:
+def catalog(settings: Settings, model: str) -> dict[str, Any]:
     """Return what PostgreSQL says of a model."""
     with psycopg.connect(settings.postgres.url or "", password=settings.postgres.password) as con:
         row = con.execute(
-            "SELECT goal_model_id, version, applied_offset, life, epoch FROM goal_model WHERE name = %s", [model]
+            "SELECT goal_model_id, version, applied_offset, lifecycle, epoch FROM goal_model WHERE name = %s", [model]
         ).fetchone()
         if row is None:
             return {}
@@ -179,6 +179,6 @@ def catalogue(settings: Settings, model: str) -> dict[str, Any]:
             "SELECT request_id, seq, state, version FROM request_log WHERE goal_model_id = %s", ids
         ).fetchall()
     return {
-        "version": row[1], "offset": row[2], "life": row[3], "epoch": row[4], "versions": numbers,
+        "version": row[1], "offset": row[2], "lifecycle": row[3], "epoch": row[4], "versions": numbers,
         "requests": {request_id: (seq, state, version) for request_id, seq, state, version in requests},
     }  # fmt: skip

@@ -21,7 +21,7 @@ from attrs import Factory, asdict, define
 from teatree import connect
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from torture.checker import ModelChecker, Old, Report, Sample
-from torture.evidence import Versions, catalogue, read_log, read_notices
+from torture.evidence import Versions, catalog, read_log, read_notices
 from torture.fault import Fault, ViolationError
 from torture.faults import DAMAGES_STORE, HINDERS_ALL, HINDERS_MANAGER, LOSES_DISK, inject, make_schedule, took_effect
 from torture.loss import model_log
@@ -295,7 +295,7 @@ class Run:
             done = [e["version"] for e in self.events if e.get("phase") == "archived" and e["model"] == model]
             for number in done:
                 checker.check_archive(oracle, number, folder)
-        for wrong in checker.check_catalogue(catalogue(self.stage.settings, model)):
+        for wrong in checker.check_catalog(catalog(self.stage.settings, model)):
             report.violation(f"[{model}] {wrong}")
 
     # --- telling ---

@@ -153,7 +153,7 @@ class Stage:
         return evolve(store, url=store.url.replace(endpoint[0], f"http://{proxy.address}"))
 
     def drop_database(self) -> None:
-        """Drop the catalogue's database, whoever uses it, and create it empty."""
+        """Drop the catalog's database, whoever uses it, and create it empty."""
         create = f"CREATE DATABASE {DATABASE} OWNER {USER}"
         for statement in (f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)", create):
             self._run_sql(statement)

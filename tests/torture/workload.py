@@ -64,7 +64,7 @@ CREATE = {
         {"table": "counter", "columns": _columns({"id": "BIGINT", "n": "BIGINT"}), "primary_key": ["id"]},
     ],
 }
-CREATE_LIFE = {"tables": [{"table": "items", "columns": _columns(ITEMS), "primary_key": ["id"]}]}
+CREATE_INCARNATION = {"tables": [{"table": "items", "columns": _columns(ITEMS), "primary_key": ["id"]}]}
 
 BAD_REQUESTS: list[tuple[str, str, Any]] = [
     ("unknown_table", "append", {"table": "nowhere", "rows": [{"id": 1}]}),
@@ -389,5 +389,5 @@ class Client:
             origin = model._session.model(self.rng.choice((MAIN, SECOND)))
             return "create_model", {"from": {"model": origin.name, "version": self._version_of(origin)}}, self._id()
         if kind < 0.4:
-            return "create_model", CREATE_LIFE, self._id()
+            return "create_model", CREATE_INCARNATION, self._id()
         return "append", {"table": "items", "rows": [self._item()]}, self._id()

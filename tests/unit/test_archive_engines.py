@@ -107,7 +107,7 @@ def test_the_index_tells_all_that_a_reader_needs(file_store: StoreSettings, tmp_
 def archive(model: PublishedModel, manifest: Manifest, folder: Path, before: Archived | None = None) -> Archived:
     """Archive a version as a manager does."""
     path = folder / f"{manifest.version}.duckdb"
-    reads = LocalReads(LimitSettings(), folder / "outbox")
+    reads = LocalReads(LimitSettings(), folder / "archive_staging")
 
     def restore() -> Path:
         materialise(model.chain.store, manifest, path)

@@ -1,4 +1,4 @@
-"""How manifests and outcomes become rows of the catalogue."""
+"""How manifests and outcomes become rows of the catalog."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from teatree.storage.catalog_rows import (
     ContentKind,
     RequestState,
     content_rows,
-    model_facts,
+    model_columns,
     object_uri,
     page_rows,
     parquet_row,
@@ -57,7 +57,7 @@ def _manifest(**changes: Any) -> Manifest:
         content_write_id="00",
         user_version=3,
         last_effect_seq=30,
-        said_version=2,
+        announced_version=2,
         file=FileLayout(12_288, 262_144, 0, Extent("p", 0, 1, "c"), (), ("b",)),
         tables=(TableEntry("sales", Schema((Field("id", parse_dtype("BIGINT"), nullable=False),)), 7, ("id",), 3),),
         pack=ObjectRef("packs/3", 100, "aa"),
@@ -73,9 +73,9 @@ def _outcome(**changes: Any) -> Outcome:
 
 def test_a_version_says_what_its_manifest_says() -> None:
     """Model and version rows hold the manifest's numbers and its tables' columns."""
-    facts = model_facts(_manifest(), STORE)
+    facts = model_columns(_manifest(), STORE)
     assert (facts.goal_model_id, facts.name, facts.version, facts.applied_offset) == (MODEL, "sales", 3, 30)
-    assert (facts.life, facts.size_bytes, facts.store_url) == ("active", 12_288, STORE)
+    assert (facts.lifecycle, facts.size_bytes, facts.store_url) == ("active", 12_288, STORE)
     assert facts.tables[0]["columns"] == [{"name": "id", "type": "BIGINT", "nullable": False}]
     row = version_row(_manifest())
     assert (row.version, row.pack_bytes, row.requests, row.changed_tables) == (3, 100, 2, ("sales",))

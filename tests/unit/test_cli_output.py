@@ -8,8 +8,8 @@ from decimal import Decimal
 import duckdb
 import pytest
 
-from teatree.cli.answers import print_answer
 from teatree.cli.output import Output
+from teatree.cli.query_reply import print_reply
 from teatree.contracts.shown import shown, visible
 from teatree.datasets.arrow import lossless
 from teatree.datasets.dataset import Dataset
@@ -33,7 +33,7 @@ def answer(sql: str) -> Dataset:
 def test_nothing_that_a_terminal_acts_on_is_printed(capfdbinary: pytest.CaptureFixture[bytes], form: str) -> None:
     """Controls and marks that turn text around are written out in a table, and escaped in JSON."""
     rows = answer("SELECT x, [x] AS \"l\x1b[2J\", {'m': x} AS s FROM odd")
-    print_answer(Output(json=form != "table"), rows, 1, form)  # type: ignore[arg-type]
+    print_reply(Output(json=form != "table"), rows, 1, form)  # type: ignore[arg-type]
     out = capfdbinary.readouterr().out.decode()
     assert all(character == "\n" or character.isprintable() for character in out), repr(out)
     if form == "jsonl":
@@ -42,7 +42,7 @@ def test_nothing_that_a_terminal_acts_on_is_printed(capfdbinary: pytest.CaptureF
 
 def test_a_table_shows_values_exactly(capfd: pytest.CaptureFixture[str]) -> None:
     """A decimal has the digits of its scale, a wide number all of its digits, NULL is told from the text NULL."""
-    print_answer(
+    print_reply(
         Output(json=False),
         answer("SELECT 12.5::DECIMAL(18,2) AS a, 2::HUGEINT ** 0 AS f, 170141183460469231731687303715884105727 AS h"),
         1,
@@ -58,7 +58,7 @@ def test_csv_says_what_null_is(capfd: pytest.CaptureFixture[str]) -> None:
     rows = answer(
         "SELECT NULL::VARCHAR AS a, '' AS b, [1, NULL] AS c, 0::DECIMAL(18,10) AS d, '{\"a\": 1e400}'::JSON AS e"
     )
-    print_answer(Output(json=True), rows, 1, "csv")
+    print_reply(Output(json=True), rows, 1, "csv")
     assert capfd.readouterr().out == 'a,b,c,d,e\n,"","[1,null]",0.0000000000,"{""a"": 1e400}"\n'
 
 

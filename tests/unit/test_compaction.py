@@ -11,7 +11,7 @@ from teatree.engine.compaction import (
     LARGE_BLOCKS,
     LEAF_PACKS_MAX,
     PACKS_MAX,
-    choose_moves,
+    choose_relocations,
     scattered_leaves,
 )
 from teatree.storage.packs import ENTRY, LEAF_ENTRIES, Entries
@@ -39,13 +39,13 @@ def test_packs_stay_few_and_cost_stays_bounded(blocks: int, changes: int, unused
     for version in range(1, versions + 1):
         used = rng.random(blocks) >= unused
         changed = rng.integers(blocks, size=changes).tolist()
-        moves = choose_moves(entries, changed, used)
-        assert len(moves.blocks) < 2 * LARGE_BLOCKS
-        assert used[list(moves.blocks)].all()
-        assert not used[list(moves.unused)].any()
-        assert set(changed).isdisjoint(moves.blocks + moves.unused)
-        moved_in_all += len(moves.blocks)
-        entries["pack"][[*changed, *moves.blocks, *moves.unused]] = version
+        relocations = choose_relocations(entries, changed, used)
+        assert len(relocations.blocks) < 2 * LARGE_BLOCKS
+        assert used[list(relocations.blocks)].all()
+        assert not used[list(relocations.unused)].any()
+        assert set(changed).isdisjoint(relocations.blocks + relocations.unused)
+        moved_in_all += len(relocations.blocks)
+        entries["pack"][[*changed, *relocations.blocks, *relocations.unused]] = version
         assert small_packs(entries, used) <= PACKS_MAX * 1.5  # what is read changes between two captures
     assert moved_in_all <= 3 * changes * versions + 2 * LARGE_BLOCKS
 
@@ -58,9 +58,9 @@ def test_a_growing_model_moves_each_block_about_once() -> None:
         grown = np.zeros(version, ENTRY)
         grown[:-1] = entries
         used = np.ones(version, np.bool_)
-        moves = choose_moves(entries, [version - 1], used[:-1])
-        grown["pack"][[version - 1, *moves.blocks]] = version
-        moved_in_all += len(moves.blocks)
+        relocations = choose_relocations(entries, [version - 1], used[:-1])
+        grown["pack"][[version - 1, *relocations.blocks]] = version
+        moved_in_all += len(relocations.blocks)
         entries = grown
         assert small_packs(entries, used) <= PACKS_MAX
     assert moved_in_all <= 2 * 2_500

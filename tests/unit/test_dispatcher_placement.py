@@ -12,24 +12,24 @@ from teatree.contracts.exit_reason import EXIT_OPERATOR, EXIT_STUCK
 from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp, read_manifest
 from teatree.contracts.requests import read_request
 from teatree.messaging.subjects import Subjects
-from teatree_dispatcher.book import LogPlace, Record
-from teatree_dispatcher.judge import rejection
 from teatree_dispatcher.leases import AGAIN_MS, HANG_MS, LeaseWatch
+from teatree_dispatcher.model_registry import LogPlace, ModelStatus
 from teatree_dispatcher.placement import (
     STOPPED_MS,
-    Facts,
     Need,
+    PlacementInput,
     Published,
     Restart,
     after_exit,
-    is_foreign,
+    log_mismatch,
     need,
     published,
 )
+from teatree_dispatcher.rejecter import rejection
 
 ALIVE = Published(ModelState.ACTIVE, offset=10, version=3, log_created="a")
 DROPPED = Published(ModelState.DROPPED, offset=10, version=3, log_created="a")
-FACTS = Facts(last_seq=10, last_drop_seq=0, published=ALIVE, judged_seq=0, create_seq=0, is_served=False)
+INPUT = PlacementInput(last_seq=10, last_drop_seq=0, published=ALIVE, rejected_through=0, create_seq=0, is_served=False)
 
 
 class TestNeed:
@@ -37,36 +37,36 @@ class TestNeed:
         ("changes", "wanted"),
         [
             ({"last_seq": 0, "published": None}, Need.NOTHING),
-            ({"published": None}, Need.NEWS),
+            ({"published": None}, Need.REFRESH),
             ({}, Need.NOTHING),
             ({"last_seq": 11}, Need.MANAGER),
             ({"last_seq": 11, "is_served": True}, Need.NOTHING),
-            ({"last_seq": 11, "is_served": True, "last_drop_seq": 11}, Need.NEWS),
+            ({"last_seq": 11, "is_served": True, "last_drop_seq": 11}, Need.REFRESH),
             ({"last_seq": 11, "is_served": True, "last_drop_seq": 9}, Need.NOTHING),
             ({"published": DROPPED}, Need.NOTHING),
-            ({"published": DROPPED, "last_seq": 11}, Need.JUDGE),
-            ({"published": DROPPED, "last_seq": 11, "is_served": True}, Need.JUDGE),
-            ({"published": DROPPED, "last_seq": 11, "judged_seq": 11}, Need.NOTHING),
-            ({"published": DROPPED, "last_seq": 15, "judged_seq": 11, "create_seq": 12}, Need.MANAGER),
-            ({"published": DROPPED, "last_seq": 15, "create_seq": 12, "is_served": True}, Need.NEWS),
-            ({"published": attrs.evolve(DROPPED, offset=12), "last_seq": 15, "create_seq": 12}, Need.JUDGE),
-            ({"published": Published(), "last_seq": 1}, Need.JUDGE),
-            ({"is_foreign": True, "last_seq": 2}, Need.MANAGER),
-            ({"is_foreign": True, "last_seq": 2, "is_served": True}, Need.NOTHING),
-            ({"is_foreign": True, "last_seq": 2, "published": DROPPED}, Need.MANAGER),
+            ({"published": DROPPED, "last_seq": 11}, Need.REJECT),
+            ({"published": DROPPED, "last_seq": 11, "is_served": True}, Need.REJECT),
+            ({"published": DROPPED, "last_seq": 11, "rejected_through": 11}, Need.NOTHING),
+            ({"published": DROPPED, "last_seq": 15, "rejected_through": 11, "create_seq": 12}, Need.MANAGER),
+            ({"published": DROPPED, "last_seq": 15, "create_seq": 12, "is_served": True}, Need.REFRESH),
+            ({"published": attrs.evolve(DROPPED, offset=12), "last_seq": 15, "create_seq": 12}, Need.REJECT),
+            ({"published": Published(), "last_seq": 1}, Need.REJECT),
+            ({"log_mismatch": True, "last_seq": 2}, Need.MANAGER),
+            ({"log_mismatch": True, "last_seq": 2, "is_served": True}, Need.NOTHING),
+            ({"log_mismatch": True, "last_seq": 2, "published": DROPPED}, Need.MANAGER),
         ],
     )
     def test_each(self, changes: dict[str, object], wanted: Need) -> None:
         """A manager for what is beyond the offset of a life, an answer for what lies outside, else nothing."""
-        assert need(attrs.evolve(FACTS, **changes)) is wanted  # type: ignore[arg-type]
+        assert need(attrs.evolve(INPUT, **changes)) is wanted  # type: ignore[arg-type]
 
     def test_other_log(self) -> None:
         """An offset counts only in its own log, as far as that goes."""
-        assert not is_foreign(ALIVE, "a", 10)
-        assert is_foreign(ALIVE, "b", 10)
-        assert is_foreign(ALIVE, "a", 9)
-        assert not is_foreign(Published(), "b", 0)
-        assert not is_foreign(None, "b", 0)
+        assert not log_mismatch(ALIVE, "a", 10)
+        assert log_mismatch(ALIVE, "b", 10)
+        assert log_mismatch(ALIVE, "a", 9)
+        assert not log_mismatch(Published(), "b", 0)
+        assert not log_mismatch(None, "b", 0)
 
     def test_read_back(self) -> None:
         """A model's state is what its manifest's writer meant."""
@@ -88,7 +88,7 @@ class TestNeed:
             content_write_id="0",
             user_version=1,
             last_effect_seq=1,
-            said_version=0,
+            announced_version=0,
         )
         assert published(read_manifest(manifest.to_json(), "here")) == attrs.evolve(ALIVE, log_at=at)
         assert published(read_manifest(manifest.to_json(), "here")).is_alive
@@ -96,9 +96,9 @@ class TestNeed:
 
     def test_rest(self) -> None:
         """A model whose offset belongs to another log is not at rest, however far that went."""
-        record = Record("sales", last_seq=3, published=ALIVE)
-        assert record.is_at_rest(LogPlace("a", 10))
-        assert not record.is_at_rest(LogPlace("b", 10))
+        status = ModelStatus("sales", last_seq=3, published=ALIVE)
+        assert status.is_at_rest(LogPlace("a", 10))
+        assert not status.is_at_rest(LogPlace("b", 10))
 
 
 class TestRestart:
@@ -119,9 +119,9 @@ class TestRestart:
 
     def test_progress_forgives(self) -> None:
         """A manager that got further before it died is soon back; one that left by itself may be started at once."""
-        tired = Restart(deaths=9, not_before_ms=5)
+        tired = Restart(crashes=9, not_before_ms=5)
         died = after_exit(tired, 1, progressed=True, fingerprint="", now_ms=0, ms_min=100, ms_max=9e9)
-        assert (died.deaths, died.not_before_ms) == (1, 100)
+        assert (died.crashes, died.not_before_ms) == (1, 100)
         assert after_exit(tired, 0, progressed=True, fingerprint="", now_ms=0, ms_min=100, ms_max=9e9) == Restart()
 
     def test_the_same_again(self) -> None:
@@ -151,14 +151,14 @@ class TestRestart:
 
     def test_a_manager_that_ended_itself_over_a_request(self) -> None:
         """Its successor begins at once, however many died before: it knows what to do."""
-        tired = Restart(deaths=8, not_before_ms=5_000)
+        tired = Restart(crashes=8, not_before_ms=5_000)
         ended = after_exit(tired, EXIT_STUCK, progressed=False, fingerprint="", now_ms=0, ms_min=100, ms_max=30_000)
         assert ended.is_due(0, "")
 
     def test_many_deaths(self) -> None:
         """Thousands of deaths do not overflow the wait."""
         restart = after_exit(
-            Restart(deaths=5_000), 1, progressed=False, fingerprint="", now_ms=0, ms_min=100, ms_max=30_000
+            Restart(crashes=5_000), 1, progressed=False, fingerprint="", now_ms=0, ms_min=100, ms_max=30_000
         )
         assert restart.not_before_ms == 30_000
 
@@ -199,8 +199,8 @@ class TestRejection:
 
     def test_bad_name(self) -> None:
         """A name that can never be one is told so, whatever was asked of it."""
-        record = Record("Bad-Name")
-        assert isinstance(record.name_error, RequestError)
-        assert record.name_error.code is Code.BAD_NAME
+        status = ModelStatus("Bad-Name")
+        assert isinstance(status.name_error, RequestError)
+        assert status.name_error.code is Code.BAD_NAME
         request = read_request("Bad-Name", "create_model", 1, datetime.now(UTC), {}, b"")
         assert b'"code":"bad_name"' in rejection(Subjects(), request)[1]

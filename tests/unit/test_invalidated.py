@@ -141,11 +141,11 @@ def test_taking_over_on_a_full_disk(tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(RetryError):
                 writer.take_over(made.chain.newest())
-    draft = writer.take_over(made.chain.newest())
-    assert draft is not None
+    prepared = writer.take_over(made.chain.newest())
+    assert prepared is not None
     assert newest is not None
-    assert draft.manifest.version == newest.version + 1  # its fence holds
-    assert draft.manifest.tables[0].rows == 500_000
+    assert prepared.manifest.version == newest.version + 1  # its fence holds
+    assert prepared.manifest.tables[0].rows == 500_000
     writer.close()
     assert path.exists()
 

@@ -52,7 +52,7 @@ def test_values_of_some_megabytes(model: PublishedModel, tmp_path: Path) -> None
         rows = version.answer("SELECT v FROM t ORDER BY id LIMIT 2", (), limits)
         assert rows["v"].to_pylist() == [text(0), text(1)]
         version.close()
-        reads = LocalReads(limits, tmp_path / "outbox")
+        reads = LocalReads(limits, tmp_path / "archive_staging")
         reads.switch(manifest.version, path)
         with reads.source(manifest.version, lambda: path) as source:
             archived = write_archive(model.chain, manifest, source, None, (), no_failpoint)

@@ -15,7 +15,7 @@ from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.messaging.log import LogSlice
-from teatree_manager.attempts import Attempts
+from teatree_manager.crash_tracker import CrashTracker
 from teatree_manager.pipeline import Pipeline
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,7 +41,7 @@ def reading(log: Any, folder: Path) -> Pipeline:
     """Return a pipeline that reads a log."""
     writer = cast("Any", SimpleNamespace(limits=LimitSettings(), chain=SimpleNamespace(model="sales")))
     hints = cast("Any", SimpleNamespace(take=lambda: None, event=asyncio.Event()))
-    return Pipeline(writer, log, log, hints, Attempts(folder / "attempt", 3), 1_000, lambda: 0, lambda _: None)
+    return Pipeline(writer, log, log, hints, CrashTracker(folder / "attempt", 3), 1_000, lambda: 0, lambda _: None)
 
 
 async def test_who_leaves_waits_no_more(tmp_path: Path) -> None:

@@ -245,9 +245,9 @@ def test_what_makes_duckdb_give_up_for_memory_is_not_tried_for_ever(
             continue
     statuses = [entry.outcome.status for entry in applied.entries]
     assert statuses == [Status.DONE] * count + [Status.FAILED] + [Status.DONE] * count
-    draft = model.writer.capture(applied, 0)
-    model.writer.ship(draft)
-    model.writer.settle(draft)
+    prepared = model.writer.capture(applied, 0)
+    model.writer.ship(prepared)
+    model.writer.advance_base(prepared)
     assert model.rows("SELECT count(*) AS n FROM words") == [{"n": 2 * count}]
 
 
@@ -288,6 +288,6 @@ def test_a_request_that_leaves_no_memory_to_refuse_it_is_refused(
     applied = model.writer.apply(model.writer.rest_of(requests))
     assert [entry.outcome.status for entry in applied.entries] == [Status.FAILED, Status.DONE]
     assert runs == 1
-    draft = model.writer.capture(applied, 0)
-    model.writer.ship(draft)
-    model.writer.settle(draft)
+    prepared = model.writer.capture(applied, 0)
+    model.writer.ship(prepared)
+    model.writer.advance_base(prepared)

@@ -46,12 +46,12 @@ def _rebuild(settings: Settings, advance: Advance) -> dict[str, int]:
     from teatree.storage.migrations.migrate import migrate  # noqa: PLC0415
     from teatree.storage.objects import open_store  # noqa: PLC0415
     from teatree.storage.postgres import Postgres  # noqa: PLC0415
-    from teatree.storage.projection import rebuild as rebuild_catalogue  # noqa: PLC0415
+    from teatree.storage.projection import rebuild as rebuild_catalog_command  # noqa: PLC0415
 
     migrate(settings.postgres)  # the database may be a new one
     postgres = Postgres(settings.postgres, application="teatree-cli")
     try:
-        return rebuild_catalogue(
+        return rebuild_catalog_command(
             open_store(settings.store),
             Catalog(postgres),
             settings.nats.prefix,

@@ -61,7 +61,7 @@ class Day:
 
 
 @define
-class Tally:
+class SalesTotals:
     """What was sent and is done, added up: the numbers that the model must hold in the end."""
 
     version: int = 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, frozen
 
 from teatree.cli.demo_compare import Check, Comparison
-from teatree.cli.demo_data import DAYS, SALES_PER_DAY, SITES, TABLES, Tally, days_of, visit_rows
+from teatree.cli.demo_data import DAYS, SALES_PER_DAY, SITES, TABLES, SalesTotals, days_of, visit_rows
 from teatree.client.session import connect
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.process import is_alive, read_process
@@ -65,7 +65,7 @@ class Demo:
         self._settings = settings
         self._name = model
         self._tell = tell
-        self._tally = Tally()
+        self._totals = SalesTotals()
         self._half = asyncio.Event()
         self._singles = 0
         self._killed_pid = 0
@@ -87,12 +87,12 @@ class Demo:
                 with suppress(asyncio.CancelledError):
                     await reading
             self._tell("all is sent and done; now every number is compared")
-            checks = await Comparison(session, self._name, self._tally).checks()
+            checks = await Comparison(session, self._name, self._totals).checks()
             versions = (await session.model(self._name).versions(1))[0].version
         return Report(
             checks=checks,
             reads=self._reads,
-            requests=self._tally.requests,
+            requests=self._totals.requests,
             versions=versions,
             killed_pid=self._killed_pid,
             away_ms=self._away_ms,
@@ -140,13 +140,13 @@ class Demo:
 
     async def _append(self, model: Model, site: str, rows: list[dict[str, Any]]) -> None:
         receipt = await model.append("sales", rows)
-        self._tally.heard(receipt.version)
-        self._tally.add_sales(site, rows)
+        self._totals.heard(receipt.version)
+        self._totals.add_sales(site, rows)
 
     async def _set_goal(self, model: Model, goal: dict[str, Any]) -> None:
         receipt = await model.upsert("goals", [goal])
-        self._tally.heard(receipt.version)
-        self._tally.set_goal(goal)
+        self._totals.heard(receipt.version)
+        self._totals.set_goal(goal)
 
     async def _write_visits(self) -> None:
         """Send one-row requests in bulk."""
@@ -154,8 +154,8 @@ class Demo:
         async with connect(settings=self._settings, name="demo-bulk") as session:
             requests = (("append", {"table": "visits", "rows": [row]}) for row in rows)
             summary = await session.model(self._name).send_many(requests, wait="done")
-        self._tally.heard(summary.version)
-        self._tally.add_visits(rows)
+        self._totals.heard(summary.version)
+        self._totals.add_visits(rows)
         self._tell(f"the bulk sender's {summary.sent:,} one-row requests are done, {summary.refused} refused")
 
     async def _kill_half_way(self) -> None:

@@ -37,9 +37,9 @@ def advance(*, yes: Annotated[bool, Parameter(negative="")] = False, common: Com
     """
     output = Output(json=common.json)
     found = _run(common, dry_run=True)
-    if found.elsewhere and not found.strays:
+    if found.elsewhere and not found.stalled_models:
         raise _elsewhere(found)
-    if not found.strays:
+    if not found.stalled_models:
         if output.json:
             output.line(found)
         else:
@@ -50,7 +50,7 @@ def advance(*, yes: Annotated[bool, Parameter(negative="")] = False, common: Com
         return Exit.OK
     if not output.json:
         columns = ("model", "error", "holds up to", "what is wrong")
-        rows = ((s.model, s.code, s.offset, s.message) for s in found.strays)
+        rows = ((s.model, s.code, s.offset, s.message) for s in found.stalled_models)
         output.table(columns, rows, right=("holds up to",))
     if not yes and not output.json and sys.stdin.isatty() and not _confirmed(found):
         output.remark("Nothing was changed.")
@@ -84,11 +84,11 @@ def _confirmed(found: AdvanceReport) -> bool:
 
 def _show(output: Output, done: AdvanceReport) -> None:
     output.say(f"{done.stream} ended at {done.last_seq_before:,} and ends at {done.last_seq:,} now.")
-    output.say(f"{counted(done.fillers, 'padding message')} published; nothing was deleted.")
-    for stray in done.strays:
-        unnamed = f" ({stray.unnamed:,} without an id got one that begins with again-)" if stray.unnamed else ""
-        again = counted(stray.again, "request")
-        output.say(f"{stray.model}: continues after {stray.offset:,}; {again} accepted again{unnamed}.")
+    output.say(f"{counted(done.padding_messages, 'padding message')} published; nothing was deleted.")
+    for stalled in done.stalled_models:
+        unnamed = f" ({stalled.unnamed:,} without an id got one that begins with again-)" if stalled.unnamed else ""
+        again = counted(stalled.again, "request")
+        output.say(f"{stalled.model}: continues after {stalled.offset:,}; {again} accepted again{unnamed}.")
     output.say(
         "A running dispatcher starts the managers again at once, otherwise within a minute (`teatree models` tells)."
         " What has no outcome can be sent again under its id: it takes effect once.",

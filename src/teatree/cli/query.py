@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from teatree.cli.answers import Form, check_form, print_answer
 from teatree.cli.exits import usage
 from teatree.cli.json_args import read_args
 from teatree.cli.options import STORE_DEFAULT, StoreCommon
 from teatree.cli.output import Output
+from teatree.cli.query_reply import Form, check_form, print_reply
 from teatree.cli.running import store_session, with_session
 
 if TYPE_CHECKING:
-    from teatree.client.query import Answer
+    from teatree.client.query import QueryReply
     from teatree.client.session import Session
     from teatree.datasets.dataset import Dataset
 
@@ -72,18 +72,18 @@ def query(
                 "A version that is named does not wait for others.", "Leave out --through-log and --min-version."
             )
         rows, found = _ask_version(common, model, sql, parameters, version, at)
-        print_answer(output, rows, found, format)
+        print_reply(output, rows, found, format)
         return
 
-    async def work(session: Session) -> Answer:
-        from teatree.client.query import Question  # noqa: PLC0415
+    async def work(session: Session) -> QueryReply:
+        from teatree.client.query import QueryRequest  # noqa: PLC0415
 
         form: Literal["json", "arrow"] = "json" if _is_json(output, format) else "arrow"
-        question = Question(sql, parameters, form, min_version=min_version)
-        return await session.model(model).ask(question, through_log=through_log, timeout_ms=timeout_ms)
+        query_request = QueryRequest(sql, parameters, form, min_version=min_version)
+        return await session.model(model).ask(query_request, through_log=through_log, timeout_ms=timeout_ms)
 
     answer = with_session(common, work)
-    print_answer(output, answer.dataset, answer.version, format)
+    print_reply(output, answer.dataset, answer.version, format)
 
 
 def _ask_version(

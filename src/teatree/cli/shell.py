@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from teatree.cli.answers import Form, check_form, print_answer
 from teatree.cli.exits import error_line
 from teatree.cli.options import STORE_DEFAULT, StoreCommon
 from teatree.cli.output import Output
+from teatree.cli.query_reply import Form, check_form, print_reply
 from teatree.cli.running import store_session
 from teatree.contracts.shown import visible
 
@@ -75,7 +75,7 @@ def _run(opened: OpenedVersion, text: str, output: Output, form: Form) -> None:
         version = opened.version
         rows = opened.run(statement.query)
         if rows is not None:
-            print_answer(output, rows, version, form)
+            print_reply(output, rows, version, form)
 
 
 def _converse(opened: OpenedVersion, model: str, output: Output, form: Form) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from teatree.client.notice_log import NoticeReader, follow_notices, read_patiently
+from teatree.client.notice_log import NoticeReader, follow_notices, read_retrying
 from teatree.client.receipt import REFUSALS_MAX, Refusal
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class GroupTracker:
         if self._reader is None:
             return
         self._reader.interrupted()
-        while (notices := await read_patiently(self._reader, silence_ms_max)) is not None:
+        while (notices := await read_retrying(self._reader, silence_ms_max)) is not None:
             for notice in notices:
                 self._count(notice)
         await self.read_refs(count_max=math.inf)

@@ -1,4 +1,4 @@
-"""Which models there are: asked of the catalogue, or of the object store where there is none."""
+"""Which models there are: asked of the catalog, or of the object store where there is none."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def list_models(settings: Settings, store: Callable[[], ObjectStore]) -> list[Mo
     why = None
     if settings.postgres.url is not None:
         try:
-            return _from_catalogue(settings)
+            return _from_catalog(settings)
         except RetryError as e:  # the chains hold all but what a model waits for: it only takes longer
-            why = f"the catalogue is away: {e}"
+            why = f"the catalog is away: {e}"
     newest = (chain.newest() for chain in model_chains(store(), settings.nats.prefix))
     return sorted((_from_manifest(m, why) for m in newest if m is not None), key=lambda info: info.name)
 
 
-def _from_catalogue(settings: Settings) -> list[ModelInfo]:
-    from teatree.storage.catalog import Catalog  # noqa: PLC0415 - psycopg, only where there is a catalogue
+def _from_catalog(settings: Settings) -> list[ModelInfo]:
+    from teatree.storage.catalog import Catalog  # noqa: PLC0415 - psycopg, only where there is a catalog
     from teatree.storage.postgres import Postgres  # noqa: PLC0415
 
     postgres = Postgres(settings.postgres, application="teatree-client")

@@ -31,7 +31,7 @@ COPY_BYTES_MAX = 8_000_000
 
 
 @frozen
-class Stray:
+class StalledModel:
     """A model that must not read on in the log."""
 
     model: str
@@ -55,8 +55,8 @@ class AdvanceReport:
     last_seq: int
     models: int
     """Models that were looked at."""
-    fillers: int
-    strays: tuple[Stray, ...]
+    padding_messages: int
+    stalled_models: tuple[StalledModel, ...]
     elsewhere: tuple[str, ...]
     """Models that count in another stream: nothing can be done here."""
 
@@ -71,22 +71,22 @@ async def advance_log(bus: Bus, store: ObjectStore, failpoint: Failpoint, *, dry
     state = before = await log_state(bus)  # after the manifests: managers may be at work
     ours = [m for m in newest if m.stream == stamp_of(state)]
     found = [(m, fault) for m in ours if (fault := await _fault(bus, state, m)) is not None]
-    strays = [Stray(m.model, fault.code, m.offset, fault.message) for m, fault in found]
-    fillers = 0
+    stalled_models = [StalledModel(m.model, fault.code, m.offset, fault.message) for m, fault in found]
+    padding_messages = 0
     if found and not dry_run:
         _check_clock(state, [m for m, _ in found])
-        fillers = await _fill(bus, max(m.offset for m, _ in found), state.last_seq)
+        padding_messages = await _fill(bus, max(m.offset for m, _ in found), state.last_seq)
         failpoint("log.advance.filled")
         for i, (manifest, _) in enumerate(found):
-            strays[i] = await _advance(bus, manifest, strays[i], failpoint)
+            stalled_models[i] = await _advance(bus, manifest, stalled_models[i], failpoint)
         state = await log_state(bus)
     return AdvanceReport(
         state.name,
         before.last_seq,
         state.last_seq,
         len(ours),
-        fillers,
-        tuple(strays),
+        padding_messages,
+        tuple(stalled_models),
         tuple(m.model for m in newest if m.stream != stamp_of(state)),
     )
 
@@ -122,15 +122,15 @@ def _check_clock(state: LogState, manifests: list[Manifest]) -> None:
 
 async def _fill(bus: Bus, wanted_seq: int, last_seq: int) -> int:
     """Publish messages that are nobody's until the log is as long as a model remembers; return how many."""
-    fillers = 0
+    padding_messages = 0
     while last_seq < wanted_seq:
-        batch: list[LogMessage] = [(bus.subjects.filler, b"", {})] * min(wanted_seq - last_seq, BATCH_MESSAGES_MAX)
+        batch: list[LogMessage] = [(bus.subjects.padding, b"", {})] * min(wanted_seq - last_seq, BATCH_MESSAGES_MAX)
         last_seq = await publish_batch(bus, batch)
-        fillers += len(batch)
-    return fillers
+        padding_messages += len(batch)
+    return padding_messages
 
 
-async def _advance(bus: Bus, manifest: Manifest, stray: Stray, failpoint: Failpoint) -> Stray:
+async def _advance(bus: Bus, manifest: Manifest, stalled: StalledModel, failpoint: Failpoint) -> StalledModel:
     """Have what the model would pass over accepted again, behind all that is there, then leave its mark."""
     state = await log_state(bus)
     go_on_after = manifest.offset
@@ -138,8 +138,8 @@ async def _advance(bus: Bus, manifest: Manifest, stray: Stray, failpoint: Failpo
         named = [_copy(message) for message in portion]
         await _publish(bus, [message for message, _ in named])
         failpoint("log.advance.copied")
-        stray = evolve(
-            stray, again=stray.again + len(named), unnamed=stray.unnamed + sum(is_new for _, is_new in named)
+        stalled = evolve(
+            stalled, again=stalled.again + len(named), unnamed=stalled.unnamed + sum(is_new for _, is_new in named)
         )
         if manifest.state is ModelState.ACTIVE:
             go_on_after = state.last_seq
@@ -147,7 +147,7 @@ async def _advance(bus: Bus, manifest: Manifest, stray: Stray, failpoint: Failpo
     failpoint("log.advance.before_mark")
     await bus.publish_log(bus.subjects.advanced(manifest.model), mark.to_json())
     failpoint("log.advance.marked")
-    return stray
+    return stalled
 
 
 async def _overtaken(bus: Bus, manifest: Manifest, last_seq: int) -> AsyncIterator[list[StoredMessage]]:

@@ -82,15 +82,15 @@ class Model(ModelRequests):
         sees all that stands before it; there alone an earlier `version` can be asked. `format` is how rows travel.
         Raises `timed_out` if nobody answers in time: a model at rest is woken, which takes a moment.
         """
-        question = queries.Question(sql, parameters, format, page_size, min_version, version)
-        return (await self.ask(question, through_log=through_log, timeout_ms=timeout_ms)).dataset
+        query_request = queries.QueryRequest(sql, parameters, format, page_size, min_version, version)
+        return (await self.ask(query_request, through_log=through_log, timeout_ms=timeout_ms)).dataset
 
     async def ask(
-        self, question: queries.Question, *, through_log: bool = False, timeout_ms: float = TIMEOUT_MS
-    ) -> queries.Answer:
+        self, query_request: queries.QueryRequest, *, through_log: bool = False, timeout_ms: float = TIMEOUT_MS
+    ) -> queries.QueryReply:
         """Answer a question as `query` does, and tell the version that the rows were read from."""
-        how = queries.ask_through_log if through_log or question.version is not None else queries.ask_directly
-        return await how(self._session, self.name, question, timeout_ms)
+        how = queries.ask_through_log if through_log or query_request.version is not None else queries.ask_directly
+        return await how(self._session, self.name, query_request, timeout_ms)
 
     async def follow(self, *, after: int | None = None, request_id: str | None = None) -> AsyncGenerator[Notice, None]:
         """Yield the model's notices as they come, for ever: outcomes, versions, progress.

@@ -121,14 +121,14 @@ async def _batches(reader: NoticeReader, waits_ms: tuple[int, ...]) -> AsyncGene
     found = False
     for wait_ms in waits_ms:
         await asyncio.sleep(wait_ms / 1000)
-        while (notices := await read_patiently(reader)) is not None:
+        while (notices := await read_retrying(reader)) is not None:
             found = True
             yield notices
         if found:
             return
 
 
-async def read_patiently(reader: NoticeReader, patience_ms: float = math.inf) -> list[Notice] | None:
+async def read_retrying(reader: NoticeReader, patience_ms: float = math.inf) -> list[Notice] | None:
     """Read the next batch, again for as long as `patience_ms` while NATS is away; raises its error after that."""
     give_up_at = asyncio.get_running_loop().time() + patience_ms / 1000
     while True:

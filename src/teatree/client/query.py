@@ -33,7 +33,7 @@ FETCHES_MAX = 8
 
 
 @frozen
-class Question:
+class QueryRequest:
     """One SELECT."""
 
     sql: str
@@ -59,7 +59,7 @@ class Question:
 
 
 @frozen
-class Answer:
+class QueryReply:
     """The rows, and the version that they were read from."""
 
     dataset: Dataset
@@ -74,11 +74,11 @@ class _Page:
     ref: str | None = None
 
 
-async def ask_directly(session: Session, model: str, question: Question, timeout_ms: float) -> Answer:
+async def ask_directly(session: Session, model: str, query: QueryRequest, timeout_ms: float) -> QueryReply:
     """Ask for an answer from the newest version."""
     bus = session.bus
-    args = question.args()
-    min_version = max(question.min_version or 0, session.seen_version(model) or 0)
+    args = query.args()
+    min_version = max(query.min_version or 0, session.seen_version(model) or 0)
     if min_version:
         args |= {"min_version": min_version, "wait_ms": int(min(timeout_ms, VERSION_WAIT_MS_MAX))}
     reply = await ask(bus, bus.subjects.query(model, "query"), json_body(args), timeout_ms)
@@ -89,16 +89,16 @@ async def ask_directly(session: Session, model: str, question: Question, timeout
     if len(pages) != announced:
         raise CorruptError(f"The answer has {announced} pages but names {len(pages)}.", where=reply.subject)
     version = reply.headers.get(HEADER_VERSION)
-    return Answer(
+    return QueryReply(
         await _dataset(session, pages, is_arrow=is_arrow, where=f"query of {model}"),
         None if version is None else int(version),
     )
 
 
-async def ask_through_log(session: Session, model: str, question: Question, timeout_ms: float) -> Answer:
+async def ask_through_log(session: Session, model: str, query: QueryRequest, timeout_ms: float) -> QueryReply:
     """Ask in the one order: the answer sees all requests that stand before it in the log."""
     bus = session.bus
-    message = Message("query", question.args())
+    message = Message("query", query.args())
     request = encode(message, bus.subjects, model, size_bytes_max=bus.max_payload)
     heard: dict[int, Notice] = {}
 
@@ -120,9 +120,9 @@ async def ask_through_log(session: Session, model: str, question: Question, time
         )
     notices = [heard[number] for number in range(1, count + 1)]
     pages = [_Page(n.body or orjson.dumps(n.members), n.members.get("ref")) for n in notices]
-    is_arrow = question.format == "arrow"
-    read = done.version if question.version is None else question.version
-    return Answer(await _dataset(session, pages, is_arrow=is_arrow, where=request.request_id), read)
+    is_arrow = query.format == "arrow"
+    read = done.version if query.version is None else query.version
+    return QueryReply(await _dataset(session, pages, is_arrow=is_arrow, where=request.request_id), read)
 
 
 async def _dataset(session: Session, pages: Sequence[_Page], *, is_arrow: bool, where: str) -> Dataset:

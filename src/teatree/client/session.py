@@ -62,7 +62,7 @@ def client_settings(
         if not (url or store or any(environ.get(name) for name in _ADDRESSES)):
             _check_stack(environ, folder)
     if store is not None:
-        # The catalogue is that of the store it was filled from.
+        # The catalog is that of the store it was filled from.
         settings = evolve(settings, store=store_at(settings.store, store), postgres=PostgresSettings())
     return settings if url is None else evolve(settings, nats=evolve(settings.nats, url=url))
 
@@ -208,7 +208,7 @@ class Session:
         return await self.model(name).send("drop_model", **options)
 
     async def models(self) -> list[ModelInfo]:
-        """Return all models: from the catalogue if PostgreSQL is set, otherwise from the object store."""
+        """Return all models: from the catalog if PostgreSQL is set, otherwise from the object store."""
         return await asyncio.to_thread(list_models, self.settings, lambda: self.store)
 
     async def read_object(self, key: str) -> bytes:

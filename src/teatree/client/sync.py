@@ -124,7 +124,7 @@ def _unusable(message: str, hint: str) -> RequestError:
     return RequestError(Code.USAGE, message, where="session", hint=hint)
 
 
-class _Face(Generic[T]):
+class _SyncFacade(Generic[T]):
     """Something asynchronous, and the loop that it lives in."""
 
     def __init__(self, inner: T, thread: LoopThread) -> None:
@@ -139,11 +139,11 @@ def _blocking(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> Callable[C
     """Return the method that runs its asynchronous twin to the end."""
 
     @functools.wraps(method)
-    def call(face: _Face[Any], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(facade: _SyncFacade[Any], /, *args: P.args, **kwargs: P.kwargs) -> R:
         async def work() -> R:
-            return await method(face._inner, *args, **kwargs)  # noqa: SLF001 - the face's own half
+            return await method(facade._inner, *args, **kwargs)  # noqa: SLF001 - the face's own half
 
-        return face._thread.run(work())  # noqa: SLF001
+        return facade._thread.run(work())  # noqa: SLF001
 
     return call
 
@@ -154,8 +154,8 @@ def _iterating(
     """Return the method that iterates over what its asynchronous twin yields."""
 
     @functools.wraps(method)
-    def call(face: _Face[Any], /, *args: P.args, **kwargs: P.kwargs) -> Generator[R, None, None]:
-        items = method(face._inner, *args, **kwargs)  # noqa: SLF001
+    def call(facade: _SyncFacade[Any], /, *args: P.args, **kwargs: P.kwargs) -> Generator[R, None, None]:
+        items = method(facade._inner, *args, **kwargs)  # noqa: SLF001
 
         async def step() -> R:
             return await anext(items)
@@ -166,17 +166,17 @@ def _iterating(
         try:
             while True:
                 try:
-                    item = face._thread.run(step())  # noqa: SLF001
+                    item = facade._thread.run(step())  # noqa: SLF001
                 except StopAsyncIteration:
                     return
                 yield item
         finally:
-            face._thread.finish(close())  # noqa: SLF001
+            facade._thread.finish(close())  # noqa: SLF001
 
     return call
 
 
-class SyncModel(_Face[Model]):
+class SyncModel(_SyncFacade[Model]):
     """A `Model` whose methods return when they are done."""
 
     @property
@@ -231,13 +231,13 @@ def _blocking_model(
     run = _blocking(method)
 
     @functools.wraps(method)
-    def call(face: _Face[Any], /, *args: P.args, **kwargs: P.kwargs) -> SyncModel:
-        return SyncModel(run(face, *args, **kwargs), face._thread)  # noqa: SLF001
+    def call(facade: _SyncFacade[Any], /, *args: P.args, **kwargs: P.kwargs) -> SyncModel:
+        return SyncModel(run(facade, *args, **kwargs), facade._thread)  # noqa: SLF001
 
     return call
 
 
-class SyncSession(_Face[Session]):
+class SyncSession(_SyncFacade[Session]):
     """A `Session` whose methods return when they are done; `close` it, or use it in a `with`."""
 
     @property

@@ -110,7 +110,7 @@ class TableEntry:
 
 @frozen
 class ModelOptions:
-    """What `create_model` chose; kept here so that a rebuilt catalogue lacks nothing."""
+    """What `create_model` chose; kept here so that a rebuilt catalog lacks nothing."""
 
     engine: str = "duckdb"
     storage_version: str | None = None
@@ -119,7 +119,7 @@ class ModelOptions:
 
 
 @frozen
-class Life:
+class Incarnation:
     """The model's present life in the log, and the end of the one before."""
 
     created_seq: int = 0
@@ -166,9 +166,9 @@ class Manifest:
     """The newest version up to here that changed user tables."""
     last_effect_seq: int
     """Sequence of the last request that took effect."""
-    said_version: int
+    announced_version: int
     """Up to which version all outcomes were known to be said when this was written."""
-    life: Life = Life()
+    incarnation: Incarnation = Incarnation()
     fork_of: ForkPoint | None = None
     """Where the present life began, if it began as a fork."""
     options: ModelOptions = ModelOptions()

@@ -141,7 +141,7 @@ class ManagerSettings:
     """Milliseconds between Parquet archives of a busy model: they lag and coalesce."""
     head_interval_ms: int = 1_000
     """Milliseconds between copies of a busy model's newest manifest: one that vanishes sooner is missed only by
-    the catalogue and who has read it; each costs a small write and three small reads."""
+    the catalog and who has read it; each costs a small write and three small reads."""
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""The whole stack on one machine, in one folder: servers, streams, catalogue and the dispatcher; then `teatree.env`.
+"""The whole stack on one machine, in one folder: servers, streams, catalog and the dispatcher; then `teatree.env`.
 
 One thread holds it: `start`, `run` and `stop` are called from there. A second one, `_watch`, only starts dead parts
 again; it ends before `stop` touches them. Managers belong to the dispatcher while it lives, and to nobody after: they
@@ -71,7 +71,7 @@ class Step:
     """Something that a person who watches the stack wants to know."""
 
     part: str
-    """A server or `dispatcher`; `leftovers`, `store`, `streams`, `catalogue`, `managers`; `stack` for the whole."""
+    """A server or `dispatcher`; `leftovers`, `store`, `streams`, `catalog`, `managers`; `stack` for the whole."""
     state: StepState
     detail: str = ""
 
@@ -269,7 +269,7 @@ class Stack:
 
     def _migrate(self) -> None:
         import_module(_MIGRATE_MODULE).migrate(self.settings.postgres)
-        self._tell(Step("catalogue", StepState.READY))
+        self._tell(Step("catalog", StepState.READY))
 
     def _watch(self) -> None:
         """Start parts again that died, until the stack stops."""

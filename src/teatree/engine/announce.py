@@ -148,7 +148,7 @@ class Announcer:
         subject = self.subjects.notify(manifest.model, outcome.request_id, Kind.PAGE)
         for number, page in enumerate(outcome.pages, 1):
             body = self._inline_body(page, number)
-            facts: dict[str, Any] = {"page": number, "pages": len(outcome.pages)}
+            details: dict[str, Any] = {"page": number, "pages": len(outcome.pages)}
             if body is not None and page["format"] == "arrow":
                 headers = {
                     HEADER_CONTENT_TYPE: CONTENT_ARROW,
@@ -159,9 +159,9 @@ class Announcer:
                 yield subject, body, headers
                 continue
             if body is not None:
-                facts = parse_page(body)
+                details = parse_page(body)
             else:
-                facts |= {"ref": self.chain.key(page["ref"]), "row_count": page["rows"], "format": page["format"]}
+                details |= {"ref": self.chain.key(page["ref"]), "row_count": page["rows"], "format": page["format"]}
             notice = Notice(
                 kind=Kind.PAGE,
                 model=manifest.model,
@@ -170,7 +170,7 @@ class Announcer:
                 function=outcome.function,
                 seq=outcome.seq,
                 version=manifest.version,
-                page=facts,
+                page=details,
             )
             yield subject, notice.to_json(), {}
 
@@ -208,14 +208,16 @@ class Announcer:
         return self.subjects.notify_group(manifest.model, group), encoded, {}
 
     def _version(self, manifest: Manifest) -> Message:
-        facts = {
+        details = {
             "state": manifest.state.value,
             "offset": manifest.offset,
             "changed_tables": list(manifest.changed_tables),
             "rows": {table.name: table.rows for table in manifest.tables},
             "bytes": manifest.file.size_bytes if manifest.file else 0,
         }
-        notice = Notice(kind=Kind.VERSION, model=manifest.model, at=manifest.at, version=manifest.version, result=facts)
+        notice = Notice(
+            kind=Kind.VERSION, model=manifest.model, at=manifest.at, version=manifest.version, result=details
+        )
         return self.subjects.notify_version(manifest.model), self._bounded(manifest, notice, "version"), {}
 
 

@@ -23,7 +23,7 @@ from teatree.engine.commits import Commit, is_committed, record_commit
 from teatree.engine.duckdb_errors import InvalidatedError
 from teatree.engine.outcomes import refusal
 from teatree.engine.rows_watch import TooManyRowsError, UnsureRowsError
-from teatree.engine.transaction import Item, Parts, Target, Transaction, UnexpectedError
+from teatree.engine.transaction import Item, ModelFile, NextVersion, Transaction, UnexpectedError
 from teatree.storage.segments import Entry, Role, decode_segment, encode_segment
 
 FAILED_CODES = frozenset({Code.TIMED_OUT, Code.OVER_LIMIT, Code.SOURCE_UNAVAILABLE})
@@ -49,7 +49,7 @@ class Applied:
     changed_tables: frozenset[str]
     archive: tuple[str, ...] | None = None
     """Tables of an `archive` request among them, () for all: its outcome waits for the archive."""
-    born: bool = False
+    has_created: bool = False
     """Whether it began the model's life."""
     dropped: bool = False
     """Whether it ended the model's life."""
@@ -67,7 +67,7 @@ class _GaveUp:
 class Batch:
     """One batch on its way into the file: what its transactions have committed so far. One thread uses it."""
 
-    def __init__(self, parts: Parts, target: Target, last_effect_seq: int) -> None:
+    def __init__(self, parts: ModelFile, target: NextVersion, last_effect_seq: int) -> None:
         self._parts = parts
         self._target = target
         self._last_effect_seq = last_effect_seq
@@ -131,7 +131,7 @@ class Batch:
         """Sequence of the last request that it committed, 0 before the first."""
         return self._last.seq if self._last else 0
 
-    def use(self, parts: Parts) -> None:
+    def use(self, parts: ModelFile) -> None:
         """Go on with the file opened again."""
         self._parts = parts
 
@@ -310,14 +310,14 @@ def archive_of(entries: Sequence[Entry]) -> tuple[str, ...] | None:
     return tuple(barriers[-1].result["tables"]) if barriers else None
 
 
-def _items(requests: Sequence[Request], parts: Parts) -> list[Item]:
-    priors = parts.ledger.find([r.request_id for r in requests])
+def _items(requests: Sequence[Request], parts: ModelFile) -> list[Item]:
+    found = parts.ledger.find([r.request_id for r in requests])
     firsts: dict[str, Request] = {}
     items: list[Item] = []
     for request in requests:
-        prior = priors.get(request.request_id)
+        earlier = found.get(request.request_id)
         twin = None
-        if prior is None and (twin := firsts.get(request.request_id)) is None:
+        if earlier is None and (twin := firsts.get(request.request_id)) is None:
             firsts[request.request_id] = request
-        items.append(Item(request, prior, twin))
+        items.append(Item(request, earlier, twin))
     return items

@@ -15,7 +15,7 @@ import duckdb
 
 from teatree.contracts.errors import CorruptError, TeatreeError
 from teatree.engine.duckdb_errors import translate
-from teatree.storage.disk import telling_unreadable
+from teatree.storage.disk import translating_unreadable
 
 BLOCK_BYTES = 262_144
 """DuckDB's default; files with smaller blocks are refused where they are opened."""
@@ -36,7 +36,7 @@ class BlockFile:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return exactly `length` bytes of the main file; raises `corrupt` where there are none to be read."""
-        with telling_unreadable(f"Byte {offset} of the file", self.path):
+        with translating_unreadable(f"Byte {offset} of the file", self.path):
             body = os.pread(self._descriptor, length, offset)
         if len(body) != length:
             raise CorruptError(

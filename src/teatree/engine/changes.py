@@ -26,7 +26,7 @@ from teatree.storage.versions import HEADER_BYTES
 HEADER_PART_BYTES = 4_096
 _HEADER_STARTS = (HEADER_PART_BYTES, 2 * HEADER_PART_BYTES)
 _HEADER = struct.Struct("<8x Qqqq Q")
-"""A header part: its checksum; number of the checkpoint, catalogue, free list, count of blocks, bytes of a block."""
+"""A header part: its checksum; number of the checkpoint, catalog, free list, count of blocks, bytes of a block."""
 _PIECES = 64
 """Pieces of a metadata block: each a pointer to the next one of its chain, then content."""
 _PIECE_BYTES = (BLOCK_BYTES - 8) // _PIECES // 8 * 8

@@ -30,7 +30,7 @@ _ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np
 
 
 @frozen
-class Moves:
+class Relocations:
     """What a version takes over from older packs, though it did not change."""
 
     blocks: tuple[int, ...] = ()
@@ -39,7 +39,7 @@ class Moves:
     """Blocks that nobody reads, to be replaced by zeros."""
 
 
-def choose_moves(entries: Entries, changed: Iterable[int], used: Mask) -> Moves:
+def choose_relocations(entries: Entries, changed: Iterable[int], used: Mask) -> Relocations:
     """Return what to move so that few small packs are left.
 
     `entries` are those of the version before, cut to the file's present size; `changed` lie in the new pack already;
@@ -50,14 +50,14 @@ def choose_moves(entries: Entries, changed: Iterable[int], used: Mask) -> Moves:
     blocks = np.flatnonzero(stays)
     places, pack_of = np.unique(_pack_ids(entries)[blocks], return_inverse=True)
     if len(places) < PACKS_MAX:
-        return Moves()
+        return Relocations()
     live = np.bincount(pack_of, weights=used[blocks], minlength=len(places)).astype(np.int64)
     if np.count_nonzero(live < LARGE_BLOCKS) < PACKS_MAX:
-        return Moves()
+        return Relocations()
     chosen = np.zeros(len(places), np.bool_)
     chosen[_smallest(live, LARGE_BLOCKS)] = True
     moved = blocks[chosen[pack_of]]
-    return Moves(tuple(moved[used[moved]].tolist()), tuple(moved[~used[moved]].tolist()))
+    return Relocations(tuple(moved[used[moved]].tolist()), tuple(moved[~used[moved]].tolist()))
 
 
 def scattered_leaves(leaves: tuple[Extent, ...], changed: Iterable[int]) -> list[int]:

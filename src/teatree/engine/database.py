@@ -29,7 +29,7 @@ from teatree.engine.watchdog import Block, Watchdog
 
 HELD_FRACTION = 8
 """Part of the memory that may stay taken after a request that failed for memory."""
-_ANNEX = "annex"
+_ATTACHED_SNAPSHOT = "annex"
 CHECKPOINT_MEMORY_FACTOR = 3
 """Times `memory_bytes_max` that a checkpoint may use which did not fit: DuckDB doubles its buffers of long texts."""
 
@@ -41,7 +41,7 @@ class Database(BlockFile):
         """Open or create the file at `path`; raises `corrupt` if DuckDB cannot, `busy` if another process has it."""
         self._limits = limits
         self._log = path.with_name(f"{path.name}.wal")
-        self._holds_annex = False
+        self._holds_snapshot = False
         self._is_left = False
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY) if path.exists() else -1
@@ -98,9 +98,9 @@ class Database(BlockFile):
             self._rollback()
             raise
         finally:
-            if self._holds_annex:
-                self.rows(f"DETACH DATABASE IF EXISTS {_ANNEX}")
-                self._holds_annex = False
+            if self._holds_snapshot:
+                self.rows(f"DETACH DATABASE IF EXISTS {_ATTACHED_SNAPSHOT}")
+                self._holds_snapshot = False
 
     def logged_bytes(self) -> int:
         """Return the length of the write-ahead log, which each commit of a change makes longer."""
@@ -110,18 +110,18 @@ class Database(BlockFile):
             return 0
 
     @property
-    def annex(self) -> Path:
+    def attached_snapshot(self) -> Path:
         """The one other file that this database can attach: an earlier version, to be restored from."""
-        return _annex(self.path)
+        return _attached_snapshot(self.path)
 
-    def attach_annex(self) -> str:
+    def attach_snapshot(self) -> str:
         """Attach the annex, read-only, until the open transaction ends; return the name of its database."""
-        self._holds_annex = True
+        self._holds_snapshot = True
         try:
-            self.rows(f"ATTACH {quote_literal(str(self.annex))} AS {_ANNEX} (READ_ONLY)")
+            self.rows(f"ATTACH {quote_literal(str(self.attached_snapshot))} AS {_ATTACHED_SNAPSHOT} (READ_ONLY)")
         except TeatreeError as e:  # it was written by another DuckDB, perhaps: the request fails, its model goes on
             raise RetryError(Code.SOURCE_UNAVAILABLE, f"The version cannot be opened: {e.message}") from e
-        return _ANNEX
+        return _ATTACHED_SNAPSHOT
 
     def _rollback(self) -> None:
         try:
@@ -243,8 +243,10 @@ def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duc
         con.execute("SET disabled_compression_methods = 'zstd'")
         con.execute("SET TimeZone = 'UTC'")
         con.execute("PRAGMA disable_checkpoint_on_shutdown")
-        annex = str(_annex(path))
-        con.execute(f"SET allowed_paths = [{quote_literal(annex)}, {quote_literal(annex + '.wal')}]")
+        attached_snapshot = str(_attached_snapshot(path))
+        con.execute(
+            f"SET allowed_paths = [{quote_literal(attached_snapshot)}, {quote_literal(attached_snapshot + '.wal')}]"
+        )
         lock_down(con)
     except BaseException:
         con.close()
@@ -252,7 +254,7 @@ def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duc
     return con
 
 
-def _annex(path: Path) -> Path:
+def _attached_snapshot(path: Path) -> Path:
     return path.with_name("annex.duckdb")
 
 

@@ -23,7 +23,7 @@ from teatree.contracts.settings import LimitSettings
 from teatree.engine.database import Database
 from teatree.engine.history import fetch_file
 from teatree.functions.history import while_away
-from teatree.functions.model_arguments import Origin
+from teatree.functions.model_arguments import ForkSource
 from teatree.storage.chain import Chain
 from teatree.storage.packs import BlockTable
 from teatree.storage.pins import find_pin, pin, pin_key
@@ -46,7 +46,7 @@ class Fork:
 
 
 def fetch_fork(
-    origin: Origin,
+    fork_source: ForkSource,
     wanted: ModelOptions,
     seq: int,
     chain: Chain,
@@ -59,23 +59,23 @@ def fetch_fork(
     Raises `unknown_model`, `unknown_version`, `bad_argument` for a storage version that is not the origin's,
     `bad_source` if it is damaged, `source_unavailable` if the store is away.
     """
-    source = Chain(chain.store, chain.prefix, origin.model)
+    source = Chain(chain.store, chain.prefix, fork_source.model)
     name = f"fork-{chain.goal_model_id}-{seq}"  # the same if the request is applied again after a crash
 
-    def steadily(work: Callable[[], T]) -> T:
-        return while_away(limits, f"{origin.model} could not be read", "from", work)
+    def retrying(work: Callable[[], T]) -> T:
+        return while_away(limits, f"{fork_source.model} could not be read", "from", work)
 
     try:
-        version = steadily(lambda: _choose(origin, source, name))
+        version = retrying(lambda: _choose(fork_source, source, name))
     except RequestError as e:
         raise _placed(e) from e.__cause__
-    release = partial(steadily, lambda: _release(source, version, name))
+    release = partial(retrying, lambda: _release(source, version, name))
     try:
-        manifest = steadily(lambda: _pinned(source, version, name, f"{chain.model} is a fork of it"))
+        manifest = retrying(lambda: _pinned(source, version, name, f"{chain.model} is a fork of it"))
         failpoint("fork.after_pin")
         options = _options(wanted, manifest)
-        steadily(lambda: fetch_file(source, manifest, path))
-        table = rebased(steadily(lambda: read_table(chain.store, layout_of(manifest))), chain.folder)
+        retrying(lambda: fetch_file(source, manifest, path))
+        table = rebased(retrying(lambda: read_table(chain.store, layout_of(manifest))), chain.folder)
     except RequestError as e:
         release()
         raise _placed(e) from e.__cause__
@@ -90,14 +90,14 @@ def _placed(error: RequestError) -> RequestError:
     return error
 
 
-def _choose(origin: Origin, source: Chain, name: str) -> int:
+def _choose(fork_source: ForkSource, source: Chain, name: str) -> int:
     """Return the version to fork; the pin of an earlier try decides which one is the newest."""
     held = find_pin(source, name)
-    version = held.version if held else origin.version or source.newest_version()
+    version = held.version if held else fork_source.version or source.newest_version()
     if not version:
         raise RequestError(
             Code.UNKNOWN_MODEL,
-            f"There is no model {origin.model!r}.",
+            f"There is no model {fork_source.model!r}.",
             where="from.model",
             hint="`teatree models` lists those there are.",
         )
@@ -128,16 +128,16 @@ def _release(source: Chain, version: int, name: str) -> None:
     source.store.delete(keys)
 
 
-def _options(wanted: ModelOptions, origin: Manifest) -> ModelOptions:
-    there = origin.options.storage_version
+def _options(wanted: ModelOptions, fork_source: Manifest) -> ModelOptions:
+    there = fork_source.options.storage_version
     if wanted.storage_version not in (None, there):
         raise RequestError(
             Code.BAD_ARGUMENT,
-            f"{origin.model} has the storage version {there or 'latest'}, and so has its fork.",
+            f"{fork_source.model} has the storage version {there or 'latest'}, and so has its fork.",
             where="storage_version",
             hint="Leave it out.",
         )
-    return evolve(wanted, engine=origin.options.engine, storage_version=there)
+    return evolve(wanted, engine=fork_source.options.engine, storage_version=there)
 
 
 def open_fork(fork: Fork, path: Path, limits: LimitSettings) -> Database:
@@ -174,7 +174,7 @@ def disown(database: Database) -> None:
     _check_plain(database)
 
 
-_FOREIGN = {
+_UNSUPPORTED_OBJECTS = {
     "schemas": "SELECT schema_name FROM duckdb_schemas() WHERE NOT internal AND schema_name <> 'main'",
     "views": "SELECT view_name FROM duckdb_views() WHERE NOT internal",
     "sequences": "SELECT sequence_name FROM duckdb_sequences()",
@@ -189,7 +189,7 @@ _FOREIGN = {
 
 def _check_plain(database: Database) -> None:
     """Refuse what a model cannot have: a published file that anyone made may hold it, and a `restore` would lose it."""
-    for kind, query in _FOREIGN.items():
+    for kind, query in _UNSUPPORTED_OBJECTS.items():
         where = f"{query} {'AND' if 'WHERE' in query else 'WHERE'} database_name = current_database()"
         found = database.rows(f"{where} LIMIT 1")
         if found:

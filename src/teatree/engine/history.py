@@ -50,10 +50,10 @@ class StoredHistory(History):
     @override
     @contextmanager
     def opened(self, manifest: Manifest) -> Iterator[str]:
-        path = self._database.annex
+        path = self._database.attached_snapshot
         try:
             fetch_file(self._chain, manifest, path)
-            yield self._database.attach_annex()
+            yield self._database.attach_snapshot()
         finally:
             path.unlink(missing_ok=True)  # the transaction goes on reading it until its end
 

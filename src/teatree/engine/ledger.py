@@ -39,7 +39,7 @@ SEGMENTS_CACHED = 64
 
 
 @frozen
-class Prior:
+class EarlierOutcome:
     """The first outcome of an id, and the version that holds it; None while that version is being made."""
 
     entry: Entry
@@ -112,40 +112,40 @@ class Ledger:
         """Stop the compaction thread."""
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def find(self, request_ids: Sequence[str]) -> dict[str, Prior | LostOutcome]:
+    def find(self, request_ids: Sequence[str]) -> dict[str, EarlierOutcome | LostOutcome]:
         """Return the first outcome of each of these ids that has one."""
-        found: dict[str, Prior | LostOutcome] = {}
+        found: dict[str, EarlierOutcome | LostOutcome] = {}
         unknown: list[str] = []
         for request_id in request_ids:
-            prior = self._recent(request_id)
-            if prior is not None:
-                found[request_id] = prior
+            earlier = self._recent(request_id)
+            if earlier is not None:
+                found[request_id] = earlier
             else:
                 unknown.append(request_id)
         if unknown and self._runs:
             found.update(self._remembered(unknown))
         return found
 
-    def _recent(self, request_id: str) -> Prior | LostOutcome | None:
+    def _recent(self, request_id: str) -> EarlierOutcome | LostOutcome | None:
         for version, entries in self._pending.items():
             if request_id in entries:
-                return Prior(entries[request_id], version)
+                return EarlierOutcome(entries[request_id], version)
         version_of_tail = self._tail_ids.get(request_id)
         return None if version_of_tail is None else self._read(version_of_tail, request_id)
 
-    def _remembered(self, request_ids: list[str]) -> dict[str, Prior | LostOutcome]:
+    def _remembered(self, request_ids: list[str]) -> dict[str, EarlierOutcome | LostOutcome]:
         hashes = np.fromiter((id_hash(i) for i in request_ids), "<u8", len(request_ids))
         order = np.argsort(hashes)  # neighbours share pages of the map
-        found: dict[str, Prior | LostOutcome] = {}
+        found: dict[str, EarlierOutcome | LostOutcome] = {}
         for _, run in self._runs:
             for position, version in run.find(hashes[order]):
                 request_id = request_ids[int(order[position])]
-                prior = self._read(version, request_id)
-                if prior is not None:  # else two ids share a hash
-                    found[request_id] = prior
+                earlier = self._read(version, request_id)
+                if earlier is not None:  # else two ids share a hash
+                    found[request_id] = earlier
         return found
 
-    def _read(self, version: int, request_id: str) -> Prior | LostOutcome | None:
+    def _read(self, version: int, request_id: str) -> EarlierOutcome | LostOutcome | None:
         entries = self._segments.get(version)
         if entries is None:
             try:
@@ -157,7 +157,7 @@ class Ledger:
             if len(self._segments) > SEGMENTS_CACHED:
                 self._segments.popitem(last=False)
         entry = entries.get(request_id)
-        return None if entry is None else Prior(entry, version)
+        return None if entry is None else EarlierOutcome(entry, version)
 
     def _segment(self, version: int) -> list[Entry]:
         manifest = self._chain.entry(version)

@@ -21,16 +21,16 @@ from teatree.engine.open_version import ARCHIVE_MEMORY_FACTOR, OpenVersion
 from teatree.engine.private_memory import PRIVATE_MEMORY
 from teatree.engine.watchdog import Watchdog
 from teatree.functions.handles import Parameters
-from teatree.storage.disk import telling_unreadable
+from teatree.storage.disk import translating_unreadable
 
 
 class LocalReads:
     """Keeps the newest version's file open, for direct reads, archives and the scrubber."""
 
-    def __init__(self, limits: LimitSettings, outbox: Path) -> None:
-        """`outbox` is the one folder into which our own statements may copy; queries cannot."""
+    def __init__(self, limits: LimitSettings, archive_staging: Path) -> None:
+        """`archive_staging` is the one folder into which our own statements may copy; queries cannot."""
         self._limits = limits
-        self._outbox = outbox
+        self._archive_staging = archive_staging
         self._row_group_bytes = min(ROW_GROUP_BYTES, limits.memory_bytes_max // 10)
         self._lock = threading.Lock()
         self._open: dict[int, OpenVersion] = {}
@@ -43,7 +43,7 @@ class LocalReads:
 
     def switch(self, version: int, path: Path) -> None:
         """Answer from another file from now on."""
-        opened = OpenVersion(path, self._limits, outbox=self._outbox)
+        opened = OpenVersion(path, self._limits, archive_staging=self._archive_staging)
         with self._lock:
             self._open[version] = opened
             self._newest = version
@@ -89,13 +89,13 @@ class LocalReads:
     def _source(self, version: int, restore: Callable[[], Path]) -> Iterator[ArchiveSource]:
         if self._has_file(version):
             with self._using(version) as (_, opened), opened.judging():
-                yield ArchiveSource(opened.connection.cursor(), self._outbox, self._row_group_bytes)
+                yield ArchiveSource(opened.connection.cursor(), self._archive_staging, self._row_group_bytes)
             return
         try:
-            alone = OpenVersion(restore(), self._limits, outbox=self._outbox)
+            alone = OpenVersion(restore(), self._limits, archive_staging=self._archive_staging)
             try:
                 with alone.judging():
-                    yield ArchiveSource(alone.connection, self._outbox, self._row_group_bytes)
+                    yield ArchiveSource(alone.connection, self._archive_staging, self._row_group_bytes)
             finally:
                 alone.close()
         except DamagedVersionError as e:
@@ -110,7 +110,7 @@ class LocalReads:
         try:
             with (
                 self._using(version) as (_, opened),
-                telling_unreadable("A local version", opened.path, DamagedVersionError),
+                translating_unreadable("A local version", opened.path, DamagedVersionError),
             ):
                 return opened.path, read_from_disk(opened.file.fileno(), offset, length)
         except RetryError:

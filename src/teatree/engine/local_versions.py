@@ -29,7 +29,7 @@ from teatree.engine.local_damage import damaged_block, read_from_disk
 from teatree.engine.reflinks import Reflinks, copy_file
 from teatree.engine.spares import Spare, Spares
 from teatree.storage.chain import Chain
-from teatree.storage.disk import telling_full, telling_unreadable
+from teatree.storage.disk import translating_disk_full, translating_unreadable
 from teatree.storage.leaves import Leaves
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.objects import NotFoundError, ObjectStore
@@ -79,7 +79,7 @@ class LocalVersions:
         Raises `disk_full`, after all was given up that was not needed.
         """
         try:
-            with telling_full(f"The local file of version {manifest.version}", self._folder.versions):
+            with translating_disk_full(f"The local file of version {manifest.version}", self._folder.versions):
                 return self._publish(manifest)
         except RetryError as e:
             if e.code is Code.DISK_FULL:
@@ -182,7 +182,7 @@ class LocalVersions:
             return table
         if layout.size_bytes > self._settings.local_copy_bytes_max and (spare := self._spares.take(part)) is not None:
             return spare
-        with telling_unreadable("A local version", newest, DamagedVersionError):
+        with translating_unreadable("A local version", newest, DamagedVersionError):
             copy_file(newest, part)
         return table
 
@@ -204,7 +204,7 @@ class LocalVersions:
 
 
 def _check_blocks(spare: Spare, first: int, last: int) -> None:
-    with telling_unreadable("A local version", spare.path, DamagedVersionError), spare.path.open("rb") as file:
+    with translating_unreadable("A local version", spare.path, DamagedVersionError), spare.path.open("rb") as file:
         body = read_from_disk(file.fileno(), HEADER_BYTES + first * BLOCK_BYTES, (last - first) * BLOCK_BYTES)
     damaged = damaged_block(body, spare.table, first, last)
     if damaged is not None:

@@ -33,7 +33,7 @@ from teatree.engine.changes import Checkpoint
 from teatree.engine.snapshot import Capture, capture
 from teatree.engine.user_file import UserFile
 from teatree.storage.chain import Chain
-from teatree.storage.disk import telling_full
+from teatree.storage.disk import translating_disk_full
 from teatree.storage.head import advance_head
 from teatree.storage.objects import open_store
 from teatree.storage.packs import BlockTable, checksum
@@ -171,13 +171,13 @@ class OpenFile:
         version = newest.version + 1 if newest else 1
         write_id = secrets.token_hex(8)
         with tempfile.TemporaryDirectory(prefix="teatree-publish-") as folder:
-            taken, tables = self._capture(table, version, write_id, Path(folder))
-            if newest is not None and newest.file is not None and _is_same(newest, taken):
-                self._last, self._table, self._checkpoint = newest, table, taken.checkpoint
+            captured, tables = self._capture(table, version, write_id, Path(folder))
+            if newest is not None and newest.file is not None and _is_same(newest, captured):
+                self._last, self._table, self._checkpoint = newest, table, captured.checkpoint
                 return self._published(newest, is_new=False)
-            manifest = self._manifest(newest, version, write_id, taken, tables)
-            self._chain.store.put(self._chain.key(taken.pack.key), taken.path)
-        self._create(manifest, taken.table, taken.checkpoint)
+            manifest = self._manifest(newest, version, write_id, captured, tables)
+            self._chain.store.put(self._chain.key(captured.pack.key), captured.path)
+        self._create(manifest, captured.table, captured.checkpoint)
         return self._published(manifest, is_new=True)
 
     def _create(self, manifest: Manifest, table: BlockTable, checkpoint: Checkpoint | None) -> None:
@@ -228,12 +228,12 @@ class OpenFile:
         for _ in range(READS_MAX):
             damage = None
             try:
-                with telling_full("A pack", folder), file.at_rest():
+                with translating_disk_full("A pack", folder), file.at_rest():
                     header = file.read_at(0, HEADER_BYTES)
-                    taken = capture(file, table, self._checkpoint, version, write_id, self._chain.folder, folder)
+                    captured = capture(file, table, self._checkpoint, version, write_id, self._chain.folder, folder)
                     tables = tuple(_tables(file))
-                    if file.read_at(0, HEADER_BYTES) == header and taken.layout.header.checksum == checksum(header):
-                        return taken, tables
+                    if file.read_at(0, HEADER_BYTES) == header and captured.layout.header.checksum == checksum(header):
+                        return captured, tables
             except CorruptError as e:  # a block that nobody uses yet may be half-written by a transaction
                 damage = e
         if damage is not None:
@@ -250,7 +250,7 @@ class OpenFile:
         newest: Manifest | None,
         version: int,
         write_id: str,
-        taken: Capture,
+        captured: Capture,
         tables: tuple[TableEntry, ...],
     ) -> Manifest:
         now = datetime.now(UTC)
@@ -272,17 +272,21 @@ class OpenFile:
             content_write_id=write_id,
             user_version=version,
             last_effect_seq=0,
-            said_version=version,
-            file=taken.layout,
+            announced_version=version,
+            file=captured.layout,
             tables=tables,
-            pack=taken.pack,
+            pack=captured.pack,
             changed_tables=tuple(sorted(entry.name for entry in tables)),
             writer={"host": socket.gethostname(), "pid": os.getpid(), "file": self.path.name},
         )
 
 
-def _is_same(newest: Manifest, taken: Capture) -> bool:
-    return not taken.blocks and newest.file is not None and newest.file.header.checksum == taken.layout.header.checksum
+def _is_same(newest: Manifest, captured: Capture) -> bool:
+    return (
+        not captured.blocks
+        and newest.file is not None
+        and newest.file.header.checksum == captured.layout.header.checksum
+    )
 
 
 def _tables(file: UserFile) -> Iterator[TableEntry]:

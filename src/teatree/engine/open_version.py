@@ -27,9 +27,9 @@ class OpenVersion:
     """A version's file in a database of its own; two databases of one process cannot share a file."""
 
     def __init__(
-        self, path: Path, limits: LimitSettings, *, outbox: Path | None = None, temp: Path | None = None
+        self, path: Path, limits: LimitSettings, *, archive_staging: Path | None = None, temp: Path | None = None
     ) -> None:
-        """`outbox` is the one folder into which our own statements may copy: such a version is for archives.
+        """`archive_staging` is the one folder into which our own statements may copy: such a version is for archives.
 
         `temp` holds DuckDB's temporary files.
 
@@ -39,7 +39,7 @@ class OpenVersion:
         self.path = path
         self.file = path.open("rb")
         self._limits = limits
-        self._outbox = outbox
+        self._archive_staging = archive_staging
         self._temp = temp
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -75,7 +75,7 @@ class OpenVersion:
             "threads": limits.threads,
             "memory_limit": f"{limits.memory_bytes_max}B",
         }
-        if self._outbox is not None:
+        if self._archive_staging is not None:
             config |= {
                 "memory_limit": f"{ARCHIVE_MEMORY_FACTOR * limits.memory_bytes_max}B",
                 # One thread copies in the table's order; keeping an order would hold every row group twice.
@@ -87,9 +87,9 @@ class OpenVersion:
         try:
             con = duckdb.connect(str(self.path), read_only=True, config=config)
             try:
-                if self._outbox is not None:
-                    self._outbox.mkdir(parents=True, exist_ok=True)
-                    con.execute(f"SET allowed_directories = [{quote_literal(str(self._outbox))}]")
+                if self._archive_staging is not None:
+                    self._archive_staging.mkdir(parents=True, exist_ok=True)
+                    con.execute(f"SET allowed_directories = [{quote_literal(str(self._archive_staging))}]")
                 limit_temp(con, limits)
                 lock_down(con)
             except BaseException:

@@ -9,8 +9,8 @@ import attrs
 from teatree.contracts.manifest import Manifest
 from teatree.engine.batch import Applied, archive_of
 from teatree.engine.commits import Commit
-from teatree.engine.drafts import new_write_id
 from teatree.engine.ledger import Ledger
+from teatree.engine.prepared_version import new_write_id
 from teatree.storage.segments import Entry, decode_segment, encode_segment
 
 

@@ -18,7 +18,7 @@ from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import FileLayout, ObjectRef
 from teatree.engine.block_file import BLOCK_BYTES, BlockFile
 from teatree.engine.changes import HEADER_PART_BYTES, Checkpoint, Mask, changeable, read_checkpoint
-from teatree.engine.compaction import choose_moves, scattered_leaves
+from teatree.engine.compaction import choose_relocations, scattered_leaves
 from teatree.storage.checksums import check_duckdb_checksum
 from teatree.storage.packs import BlockTable, PackWriter, checksum, new_entry, pack_key
 from teatree.storage.versions import HEADER_BYTES
@@ -104,18 +104,18 @@ def _moved_blocks(
     Raises `corrupt` if such a block is not what was published.
     """
     entries = previous.entries[: len(used)]
-    moves = choose_moves(entries, changed, used[: len(entries)])
+    relocations = choose_relocations(entries, changed, used[: len(entries)])
     moved: dict[int, np.void] = {}
-    for index in moves.blocks:
+    for index in relocations.blocks:
         block = database.read_at(HEADER_BYTES + index * BLOCK_BYTES, BLOCK_BYTES)
         digest = blake3(block).digest()
         if digest != entries[index]["hash"].tobytes():
             raise CorruptError("A block changed on the disk by itself.", where=f"{database.path}, block {index}")
         moved[index] = new_entry(version, write_id, *writer.add(block), digest)
-    if moves.unused:
+    if relocations.unused:
         zeros = bytes(BLOCK_BYTES)
         entry = new_entry(version, write_id, *writer.add(zeros), blake3(zeros).digest())
-        moved |= dict.fromkeys(moves.unused, entry)
+        moved |= dict.fromkeys(relocations.unused, entry)
     leaves = scattered_leaves(previous.leaves, [*changed, *moved])
     return {block: entries[block] for block in leaves if block < len(entries)} | moved
 

@@ -27,7 +27,7 @@ from teatree.storage.versions import Progress, materialise
 
 
 @frozen
-class Taken:
+class TakenOver:
     """An open file, and what of it is not shipped."""
 
     database: Database
@@ -43,7 +43,7 @@ def take_file(
     epoch: int,
     limits: LimitSettings,
     progress: Progress | None = None,
-) -> Taken:
+) -> TakenOver:
     """Return the model's file for a new epoch: the local one if it descends from `newest`, else a restored one."""
     target = folder.database(epoch)
     local = _newest_local(folder)
@@ -52,19 +52,19 @@ def take_file(
         if local.parent != target.parent:
             shutil.rmtree(target.parent, ignore_errors=True)
             local.parent.rename(target.parent)
-        taken = None if folder.restore_wanted.exists() else _go_on(target, newest, limits)
-        if taken is not None:
-            return taken
+        taken_over = None if folder.restore_wanted.exists() else _go_on(target, newest, limits)
+        if taken_over is not None:
+            return taken_over
         put_aside(folder, target)
     folder.restore_wanted.unlink(missing_ok=True)
     sweep(folder)  # the room may be needed
     materialise(chain.store, newest, target, progress)
-    taken = _go_on(target, newest, limits)
-    if taken is None:
+    taken_over = _go_on(target, newest, limits)
+    if taken_over is None:
         raise CorruptError(
             f"Version {newest.version} was restored but does not hold its own commit.", where=str(target)
         )
-    return Taken(taken.database, taken.unshipped, restored=True)
+    return TakenOver(taken_over.database, taken_over.unshipped, restored=True)
 
 
 def discard_files(folder: ModelFolder) -> None:
@@ -83,7 +83,7 @@ def _discard_others(folder: ModelFolder, kept: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _go_on(path: Path, newest: Manifest, limits: LimitSettings) -> Taken | None:
+def _go_on(path: Path, newest: Manifest, limits: LimitSettings) -> TakenOver | None:
     """Open the file if it descends from `newest`; None if it must not be gone on with."""
     try:
         database = Database(path, limits)
@@ -100,7 +100,7 @@ def _go_on(path: Path, newest: Manifest, limits: LimitSettings) -> Taken | None:
     if pending is None:
         database.close()
         return None
-    return Taken(database, tuple(pending), restored=False)
+    return TakenOver(database, tuple(pending), restored=False)
 
 
 def _pending(database: Database, newest: Manifest) -> list[Commit] | None:

@@ -17,14 +17,14 @@ from teatree.contracts.table_info import TableInfo
 from teatree.engine.database import Database
 from teatree.engine.duckdb_errors import duplicate_key, translate
 from teatree.engine.handle import WriteHandle
-from teatree.engine.ledger import Ledger, LostOutcome, Prior
+from teatree.engine.ledger import EarlierOutcome, Ledger, LostOutcome
 from teatree.engine.outcomes import REFUSED_PLACE, answer_again, outcome_of, refusal
 from teatree.engine.waiting_appends import WaitingAppends
 from teatree.functions.arguments import VALUE_BYTES, Call, Context
-from teatree.functions.pages import Page, cut_pages, page_key, told_columns
+from teatree.functions.pages import Page, column_types, cut_pages, page_key
 from teatree.functions.registry import BuiltIn, Nature, find_function
 from teatree.functions.rows import insert
-from teatree.functions.sql import Answer
+from teatree.functions.sql import QueryResult
 from teatree.storage.packs import checksum
 from teatree.storage.segments import Entry, Role
 
@@ -38,7 +38,7 @@ class UnexpectedError(OperatorError):
 
 
 @frozen
-class Parts:
+class ModelFile:
     """What a batch is applied with."""
 
     database: Database
@@ -51,7 +51,7 @@ class Parts:
 
 
 @frozen
-class Target:
+class NextVersion:
     """The version that a batch is meant for, and what its transactions need to know of those before."""
 
     version: int
@@ -67,7 +67,7 @@ class Item:
     """One request of a batch, with what is known of its id."""
 
     request: Request
-    prior: Prior | LostOutcome | None = None
+    earlier: EarlierOutcome | LostOutcome | None = None
     """Its first outcome, in an earlier batch."""
     twin: Request | None = None
     """An earlier request of the same batch under the same id."""
@@ -78,8 +78,8 @@ class Transaction:
 
     def __init__(
         self,
-        parts: Parts,
-        target: Target,
+        parts: ModelFile,
+        target: NextVersion,
         earlier: Mapping[str, Outcome],
         refused: Sequence[Entry],
         last_effect_seq: int,
@@ -113,7 +113,7 @@ class Transaction:
     def run(self, items: Sequence[Item]) -> None:
         """Run the items; raises what the database refused, after which the whole transaction is void."""
         for place, item in enumerate(items):
-            if item.prior is not None or item.twin is not None:
+            if item.earlier is not None or item.twin is not None:
                 self._answer(item)
             else:
                 self._run_one(item.request, place)
@@ -124,11 +124,11 @@ class Transaction:
         request = item.request
         if self._looks_keys_up:
             self._flush()  # the first can be an append that is refused then
-        if isinstance(item.prior, LostOutcome):
-            self._end(request, Status.FAILED, error=item.prior.error.to_dict(), role=Role.REUSED)
+        if isinstance(item.earlier, LostOutcome):
+            self._end(request, Status.FAILED, error=item.earlier.error.to_dict(), role=Role.REUSED)
             return
-        if item.prior is not None:
-            first, version = item.prior.entry.outcome, item.prior.version
+        if item.earlier is not None:
+            first, version = item.earlier.entry.outcome, item.earlier.version
         else:
             first, version = self._outcomes.get(request.request_id) or self._earlier[request.request_id], None
         if first.body_hash == request.body_hash:
@@ -270,14 +270,14 @@ class Transaction:
                 self._end(request, Status.DONE, result={"tables": list(self.archive or self._parts.handle.tables())})
             case Nature.WRITES:
                 self._end(request, Status.DONE, result=result, effect=True)
-            case Nature.LIFE if function.name == "drop_model":
+            case Nature.INCARNATION if function.name == "drop_model":
                 self.dropped = True
                 self._end(request, Status.DONE, result={}, effect=True)
-            case Nature.LIFE:
+            case Nature.INCARNATION:
                 raise RequestError(Code.MODEL_EXISTS, f"The model {request.model!r} exists already.", where="model")
 
     def _store_pages(
-        self, request: Request, answer: Answer, pages: Sequence[Page]
+        self, request: Request, answer: QueryResult, pages: Sequence[Page]
     ) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
         """Store a query's pages before the commit, so that they can be told again after a crash."""
         stored: list[dict[str, Any]] = []
@@ -293,7 +293,7 @@ class Transaction:
                     "checksum": checksum(page.body),
                 }
             )
-        return {"rows": answer.rows.num_rows, "pages": len(stored), "columns": told_columns(answer)}, tuple(stored)
+        return {"rows": answer.rows.num_rows, "pages": len(stored), "columns": column_types(answer)}, tuple(stored)
 
     def _end(
         self,

@@ -102,16 +102,16 @@ def _lookup_sql(table: TableInfo, keys: Schema) -> str:
 
 
 def _losers(rows: Sequence[tuple[int, int, bool, str]]) -> dict[int, str]:
-    taken: set[int] = set()
+    used: set[int] = set()
     own: set[int] = set()
     losers: dict[int, str] = {}
     current = None
     for number, key, is_there, text in rows:
         if number != current:
             if current not in losers:
-                taken |= own
+                used |= own
             current, own = number, set()
-        if number not in losers and (is_there or key in taken or key in own):
+        if number not in losers and (is_there or key in used or key in own):
             losers[number] = text
         own.add(key)
     return losers

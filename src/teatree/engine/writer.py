@@ -1,7 +1,7 @@
 """The one writer of a model: takes it over, applies batches, captures versions, ships them.
 
-Concurrency: `take_over`, `apply`, `capture` and `settle` belong to one thread; `ship` may run on another while the next
-batch is applied. At most one captured version waits to be shipped: the next capture begins when it is.
+Concurrency: `take_over`, `apply`, `capture` and `advance_base` belong to one thread; `ship` may run on another while the
+next batch is applied. At most one captured version waits to be shipped: the next capture begins when it is.
 """
 
 from __future__ import annotations
@@ -22,19 +22,26 @@ from teatree.engine.batch import FAILED_CODES, Applied, Batch
 from teatree.engine.changes import Checkpoint
 from teatree.engine.commits import Commit, adopt_commits, committed_position, read_commits
 from teatree.engine.database import Database, reopened
-from teatree.engine.drafts import Author, Draft, batch_after, fence_after, new_write_id, table_entries
 from teatree.engine.duckdb_errors import DamagedFileError, InvalidatedError, damage_of_file
 from teatree.engine.handle import WriteHandle
 from teatree.engine.history import StoredHistory, unchanged_tables
+from teatree.engine.incarnation import CreatedModel, create_model_file, outcome_without_file
 from teatree.engine.ledger import Ledger
-from teatree.engine.life import Birth, begin_life, outcome_without_file
 from teatree.engine.offsets import Offsets
 from teatree.engine.outcomes import outside_entries
+from teatree.engine.prepared_version import (
+    Author,
+    PreparedVersion,
+    batch_after,
+    fence_after,
+    new_write_id,
+    table_entries,
+)
 from teatree.engine.recovery import recovered
 from teatree.engine.shipping import ship
 from teatree.engine.snapshot import Capture, capture, captured_checkpoint
 from teatree.engine.takeover import discard_files, put_aside, take_file
-from teatree.engine.transaction import Parts, Target
+from teatree.engine.transaction import ModelFile, NextVersion
 from teatree.functions.arguments import Context, Report, no_report
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
@@ -55,13 +62,13 @@ class Writer:
         stream: StreamStamp,
         limits: LimitSettings,
         sources: Sources,
-        facts: dict[str, object],
+        details: dict[str, object],
         failpoint: Failpoint,
     ) -> None:
-        """`facts` tell people who wrote a manifest: host, process."""
+        """`details` tell people who wrote a manifest: host, process."""
         self.chain = chain
         self.folder = folder
-        self._author = Author(stream, facts)
+        self._author = Author(stream, details)
         self._default_limits = limits
         self.limits = limits
         self._sources = sources
@@ -73,14 +80,14 @@ class Writer:
         self._database: Database | None = None
         self._invalidated: InvalidatedError | None = None
         """Why DuckDB gave the open database up; None while it works."""
-        self._parts: Parts | None = None
+        self._parts: ModelFile | None = None
         self._batch: Batch | None = None
-        self._target: Target | None = None
+        self._target: NextVersion | None = None
         self._applied: Applied | None = None
         self._table = BlockTable.empty(chain.folder)
         self._checkpoint: Checkpoint | None = None
-        self._birth: Birth | None = None
-        self.settled: tuple[Manifest, BlockTable] | None = None
+        self._created: CreatedModel | None = None
+        self.base: tuple[Manifest, BlockTable] | None = None
         """The newest version that is in the chain and its blocks, the two together: any thread may take them."""
         self._offsets = Offsets(chain)
         self.on_stuck: Callable[[Sequence[Request]], None] | None = None
@@ -112,7 +119,7 @@ class Writer:
         """The same with its time: where a reader of the log goes on."""
         return committed_position(self._database) if self._database else self.manifest.position
 
-    def take_over(self, newest: Manifest | None) -> Draft | None:
+    def take_over(self, newest: Manifest | None) -> PreparedVersion | None:
         """Fence off every other writer and open the file; return what a crash left unshipped, captured.
 
         `newest` is the newest manifest, as the caller found it. Raises `fenced` if another writer was faster.
@@ -132,21 +139,21 @@ class Writer:
         self._use_options(fence.options)
         if fence.file is not None:
             self._table = read_table(self.chain.store, fence.file)
-        self.settled = fence, self._table
+        self.base = fence, self._table
         if fence.file is None:
             discard_files(self.folder)
             return None
-        taken = take_file(self.chain, self.folder, fence, fence.epoch, self.limits)
-        self.restored = taken.restored
-        self._checkpoint = captured_checkpoint(taken.database, fence.file)
-        self._use_database(taken.database)
-        if not taken.unshipped:
+        taken_over = take_file(self.chain, self.folder, fence, fence.epoch, self.limits)
+        self.restored = taken_over.restored
+        self._checkpoint = captured_checkpoint(taken_over.database, fence.file)
+        self._use_database(taken_over.database)
+        if not taken_over.unshipped:
             return None
-        applied = recovered(taken.unshipped, fence, self.ledger)
-        with taken.database.transaction():
-            adopt_commits(taken.database, fence.content_version, applied.version, applied.write_id)
+        applied = recovered(taken_over.unshipped, fence, self.ledger)
+        with taken_over.database.transaction():
+            adopt_commits(taken_over.database, fence.content_version, applied.version, applied.write_id)
         self._applied = applied  # the next batch is for the version after it, though it is not shipped yet
-        return self.capture(applied, fence.said_version)
+        return self.capture(applied, fence.announced_version)
 
     def _use_options(self, options: ModelOptions) -> None:
         self.limits = attrs.evolve(self._default_limits, **options.limits)
@@ -154,7 +161,7 @@ class Writer:
     def _use_database(self, database: Database) -> None:
         self._database, self._invalidated = database, None
         database.on_stuck = self.on_stuck
-        self._parts = Parts(
+        self._parts = ModelFile(
             database=database,
             handle=WriteHandle(database, self.limits),
             ledger=self.ledger,
@@ -282,7 +289,7 @@ class Writer:
 
     def _apply(self, requests: Sequence[Request], outside: Sequence[Outcome]) -> Applied:
         if self._batch is None or self._target is None:
-            self._target = self._next_target()
+            self._target = self._prepare_next()
         if self._database is None or self._parts is None:
             return self._apply_without_file(requests[0], outside_entries(outside, self.ledger))
         if self._batch is None:
@@ -304,7 +311,7 @@ class Writer:
     def set_aside(self, request: Request, error: TeatreeError) -> Applied:
         """Commit that a request had no effect, and why."""
         with self._on_open_file():
-            self._target = self._next_target()
+            self._target = self._prepare_next()
             if self._parts is None:
                 applied = outcome_without_file(self._target, request, self.manifest, self.ledger, error)
             else:
@@ -316,9 +323,9 @@ class Writer:
     def _last_effect_seq(self) -> int:
         return self._applied.last_effect_seq if self._applied else self.manifest.last_effect_seq
 
-    def _next_target(self) -> Target:
+    def _prepare_next(self) -> NextVersion:
         newest = self._applied.version if self._applied else 0
-        return Target(
+        return NextVersion(
             version=max(newest, self.manifest.version) + 1,
             write_id=new_write_id(),
             shipped_version=self.manifest.content_version,
@@ -326,13 +333,13 @@ class Writer:
         )
 
     def _apply_without_file(self, request: Request, outside: tuple[Entry, ...]) -> Applied:
-        target = self._target or self._next_target()
-        prior = self.ledger.find([request.request_id]).get(request.request_id)
-        if prior is not None:
-            return outcome_without_file(target, request, self.manifest, self.ledger, prior=prior, outside=outside)
+        target = self._target or self._prepare_next()
+        earlier = self.ledger.find([request.request_id]).get(request.request_id)
+        if earlier is not None:
+            return outcome_without_file(target, request, self.manifest, self.ledger, earlier=earlier, outside=outside)
         path = self.folder.database(self.epoch)
         try:
-            birth = begin_life(
+            created = create_model_file(
                 request,
                 target,
                 self.context,
@@ -348,22 +355,22 @@ class Writer:
                 raise
             discard_files(self.folder)
             return outcome_without_file(target, request, self.manifest, self.ledger, e, outside=outside)
-        self._use_options(birth.options)
-        self._use_database(birth.database)
-        self._table, self._checkpoint, self._birth = birth.table, None, birth
-        return birth.applied
+        self._use_options(created.options)
+        self._use_database(created.database)
+        self._table, self._checkpoint, self._created = created.table, None, created
+        return created.applied
 
     # --- versions ----------------------------------------------------------------------------------------------------
 
-    def capture(self, applied: Applied, said_version: int) -> Draft:
+    def capture(self, applied: Applied, announced_version: int) -> PreparedVersion:
         """Checkpoint, and pack what the batch changed; the version before must be settled.
 
         May be called again after a `RetryError`.
         """
         with self._on_open_file():
-            return self._capture(applied, said_version)
+            return self._capture(applied, announced_version)
 
-    def _capture(self, applied: Applied, said_version: int) -> Draft:
+    def _capture(self, applied: Applied, announced_version: int) -> PreparedVersion:
         self.failpoint("manager.capture.before_checkpoint")
         packed = None
         if self._database is not None and not applied.dropped:
@@ -376,12 +383,12 @@ class Writer:
             applied,
             packed,
             table_entries(self._parts.handle, self.manifest, applied) if packed and self._parts else (),
-            birth=self._birth,
+            created=self._created,
             ledger=self.ledger.reference(applied.version),
-            said_version=said_version,
+            announced_version=announced_version,
             author=self._author,
         )
-        return Draft(manifest, applied.entries, applied.segment, packed, applied.archive)
+        return PreparedVersion(manifest, applied.entries, applied.segment, packed, applied.archive)
 
     def _pack(self, database: Database, applied: Applied) -> Capture:
         """Pack what differs from the version before; damage that shows here is the local file's, and no other's."""
@@ -389,19 +396,19 @@ class Writer:
         with damage_of_file():
             return capture(database, table, since, applied.version, applied.write_id, self.chain.folder, spool)
 
-    def ship(self, draft: Draft) -> None:
+    def ship(self, prepared: PreparedVersion) -> None:
         """Upload a version and create its manifest: THE commit point. May be called again after a `RetryError`."""
-        ship(draft, self.chain, self.failpoint)
+        ship(prepared, self.chain, self.failpoint)
 
-    def settle(self, draft: Draft) -> None:
+    def advance_base(self, prepared: PreparedVersion) -> None:
         """Take a shipped version as the base of the next."""
-        manifest = draft.manifest
+        manifest = prepared.manifest
         self._manifest = manifest
         self._offsets.remember(manifest)
         self.ledger.shipped(manifest.version)
-        if draft.capture is not None:
-            self._table, self._checkpoint = draft.capture.table, draft.capture.checkpoint
-        self.settled = manifest, self._table
+        if prepared.capture is not None:
+            self._table, self._checkpoint = prepared.capture.table, prepared.capture.checkpoint
+        self.base = manifest, self._table
         if manifest.state is ModelState.DROPPED and self._database is not None:
             self._database.close()
             self._database = self._parts = None

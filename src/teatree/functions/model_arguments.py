@@ -38,7 +38,7 @@ _LIMITS_MIN = {
 
 
 @frozen
-class Origin:
+class ForkSource:
     """The model that a new one begins as a fork of, and its version; the newest one if None."""
 
     model: str
@@ -51,7 +51,7 @@ class ModelArguments:
 
     options: ModelOptions
     tables: list[dict[str, Any]]
-    origin: Origin | None
+    fork_source: ForkSource | None
 
 
 def read_model_arguments(call: Call) -> ModelArguments:
@@ -61,9 +61,9 @@ def read_model_arguments(call: Call) -> ModelArguments:
     app = call.text("app", None)
     limits = call.members("limits", {})
     tables = call.items("tables", [])
-    origin = _origin(call.members("from", None))
+    fork_source = _fork_source(call.members("from", None))
     call.finish()
-    if origin is not None and tables:
+    if fork_source is not None and tables:
         raise RequestError(
             Code.BAD_ARGUMENT,
             "A fork has the tables of its origin.",
@@ -80,10 +80,10 @@ def read_model_arguments(call: Call) -> ModelArguments:
             raise RequestError(Code.BAD_ARGUMENT, "A table is an object, as create_table takes it.", where=where)
         refuse_unknown(table, TABLE_MEMBERS, where)
     options = ModelOptions(engine=engine, storage_version=storage_version, app=app, limits=dict(limits))
-    return ModelArguments(options, tables, origin)
+    return ModelArguments(options, tables, fork_source)
 
 
-def _origin(members: dict[str, Any] | None) -> Origin | None:
+def _fork_source(members: dict[str, Any] | None) -> ForkSource | None:
     if members is None:
         return None
     refuse_unknown(members, {"model", "version"}, "from")
@@ -92,7 +92,7 @@ def _origin(members: dict[str, Any] | None) -> Origin | None:
         raise RequestError(Code.BAD_ARGUMENT, "A version is a whole number.", where="from.version")
     if version is not None and not 0 < version < 2**63:
         raise RequestError(Code.OUT_OF_RANGE, f"There can be no version {version}.", where="from.version")
-    return Origin(check_model(members.get("model")), version)
+    return ForkSource(check_model(members.get("model")), version)
 
 
 def _check_limit(name: str, value: Any, operators: LimitSettings) -> None:

@@ -24,7 +24,7 @@ class Nature(Enum):
     """Changes user tables."""
     READS = auto()
     """Answers from the state before it; changes nothing."""
-    LIFE = auto()
+    INCARNATION = auto()
     """Begins or ends the model's life; the writer does it itself, in a batch of its own."""
     BARRIER = auto()
     """Is done when something outside the file is complete."""
@@ -64,8 +64,8 @@ def _drop_model(_: Any, call: Call) -> None:
 BUILT_INS: Mapping[str, BuiltIn] = {
     f.name: f
     for f in (
-        BuiltIn("create_model", Nature.LIFE, _create_model, alone=True),
-        BuiltIn("drop_model", Nature.LIFE, _drop_model, alone=True),
+        BuiltIn("create_model", Nature.INCARNATION, _create_model, alone=True),
+        BuiltIn("drop_model", Nature.INCARNATION, _drop_model, alone=True),
         BuiltIn("create_table", Nature.WRITES, tables.create_table),
         BuiltIn("alter_table", Nature.WRITES, tables.alter_table),
         BuiltIn("drop_table", Nature.WRITES, tables.drop_table),

@@ -21,7 +21,7 @@ PAGE_ROWS_DEFAULT = 1_000
 
 
 @frozen
-class Question:
+class Query:
     """What a `query` asks."""
 
     sql: str
@@ -31,7 +31,7 @@ class Question:
 
 
 @frozen
-class Answer:
+class QueryResult:
     """A query's rows, and how they are to be cut into pages."""
 
     rows: pa.Table
@@ -47,27 +47,25 @@ def sql(db: Write, call: Call) -> dict[str, int]:
     return {"rows": db.statement(statement, parameters)}
 
 
-def query(db: Read, call: Call) -> Answer:
+def query(db: Read, call: Call) -> QueryResult:
     """Run one guarded SELECT on all that stands before it in the log, or on an earlier `version`."""
-    question = read_question(call, call.context.limits)
+    query = read_query(call, call.context.limits)
     version = call.integer("version", None)
     call.finish()
-    asked = db.query(question.sql, question.parameters) if version is None else _query_version(call, version, question)
-    return Answer(asked, question.page_rows, question.format)
+    asked = db.query(query.sql, query.parameters) if version is None else _query_version(call, version, query)
+    return QueryResult(asked, query.page_rows, query.format)
 
 
-def _query_version(call: Call, number: int, question: Question) -> pa.Table:
+def _query_version(call: Call, number: int, query: Query) -> pa.Table:
     history, limits = call.context.history, call.context.limits
     if history is None:
         raise OperatorError(Code.INTERNAL, "query was called where there is no history.")
     what = "The version could not be read"
     manifest = while_away(limits, what, "version", lambda: history.version(number))
-    return while_away(
-        limits, what, "version", lambda: history.answer(manifest, question.sql, question.parameters, limits)
-    )
+    return while_away(limits, what, "version", lambda: history.answer(manifest, query.sql, query.parameters, limits))
 
 
-def read_question(call: Call, limits: LimitSettings) -> Question:
+def read_query(call: Call, limits: LimitSettings) -> Query:
     """Return what a call of `query` asks, by whichever way it came."""
     page_format = call.choice("format", FORMATS, "json")
     rows_max = limits.page_rows_max
@@ -76,4 +74,4 @@ def read_question(call: Call, limits: LimitSettings) -> Question:
         raise RequestError(
             Code.OUT_OF_RANGE, f"'page_size' is 1 to {limits.page_rows_max}, not {page_rows}.", where="page_size"
         )
-    return Question(call.text("sql"), call.parameters(), page_rows, page_format)
+    return Query(call.text("sql"), call.parameters(), page_rows, page_format)

@@ -18,7 +18,7 @@ from teatree.contracts.requests import LogPosition, Request, read_request
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import NOT_FOUND, DirectReply, StoredMessage, direct_get, last_messages, message_at
 from teatree.messaging.jetstream import ERROR_NO_MESSAGE, ApiError
-from teatree.messaging.subjects import FILLER, NO_MODELS
+from teatree.messaging.subjects import NO_MODELS, PADDING
 
 READ_TIMEOUT_MS = 5_000
 SUBJECTS_MAX = 1_000
@@ -222,7 +222,7 @@ class WakeHints:
     def push(self, subject: bytes, _reply: bytes, _block: bytes | None, _body: bytes) -> None:
         """Take a hint from the wire."""
         model = subject.decode("utf-8", "replace").rsplit(".", 1)[-1]
-        if model == FILLER:
+        if model == PADDING:
             return
         if len(self._models) < self._models_max:
             self._models.add(model)

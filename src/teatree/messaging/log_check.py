@@ -118,11 +118,11 @@ async def _is_purged(bus: Bus, seq: int) -> bool:
     before = None
     while True:
         state = await log_state(bus)
-        if seq >= state.purged_before or state.witness is None or state.witness == before:
+        if seq >= state.purged_before or state.anchor is None or state.anchor == before:
             return False
-        if await position_at(bus, state.witness.seq) == state.witness:
+        if await position_at(bus, state.anchor.seq) == state.anchor:
             return True
-        before = state.witness
+        before = state.anchor
 
 
 async def read_advance(bus: Bus, model: str, position: LogPosition) -> Advance | None:

@@ -10,11 +10,11 @@ from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.names import check_function, check_group_id, check_model
 
 DEFAULT_PREFIX = "teatree"
-FILLER = "_"
+PADDING = "_"
 """Stands for a model in the subject of a message that only takes up a sequence number."""
 ADVANCED = "_advanced"
 """Stands for a model in the subjects of marks that `teatree log advance` leaves, one subject a model."""
-NO_MODELS = frozenset({FILLER, ADVANCED})
+NO_MODELS = frozenset({PADDING, ADVANCED})
 """Ours, in the log: no model can have such a name, nobody answers, no manager is started."""
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]{1,1000}")
@@ -67,9 +67,9 @@ class Subjects:
         return f"{self.prefix}.request.{_token(model, 'model')}.*"
 
     @property
-    def filler(self) -> str:
+    def padding(self) -> str:
         """Return where messages go that only take up a sequence number."""
-        return f"{self.prefix}.request.{FILLER}._"
+        return f"{self.prefix}.request.{PADDING}._"
 
     def advanced(self, model: str) -> str:
         """Return where it is marked that a model goes on though the log has lost what it counts from."""

@@ -1,4 +1,4 @@
-"""The catalogue in PostgreSQL: a projection of the version chains that outsiders query.
+"""The catalog in PostgreSQL: a projection of the version chains that outsiders query.
 
 It is written in chunks, one transaction each, and every write can be repeated: a model's row never goes back to an
 older version, a request's end is never overwritten, the rest is the same each time. Rows travel as one JSON array a
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import LiteralString
 
-    from teatree.storage.catalog_rows import ModelFacts
+    from teatree.storage.catalog_rows import ModelColumns
     from teatree.storage.postgres import Postgres, Session
 
 T = TypeVar("T")
@@ -36,12 +36,12 @@ _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 """The one character that JSON can hold and PostgreSQL cannot."""
 
 _MODEL = """
-    INSERT INTO goal_model (goal_model_id, name, engine, life, version, applied_offset, epoch, options, tables,
+    INSERT INTO goal_model (goal_model_id, name, engine, lifecycle, version, applied_offset, epoch, options, tables,
         size_bytes, store_url)
-    SELECT * FROM json_to_recordset(%(rows)s::json) AS r(goal_model_id uuid, name text, engine text, life text,
+    SELECT * FROM json_to_recordset(%(rows)s::json) AS r(goal_model_id uuid, name text, engine text, lifecycle text,
         version bigint, applied_offset bigint, epoch bigint, options jsonb, tables jsonb, size_bytes bigint,
         store_url text)
-    ON CONFLICT (goal_model_id) DO UPDATE SET engine = excluded.engine, life = excluded.life,
+    ON CONFLICT (goal_model_id) DO UPDATE SET engine = excluded.engine, lifecycle = excluded.lifecycle,
         version = excluded.version, applied_offset = excluded.applied_offset, epoch = excluded.epoch,
         options = excluded.options, tables = excluded.tables, size_bytes = excluded.size_bytes,
         store_url = excluded.store_url, updated_at = now()
@@ -84,14 +84,14 @@ _REQUESTS = """
 
 
 class Catalog:
-    """Writes and reads the catalogue; raises what `Postgres.transaction` raises."""
+    """Writes and reads the catalog; raises what `Postgres.transaction` raises."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
     def record_versions(
         self,
-        model: ModelFacts,
+        model: ModelColumns,
         versions: Sequence[VersionRow],
         contents: Sequence[ContentRow] = (),
         requests: Sequence[RequestRow] = (),
@@ -175,7 +175,7 @@ class Catalog:
             return [_read(ModelRow, row) for row in session.rows("SELECT * FROM goal_model ORDER BY name")]
 
     def model(self, name: str) -> ModelRow | None:
-        """Return one model, or None if the catalogue has not heard of it."""
+        """Return one model, or None if the catalog has not heard of it."""
         with self._postgres.transaction() as session:
             rows = session.rows("SELECT * FROM goal_model WHERE name = %(name)s", {"name": name})
         return _read(ModelRow, rows[0]) if rows else None
@@ -226,7 +226,7 @@ class Catalog:
         return [_request_row(row) for row in found]
 
     def request(self, name: str, request_id: str) -> RequestRow | None:
-        """Return one request, or None if the catalogue has not heard of it; raises `unknown_model`."""
+        """Return one request, or None if the catalog has not heard of it; raises `unknown_model`."""
         found = self._of_model(
             name,
             "SELECT r.* FROM request_log r WHERE goal_model_id = %(id)s AND request_id = %(request_id)s",
@@ -257,7 +257,7 @@ class Catalog:
             )
             session.execute(
                 """
-                UPDATE goal_model SET life = 'absent', version = 0, applied_offset = 0, epoch = 0, options = '{}',
+                UPDATE goal_model SET lifecycle = 'absent', version = 0, applied_offset = 0, epoch = 0, options = '{}',
                     tables = '[]', size_bytes = 0, updated_at = now()
                 """
             )
@@ -268,7 +268,7 @@ class Catalog:
             if not found:
                 raise RequestError(
                     Code.UNKNOWN_MODEL,
-                    f"The catalogue has no model {name!r}.",
+                    f"The catalog has no model {name!r}.",
                     where="model",
                     hint="`teatree models` lists them.",
                 )
@@ -289,7 +289,7 @@ def _read(kind: type[T], row: dict[str, Any]) -> T:
     if missing:
         raise OperatorError(
             Code.WRONG_CONFIGURATION,
-            f"The catalogue's schema is of an older release: it has no {missing[0]!r}.",
+            f"The catalog's schema is of an older release: it has no {missing[0]!r}.",
             where="TEATREE_POSTGRES_URL",
             hint="Run `teatree up`, which migrates it, or `teatree catalog rebuild`.",
         )

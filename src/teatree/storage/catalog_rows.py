@@ -1,4 +1,4 @@
-"""The catalogue's rows, and how manifests and outcomes become them: purely, so a rebuild gives the same rows."""
+"""The catalog's rows, and how manifests and outcomes become them: purely, so a rebuild gives the same rows."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class RequestState(StrEnum):
 
 
 @frozen
-class ModelFacts:
+class ModelColumns:
     """What a version says of its model."""
 
     goal_model_id: uuid.UUID
     name: str
     engine: str
-    life: str
+    lifecycle: str
     """`absent`, `active` or `dropped`."""
     version: int
     applied_offset: int
@@ -64,12 +64,12 @@ class ModelFacts:
 
 @frozen
 class ModelRow:
-    """A model as the catalogue knows it."""
+    """A model as the catalog knows it."""
 
     goal_model_id: uuid.UUID
     name: str
     engine: str
-    life: str
+    lifecycle: str
     state: str
     """`absent`, `active` or `dropped`; `damaged` or `stopped` while there is an error, `waits` while requests wait."""
     version: int
@@ -146,13 +146,13 @@ class RequestRow:
     finished_at: datetime | None = None
 
 
-def model_facts(manifest: Manifest, store_url: str) -> ModelFacts:
+def model_columns(manifest: Manifest, store_url: str) -> ModelColumns:
     """Return what a manifest says of its model."""
-    return ModelFacts(
+    return ModelColumns(
         goal_model_id=uuid.UUID(manifest.goal_model_id),
         name=manifest.model,
         engine=manifest.options.engine,
-        life=str(manifest.state),
+        lifecycle=str(manifest.state),
         version=manifest.version,
         applied_offset=manifest.offset,
         epoch=manifest.epoch,

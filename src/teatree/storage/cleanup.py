@@ -2,7 +2,7 @@
 
 Order: plan, stubs, objects, list of what is kept, plan gone. Killed anywhere, the next clean-up goes on: a reader of a
 version in between finds its stub, never half of it. Nothing here needs to know of the model's manager, and it may run
-beside any number of others: see `storage.plans` for pins, `storage.garbage` for what is deleted.
+beside any number of others: see `storage.deletions` for pins, `storage.garbage` for what is deleted.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from teatree.contracts.settings import RetentionSettings
 from teatree.storage.catalog_rows import object_uri
 from teatree.storage.chain import Chain
 from teatree.storage.dead_letters import expire_dead_letters
+from teatree.storage.deletions import Deletion, new_deletion, read_deletions, write_deletion
 from teatree.storage.garbage import State, find_garbage
 from teatree.storage.objects import NotFoundError, ObjectInfo
 from teatree.storage.pins import list_pins
-from teatree.storage.plans import Plan, new_plan, read_plans, write_plan
 from teatree.storage.published_mark import published_through
 from teatree.storage.retained import KeptVersion, Retained, read_retained, retained_key, write_retained
 from teatree.storage.retention import kept_versions
@@ -117,17 +117,17 @@ class Cleanup:
         newest = self._chain.newest(before.through if before else 0)
         if newest is None:
             return Cleaned(self._chain.model, 0)
-        newest = evolve(newest, said_version=published_through(self._store, self._chain.folder, newest))
+        newest = evolve(newest, announced_version=published_through(self._store, self._chain.folder, newest))
         found = self._store.head(retained_key(self._chain.folder))
-        plans = read_plans(self._store, self._chain.folder)
-        known = self._known(before, plans, newest)
+        deletions = read_deletions(self._store, self._chain.folder)
+        known = self._known(before, deletions, newest)
         now = max(now, newest.at)
         pinned = self._pinned(now)
         doomed = self._doomed(known, newest, now, pinned)
-        plan = new_plan(self._chain.folder, doomed)
+        deletion = new_deletion(self._chain.folder, doomed)
         if not dry_run and doomed:
-            plan = self._announce(plan, now)
-        gone = set(plan.versions)
+            deletion = self._announce(deletion, now)
+        gone = set(deletion.versions)
         kept = tuple(k for k in known if k.version not in gone)
         state = State(
             self._chain,
@@ -140,25 +140,25 @@ class Cleanup:
             self._policy,
             self._remember_days,
         )
-        unpublished = sum(v > newest.said_version for v in self._not_kept(known, now, pinned))
+        unpublished = sum(v > newest.announced_version for v in self._not_kept(known, now, pinned))
         cleaned = Cleaned(
             self._chain.model, newest.version, kept=len(kept), kept_unpublished=unpublished, cleaned=len(gone)
         )
         if dry_run:
             return _counted(cleaned, find_garbage(state))
-        if not self._take_away(plan.versions):
+        if not self._take_away(deletion.versions):
             return evolve(cleaned, stopped=True)
         self._failpoint("gc.after_stubs")
         cleaned = self._delete(cleaned, find_garbage(state))
         if not cleaned.stopped:
             expire_dead_letters(self._chain, now - timedelta(days=self._policy.dead_letter_days))
-            self._finish(Retained(now, newest.version, kept), [plan, *plans] if doomed else plans)
+            self._finish(Retained(now, newest.version, kept), [deletion, *deletions] if doomed else deletions)
         return cleaned
 
-    def _known(self, before: Retained | None, plans: Sequence[Plan], newest: Manifest) -> list[KeptVersion]:
+    def _known(self, before: Retained | None, deletions: Sequence[Deletion], newest: Manifest) -> list[KeptVersion]:
         """Return the versions that have a manifest, ascending."""
         through = before.through if before else 0
-        planned = {version for plan in plans for version in plan.versions}
+        planned = {version for deletion in deletions for version in deletion.versions}
         known = [k for k in before.versions if k.version not in planned] if before else []
         unsure = [k.version for k in before.versions if k.version in planned] if before else []
         entries = self._each(self._chain.entry, (*unsure, *range(through + 1, newest.version)))
@@ -174,24 +174,24 @@ class Cleanup:
         self, known: Sequence[KeptVersion], newest: Manifest, now: datetime, pinned: frozenset[int]
     ) -> tuple[int, ...]:
         """Return the versions that go."""
-        return tuple(v for v in self._not_kept(known, now, pinned) if v <= newest.said_version)
+        return tuple(v for v in self._not_kept(known, now, pinned) if v <= newest.announced_version)
 
     def _not_kept(self, known: Sequence[KeptVersion], now: datetime, pinned: frozenset[int]) -> list[int]:
         """Return the versions that the policy does not keep; some of their outcomes may yet have to be published."""
         kept = kept_versions(((k.version, k.at) for k in known), now, self._policy, pinned)
         return [k.version for k in known if k.version not in kept]
 
-    def _announce(self, plan: Plan, now: datetime) -> Plan:
+    def _announce(self, deletion: Deletion, now: datetime) -> Deletion:
         """Write a plan and look for pins again: from here on none comes too late without knowing it."""
         self._failpoint("gc.before_plan")
-        write_plan(self._store, plan)
+        write_deletion(self._store, deletion)
         self._failpoint("gc.after_plan")
         pinned = self._pinned(now)
-        if pinned.isdisjoint(plan.versions):
-            return plan
-        plan = evolve(plan, versions=tuple(v for v in plan.versions if v not in pinned))
-        write_plan(self._store, plan)
-        return plan
+        if pinned.isdisjoint(deletion.versions):
+            return deletion
+        deletion = evolve(deletion, versions=tuple(v for v in deletion.versions if v not in pinned))
+        write_deletion(self._store, deletion)
+        return deletion
 
     def _take_away(self, versions: Sequence[int]) -> bool:
         """Make stubs; return False if it was told to stop before all were made."""
@@ -226,15 +226,15 @@ class Cleanup:
             cleaned = _counted(cleaned, chunk)
         return cleaned
 
-    def _finish(self, retained: Retained, plans: Sequence[Plan]) -> None:
+    def _finish(self, retained: Retained, deletions: Sequence[Deletion]) -> None:
         self._failpoint("gc.before_retained")
         present = read_retained(self._store, self._chain.folder)
         if present is None or present.through <= retained.through:
             write_retained(self._store, self._chain.folder, retained)
         self._failpoint("gc.after_retained")
         kept = {k.version for k in retained.versions}
-        over = [p for p in plans if max(p.versions, default=0) <= retained.through and kept.isdisjoint(p.versions)]
-        self._store.delete(plan.key for plan in over)
+        over = [p for p in deletions if max(p.versions, default=0) <= retained.through and kept.isdisjoint(p.versions)]
+        self._store.delete(deletion.key for deletion in over)
 
     def _each(self, work: Callable[[int], T], versions: Sequence[int]) -> Iterator[T]:
         """Yield what work returns for each version, some at the same time, in their order."""

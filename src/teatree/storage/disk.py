@@ -34,7 +34,7 @@ UNREADABLE = errno.EIO
 
 
 @contextmanager
-def telling_full(what: str, path: Path) -> Iterator[None]:
+def translating_disk_full(what: str, path: Path) -> Iterator[None]:
     """Raise `disk_full` where `what` could not be written because of it, `unavailable` where the disk is away."""
     try:
         yield
@@ -48,7 +48,7 @@ def telling_full(what: str, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def telling_unreadable(what: str, path: Path, kind: type[CorruptError] = CorruptError) -> Iterator[None]:
+def translating_unreadable(what: str, path: Path, kind: type[CorruptError] = CorruptError) -> Iterator[None]:
     """Raise damage of `kind` where the disk cannot read a sector of `what`; other errors pass as they are."""
     try:
         yield

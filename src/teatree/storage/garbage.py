@@ -115,7 +115,7 @@ def outcomes(state: State) -> Iterator[ObjectInfo]:
     for info, number, write_id, is_run in _numbered(state, "outcomes/"):
         key = info.key.removeprefix(f"{state.chain.folder}/")
         if is_run:
-            if key not in runs and number <= _settled_through(state, ledger):
+            if key not in runs and number <= _announced_through(state, ledger):
                 yield info
         elif number in write_ids:
             if write_ids[number] != write_id:
@@ -124,7 +124,7 @@ def outcomes(state: State) -> Iterator[ObjectInfo]:
             yield info
 
 
-def _settled_through(state: State, ledger: LedgerRef) -> int:
+def _announced_through(state: State, ledger: LedgerRef) -> int:
     """Return the version up to which every run is either named by the newest manifest or never will be.
 
     A writer compacts one after the other and names each result before it begins the next; those of the writers before
@@ -191,7 +191,7 @@ def archives(state: State) -> Iterator[ObjectInfo]:
     indexed = [n for n, infos in found.items() if any(i.key.endswith("/index.json") for i in infos)]
     if not indexed:
         return
-    settled = min(max(indexed), state.newest.said_version)
+    settled = min(max(indexed), state.newest.announced_version)
     try:
         indexes = [archived for n in indexed if (archived := read_archive(chain, n)) is not None]
     except CorruptError:

@@ -1,4 +1,4 @@
-"""A model's own row in the catalogue: made by whoever comes first, the lease or a version."""
+"""A model's own row in the catalog: made by whoever comes first, the lease or a version."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ensure_row(session: Session, goal_model_id: uuid.UUID, name: str) -> None:
     if not session.rows("SELECT 1 AS found FROM goal_model WHERE goal_model_id = %(model)s", row):
         raise OperatorError(
             Code.WRONG_CONFIGURATION,
-            f"The catalogue has a model {name!r} of another installation.",
+            f"The catalog has a model {name!r} of another installation.",
             where="goal_model.name",
             hint="Give each installation (TEATREE_PREFIX) a database of its own.",
         )

@@ -63,9 +63,9 @@ class ModelFolder:
         return self.root / "spool"
 
     @property
-    def outbox(self) -> Path:
+    def archive_staging(self) -> Path:
         """Parquet files on their way to the store."""
-        return self.root / "outbox"
+        return self.root / "archive_staging"
 
     @property
     def ledger(self) -> Path:

@@ -14,8 +14,8 @@ from attrs import frozen
 from teatree.contracts.codec import dump_json, parse_json, structure, tolerate_unknown_keys, unstructure
 from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.storage.chain import Chain
+from teatree.storage.deletions import read_deletions
 from teatree.storage.objects import NotFoundError
-from teatree.storage.plans import read_plans
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FORK_PREFIX = "fork-"
@@ -85,7 +85,7 @@ def pin(chain: Chain, name: str, version: int, note: str, until: datetime | None
 
 def _check_in_time(chain: Chain, version: int) -> None:
     """Raise `unknown_version` if a clean-up that does not know of the new pin takes the version away."""
-    if any(version in plan.versions for plan in read_plans(chain.store, chain.folder)):
+    if any(version in deletion.versions for deletion in read_deletions(chain.store, chain.folder)):
         raise RequestError(
             Code.UNKNOWN_VERSION,
             f"Version {version} of {chain.model} is being cleaned up.",

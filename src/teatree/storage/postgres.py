@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 3
 """Seconds to connect; libpq takes no less than 2."""
 STATEMENT_MS_MAX = 30_000
-"""Milliseconds of one statement: a chunk of the catalogue takes under a second."""
+"""Milliseconds of one statement: a chunk of the catalog takes under a second."""
 ANSWER_MARGIN_MS = 5_000
 """Milliseconds beyond a statement's limit after which a transaction's connection is cut from our side."""
 IDLE_CONNECTIONS_MAX = 4
@@ -232,7 +232,7 @@ def _meaning(state: str, error: psycopg.Error) -> tuple[Code, str]:
         case ("3D", _):
             return Code.WRONG_CONFIGURATION, "Create the database."
         case (_, "42P01" | "42703" | "42P10" | "3F000"):
-            return Code.WRONG_CONFIGURATION, "The catalogue's schema is missing or of another release: migrate it."
+            return Code.WRONG_CONFIGURATION, "The catalog's schema is missing or of another release: migrate it."
         case (_, "57014" | "55P03"):
             return Code.TIMED_OUT, "Try again; see what locks or loads it."
         case ("40", _):

@@ -1,7 +1,7 @@
 """The object `published` beside a chain: up to which version a model at rest has all outcomes published for good.
 
-A manifest's `said_version` tells that of the versions well before it, so without a later version the last ones would
-never count as published, and no clean-up would take them. The mark only ever adds to what the newest manifest says.
+A manifest's `announced_version` covers only versions well before it, so without a later version the last ones would
+never count as published, and no clean-up would delete them. The mark only adds to what the newest manifest records.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def published_through(store: ObjectStore, folder: str, newest: Manifest) -> int:
     try:
         marked = int(orjson.loads(store.get(_key(folder)))["version"])
     except (NotFoundError, ValueError, KeyError, TypeError):  # none, or damaged: what the manifest says is enough
-        return newest.said_version
-    return max(newest.said_version, min(marked, newest.version))
+        return newest.announced_version
+    return max(newest.announced_version, min(marked, newest.version))
 
 
 def _key(folder: str) -> str:

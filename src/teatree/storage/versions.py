@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.contracts.manifest import Extent, FileLayout, Manifest
-from teatree.storage.disk import telling_full
+from teatree.storage.disk import translating_disk_full
 from teatree.storage.leaves import Leaves
 from teatree.storage.objects import ObjectStore
 from teatree.storage.packs import BlockTable, checksum, unpack, verified
@@ -123,7 +123,7 @@ def materialise(
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     done = HEADER_BYTES
     try:
-        with telling_full(f"The file of version {manifest.version}", path), part.open("wb") as file:
+        with translating_disk_full(f"The file of version {manifest.version}", path), part.open("wb") as file:
             file.truncate(layout.size_bytes)
             header = read_at(0, HEADER_BYTES)
             if header is None or checksum(header) != layout.header.checksum:

@@ -1,4 +1,4 @@
-"""Bringing the catalogue's schema to this release's; the only place of Alembic and SQLAlchemy.
+"""Bringing the catalog's schema to this release's; the only place of Alembic and SQLAlchemy.
 
 All of it happens in one transaction under an advisory lock: of two processes that migrate at once the second waits and
 then finds nothing to do, and one that dies leaves the schema as it was.
@@ -30,7 +30,7 @@ _STATEMENT_MS_MAX = 600_000
 
 
 def migrate(settings: PostgresSettings) -> None:
-    """Bring the catalogue's schema to this release's; does nothing if it is there.
+    """Bring the catalog's schema to this release's; does nothing if it is there.
 
     Raises `unavailable` if PostgreSQL cannot be reached, `wrong_configuration` if a newer release made the schema.
     """
@@ -46,7 +46,7 @@ def migrate(settings: PostgresSettings) -> None:
     except CommandError as e:
         raise OperatorError(
             Code.WRONG_CONFIGURATION,
-            f"The catalogue's schema cannot be migrated: {e}",
+            f"The catalog's schema cannot be migrated: {e}",
             where=VERSION_TABLE,
             hint="If a newer release made it, use that one.",
         ) from e

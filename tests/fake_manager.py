@@ -28,7 +28,7 @@ def done(request: Request) -> tuple[str, dict[str, Any]]:
     return "done", {"result": {"rows": len(json.loads(request.body or b"{}").get("rows", []))}}
 
 
-class StandIn:
+class FakeManager:
     """Answers the requests of one model in their order, remembering ids; a batch is a version."""
 
     def __init__(

@@ -58,7 +58,7 @@ async def rounds(interval_ms: int) -> AsyncIterator[None]:
         yield
 
 
-async def patiently(read: Callable[[], Found], tell: Callable[[RetryError], None]) -> Found:
+async def retrying(read: Callable[[], Found], tell: Callable[[RetryError], None]) -> Found:
     """Return what a blocking read returns, in a thread, tried again until nothing is away; `tell` hears each error."""
     backoff = Backoff()
     while True:
@@ -72,7 +72,7 @@ async def patiently(read: Callable[[], Found], tell: Callable[[RetryError], None
         await backoff.pause(error)
 
 
-class Lane(ABC):
+class Follower(ABC):
     """One kind of such work."""
 
     name: str
@@ -80,7 +80,7 @@ class Lane(ABC):
     """What is waited out; anything else ends the manager."""
 
     def __init__(self) -> None:
-        self._log = structlog.get_logger().bind(lane=self.name)
+        self._log = structlog.get_logger().bind(follower=self.name)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -89,7 +89,7 @@ class Lane(ABC):
         self.damage: str | None = None
         """What it cannot read in the store; None otherwise."""
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Say that there is work."""
         self._idle.clear()
         self._wake.set()

@@ -15,14 +15,14 @@ from teatree.contracts.manifest import Manifest, ObjectRef
 from teatree.contracts.settings import ScrubSettings
 from teatree.storage.chain import Chain
 from teatree.storage.verification import Finding, Findings, check_object, check_outcomes
-from teatree_manager.lane import Lane, rounds
+from teatree_manager.follower import Follower, rounds
 
 
-class ScrubLane(Lane):
+class ScrubTask(Follower):
     """Checks one version's manifest, pack and outcomes at a time: the newest first, then back through those kept.
 
-    A manager that comes and goes looks first at what the last one found damaged (the catalogue keeps it, see
-    ConditionLane), then at the newest version, where most readers are, and then goes on at a random one, so that in
+    A manager that comes and goes looks first at what the last one found damaged (the catalog keeps it, see
+    ConditionFollower), then at the newest version, where most readers are, and then goes on at a random one, so that in
     time each has its turn without anything being written.
     """
 
@@ -36,7 +36,7 @@ class ScrubLane(Lane):
         self._begun = False
         self.damaged: dict[int, str] = {}
         """What is wrong, by version; one that is found right again goes, and so does one that was cleaned up."""
-        self._log = structlog.get_logger().bind(model=chain.model, lane=self.name)
+        self._log = structlog.get_logger().bind(model=chain.model, follower=self.name)
 
     def remember(self, damage: Mapping[int, str]) -> None:
         """Take over what an earlier manager found: it is looked at first, and forgotten where nobody looks."""

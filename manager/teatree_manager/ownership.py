@@ -1,4 +1,4 @@
-"""Tenure: who should write a model. The folder's lock on this host, and the lease in PostgreSQL between hosts.
+"""Ownership: who should write a model. The folder's lock on this host, and the lease in PostgreSQL between hosts.
 
 Neither decides what readers see: the fence in the version chain does. They keep two managers from working against each
 other, and let a successor begin at once when the one before is proven dead. PostgreSQL away: the holder goes on, and
@@ -23,7 +23,7 @@ from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
 from teatree.contracts.process import end_processes, own_process
 from teatree.contracts.settings import ManagerSettings
-from teatree.storage.disk import telling_full
+from teatree.storage.disk import translating_disk_full
 from teatree.storage.lease import HeldLease, Holder, Lease, is_alive, process_of, this_process
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.postgres import Postgres
@@ -34,7 +34,7 @@ LOOK_MS = 100
 """Milliseconds between looks while another manager has the model."""
 
 
-class Tenure:
+class Ownership:
     """This process's claim to one model."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Tenure:
 
         Raises `unavailable` or `disk_full` where the folder's disk takes neither lock nor process file; call it again.
         """
-        with telling_full("The lock of the model", self._folder.root):
+        with translating_disk_full("The lock of the model", self._folder.root):
             self._acquire()
 
     def _acquire(self) -> None:

@@ -17,29 +17,29 @@ from teatree.storage.objects import NotFoundError, ObjectStore
 
 
 @frozen
-class Plan:
+class Deletion:
     """The versions that one clean-up takes away."""
 
     key: str
     versions: tuple[int, ...]
 
 
-def new_plan(folder: str, versions: tuple[int, ...]) -> Plan:
+def new_deletion(folder: str, versions: tuple[int, ...]) -> Deletion:
     """Return a plan that nobody else writes."""
-    return Plan(f"{folder}/cleanup/{secrets.token_hex(8)}", versions)
+    return Deletion(f"{folder}/cleanup/{secrets.token_hex(8)}", versions)
 
 
-def write_plan(store: ObjectStore, plan: Plan) -> None:
+def write_deletion(store: ObjectStore, deletion: Deletion) -> None:
     """Announce what will be taken away, in place of what this plan said before."""
-    store.put(plan.key, dump_json(unstructure(plan)))
+    store.put(deletion.key, dump_json(unstructure(deletion)))
 
 
-def read_plans(store: ObjectStore, folder: str) -> list[Plan]:
+def read_deletions(store: ObjectStore, folder: str) -> list[Deletion]:
     """Return the plans of the clean-ups that go on, and of those that died."""
-    found: list[Plan] = []
+    found: list[Deletion] = []
     for info in store.list(f"{folder}/cleanup/"):
         try:
-            found.append(structure(parse_json(store.get(info.key), info.key), Plan, info.key))
+            found.append(structure(parse_json(store.get(info.key), info.key), Deletion, info.key))
         except NotFoundError:
             continue  # it came to its end meanwhile
         except RequestError as e:

@@ -13,7 +13,7 @@ from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
 from teatree.storage.packs import BlockTable
-from teatree_manager.lane import Lane
+from teatree_manager.follower import Follower
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,7 +21,7 @@ TIDY_MS = 2_000
 """Milliseconds between looks at old local files: readers close them when they like."""
 
 
-class LocalLane(Lane):
+class LocalFollower(Follower):
     """Keeps the newest version as a local file and answers direct reads from it."""
 
     name = "local"
@@ -83,7 +83,7 @@ class LocalLane(Lane):
     def follow(self, manifest: Manifest) -> None:
         """Take a version as the newest."""
         self._manifest = manifest
-        self.poke()
+        self.wake()
 
     @override
     async def work(self) -> None:
@@ -125,7 +125,7 @@ class LocalLane(Lane):
         again = await self.with_files(self._versions.tidy)
         if self._later is not None:
             self._later.cancel()
-        self._later = asyncio.get_running_loop().call_later(TIDY_MS / 1000, self.poke) if again else None
+        self._later = asyncio.get_running_loop().call_later(TIDY_MS / 1000, self.wake) if again else None
 
     @property
     def is_gone(self) -> bool:

@@ -11,10 +11,10 @@ from typing_extensions import override
 from teatree.contracts.manifest import Manifest
 from teatree.storage.chain import Chain
 from teatree.storage.head import advance_head
-from teatree_manager.lane import Lane
+from teatree_manager.follower import Follower
 
 
-class HeadLane(Lane):
+class HeadFollower(Follower):
     """Writes a copy of the newest manifest, at most once an interval, and looks whether one near it vanished."""
 
     name = "head"
@@ -31,7 +31,7 @@ class HeadLane(Lane):
     def follow(self, manifest: Manifest) -> None:
         """Have a version recorded as the newest."""
         self._manifest = manifest
-        self.poke()
+        self.wake()
 
     @override
     async def work(self) -> None:

@@ -17,14 +17,14 @@ from teatree.engine.local_versions import LocalVersions
 from teatree.engine.spares import Spare
 from teatree.storage.packs import BlockTable, checksum
 from teatree.storage.versions import HEADER_BYTES, layout_of
-from teatree_manager.lane import Lane, rounds
-from teatree_manager.local_lane import LocalLane
+from teatree_manager.follower import Follower, rounds
+from teatree_manager.local_follower import LocalFollower
 
 PIECE_BLOCKS = 16
 """Blocks read at once, 4 MiB: the file is not in anybody's way for longer."""
 
 
-class LocalScrubLane(Lane):
+class LocalScrubTask(Follower):
     """Holds the newest local file, and then the spares, against the block tables of what they hold, again and again.
 
     Every later file is made from them, so damage would stay. What differs in the newest ends the manager
@@ -35,7 +35,9 @@ class LocalScrubLane(Lane):
 
     name = "local_scrub"
 
-    def __init__(self, local: LocalLane, versions: LocalVersions, reads: LocalReads, settings: ScrubSettings) -> None:
+    def __init__(
+        self, local: LocalFollower, versions: LocalVersions, reads: LocalReads, settings: ScrubSettings
+    ) -> None:
         super().__init__()
         self._local = local
         self._versions = versions

@@ -23,7 +23,7 @@ from teatree.contracts.notices import Status
 from teatree.engine.announce import Announcer, Message
 from teatree.messaging.notices import NoticeWriter, TooLongError
 from teatree.storage.segments import Entry, Role
-from teatree_manager.lane import Backoff, patiently
+from teatree_manager.follower import Backoff, retrying
 
 UNSYNCED_MS = 2_000
 """Milliseconds for which NATS may forget a notice if it is killed; it flushes them far sooner."""
@@ -41,27 +41,29 @@ class _Part:
     messages: list[Message] = field(factory=list)
 
 
-class Sayer:
+class OutcomePublisher:
     """Says the outcomes of versions in their order, and knows up to which all are said.
 
     The outcome of an `archive` request is held back until the archive that answers it is complete, and with it its
     resends and the rest of its group, which is told in one notice; the versions after it do not wait.
     """
 
-    def __init__(self, announcer: Announcer, notices: NoticeWriter, said_version: int, failpoint: Failpoint) -> None:
+    def __init__(
+        self, announcer: Announcer, notices: NoticeWriter, announced_version: int, failpoint: Failpoint
+    ) -> None:
         self._announcer = announcer
         self._notices = notices
         self._failpoint = failpoint
         self._queue: asyncio.Queue[tuple[Manifest, Sequence[Entry], bool] | None] = asyncio.Queue(WAITING_MAX)
         self._open: set[int] = set()
-        self._all_said = asyncio.Event()
-        self._all_said.set()
-        self._unsaid: Counter[int] = Counter()
+        self._all_announced = asyncio.Event()
+        self._all_announced.set()
+        self._unannounced: Counter[int] = Counter()
         """By version, in how many parts its outcomes are still to be said."""
         self._held: dict[int, list[tuple[Manifest, list[Entry]]]] = {}
         """By the version whose archive they wait for."""
-        self._said = self._newest = said_version
-        self._safe = said_version
+        self._said = self._newest = announced_version
+        self._safe = announced_version
         self._recent: deque[tuple[float, int, _Part]] = deque()
         self._losses = notices.losses
         """Connections lost up to which the last moments' notices were said again."""
@@ -70,7 +72,7 @@ class Sayer:
         self._log = structlog.get_logger().bind(model=announcer.chain.model)
 
     @property
-    def said_version(self) -> int:
+    def announced_version(self) -> int:
         """Up to which version everything is said, and was kept by NATS long enough not to be forgotten."""
         self._forget_safe()
         return self._safe if self._recent else self._said
@@ -78,9 +80,9 @@ class Sayer:
     @property
     def is_done(self) -> bool:
         """Whether everything that was put or expected is said."""
-        return self._all_said.is_set()
+        return self._all_announced.is_set()
 
-    def say_again(self) -> None:
+    def announce_again(self) -> None:
         """Have the last moments' notices said again, though nothing new may come: NATS may have forgotten them."""
         if self._queue.empty():
             self._queue.put_nowait(None)
@@ -95,7 +97,7 @@ class Sayer:
         """Announce versions that will be put: until then nothing beyond them counts as said."""
         self._open.update(versions)
         if self._open:
-            self._all_said.clear()
+            self._all_announced.clear()
 
     async def put(self, manifest: Manifest, entries: Sequence[Entry]) -> None:
         """Have a version said; waits while too many do."""
@@ -104,7 +106,7 @@ class Sayer:
         now = parts.pop(0, [])
         for archive, part in parts.items():
             self._held.setdefault(archive, []).append((manifest, part))
-        self._unsaid[manifest.version] = 1 + len(parts)
+        self._unannounced[manifest.version] = 1 + len(parts)
         await self._queue.put((manifest, now, False))
 
     def _by_archive(self, version: int, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
@@ -146,9 +148,9 @@ class Sayer:
             part = _Part(manifest, entries, late)
             await self._make(part)
             await self._publish([part], manifest.version)
-            self._unsaid[manifest.version] -= 1
-            if not self._unsaid[manifest.version]:
-                del self._unsaid[manifest.version]
+            self._unannounced[manifest.version] -= 1
+            if not self._unannounced[manifest.version]:
+                del self._unannounced[manifest.version]
                 self._close(manifest.version)
             self._forget_safe()
             self._recent.append((time.monotonic(), self._said, part))
@@ -156,7 +158,7 @@ class Sayer:
 
     async def _make(self, part: _Part) -> None:
         read = partial(self._announcer.messages, part.manifest, part.entries, late=part.late)
-        part.messages = await patiently(read, partial(self._tell_waiting, part.manifest.version))
+        part.messages = await retrying(read, partial(self._tell_waiting, part.manifest.version))
 
     def _tell_waiting(self, version: int, error: RetryError) -> None:
         self._log.warning("pages wait to be read", version=version, error=str(error))
@@ -193,9 +195,9 @@ class Sayer:
         self._newest = max(self._newest, version)
         self._said = max(self._said, min(self._open) - 1 if self._open else self._newest)
         if not self._open:
-            self._all_said.set()
+            self._all_announced.set()
 
     async def drained(self) -> None:
         """Wait until everything that was put or expected is said, archives complete."""
-        await self._all_said.wait()
+        await self._all_announced.wait()
         await self._queue.join()

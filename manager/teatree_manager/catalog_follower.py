@@ -1,4 +1,4 @@
-"""The lane of the catalogue in PostgreSQL."""
+"""The lane of the catalog in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.storage.catalog import Catalog
 from teatree.storage.chain import Chain
-from teatree.storage.projection import CHUNK_VERSIONS, Told, read_told, record, record_archive
+from teatree.storage.projection import CHUNK_VERSIONS, VersionRows, read_version_rows, record, record_archive
 from teatree.storage.segments import Entry
-from teatree_manager.lane import Lane
+from teatree_manager.follower import Follower
 
 RECENT_VERSIONS_MAX = 200
-"""Versions kept in memory for the catalogue while it is away; older ones are read from the store again."""
+"""Versions kept in memory for the catalog while it is away; older ones are read from the store again."""
 STUCK_MS = 20_000
 """Milliseconds without a chunk told after which the lane is stuck, not catching up; one takes some seconds at worst."""
 
 
-class CatalogLane(Lane):
+class CatalogFollower(Follower):
     """Writes the versions into PostgreSQL, in chunks, never back."""
 
     name = "catalog"
     tolerated = (TeatreeError,)
-    """A catalogue that is empty or locked up, or cannot be told all, must not stop its model."""
+    """A catalog that is empty or locked up, or cannot be told all, must not stop its model."""
 
     def __init__(self, catalog: Catalog, chain: Chain, failpoint: Failpoint) -> None:
         super().__init__()
         self._catalog = catalog
         self._chain = chain
         self._failpoint = failpoint
-        self._recent: dict[int, Told] = {}
+        self._recent: dict[int, VersionRows] = {}
         self._archives: dict[int, Manifest] = {}
         self._newest = 0
         self._recorded: int | None = None
@@ -48,12 +48,12 @@ class CatalogLane(Lane):
         if len(self._recent) > RECENT_VERSIONS_MAX:
             del self._recent[next(iter(self._recent))]
         self._newest = max(self._newest, manifest.version)
-        self.poke()
+        self.wake()
 
     def archived(self, manifest: Manifest) -> None:
         """Have a version's Parquet files recorded."""
         self._archives[manifest.version] = manifest
-        self.poke()
+        self.wake()
 
     @property
     def is_catching_up(self) -> bool:
@@ -68,7 +68,7 @@ class CatalogLane(Lane):
             self._recorded = model.version if model else 0
         while self._recorded < self._newest:
             last = min(self._recorded + CHUNK_VERSIONS, self._newest)
-            told = await asyncio.to_thread(self._told, self._recorded + 1, last)
+            told = await asyncio.to_thread(self._read_rows, self._recorded + 1, last)
             self._failpoint("manager.catalog.before_record")
             await asyncio.to_thread(record, self._catalog, self._chain, told)
             self._failpoint("manager.catalog.after_record")
@@ -87,9 +87,9 @@ class CatalogLane(Lane):
         if damage is not None:
             raise damage
 
-    def _told(self, first: int, last: int) -> list[Told]:
+    def _read_rows(self, first: int, last: int) -> list[VersionRows]:
         kept = {v: told for v in range(first, last + 1) if (told := self._recent.get(v)) is not None}
-        read = read_told(self._chain, [v for v in range(first, last + 1) if v not in kept])
+        read = read_version_rows(self._chain, [v for v in range(first, last + 1) if v not in kept])
         return [kept[v] if v in kept else next(read) for v in range(first, last + 1)]
 
     def _identity(self) -> tuple[uuid.UUID, str]:

@@ -11,8 +11,8 @@ from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError
 from teatree.contracts.manifest import (
+    Incarnation,
     LedgerRef,
-    Life,
     Manifest,
     ManifestKind,
     ModelState,
@@ -21,14 +21,14 @@ from teatree.contracts.manifest import (
 )
 from teatree.engine.batch import Applied
 from teatree.engine.handle import WriteHandle
-from teatree.engine.life import Birth
+from teatree.engine.incarnation import CreatedModel
 from teatree.engine.snapshot import Capture
 from teatree.storage.chain import Chain
 from teatree.storage.segments import Entry, segment_ref
 
 
 @frozen
-class Draft:
+class PreparedVersion:
     """A captured version, ready to be shipped."""
 
     manifest: Manifest
@@ -44,7 +44,7 @@ class Author:
     """Who writes manifests, and in which log their offsets count."""
 
     stream: StreamStamp
-    facts: dict[str, object]
+    details: dict[str, object]
     """For people: host and process."""
 
 
@@ -74,8 +74,8 @@ def fence_after(newest: Manifest | None, chain: Chain, author: Author) -> Manife
             content_write_id="",
             user_version=0,
             last_effect_seq=0,
-            said_version=0,
-            writer=dict(author.facts),
+            announced_version=0,
+            writer=dict(author.details),
         )
     return attrs.evolve(
         newest,
@@ -89,7 +89,7 @@ def fence_after(newest: Manifest | None, chain: Chain, author: Author) -> Manife
         pack=None,
         outcomes=None,
         changed_tables=(),
-        writer=dict(author.facts),
+        writer=dict(author.details),
     )
 
 
@@ -99,16 +99,16 @@ def batch_after(
     packed: Capture | None,
     tables: Sequence[TableEntry],
     *,
-    birth: Birth | None,
+    created: CreatedModel | None,
     ledger: LedgerRef,
-    said_version: int,
+    announced_version: int,
     author: Author,
 ) -> Manifest:
-    """Return the manifest of a batch; `packed` and `tables` are its file's, `birth` that of the present life."""
+    """Return the manifest of a batch; `packed` and `tables` are its file's, `created` that of the present life."""
     if applied.version != parent.version + 1:
         raise OperatorError(Code.INTERNAL, f"Version {applied.version} does not follow {parent.version}.")
-    born = birth if applied.born else None
-    changed = applied.born or applied.dropped or bool(applied.changed_tables)
+    has_created = created if applied.has_created else None
+    changed = applied.has_created or applied.dropped or bool(applied.changed_tables)
     return attrs.evolve(
         parent,
         version=applied.version,
@@ -124,24 +124,24 @@ def batch_after(
         content_write_id=applied.write_id,
         user_version=applied.version if changed else parent.user_version,
         last_effect_seq=applied.last_effect_seq,
-        said_version=said_version,
-        life=_life(applied, parent.life),
-        fork_of=born.fork_of if born else None if applied.dropped else parent.fork_of,
-        options=born.options if born else parent.options,
+        announced_version=announced_version,
+        incarnation=_incarnation(applied, parent.incarnation),
+        fork_of=has_created.fork_of if has_created else None if applied.dropped else parent.fork_of,
+        options=has_created.options if has_created else parent.options,
         file=packed.layout if packed else None,
         tables=tuple(tables),
         pack=packed.pack if packed else None,
         outcomes=segment_ref(applied.version, applied.write_id, applied.segment, len(applied.entries)),
         ledger=ledger,
         changed_tables=tuple(sorted(applied.changed_tables)),
-        writer=dict(author.facts),
+        writer=dict(author.details),
     )
 
 
-def _life(applied: Applied, before: Life) -> Life:
+def _incarnation(applied: Applied, before: Incarnation) -> Incarnation:
     if applied.dropped:
-        return Life(created_seq=0, dropped_seq=applied.offset)
-    if applied.born:
+        return Incarnation(created_seq=0, dropped_seq=applied.offset)
+    if applied.has_created:
         return attrs.evolve(before, created_seq=applied.offset)
     return before
 

@@ -21,7 +21,7 @@ from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader
 from teatree.messaging.notices import NoticeMessage, NoticeWriter
 from teatree.messaging.subjects import Subjects
-from teatree_dispatcher.earlier_outcomes import EarlierOutcome, EarlierOutcomes
+from teatree_dispatcher.earlier_outcomes import EarlierOutcomes, PublishedOutcome
 
 CREATE = "create_model"
 READ_REQUESTS_MAX = 1_000
@@ -29,10 +29,10 @@ READ_BYTES_MAX = 8_000_000
 
 
 @frozen
-class Judgement:
+class Rejection:
     """How far requests were answered."""
 
-    judged_seq: int
+    rejected_through: int
     create_seq: int
     """The `create_model` that comes next, 0 if none was met: what follows is its manager's."""
     rejected: int
@@ -40,7 +40,7 @@ class Judgement:
     """Whether the end of the log, or a `create_model`, was reached."""
 
 
-class Judge:
+class Rejecter:
     """Rejects requests to models that are not alive."""
 
     def __init__(self, bus: Bus, earlier: EarlierOutcomes, failpoint: Failpoint) -> None:
@@ -50,7 +50,7 @@ class Judge:
         self._notices = NoticeWriter(bus)
         self._failpoint = failpoint
 
-    async def judge(self, model: str, after: int, name_error: RequestError | None) -> Judgement:
+    async def reject(self, model: str, after: int, name_error: RequestError | None) -> Rejection:
         """Answer a model's requests beyond `after` that lie outside its life, up to a thousand of them.
 
         `name_error` tells why the name can never be a model's: then a `create_model` is no exception.
@@ -74,8 +74,8 @@ class Judge:
                 notices.append(rejection(self._bus.subjects, request))
         await self._notices.say(notices)
         self._failpoint("dispatcher.judge.after_say")
-        judged = outside[-1].seq if outside else after
-        return Judgement(judged, create_seq, len(outside), is_complete=bool(create_seq) or read.pending == 0)
+        rejected = outside[-1].seq if outside else after
+        return Rejection(rejected, create_seq, len(outside), is_complete=bool(create_seq) or read.pending == 0)
 
 
 def rejection(subjects: Subjects, request: Request) -> NoticeMessage:
@@ -90,7 +90,7 @@ def rejection(subjects: Subjects, request: Request) -> NoticeMessage:
     return subjects.notify(request.model, request.request_id, Kind.REJECTED), notice.to_json(), headers
 
 
-def again(subjects: Subjects, request: Request, first: EarlierOutcome) -> Sequence[NoticeMessage]:
+def again(subjects: Subjects, request: Request, first: PublishedOutcome) -> Sequence[NoticeMessage]:
     """Return the notices that answer a resend outside its model's incarnations with the first outcome of its id."""
     if request.group is None:
         return first.messages

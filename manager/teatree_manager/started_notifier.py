@@ -15,8 +15,8 @@ from teatree.storage.catalog import Catalog
 from teatree.storage.catalog_rows import started_row
 
 
-class Started:
-    """Says `started` on a request's subject and in the catalogue, behind the work itself."""
+class StartedNotifier:
+    """Says `started` on a request's subject and in the catalog, behind the work itself."""
 
     def __init__(self, bus: Bus, catalog: Catalog | None, goal_model_id: uuid.UUID) -> None:
         self._bus = bus

@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 
 from teatree.contracts.errors import RequestError
 from teatree.contracts.names import check_model
-from teatree_dispatcher.placement import Facts, Published, Restart, is_foreign
+from teatree_dispatcher.placement import PlacementInput, Published, Restart, log_mismatch
 
 
 @frozen
@@ -22,14 +22,14 @@ class LogPlace:
 
 
 @define
-class Record:
+class ModelStatus:
     """One model."""
 
     model: str
     last_seq: int = 0
     last_drop_seq: int = 0
     published: Published | None = None
-    judged_seq: int = 0
+    rejected_through: int = 0
     create_seq: int = 0
     restart: Restart = field(factory=Restart)
     offset_at_launch: int = 0
@@ -39,7 +39,7 @@ class Record:
     """Whether its last manager ended before it had said all outcomes."""
     retries_at_once: bool = False
     """Whether its manager, should it stop for an operator, is tried again at once: the operator has done something."""
-    has_lost: bool = False
+    log_truncated: bool = False
     """Whether the log does not hold any more what the model counts from; its manager says so and stops."""
     checked: tuple[int, int] | None = None
     """For which offset, and after how many lost connections, that was looked at."""
@@ -54,23 +54,23 @@ class Record:
         except RequestError as e:
             self.name_error = e
 
-    def facts(self, log: LogPlace, *, is_served: bool) -> Facts:
+    def placement_input(self, log: LogPlace, *, is_served: bool) -> PlacementInput:
         """Return what placement decides on."""
-        return Facts(
+        return PlacementInput(
             last_seq=self.last_seq,
             last_drop_seq=self.last_drop_seq,
             published=self.published,
-            judged_seq=self.judged_seq,
+            rejected_through=self.rejected_through,
             create_seq=self.create_seq,
             is_served=is_served,
-            is_foreign=self.has_lost or is_foreign(self.published, log.created, log.last_seq),
+            log_mismatch=self.log_truncated or log_mismatch(self.published, log.created, log.last_seq),
             is_unfinished=self.is_unfinished,
         )
 
     @property
     def position(self) -> int:
         """Up to where all requests outside its lives are answered."""
-        return max(self.judged_seq, self.published.offset if self.published else 0)
+        return max(self.rejected_through, self.published.offset if self.published else 0)
 
     def is_to_check(self, log: LogPlace) -> bool:
         """Whether somebody has to ask if the log still holds its last request: once for each offset and connection.
@@ -81,7 +81,7 @@ class Record:
         known = self.published
         if known is None or known.log_at is None or not 0 < self.last_seq <= known.offset:
             return False
-        return self.has_lost or self.checked != (known.offset, log.losses)
+        return self.log_truncated or self.checked != (known.offset, log.losses)
 
     def is_at_rest(self, log: LogPlace) -> bool:
         """Whether a look would find nothing to do, as far as we know."""
@@ -91,24 +91,24 @@ class Record:
             and not self.was_served
             and not self.is_unfinished
             and not self.is_to_check(log)
-            and (self.last_seq == 0 or not is_foreign(self.published, log.created, log.last_seq))
+            and (self.last_seq == 0 or not log_mismatch(self.published, log.created, log.last_seq))
         )
 
 
-class Book:
+class ModelRegistry:
     """All records, by model."""
 
     def __init__(self) -> None:
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, ModelStatus] = {}
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[ModelStatus]:
         return iter(list(self._records.values()))
 
-    def record(self, model: str) -> Record:
+    def status(self, model: str) -> ModelStatus:
         """Return a model's record; an unknown name gets a new one."""
-        return self._records.setdefault(model, Record(model))
+        return self._records.setdefault(model, ModelStatus(model))
 
-    def find(self, model: str) -> Record | None:
+    def find(self, model: str) -> ModelStatus | None:
         """Return a model's record, if there is one."""
         return self._records.get(model)
 
@@ -118,14 +118,14 @@ class Book:
 
     def doubt(self) -> None:
         """Take nothing for known that the log told: it may have lost its end."""
-        for record in self:
-            record.last_seq = record.last_drop_seq = record.judged_seq = record.create_seq = 0
+        for status in self:
+            status.last_seq = status.last_drop_seq = status.rejected_through = status.create_seq = 0
 
     def learn(self, last: Mapping[str, int], drops: Mapping[str, int]) -> None:
         """Take in how far models go in the log, and where each was last asked to end."""
         for model, seq in last.items():
-            record = self.record(model)
-            record.last_seq = max(record.last_seq, seq)
+            status = self.status(model)
+            status.last_seq = max(status.last_seq, seq)
         for model, seq in drops.items():
-            record = self.record(model)
-            record.last_drop_seq = max(record.last_drop_seq, seq)
+            status = self.status(model)
+            status.last_drop_seq = max(status.last_drop_seq, seq)

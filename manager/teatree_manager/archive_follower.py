@@ -19,14 +19,14 @@ from teatree.engine.local_reads import LocalReads
 from teatree.engine.writer import Writer
 from teatree.storage.archives import Archived, first_archive_since, read_answer, read_archive, record_answer
 from teatree.storage.chain import Chain
-from teatree.storage.disk import telling_full
+from teatree.storage.disk import translating_disk_full
 from teatree.storage.packs import BlockTable
 from teatree.storage.versions import materialise
-from teatree_manager.lane import Lane, is_damage_of_store
-from teatree_manager.local_lane import LocalLane
+from teatree_manager.follower import Follower, is_damage_of_store
+from teatree_manager.local_follower import LocalFollower
 
 
-class ArchiveLane(Lane):
+class ArchiveFollower(Follower):
     """Writes the local version's changed tables as Parquet, and those that an `archive` request waits for.
 
     Such a request waits for no repair. What the writer's file still holds of its version is taken from there; if the
@@ -39,7 +39,7 @@ class ArchiveLane(Lane):
     def __init__(
         self,
         chain: Chain,
-        local: LocalLane,
+        local: LocalFollower,
         reads: LocalReads,
         writer: Writer,
         interval_ms: int,
@@ -63,13 +63,13 @@ class ArchiveLane(Lane):
         self._asked = asyncio.Event()
         self.over_limit: str | None = None
         """Why a table needs more memory than an archive may use; None while none does."""
-        local.moved.append(self.poke)
+        local.moved.append(self.wake)
 
     def wait_for(self, manifest: Manifest, tables: Sequence[str]) -> None:
         """Archive these tables of a version, or all if it names none; `answered` is called when they are there."""
         self._barriers.append((manifest, tables or [table.name for table in manifest.tables]))
         self._asked.set()
-        self.poke()
+        self.wake()
 
     @override
     async def work(self) -> None:
@@ -117,12 +117,12 @@ class ArchiveLane(Lane):
         try:
             await self._archive(manifest, wanted)
         except TeatreeError as e:
-            if not is_damage_of_store(e) or self._writer.settled is None:
+            if not is_damage_of_store(e) or self._writer.base is None:
                 raise
             self._log.warning("archiving the newest version instead", version=manifest.version, error=str(e))
         else:
             return manifest
-        newest, table = self._writer.settled
+        newest, table = self._writer.base
         await self._archive(newest, [entry.name for entry in newest.tables if entry.name in wanted], table)
         return newest
 
@@ -140,7 +140,7 @@ class ArchiveLane(Lane):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause_ms / 1000):
                         await self._asked.wait()
-                self.poke()  # a newer one may have come meanwhile
+                self.wake()  # a newer one may have come meanwhile
             return
         await self._archive(current, ())
         self._last_ms = time.monotonic() * 1000
@@ -155,7 +155,7 @@ class ArchiveLane(Lane):
 
     def _write(self, manifest: Manifest, wanted: Sequence[str], table: BlockTable | None) -> Archived:
         what, temp = f"The archive of version {manifest.version}", Path(gettempdir())
-        with telling_full(what, temp), TemporaryDirectory(prefix="teatree-archive-") as folder:
+        with translating_disk_full(what, temp), TemporaryDirectory(prefix="teatree-archive-") as folder:
 
             def restore() -> Path:
                 path = Path(folder) / "version.duckdb"

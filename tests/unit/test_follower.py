@@ -11,7 +11,7 @@ from typing_extensions import override
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import BreakerSettings
 from teatree.storage.breaker import AwayError, Breaker
-from teatree_manager.lane import Backoff, Lane, patiently
+from teatree_manager.follower import Backoff, Follower, retrying
 from teatree_manager.memory import started_threads
 
 SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
@@ -43,7 +43,7 @@ class Part:
                 raise RetryError(Code.UNAVAILABLE, "Nobody answered.")
 
 
-class AskingLane(Lane):
+class AskingFollower(Follower):
     """Asks a part each time that it is poked."""
 
     name = "asking"
@@ -76,25 +76,25 @@ async def test_many_lanes_try_as_seldom_as_one() -> None:
     """Lanes that meet a part that is away ask it once in each pause, all together; when it is back, all go on."""
     clock = Clock()
     part = Part(clock)
-    lanes = [AskingLane(part) for _ in range(8)]
-    running = [asyncio.create_task(lane.run()) for lane in lanes]
-    for lane in lanes:
-        lane.poke()
+    followers = [AskingFollower(part) for _ in range(8)]
+    running = [asyncio.create_task(follower.run()) for follower in followers]
+    for follower in followers:
+        follower.wake()
     await asyncio.sleep(0.2)
     for looks in range(1, 6):
         assert part.tries == SETTINGS.failures_max - 1 + looks
         clock.now_s += 3
         await asyncio.sleep(0.15)
-    assert all(lane.error is not None and "The sea is away" in lane.error for lane in lanes)
+    assert all(follower.error is not None and "The sea is away" in follower.error for follower in followers)
     part.is_back = True
     clock.now_s += 3
-    await asyncio.gather(*(lane.drained() for lane in lanes))
-    assert [lane.error for lane in lanes] == [None] * 8
+    await asyncio.gather(*(follower.drained() for follower in followers))
+    assert [follower.error for follower in followers] == [None] * 8
     for task in running:
         task.cancel()
 
 
-class Short(Lane):
+class Short(Follower):
     """A lane whose process lacks something at first."""
 
     name = "short"
@@ -112,15 +112,15 @@ class Short(Lane):
 async def test_no_memory_left_ends_no_lane() -> None:
     """A lane that finds no memory, thread or disk for its work tries again; any other fault ends its manager."""
     disk = OSError(errno.EROFS, "Read-only file system")
-    lane = Short(MemoryError("malloc"), RuntimeError("can't start new thread"), disk)
-    task = asyncio.create_task(lane.run())
-    lane.poke()
+    follower = Short(MemoryError("malloc"), RuntimeError("can't start new thread"), disk)
+    task = asyncio.create_task(follower.run())
+    follower.wake()
     async with asyncio.timeout(30):
-        await lane.drained()
-    assert lane.error is None
+        await follower.drained()
+    assert follower.error is None
     task.cancel()
     faulty = Short(RuntimeError("a fault"))
-    faulty.poke()
+    faulty.wake()
     with pytest.raises(RuntimeError, match="a fault"):
         await faulty.run()
 
@@ -135,7 +135,7 @@ async def test_a_read_without_memory_is_tried_again() -> None:
             raise errors.pop()
         return 7
 
-    assert await patiently(read, told.append) == 7
+    assert await retrying(read, told.append) == 7
     assert [error.code for error in told] == [Code.BUSY]
 
 

@@ -43,11 +43,11 @@ class Attempt:
     first: int
     last: int
     count: int
-    deaths: int
+    crashes: int
     """Deaths in a row with exactly this beginning and size."""
 
 
-class Attempts:
+class CrashTracker:
     """The file of one model, and what its last death says."""
 
     def __init__(self, path: Path, tries_max: int) -> None:
@@ -82,18 +82,18 @@ class Attempts:
         """Return whether a request did not end when it was tried."""
         return self._stuck == Stuck(request.seq, request.request_id)
 
-    def deaths_of(self, request: Request) -> int:
+    def crashes_of(self, request: Request) -> int:
         """Return how often a request alone took its manager down, if that is too often; else 0."""
         suspect = self.suspect
         alone = suspect is not None and suspect.count == 1 and suspect.first == request.seq
-        return suspect.deaths if alone and suspect and suspect.deaths >= self._tries_max else 0
+        return suspect.crashes if alone and suspect and suspect.crashes >= self._tries_max else 0
 
     def begin(self, requests: Sequence[Request]) -> None:
         """Note that these requests are being applied."""
         first, count = requests[0].seq, len(requests)
         before = self.suspect
         same = before is not None and (before.first, before.count) == (first, count)
-        attempt = Attempt(first, requests[-1].seq, count, before.deaths if same and before else 0)
+        attempt = Attempt(first, requests[-1].seq, count, before.crashes if same and before else 0)
         self._path.write_bytes(_body(attempt, self._stuck))
 
     def note_stuck(self, requests: Sequence[Request]) -> None:
@@ -134,4 +134,4 @@ def _body(batch: Attempt | None, stuck: Stuck | None) -> bytes:
 
 
 def _next_try(found: dict[str, Any] | None) -> Attempt | None:
-    return Attempt(**{**found, "deaths": found["deaths"] + 1}) if found else None
+    return Attempt(**{**found, "crashes": found["crashes"] + 1}) if found else None

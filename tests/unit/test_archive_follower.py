@@ -22,8 +22,8 @@ from teatree.messaging.subjects import Subjects
 from teatree.storage.archives import read_archive
 from teatree.storage.model_folder import model_folder
 from teatree.storage.segments import read_segment
-from teatree_manager.archive_lane import ArchiveLane
-from teatree_manager.local_lane import LocalLane
+from teatree_manager.archive_follower import ArchiveFollower
+from teatree_manager.local_follower import LocalFollower
 
 
 class Site:
@@ -40,20 +40,20 @@ class Site:
         """Have an `archive` request applied; return the version that holds it."""
         return self.model.request("archive", {})
 
-    def lane(self) -> ArchiveLane:
+    def follower(self) -> ArchiveFollower:
         """Return the lane of a manager that has just begun: nothing is left of an earlier one but the store."""
         folder = model_folder(self.model.settings.data, self.model.name)
-        reads = LocalReads(LIMITS, folder.outbox)
-        local = LocalLane(LocalVersions(self.chain, folder, ManagerSettings(), no_failpoint), reads)
-        return ArchiveLane(
+        reads = LocalReads(LIMITS, folder.archive_staging)
+        local = LocalFollower(LocalVersions(self.chain, folder, ManagerSettings(), no_failpoint), reads)
+        return ArchiveFollower(
             self.chain, local, reads, self.model.writer, 1_000, no_failpoint, lambda _: None, self.answered.append
         )
 
     async def answer(self, barrier: Manifest) -> None:
         """Have the lane do what an `archive` request waits for, whatever else it cannot do."""
-        lane = self.lane()
-        lane.wait_for(barrier, ())
-        await lane.work()
+        follower = self.follower()
+        follower.wait_for(barrier, ())
+        await follower.work()
 
     def damage(self) -> dict[str, bytes]:
         """Flip a bit in every block, table and header of every pack; return what they were."""

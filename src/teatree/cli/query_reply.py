@@ -25,7 +25,7 @@ def check_form(form: Form) -> None:
         raise usage("Binary Arrow data is not written to a terminal.", "Redirect it, or choose another --format.")
 
 
-def print_answer(output: Output, rows: Dataset, version: int | None, form: Form) -> None:
+def print_reply(output: Output, rows: Dataset, version: int | None, form: Form) -> None:
     """Print rows that were read from a version."""
     match form:
         case "csv":

@@ -20,9 +20,9 @@ from teatree.engine.commits import Commit, Identity, create_own_tables, record_c
 from teatree.engine.database import Database
 from teatree.engine.fork import Fork, disown, fetch_fork, open_fork
 from teatree.engine.handle import WriteHandle
-from teatree.engine.ledger import Ledger, LostOutcome, Prior
+from teatree.engine.ledger import EarlierOutcome, Ledger, LostOutcome
 from teatree.engine.outcomes import answer_again, outcome_of
-from teatree.engine.transaction import Target
+from teatree.engine.transaction import NextVersion
 from teatree.functions.arguments import Call, Context
 from teatree.functions.model_arguments import ModelArguments
 from teatree.functions.registry import find_function
@@ -33,7 +33,7 @@ from teatree.storage.segments import Entry, Role, encode_segment
 
 
 @frozen
-class Birth:
+class CreatedModel:
     """A model that was just created: its file is open, its outcome committed in it."""
 
     database: Database
@@ -44,9 +44,9 @@ class Birth:
     fork_of: ForkPoint | None
 
 
-def begin_life(
+def create_model_file(
     request: Request,
-    target: Target,
+    target: NextVersion,
     context: Context,
     path: Path,
     stream: StreamStamp,
@@ -54,7 +54,7 @@ def begin_life(
     ledger: Ledger,
     failpoint: Failpoint,
     outside: tuple[Entry, ...],
-) -> Birth:
+) -> CreatedModel:
     """Create the file that a `create_model` asks for, its outcome committed in it, and those in `outside`.
 
     Raises a `RequestError` if the request is wrong, or a `RetryError` of its own; what was begun may still lie there.
@@ -65,15 +65,15 @@ def begin_life(
     options = arguments.options
     shutil.rmtree(path.parent, ignore_errors=True)
     fork: Fork | None = None
-    if arguments.origin is not None:
-        fork = fetch_fork(arguments.origin, options, request.seq, chain, context.limits, path, failpoint)
+    if arguments.fork_source is not None:
+        fork = fetch_fork(arguments.fork_source, options, request.seq, chain, context.limits, path, failpoint)
         options = fork.options
     limits = attrs.evolve(context.limits, **options.limits)
     identity = Identity(chain.model, chain.goal_model_id, stream, request.seq, options)
     try:
         database = open_fork(fork, path, limits) if fork else Database(path, limits, options.storage_version)
         try:
-            applied = _commit_birth(database, limits, identity, request, target, arguments.tables, fork, outside)
+            applied = _commit_created(database, limits, identity, request, target, arguments.tables, fork, outside)
         except BaseException:
             database.close()
             raise
@@ -83,15 +83,15 @@ def begin_life(
         raise
     ledger.add(target.version, applied.entries)
     table = fork.table if fork else BlockTable.empty(chain.folder)
-    return Birth(database, applied, options, table, fork.point if fork else None)
+    return CreatedModel(database, applied, options, table, fork.point if fork else None)
 
 
-def _commit_birth(
+def _commit_created(
     database: Database,
     limits: LimitSettings,
     identity: Identity,
     request: Request,
-    target: Target,
+    target: NextVersion,
     tables: list[dict[str, Any]],
     fork: Fork | None,
     outside: tuple[Entry, ...],
@@ -109,12 +109,14 @@ def _commit_birth(
         if fork is not None:
             result["from"] = {"model": fork.point.model, "version": fork.point.version}
         entries = (*outside, Entry(outcome_of(request, Status.DONE, result=result, effect=True)))
-        applied = _birth(request, target, entries, frozenset(handle.changed_tables))
+        applied = _created(request, target, entries, frozenset(handle.changed_tables))
         record_commit(database, _commit(applied), 0)
     return applied
 
 
-def _birth(request: Request, target: Target, entries: tuple[Entry, ...], changed_tables: frozenset[str]) -> Applied:
+def _created(
+    request: Request, target: NextVersion, entries: tuple[Entry, ...], changed_tables: frozenset[str]
+) -> Applied:
     return Applied(
         version=target.version,
         write_id=target.write_id,
@@ -124,7 +126,7 @@ def _birth(request: Request, target: Target, entries: tuple[Entry, ...], changed
         entries=entries,
         segment=encode_segment(entries),
         changed_tables=changed_tables,
-        born=True,
+        has_created=True,
     )
 
 
@@ -141,22 +143,22 @@ def _commit(applied: Applied) -> Commit:
 
 
 def outcome_without_file(
-    target: Target,
+    target: NextVersion,
     request: Request,
     manifest: Manifest,
     ledger: Ledger,
     error: TeatreeError | None = None,
-    prior: Prior | LostOutcome | None = None,
+    earlier: EarlierOutcome | LostOutcome | None = None,
     outside: tuple[Entry, ...] = (),
 ) -> Applied:
-    """Return a batch of one request that changed nothing: refused with `error`, or answered as `prior` was.
+    """Return a batch of one request that changed nothing: refused with `error`, or answered as `earlier` was.
 
     It holds the outcomes in `outside` too.
     """
-    if isinstance(prior, LostOutcome):
-        entry = Entry(outcome_of(request, Status.FAILED, error=prior.error.to_dict()), Role.REUSED)
-    elif prior is not None:
-        entry = Entry(answer_again(prior.entry.outcome, request), Role.AGAIN, prior.version)
+    if isinstance(earlier, LostOutcome):
+        entry = Entry(outcome_of(request, Status.FAILED, error=earlier.error.to_dict()), Role.REUSED)
+    elif earlier is not None:
+        entry = Entry(answer_again(earlier.entry.outcome, request), Role.AGAIN, earlier.version)
     else:
         status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED
         entry = Entry(outcome_of(request, status, error=error.to_dict() if error else None))

@@ -1,4 +1,4 @@
-"""The lane that tells the catalogue how a model is: why its requests wait, and what is damaged in the store."""
+"""The lane that tells the catalog how a model is: why its requests wait, and what is damaged in the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing_extensions import override
 from teatree.contracts.errors import OperatorError, RetryError
 from teatree.storage.catalog import Catalog
 from teatree.storage.chain import Chain
-from teatree_manager.lane import Backoff, Lane
+from teatree_manager.follower import Backoff, Follower
 
 LOOK_MS = 500
 """Milliseconds between looks: what is over sooner need not be told."""
@@ -19,7 +19,7 @@ DAMAGED_VERSIONS_MAX = 100
 """Damaged versions that are told: bounds the row."""
 
 
-class ConditionLane(Lane):
+class ConditionFollower(Follower):
     """Writes what changed, seldom; nothing waits for it.
 
     What the last manager found damaged is not forgotten when another one comes: it is told to `remember` it.
@@ -52,7 +52,7 @@ class ConditionLane(Lane):
         while True:
             try:
                 await self.work()
-            except (RetryError, OperatorError) as e:  # a catalogue that is away or locked up must not stop its model
+            except (RetryError, OperatorError) as e:  # a catalog that is away or locked up must not stop its model
                 self.error = str(e)
                 await backoff.pause(e)
             else:

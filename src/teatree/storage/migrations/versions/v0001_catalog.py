@@ -1,4 +1,4 @@
-"""The catalogue's four tables: a projection of the version chains, which outsiders read."""
+"""The catalog's four tables: a projection of the version chains, which outsiders read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _TABLES = (
         goal_model_id  uuid PRIMARY KEY,
         name           text NOT NULL UNIQUE,
         engine         text NOT NULL DEFAULT 'duckdb',
-        life           text NOT NULL DEFAULT 'absent' CHECK (life IN ('absent', 'active', 'dropped')),
-        state          text GENERATED ALWAYS AS (CASE WHEN error IS NULL THEN life ELSE 'stopped' END) STORED,
+        lifecycle           text NOT NULL DEFAULT 'absent' CHECK (lifecycle IN ('absent', 'active', 'dropped')),
+        state          text GENERATED ALWAYS AS (CASE WHEN error IS NULL THEN lifecycle ELSE 'stopped' END) STORED,
         version        bigint NOT NULL DEFAULT 0,
         applied_offset bigint NOT NULL DEFAULT 0,
         epoch          bigint NOT NULL DEFAULT 0,
@@ -30,8 +30,8 @@ _TABLES = (
     )
     """,
     "COMMENT ON TABLE goal_model IS 'One row a model: its newest recorded version and who may write it.'",
-    "COMMENT ON COLUMN goal_model.life IS 'What the newest recorded version says of the model.'",
-    "COMMENT ON COLUMN goal_model.state IS 'life, or stopped while there is an error that an operator has to see to.'",
+    "COMMENT ON COLUMN goal_model.lifecycle IS 'What the newest recorded version says of the model.'",
+    "COMMENT ON COLUMN goal_model.state IS 'lifecycle, or stopped while there is an error that an operator has to see to.'",
     "COMMENT ON COLUMN goal_model.applied_offset IS 'Sequence in the log up to which the version holds everything.'",
     "COMMENT ON COLUMN goal_model.epoch IS 'Number of the fence manifest of the writer of that version.'",
     "COMMENT ON COLUMN goal_model.writer IS 'The process that holds the lease: who should try, not who may commit.'",

@@ -15,13 +15,13 @@ from teatree.contracts.settings import RetentionSettings
 from teatree.storage.catalog import Catalog
 from teatree.storage.chain import Chain
 from teatree.storage.cleanup import Cleanup
-from teatree_manager.lane import Lane
+from teatree_manager.follower import Follower
 
 LOOK_MS_MAX = 60_000
 """Milliseconds between looks whether a clean-up is due: managers come and go, what they last did lies in the store."""
 
 
-class CleanupLane(Lane):
+class CleanupTask(Follower):
     """Cleans the model up when it is due. Whatever goes wrong is told by `health` and tried again at the next look."""
 
     name = "cleanup"
@@ -38,7 +38,7 @@ class CleanupLane(Lane):
         self._interval_ms = policy.interval_ms
         self._stopping = threading.Event()
         self._cleanup = Cleanup(chain, policy, remember_days, catalog, failpoint, self._stopping.is_set)
-        self._log = structlog.get_logger().bind(model=chain.model, lane=self.name)
+        self._log = structlog.get_logger().bind(model=chain.model, follower=self.name)
 
     @override
     async def run(self) -> None:
