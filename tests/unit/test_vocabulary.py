@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 FIGURATIVE = frozenset(
     """sayer said say says saying told tell tells telling heard hear hears hearing tenure book books judge judged judges
     judging judgement life birth born lane lanes deaths draft drafts poke poked nudge nudged stray strays filler fillers
-    witness settle settles settled patiently steadily challenge challenges tally outbox annex catalogue catalogues nobody
-    somebody whoever""".split()
+    witness settle settles settled patiently steadily challenge challenges tally outbox annex catalogue catalogues
+    nobody somebody whoever""".split()
 )
 """Words that the glossary replaces, wherever they stand: also inside identifiers."""
 PHRASES = re.compile(
@@ -21,8 +21,8 @@ PHRASES = re.compile(
     r"|\bof (its|their|his) own\b|\bby (itself|themselves)\b|\bstand[_ ]in\b"
 )
 NAMES = frozenset(
-    """Book Record Judge Judgement Life Birth Origin Lane Attempts Started Draft Parts Target Prior Taken Plan Plans Stray
-    Question Answer Face Tally Moves Day Facts NEWS is_foreign has_lost telling_full _goes_on _waits""".split()
+    """Book Record Judge Judgement Life Birth Origin Lane Attempts Started Draft Parts Target Prior Taken Plan Plans
+    Stray Question Answer Face Tally Moves Day Facts NEWS is_foreign has_lost telling_full _goes_on _waits""".split()
 )
 """Whole identifiers that the glossary replaces, of words that have another, ordinary use."""
 EXCEPTIONS: dict[tuple[str, str], str] = {
