@@ -22,19 +22,19 @@ from teatree.storage.catalog import Catalog
 from teatree.storage.chain import Chain
 from teatree.storage.objects import ObjectStore
 from teatree_dispatcher.catalog_view import CatalogView
-from teatree_dispatcher.launchers import Exit, Launcher
+from teatree_dispatcher.launchers import Launcher, ManagerExit
 from teatree_dispatcher.loop import Dispatcher
 
 SETTINGS = DispatcherSettings(poll_ms=100, restart_ms_min=20, restart_ms_max=200, purge_interval_ms=50)
 
 
-class FakeManager(Launcher):
+class FakeLauncher(Launcher):
     """Remembers what was launched; its managers live until the test ends them."""
 
     def __init__(self) -> None:
         self.launched: list[str] = []
         self.alive: set[str] = set()
-        self.ended: list[Exit] = []
+        self.ended: list[ManagerExit] = []
         self.print = "0"
         self.dies_with: int | None = None
         self.reason: ExitReason | None = None
@@ -46,7 +46,7 @@ class FakeManager(Launcher):
         if self.dies_with is None:
             self.alive.add(model)
         else:
-            self.ended.append(Exit(model, self.dies_with, self.reason))
+            self.ended.append(ManagerExit(model, self.dies_with, self.reason))
 
     @override
     def is_served(self, model: str) -> bool:
@@ -63,7 +63,7 @@ class FakeManager(Launcher):
         """There is nothing to give up."""
 
     @override
-    def exits(self) -> list[Exit]:
+    def exits(self) -> list[ManagerExit]:
         ended, self.ended = self.ended, []
         return ended
 
@@ -86,7 +86,7 @@ class FakeManager(Launcher):
     def end(self, model: str, code: int) -> None:
         """End a manager."""
         self.alive.discard(model)
-        self.ended.append(Exit(model, code))
+        self.ended.append(ManagerExit(model, code))
 
 
 class World:
@@ -97,7 +97,7 @@ class World:
         self.store = store
         self.created = created
         self.accepted_at: dict[int, datetime] = {}
-        self.launcher = FakeManager()
+        self.launcher = FakeLauncher()
         self.dispatcher = self.make(self.launcher)
         self.tasks: list[asyncio.Task[None]] = []
         self.stop = asyncio.Event()

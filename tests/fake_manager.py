@@ -13,7 +13,7 @@ from teatree.contracts.requests import Request
 from teatree.contracts.settings import NatsSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader
-from teatree.messaging.message import Message
+from teatree.messaging.message import ReceivedMessage
 from teatree.messaging.notices import NoticeMessage, NoticeWriter
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.objects import ObjectStore
@@ -149,7 +149,9 @@ class FakeManager:
                 return
 
     async def answer(
-        self, reply_to: Callable[[Message], Awaitable[tuple[bytes, dict[str, str]] | None]], subject: str | None = None
+        self,
+        reply_to: Callable[[ReceivedMessage], Awaitable[tuple[bytes, dict[str, str]] | None]],
+        subject: str | None = None,
     ) -> None:
         """Answer direct reads from now on; None is silence."""
         subscription = await self.bus.subscribe(subject or self.bus.subjects.query_model(self.model))

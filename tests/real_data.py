@@ -69,7 +69,7 @@ SUMS = {
 
 
 @frozen
-class Day:
+class DailyLines:
     """One day's lines, and how they are to be sent."""
 
     date: str
@@ -78,7 +78,7 @@ class Day:
 
 
 @define
-class Run:
+class SendRun:
     """What was sent and heard."""
 
     days: int
@@ -104,7 +104,7 @@ class Checks:
         print(f"{'ok    ' if good else 'FAILED'}  {what:<58} expected {expected}, found {found}", flush=True)
 
 
-def read_days(file: Path) -> list[Day]:
+def read_days(file: Path) -> list[DailyLines]:
     """Return the file's lines by day, in the file's order; the shortest day goes one line a request."""
     lines = pq.read_table(file, columns=list(COLUMNS))
     days_of_lines = lines.column("invoiced_at").cast(pa.date32())
@@ -113,7 +113,7 @@ def read_days(file: Path) -> list[Day]:
     days = []
     for place, (date, rows) in enumerate(by_date.items()):
         way = "one by one" if date == shortest else "JSON" if place % JSON_EVERY_DAYS == 2 else "Arrow"
-        days.append(Day(str(date), rows, way))
+        days.append(DailyLines(str(date), rows, way))
     return days
 
 
@@ -128,7 +128,7 @@ def pieces(rows: pa.Table, rows_max: int) -> Iterator[pa.Table]:
         yield rows.slice(start, rows_max)
 
 
-async def send_day(model: Model, day: Day, run: Run) -> None:
+async def send_day(model: Model, day: DailyLines, run: SendRun) -> None:
     """Send a day's lines and wait until they are done."""
     match day.way:
         case "one by one":
@@ -153,13 +153,13 @@ async def send_day(model: Model, day: Day, run: Run) -> None:
     run.done_days += 1
 
 
-async def until_done(run: Run, days: int) -> None:
+async def until_done(run: SendRun, days: int) -> None:
     """Wait until as many days are done."""
     while run.done_days < days:  # noqa: ASYNC110 - polling is enough here
         await asyncio.sleep(POLL_S)
 
 
-async def kill_managers(data: Path, name: str, run: Run, kills: int) -> None:
+async def kill_managers(data: Path, name: str, run: SendRun, kills: int) -> None:
     """Kill the manager as often as asked, spread over the days."""
     file = model_folder(data, name).process
     for kill in range(1, kills + 1):
@@ -176,9 +176,9 @@ async def kill_managers(data: Path, name: str, run: Run, kills: int) -> None:
         print(f"killed pid {process.pid} after {done} days; the next day was done {run.kills_ms[-1]:.0f} ms later")
 
 
-async def send_all(model: Model, days: list[Day], data: Path, kills: int) -> Run:
+async def send_all(model: Model, days: list[DailyLines], data: Path, kills: int) -> SendRun:
     """Send all days, by several senders at once."""
-    run = Run(days=len(days))
+    run = SendRun(days=len(days))
     waiting = iter(days)
 
     async def send() -> None:
@@ -231,7 +231,7 @@ async def check_versions(checks: Checks, session: Session, model: Model, file: P
     checks.equal("direct read: rows", expected, answer.to_arrow().column("rows")[0].as_py())
 
 
-def check_catalog(checks: Checks, settings: Settings, model: Model, run: Run, barrier: Receipt, rows: int) -> None:
+def check_catalog(checks: Checks, settings: Settings, model: Model, run: SendRun, barrier: Receipt, rows: int) -> None:
     """Check PostgreSQL, which lags: wait until it has reached the barrier."""
     postgres = Postgres(settings.postgres)
     mine = {"id": model.chain().goal_model_id, "table": TABLE, "seq": barrier.seq}
@@ -300,7 +300,7 @@ def as_columns() -> list[dict[str, str]]:
     return [{"name": name, "type": kind} for name, kind in COLUMNS.items()]
 
 
-def bulk_rows(days: list[Day]) -> int:
+def bulk_rows(days: list[DailyLines]) -> int:
     """Return the lines that are sent one a request."""
     return sum(day.rows.num_rows for day in days if day.way == "one by one")
 

@@ -20,14 +20,14 @@ from teatree.contracts.exit_reason import ExitReason, read_reason
 from teatree.contracts.process import ALLOCATOR_ENVIRON, read_process
 from teatree.contracts.settings import Settings
 from teatree.storage.model_folder import ModelFolder, model_folder
-from teatree_dispatcher.spare import Spare
+from teatree_dispatcher.spare import SpareManager
 
 LOG_BYTES_MAX = 10_000_000
 """Bytes of a manager's log beyond which the next manager begins a new one; one old one is kept."""
 
 
 @frozen
-class Exit:
+class ManagerExit:
     """A manager that has ended."""
 
     model: str
@@ -60,7 +60,7 @@ class Launcher(abc.ABC):
         """Return whether a manager lives, whoever started it."""
 
     @abc.abstractmethod
-    def exits(self) -> list[Exit]:
+    def exits(self) -> list[ManagerExit]:
         """Return the managers of this launcher that have ended since the last call."""
 
     @abc.abstractmethod
@@ -87,7 +87,7 @@ class LocalLauncher(Launcher):
         """`environ` and the connections of `settings` are passed on; never as arguments, which all can read."""
         self._data = settings.data
         self._environ = {**ALLOCATOR_ENVIRON, **environ, **connection_environ(settings)}
-        self._spare = Spare(self._environ)
+        self._spare = SpareManager(self._environ)
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     @override
@@ -130,9 +130,9 @@ class LocalLauncher(Launcher):
         return _is_held(model_folder(self._data, model))
 
     @override
-    def exits(self) -> list[Exit]:
+    def exits(self) -> list[ManagerExit]:
         ended = [
-            Exit(model, child.returncode, read_reason(model_folder(self._data, model).last_exit, child.pid))
+            ManagerExit(model, child.returncode, read_reason(model_folder(self._data, model).last_exit, child.pid))
             for model, child in self._children
             if child.poll() is not None
         ]

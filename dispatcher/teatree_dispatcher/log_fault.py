@@ -8,10 +8,10 @@ from teatree.contracts.requests import LogPosition
 from teatree.messaging.bus import Bus
 from teatree.messaging.log_check import fault_of, read_advance
 from teatree.messaging.streams import log_state
-from teatree_dispatcher.placement import Published
+from teatree_dispatcher.placement import PublishedState
 
 
-async def log_fault(bus: Bus, model: str, known: Published) -> OperatorError | None:
+async def log_fault(bus: Bus, model: str, known: PublishedState) -> OperatorError | None:
     """Return why a model cannot count from its newest version in this log, None if it can."""
     if known.log_at is None or known.offset == 0:
         return None

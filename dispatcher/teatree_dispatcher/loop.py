@@ -30,7 +30,7 @@ from teatree_dispatcher.launchers import Launcher
 from teatree_dispatcher.log_fault import log_fault
 from teatree_dispatcher.managers import Managers
 from teatree_dispatcher.model_registry import LogPlace, ModelRegistry, ModelStatus
-from teatree_dispatcher.placement import Need, Published, need, published
+from teatree_dispatcher.placement import Need, PublishedState, need, published
 from teatree_dispatcher.purge import purge
 from teatree_dispatcher.reads import Pings, ReadObserver
 from teatree_dispatcher.rejecter import Rejecter
@@ -233,7 +233,7 @@ class Dispatcher:
         """Find out what one model needs, confirm it with the chain, do it."""
         is_fresh = status.name_error is not None
         if status.name_error is not None:
-            status.published = Published()
+            status.published = PublishedState()
         # Asked before the chain is: what a manager that is gone by now has published is in the news then.
         is_served = status.name_error is None and self._managers.is_served(status.model)
         status.was_served = is_served
@@ -281,7 +281,7 @@ class Dispatcher:
         if status is not None and status.was_served and self._managers.is_served(model):
             self._managers.start_contender(status)
 
-    async def _ask_chain(self, status: ModelStatus) -> Published:
+    async def _ask_chain(self, status: ModelStatus) -> PublishedState:
         chain = Chain(self._store, self._bus.prefix, status.model)
         known = max(status.published.version if status.published else 0, self._catalog.version(status.model))
         return published(await asyncio.to_thread(chain.newest, known))
@@ -340,7 +340,7 @@ class Dispatcher:
             return self._managers.waiting_error(status)
         return self._managers.starting_error(model)
 
-    def _not_alive(self, status: ModelStatus, known: Published) -> TeatreeError:
+    def _not_alive(self, status: ModelStatus, known: PublishedState) -> TeatreeError:
         if status.last_seq > max(status.rejected_through, known.offset):
             return RetryError(
                 Code.UNAVAILABLE, f"{status.model} has requests that were not applied yet.", where="model"

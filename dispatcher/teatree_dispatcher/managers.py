@@ -14,12 +14,12 @@ from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.settings import DispatcherSettings
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.clock import now_ms
-from teatree_dispatcher.launchers import Exit, Launcher
+from teatree_dispatcher.launchers import Launcher, ManagerExit
 from teatree_dispatcher.model_registry import ModelRegistry, ModelStatus
-from teatree_dispatcher.placement import Published, after_exit
+from teatree_dispatcher.placement import PublishedState, after_exit
 from teatree_dispatcher.room import Room
 
-AskChain = Callable[[ModelStatus], Awaitable[Published]]
+AskChain = Callable[[ModelStatus], Awaitable[PublishedState]]
 
 
 class Managers:
@@ -193,7 +193,7 @@ class Managers:
         )
 
 
-def _reason(gone: Exit) -> str | None:
+def _reason(gone: ManagerExit) -> str | None:
     """Return why a manager died, in the same words each time; None if it left, or if a part did not answer."""
     if gone.code in (0, EXIT_ELSEWHERE, EXIT_OPERATOR, EXIT_STUCK) or (
         gone.reason is not None and gone.reason.is_passing

@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 
 from teatree.contracts.errors import RequestError
 from teatree.contracts.names import check_model
-from teatree_dispatcher.placement import PlacementInput, Published, Restart, log_mismatch
+from teatree_dispatcher.placement import PlacementInput, PublishedState, Restart, log_mismatch
 
 
 @frozen
@@ -28,7 +28,7 @@ class ModelStatus:
     model: str
     last_seq: int = 0
     last_drop_seq: int = 0
-    published: Published | None = None
+    published: PublishedState | None = None
     rejected_through: int = 0
     create_seq: int = 0
     restart: Restart = field(factory=Restart)

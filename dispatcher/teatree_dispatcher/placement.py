@@ -17,7 +17,7 @@ STOPPED_MS = 60_000
 
 
 @frozen
-class Published:
+class PublishedState:
     """What the newest known version says of a model's life."""
 
     state: ModelState = ModelState.ABSENT
@@ -34,18 +34,18 @@ class Published:
         return self.state is ModelState.ACTIVE
 
 
-def log_mismatch(known: Published | None, log_created: str | None, log_last_seq: int) -> bool:
+def log_mismatch(known: PublishedState | None, log_created: str | None, log_last_seq: int) -> bool:
     """Return whether a version's offset does not belong to this log: replaced, or put back from an older copy."""
     if known is None or known.offset == 0 or log_created is None:
         return False
     return known.log_created != log_created or known.offset > log_last_seq
 
 
-def published(manifest: Manifest | None) -> Published:
+def published(manifest: Manifest | None) -> PublishedState:
     """Return what a chain's newest manifest says; without one, the model never was."""
     if manifest is None:
-        return Published()
-    return Published(manifest.state, manifest.offset, manifest.version, manifest.stream.created, manifest.log_at)
+        return PublishedState()
+    return PublishedState(manifest.state, manifest.offset, manifest.version, manifest.stream.created, manifest.log_at)
 
 
 @frozen
@@ -56,7 +56,7 @@ class PlacementInput:
     """Its last request in the log; 0 if there is none."""
     last_drop_seq: int
     """Its last `drop_model` in the log: where its life may have ended."""
-    published: Published | None
+    published: PublishedState | None
     """None until it was asked for. It may lag behind the truth, and never leads."""
     rejected_through: int
     """Up to where requests outside its life were answered."""

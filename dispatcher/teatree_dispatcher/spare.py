@@ -17,7 +17,7 @@ AFTER_DEATH_MS = 5_000
 """Milliseconds between two spares if the first died while it waited: whatever ends it may well end the next."""
 
 
-class Spare:
+class SpareManager:
     """At most one waiting process; it ends by itself when its pipe closes, so it never outlives the dispatcher."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:

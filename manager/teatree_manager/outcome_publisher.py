@@ -20,7 +20,7 @@ from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import Status
-from teatree.engine.announce import Announcer, Message
+from teatree.engine.announce import Announcer, NoticeMessage
 from teatree.messaging.notices import NoticeWriter, TooLongError
 from teatree.storage.segments import Entry, Role
 from teatree_manager.follower import Backoff, retrying
@@ -38,7 +38,7 @@ class _Part:
     manifest: Manifest
     entries: Sequence[Entry]
     late: bool
-    messages: list[Message] = field(factory=list)
+    messages: list[NoticeMessage] = field(factory=list)
 
 
 class OutcomePublisher:

@@ -26,7 +26,7 @@ from teatree.functions.sql import Query
 from teatree_manager.read_frames import FrameKind, ReadJob, ask_frame, frame, read_reply
 from teatree_manager.read_holds import ReadHolds
 from teatree_manager.read_queue import ReadQueue, Ticket
-from teatree_manager.worker_process import Ended, Why, WorkerProcess
+from teatree_manager.worker_process import Why, WorkerEnded, WorkerProcess
 
 LOOK_S = 0.025
 """Seconds between looks, while reads wait, whether one waits for too long or one that runs has become long."""
@@ -159,7 +159,7 @@ class ReadPool:
             for _ in range(1, head["pages"]):
                 page, page_body = _checked(*await worker.ask(frame(FrameKind.NEXT), limit_ms), worker, limit_ms)
                 await store_page(page["page"], page["rows"], page_body)
-        except Ended as e:
+        except WorkerEnded as e:
             if e.why is Why.MAKE_WAY:
                 raise _MadeWayError from None
             self._blame(asked, worker, e)
@@ -191,7 +191,7 @@ class ReadPool:
                     raise
         raise AssertionError
 
-    def _blame(self, asked: Asked, worker: WorkerProcess, ended: Ended) -> None:
+    def _blame(self, asked: Asked, worker: WorkerProcess, ended: WorkerEnded) -> None:
         self._holds.killed(asked.client, asked.query.sql, _now_ms())
         self._log.warning(
             "a read ended its worker",
@@ -203,7 +203,7 @@ class ReadPool:
             sql=asked.query.sql[:200],
         )
 
-    def _ended_error(self, ended: Ended, limit_ms: int) -> TeatreeError:
+    def _ended_error(self, ended: WorkerEnded, limit_ms: int) -> TeatreeError:
         if ended.why is Why.TIME:
             return _timed_out(limit_ms)
         memory_bytes_max = self._settings.process_memory_bytes_max
@@ -258,7 +258,7 @@ class ReadPool:
             worker = WorkerProcess(self._settings, self._environ, temp, self._free, self._ended)
             self._workers.add(worker)
             await worker.ready()
-        except (OSError, Ended) as e:
+        except (OSError, WorkerEnded) as e:
             self._log.error("a read worker could not be started", error=str(e))
             self._refuse_next(str(e))
         else:

@@ -36,7 +36,7 @@ class Why(Enum):
 
 
 @frozen
-class Ended(Exception):  # noqa: N818  not an error until it is known what it ended
+class WorkerEnded(Exception):  # noqa: N818  not an error until it is known what it ended
     """The worker ended before it answered."""
 
     why: Why | None
@@ -91,7 +91,7 @@ class WorkerProcess(asyncio.Protocol):
         return self._process.pid
 
     async def ready(self) -> None:
-        """Wait until it has started; raises `Ended` if it has not."""
+        """Wait until it has started; raises `WorkerEnded` if it has not."""
         await self._loop.create_unix_connection(lambda: self, sock=self._jobs)
         self._timer = self._loop.call_later(self._settings.start_ms_max / 1000, self.kill)
         await self._frame
@@ -104,7 +104,7 @@ class WorkerProcess(asyncio.Protocol):
     async def ask(self, frame: bytes, limit_ms: float) -> tuple[int, bytes]:
         """Return kind and payload of what it answers; it is interrupted after `limit_ms`, and killed a little later.
 
-        If this is cancelled the job is interrupted too, and `freed` called when it is over. Raises `Ended`.
+        If this is cancelled the job is interrupted too, and `freed` called when it is over. Raises `WorkerEnded`.
         """
         self._frame = self._loop.create_future()
         self.is_busy = True
@@ -190,7 +190,7 @@ class WorkerProcess(asyncio.Protocol):
         os.close(self._control)
         await asyncio.to_thread(shutil.rmtree, self._temp, ignore_errors=True)
         if not self._frame.done():
-            self._frame.set_exception(Ended(self.why, self._process.returncode, used.ru_maxrss * 1024))
+            self._frame.set_exception(WorkerEnded(self.why, self._process.returncode, used.ru_maxrss * 1024))
         self._ended(self)
         self._gone.set()
 

@@ -46,7 +46,7 @@ SAMPLES = 15
 MORE_VERSIONS = 200
 
 
-class History(PublishedModel):
+class AgingModel(PublishedModel):
     """A model that gets old."""
 
     def __init__(self, store: StoreSettings, folder: Path, name: str, tables: int) -> None:
@@ -129,7 +129,7 @@ def compare(name: str, work: Callable[[], None], other: Callable[[], None]) -> N
     say(name, statistics.median(took[work]), "ms", statistics.median(took[other]), f"a model of {FEW} versions")
 
 
-def measure(old: History, young: History, versions: int) -> None:
+def measure(old: AgingModel, young: AgingModel, versions: int) -> None:
     """Measure an old model beside a young one, before and after it is cleaned up."""
     begin = time.perf_counter()
     first = old.grow(FEW).version
@@ -155,14 +155,14 @@ def measure(old: History, young: History, versions: int) -> None:
     say("objects_packs_later", old.objects()["packs"], "objects", packs, f"{3 * MORE_VERSIONS} versions earlier")
 
 
-def openings(old: History, young: History, first: int, last: int, newest: int, when: str) -> None:
+def openings(old: AgingModel, young: AgingModel, first: int, last: int, newest: int, when: str) -> None:
     """Measure how long it takes to open the newest and the oldest version, and to pull the newest."""
     compare(f"open_newest{when}", lambda: old.open(None), lambda: young.open(None))
     compare(f"open_oldest{when}", lambda: old.open(first), lambda: young.open(None))
     compare(f"pull_newest{when}", lambda: old.pull(last), lambda: young.pull(newest))
 
 
-def clean_up(old: History) -> None:
+def clean_up(old: AgingModel) -> None:
     """Measure the first clean-up of a long history."""
     before = old.objects()
     cleaned, took_s = old.clean(timedelta(days=2))
@@ -186,8 +186,8 @@ def main() -> None:
         try:
             store = servers.fresh_bucket_prefix() if options.s3 else file_store(folder / "store")
             with (
-                History(store, folder / "old", "old", options.tables) as old,
-                History(store, folder / "young", "young", options.tables) as young,
+                AgingModel(store, folder / "old", "old", options.tables) as old,
+                AgingModel(store, folder / "young", "young", options.tables) as young,
             ):
                 measure(old, young, options.versions)
         finally:

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fuzz.arrays import arrow_array
-from fuzz.kinds import INTEGERS, Kind
+from fuzz.kinds import INTEGERS, SqlType
 from fuzz.readback import interval
-from fuzz.report import Report
+from fuzz.report import FuzzReport
 from fuzz.texts import MOMENTS, as_duckdb
 from fuzz.truth import Truth, comparable
 from fuzz.values import Value, iso_interval
@@ -55,7 +55,7 @@ class UnwritableError(Exception):
 class Inward:
     """The ways in, and a model's file that takes what they give."""
 
-    def __init__(self, folder: Path, truth: Truth, report: Report) -> None:
+    def __init__(self, folder: Path, truth: Truth, report: FuzzReport) -> None:
         self._folder = folder
         self.truth = truth
         self._report = report
@@ -71,7 +71,7 @@ class Inward:
         """Close the model's file."""
         self._database.close()
 
-    def begin(self, kind: Kind) -> None:
+    def begin(self, kind: SqlType) -> None:
         """Make a table of one column."""
         self._rounds += 1
         if self._rounds % ROUNDS_OF_A_FILE == 0:
@@ -92,7 +92,7 @@ class Inward:
 
     # --- values that must be taken ---
 
-    def check(self, kind: Kind, values: Sequence[Value], rng: Random) -> None:
+    def check(self, kind: SqlType, values: Sequence[Value], rng: Random) -> None:
         """Check that each way in takes all values of a kind, and stores them as they are."""
         self.begin(kind)
         expected = self.truth.texts(kind, [value.sql for value in values])
@@ -108,7 +108,7 @@ class Inward:
             self._check(way, kind, values, expected, insert)
 
     def _check(
-        self, way: str, kind: Kind, values: Sequence[Value], expected: Sequence[str | None], insert: Insert
+        self, way: str, kind: SqlType, values: Sequence[Value], expected: Sequence[str | None], insert: Insert
     ) -> None:
         try:
             found = self.stored(insert(values))
@@ -153,7 +153,7 @@ class Inward:
 
     # --- texts that may be refused ---
 
-    def check_texts(self, kind: Kind, texts: Sequence[str]) -> None:
+    def check_texts(self, kind: SqlType, texts: Sequence[str]) -> None:
         """Check that each text is refused, or stored as DuckDB's own cast of it, without loss."""
         self.begin(kind)
         known = self.truth.cast(kind, as_duckdb(kind, texts))
@@ -172,7 +172,7 @@ class Inward:
                 sent = Sent("append", arrow(table), arrow_headers(table="t"))
                 self._check_text("arrow texts", kind, text, own, sent)
 
-    def check_cast(self, sent: Kind, taken: Kind, value: Value, right: str | None, request: Sent) -> None:
+    def check_cast(self, sent: SqlType, taken: SqlType, value: Value, right: str | None, request: Sent) -> None:
         """Check that a value of one type is refused by another's column, or stored as it must be."""
         kind = f"{sent.sql} into {taken.sql}"
         try:
@@ -185,7 +185,7 @@ class Inward:
             pair = comparable(taken, right), comparable(taken, found)
             self._report.compare("arrow cast", kind, taken.base, value.sql, *pair)
 
-    def _of_json_text(self, kind: Kind, text: str, own: str | None) -> str | None:
+    def _of_json_text(self, kind: SqlType, text: str, own: str | None) -> str | None:
         match kind.base:
             case "JSON":
                 return json.dumps(text)
@@ -200,7 +200,7 @@ class Inward:
             case _:
                 return own
 
-    def _check_text(self, way: str, kind: Kind, text: str, right: str | None, sent: Sent) -> None:
+    def _check_text(self, way: str, kind: SqlType, text: str, right: str | None, sent: Sent) -> None:
         try:
             (found,) = self.stored(sent)
         except RequestError:
@@ -221,7 +221,7 @@ NUMBERS = {*INTEGERS, "DECIMAL"}
 _ARROW_TEXTS = {"VARCHAR", "ENUM", "JSON", "UUID", "HUGEINT", "UHUGEINT", "BIT", "TIMETZ"}
 
 
-def is_lossy(kind: Kind, text: str, found: str) -> bool:
+def is_lossy(kind: SqlType, text: str, found: str) -> bool:
     """Whether a number or a moment lost digits on its way."""
     if kind.base in NUMBERS:
         return Decimal(text.strip().replace("_", "")) != Decimal(found)
@@ -260,7 +260,7 @@ def may_refuse(way: str, value: Value) -> bool:
     return way != "json in" and value.beyond
 
 
-def csv_cell(kind: Kind, value: Value) -> str:
+def csv_cell(kind: SqlType, value: Value) -> str:
     """Return a value as a cell of CSV: its JSON, or the text itself."""
     if value.raw is None:
         return ""
@@ -275,7 +275,7 @@ def quoted_cell(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def _table(kind: Kind, values: Sequence[Value], rng: Random) -> pa.Table:
+def _table(kind: SqlType, values: Sequence[Value], rng: Random) -> pa.Table:
     return pa.table({"c": arrow_array(kind, list(values), rng)})
 
 

@@ -13,7 +13,7 @@ from attrs import evolve
 
 from fuzz.arrays import arrow_array
 from fuzz.inward import NUMBERS, Inward
-from fuzz.kinds import INTEGERS, UNITS, Kind, draw_scalar
+from fuzz.kinds import INTEGERS, UNITS, SqlType, draw_scalar
 from fuzz.truth import Truth
 from fuzz.values import Value, decimal_text, draw_value
 from one_writer import Sent, arrow, arrow_headers
@@ -23,7 +23,7 @@ AS_TEXTS = {"VARCHAR", "ENUM", "BIT", "TIMETZ", "UUID", "JSON"}
 _FAMILIES = (NUMBERS | FLOATS, NUMBERS | FLOATS, set(UNITS), {*UNITS, "DATE", "TIME", "INTERVAL"})
 
 
-def draw_pair(rng: Random) -> tuple[Kind, Kind]:
+def draw_pair(rng: Random) -> tuple[SqlType, SqlType]:
     """Return the type that is sent and the type of the column, both numbers or both moments mostly."""
     family = rng.choice(_FAMILIES)
     while True:
@@ -33,20 +33,20 @@ def draw_pair(rng: Random) -> tuple[Kind, Kind]:
             return sent, taken
 
 
-def check_foreign(inward: Inward, sent: Kind, taken: Kind, rng: Random, count: int) -> None:
+def check_foreign(inward: Inward, sent: SqlType, taken: SqlType, rng: Random, count: int) -> None:
     """Check that each value of a type is refused by another type's column, or stored exactly."""
     inward.begin(taken)
     for value in [draw_value(sent, rng, nullable=False) for _ in range(count)]:
         array = arrow_array(sent, [value], rng)
         kind = sent
         if sent.base == "FLOAT" and pa.types.is_float64(array.type):  # a double now, with digits of its own
-            kind, value = Kind("DOUBLE", "DOUBLE"), evolve(value, json=repr(value.raw))  # noqa: PLW2901
+            kind, value = SqlType("DOUBLE", "DOUBLE"), evolve(value, json=repr(value.raw))  # noqa: PLW2901
         right = _right(inward.truth, kind, taken, value)
         request = Sent("append", arrow(pa.table({"c": array})), arrow_headers(table="t"))
         inward.check_cast(kind, taken, value, right, request)
 
 
-def _right(truth: Truth, sent: Kind, taken: Kind, value: Value) -> str | None:
+def _right(truth: Truth, sent: SqlType, taken: SqlType, value: Value) -> str | None:
     """Return DuckDB's text of a value in another type, None if that does not hold it."""
     if sent.base in NUMBERS | FLOATS and taken.base in NUMBERS | FLOATS:
         text = _number(sent, taken, value)
@@ -58,7 +58,7 @@ def _right(truth: Truth, sent: Kind, taken: Kind, value: Value) -> str | None:
     return text if exact else None
 
 
-def _number(sent: Kind, taken: Kind, value: Value) -> str | None:
+def _number(sent: SqlType, taken: SqlType, value: Value) -> str | None:
     """Return the number as digits, None if the other type would change it."""
     if sent.base in FLOATS and not math.isfinite(value.raw):
         return str(value.raw) if taken.base in FLOATS else None
@@ -77,7 +77,7 @@ def _number(sent: Kind, taken: Kind, value: Value) -> str | None:
     return decimal_text(scaled.numerator, scale) if fits else None
 
 
-def _as_float(sent: Kind, taken: Kind, value: Value) -> str | None:
+def _as_float(sent: SqlType, taken: SqlType, value: Value) -> str | None:
     if sent.base == "DECIMAL":
         return decimal_text(value.raw, sent.numbers[1])  # becomes the nearest float
     try:

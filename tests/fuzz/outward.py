@@ -12,9 +12,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from fuzz.kinds import Kind
+from fuzz.kinds import SqlType
 from fuzz.readback import arrow_values, json_sql, nested, python_sql
-from fuzz.report import Report
+from fuzz.report import FuzzReport
 from fuzz.truth import OwnText, Truth, comparable
 from fuzz.values import Value
 from teatree.cli.output import Output
@@ -33,21 +33,21 @@ from teatree.functions.sql import QueryResult
 
 LIMITS = LimitSettings()
 PAGE_ROWS = 20
-Read = Callable[[Kind], list[str]]
+Read = Callable[[SqlType], list[str]]
 _REFUSES = (Code.OUT_OF_RANGE,)
 
 
 class Outward:
     """The ways out of a real table."""
 
-    def __init__(self, folder: Path, truth: Truth, report: Report) -> None:
+    def __init__(self, folder: Path, truth: Truth, report: FuzzReport) -> None:
         self._folder = folder
         self._truth = truth
         self._report = report
         self.con = truth.con
         lossless(self.con)
 
-    def check(self, kind: Kind, values: Sequence[Value]) -> None:
+    def check(self, kind: SqlType, values: Sequence[Value]) -> None:
         """Store values as SQL, and check that each way out gives them again."""
         self.con.execute(f"CREATE OR REPLACE TABLE o (i INTEGER, c {kind.sql})")
         rows = ", ".join(f"({place}, {value.sql})" for place, value in enumerate(values))
@@ -55,7 +55,9 @@ class Outward:
         stored = [row[0] for row in self.con.execute("SELECT c::VARCHAR FROM o ORDER BY i").fetchall()]
         self._check_some(kind, list(range(len(values))), values, stored)
 
-    def _check_some(self, kind: Kind, places: list[int], values: Sequence[Value], stored: Sequence[str | None]) -> None:
+    def _check_some(
+        self, kind: SqlType, places: list[int], values: Sequence[Value], stored: Sequence[str | None]
+    ) -> None:
         ways: dict[str, Read] = {
             "json out": self._json,
             "json client": self._json_client,
@@ -72,7 +74,7 @@ class Outward:
         self,
         way: str,
         read: Read,
-        kind: Kind,
+        kind: SqlType,
         places: list[int],
         values: Sequence[Value],
         stored: Sequence[str | None],
@@ -106,11 +108,11 @@ class Outward:
     def _pages(self, form: str) -> list[bytes]:
         return [page.body for page in cut_pages(QueryResult(self._rows(), PAGE_ROWS, form), 100)]
 
-    def _json(self, kind: Kind) -> list[str]:
+    def _json(self, kind: SqlType) -> list[str]:
         pages = [json.loads(body, parse_float=_Written, parse_int=_Written) for body in self._pages("json")]
         return [nested(kind, _plain(kind, row["c"]), json_sql) for page in pages for row in page["rows"]]
 
-    def _json_client(self, kind: Kind) -> list[str]:
+    def _json_client(self, kind: SqlType) -> list[str]:
         rows = join_pages(self._pages("json"), is_arrow=False, where="fuzz").to_json_rows(as_written=True)
         again = json.loads(dump_json(rows), parse_float=_Written, parse_int=_Written)
         return [nested(kind, _plain(kind, row["c"]), json_sql) for row in again]
@@ -118,20 +120,20 @@ class Outward:
     def _dataset(self) -> Dataset:
         return join_pages(self._pages("arrow"), is_arrow=True, where="fuzz")
 
-    def _arrow(self, kind: Kind) -> list[str]:
+    def _arrow(self, kind: SqlType) -> list[str]:
         return arrow_values(kind, _one(self._dataset().to_arrow()))
 
-    def _python(self, kind: Kind) -> list[str]:
+    def _python(self, kind: SqlType) -> list[str]:
         return [nested(kind, row["c"], python_sql) for row in self._dataset().to_rows()]
 
-    def _polars(self, kind: Kind) -> list[str]:
+    def _polars(self, kind: SqlType) -> list[str]:
         frame = self._dataset().to_polars()
         series = frame["c"]
         if series.dtype in (pl.Int128, pl.UInt128):
             return ["NULL" if value is None else f"'{value}'::{kind.sql}" for value in series.to_list()]
         return arrow_values(kind, _one(pa.table(frame.to_arrow())))
 
-    def _csv(self, kind: Kind) -> list[str]:
+    def _csv(self, kind: SqlType) -> list[str]:
         sink = io.StringIO(newline="")
         with contextlib.redirect_stdout(sink):
             print_reply(Output(json=True), self._dataset(), 1, "csv")
@@ -139,7 +141,7 @@ class Outward:
         assert header == ["c"], header
         return [csv_sql(kind, cell) for (cell,) in rows]
 
-    def _parquet(self, kind: Kind) -> list[str]:
+    def _parquet(self, kind: SqlType) -> list[str]:
         schema = Schema((Field("c", parse_dtype(kind.sql)),))
         path = self._folder / "archive.parquet"
         some = f"SELECT {parquet_columns(schema)} FROM v"
@@ -154,7 +156,7 @@ class _Written(str):
     __slots__ = ()
 
 
-def _plain(kind: Kind, value: Any) -> Any:
+def _plain(kind: SqlType, value: Any) -> Any:
     """Return a JSON column's value as text again; everything else as it is."""
     if value is None:
         return None
@@ -189,7 +191,7 @@ def _one(table: pa.Table) -> pa.Array:
     return column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
 
 
-def csv_sql(kind: Kind, cell: str | None) -> str:
+def csv_sql(kind: SqlType, cell: str | None) -> str:
     """Return SQL for a cell of the CLI's CSV: nested values are JSON."""
     if cell is None:
         return "NULL"
@@ -228,7 +230,7 @@ def read_csv(text: str) -> list[list[str | None]]:
     return rows[:-1]
 
 
-def may_refuse(way: str, kind: Kind, value: Value) -> bool:
+def may_refuse(way: str, kind: SqlType, value: Value) -> bool:
     """Whether a way out has no form for a value: an interval of more than 292 years; what Polars' calendar lacks."""
     if value.beyond and "INTERVAL" in kind.bases and way != "parquet out":
         return True

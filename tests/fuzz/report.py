@@ -33,7 +33,7 @@ class Difference:
 
 
 @define
-class Report:
+class FuzzReport:
     """Counts and differences."""
 
     again: str = ""

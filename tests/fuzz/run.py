@@ -13,7 +13,7 @@ from fuzz.inward import Inward
 from fuzz.kinds import draw_kind, draw_scalar
 from fuzz.other_clients import check_foreign, draw_pair
 from fuzz.outward import Outward
-from fuzz.report import DIFFERENCES_MAX, Report
+from fuzz.report import DIFFERENCES_MAX, FuzzReport
 from fuzz.texts import edge_texts
 from fuzz.truth import Truth
 from fuzz.values import draw_value
@@ -27,7 +27,7 @@ class Fuzzer:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.report = Report()
+        self.report = FuzzReport()
         self._folder = tempfile.TemporaryDirectory(prefix="teatree-fuzz-")
         self._truth = Truth()
         self._inward = Inward(Path(self._folder.name), self._truth, self.report)

@@ -33,7 +33,7 @@ class CountingPostgres(Postgres):
         return super().connect()
 
 
-class AskingFollower(Follower):
+class _CatalogFollower(Follower):
     """Asks the catalog once each time that it is poked."""
 
     name = "asking"
@@ -53,7 +53,7 @@ async def test_many_lanes_try_little_and_all_catch_up(postgres_server: PostgresS
     """Eight lanes that find PostgreSQL away try it no more often than one would, and end all when it is back."""
     migrate(postgres_server)
     postgres = CountingPostgres(postgres_server, Breaker("PostgreSQL", BreakerSettings()))
-    followers = [AskingFollower(Catalog(postgres)) for _ in range(FOLLOWERS)]
+    followers = [_CatalogFollower(Catalog(postgres)) for _ in range(FOLLOWERS)]
     running = [asyncio.create_task(follower.run()) for follower in followers]
     await asyncio.to_thread(servers.postgres().stop)
     try:

@@ -22,8 +22,8 @@ from teatree.storage.migrations.migrate import migrate
 async def said(installation: Installation, *arguments: str) -> str:
     """Return what `teatree models` prints."""
     done = await asyncio.to_thread(run_command, installation.environ(None, None, {}), "models", *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.code == 0, done.err
+    return done.out
 
 
 async def models(installation: Installation) -> list[tuple[str, str, str | None]]:

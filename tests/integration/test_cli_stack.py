@@ -12,12 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
-from attrs import frozen
 
+from commands import CommandResult
 from teatree.cli.main import run
 from teatree.embedded.managers import find_managers
 
@@ -30,26 +29,7 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("TEATREE_")}
 
 
-@frozen
-class Said:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one JSON document on standard output."""
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        """The JSON lines on standard output."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Said]
+Run = Callable[..., CommandResult]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +67,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def teatree(data: Path) -> Run:
     """Return how to run a command on the stack."""
 
-    def run(*arguments: str, stdin: str | None = None) -> Said:
+    def run(*arguments: str, stdin: str | None = None) -> CommandResult:
         done = subprocess.run(
             [*COMMAND, *arguments, "--data", str(data)],
             input=stdin,
@@ -97,7 +77,7 @@ def teatree(data: Path) -> Run:
             check=False,
             env=environment(),
         )
-        return Said(done.returncode, done.stdout, done.stderr)
+        return CommandResult(done.returncode, done.stdout, done.stderr)
 
     return run
 
@@ -127,9 +107,9 @@ def test_a_model_from_its_creation_to_a_file_on_this_disk(teatree: Run, tmp_path
 def here(data: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     """Return how to run a command in this process: it takes a tenth of the time of one that is started."""
 
-    def run_here(*arguments: str) -> Said:
+    def run_here(*arguments: str) -> CommandResult:
         code = run([*arguments, "--data", str(data)])
-        return Said(code, *capfd.readouterr())
+        return CommandResult(code, *capfd.readouterr())
 
     return run_here
 

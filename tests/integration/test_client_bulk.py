@@ -117,13 +117,13 @@ def lose_receipt(
 ) -> None:
     """Lose the receipt of one of the batches to come, which is accepted and answered all the same."""
 
-    class Losing(BatchPublisher):
+    class _LosingPublisher(BatchPublisher):
         batches = 0
 
         async def put(self, messages: Sequence[LogMessage]) -> asyncio.Task[BatchAck]:
-            Losing.batches += 1
+            _LosingPublisher.batches += 1
             task = await super().put(messages)
-            return asyncio.create_task(answered_and_lost(task)) if Losing.batches == number else task
+            return asyncio.create_task(answered_and_lost(task)) if _LosingPublisher.batches == number else task
 
     async def answered_and_lost(task: asyncio.Task[BatchAck]) -> BatchAck:
         seq = (await task).last_seq
@@ -131,7 +131,7 @@ def lose_receipt(
         then()
         raise RetryError(Code.TIMED_OUT, "The receipt was lost.")
 
-    monkeypatch.setattr("teatree.client.bulk.BatchPublisher", Losing)
+    monkeypatch.setattr("teatree.client.bulk.BatchPublisher", _LosingPublisher)
 
 
 @pytest.mark.parametrize("by_reference", [False, True], ids=["inline", "by_reference"])

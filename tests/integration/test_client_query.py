@@ -17,7 +17,7 @@ from teatree.client import direct_read
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.requests import CONTENT_ARROW, Request
 from teatree.contracts.settings import NatsSettings, Settings, StoreSettings
-from teatree.messaging.message import Message
+from teatree.messaging.message import ReceivedMessage
 from teatree.storage.objects import open_store
 
 
@@ -54,7 +54,7 @@ async def test_an_answer_has_all_its_pages(session: Session, fake_manager: FakeM
     """The first page is the body, the others lie in the object store."""
     open_store(session.settings.store).put("models/x/pages/2", arrow(id=[3]))
 
-    async def answer(message: Message) -> tuple[bytes, dict[str, str]]:
+    async def answer(message: ReceivedMessage) -> tuple[bytes, dict[str, str]]:
         args = json.loads(message.body)
         assert (args["sql"], args["parameters"], args["min_version"]) == ("SELECT ?", [7], 4)
         refs = json.dumps([{"page": 2, "ref": "models/x/pages/2", "rows": 1}])
@@ -70,7 +70,7 @@ async def test_a_session_reads_what_it_heard_of(session: Session, fake_manager: 
     """After an outcome, reads of the same session ask for at least its version."""
     asked: list[int | None] = []
 
-    async def answer(message: Message) -> tuple[bytes, dict[str, str]]:
+    async def answer(message: ReceivedMessage) -> tuple[bytes, dict[str, str]]:
         asked.append(json.loads(message.body).get("min_version"))
         return arrow(id=[1]), {"Teatree-Version": "1", "Content-Type": CONTENT_ARROW}
 
@@ -85,7 +85,7 @@ async def test_a_session_reads_what_it_heard_of(session: Session, fake_manager: 
 async def test_json_rows_come_back_in_their_types(session: Session, fake_manager: FakeManager) -> None:
     """A JSON page's columns name the types: nothing is lost on the way."""
 
-    async def answer(_: Message) -> tuple[bytes, dict[str, str]]:
+    async def answer(_: ReceivedMessage) -> tuple[bytes, dict[str, str]]:
         page = json_page(1, 1, [{"id": 9007199254740993, "amount": "1234567890123456.78"}])
         return json.dumps({"version": 4, **page, "row_count": 1}).encode(), {"Teatree-Version": "4"}
 
@@ -104,7 +104,7 @@ async def test_an_error_is_raised_as_its_kind(
 ) -> None:
     """The micro convention's error carries our code, which tells what to do next."""
 
-    async def answer(_: Message) -> tuple[bytes, dict[str, str]]:
+    async def answer(_: ReceivedMessage) -> tuple[bytes, dict[str, str]]:
         error = {"error": {"code": code, "message": "No.", "where": "sql"}}
         return json.dumps(error).encode(), {"Nats-Service-Error-Code": "400", "Nats-Service-Error": "No."}
 
@@ -119,12 +119,12 @@ async def test_a_model_at_rest_is_asked_until_it_wakes(
     """Nobody answers at first, then a listener that only wakes a manager, then the manager."""
     monkeypatch.setattr(direct_read, "REPEAT_MS", 100)
     asking = asyncio.create_task(session.model("sales").query("SELECT 1", timeout_ms=20_000))
-    heard: list[Message] = []
+    heard: list[ReceivedMessage] = []
 
-    async def wake(message: Message) -> None:
+    async def wake(message: ReceivedMessage) -> None:
         heard.append(message)
 
-    async def answer(_: Message) -> tuple[bytes, dict[str, str]]:
+    async def answer(_: ReceivedMessage) -> tuple[bytes, dict[str, str]]:
         return arrow(id=[1]), {"Teatree-Version": "1", "Content-Type": CONTENT_ARROW}
 
     await asyncio.sleep(0.2)
@@ -146,9 +146,9 @@ async def test_nobody_there_is_a_time_out(session: Session) -> None:
 @pytest.mark.parametrize("ends", ["by its time", "by its caller"])
 async def test_a_read_that_is_given_up_is_cancelled(session: Session, fake_manager: FakeManager, ends: str) -> None:
     """The model's manager learns of it, under the id and the reply subject of the read."""
-    seen: list[Message] = []
+    seen: list[ReceivedMessage] = []
 
-    async def silent(message: Message) -> None:
+    async def silent(message: ReceivedMessage) -> None:
         seen.append(message)
 
     await fake_manager.answer(silent)

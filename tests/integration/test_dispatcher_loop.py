@@ -9,7 +9,7 @@ from datetime import timedelta
 import attrs
 import pytest
 
-from dispatcher_world import SETTINGS, FakeManager, World, settle, until
+from dispatcher_world import SETTINGS, FakeLauncher, World, settle, until
 from teatree.contracts.errors import Code
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import ModelState, StreamStamp
@@ -236,7 +236,7 @@ class TestOutsideIncarnation:
         for i in range(5):
             await world.send("sales", "append", f"a{i}")
         world.start()
-        world.start(world.make(FakeManager()))
+        world.start(world.make(FakeLauncher()))
         for i in range(5):
             await world.outcome("sales", f"a{i}")
         await settle()

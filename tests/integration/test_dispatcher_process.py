@@ -30,7 +30,7 @@ FAST = {
 }
 
 
-class Installation:
+class _Installation:
     """Dispatchers and managers of one data folder."""
 
     def __init__(self, settings: Settings, bus: Bus) -> None:
@@ -81,12 +81,12 @@ class Installation:
 
 
 @pytest.fixture
-async def installation(service_settings: Settings) -> AsyncIterator[Installation]:
+async def installation(service_settings: Settings) -> AsyncIterator[_Installation]:
     """Return an installation without PostgreSQL in which nothing runs yet."""
     settings = attrs.evolve(service_settings, postgres=PostgresSettings())
     bus = await Bus.connect(settings.nats, name="test")
     await ensure_streams(bus, log_bytes_max=50_000_000, notices_age_s=3600, notices_max=10_000)
-    made = Installation(settings, bus)
+    made = _Installation(settings, bus)
     yield made
     print(made.logs())
     made.close()
@@ -101,7 +101,7 @@ def arguments(pid: int | None) -> str:
 TABLE = {"tables": [{"table": "t", "columns": [{"name": "id", "type": "BIGINT"}]}]}
 
 
-async def test_managers_outlive_dispatchers(installation: Installation) -> None:
+async def test_managers_outlive_dispatchers(installation: _Installation) -> None:
     """A dispatcher starts a manager and may come and go; a killed manager is brought back; nothing is lost."""
     dispatcher = installation.dispatcher()
     outcome = await installation.send("sales", "create_model", "a", TABLE)
@@ -128,7 +128,7 @@ async def test_managers_outlive_dispatchers(installation: Installation) -> None:
     assert outcome["kind"] == "rejected"
 
 
-async def test_idle_manager_comes_back(installation: Installation) -> None:
+async def test_idle_manager_comes_back(installation: _Installation) -> None:
     """An idle manager leaves; the next request, or the next read, brings the model back."""
     installation.dispatcher(TEATREE_MANAGER_IDLE_EXIT_MS="500")
     for i, (function, body) in enumerate((("create_model", TABLE), ("append", {"table": "t", "rows": [{"id": 1}]}))):
@@ -148,7 +148,7 @@ async def test_idle_manager_comes_back(installation: Installation) -> None:
     assert json.loads(reply.body)["rows"] == [{"n": 1}]
 
 
-async def test_hanging_manager(installation: Installation, postgres_server: PostgresSettings) -> None:
+async def test_hanging_manager(installation: _Installation, postgres_server: PostgresSettings) -> None:
     """A manager that is alive but lets its lease end is replaced; its request is applied by the successor."""
     migrate(postgres_server)
     assert postgres_server.url
@@ -165,7 +165,7 @@ async def test_hanging_manager(installation: Installation, postgres_server: Post
     assert installation.manager_pid("sales") != pid
 
 
-async def test_no_secret_in_arguments(installation: Installation) -> None:
+async def test_no_secret_in_arguments(installation: _Installation) -> None:
     """Nobody can read a password from the processes' arguments or logs."""
     installation.dispatcher()
     await installation.send("sales", "create_model", "a", TABLE)
@@ -177,7 +177,7 @@ async def test_no_secret_in_arguments(installation: Installation) -> None:
     assert password not in installation.logs()
 
 
-async def test_cannot_run(installation: Installation) -> None:
+async def test_cannot_run(installation: _Installation) -> None:
     """A dispatcher that cannot run says why in one line and leaves with a code that tells whether to try again."""
     wrong = installation.dispatcher(TEATREE_NATS_PASSWORD="no")
     assert wrong.wait(20) == 78

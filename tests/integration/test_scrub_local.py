@@ -31,7 +31,7 @@ COPYING = ManagerSettings(local_grace_ms=20)
 BLOCK_BYTES = 262_144
 
 
-class Site:
+class _Site:
     """A model in this process, its local files, and the lanes that keep and check them."""
 
     def __init__(self, model: PublishedModel, settings: ManagerSettings, scrub: ScrubSettings) -> None:
@@ -63,11 +63,11 @@ class Site:
 @contextmanager
 def a_site(
     store: StoreSettings, folder: Path, settings: ManagerSettings, bytes_per_s: int = 1_000_000_000
-) -> Iterator[Site]:
+) -> Iterator[_Site]:
     """Yield a model with one empty table."""
     with PublishedModel(store, folder) as model:
         model.create({"sales": {"id": "BIGINT", "amount": "UBIGINT"}})
-        site = Site(model, settings, ScrubSettings(interval_ms=1, bytes_per_s=bytes_per_s))
+        site = _Site(model, settings, ScrubSettings(interval_ms=1, bytes_per_s=bytes_per_s))
         yield site
         site.close()
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from attrs import Factory, define
 
-from torture.evidence import TERMINAL, Said, Versions
+from torture.evidence import TERMINAL, StoredNotice, Versions
 from torture.loss import ModelLog
-from torture.oracle import Accepted, Oracle, Table, Verdict, digest
+from torture.oracle import Accepted, ExpectedTable, Oracle, Verdict, digest
 from torture.workload import Heard
 
 VIOLATIONS_MAX = 50
@@ -54,7 +54,7 @@ class Old:
     """Models and versions, read off the log."""
     damaged: bool
     """Whether objects in the store were damaged for some seconds."""
-    tables: dict[tuple[str, int], dict[str, Table]] = Factory(dict)
+    tables: dict[tuple[str, int], dict[str, ExpectedTable]] = Factory(dict)
     """What the replay had there."""
     gone: set[tuple[str, int]] = Factory(set)
     """Those that were or are being cleaned up."""
@@ -88,7 +88,7 @@ class Report:
 class ModelChecker:
     """Checks one model."""
 
-    def __init__(self, versions: Versions, log: ModelLog, said: list[Said], old: Old, report: Report) -> None:
+    def __init__(self, versions: Versions, log: ModelLog, said: list[StoredNotice], old: Old, report: Report) -> None:
         self.model = versions.model
         self._versions = versions
         self._old = old
@@ -195,7 +195,7 @@ class ModelChecker:
         """Return how a request was refused."""
         return self._refusals.get(seq)
 
-    def tables_of(self, model: str, version: int) -> dict[str, Table] | None:
+    def tables_of(self, model: str, version: int) -> dict[str, ExpectedTable] | None:
         """Return what the replay had at a version."""
         return self._old.tables.get((model, version))
 

@@ -28,7 +28,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @frozen
-class Said:
+class StoredNotice:
     """One notice as it lies in the stream."""
 
     place: int
@@ -78,10 +78,10 @@ def _accepted(message: Any) -> Accepted:
     return Accepted(seq, model, function, request_id, message.data, headers.get("Teatree-Group"), at)
 
 
-async def read_notices(settings: NatsSettings) -> list[Said]:
+async def read_notices(settings: NatsSettings) -> list[StoredNotice]:
     """Return everything that was ever said and is still kept."""
     messages = await read_stream(settings, "NOTICES", "teatree.notify.>")
-    return [Said(m.metadata.sequence.stream, tuple(m.subject.split(".")[2:]), m.data) for m in messages]
+    return [StoredNotice(m.metadata.sequence.stream, tuple(m.subject.split(".")[2:]), m.data) for m in messages]
 
 
 class Versions:

@@ -40,7 +40,7 @@ class Past(Protocol):
     def said(self, seq: int) -> tuple[str, str] | None:
         """Return kind and code with which a request was refused; None if it was not."""
 
-    def tables_of(self, model: str, version: int) -> dict[str, Table] | None:
+    def tables_of(self, model: str, version: int) -> dict[str, ExpectedTable] | None:
         """Return what the replay had at a version of any model; None if there was no model."""
 
     def may_refuse(self, model: str, version: int, code: str) -> bool:
@@ -95,7 +95,7 @@ class Verdict:
 
 
 @define
-class Table:
+class ExpectedTable:
     """Rows by their key, or by a running number if there is none."""
 
     columns: dict[str, str]
@@ -146,7 +146,7 @@ class Oracle:
     """The state of one model after some of its requests."""
 
     past: Past
-    tables: dict[str, Table] = Factory(dict)
+    tables: dict[str, ExpectedTable] = Factory(dict)
     alive: bool = False
     firsts: dict[str, tuple[Accepted, Verdict]] = Factory(dict)
     last_effect_seq: int = 0
@@ -209,7 +209,7 @@ class Oracle:
 
     # --- functions: each returns the count that its result names, and the rows that a query answers ---
 
-    def _table(self, args: Row) -> Table:
+    def _table(self, args: Row) -> ExpectedTable:
         if args["table"] not in self.tables:
             raise RefusedError("unknown_table")
         return self.tables[args["table"]]
@@ -231,7 +231,7 @@ class Oracle:
         self.tables = self._tables_of(request, request.model, args["version"])
         return None, None
 
-    def _tables_of(self, request: Accepted, model: str, version: int) -> dict[str, Table]:
+    def _tables_of(self, request: Accepted, model: str, version: int) -> dict[str, ExpectedTable]:
         kind, code = self.past.said(request.seq) or ("", "")
         if kind == "rejected" and self.past.may_refuse(model, version, code):
             raise RefusedError(code)
@@ -251,7 +251,7 @@ class Oracle:
                 return None, None
             raise RefusedError("table_exists")
         columns = {column["name"]: column["type"] for column in args["columns"]}
-        self.tables[args["table"]] = Table(columns, tuple(args.get("primary_key", ())))
+        self.tables[args["table"]] = ExpectedTable(columns, tuple(args.get("primary_key", ())))
         return None, None
 
     def _alter_table(self, args: Row) -> tuple[None, None]:
@@ -294,7 +294,7 @@ class Oracle:
     def _replace(self, args: Row) -> tuple[int, None]:
         table = self._table(args)
         table.check_rows(args["rows"], fill=True)
-        fresh = Table(table.columns, table.key)
+        fresh = ExpectedTable(table.columns, table.key)
         fresh.insert(args["rows"])
         table.rows = fresh.rows
         table.next_row = fresh.next_row

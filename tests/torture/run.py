@@ -60,7 +60,7 @@ class Options:
 
 
 @define
-class Run:
+class TortureRun:
     """One run in progress."""
 
     options: Options
@@ -329,7 +329,7 @@ class Run:
 def torture(options: Options) -> tuple[Report, str]:
     """Run once; returns what was found, and the summary. A failure leaves its history in a folder that is named."""
     folder = Path(tempfile.mkdtemp(prefix="tt-"))
-    run = Run(options, Stage(folder, s3=options.s3))
+    run = TortureRun(options, Stage(folder, s3=options.s3))
     try:
         run.stage.start()
         asyncio.run(run.drive())

@@ -12,7 +12,7 @@ from published import LIMITS, PublishedModel
 from teatree.client.notice import read_notice, whole_notice
 from teatree.contracts.notices import Kind, Outcome, Status
 from teatree.contracts.settings import StoreSettings
-from teatree.engine.announce import Announcer, Message
+from teatree.engine.announce import Announcer, NoticeMessage
 from teatree.messaging.subjects import Subjects
 from teatree.storage.segments import Entry
 
@@ -28,7 +28,7 @@ async def test_a_result_longer_than_the_server_takes(tmp_path: Path) -> None:
         outcome = Outcome(7, "r7", "archive", b"", Status.DONE, datetime(2026, 1, 1, tzinfo=UTC), result=LONG)
         limits = attrs.evolve(LIMITS, page_bytes_max=10_000_000)
 
-        def messages(payload_bytes_max: int) -> list[Message]:
+        def messages(payload_bytes_max: int) -> list[NoticeMessage]:
             announcer = Announcer(model.chain, Subjects("teatree"), limits, lambda: payload_bytes_max)
             return announcer.messages(manifest, [Entry(outcome)], late=True)
 

@@ -15,7 +15,7 @@ from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import Kind
 from teatree.contracts.settings import ManagerSettings, StoreSettings
-from teatree.engine.announce import Announcer, Message
+from teatree.engine.announce import Announcer, NoticeMessage
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
 from teatree.messaging.subjects import Subjects
@@ -26,7 +26,7 @@ from teatree_manager.archive_follower import ArchiveFollower
 from teatree_manager.local_follower import LocalFollower
 
 
-class Site:
+class _Site:
     """A model in this process and a manager's archives of it."""
 
     def __init__(self, store: StoreSettings, folder: Path) -> None:
@@ -68,7 +68,7 @@ class Site:
         for key, body in whole.items():
             self.chain.store.put(key, body)
 
-    def said(self, barrier: Manifest) -> list[Message]:
+    def said(self, barrier: Manifest) -> list[NoticeMessage]:
         """Return what is published of a version's outcomes."""
         announcer = Announcer(self.chain, Subjects("teatree"), LIMITS, lambda: 1_000_000)
         entries = read_segment(self.chain.store, self.chain.folder, barrier)
@@ -85,21 +85,21 @@ class Site:
 
 
 @pytest.fixture
-def site(file_store: StoreSettings, tmp_path: Path) -> Iterator[Site]:
+def site(file_store: StoreSettings, tmp_path: Path) -> Iterator[_Site]:
     """Return a model with a table of some blocks."""
-    found = Site(file_store, tmp_path)
+    found = _Site(file_store, tmp_path)
     with found.model:
         yield found
 
 
-def rows(site: Site, version: int) -> int:
+def rows(site: _Site, version: int) -> int:
     """Return the rows in the archive of a version."""
     archived = read_archive(site.chain, version)
     assert archived is not None
     return archived.files["t"].rows
 
 
-async def test_a_whole_version_is_its_own_archive(site: Site) -> None:
+async def test_a_whole_version_is_its_own_archive(site: _Site) -> None:
     """Nothing is said of another version then."""
     barrier = site.archive()
     await site.answer(barrier)
@@ -108,7 +108,7 @@ async def test_a_whole_version_is_its_own_archive(site: Site) -> None:
     assert rows(site, barrier.version) == 50_000
 
 
-async def test_what_the_store_lost_the_writer_has(site: Site) -> None:
+async def test_what_the_store_lost_the_writer_has(site: _Site) -> None:
     """With every pack damaged the newest version is archived out of the writer's own file."""
     barrier = site.archive()
     site.damage()
@@ -118,7 +118,7 @@ async def test_what_the_store_lost_the_writer_has(site: Site) -> None:
     assert rows(site, barrier.version) == 50_000
 
 
-async def test_a_later_version_answers_for_good(site: Site) -> None:
+async def test_a_later_version_answers_for_good(site: _Site) -> None:
     """What nobody has any more is archived at the newest version, which is named, however often and after a repair."""
     barrier = site.archive()
     newest = site.model.sql("INSERT INTO t SELECT range, 1 FROM range(10)")
@@ -135,7 +135,7 @@ async def test_a_later_version_answers_for_good(site: Site) -> None:
     assert read_archive(site.chain, barrier.version) is None
 
 
-async def test_a_model_that_was_dropped_meanwhile(site: Site) -> None:
+async def test_a_model_that_was_dropped_meanwhile(site: _Site) -> None:
     """Then the end of the model is what answers: there is nothing to archive."""
     barrier = site.archive()
     dropped = site.model.request("drop_model", {})
@@ -144,7 +144,7 @@ async def test_a_model_that_was_dropped_meanwhile(site: Site) -> None:
     assert site.result(barrier) == {"tables": ["t"], "archive": dropped.version}
 
 
-async def test_a_damaged_index_is_written_anew(site: Site) -> None:
+async def test_a_damaged_index_is_written_anew(site: _Site) -> None:
     """An archive whose index cannot be read is made again for the request that waits for it."""
     barrier = site.archive()
     await site.answer(barrier)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from manual_clock import ManualClock
 from servers import file_store
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
 from teatree.contracts.settings import BreakerSettings
@@ -23,24 +24,14 @@ SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
 GONE = RetryError(Code.UNAVAILABLE, "Nobody answered.")
 
 
-class Clock:
-    """A clock that stands unless it is moved."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> ManualClock:
     """Return a clock that stands."""
-    return Clock()
+    return ManualClock()
 
 
 @pytest.fixture
-def breaker(clock: Clock) -> Breaker:
+def breaker(clock: ManualClock) -> Breaker:
     """Return a closed breaker."""
     return Breaker("The sea", SETTINGS, clock)
 
@@ -87,7 +78,7 @@ def test_a_refusal_says_what_why_and_how_long(breaker: Breaker) -> None:
     assert str(caught.value) == ("unavailable: The sea is away: Nobody answered. It is tried again at least every 3 s.")
 
 
-def test_all_hear_the_same_while_it_is_away(breaker: Breaker, clock: Clock) -> None:
+def test_all_hear_the_same_while_it_is_away(breaker: Breaker, clock: ManualClock) -> None:
     """Refused or having looked, once or again, callers hear one text: so nobody logs it anew with every try."""
     _open(breaker)
     heard = set()
@@ -109,7 +100,7 @@ def test_all_hear_the_same_while_it_is_away(breaker: Breaker, clock: Clock) -> N
         OperatorError(Code.NOT_AUTHORIZED, "No."),
     ],
 )
-def test_an_answer_is_no_failure(breaker: Breaker, clock: Clock, answer: TeatreeError) -> None:
+def test_an_answer_is_no_failure(breaker: Breaker, clock: ManualClock, answer: TeatreeError) -> None:
     """What answers is not away, whatever it says: it neither opens the breaker nor leaves it open."""
     for _ in range(2 * SETTINGS.failures_max):
         with pytest.raises(type(answer)) as caught:
@@ -122,7 +113,7 @@ def test_an_answer_is_no_failure(breaker: Breaker, clock: Clock, answer: Teatree
     assert not breaker.refuses()
 
 
-def test_the_pauses_grow_with_jitter_up_to_a_limit(breaker: Breaker, clock: Clock) -> None:
+def test_the_pauses_grow_with_jitter_up_to_a_limit(breaker: Breaker, clock: ManualClock) -> None:
     """It is left alone for longer and longer, never beyond the limit, and two breakers look at different times."""
     random.seed(1)
     pauses_ms = []
@@ -140,7 +131,7 @@ def test_the_pauses_grow_with_jitter_up_to_a_limit(breaker: Breaker, clock: Cloc
     assert len({round(pause_ms) for pause_ms in pauses_ms[5:]}) > 1
 
 
-def test_one_looks_and_the_others_are_refused(breaker: Breaker, clock: Clock) -> None:
+def test_one_looks_and_the_others_are_refused(breaker: Breaker, clock: ManualClock) -> None:
     """When the time is over, one call goes through; until it knows, others do not, and its success lets all through."""
     _open(breaker)
     clock.now_s += 3
@@ -153,7 +144,7 @@ def test_one_looks_and_the_others_are_refused(breaker: Breaker, clock: Clock) ->
     assert caught.value is GONE  # it begins to count anew
 
 
-def test_one_that_hangs_holds_up_nobody_for_long(breaker: Breaker, clock: Clock) -> None:
+def test_one_that_hangs_holds_up_nobody_for_long(breaker: Breaker, clock: ManualClock) -> None:
     """A look that hears nothing is followed by the next one after the longest pause, whose success lets all through."""
     _open(breaker)
     clock.now_s += 3
@@ -167,7 +158,7 @@ def test_one_that_hangs_holds_up_nobody_for_long(breaker: Breaker, clock: Clock)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit(), ValueError("a fault of ours")])
-def test_a_look_that_tells_nothing_is_made_again(breaker: Breaker, clock: Clock, error: BaseException) -> None:
+def test_a_look_that_tells_nothing_is_made_again(breaker: Breaker, clock: ManualClock, error: BaseException) -> None:
     """One that was given up says neither that the part is back nor that it is away: the next call looks."""
     _open(breaker)
     clock.now_s += 3
@@ -188,7 +179,7 @@ def test_some_calls_are_never_refused(breaker: Breaker) -> None:
     assert not _refused(breaker)
 
 
-def test_a_success_from_before_closes_and_a_failure_does_not_count(breaker: Breaker, clock: Clock) -> None:
+def test_a_success_from_before_closes_and_a_failure_does_not_count(breaker: Breaker, clock: ManualClock) -> None:
     """Calls that were under way when it opened: a success is welcome, a failure puts no look off."""
     before = [breaker.guard() for _ in range(6)]
     for call in before:
@@ -203,7 +194,7 @@ def test_a_success_from_before_closes_and_a_failure_does_not_count(breaker: Brea
     assert not _refused(breaker)
 
 
-def test_opening_and_closing_are_logged_once(clock: Clock) -> None:
+def test_opening_and_closing_are_logged_once(clock: ManualClock) -> None:
     """An operator reads one line when a part goes away, with its error, and one when it is back, with the time."""
     with capture_logs() as logs:
         breaker = Breaker("The sea", SETTINGS, clock)
@@ -226,7 +217,7 @@ def test_opening_and_closing_are_logged_once(clock: Clock) -> None:
     ]
 
 
-def test_every_call_of_a_store_is_guarded(breaker: Breaker, clock: Clock, tmp_path: Path) -> None:
+def test_every_call_of_a_store_is_guarded(breaker: Breaker, clock: ManualClock, tmp_path: Path) -> None:
     """Whatever is asked of a store that is known to be away is refused without a try, and done when it is back."""
     store = open_store(file_store(tmp_path / "store"))
     store.put("a/1", b"one")

@@ -17,7 +17,7 @@ from teatree.contracts.process import own_process
 from teatree.contracts.settings import Settings
 from teatree.storage.model_folder import ModelFolder, model_folder
 from teatree_dispatcher.launchers import LOG_BYTES_MAX, LocalLauncher, _rotate
-from teatree_dispatcher.spare import Spare
+from teatree_dispatcher.spare import SpareManager
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_spare_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
         return started[-1]
 
     monkeypatch.setattr("teatree_dispatcher.spare.subprocess.Popen", popen)
-    spare = Spare({"PYTHONHOME": "/nonexistent"})
+    spare = SpareManager({"PYTHONHOME": "/nonexistent"})
     spare.prepare()
     started[0].wait()
     for _ in range(100):

@@ -18,7 +18,7 @@ from teatree_dispatcher.placement import (
     STOPPED_MS,
     Need,
     PlacementInput,
-    Published,
+    PublishedState,
     Restart,
     after_exit,
     log_mismatch,
@@ -27,8 +27,8 @@ from teatree_dispatcher.placement import (
 )
 from teatree_dispatcher.rejecter import rejection
 
-ALIVE = Published(ModelState.ACTIVE, offset=10, version=3, log_created="a")
-DROPPED = Published(ModelState.DROPPED, offset=10, version=3, log_created="a")
+ALIVE = PublishedState(ModelState.ACTIVE, offset=10, version=3, log_created="a")
+DROPPED = PublishedState(ModelState.DROPPED, offset=10, version=3, log_created="a")
 INPUT = PlacementInput(last_seq=10, last_drop_seq=0, published=ALIVE, rejected_through=0, create_seq=0, is_served=False)
 
 
@@ -50,7 +50,7 @@ class TestNeed:
             ({"published": DROPPED, "last_seq": 15, "rejected_through": 11, "create_seq": 12}, Need.MANAGER),
             ({"published": DROPPED, "last_seq": 15, "create_seq": 12, "is_served": True}, Need.REFRESH),
             ({"published": attrs.evolve(DROPPED, offset=12), "last_seq": 15, "create_seq": 12}, Need.REJECT),
-            ({"published": Published(), "last_seq": 1}, Need.REJECT),
+            ({"published": PublishedState(), "last_seq": 1}, Need.REJECT),
             ({"log_mismatch": True, "last_seq": 2}, Need.MANAGER),
             ({"log_mismatch": True, "last_seq": 2, "is_served": True}, Need.NOTHING),
             ({"log_mismatch": True, "last_seq": 2, "published": DROPPED}, Need.MANAGER),
@@ -65,7 +65,7 @@ class TestNeed:
         assert not log_mismatch(ALIVE, "a", 10)
         assert log_mismatch(ALIVE, "b", 10)
         assert log_mismatch(ALIVE, "a", 9)
-        assert not log_mismatch(Published(), "b", 0)
+        assert not log_mismatch(PublishedState(), "b", 0)
         assert not log_mismatch(None, "b", 0)
 
     def test_read_back(self) -> None:
@@ -92,7 +92,7 @@ class TestNeed:
         )
         assert published(read_manifest(manifest.to_json(), "here")) == attrs.evolve(ALIVE, log_at=at)
         assert published(read_manifest(manifest.to_json(), "here")).is_alive
-        assert published(None) == Published()
+        assert published(None) == PublishedState()
 
     def test_rest(self) -> None:
         """A model whose offset belongs to another log is not at rest, however far that went."""

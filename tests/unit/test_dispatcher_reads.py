@@ -16,7 +16,7 @@ from teatree_dispatcher import reads
 from teatree_dispatcher.reads import ReadObserver
 
 
-class FakeBus:
+class _FakeBus:
     """Takes a subscription and remembers the answers."""
 
     def __init__(self) -> None:
@@ -54,9 +54,9 @@ class Looks:
 
 
 @pytest.fixture
-def bus() -> FakeBus:
+def bus() -> _FakeBus:
     """Return a connection that is none."""
-    return FakeBus()
+    return _FakeBus()
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def looks() -> Looks:
 
 
 @pytest.fixture
-async def running(bus: FakeBus, looks: Looks) -> AsyncIterator[asyncio.Task[None]]:
+async def running(bus: _FakeBus, looks: Looks) -> AsyncIterator[asyncio.Task[None]]:
     """Run an observer."""
     observer = ReadObserver(cast("Bus", bus), looks)
     await observer.open()
@@ -83,7 +83,7 @@ async def settle() -> None:
 
 
 @pytest.mark.usefixtures("running")
-async def test_a_slow_look_holds_up_its_own_model_only(bus: FakeBus, looks: Looks) -> None:
+async def test_a_slow_look_holds_up_its_own_model_only(bus: _FakeBus, looks: Looks) -> None:
     """The store is slow for one model; reads of others are answered meanwhile."""
     looks.gates["slow"] = asyncio.Event()
     bus.ask("slow", "r1")
@@ -97,7 +97,7 @@ async def test_a_slow_look_holds_up_its_own_model_only(bus: FakeBus, looks: Look
 
 
 @pytest.mark.usefixtures("running")
-async def test_reads_of_one_model_share_a_look(bus: FakeBus, looks: Looks) -> None:
+async def test_reads_of_one_model_share_a_look(bus: _FakeBus, looks: Looks) -> None:
     """All that wait are answered by one; what comes during a look is answered by the next."""
     looks.gates["slow"] = asyncio.Event()
     bus.ask("slow", "r0")
@@ -114,7 +114,7 @@ async def test_reads_of_one_model_share_a_look(bus: FakeBus, looks: Looks) -> No
 
 
 @pytest.mark.usefixtures("running")
-async def test_looks_are_bounded(bus: FakeBus, looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_looks_are_bounded(bus: _FakeBus, looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more models are looked at at once than may be; the others follow, and reads beyond the bound are dropped."""
     monkeypatch.setattr(reads, "LOOKS_MAX", 3)
     monkeypatch.setattr(reads, "WAITING_MAX", 8)
@@ -130,14 +130,14 @@ async def test_looks_are_bounded(bus: FakeBus, looks: Looks, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("running")
-async def test_a_read_given_up_wakes_nothing(bus: FakeBus, looks: Looks) -> None:
+async def test_a_read_given_up_wakes_nothing(bus: _FakeBus, looks: Looks) -> None:
     """A client's word that it waits no longer is not a read."""
     bus.ask("sales", "r1", "cancel")
     await settle()
     assert looks.begun == []
 
 
-async def test_a_fault_of_ours_ends_the_observer(bus: FakeBus, running: asyncio.Task[None]) -> None:
+async def test_a_fault_of_ours_ends_the_observer(bus: _FakeBus, running: asyncio.Task[None]) -> None:
     """It must not stay unseen: the dispatcher ends with it and is started again."""
     bus.ask("fault", "r1")
     with pytest.raises(ValueError, match="fault"):

@@ -8,6 +8,7 @@ import errno
 import pytest
 from typing_extensions import override
 
+from manual_clock import ManualClock
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import BreakerSettings
 from teatree.storage.breaker import AwayError, Breaker
@@ -17,20 +18,10 @@ from teatree_manager.memory import started_threads
 SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
 
 
-class Clock:
-    """A clock that stands unless it is moved."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 class Part:
     """What is away until it is back, behind a breaker."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: ManualClock) -> None:
         self.breaker = Breaker("The sea", SETTINGS, clock)
         self.is_back = False
         self.tries = 0
@@ -43,7 +34,7 @@ class Part:
                 raise RetryError(Code.UNAVAILABLE, "Nobody answered.")
 
 
-class AskingFollower(Follower):
+class _AskingFollower(Follower):
     """Asks a part each time that it is poked."""
 
     name = "asking"
@@ -59,7 +50,7 @@ class AskingFollower(Follower):
 
 async def test_what_waits_goes_on_when_the_part_is_back() -> None:
     """Who was refused waits for the breaker, not for a time of its own."""
-    part = Part(Clock())
+    part = Part(ManualClock())
     for _ in range(SETTINGS.failures_max):
         with pytest.raises(RetryError) as caught:
             part.ask()
@@ -74,9 +65,9 @@ async def test_what_waits_goes_on_when_the_part_is_back() -> None:
 
 async def test_many_lanes_try_as_seldom_as_one() -> None:
     """Lanes that meet a part that is away ask it once in each pause, all together; when it is back, all go on."""
-    clock = Clock()
+    clock = ManualClock()
     part = Part(clock)
-    followers = [AskingFollower(part) for _ in range(8)]
+    followers = [_AskingFollower(part) for _ in range(8)]
     running = [asyncio.create_task(follower.run()) for follower in followers]
     for follower in followers:
         follower.wake()

@@ -264,7 +264,7 @@ BROKEN = [
 ]
 
 
-class World:
+class _GuardedModel:
     """A model's database as the manager opens it, and files that no SQL may read or write."""
 
     def __init__(self, folder: Path) -> None:
@@ -325,15 +325,15 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_GuardedModel]:
     """One model for all tests: none of them may change it."""
-    world = World(tmp_path_factory.mktemp("model"))
+    world = _GuardedModel(tmp_path_factory.mktemp("model"))
     yield world
     world.con.close()
 
 
 @pytest.mark.parametrize("sql", QUERIES)
-def test_queries_pass(world: World, sql: str) -> None:
+def test_queries_pass(world: _GuardedModel, sql: str) -> None:
     """What analysts write in a SELECT passes as a query, and not as a change."""
     check_query(sql, world.con)
     with pytest.raises(RequestError) as caught:
@@ -342,7 +342,7 @@ def test_queries_pass(world: World, sql: str) -> None:
 
 
 @pytest.mark.parametrize("sql", CHANGES)
-def test_changes_pass(world: World, sql: str) -> None:
+def test_changes_pass(world: _GuardedModel, sql: str) -> None:
     """An INSERT, UPDATE, DELETE or MERGE passes as a change of its table, and not as a query."""
     statement = check_statement(sql, world.con)
     assert statement.table == "t"
@@ -353,7 +353,7 @@ def test_changes_pass(world: World, sql: str) -> None:
     assert caught.value.code == Code.SQL_NOT_ALLOWED
 
 
-def refused(world: World, sql: str, *codes: Code) -> None:
+def refused(world: _GuardedModel, sql: str, *codes: Code) -> None:
     """Check that neither gate opens, and that the refusal has a code and a sentence."""
     sql = world.named(sql)
     for check in (check_query, check_statement):
@@ -367,7 +367,7 @@ REFUSALS = (Code.SQL_NOT_ALLOWED, Code.UNKNOWN_TABLE, Code.BAD_SQL)
 
 
 @pytest.mark.parametrize("table", TABLES_REFUSED)
-def test_foreign_tables_are_refused(world: World, table: str) -> None:
+def test_foreign_tables_are_refused(world: _GuardedModel, table: str) -> None:
     """No file, no table of ours or of the system, no function that reads them, wherever a table can stand."""
     for sql in (
         f"SELECT * FROM {table}",
@@ -401,7 +401,7 @@ def test_foreign_tables_are_refused(world: World, table: str) -> None:
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS_REFUSED)
-def test_foreign_functions_are_refused(world: World, expression: str) -> None:
+def test_foreign_functions_are_refused(world: _GuardedModel, expression: str) -> None:
     """No function that reads settings, files or other SQL, or keeps state, wherever an expression can stand."""
     for sql in (
         f"SELECT {expression}",
@@ -419,7 +419,7 @@ def test_foreign_functions_are_refused(world: World, expression: str) -> None:
 
 
 @pytest.mark.parametrize("sql", STATEMENTS_REFUSED)
-def test_foreign_statements_are_refused(world: World, sql: str) -> None:
+def test_foreign_statements_are_refused(world: _GuardedModel, sql: str) -> None:
     """Nothing but one statement of the allowed kinds passes, whatever it hides behind."""
     for text in (sql, sql.lower().replace("file", "FILE"), f"/* x */ {sql} -- y", f"\n\t{sql};", f"-- x\n{sql}"):
         if not text.lower().startswith("insert into t values (1, 'x'); drop"):
@@ -427,12 +427,12 @@ def test_foreign_statements_are_refused(world: World, sql: str) -> None:
 
 
 @pytest.mark.parametrize("sql", BROKEN)
-def test_broken_sql_is_refused(world: World, sql: str) -> None:
+def test_broken_sql_is_refused(world: _GuardedModel, sql: str) -> None:
     """What is no SQL, too long or too deep is refused in a sentence."""
     refused(world, sql, *REFUSALS)
 
 
-def test_a_refusal_says_where(world: World) -> None:
+def test_a_refusal_says_where(world: _GuardedModel) -> None:
     """A refusal names the function or table and its place."""
     with pytest.raises(RequestError, match=r"'read_text' is not allowed, at character 15") as caught:
         check_query("SELECT * FROM read_text('x')", world.con)
@@ -459,7 +459,7 @@ def mutations(draw: st.DrawFn) -> str:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sql=mutations())
-def test_what_passes_does_no_harm(world: World, sql: str) -> None:
+def test_what_passes_does_no_harm(world: _GuardedModel, sql: str) -> None:
     """Whatever the gate lets through reads no file, changes no setting and does not touch our own schema."""
     world.run_if_allowed(world.named(sql))
 
@@ -530,7 +530,7 @@ WRAPPERS = (
 )
 
 
-def run_scoped(world: World, sql: str) -> tuple[RequestError | None, duckdb.Error | None, list[Any]]:
+def run_scoped(world: _GuardedModel, sql: str) -> tuple[RequestError | None, duckdb.Error | None, list[Any]]:
     """Return the guard's refusal, and what DuckDB makes of the statement without the guard."""
     refusal: RequestError | None = None
     try:
@@ -548,7 +548,7 @@ def run_scoped(world: World, sql: str) -> tuple[RequestError | None, duckdb.Erro
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sql=scoped_queries(VIEWS), wrapper=st.sampled_from(WRAPPERS))
-def test_a_with_name_opens_no_internal_view(world: World, sql: str, wrapper: str) -> None:
+def test_a_with_name_opens_no_internal_view(world: _GuardedModel, sql: str, wrapper: str) -> None:
     """However WITH names are nested, shadowed and spelled, what passes shows no row of an internal view."""
     refusal, _, rows = run_scoped(world, wrapper.format(sql))
     if refusal is None and not wrapper.startswith("SUMMARIZE"):
@@ -559,7 +559,7 @@ def test_a_with_name_opens_no_internal_view(world: World, sql: str, wrapper: str
 
 @settings(max_examples=75, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sql=scoped_queries(("ka", "sb", "c")), wrapper=st.sampled_from(WRAPPERS))
-def test_with_names_reach_as_far_as_in_duckdb(world: World, sql: str, wrapper: str) -> None:
+def test_with_names_reach_as_far_as_in_duckdb(world: _GuardedModel, sql: str, wrapper: str) -> None:
     """The guard finds a WITH name exactly where DuckDB does."""
     refusal, error, _ = run_scoped(world, wrapper.format(sql))
     if error is None:
@@ -568,7 +568,7 @@ def test_with_names_reach_as_far_as_in_duckdb(world: World, sql: str, wrapper: s
         assert not isinstance(error, duckdb.CatalogException), error
 
 
-def test_a_refusal_ends_no_transaction(world: World) -> None:
+def test_a_refusal_ends_no_transaction(world: _GuardedModel) -> None:
     """Asking leaves an open transaction as it was, whatever the answer."""
     world.con.execute("BEGIN").fetchall()
     world.con.execute("INSERT INTO t VALUES (77, 'in the transaction')").fetchall()
@@ -580,7 +580,7 @@ def test_a_refusal_ends_no_transaction(world: World) -> None:
     world.con.execute("ROLLBACK").fetchall()
 
 
-def test_locked_down(world: World) -> None:
+def test_locked_down(world: _GuardedModel) -> None:
     """The second lock holds by itself: without the gate, files and settings are still out of reach."""
     for sql in ("FROM '{0}'", "SET threads = 1", "COPY t TO '{1}'", "INSTALL httpfs", "ATTACH '{1}' AS x"):
         with pytest.raises(duckdb.Error):

@@ -80,7 +80,7 @@ def test_a_checkpoint_over_the_memory(model: PublishedModel, monkeypatch: pytest
     assert model.publish(applied).tables[0].rows == 500_000
 
 
-class Losing(Database):
+class _LosingDatabase(Database):
     """A database that DuckDB gives up in a COMMIT, after or before the disk has it."""
 
     lose: bool | None = None
@@ -98,7 +98,7 @@ def test_a_commit_that_failed(model: PublishedModel, *, reached: bool) -> None:
     """A COMMIT of which DuckDB does not know whether the disk has it takes effect once, with its outcome."""
     database = model.writer._database
     assert database is not None
-    database.__class__ = Losing
+    database.__class__ = _LosingDatabase
     database.lose = reached  # type: ignore[attr-defined]
     seq = model.writer.applied_offset + 1
     batch = [

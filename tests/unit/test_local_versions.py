@@ -29,7 +29,7 @@ COPYING = ManagerSettings(local_grace_ms=400)
 PATCHING = ManagerSettings(local_grace_ms=400, local_copy_bytes_max=0)
 
 
-class Site:
+class _Site:
     """A model, and its local versions on this host."""
 
     def __init__(self, store: StoreSettings, tmp_path: Path, settings: ManagerSettings) -> None:
@@ -71,7 +71,7 @@ def test_readers_never_fail_while_versions_are_published(
     file_store: StoreSettings, tmp_path: Path, settings: ManagerSettings
 ) -> None:
     """One reader opens the newest version for each query, another keeps one open: no error, no wrong sum."""
-    site = Site(file_store, tmp_path, settings)
+    site = _Site(file_store, tmp_path, settings)
     with site.model:
         first = site.publish(site.append(200_000))
         readers = [start_reader(site.folder, hold_s) for hold_s in (0.5, 0)]
@@ -96,7 +96,7 @@ def test_readers_never_fail_while_versions_are_published(
 
 def test_a_spare_is_patched_and_the_store_not_asked(file_store: StoreSettings, tmp_path: Path) -> None:
     """Once a spare is ready, a version is made in the place of an old one, from packs that still lie on this host."""
-    site = Site(file_store, tmp_path, PATCHING)
+    site = _Site(file_store, tmp_path, PATCHING)
     with site.model:
         inodes = []
         for _ in range(8):
@@ -112,7 +112,7 @@ def test_a_spare_is_patched_and_the_store_not_asked(file_store: StoreSettings, t
 
 def test_a_file_that_somebody_copies_is_not_patched(file_store: StoreSettings, tmp_path: Path) -> None:
     """A program that has an old file open without a lock, to copy it, still reads the version that it opened."""
-    site = Site(file_store, tmp_path, PATCHING)
+    site = _Site(file_store, tmp_path, PATCHING)
     with site.model:
         path = site.publish(site.append(10_000))
         whole = path.read_bytes()
@@ -128,7 +128,7 @@ def test_a_file_that_somebody_copies_is_not_patched(file_store: StoreSettings, t
 
 def test_a_version_that_a_reader_has_open_keeps_its_name(file_store: StoreSettings, tmp_path: Path) -> None:
     """An old version stays as long as a reader has it open, and goes when it is closed."""
-    site = Site(file_store, tmp_path, COPYING)
+    site = _Site(file_store, tmp_path, COPYING)
     with site.model:
         path = site.publish(site.append())
         reader = start_reader(site.folder, hold_s=600)
@@ -147,7 +147,7 @@ def test_a_version_that_a_reader_has_open_keeps_its_name(file_store: StoreSettin
 
 def test_the_next_manager_goes_on_from_the_files_that_it_finds(file_store: StoreSettings, tmp_path: Path) -> None:
     """A manager that starts anew patches the newest file that is there, and removes what a killed one half made."""
-    site = Site(file_store, tmp_path, PATCHING)
+    site = _Site(file_store, tmp_path, PATCHING)
     with site.model:
         site.publish(site.append(100_000))
         site.publish(site.append())
@@ -168,7 +168,7 @@ def test_the_next_manager_goes_on_from_the_files_that_it_finds(file_store: Store
 
 def test_a_damaged_pack_on_this_host_does_no_harm(file_store: StoreSettings, tmp_path: Path) -> None:
     """A spooled pack whose bytes changed is not believed: the file is made from the store's."""
-    site = Site(file_store, tmp_path, COPYING)
+    site = _Site(file_store, tmp_path, COPYING)
     with site.model:
         site.publish(site.append(10_000))
         newest = site.append()
@@ -185,7 +185,7 @@ def test_a_damaged_pack_on_this_host_does_no_harm(file_store: StoreSettings, tmp
 
 def test_room_is_made_of_what_nobody_needs(file_store: StoreSettings, tmp_path: Path) -> None:
     """Spares go, and old versions that nobody has open, but neither the newest nor a reader's; then all goes on."""
-    site = Site(file_store, tmp_path, PATCHING)
+    site = _Site(file_store, tmp_path, PATCHING)
     with site.model:
         held = site.publish(site.append())
         reader = start_reader(site.folder, hold_s=600)
@@ -212,7 +212,7 @@ def test_room_is_made_of_what_nobody_needs(file_store: StoreSettings, tmp_path: 
 
 def test_a_dropped_model_leaves_no_file(file_store: StoreSettings, tmp_path: Path) -> None:
     """The link and all files go with the model."""
-    site = Site(file_store, tmp_path, PATCHING)
+    site = _Site(file_store, tmp_path, PATCHING)
     with site.model:
         for _ in range(4):
             site.publish(site.append())

@@ -18,7 +18,7 @@ from teatree.cli.output import Output, counted
 from teatree.contracts.environment import connection_environ, process_environ, read_settings
 
 if TYPE_CHECKING:
-    from teatree.cli.demo_run import Report
+    from teatree.cli.demo_run import DemoReport
     from teatree.contracts.settings import Settings
 
 MODEL = "demo"
@@ -71,7 +71,7 @@ def _stopped_whole(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-async def _play(settings: Settings, output: Output) -> Report:
+async def _play(settings: Settings, output: Output) -> DemoReport:
     from teatree.cli.demo_run import Demo  # noqa: PLC0415
     from teatree.client.session import connect  # noqa: PLC0415
 
@@ -81,12 +81,12 @@ async def _play(settings: Settings, output: Output) -> Report:
     return await Demo(settings, name, output.remark).run()
 
 
-def _is_good(report: Report) -> bool:
+def _is_good(report: DemoReport) -> bool:
     reads = report.reads
     return all(check.agrees for check in report.checks) and reads.count > 0 and not reads.failed and not reads.halves
 
 
-def _print(output: Output, report: Report) -> None:
+def _print(output: Output, report: DemoReport) -> None:
     reads = report.reads
     if output.json:
         checks = [

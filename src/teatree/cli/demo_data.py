@@ -53,7 +53,7 @@ TABLES: tuple[dict[str, Any], ...] = (
 
 
 @frozen
-class Day:
+class DailySales:
     """What one site sends for one day: its sales, and now and then a goal computed from the sales so far."""
 
     sales: list[dict[str, Any]]
@@ -100,7 +100,7 @@ class SalesTotals:
         self.visitors += sum(row["customer"] for row in rows)
 
 
-def days_of(site: str) -> Iterator[Day]:
+def days_of(site: str) -> Iterator[DailySales]:
     """Yield what a site sends, day by day."""
     place = SITES.index(site)
     dice = random.Random(_SEED + place)  # noqa: S311 - made-up sales
@@ -114,7 +114,7 @@ def days_of(site: str) -> Iterator[Day]:
         goal = None
         if number % GOAL_EVERY_DAYS == GOAL_EVERY_DAYS - 1:
             goal = {"site": site, "period": period, "amount": to_text(so_far[period] * 105 // 100)}
-        yield Day(rows, goal)
+        yield DailySales(rows, goal)
 
 
 def visit_rows() -> Iterator[dict[str, Any]]:

@@ -45,7 +45,7 @@ class Reads:
 
 
 @frozen
-class Report:
+class DemoReport:
     """What the demo ends with."""
 
     checks: list[Check]
@@ -73,7 +73,7 @@ class Demo:
         self._away_ms = 0.0
         self._reads = Reads()
 
-    async def run(self) -> Report:
+    async def run(self) -> DemoReport:
         """Play the scenario; return all numbers, sent and found."""
         started_s = time.monotonic()
         async with connect(settings=self._settings, name="demo") as session:
@@ -89,7 +89,7 @@ class Demo:
             self._tell("all is sent and done; now every number is compared")
             checks = await Comparison(session, self._name, self._totals).checks()
             versions = (await session.model(self._name).versions(1))[0].version
-        return Report(
+        return DemoReport(
             checks=checks,
             reads=self._reads,
             requests=self._totals.requests,

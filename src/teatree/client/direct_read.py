@@ -22,7 +22,7 @@ from teatree.contracts.names import new_id
 from teatree.contracts.requests import CANCEL_FUNCTION, HEADER_REPEAT_MS, HEADER_REQUEST_ID
 from teatree.messaging.headers import decode_headers, decode_status
 from teatree.messaging.jetstream import NO_RESPONDERS
-from teatree.messaging.message import Message
+from teatree.messaging.message import ReceivedMessage
 
 if TYPE_CHECKING:
     from teatree.messaging.bus import Bus
@@ -38,7 +38,7 @@ BACK_OFF_MS_MIN, BACK_OFF_MS_MAX = 20, 250
 """Waits while nobody is there; a manager starts within a second or so."""
 
 
-async def ask(bus: Bus, subject: str, body: bytes, timeout_ms: float) -> Message:
+async def ask(bus: Bus, subject: str, body: bytes, timeout_ms: float) -> ReceivedMessage:
     """Return the answer to a direct read; raises the error it carries, or `timed_out`."""
     give_up_ms = now_ms() + timeout_ms
     headers = {HEADER_REQUEST_ID: new_id(), HEADER_REPEAT_MS: str(REPEAT_MS)}
@@ -53,9 +53,11 @@ async def ask(bus: Bus, subject: str, body: bytes, timeout_ms: float) -> Message
         back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
 
 
-async def _ask_until(bus: Bus, subject: str, body: bytes, headers: Mapping[str, str], give_up_ms: float) -> Message:
+async def _ask_until(
+    bus: Bus, subject: str, body: bytes, headers: Mapping[str, str], give_up_ms: float
+) -> ReceivedMessage:
     """Ask again and again over one connection, listening for the answer to any copy."""
-    replies: list[Message] = []
+    replies: list[ReceivedMessage] = []
     nobody = asyncio.Event()
 
     def sink_of(exchange: Exchange) -> ReplySink:
@@ -63,7 +65,7 @@ async def _ask_until(bus: Bus, subject: str, body: bytes, headers: Mapping[str, 
             if decode_status(block) == NO_RESPONDERS:
                 nobody.set()
                 return
-            replies.append(Message(subject, decode_headers(block), reply))
+            replies.append(ReceivedMessage(subject, decode_headers(block), reply))
             exchange.finish()
 
         return sink
@@ -146,7 +148,7 @@ def _unanswered(subject: str) -> RetryError:
     )
 
 
-def _checked(reply: Message) -> Message:
+def _checked(reply: ReceivedMessage) -> ReceivedMessage:
     """Return an answer that is none of the errors of the micro convention."""
     code = reply.headers.get(HEADER_ERROR_CODE)
     if code is None:
@@ -154,7 +156,7 @@ def _checked(reply: Message) -> Message:
     raise _service_error(code, reply)
 
 
-def _service_error(code: str, reply: Message) -> TeatreeError:
+def _service_error(code: str, reply: ReceivedMessage) -> TeatreeError:
     try:
         error: Any = orjson.loads(reply.body)["error"]
         return named_error(error)

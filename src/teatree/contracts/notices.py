@@ -57,7 +57,7 @@ class Outcome:
 
 
 @frozen
-class Notice:
+class WireNotice:
     """One message on a notification subject."""
 
     kind: Kind

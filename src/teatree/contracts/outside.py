@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.notices import Kind, Notice, Outcome, Status
+from teatree.contracts.notices import Kind, Outcome, Status, WireNotice
 from teatree.contracts.requests import Request
 
 
@@ -31,9 +31,9 @@ def outside_outcome(request: Request) -> Outcome:
     )
 
 
-def outside_notice(model: str, outcome: Outcome) -> Notice:
+def outside_notice(model: str, outcome: Outcome) -> WireNotice:
     """Return the notice of such an outcome: the same whenever and by whomever it is published."""
-    return Notice(
+    return WireNotice(
         kind=Kind.REJECTED,
         model=model,
         at=outcome.at,

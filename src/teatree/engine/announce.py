@@ -17,7 +17,7 @@ from attrs import frozen
 from teatree.contracts.codec import dump_json, utc_text
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Manifest, Stub
-from teatree.contracts.notices import Kind, Notice, Outcome, Status
+from teatree.contracts.notices import Kind, Outcome, Status, WireNotice
 from teatree.contracts.outside import outside_notice
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE, Request
 from teatree.contracts.settings import LimitSettings
@@ -34,7 +34,7 @@ HEADER_PAGES = "Teatree-Pages"
 HEADERS_BYTES = 1_024
 """What the headers of a notice may take of NATS' `max_payload`."""
 
-Message = tuple[str, bytes, dict[str, str]]
+NoticeMessage = tuple[str, bytes, dict[str, str]]
 """Subject, body, headers."""
 
 
@@ -53,12 +53,12 @@ class Announcer:
         """Bytes of a body that travels in its notice; a longer one lies in the store."""
         return min(self.limits.page_bytes_max, self.payload_bytes_max() - HEADERS_BYTES)
 
-    def messages(self, manifest: Manifest, entries: Iterable[Entry], *, late: bool = False) -> list[Message]:
+    def messages(self, manifest: Manifest, entries: Iterable[Entry], *, late: bool = False) -> list[NoticeMessage]:
         """Return everything that a version makes heard, in the order in which it is said.
 
         `late` are outcomes that waited for something after the version: they do not announce it again.
         """
-        singles: list[Message] = []
+        singles: list[NoticeMessage] = []
         groups: dict[str, list[tuple[Entry, Outcome]]] = defaultdict(list)
         firsts: dict[str, Entry] = {}
         for entry in entries:
@@ -94,19 +94,19 @@ class Announcer:
                     return _held(other, first)
         return manifest, entry.outcome
 
-    def again(self, first: Entry, version: int) -> list[Message]:
+    def again(self, first: Entry, version: int) -> list[NoticeMessage]:
         """Return the messages that answer a resend with a first outcome, which the segment of `version` holds."""
         holder, outcome = _held(first, self.chain.entry(version))
         return list(self._outcome(holder, outcome))
 
-    def _outcome(self, manifest: Manifest | Stub | None, outcome: Outcome) -> Iterator[Message]:
+    def _outcome(self, manifest: Manifest | Stub | None, outcome: Outcome) -> Iterator[NoticeMessage]:
         if manifest is None:
             subject = self.subjects.notify(self.chain.model, outcome.request_id, Kind.REJECTED)
             yield subject, outside_notice(self.chain.model, outcome).to_json(), {}
             return
         yield from self._pages(manifest, outcome)
         kind = Kind(outcome.status.value)
-        notice = Notice(
+        notice = WireNotice(
             kind=kind,
             model=manifest.model,
             at=manifest.at,
@@ -130,7 +130,7 @@ class Announcer:
                 return {**outcome.result, "archive": answer}
         return outcome.result
 
-    def _bounded(self, manifest: Manifest | Stub, notice: Notice, name: str) -> bytes:
+    def _bounded(self, manifest: Manifest | Stub, notice: WireNotice, name: str) -> bytes:
         """Return a notice's JSON; where the server would not take it, it lies in the store and `ref` names it."""
         body = notice.to_json()
         if len(body) <= self.payload_bytes_max() - HEADERS_BYTES:
@@ -144,7 +144,7 @@ class Announcer:
         self.chain.store.put(key, body)
         return key
 
-    def _pages(self, manifest: Manifest | Stub, outcome: Outcome) -> Iterator[Message]:
+    def _pages(self, manifest: Manifest | Stub, outcome: Outcome) -> Iterator[NoticeMessage]:
         subject = self.subjects.notify(manifest.model, outcome.request_id, Kind.PAGE)
         for number, page in enumerate(outcome.pages, 1):
             body = self._inline_body(page, number)
@@ -162,7 +162,7 @@ class Announcer:
                 details = parse_page(body)
             else:
                 details |= {"ref": self.chain.key(page["ref"]), "row_count": page["rows"], "format": page["format"]}
-            notice = Notice(
+            notice = WireNotice(
                 kind=Kind.PAGE,
                 model=manifest.model,
                 at=manifest.at,
@@ -183,7 +183,7 @@ class Announcer:
         except (NotFoundError, CorruptError):  # a late resend: a reader of the reference learns that it was cleaned up
             return None
 
-    def _group(self, manifest: Manifest, group: str, members: list[tuple[Entry, Outcome]]) -> Message:
+    def _group(self, manifest: Manifest, group: str, members: list[tuple[Entry, Outcome]]) -> NoticeMessage:
         refusals = [
             {"request_id": e.outcome.request_id, "seq": e.outcome.seq, "status": o.status.value, "error": o.error}
             for e, o in members
@@ -207,7 +207,7 @@ class Announcer:
             encoded = dump_json({**body, "refusals": [], "ref": ref})
         return self.subjects.notify_group(manifest.model, group), encoded, {}
 
-    def _version(self, manifest: Manifest) -> Message:
+    def _version(self, manifest: Manifest) -> NoticeMessage:
         details = {
             "state": manifest.state.value,
             "offset": manifest.offset,
@@ -215,7 +215,7 @@ class Announcer:
             "rows": {table.name: table.rows for table in manifest.tables},
             "bytes": manifest.file.size_bytes if manifest.file else 0,
         }
-        notice = Notice(
+        notice = WireNotice(
             kind=Kind.VERSION, model=manifest.model, at=manifest.at, version=manifest.version, result=details
         )
         return self.subjects.notify_version(manifest.model), self._bounded(manifest, notice, "version"), {}
@@ -233,9 +233,9 @@ def parse_page(body: bytes) -> dict[str, Any]:
     return page
 
 
-def started_message(subjects: Subjects, request: Request) -> Message:
+def started_message(subjects: Subjects, request: Request) -> NoticeMessage:
     """Return the notice that work on a request began: best effort, not kept in the chain."""
-    notice = Notice(
+    notice = WireNotice(
         kind=Kind.STARTED,
         model=request.model,
         at=request.at,
@@ -246,9 +246,9 @@ def started_message(subjects: Subjects, request: Request) -> Message:
     return subjects.notify(request.model, request.request_id, Kind.STARTED), notice.to_json(), {}
 
 
-def progress_message(subjects: Subjects, request: Request, fraction: float, text: str) -> Message:
+def progress_message(subjects: Subjects, request: Request, fraction: float, text: str) -> NoticeMessage:
     """Return the notice of how far a request is: best effort, not kept in the chain."""
-    notice = Notice(
+    notice = WireNotice(
         kind=Kind.PROGRESS,
         model=request.model,
         at=datetime.now(UTC),

@@ -1,7 +1,7 @@
 """The one writer of a model: takes it over, applies batches, captures versions, ships them.
 
-Concurrency: `take_over`, `apply`, `capture` and `advance_base` belong to one thread; `ship` may run on another while the
-next batch is applied. At most one captured version waits to be shipped: the next capture begins when it is.
+Concurrency: `take_over`, `apply`, `capture` and `advance_base` belong to one thread; `ship` may run on another while
+the next batch is applied. At most one captured version waits to be shipped: the next capture begins when it is.
 """
 
 from __future__ import annotations

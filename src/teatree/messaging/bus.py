@@ -32,7 +32,7 @@ from teatree.messaging.frames import cause_text, check_subject, encode_frame, sh
 from teatree.messaging.headers import decode_headers, decode_status, encode_headers
 from teatree.messaging.inbox import Exchange, Inbox, ReplySink
 from teatree.messaging.jetstream import IS_IT_UP, NO_RESPONDERS, PubAck, api_error, read_ack
-from teatree.messaging.message import Message, Sink, Subscription
+from teatree.messaging.message import ReceivedMessage, Sink, Subscription
 from teatree.messaging.nats_client import NatsClient
 from teatree.messaging.subjects import Subjects
 
@@ -238,7 +238,7 @@ class Bus:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
         timeout_ms: float = API_TIMEOUT_MS,
-    ) -> Message:
+    ) -> ReceivedMessage:
         """Return the first reply; raises `timed_out`, or `unavailable` if nobody listens or the connection is lost."""
         check_subject(subject)
         replies: list[tuple[bytes | None, bytes]] = []
@@ -262,7 +262,7 @@ class Bus:
         block, reply = replies[0]
         if decode_status(block) == NO_RESPONDERS:
             raise RetryError(Code.UNAVAILABLE, f"Nobody listens on {subject}.", where=subject, hint=IS_IT_UP)
-        return Message(subject, decode_headers(block), reply)
+        return ReceivedMessage(subject, decode_headers(block), reply)
 
     async def subscribe(
         self, subject: str, queue: str = "", *, pending_max: int = 65_536, pending_bytes_max: int = 64_000_000

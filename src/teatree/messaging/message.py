@@ -19,8 +19,8 @@ from teatree.messaging.headers import decode_headers
 
 
 @frozen
-class Message:
-    """What arrived on a subject."""
+class ReceivedMessage:
+    """A message that arrived on a subject."""
 
     subject: str
     headers: dict[str, str] = field(factory=dict)
@@ -45,7 +45,7 @@ class Subscription:
         """Messages that did not fit."""
         self._pending_max = pending_max
         self._pending_bytes_max = pending_bytes_max
-        self._queue: deque[Message | RetryError] = deque()
+        self._queue: deque[ReceivedMessage | RetryError] = deque()
         self._bytes = 0
         self._dropping = False
         self._closed = False
@@ -67,7 +67,7 @@ class Subscription:
             self._dropping = False
             self._bytes += len(body)
             self._queue.append(
-                Message(
+                ReceivedMessage(
                     subject.decode("utf-8", "replace"), decode_headers(block), body, reply.decode("utf-8", "replace")
                 )
             )
@@ -93,7 +93,7 @@ class Subscription:
         )
         self._arrived.set()
 
-    def pop(self) -> Message | None:
+    def pop(self) -> ReceivedMessage | None:
         """Return a message that waits already, or None; raises as iterating does."""
         if not self._queue:
             self._arrived.clear()
@@ -107,7 +107,7 @@ class Subscription:
     def __aiter__(self) -> Subscription:
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> ReceivedMessage:
         while True:
             message = self.pop()
             if message is not None:
@@ -116,7 +116,7 @@ class Subscription:
                 raise StopAsyncIteration
             await self._arrived.wait()
 
-    async def next(self, timeout_ms: int) -> Message:
+    async def next(self, timeout_ms: int) -> ReceivedMessage:
         """Return the next message; raises `timed_out` if none comes in time."""
         try:
             async with asyncio.timeout(timeout_ms / 1000):

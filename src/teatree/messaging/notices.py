@@ -11,7 +11,7 @@ from teatree.messaging.direct import NOT_FOUND, StoredMessage, direct_get, last_
 from teatree.messaging.headers import decode_status, encode_headers
 from teatree.messaging.inbox import Exchange, ReplySink
 from teatree.messaging.jetstream import IS_IT_UP, NO_RESPONDERS, api_error
-from teatree.messaging.message import Message
+from teatree.messaging.message import ReceivedMessage
 
 NoticeMessage = tuple[str, bytes, Mapping[str, str] | None]
 """Subject, body and headers."""
@@ -97,13 +97,13 @@ def _refusal(block: bytes | None, body: bytes) -> TeatreeError:
     return api_error(json.loads(body)["error"], "notices")
 
 
-async def last_notice(bus: Bus, subject: str, *, timeout_ms: float = READ_TIMEOUT_MS) -> Message | None:
+async def last_notice(bus: Bus, subject: str, *, timeout_ms: float = READ_TIMEOUT_MS) -> ReceivedMessage | None:
     """Return the newest notice on a subject, which may have wildcards, or None."""
     found = await last_messages(bus, bus.subjects.notices_stream, [subject], timeout_ms=timeout_ms)
     if not found:
         return None
     newest = max(found, key=lambda message: message.seq)
-    return Message(newest.subject, newest.headers, newest.body)
+    return ReceivedMessage(newest.subject, newest.headers, newest.body)
 
 
 async def read_notices(

@@ -31,7 +31,7 @@ _TABLES = (
     """,
     "COMMENT ON TABLE goal_model IS 'One row a model: its newest recorded version and who may write it.'",
     "COMMENT ON COLUMN goal_model.lifecycle IS 'What the newest recorded version says of the model.'",
-    "COMMENT ON COLUMN goal_model.state IS 'lifecycle, or stopped while there is an error that an operator has to see to.'",
+    "COMMENT ON COLUMN goal_model.state IS 'lifecycle, or stopped while an error needs an operator.'",
     "COMMENT ON COLUMN goal_model.applied_offset IS 'Sequence in the log up to which the version holds everything.'",
     "COMMENT ON COLUMN goal_model.epoch IS 'Number of the fence manifest of the writer of that version.'",
     "COMMENT ON COLUMN goal_model.writer IS 'The process that holds the lease: who should try, not who may commit.'",

@@ -29,7 +29,7 @@ def upgrade() -> None:
     op.execute("COMMENT ON COLUMN goal_model.waits IS 'Why requests wait, in the words of the manager; null if not.'")
     op.execute("COMMENT ON COLUMN goal_model.damage IS 'What was found damaged in the store, by version; else null.'")
     op.execute(
-        "COMMENT ON COLUMN goal_model.state IS 'lifecycle; damaged or stopped while an operator has to see to it; waits.'"
+        "COMMENT ON COLUMN goal_model.state IS 'lifecycle; damaged or stopped while it needs an operator; waits.'"
     )
 
 
