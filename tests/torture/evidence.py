@@ -1,7 +1,7 @@
-"""What can be seen from outside: the log, the notices, versions, the catalog, archives; by others' readers.
+"""What can be observed from outside: log, notices, versions, catalog and archives, by readers that are not Teatree's.
 
 The log and the notices are read with nats-py, manifests as JSON, versions with duckdb, archives as Parquet,
-the catalog with psycopg. Only the pulling of a version is Teatree's: that is what is under test.
+the catalog with psycopg. Only the pull of a version is Teatree's: it is under test.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @frozen
 class StoredNotice:
-    """One notice as it lies in the stream."""
+    """One notice as it is stored in the stream."""
 
     place: int
     tokens: tuple[str, ...]
@@ -54,7 +54,7 @@ async def read_stream(settings: NatsSettings, stream: str, subjects: str) -> lis
 
 
 async def read_log(settings: NatsSettings) -> list[Accepted]:
-    """Return everything that the log has, in its order."""
+    """Return all requests of the log, in its order."""
     return [_accepted(message) for message in await read_stream(settings, "REQUESTS", "teatree.request.>")]
 
 
@@ -79,7 +79,7 @@ def _accepted(message: Any) -> Accepted:
 
 
 async def read_notices(settings: NatsSettings) -> list[StoredNotice]:
-    """Return everything that was ever said and is still kept."""
+    """Return all notices that are still kept."""
     messages = await read_stream(settings, "NOTICES", "teatree.notify.>")
     return [StoredNotice(m.metadata.sequence.stream, tuple(m.subject.split(".")[2:]), m.data) for m in messages]
 
@@ -99,21 +99,21 @@ class Versions:
         return self.manifests
 
     def read(self, number: int) -> dict[str, Any] | None:
-        """Return what lies under a manifest's key; None if nothing does."""
+        """Return the manifest or stub of a number; None if there is none."""
         try:
             manifest: dict[str, Any] = json.loads(self.chain.store.get(self.chain.manifest_key(number)))
         except NotFoundError:
             return None
         return manifest
 
-    def is_gone(self, number: int) -> bool:
+    def is_cleaned_up(self, number: int) -> bool:
         """Return whether a version was cleaned up."""
         return "stub" in (self.read(number) or {})
 
     def planned(self) -> set[int]:
-        """Return the versions that a clean-up which came to no end was about to take away."""
-        plans = [self.chain.store.get(info.key) for info in self.chain.store.list(self.chain.key("cleanup/"))]
-        return {number for plan in plans for number in json.loads(plan)["versions"]}
+        """Return the versions that an unfinished clean-up was about to delete."""
+        deletions = [self.chain.store.get(info.key) for info in self.chain.store.list(self.chain.key("cleanup/"))]
+        return {number for deletion in deletions for number in json.loads(deletion)["versions"]}
 
     def numbers(self) -> list[int]:
         """Return the numbers that have a manifest, by listing the store."""
@@ -122,7 +122,7 @@ class Versions:
         return sorted(int(name) for name in names if name.isdigit())
 
     def content(self, number: int, folder: Path) -> dict[str, list[str]]:
-        """Pull a version anew and return what stands in it."""
+        """Pull a version and return its content."""
         path = folder / f"{self.model}-{number}.duckdb"
         path.unlink(missing_ok=True)
         try:
@@ -133,7 +133,7 @@ class Versions:
                 file.unlink(missing_ok=True)
 
     def archive(self, number: int, folder: Path) -> dict[str, list[str]] | None:
-        """Return what stands in the Parquet archive of a version; None if it has none."""
+        """Return the content of the Parquet archive of a version; None if it has none."""
         store = self.chain.store
         try:
             index = json.loads(store.get(self.chain.key(f"archive/{number:020d}/index.json")))
@@ -165,7 +165,7 @@ def _table_content(con: duckdb.DuckDBPyConnection, source: str) -> list[str]:
 
 
 def catalog(settings: Settings, model: str) -> dict[str, Any]:
-    """Return what PostgreSQL says of a model."""
+    """Return PostgreSQL's rows about a model."""
     with psycopg.connect(settings.postgres.url or "", password=settings.postgres.password) as con:
         row = con.execute(
             "SELECT goal_model_id, version, applied_offset, lifecycle, epoch FROM goal_model WHERE name = %s", [model]

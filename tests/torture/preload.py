@@ -1,4 +1,4 @@
-"""Tricks on our processes: a preloaded library in C, if there is a compiler, and a file that tells it what to do."""
+"""Preloaded C libraries that change what our processes see, if there is a compiler; a file holds their parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Trick:
-    """One library and the int64 numbers that it reads; writing them takes effect at once, zeros are none."""
+    """One library and the int64 numbers that it reads; writing them takes effect at once, zeros turn it off."""
 
     def __init__(self, folder: Path, source: str, variable: str, count: int) -> None:
         """`variable` is the environment variable by which the library finds its `count` numbers."""
@@ -28,13 +28,13 @@ class Trick:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment in which a process is tricked; empty if there is no compiler."""
+        """The environment that preloads the library; empty if there is no compiler."""
         if not self._library.exists():
             return {}
         return {"LD_PRELOAD": str(self._library), self._variable: str(self._numbers)}
 
-    def tell(self, *numbers: int) -> None:
-        """Let it be so from now on."""
+    def set(self, *numbers: int) -> None:
+        """Write the numbers."""
         with self._numbers.open("r+b") as file:
             file.write(struct.pack(f"{len(numbers)}q", *numbers))
 
@@ -46,8 +46,8 @@ class Clock(Trick):
         super().__init__(folder, "clock.c", "TORTURE_CLOCK", 1)
 
     def move(self, seconds: int) -> None:
-        """Let it be so far from the true time."""
-        self.tell(seconds)
+        """Set the distance from the true time."""
+        self.set(seconds)
 
 
 class Sectors(Trick):
@@ -57,17 +57,17 @@ class Sectors(Trick):
         super().__init__(folder, "sectors.c", "TORTURE_SECTORS", 2)
 
     def go_bad(self, path: Path) -> None:
-        """Let a file be unreadable."""
+        """Make a file unreadable."""
         found = path.stat()
-        self.tell(found.st_dev, found.st_ino)
+        self.set(found.st_dev, found.st_ino)
 
     def heal(self) -> None:
-        """Let all be readable again."""
-        self.tell(0, 0)
+        """Make all files readable again."""
+        self.set(0, 0)
 
 
 def joined(*environs: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of several tricks at once."""
+    """Return an environment that preloads several libraries."""
     found = {name: value for environ in environs for name, value in environ.items()}
     libraries = [environ["LD_PRELOAD"] for environ in environs if environ]
     return {**found, "LD_PRELOAD": ":".join(libraries)} if libraries else {}
