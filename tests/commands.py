@@ -1,4 +1,4 @@
-"""Commands of `teatree` run in this process: a tenth of the time of one that is started, for tests that run many."""
+"""Commands of `teatree` run in this process: ten times faster than as processes, for tests that run many."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CommandResult:
 
 
 def run_command(environ: Mapping[str, str], *arguments: str) -> CommandResult:
-    """Run a command under these variables, in a thread of its own: the caller's may have an event loop that runs."""
+    """Run a command under these variables, in a new thread: the caller's may run an event loop."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     with (
         patch.dict(os.environ, environ, clear=True),

@@ -1,4 +1,4 @@
-"""A stand-in for dispatcher and manager: reads the real log and says outcomes through the real NATS."""
+"""A fake of dispatcher and manager: reads the real log and publishes outcomes through the real NATS."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Decide = Callable[[Request], tuple[str, dict[str, Any]]]
 
 
 def done(request: Request) -> tuple[str, dict[str, Any]]:
-    """Answer a request with the number of its rows."""
+    """Return the outcome `done` with the number of a request's rows."""
     return "done", {"result": {"rows": len(json.loads(request.body or b"{}").get("rows", []))}}
 
 
 class FakeManager:
-    """Answers the requests of one model in their order, remembering ids; a batch is a version."""
+    """Publishes outcomes of one model's requests in their order, remembering ids; a batch is a version."""
 
     def __init__(
         self, settings: NatsSettings, model: str, decide: Decide = done, *, notices_max: int = 100_000
@@ -38,20 +38,20 @@ class FakeManager:
         self.model = model
         self.decide = decide
         self.requests: list[Request] = []
-        """All that lay in the log, resends too."""
+        """All requests of the log, resends too."""
         self.applied: dict[str, tuple[str, dict[str, Any]]] = {}
         self.version = 0
         self.silent = False
-        """Whether it applies requests but says nothing."""
+        """Whether it applies requests without publishing notices."""
         self.store: ObjectStore | None = None
-        """Where refusals go by reference, as those do that are too many for a notice."""
+        """Where refusals are stored that are too many for a notice."""
         self._notices_max = notices_max
-        self._said: deque[NoticeMessage] = deque(maxlen=100)
+        self._published: deque[NoticeMessage] = deque(maxlen=100)
         self._losses = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self.bus = await Bus.connect(self.settings, name="stand-in")
+        self.bus = await Bus.connect(self.settings, name="fake-manager")
         await ensure_streams(self.bus, log_bytes_max=1 << 30, notices_age_s=3600, notices_max=self._notices_max)
         self.writer = NoticeWriter(self.bus)
         self._tasks.append(asyncio.create_task(self._run()))
@@ -71,10 +71,10 @@ class FakeManager:
         after = 0
         while True:
             if self.bus.losses != self._losses and self.bus.is_connected:
-                await self._say([])
+                await self._publish([])
             try:
                 requests = (await reader.read(after, requests_max=4000, bytes_max=64_000_000)).requests
-            except RetryError:  # the server is away
+            except RetryError:  # the server is unavailable
                 requests = []
             if not requests:
                 await asyncio.sleep(POLL_S)
@@ -92,7 +92,7 @@ class FakeManager:
                 self.applied[request.request_id] = self.decide(request)
             kind, members = self.applied[request.request_id]
             if request.group is None:
-                await self.say(request, kind, **members)
+                await self.notify(request, kind, **members)
                 continue
             counts = groups.setdefault(request.group, {"applied": 0, "already": 0, "refused": 0, "refusals": []})
             if kind == "done":
@@ -102,11 +102,11 @@ class FakeManager:
                 refusal = {"request_id": request.request_id, "seq": request.seq, "status": kind}
                 counts["refusals"].append({**refusal, "error": members["error"]})
         for group, counts in groups.items():
-            await self._say_group(group, counts)
+            await self._publish_group(group, counts)
         version = {"kind": "version", "model": self.model, "version": self.version, "at": "2026-01-01T00:00:00Z"}
         await self.publish(self.bus.subjects.notify_version(self.model), version)
 
-    async def say(self, request: Request, kind: str, **members: Any) -> None:
+    async def notify(self, request: Request, kind: str, **members: Any) -> None:
         """Publish a notice on a request."""
         notice = {
             "kind": kind,
@@ -120,7 +120,7 @@ class FakeManager:
         }
         await self.publish(self.bus.subjects.notify(self.model, request.request_id, kind), notice)
 
-    async def _say_group(self, group: str, counts: dict[str, Any]) -> None:
+    async def _publish_group(self, group: str, counts: dict[str, Any]) -> None:
         notice = {"kind": "done", "model": self.model, "group": group, "version": self.version, **counts}
         if self.store is not None:
             key = f"refusals/{group}-{self.version}.json"
@@ -132,20 +132,20 @@ class FakeManager:
     async def publish(self, subject: str, notice: dict[str, Any]) -> None:
         """Publish a notice, unless silent."""
         if not self.silent:
-            await self._say([(subject, json.dumps(notice).encode(), None)])
+            await self._publish([(subject, json.dumps(notice).encode(), None)])
 
-    async def _say(self, messages: list[NoticeMessage]) -> None:
+    async def _publish(self, messages: list[NoticeMessage]) -> None:
         while True:
             losses = self.bus.losses
             # A killed server forgets the notices of its last moment, though it acknowledged them.
-            again = [] if losses == self._losses else list(self._said)
+            again = [] if losses == self._losses else list(self._published)
             try:
                 await self.writer.say([*again, *messages])
             except RetryError:
                 await asyncio.sleep(POLL_S)
             else:
                 self._losses = losses
-                self._said.extend(messages)
+                self._published.extend(messages)
                 return
 
     async def answer(
@@ -153,7 +153,7 @@ class FakeManager:
         reply_to: Callable[[ReceivedMessage], Awaitable[tuple[bytes, dict[str, str]] | None]],
         subject: str | None = None,
     ) -> None:
-        """Answer direct reads from now on; None is silence."""
+        """Serve direct reads from now on; None sends no reply."""
         subscription = await self.bus.subscribe(subject or self.bus.subjects.query_model(self.model))
 
         async def serve() -> None:

@@ -31,7 +31,7 @@ GOOD = "good"
 
 @attrs.frozen
 class Sent:
-    """A request to be made: arguments as JSON, or a body as it is."""
+    """A request to send: arguments as JSON, or a body as bytes."""
 
     function: str
     body: Any = b""
@@ -108,7 +108,7 @@ class OneWriter:
         assert self.rows(f"SELECT n FROM {GOOD} ORDER BY n") == [{"n": n} for n in self._good]
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
-        """Return what a query answers."""
+        """Return a query's rows."""
         (outcome,) = self.apply(Sent("query", {"sql": sql, "page_size": 10_000}))
         assert outcome.status is Status.DONE, outcome.error
         pages = [json.loads(self.chain.store.get(self.chain.key(page["ref"]))) for page in outcome.pages]

@@ -1,4 +1,4 @@
-"""A model whose versions are made in this process, by the writer that managers use: no NATS, no waiting."""
+"""A model whose versions are made in this process, by the writer that managers use, without NATS."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class PublishedModel:
         return self._writer.apply([request])
 
     def publish(self, applied: Applied) -> Manifest:
-        """Publish the version that holds what was applied."""
+        """Publish the version that holds the applied requests."""
         prepared = self._writer.capture(applied, applied.version - 1)
         self._writer.ship(prepared)
         self._writer.advance_base(prepared)

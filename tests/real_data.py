@@ -79,11 +79,11 @@ class DailyLines:
 
 @define
 class SendRun:
-    """What was sent and heard."""
+    """Requests that were sent, and their outcomes."""
 
     days: int
     receipts: list[Receipt] = field(factory=list)
-    """The outcomes of what was sent one by one."""
+    """The outcomes of requests that were sent one by one."""
     bulk_requests: int = 0
     done_days: int = 0
     requests_by_way: dict[str, int] = field(factory=dict)
@@ -98,14 +98,14 @@ class Checks:
         self.failed = 0
 
     def equal(self, what: str, expected: object, found: object) -> None:
-        """Compare, and say so."""
+        """Compare two values and print the result."""
         good = expected == found
         self.failed += not good
         print(f"{'ok    ' if good else 'FAILED'}  {what:<58} expected {expected}, found {found}", flush=True)
 
 
 def read_days(file: Path) -> list[DailyLines]:
-    """Return the file's lines by day, in the file's order; the shortest day goes one line a request."""
+    """Return the file's lines by day, in the file's order; the shortest day is sent as one line a request."""
     lines = pq.read_table(file, columns=list(COLUMNS))
     days_of_lines = lines.column("invoiced_at").cast(pa.date32())
     by_date = {day: lines.filter(pc.equal(days_of_lines, day)) for day in days_of_lines.unique().sort()}
@@ -118,7 +118,7 @@ def read_days(file: Path) -> list[DailyLines]:
 
 
 def as_json(rows: pa.Table) -> list[dict[str, Any]]:
-    """Return rows as JSON carries them."""
+    """Return rows as JSON values."""
     return [{**row, "invoiced_at": row["invoiced_at"].isoformat()} for row in rows.to_pylist()]
 
 
@@ -154,7 +154,7 @@ async def send_day(model: Model, day: DailyLines, run: SendRun) -> None:
 
 
 async def until_done(run: SendRun, days: int) -> None:
-    """Wait until as many days are done."""
+    """Wait until this many days are done."""
     while run.done_days < days:  # noqa: ASYNC110 - polling is enough here
         await asyncio.sleep(POLL_S)
 
@@ -164,11 +164,11 @@ async def kill_managers(data: Path, name: str, run: SendRun, kills: int) -> None
     file = model_folder(data, name).process
     for kill in range(1, kills + 1):
         await until_done(run, run.days * kill // (kills + 1))
-        while read_process(file) is None:  # noqa: ASYNC110 - a file says nothing when it changes
+        while read_process(file) is None:  # noqa: ASYNC110 - another process's file
             await asyncio.sleep(POLL_S)
         process = read_process(file)
         if process is None:
-            raise RuntimeError("The manager went as it was to be killed.")
+            raise RuntimeError("The manager ended before it could be killed.")
         done, at_s = run.done_days, time.monotonic()
         os.kill(process.pid, signal.SIGKILL)
         await until_done(run, done + 1)
@@ -213,7 +213,7 @@ def compare(checks: Checks, where: str, file: Path, lines: str, con: duckdb.Duck
 
 
 async def check_versions(checks: Checks, session: Session, model: Model, file: Path, barrier: Receipt) -> None:
-    """Check the newest version as a laptop gets it, the archive, and a direct read."""
+    """Check the newest version as pulled, the archive, and a direct read."""
     with tempfile.TemporaryDirectory(prefix="teatree-pulled-") as folder:
         path = Path(folder) / "pulled.duckdb"
         await model.pull(path)
@@ -265,10 +265,10 @@ def check_catalog(checks: Checks, settings: Settings, model: Model, run: SendRun
     done = {s["function"]: s for s in states if s["state"] == "done"}
     checks.equal("PostgreSQL: rows of the newest version", rows, tables.get(TABLE))
     checks.equal("PostgreSQL: rows of the newest Parquet file", rows, parquet[0]["rows"] if parquet else None)
-    checks.equal("PostgreSQL: rows that the requests' outcomes add up to", rows, int(done["append"]["rows"]))
+    checks.equal("PostgreSQL: sum of rows in the requests' outcomes", rows, int(done["append"]["rows"]))
     checks.equal("PostgreSQL: append requests done, each once", appends, done["append"]["number"])
     checks.equal("PostgreSQL: requests that are not done", 0, sum(s["number"] for s in states if s["state"] != "done"))
-    checks.equal("PostgreSQL: places in the log of all requests", appends + 2, sum(s["seqs"] for s in states))
+    checks.equal("PostgreSQL: sequences of all requests", appends + 2, sum(s["seqs"] for s in states))
     checks.equal("PostgreSQL: versions, gapless from 1", (versions["last"], 1), (versions["number"], versions["first"]))
     checks.equal("PostgreSQL: its newest version is the chain's", model.chain().newest_version(), versions["last"])
 
@@ -288,7 +288,7 @@ async def play(settings: Settings, file: Path, kills: int) -> int:
         print(f"{rows} lines of {len(days)} days in {ways} requests, {sent_s:.1f} s; version {barrier.version}")
         checks = Checks()
         checks.equal("kills", kills, len(run.kills_ms))
-        checks.equal("outcomes heard: rows", rows - bulk_rows(days), sum(r.result["rows"] for r in run.receipts))
+        checks.equal("outcomes received: rows", rows - bulk_rows(days), sum(r.result["rows"] for r in run.receipts))
         await check_versions(checks, session, model, file, barrier)
         await asyncio.to_thread(check_catalog, checks, settings, model, run, barrier, rows)
     print(f"{checks.failed} checks failed" if checks.failed else "all checks agree")

@@ -1,4 +1,4 @@
-"""The real servers that tests run against: each is started once per session, by the first test that asks for it."""
+"""The real servers that tests run against: each is started once per session, by the first test that needs it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TestServers:
         return self._started_once(SeaweedServer)
 
     def fresh_nats(self) -> NatsSettings:
-        """Return access to NATS under a subject prefix that nobody has used."""
+        """Return access to NATS under a new subject prefix."""
         return self.nats().settings(prefix=_fresh_name())
 
     def fresh_database(self) -> PostgresSettings:
@@ -54,16 +54,16 @@ class TestServers:
         return server.settings(name)
 
     def fresh_bucket_prefix(self) -> StoreSettings:
-        """Return access to S3 under a key prefix that nobody has used."""
+        """Return access to S3 under a new key prefix."""
         return self.seaweed().settings(prefix=_fresh_name())
 
     def drop_database(self, database: PostgresSettings) -> None:
-        """Drop a database that `fresh_database` made, and end what is still connected to it."""
+        """Drop a database that `fresh_database` made, and end its connections."""
         name = psycopg.conninfo.conninfo_to_dict(database.url or "")["dbname"]
         self.run_sql(self.postgres().superuser_settings(), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def stop(self) -> None:
-        """Stop all that was started."""
+        """Stop all servers that were started."""
         while self._started:
             self._started.popitem()[1].stop()
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from figures import say
+from figures import report
 
 from published import LIMITS, PublishedModel
 from servers import TestServers, file_store
@@ -121,7 +121,7 @@ def main() -> None:
                 cost(servers.fresh_bucket_prefix() if options.s3 else file_store(folder / f"store-{mb}"), folder, mb)
                 for mb in (options.small_mb, options.large_mb)
             )
-            say("commit_to_published_growth", large, "ms", baseline=small, what=f"at {options.small_mb} MB")
+            report("commit_to_published_growth", large, "ms", baseline=small, what=f"at {options.small_mb} MB")
             store = servers.fresh_bucket_prefix() if options.s3 else file_store(folder / "store-readers")
             readers(store, folder / "readers", options.versions)
         finally:
@@ -151,12 +151,14 @@ def cost(store: StoreSettings, folder: Path, size_mb: int) -> float:
             local_ms.append(timed_ms(lambda manifest=manifest: local.publish(manifest)))  # type: ignore[misc]
         copy_ms = statistics.median(timed_ms(lambda: copy(model.file, folder / "copy")) for _ in range(COPIES))
         publish_ms = statistics.median(model.publish_ms)
-        say(f"commit_to_published_{size_mb}mb", publish_ms, "ms", baseline=copy_ms, what="copying the file")
+        report(f"commit_to_published_{size_mb}mb", publish_ms, "ms", baseline=copy_ms, what="copying the file")
         for step, times in model.step_ms.items():
             if times:
-                say(f"{step}_{size_mb}mb", statistics.median(times), "ms")
-        say(f"uploaded_{size_mb}mb", uploaded / SAMPLES, "B", baseline=changed / SAMPLES, what="the changed blocks")
-        say(f"local_version_{size_mb}mb", statistics.median(local_ms), "ms", baseline=copy_ms, what="copying the file")
+                report(f"{step}_{size_mb}mb", statistics.median(times), "ms")
+        report(f"uploaded_{size_mb}mb", uploaded / SAMPLES, "B", baseline=changed / SAMPLES, what="the changed blocks")
+        report(
+            f"local_version_{size_mb}mb", statistics.median(local_ms), "ms", baseline=copy_ms, what="copying the file"
+        )
         local.drop()
     return publish_ms
 
@@ -186,18 +188,18 @@ def readers(store: StoreSettings, folder: Path, versions: int) -> None:
             for pack in sorted(model.folder.spool.iterdir())[:-8]:
                 pack.unlink()
         found = [reader.communicate()[0].split() for reader in started]
-        say("readers_failed", sum(reader.returncode != 0 for reader in started), "readers")
+        report("readers_failed", sum(reader.returncode != 0 for reader in started), "readers")
         if all(found):
-            say("reader_queries", sum(int(queries) for queries, _ in found), "queries")
-            say("reader_versions", int(found[0][1]), "versions", baseline=versions, what="versions published")
+            report("reader_queries", sum(int(queries) for queries, _ in found), "queries")
+            report("reader_versions", int(found[0][1]), "versions", baseline=versions, what="versions published")
         while local.tidy():
             time.sleep(0.05)
         local.close()
-        say("local_files_left", len(list(model.folder.versions.iterdir())), "files")
+        report("local_files_left", len(list(model.folder.versions.iterdir())), "files")
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file, as whoever has no blocks to compare must."""
+    """Copy a file, the baseline of a local version."""
     shutil.copyfile(source, target)
     target.unlink()
 

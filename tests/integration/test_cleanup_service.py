@@ -47,12 +47,12 @@ async def test_requests_and_restarts_beside_clean_ups(installation: Installation
         await asyncio.sleep(0.2)
         extra += 1
         await installation.send("query", {"sql": "SELECT 1"}, f"extra{extra}")
-    before = await installation.told()
+    before = await installation.outcomes()
     for number in (0, 10, 25):
         await installation.send("append", rows(number), f"a{number}")
         await installation.send("update", {"table": "t", "set": {"v": 1}, "where": {"id": number}}, f"u{number}")
     assert await manager.leave() == 0
-    after = await installation.told()
+    after = await installation.outcomes()
     assert before.items() <= after.items()
     assert {o["kind"] for o in after.values()} == {"done"}
     assert installation.read("SELECT count(*), sum(v) FROM t") == [(30, 3)]

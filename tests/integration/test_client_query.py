@@ -178,16 +178,16 @@ async def test_through_the_log_pages_come_as_notices(session: Session, fake_mana
     await until(lambda: bool(fake_manager.requests))
     fake_manager.silent = False
     await say_pages(fake_manager, fake_manager.requests[0], form)
-    await fake_manager.say(fake_manager.requests[0], "done", result={"rows": 3, "pages": 3})
+    await fake_manager.notify(fake_manager.requests[0], "done", result={"rows": 3, "pages": 3})
     assert pa.table(await asking).column("id").to_pylist() == [1, 2, 3]
 
 
 async def say_pages(fake_manager: FakeManager, request: Request, form: str) -> None:
     """Publish two pages, and the reference to a third, in an order that happens after a crash."""
-    await fake_manager.say(request, "page", page=3, pages=3, ref="models/x/pages/3")
+    await fake_manager.notify(request, "page", page=3, pages=3, ref="models/x/pages/3")
     for number in (2, 1):
         if form == "json":
-            await fake_manager.say(request, "page", **json_page(number, 3, [{"id": number, "amount": "1.50"}]))
+            await fake_manager.notify(request, "page", **json_page(number, 3, [{"id": number, "amount": "1.50"}]))
             continue
         headers = {"Content-Type": CONTENT_ARROW, "Teatree-Page": str(number), "Teatree-Pages": "3"}
         subject = fake_manager.bus.subjects.notify(fake_manager.model, request.request_id, "page")

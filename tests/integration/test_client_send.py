@@ -113,8 +113,8 @@ async def test_notices_on_the_way_are_heard(session: Session, fake_manager: Fake
     )
     await until(lambda: bool(fake_manager.requests))
     fake_manager.silent = False
-    await fake_manager.say(fake_manager.requests[0], "progress")
-    await fake_manager.say(fake_manager.requests[0], "done")
+    await fake_manager.notify(fake_manager.requests[0], "progress")
+    await fake_manager.notify(fake_manager.requests[0], "done")
     await sending
     assert heard == ["progress", "done"]
 

@@ -43,7 +43,7 @@ async def test_a_manager_dies_over_a_restore_and_a_fork(installation: Installati
     plan = {name: {"action": "crash", "hit": hit, "times": 2}}
     managers = await installation.until_done(plan)
     assert await managers[-1].leave() == 0
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     assert {i: o["kind"] for i, o in outcomes.items()} == dict.fromkeys(outcomes, "done")
     installation.check_chain()
     assert installation.read("SELECT id FROM t ORDER BY id", outcomes["more"]["version"]) == [(1,), (2,), (3,), (4,)]

@@ -260,7 +260,7 @@ async def test_a_manager_leaves_a_published_file_alone(installation: Installatio
     await installation.publish("create_model", {}, "create")
     manager = installation.manager()
     assert await manager.exit_code() == EXIT_OPERATOR
-    assert "teatree fork sales NEW" in manager.said()
+    assert "teatree fork sales NEW" in manager.output()
     assert installation.chain.newest_version() == 1
 
 

@@ -72,7 +72,7 @@ async def test_postgres_away(installation: Installation, servers: TestServers) -
     await catches_up(installation)
     assert (await installation.send("append", rows(6), "a6"))["kind"] == "done"
     assert await manager.leave() == 0
-    await installation.told()
+    await installation.outcomes()
     installation.check_chain()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in range(1, 7)]
 
@@ -90,9 +90,9 @@ async def test_no_rest_while_the_catalog_is_behind(installation: Installation, s
         connection.execute("LOCK TABLE goal_model_version IN EXCLUSIVE MODE")
         manager = installation.manager(TEATREE_MANAGER_IDLE_EXIT_MS="1")
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        await until(lambda: connection.execute(waits).fetchone() != (0,), manager.said)
+        await until(lambda: connection.execute(waits).fetchone() != (0,), manager.output)
         await asyncio.sleep(3 * IDLE_LOOK_MS / 1000)
-        assert "leaving: idle" not in manager.said()
+        assert "leaving: idle" not in manager.output()
     assert await manager.exit_code() == 0
     assert versions_in_catalog(installation) == list(range(1, installation.chain.newest_version() + 1))
 
@@ -112,7 +112,7 @@ async def test_postgres_stopped(installation: Installation, servers: TestServers
         for process in (*children, pid):
             os.kill(process, signal.SIGCONT)
     await catches_up(installation)
-    await installation.told()
+    await installation.outcomes()
 
 
 async def test_store_away(installation: Installation) -> None:
@@ -124,14 +124,14 @@ async def test_store_away(installation: Installation) -> None:
     away = folder.with_name("away")
     folder.rename(away)
     await installation.publish("append", rows(2), "a2")
-    await manager.says("waits to be shipped")
+    await manager.until_printed("waits to be shipped")
     await installation.publish("append", rows(3), "a3")
     assert await installation.ask("SELECT id FROM t") == [{"id": 1}]
-    assert not await installation.said("a2")
+    assert not await installation.has_outcome("a2")
     assert not folder.exists()
     away.rename(folder)
     assert (await installation.outcome("a3"))["kind"] == "done"
-    await installation.told()
+    await installation.outcomes()
     installation.check_chain()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
 
@@ -145,17 +145,17 @@ async def test_store_away_and_a_new_manager(installation: Installation) -> None:
     away = folder.with_name("away")
     folder.rename(away)
     await installation.publish("append", rows(2), "a2")
-    await manager.says("waits to be shipped")
+    await manager.until_printed("waits to be shipped")
     await manager.kill()
     successor = installation.manager()
     assert await successor.exit_code() == 78
-    assert "TEATREE_STORE_URL" in successor.said()
-    assert not await installation.said("a2")
+    assert "TEATREE_STORE_URL" in successor.output()
+    assert not await installation.has_outcome("a2")
     assert not folder.exists()
     away.rename(folder)
     installation.manager()
     assert (await installation.outcome("a2"))["kind"] == "done"
-    await installation.told()
+    await installation.outcomes()
     installation.check_chain()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,)]
 
@@ -170,12 +170,12 @@ async def test_store_away_and_a_dispatcher(installation: Installation) -> None:
     away = folder.with_name("away")
     folder.rename(away)
     await installation.publish("append", rows(2), "a2")
-    await dispatcher.says("a model cannot be looked after")
-    assert not await installation.said("a2")
+    await dispatcher.until_printed("a model cannot be looked after")
+    assert not await installation.has_outcome("a2")
     assert not folder.exists()
     away.rename(folder)
     assert (await installation.outcome("a2"))["kind"] == "done"
-    await installation.told()
+    await installation.outcomes()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,)]
 
 
@@ -193,8 +193,8 @@ async def test_s3_away(
         seaweed.stop()
         try:
             await installation.publish("append", rows(2), "a2")
-            await manager.says("waits to be shipped: unavailable: The object store is away")
-            assert not await installation.said("a2")
+            await manager.until_printed("waits to be shipped: unavailable: The object store is away")
+            assert not await installation.has_outcome("a2")
         finally:
             seaweed.start()
         assert (await installation.outcome("a2"))["kind"] == "done"
@@ -203,7 +203,7 @@ async def test_s3_away(
         successor = installation.manager()
         assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
         assert await successor.leave() == 0
-        await installation.told()
+        await installation.outcomes()
         installation.check_chain()
         assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
     finally:
@@ -229,7 +229,7 @@ async def test_nats_killed(service_settings: Settings, manager_server: ManagerSe
                 assert (await installation.outcome(request_id))["kind"] == "done"
             assert manager.code is None
             assert await manager.leave() == 0
-            await installation.told()
+            await installation.outcomes()
             installation.check_chain()
             assert installation.read("SELECT id FROM t ORDER BY id") == [(0,), (1,), (2,)]
         finally:
@@ -251,19 +251,19 @@ async def test_leaves_when_asked(
             if what == "store":
                 folder.rename(away)
                 await installation.publish("append", rows(1), "a1")
-                await manager.says("waits to be shipped")
+                await manager.until_printed("waits to be shipped")
                 await manager.leave()
                 away.rename(folder)
             else:
                 nats.stop()
-                await manager.says("the log cannot be read")
+                await manager.until_printed("the log cannot be read")
                 await manager.leave()
                 nats.start()
                 await installation.reconnected()
                 await installation.publish("append", rows(1), "a1")
             installation.manager()
             assert (await installation.outcome("a1"))["kind"] == "done"
-            await installation.told()
+            await installation.outcomes()
         finally:
             await installation.close()
 
@@ -278,7 +278,7 @@ async def test_wrong_store(installation: Installation, tmp_path: Path) -> None:
     wrong: dict[str, Any] = {"TEATREE_STORE_URL": other.url, "TEATREE_DATA": str(tmp_path / "fresh")}
     lost = installation.manager(**wrong)
     assert await lost.exit_code() == 78
-    assert "TEATREE_STORE_URL" in lost.said()
+    assert "TEATREE_STORE_URL" in lost.output()
     assert not [*open_store(other).list("")]
     right = installation.manager()
     assert (await installation.outcome("a1"))["kind"] == "done"

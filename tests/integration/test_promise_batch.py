@@ -41,7 +41,7 @@ async def test_culprits(installation: Installation) -> None:
     await publish("append", {"table": "t", "rows": [{"id": 1.5}]}, "lossy")
     await publish("append", rows(200), "last")
     await apply_together(installation)
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     refused = {i: kind for i, kind in kinds(outcomes).items() if kind != "done"}
     assert refused == {
         "again7": "rejected constraint",
@@ -73,7 +73,7 @@ async def test_together_as_one_by_one(installation: Installation) -> None:
     await publish("alter_table", {"table": "t", "add": {"name": "w", "type": "BIGINT"}}, "alter")
     await publish("append", rows(2, w=5), "y")
     await apply_together(installation)
-    assert set(kinds(await installation.told()).values()) == {"done"}
+    assert set(kinds(await installation.outcomes()).values()) == {"done"}
     assert installation.read("SELECT id, w FROM t ORDER BY id") == [(1, None), (1, None), (1, None), (2, 5)]
 
 
@@ -94,7 +94,7 @@ async def test_ids(installation: Installation) -> None:
     await publish("append", rows(4), "reused")
     await publish("upsert", rows(1), "a")  # another function is another body
     await installation.send("append", rows(9), "end")
-    told = kinds(await installation.told(["create", "twin", "end"]))
+    told = kinds(await installation.outcomes(["create", "twin", "end"]))
     assert told == {"create": "done", "twin": "rejected constraint", "end": "done"}
     notices = await installation.notices()
     for request_id, count in (("a", 3), ("reused", 2)):
@@ -112,14 +112,14 @@ async def test_ids_over_a_crash(installation: Installation) -> None:
     plan = {"manager.ship.before_manifest": {"action": "error", "hit": 2, "times": 1000}}
     manager = await installation.created(table("id"), plan)
     await installation.publish("append", rows(1), "a")
-    await manager.says("waits to be shipped")
+    await manager.until_printed("waits to be shipped")
     await installation.publish("append", rows(1), "a")
     await until(lambda: [*installation.local().read_write.glob("*/model.duckdb.wal")] != [])  # committed
     await manager.kill()
     await installation.publish("append", rows(2), "b")
     await apply_together(installation)
     await installation.send("append", rows(3), "c")
-    await installation.told()
+    await installation.outcomes()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
 
 
@@ -134,7 +134,7 @@ async def test_expected_version(installation: Installation) -> None:
     await installation.publish("append", {**rows(2), "expected_version": version}, "second")
     await installation.publish("append", {**rows(3), "expected_version": version + 100}, "future")
     await apply_together(installation)
-    assert kinds(await installation.told()) == {
+    assert kinds(await installation.outcomes()) == {
         "create": "done",
         "q": "done",
         "first": "done",
@@ -160,7 +160,7 @@ async def test_a_request_that_kills(installation: Installation, neighbours: int,
     plan = {place: {"action": "crash", "hit": 1, "times": 2}} if place else None
     managers = await installation.until_done(plan, poison=666)
     assert len(managers) <= (14 if place else 8)  # the request before it, not shipped yet, starts the count anew
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     assert {i: kind for i, kind in kinds(outcomes).items() if kind != "done"} == {"poison": "failed set_aside"}
     assert "took its manager down" in outcomes["poison"]["error"]["message"]
     assert installation.read("SELECT id, v FROM t ORDER BY id") == [(i, i) for i in range(neighbours)]

@@ -69,7 +69,7 @@ async def test_crash(installation: Installation, name: str, hit: int) -> None:
         managers += await installation.until_done(plan)
     if hit == 1:
         assert [m.code for m in managers] == [-9, -9, 0]
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     assert {i: o["kind"] for i, o in outcomes.items()} == {i: STATUS.get(i, "done") for i in outcomes}
     assert outcomes["q1"]["result"]["rows"] == 4
     manifests = installation.check_chain()
@@ -96,7 +96,7 @@ async def test_dispatcher_crash(installation: Installation, name: str) -> None:
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
     await installation.publish("append", rows(1), "a1")
     assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     assert {i: o["kind"] for i, o in outcomes.items() if o["kind"] != "done"} == {"early": "rejected"}
     installation.check_chain()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]

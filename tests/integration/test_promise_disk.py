@@ -136,7 +136,7 @@ async def test_a_nearly_full_disk(installation: Installation, disk: Path) -> Non
 
     ballast.leave(FLOOR_BYTES - 5 * MB)  # a spare is more than that
     await append()
-    assert "gave old local files up" in manager.said()
+    assert "gave old local files up" in manager.output()
 
     ballast.leave(MB)
     await installation.publish("append", rows(sent + 1, v=1), "last")
@@ -148,7 +148,7 @@ async def test_a_nearly_full_disk(installation: Installation, disk: Path) -> Non
     await until_async(waits)
     await until(lambda: not spares(local.versions), lambda: f"spares to go: {spares(local.versions)}")
     await until(lambda: set(local.versions.iterdir()) == {held, local.current.resolve()})
-    assert not await installation.said("last")
+    assert not await installation.has_outcome("last")
     assert await installation.ask("SELECT count(*) AS n FROM t") == [{"n": ROWS + sent}]
 
     ballast.go()
@@ -159,7 +159,7 @@ async def test_a_nearly_full_disk(installation: Installation, disk: Path) -> Non
 
     await until_async(is_active)
     assert reader.communicate(timeout=60)[0].startswith(f"({ROWS}, ")
-    assert all(outcome["kind"] == "done" for outcome in (await installation.told()).values())
+    assert all(outcome["kind"] == "done" for outcome in (await installation.outcomes()).values())
     installation.check_chain()
     assert installation.read("SELECT count(*) FROM t") == [(ROWS + sent + 1,)]
     await installation.ask("SELECT 1", min_version=installation.chain.newest_version())
@@ -179,7 +179,7 @@ async def test_no_room_to_restore(installation: Installation, disk: Path) -> Non
     versions = installation.chain.newest_version()
     await installation.publish("append", rows(1, v=1), "a1")
     manager = installation.manager(data=disk)
-    await manager.says("taking over waits")
+    await manager.until_printed("taking over waits")
     assert not spares(local.versions)
     ballast.go()
     assert (await installation.outcome("a1"))["kind"] == "done"
@@ -193,7 +193,7 @@ async def test_no_room_for_the_local_file(installation: Installation, disk: Path
     local, ballast = installation.local(disk), Ballast(disk)
     ballast.leave(3 * MB)
     assert (await installation.send("append", rows(1, v=1), "a1"))["kind"] == "done"
-    await manager.says("disk_full: The local file of version")
+    await manager.until_printed("disk_full: The local file of version")
     assert (await installation.send("append", rows(2, v=1), "a2"))["kind"] == "done"
     assert local.current.resolve() == local.version(version)
     ballast.go()
@@ -210,7 +210,7 @@ async def test_a_disk_that_is_full_for_a_while(installation: Installation, disk:
     await installation.publish("sql", {"statement": more}, "more")
     await until(lambda: any(installation.folder.glob(f"*.{place}.0")), lambda: "the checkpoint to come")
     ballast.leave(100_000)
-    await manager.says("has been invalidated")
+    await manager.until_printed("has been invalidated")
     ballast.go()
     assert (await installation.outcome("more"))["kind"] == "done"
     assert (await installation.send("append", rows(1, v=1), "a1"))["kind"] == "done"
@@ -223,17 +223,17 @@ async def test_a_disk_that_is_read_only_for_a_while(installation: Installation, 
     manager, _ = await begin(installation, disk, 0)
     with not_written(installation.local(disk).root):
         await installation.publish("append", rows(1, v=1), "a1")
-        await manager.says("Operation not permitted")
+        await manager.until_printed("Operation not permitted")
     assert (await installation.outcome("a1"))["kind"] == "done"
     with not_written(installation.local(disk).read_write):
         await installation.publish("append", rows(2, v=1), "a2")
-        await manager.says("Cannot open file")
+        await manager.until_printed("Cannot open file")
     assert (await installation.outcome("a2"))["kind"] == "done"
     assert manager.code is None
     await manager.kill()
     with not_written(installation.local(disk).root):
         await installation.publish("append", rows(3, v=1), "a3")
         manager = installation.manager(data=disk)
-        await manager.says("cannot be acquired")
+        await manager.until_printed("cannot be acquired")
     assert (await installation.outcome("a3"))["kind"] == "done"
     assert manager.code is None

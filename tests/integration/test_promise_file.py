@@ -125,7 +125,7 @@ async def test_harm(installation: Installation, harm: Callable[[Path], None]) ->
     await installation.send("append", quiet, "q1")
     await installation.send("append", rows(1, 2), "a1")
     await installation.publish("append", rows(3), "a2")
-    await manager.says("waits to be shipped")
+    await manager.until_printed("waits to be shipped")
     await installation.publish("append", rows(4), "a3")
     await until(lambda: wal(installation.local().root).exists())
     await manager.kill()  # two versions are committed and not shipped, the second in the write-ahead log alone
@@ -135,7 +135,7 @@ async def test_harm(installation: Installation, harm: Callable[[Path], None]) ->
     assert len(found_damage) <= 1
     assert (await installation.send("append", rows(1), "again"))["kind"] == "rejected"
     assert await successor.leave() == 0
-    await installation.told()
+    await installation.outcomes()
     installation.check_chain()
     assert installation.read("SELECT id, v FROM t ORDER BY id") == [(1, None), (2, None), (3, 1), (4, None)]
 
@@ -149,6 +149,6 @@ async def test_data_deleted_under_a_manager(installation: Installation) -> None:
     await installation.publish("append", rows(2), "a2")
     await installation.publish("append", rows(3), "a3")
     outcome = await installation.outcome("a3")
-    await installation.told()
+    await installation.outcomes()
     found = await installation.ask("SELECT id FROM t ORDER BY id", min_version=outcome["version"])
     assert found == [{"id": 1}, {"id": 2}, {"id": 3}]

@@ -26,7 +26,7 @@ async def test_drop_and_create(installation: Installation) -> None:
     assert (await installation.send("append", rows(7, v=7), "a2"))["kind"] == "done"
     await installation.publish("append", rows(1), "a1")
     assert (await installation.send("append", rows(8), "a3"))["kind"] == "done"
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     assert outcomes["a1"] == first
     notices = await installation.notices()
     assert [len(notices[f"between{i}"]) for i in range(3)] == [1, 1, 1]
@@ -83,7 +83,7 @@ async def test_crash_while_it_ends(installation: Installation, place: str) -> No
     hit = 2 if place.endswith("after_commit") else 3  # create_model is no transaction of a batch
     installation.dispatcher({place: {"action": "crash", "hit": hit, "times": 1}})
     assert (await installation.outcome("a2"))["kind"] == "done"
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     assert {i: o["kind"] for i, o in outcomes.items() if o["kind"] != "done"} == {"between": "rejected"}
     assert outcomes["between"]["error"]["code"] == "unknown_model"
     installation.check_chain()
@@ -97,13 +97,13 @@ async def test_idle(installation: Installation) -> None:
     for i in range(2):
         pid = installation.manager_pid()
         if pid is not None:
-            await installation.gone(pid)
+            await installation.until_ended(pid)
         assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
     pid = installation.manager_pid()
     if pid is not None:
-        await installation.gone(pid)
+        await installation.until_ended(pid)
     assert await installation.ask("SELECT count(*) AS n FROM t") == [{"n": 2}]
-    await installation.told()
+    await installation.outcomes()
 
 
 async def test_idle_while_an_archive_is_made(installation: Installation) -> None:
@@ -113,7 +113,7 @@ async def test_idle_while_an_archive_is_made(installation: Installation) -> None
     await installation.send("create_model", table("id"), "create")
     await installation.send("append", rows(1), "a1")
     assert (await installation.send("archive", {}, "archive"))["kind"] == "done"
-    await installation.told()
+    await installation.outcomes()
 
 
 async def test_an_archive_between_two_rare_ones(installation: Installation) -> None:
@@ -147,10 +147,10 @@ async def test_dispatcher_killed(installation: Installation) -> None:
     await first.kill()
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
     second = installation.dispatcher()
-    await second.says("the dispatcher runs")
+    await second.until_printed("the dispatcher runs")
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
     assert installation.manager_pid() == pid
-    assert f'"managers": {json.dumps(["sales"])}' in second.said()
+    assert f'"managers": {json.dumps(["sales"])}' in second.output()
 
 
 async def test_two_dispatchers(installation: Installation) -> None:
@@ -161,7 +161,7 @@ async def test_two_dispatchers(installation: Installation) -> None:
     await installation.send("create_model", table("id"), "create")
     for i in range(3):
         assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     assert outcomes["early"]["error"]["code"] == "unknown_model"
     assert len({m.epoch for m in installation.check_chain()}) == 1
 
@@ -173,7 +173,7 @@ async def test_crash_before_the_last_word(installation: Installation, place: str
     await installation.send("create_model", table("id"), "create")
     await installation.send("append", rows(1), "a1")
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
-    await installation.told()
+    await installation.outcomes()
 
 
 async def test_refused_beginnings(installation: Installation) -> None:
@@ -189,6 +189,6 @@ async def test_refused_beginnings(installation: Installation) -> None:
     await installation.outcome("after")
     for request_id in installation.sent:
         await installation.outcome(request_id)
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     assert {i for i, o in outcomes.items() if o["kind"] == "done"} == {"create", "after"}
     assert installation.read("SELECT id FROM t") == [(2,)]

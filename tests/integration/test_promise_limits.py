@@ -84,7 +84,7 @@ async def test_what_no_interrupt_reaches_ends_its_manager_once(installation: Ins
     installation.sent = list(dict.fromkeys(installation.sent))
     managers = await installation.until_done(TEATREE_MANAGER_IDLE_EXIT_MS="100", **SHORT)
     assert [m.code for m in managers[:-1]] == [EXIT_STUCK] * 2
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     codes = {name: o["error"]["code"] for name, o in outcomes.items() if o["kind"] != "done"}
     assert codes == {"query": "timed_out", "sql": "timed_out"}
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]

@@ -45,7 +45,7 @@ async def begin(installation: Installation, interval_ms: int) -> Running:
 async def goes_on(installation: Installation, manager: Running) -> None:
     """Wait until the manager has left; another one makes whole files, and nothing is lost."""
     assert await manager.exit_code() == 1
-    assert "The local versions are not used any more." in manager.said()
+    assert "The local versions are not used any more." in manager.output()
     installation.manager()
     current = installation.local().current
     assert (await installation.outcome("a2"))["kind"] == "done"

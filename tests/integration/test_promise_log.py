@@ -54,8 +54,8 @@ def recorded_error(installation: Installation) -> dict[str, Any]:
 async def stops_with(installation: Installation, manager: Running, code: str) -> None:
     """Wait for a manager to stop for an operator, for a reason that everybody can see."""
     assert await manager.exit_code() == 78
-    assert f"{code}: " in manager.said()
-    assert "Traceback" not in manager.said()
+    assert f"{code}: " in manager.output()
+    assert "Traceback" not in manager.output()
     assert recorded_error(installation)["code"] == code
 
 
@@ -75,7 +75,7 @@ async def test_deleted_under_a_manager(installation: Installation) -> None:
     manager = await begin(installation)
     await installation.bus.js(f"STREAM.DELETE.{installation.bus.subjects.requests_stream}")
     await stops_with(installation, manager, "log_replaced")
-    assert installation.bus.subjects.requests_stream in manager.said()
+    assert installation.bus.subjects.requests_stream in manager.output()
 
 
 async def test_exchanged_while_at_rest(installation: Installation) -> None:
@@ -94,7 +94,7 @@ async def test_dispatcher_with_an_exchanged_log(installation: Installation) -> N
     await installation.send("create_model", table("id"), "create")
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
     await exchange(installation, 1)
-    await dispatcher.says("a manager stopped for an operator")
+    await dispatcher.until_printed("a manager stopped for an operator")
     assert recorded_error(installation)["code"] == "log_replaced"
     assert "new0" not in await installation.notices()
 
@@ -239,7 +239,7 @@ async def test_lost_end_and_on_again(copied: Copied, others: int, own: int) -> N
         await installation.publish("append" if i else "create_table", _more(i), f"since{i}")
     newest = installation.chain.newest_version()
     manager.send(signal.SIGCONT)
-    assert await manager.exit_code() == 78, manager.said()
+    assert await manager.exit_code() == 78, manager.output()
     assert recorded_error(installation)["code"] in ("log_behind", "log_replaced")
     assert installation.chain.newest_version() == newest
     for _ in range(2):  # whoever looks again comes to the same
@@ -260,7 +260,7 @@ async def test_lost_end_and_on_again(copied: Copied, others: int, own: int) -> N
     assert (await installation.outcome("a6"))["kind"] == "done"
     wanted = [(i,) for i in range(1, 7)]
     assert installation.read("SELECT id FROM t ORDER BY id") == wanted
-    assert (await installation.told(first)) == first
+    assert (await installation.outcomes(first)) == first
     if own:
         assert installation.read("SELECT id FROM u ORDER BY id") == [(i,) for i in range(1, own)]
     assert (await copied.advance())["stalled_models"] == []
@@ -309,7 +309,7 @@ async def test_newest_block_cut_off(copied: Copied, since: int, index: bool) -> 
     for i in range(since):
         await installation.publish("append", rows(10 + i), f"since{i}")
     manager.send(signal.SIGCONT)
-    assert await manager.exit_code() == 78, manager.said()
+    assert await manager.exit_code() == 78, manager.output()
     assert recorded_error(installation)["code"] in ("log_behind", "log_replaced")
     assert len((await copied.advance())["stalled_models"]) == 1
     installation.manager()
@@ -393,7 +393,7 @@ async def test_advance_with_a_dispatcher(copied: Copied, rests: bool, since: int
     await copied.put_back()
     for i in range(since):
         await installation.publish("append", rows(100 + i), f"since{i}")
-    await dispatcher.says("a manager stopped for an operator")
+    await dispatcher.until_printed("a manager stopped for an operator")
     report = await copied.advance()
     assert report["padding_messages"] == max(0, 20 - since)
     assert report["stalled_models"][0]["again"] == since
@@ -401,7 +401,7 @@ async def test_advance_with_a_dispatcher(copied: Copied, rests: bool, since: int
     assert installation.read("SELECT count(*) FROM t") == [(20 + since,)]
     said = [m.subject for m in await read_notices(installation.bus, installation.bus.subjects.notices_all)]
     assert not [subject for subject in said if "._" in subject]
-    assert "cannot be looked after" not in dispatcher.said()
+    assert "cannot be looked after" not in dispatcher.output()
     assert not list(installation.settings.data.glob("_*"))
 
 

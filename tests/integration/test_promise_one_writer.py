@@ -63,8 +63,8 @@ async def test_second_in_the_same_folder(installation: Installation) -> None:
     first = await installation.created(table("id"))
     second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="500")
     assert await second.exit_code() == 75
-    assert f"process {first.pid} on" in second.said()
-    assert "Traceback" not in second.said()
+    assert f"process {first.pid} on" in second.output()
+    assert "Traceback" not in second.output()
     assert (await installation.send("append", rows(1), "a"))["kind"] == "done"
     assert len({m.epoch for m in installation.check_chain()}) == 1
 
@@ -75,10 +75,10 @@ async def test_second_on_another_host(installation: Installation, tmp_path: Path
     other: dict[str, Any] = {"data": tmp_path / "other", "TEATREE_HOST": "two"}
     late = installation.manager(**other, TEATREE_MANAGER_TAKE_OVER_WAIT_MS="500")
     assert await late.exit_code() == 75
-    assert f"process {first.pid} on one" in late.said()
+    assert f"process {first.pid} on one" in late.output()
     second = installation.manager(**other)
     assert await first.leave() == 0
-    await second.says("took the model over")
+    await second.until_printed("took the model over")
     assert (await installation.send("append", rows(1), "a"))["kind"] == "done"
     assert second.code is None
 
@@ -88,13 +88,13 @@ async def test_two_without_leases(installation: Installation, tmp_path: Path) ->
     nowhere: dict[str, Any] = {"TEATREE_POSTGRES_URL": ""}
     first = await installation.created(table("id"), TEATREE_HOST="one", **nowhere)
     second = installation.manager(data=tmp_path / "other", TEATREE_HOST="two", **nowhere)
-    await second.says("took the model over")
+    await second.until_printed("took the model over")
     for i in range(3):
         assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
     assert await first.exit_code() == 75
-    assert "another manager has the model" in first.said()
+    assert "another manager has the model" in first.output()
     assert second.code is None
-    await installation.told()
+    await installation.outcomes()
     installation.check_chain()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(0,), (1,), (2,)]
 
@@ -150,11 +150,11 @@ async def test_paused(installation: Installation, tmp_path: Path, place: str) ->
     newest = installation.chain.newest_version()
     await until(lambda: catalog(installation)["model"][0][2] == newest)
     await until(lambda: _head(installation) == newest)
-    before = (installation.objects(), catalog(installation), await installation.told())
+    before = (installation.objects(), catalog(installation), await installation.outcomes())
     links = {data: _link(installation, data) for data in (None, other)}
     first.send(signal.SIGCONT)
     assert await first.exit_code() == 75
-    after = (installation.objects(), catalog(installation), await installation.told())
+    after = (installation.objects(), catalog(installation), await installation.outcomes())
     assert {key: after[0].get(key) for key in before[0]} == before[0]
     assert not [key for key in set(after[0]) - set(before[0]) if "/manifests/" in key]
     for name in ("versions", "contents", "requests"):  # the second one may still be adding its archive
@@ -183,7 +183,7 @@ async def _goes_on(installation: Installation, second: Running) -> None:
     assert (await installation.send("append", rows(6), "a6"))["kind"] == "done"
     assert await second.leave() == 0
     installation.check_chain()
-    await installation.told()
+    await installation.outcomes()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in range(1, 7)]
 
 
@@ -199,11 +199,11 @@ async def test_paused_while_it_takes_over(installation: Installation, tmp_path: 
     second = installation.manager(data=tmp_path / "other", TEATREE_HOST="two", **LAPSES_SOON)
     for i in (3, 4, 5):
         await installation.send("append", rows(i), f"a{i}")
-    before, told = installation.objects(), await installation.told()
+    before, told = installation.objects(), await installation.outcomes()
     first.send(signal.SIGCONT)
     assert await first.exit_code() == 75
     after = installation.objects()
     assert {key: after.get(key) for key in before} == before
     assert not [key for key in set(after) - set(before) if "/manifests/" in key]
-    assert await installation.told() == told
+    assert await installation.outcomes() == told
     await _goes_on(installation, second)

@@ -123,7 +123,7 @@ async def test_workers_have_nothing_of_their_managers_and_end_with_it(installati
     asked = asyncio.create_task(ask(installation, NEVER))
     await busy_worker(installation)
     await manager.kill()
-    await installation.gone(pid)
+    await installation.until_ended(pid)
     asked.cancel()
 
 

@@ -77,8 +77,8 @@ async def test_a_manager_tells_damage_and_goes_on(installation: Installation) ->
     key = installation.chain.key(newest.pack.key)
     body = installation.chain.store.get(key)
     installation.chain.store.put(key, flipped(body, len(body) - 1))
-    await manager.says(f"corrupt: The object does not match its hash. (at {key})")
-    assert "the store is damaged" in manager.said()
+    await manager.until_printed(f"corrupt: The object does not match its hash. (at {key})")
+    assert "the store is damaged" in manager.output()
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
     assert await manager.leave() == 0
 
@@ -100,14 +100,14 @@ async def test_a_manager_that_needs_what_is_damaged_goes_on(installation: Instal
     shutil.rmtree(installation.local().versions)
     shutil.rmtree(installation.local().spool)
     manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS="3600000")
-    await manager.says("the store is damaged")
+    await manager.until_printed("the store is damaged")
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
     if what == "pack":
         assert (await installation.send("archive", {}, "meanwhile"))["result"] == {"tables": ["t"]}
     with installation.postgres() as con:
         await until(lambda: con.execute("SELECT state FROM goal_model").fetchall() == [("damaged",)])
     installation.chain.store.put(key, body)
-    await manager.says("what was damaged is right again")
+    await manager.until_printed("what was damaged is right again")
     assert await installation.ask("SELECT count(*) AS n FROM t", min_version=newest.version + 2) == [{"n": 2}]
     assert await manager.leave() == 0
 
