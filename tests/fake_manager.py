@@ -140,7 +140,7 @@ class FakeManager:
             # A killed server forgets the notices of its last moment, though it acknowledged them.
             again = [] if losses == self._losses else list(self._published)
             try:
-                await self.writer.say([*again, *messages])
+                await self.writer.publish([*again, *messages])
             except RetryError:
                 await asyncio.sleep(POLL_S)
             else:

@@ -213,7 +213,7 @@ class Dispatcher:
         unfinished = self._managers.unfinished() if statuses else set()
         for status in statuses:
             status.is_unfinished = status.model in unfinished
-        busy = [status for status in statuses if not status.is_at_rest(self._place)]
+        busy = [status for status in statuses if not status.is_idle(self._place)]
         slots = asyncio.Semaphore(CHAINS_AT_ONCE)
         await asyncio.gather(*(self._look_safely(status, slots, timed=timed) for status in busy))
         await self._managers.make_room(self._registry, self._ask_chain)
@@ -263,7 +263,7 @@ class Dispatcher:
         else:
             self._unrejected.add(status.model)
             self.wake()
-        if status.name_error is not None and status.is_at_rest(self._place):
+        if status.name_error is not None and status.is_idle(self._place):
             self._registry.forget(status.model)
 
     async def _is_truncated(self, status: ModelStatus) -> bool:

@@ -83,7 +83,7 @@ class ModelStatus:
             return False
         return self.log_truncated or self.checked != (known.offset, log.losses)
 
-    def is_at_rest(self, log: LogPlace) -> bool:
+    def is_idle(self, log: LogPlace) -> bool:
         """Whether a look would find nothing to do, as far as we know."""
         return (
             self.published is not None

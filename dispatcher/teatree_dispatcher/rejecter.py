@@ -72,7 +72,7 @@ class Rejecter:
                 notices += again(self._bus.subjects, request, first)
             else:
                 notices.append(rejection(self._bus.subjects, request))
-        await self._notices.say(notices)
+        await self._notices.publish(notices)
         self._failpoint("dispatcher.judge.after_say")
         rejected = outside[-1].seq if outside else after
         return Rejection(rejected, create_seq, len(outside), is_complete=bool(create_seq) or read.pending == 0)

@@ -14,7 +14,7 @@ from teatree_manager.memory import resident_bytes
 
 THRESHOLDS = (50_000, 20, 50)
 """Allocations, collections of the youngest and of the middle generation before each generation's collection."""
-REST_MS = 1_000
+IDLE_MS = 1_000
 """Milliseconds without work before a collection, which a request that comes just then waits for."""
 GROWTH_BYTES = 256_000_000
 """Bytes that resident memory grows by before a collection: garbage in cycles can hold large buffers."""
@@ -28,15 +28,15 @@ def collect_rarely() -> None:
     gc.set_threshold(*THRESHOLDS)
 
 
-async def collect_at_rest(rested_ms: Callable[[], float]) -> None:
-    """Collect once after each time of work, and whenever memory is larger than it was; `rested_ms` is 0 at work."""
+async def collect_when_idle(idle_ms: Callable[[], float]) -> None:
+    """Collect once after each time of work, and whenever memory is larger than it was; `idle_ms` is 0 at work."""
     has_collected = True
     peak = resident_bytes()
     while True:
         await asyncio.sleep(LOOK_MS / 1000)
-        at_rest = rested_ms() >= REST_MS
+        is_idle = idle_ms() >= IDLE_MS
         has_grown = resident_bytes() > peak + GROWTH_BYTES
-        if has_grown or (at_rest and not has_collected):
+        if has_grown or (is_idle and not has_collected):
             gc.collect()
             peak = max(peak, resident_bytes())
-        has_collected = at_rest
+        has_collected = is_idle

@@ -40,11 +40,12 @@ from teatree.storage.published_mark import published_through
 from teatree.storage.segments import Entry, Role, read_segment
 from teatree_manager.background import Background
 from teatree_manager.catalog_status import CatalogStatus
-from teatree_manager.collector import collect_at_rest
+from teatree_manager.collector import collect_when_idle
 from teatree_manager.crash_tracker import CrashTracker
 from teatree_manager.first_file import release_later
 from teatree_manager.follower import Backoff, retrying
 from teatree_manager.followers import Followers
+from teatree_manager.idle_mark import IdleMark
 from teatree_manager.log_check import LogCheck
 from teatree_manager.memory import resident_bytes
 from teatree_manager.outcome_publisher import OutcomePublisher
@@ -53,7 +54,6 @@ from teatree_manager.pipeline import Pipeline
 from teatree_manager.progress import RequestProgress
 from teatree_manager.read_pool import ReadPool
 from teatree_manager.reads import DirectReads
-from teatree_manager.rest_mark import RestMark
 from teatree_manager.started_notifier import StartedNotifier
 from teatree_manager.store_check import check_store
 from teatree_manager.store_waits import StoreWaits
@@ -180,7 +180,7 @@ class Manager:
             crash_tracker,
             self._settings.manager.poll_ms,
             lambda: outcome_publisher.announced_version,
-            StartedNotifier(bus, self._catalog, uuid.UUID(self._chain.goal_model_id)).say,
+            StartedNotifier(bus, self._catalog, uuid.UUID(self._chain.goal_model_id)).notify,
         )
         if self._stop.is_set():
             pipeline.stop()
@@ -304,7 +304,7 @@ class Manager:
         followers.follow(fence, ())
         unannounced = range(outcome_publisher.announced_version + 1, fence.version)
         outcome_publisher.expect(unannounced)
-        mark = RestMark(
+        mark = IdleMark(
             self._chain,
             outcome_publisher.announced_version,
             lambda: writer.manifest.version,
@@ -314,8 +314,8 @@ class Manager:
             outcome_publisher.run(),
             *(follower.run() for follower in followers.followers),
             followers.local.reported(),
-            release_later(followers.local, lambda: pipeline.is_at_rest and outcome_publisher.is_done),
-            collect_at_rest(lambda: pipeline.rested_ms if outcome_publisher.is_done else 0.0),
+            release_later(followers.local, lambda: pipeline.is_idle and outcome_publisher.is_done),
+            collect_when_idle(lambda: pipeline.idle_ms if outcome_publisher.is_done else 0.0),
             self._leave_when_idle(pipeline, direct, followers, outcome_publisher),
             self._announce_again(outcome_publisher, unannounced, followers),
             mark.run(),

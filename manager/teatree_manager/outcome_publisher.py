@@ -170,9 +170,9 @@ class OutcomePublisher:
             losses = self._notices.losses
             again = [] if losses == self._losses else [part for _, _, part in self._recent]
             try:
-                self._failpoint("manager.say.before_notices")
-                await self._notices.say([message for part in (*again, *parts) for message in part.messages])
-                self._failpoint("manager.say.after_notices")
+                self._failpoint("manager.announce.before_notices")
+                await self._notices.publish([message for part in (*again, *parts) for message in part.messages])
+                self._failpoint("manager.announce.after_notices")
             except TeatreeError as e:
                 if isinstance(e, TooLongError):  # the server takes less than when they were made
                     for part in (*again, *parts):

@@ -98,15 +98,15 @@ class Pipeline:
         return "; ".join(self._waiting.values()) or None
 
     @property
-    def is_at_rest(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether nothing that was accepted is on its way into a version, as far as the log was looked at."""
         is_shipping = self._shipping is not None and not self._shipping.done()
         return self._has_looked and not self.is_applying and not is_shipping
 
     @property
-    def rested_ms(self) -> float:
+    def idle_ms(self) -> float:
         """Milliseconds since the last request if the pipeline is at rest, else 0."""
-        return time.monotonic() * 1000 - self.last_request_ms if self.is_at_rest else 0.0
+        return time.monotonic() * 1000 - self.last_request_ms if self.is_idle else 0.0
 
     async def in_file_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run work on the thread that owns the file; raises `disk_full` and `unavailable` for what its disk refuses."""

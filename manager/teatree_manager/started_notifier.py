@@ -25,13 +25,13 @@ class StartedNotifier:
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger()
 
-    def say(self, request: Request) -> None:
+    def notify(self, request: Request) -> None:
         """Have it said; returns at once."""
-        task = asyncio.create_task(self._say(request))
+        task = asyncio.create_task(self._publish(request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _say(self, request: Request) -> None:
+    async def _publish(self, request: Request) -> None:
         subject, body, headers = started_message(self._bus.subjects, request)
         try:
             await self._bus.publish(subject, body, headers)

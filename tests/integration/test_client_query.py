@@ -191,4 +191,4 @@ async def say_pages(fake_manager: FakeManager, request: Request, form: str) -> N
             continue
         headers = {"Content-Type": CONTENT_ARROW, "Teatree-Page": str(number), "Teatree-Pages": "3"}
         subject = fake_manager.bus.subjects.notify(fake_manager.model, request.request_id, "page")
-        await fake_manager.writer.say([(subject, arrow(id=[number]), headers)])
+        await fake_manager.writer.publish([(subject, arrow(id=[number]), headers)])

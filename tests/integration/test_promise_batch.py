@@ -176,7 +176,7 @@ async def test_groups_over_a_crash(installation: Installation) -> None:
     for i in range(10):
         await publish("append", rows(i % 8), f"g{i}", **{"Teatree-Group": "bulk"})
     await publish("append", rows(100), "single")
-    plan = {"manager.say.after_notices": {"action": "crash", "hit": 2, "times": 1}}
+    plan = {"manager.announce.after_notices": {"action": "crash", "hit": 2, "times": 1}}
     installation.sent = ["create", "single"]
     await installation.until_done(plan)
     found = await installation.group_notices("bulk")

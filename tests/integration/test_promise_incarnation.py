@@ -166,7 +166,7 @@ async def test_two_dispatchers(installation: Installation) -> None:
     assert len({m.epoch for m in installation.check_chain()}) == 1
 
 
-@pytest.mark.parametrize("place", ["manager.ship.after_manifest", "manager.say.before_notices"])
+@pytest.mark.parametrize("place", ["manager.ship.after_manifest", "manager.announce.before_notices"])
 async def test_crash_before_the_last_word(installation: Installation, place: str) -> None:
     """A manager that dies with the last outcome unsaid: it is said without a further request."""
     installation.dispatcher({place: {"action": "crash", "hit": 3, "times": 1}})

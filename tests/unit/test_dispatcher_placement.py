@@ -97,8 +97,8 @@ class TestNeed:
     def test_rest(self) -> None:
         """A model whose offset belongs to another log is not at rest, however far that went."""
         status = ModelStatus("sales", last_seq=3, published=ALIVE)
-        assert status.is_at_rest(LogPlace("a", 10))
-        assert not status.is_at_rest(LogPlace("b", 10))
+        assert status.is_idle(LogPlace("a", 10))
+        assert not status.is_idle(LogPlace("b", 10))
 
 
 class TestRestart:

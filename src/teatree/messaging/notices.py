@@ -42,22 +42,22 @@ class NoticeWriter:
         """Times that the connection was lost: a server that was killed can have forgotten what it acknowledged."""
         return self._bus.losses
 
-    async def say(self, messages: Sequence[NoticeMessage]) -> None:
-        """Return when JetStream has all of them; raises `unavailable` or `timed_out`: say all of them again.
+    async def publish(self, messages: Sequence[NoticeMessage]) -> None:
+        """Return when JetStream has all of them; raises `unavailable` or `timed_out`: publish all of them again.
 
         Raises TooLongError, a `RetryError` too, where the server takes less in one message than when they were made.
 
-        It never goes on after a lost connection: what was said before may have to be said again first.
+        It never continues after a lost connection: earlier notices may have to be published again first.
         """
         for i in range(0, len(messages), self._in_flight_max):
-            await self._say(messages[i : i + self._in_flight_max])
+            await self._publish(messages[i : i + self._in_flight_max])
 
-    async def _say(self, messages: Sequence[NoticeMessage]) -> None:
+    async def _publish(self, messages: Sequence[NoticeMessage]) -> None:
         losses = self.losses
         for attempt in range(1, TRIES_MAX + 1):
             missing = set(range(len(messages)))
             try:
-                await self._publish(messages, missing)
+                await self._send(messages, missing)
             except RequestError as e:
                 if e.code is not Code.BODY_TOO_LARGE:
                     raise
@@ -69,7 +69,7 @@ class NoticeWriter:
             else:
                 return
 
-    async def _publish(self, messages: Sequence[NoticeMessage], missing: set[int]) -> None:
+    async def _send(self, messages: Sequence[NoticeMessage], missing: set[int]) -> None:
         def sink_of(exchange: Exchange) -> ReplySink:
             def sink(tail: bytes, block: bytes | None, body: bytes) -> None:
                 if block or body.startswith(b'{"error"'):

@@ -13,7 +13,7 @@ LOOK_S = 1.0
 """Seconds between looks: a model that takes requests has that in its manifests and writes no mark."""
 
 
-class RestMark:
+class IdleMark:
     """Writes the mark once nothing has come after the newest version until its outcomes were published for good."""
 
     def __init__(self, chain: Chain, marked: int, newest: Callable[[], int], published: Callable[[], int]) -> None:
