@@ -1,4 +1,4 @@
-"""What a model's incarnations that have ended answered: a resend after them gets its first outcome again."""
+"""Outcomes of a model's ended incarnations: a resend after them gets its first outcome again."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class EarlierOutcomes:
     def __init__(
         self, store: ObjectStore, subjects: Subjects, limits: LimitSettings, payload_bytes_max: Callable[[], int]
     ) -> None:
-        """`limits` are the managers' own: how long ids are remembered, how large inline pages are.
+        """`limits` are those of the managers: how long ids are remembered, how large inline pages are.
 
-        `payload_bytes_max` returns what the server takes in one message now.
+        `payload_bytes_max` returns what the server currently accepts in one message.
         """
         self._payload_bytes_max = payload_bytes_max
         self._store = store

@@ -1,4 +1,4 @@
-"""Leases that ended though their holder lives: it hangs, or PostgreSQL was away."""
+"""Watching for leases that ended though their holder runs: it hangs, or PostgreSQL was unavailable."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 HANG_MS = 6_000
-"""Milliseconds for which a lease is seen ended before it counts: more than a manager takes to renew it once PostgreSQL
-is back. A successor asks again, by the database's clock."""
+"""Milliseconds for which a lease must stay ended: more than a manager takes to renew it once PostgreSQL is back. A
+successor checks again, by the database's clock."""
 AGAIN_MS = 30_000
 """Milliseconds between two successors for one model."""
 
@@ -19,7 +19,7 @@ class LeaseWatch:
         self._ended_at_ms: dict[str, float] = {}
 
     def hanging(self, leases: Mapping[str, datetime | None], now_ms: float) -> list[str]:
-        """Return the models whose manager should be challenged, given when each lease ends; None has no lease."""
+        """Return the models whose manager needs a contender, given when each lease ends, None without a lease."""
         now = datetime.now(UTC)
         ended = {model for model, until in leases.items() if until is not None and until < now}
         self._ended_at_ms = {model: self._ended_at_ms.get(model, now_ms) for model in ended}

@@ -1,4 +1,4 @@
-"""Why a model cannot count in the log from its newest version, as its manager would find."""
+"""Faults of the log: why a model cannot continue in it from its newest version, as its manager would find."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teatree_dispatcher.placement import PublishedState
 
 
 async def log_fault(bus: Bus, model: str, known: PublishedState) -> OperatorError | None:
-    """Return why a model cannot count from its newest version in this log, None if it can."""
+    """Return why a model cannot continue in this log from its newest version, None if it can."""
     if known.log_at is None or known.offset == 0:
         return None
     state = await log_state(bus)
@@ -21,5 +21,5 @@ async def log_fault(bus: Bus, model: str, known: PublishedState) -> OperatorErro
     if fault is None:
         return None
     mark = await read_advance(bus, model, position)
-    # Behind a mark that passes requests over nobody counts from the offset, until the model has gone on there.
+    # With a mark that passes requests over the offset is invalid until the model has continued after the mark.
     return fault if mark is None or mark.go_on_after > position.seq else None

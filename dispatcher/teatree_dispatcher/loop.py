@@ -1,8 +1,9 @@
 """The dispatcher's loop: every model with requests beyond its published offset has a manager, or gets one.
 
 It is level-triggered: everything is decided from the log and the chain as they are, never from events. Hints and ended
-managers only make it look sooner; the timer makes it look at all. One task runs the loop, one hears direct reads; both
-belong to one event loop, and what blocks (store, PostgreSQL) runs on threads. Stopping it stops no manager.
+managers only make it look sooner; the timer guarantees that it looks. One task runs the loop, one receives direct
+reads; both belong to one event loop, and blocking work (store, PostgreSQL) runs on threads. Stopping it stops no
+manager.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from teatree_dispatcher.rejecter import Rejecter
 
 DROP = "drop_model"
 HINT_PAUSE_S = 0.005
-"""Hints that come together are looked at together."""
+"""Seconds to wait for further hints, so that they are handled together."""
 REJECT_ROUNDS_MAX = 10
 """Portions of requests rejected for one model before the others have their turn."""
 CHAINS_AT_ONCE = 8
-"""Chains asked at the same time when many models are new to us."""
+"""Chains read at the same time when many models are new."""
 
 
 class Dispatcher:
@@ -82,11 +83,11 @@ class Dispatcher:
         """Models with more requests to reject, after the others had their turn."""
 
     def wake(self) -> None:
-        """Look now: a manager may have ended. May be called from a signal handler of the event loop."""
+        """Look now: a manager may have ended. May be called in a signal handler of the event loop."""
         self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Dispatch until `stop` is set; managers live on."""
+        """Dispatch until `stop` is set; managers keep running."""
         hints = await WakeHints.open(self._bus)
         await self._reads.open()
         beside = [asyncio.create_task(self._reads.run()), asyncio.create_task(self._catalog.run(self._start_contender))]
@@ -98,13 +99,13 @@ class Dispatcher:
                 await asyncio.wait({turn, *beside, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 for task in (turn, *beside):
                     if task.done():
-                        task.result()  # raises a fault of ours: then the process ends with it
+                        task.result()  # raises a fault of ours, which ends the process
                 await _cancelled(turn)
         finally:
             await _cancelled(*beside, stopping)
 
     async def _turn(self, hints: WakeHints) -> None:
-        """Look, then wait for a hint, an ended manager or the timer; what went wrong is tried again with the timer."""
+        """Look, then wait for a hint, an ended manager or the timer; after an error the timer tries again."""
         try:
             if now_ms() - self._looked_at_ms >= self._settings.poll_ms:
                 await self._look_at_all(hints)
@@ -115,12 +116,12 @@ class Dispatcher:
             self._looked_at_ms = now_ms()
             if str(e) != self._trouble:  # once, not with every try
                 self._trouble = str(e)
-                self._log.warning("the dispatcher cannot look", **e.to_dict())
+                self._log.warning("the dispatcher cannot read the log", **e.to_dict())
             await asyncio.sleep(self._settings.poll_ms / 1000)
             return
         if self._trouble is not None:
             self._trouble = None
-            self._log.info("the dispatcher can look again")
+            self._log.info("the dispatcher can read the log again")
         await self._pause(hints)
 
     async def _pause(self, hints: WakeHints) -> None:
@@ -137,7 +138,7 @@ class Dispatcher:
     # --- looking -----------------------------------------------------------------------------------------------------
 
     async def _look_at_all(self, hints: WakeHints) -> None:
-        """Ask the log for all that is new, then look at every model that is not at rest."""
+        """Read from the log what is new, then look at every model that is not idle."""
         self._failpoint("dispatcher.look.before")
         self._looked_at_ms = now_ms()
         self._woken.clear()
@@ -146,7 +147,7 @@ class Dispatcher:
         state = await log_state(self._bus)
         if state.created != self._place.created or state.last_seq < self._place.last_seq:
             self._begin_log(LogPlace(state.created, 0))
-        elif losses != self._place.losses:  # it may have lost its end and grown again
+        elif losses != self._place.losses:  # it may have been truncated and grown again
             self._registry.doubt()
             self._place = LogPlace(state.created, 0)
         after = self._place.last_seq
@@ -160,7 +161,7 @@ class Dispatcher:
         await self._look_at(self._registry, timed=True)
 
     def _begin_log(self, place: LogPlace) -> None:
-        """Begin anew with a log that we did not know; back-off goes on."""
+        """Begin anew with another log; the backoff of managers is kept."""
         if self._place.created is not None:
             self._log.error(
                 "the log was replaced", code=str(Code.LOG_REPLACED), now=place.created, was=self._place.created
@@ -172,7 +173,7 @@ class Dispatcher:
             self._registry.status(model).restart = restart
 
     async def _look_at_hinted(self, hints: WakeHints) -> None:
-        """Look at the models that hints and ended managers name; those that a manager serves need nothing."""
+        """Look at the models that hints and ended managers name, without those that a manager serves."""
         self._woken.clear()
         models, missed = hints.take()
         self._retry_if_advanced(models)
@@ -191,12 +192,12 @@ class Dispatcher:
         await self._look_at([self._registry.status(model) for model in sorted(asked | waiting | again)], timed=False)
 
     def _retry_if_advanced(self, models: set[str]) -> None:
-        """Start managers again at once: an operator has resumed a model, or the models of a log that lost its end."""
+        """Start managers again at once: an operator has resumed a model, or the models after the log was truncated."""
         if ADVANCED not in models:
             return
         models.discard(ADVANCED)
         for status in self._registry:
-            status.retries_at_once = status.was_served  # that manager may have looked a moment too early
+            status.retries_at_once = status.was_served  # that manager may have checked a moment too early
             status.restart = attrs.evolve(status.restart, not_before_ms=0)
 
     def _is_well_served(self, model: str) -> bool:
@@ -219,7 +220,7 @@ class Dispatcher:
         await self._managers.make_room(self._registry, self._ask_chain)
 
     async def _look_safely(self, status: ModelStatus, slots: asyncio.Semaphore, *, timed: bool) -> None:
-        """Look at one model; its trouble is said, once, and is not the others'."""
+        """Look at one model; an error is reported once, and does not affect the others."""
         try:
             async with slots:
                 await self._look(status, timed=timed)
@@ -234,7 +235,7 @@ class Dispatcher:
         is_fresh = status.name_error is not None
         if status.name_error is not None:
             status.published = PublishedState()
-        # Asked before the chain is: what a manager that is gone by now has published is in the news then.
+        # Checked before the chain is read: then what a manager published before it ended is read too.
         is_served = status.name_error is None and self._managers.is_served(status.model)
         status.was_served = is_served
         for _ in range(REJECT_ROUNDS_MAX):
@@ -252,13 +253,13 @@ class Dispatcher:
                         status.published = await self._ask_chain(status)
                     except CorruptError:
                         if not is_served and self._managers.is_due(status):
-                            self._managers.start(status)  # it meets the same, and writes it where `models` reads
+                            self._managers.start(status)  # it finds the same, and records it for `teatree models`
                         raise
                     is_fresh = True
                 case Need.MANAGER:
                     self._managers.start(status)
                     break
-                case Need.REFRESH:  # as new as it gets: the manager is at it
+                case Need.REFRESH:  # it is fresh: the manager works on the rest
                     break
         else:
             self._unrejected.add(status.model)
@@ -267,7 +268,7 @@ class Dispatcher:
             self._registry.forget(status.model)
 
     async def _is_truncated(self, status: ModelStatus) -> bool:
-        """Return whether the log has lost a resting model's last request: others would be passed over in silence."""
+        """Return whether the log lost an idle model's last request: later requests would be passed over silently."""
         known, place = status.published, self._place
         if known is None or not status.is_to_check(place):
             return False
@@ -276,7 +277,7 @@ class Dispatcher:
         return fault is not None
 
     def _start_contender(self, model: str) -> None:
-        """Start a successor where a manager lives and lets its lease end."""
+        """Start a successor where a manager runs and lets its lease end."""
         status = self._registry.find(model)
         if status is not None and status.was_served and self._managers.is_served(model):
             self._managers.start_contender(status)
@@ -286,23 +287,23 @@ class Dispatcher:
         known = max(status.published.version if status.published else 0, self._catalog.version(status.model))
         return published(await asyncio.to_thread(chain.newest, known))
 
-    # --- requests outside a life -------------------------------------------------------------------------------------
+    # --- requests outside an incarnation -----------------------------------------------------------------------------
 
     async def _reject(self, status: ModelStatus) -> None:
         if status.name_error is None and await self._catch_up(status):
             return
         found = await self._rejecter.reject(status.model, status.position, status.name_error)
         if found.rejected:
-            self._log.info("rejected requests outside a life", model=status.model, count=found.rejected)
+            self._log.info("rejected requests outside an incarnation", model=status.model, count=found.rejected)
         status.rejected_through, status.create_seq = found.rejected_through, found.create_seq
         if found.is_complete and not found.create_seq:
-            # Passes also what cannot be read under this name any more: purged, or a subject that is not UTF-8.
+            # Also passes requests that cannot be read under this name: purged, or a subject that is not UTF-8.
             status.rejected_through = max(status.rejected_through, status.last_seq)
 
     async def _catch_up(self, status: ModelStatus) -> bool:
-        """Ask the chain if the catalog has heard of a newer version; return whether it had.
+        """Read the chain if the catalog holds a newer version; return whether it does.
 
-        Raises `corrupt` if the chain lacks it: nothing is judged by a wrong store.
+        Raises `corrupt` if the chain lacks it: no request is rejected on the evidence of a wrong store.
         """
         expected = self._catalog.version(status.model)
         if status.published is not None and expected <= status.published.version:
@@ -311,7 +312,7 @@ class Dispatcher:
         if expected > status.published.version:
             raise OperatorError(
                 Code.CORRUPT,
-                f"The catalog knows version {expected} of {status.model};"
+                f"The catalog has version {expected} of {status.model};"
                 f" the object store has {status.published.version}.",
                 where=Chain(self._store, self._bus.prefix, status.model).folder,
                 hint="Is TEATREE_STORE_URL right? If it is, run `teatree catalog rebuild`.",
@@ -321,7 +322,7 @@ class Dispatcher:
     # --- direct reads ------------------------------------------------------------------------------------------------
 
     async def _answer_read(self, model: str) -> TeatreeError | None:
-        """Bring back the manager that a read needs; return what to tell the reader, None while a manager serves."""
+        """Start the manager that a read needs; return the error for the reader, None while a manager serves."""
         status = self._registry.find(model) or ModelStatus(model)
         if status.name_error is not None:
             return status.name_error
@@ -336,7 +337,7 @@ class Dispatcher:
         if not self._managers.is_due(status):
             return self._managers.waiting_error(status)
         if not self._managers.start(status):
-            self.wake()  # the look that follows makes room
+            self.wake()  # the next round makes room
             return self._managers.waiting_error(status)
         return self._managers.starting_error(model)
 
@@ -364,20 +365,20 @@ class Dispatcher:
             self._log.info("purged the log", requests=purged)
         fault = self._purge_fault
         if fault is not None and str(fault) != str(before):  # once, not with every try
-            self._log.warning("nothing is purged until a model goes on", **fault.to_dict())
+            self._log.warning("nothing is purged until a model is resumed", **fault.to_dict())
 
     async def _done_with(self, model: str) -> int | None:
         if self._bus.losses != self._place.losses:
-            return None  # the log may have lost its end since we looked
+            return None  # the log may have been truncated since it was read
         status = self._registry.find(model)
         if status is None:
-            # Answered and forgotten if the name is none; a name that is one came after the look.
+            # An invalid name was answered and forgotten; a valid one arrived after the last round.
             return self._place.last_seq if ModelStatus(model).name_error is not None else 0
         if status.name_error is not None:
             return status.rejected_through
         known = await self._ask_chain(status)
         if known.offset and known.log_created != self._place.created:
-            return 0  # no purge makes this log the one that it counts in
+            return 0  # the offset belongs to another log
         self._purge_fault = await log_fault(self._bus, model, known)
         if self._purge_fault is not None:
             return None

@@ -1,4 +1,4 @@
-"""What the dispatcher knows about each model; all of it can be forgotten and found again."""
+"""The dispatcher's registry of models and their status; all of it can be read again from the log and the chains."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from teatree_dispatcher.placement import PlacementInput, PublishedState, Restart
 
 @frozen
 class LogPlace:
-    """Which log it is, and how far it goes."""
+    """The log's identity, and its last sequence."""
 
     created: str | None = None
     last_seq: int = 0
     losses: int = 0
-    """Connections that were lost before: each may have been the server's end, and the log's."""
+    """Lost connections so far: at each the server may have been restarted with a truncated log."""
 
 
 @define
 class ModelStatus:
-    """One model."""
+    """The status of one model."""
 
     model: str
     last_seq: int = 0
@@ -34,19 +34,19 @@ class ModelStatus:
     restart: Restart = field(factory=Restart)
     offset_at_launch: int = 0
     was_served: bool = False
-    """Whether a manager lived when we looked last."""
+    """Whether a manager ran in the last round."""
     is_unfinished: bool = False
-    """Whether its last manager ended before it had said all outcomes."""
+    """Whether its last manager ended before it had published all outcomes."""
     retries_at_once: bool = False
-    """Whether its manager, should it stop for an operator, is tried again at once: the operator has done something."""
+    """Whether its manager, if it stops for an operator, is started again at once: an operator has acted meanwhile."""
     log_truncated: bool = False
-    """Whether the log does not hold any more what the model counts from; its manager says so and stops."""
+    """Whether the log has lost the request at the model's offset; its manager reports that and stops."""
     checked: tuple[int, int] | None = None
-    """For which offset, and after how many lost connections, that was looked at."""
+    """The offset, and the number of lost connections, for which that was checked."""
     trouble: str | None = None
-    """What went wrong with it last, so that it is said once."""
+    """The last error, so that it is reported once."""
     name_error: RequestError | None = field(default=None, init=False)
-    """Why it can never be a model."""
+    """Why its name can never be a model's."""
 
     def __attrs_post_init__(self) -> None:
         try:
@@ -69,14 +69,14 @@ class ModelStatus:
 
     @property
     def position(self) -> int:
-        """Up to where all requests outside its lives are answered."""
+        """The sequence up to which all requests outside its incarnations are answered."""
         return max(self.rejected_through, self.published.offset if self.published else 0)
 
     def is_to_check(self, log: LogPlace) -> bool:
-        """Whether somebody has to ask if the log still holds its last request: once for each offset and connection.
+        """Whether it must be checked that the log still holds its last request: once for each offset and connection.
 
-        A model with requests beyond its offset has a manager that asks; if the log holds none of its requests, none was
-        accepted under numbers that it has passed.
+        A model with requests beyond its offset has a manager that checks; if the log holds none of its requests, none
+        was accepted under numbers that it has passed.
         """
         known = self.published
         if known is None or known.log_at is None or not 0 < self.last_seq <= known.offset:
@@ -84,7 +84,7 @@ class ModelStatus:
         return self.log_truncated or self.checked != (known.offset, log.losses)
 
     def is_idle(self, log: LogPlace) -> bool:
-        """Whether a look would find nothing to do, as far as we know."""
+        """Whether there is nothing to do for it, as far as is known."""
         return (
             self.published is not None
             and self.last_seq <= self.position
@@ -96,33 +96,33 @@ class ModelStatus:
 
 
 class ModelRegistry:
-    """All records, by model."""
+    """The status of every model."""
 
     def __init__(self) -> None:
-        self._records: dict[str, ModelStatus] = {}
+        self._statuses: dict[str, ModelStatus] = {}
 
     def __iter__(self) -> Iterator[ModelStatus]:
-        return iter(list(self._records.values()))
+        return iter(list(self._statuses.values()))
 
     def status(self, model: str) -> ModelStatus:
-        """Return a model's record; an unknown name gets a new one."""
-        return self._records.setdefault(model, ModelStatus(model))
+        """Return a model's status; an unknown name gets a new one."""
+        return self._statuses.setdefault(model, ModelStatus(model))
 
     def find(self, model: str) -> ModelStatus | None:
-        """Return a model's record, if there is one."""
-        return self._records.get(model)
+        """Return a model's status, if there is one."""
+        return self._statuses.get(model)
 
     def forget(self, model: str) -> None:
-        """Drop a record: a name that can never be a model need not be remembered once its requests are answered."""
-        self._records.pop(model, None)
+        """Drop a status: a name that can never be a model's need not be kept once its requests are answered."""
+        self._statuses.pop(model, None)
 
     def doubt(self) -> None:
-        """Take nothing for known that the log told: it may have lost its end."""
+        """Reset what was read from the log: it may have been truncated."""
         for status in self:
             status.last_seq = status.last_drop_seq = status.rejected_through = status.create_seq = 0
 
     def learn(self, last: Mapping[str, int], drops: Mapping[str, int]) -> None:
-        """Take in how far models go in the log, and where each was last asked to end."""
+        """Take in the last request of models in the log, and the last `drop_model` of each."""
         for model, seq in last.items():
             status = self.status(model)
             status.last_seq = max(status.last_seq, seq)

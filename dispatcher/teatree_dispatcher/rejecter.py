@@ -1,8 +1,8 @@
-"""Answers for requests outside a model's life: nobody else would ever answer them.
+"""The rejecter of requests outside a model's incarnations, which no manager answers.
 
-Which ones these are, the log alone decides: beyond the offset of a version without life, everything before the next
-`create_model` is outside. So a judgement is final however old that version is, two dispatchers say the same, and saying
-it again is harmless.
+The log alone decides which ones these are: beyond the offset of a version without a model, every request before the
+next `create_model` is outside. So a rejection is final however old that version is, two dispatchers publish the same
+one, and publishing it again is harmless.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ class Rejection:
 
     rejected_through: int
     create_seq: int
-    """The `create_model` that comes next, 0 if none was met: what follows is its manager's."""
+    """The next `create_model`, 0 if none was found: a manager applies it and what follows."""
     rejected: int
     is_complete: bool
     """Whether the end of the log, or a `create_model`, was reached."""
 
 
 class Rejecter:
-    """Rejects requests to models that are not alive."""
+    """Rejects requests to models that do not exist."""
 
     def __init__(self, bus: Bus, earlier: EarlierOutcomes, failpoint: Failpoint) -> None:
-        """`earlier` finds what a model's incarnations that have ended answered."""
+        """`earlier` finds the outcomes of a model's ended incarnations."""
         self._earlier = earlier
         self._bus = bus
         self._notices = NoticeWriter(bus)
         self._failpoint = failpoint
 
     async def reject(self, model: str, after: int, name_error: RequestError | None) -> Rejection:
-        """Answer a model's requests beyond `after` that lie outside its life, up to a thousand of them.
+        """Reject a model's requests beyond `after` that lie outside its incarnations, up to a thousand of them.
 
-        `name_error` tells why the name can never be a model's: then a `create_model` is no exception.
+        `name_error` is why the name can never be a model's: then a `create_model` is rejected too.
         """
         read = await LogReader(self._bus, model).read(after, requests_max=READ_REQUESTS_MAX, bytes_max=READ_BYTES_MAX)
         outside: list[Request] = []
@@ -63,7 +63,7 @@ class Rejecter:
                 create_seq = request.seq
                 break
             outside.append(request)
-        self._failpoint("dispatcher.judge.before_say")
+        self._failpoint("dispatcher.reject.before_notices")
         earlier = {} if name_error else await self._earlier.find(model, [request.request_id for request in outside])
         notices: list[NoticeMessage] = []
         for request in outside:
@@ -73,13 +73,13 @@ class Rejecter:
             else:
                 notices.append(rejection(self._bus.subjects, request))
         await self._notices.publish(notices)
-        self._failpoint("dispatcher.judge.after_say")
+        self._failpoint("dispatcher.reject.after_notices")
         rejected = outside[-1].seq if outside else after
         return Rejection(rejected, create_seq, len(outside), is_complete=bool(create_seq) or read.pending == 0)
 
 
 def rejection(subjects: Subjects, request: Request) -> NoticeMessage:
-    """Return the notice that rejects a request outside its model's life: the same whenever it is said."""
+    """Return the notice that rejects a request outside its model's incarnations: the same each time."""
     outcome = outside_outcome(request)
     headers = {HEADER_CONTENT_TYPE: CONTENT_JSON}
     if request.traceparent and request.traceparent.isascii() and request.traceparent.isprintable():
@@ -99,7 +99,7 @@ def again(subjects: Subjects, request: Request, first: PublishedOutcome) -> Sequ
 
 
 def _group_body(request: Request, outcome: Outcome) -> bytes:
-    """Return a group's notice on a request that no version holds; `seq` tells repeated ones apart instead."""
+    """Return a group's notice on a request that no version holds; `seq` distinguishes it instead of a version."""
     refusal = {
         "request_id": request.request_id,
         "seq": request.seq,

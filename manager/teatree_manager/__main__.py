@@ -1,10 +1,10 @@
 """`python -m teatree_manager [MODEL]`: one manager process.
 
-Without a model it loads its libraries and waits for one line of JSON on its standard input: `model`, and `log`, the
-file to print to; it leaves when the input ends. So the dispatcher keeps a spare.
+Without a model it is the dispatcher's spare: it loads its libraries and waits for one line of JSON on its standard
+input: `model`, and `log`, the file to print to; it exits when the input ends.
 
 Exit codes: 0 it left (idle, stopped, or its model was dropped), 75 another manager has the model, 78 an operator must
-look, 79 a request does not end, 1 anything else; the dispatcher starts it again after all but 78, after 79 at once.
+act, 79 a request does not end, 1 anything else; the dispatcher starts it again after all but 78, after 79 at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from teatree_manager.manager import Manager, preload
 from teatree_manager.memory import limit_memory, started_threads
 
 THREADS_MAX = 32
-"""Threads for what blocks: each lane, pages and workers of direct reads, and the lease, which must wait for none."""
+"""Threads for what blocks: followers, pages and workers of direct reads, and the lease, which must wait for none."""
 EXIT_FAILED = 1
 EXIT_USAGE = 64
 
@@ -63,7 +63,7 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_run(check_model(model), store, threads))
-    except Exception as e:  # noqa: BLE001  each has its exit code; its reason is written down for the dispatcher
+    except Exception as e:  # noqa: BLE001  each has its exit code; the dispatcher reads its reason from a file
         _keep_reason(model, e)
         return _exit_code(e, log)
     log.info("left")
@@ -97,16 +97,16 @@ def _keep_reason(model: str, error: Exception) -> None:
 
 
 def _preload() -> ObjectStore | None:
-    """Load what any model needs; return the store, None if it cannot be opened: a model's manager tells why."""
+    """Load what any model needs; return the store, None if it cannot be opened: a model's manager reports why."""
     preload()
     try:
         return open_store(read_settings(process_environ()).store)
-    except Exception:  # noqa: BLE001  whatever it is, it meets it again
+    except Exception:  # noqa: BLE001  the model's manager opens it again and reports the error
         return None
 
 
 def _wait_for_model() -> str:
-    """Wait as a spare; return the model that it is for, "" if it is not needed."""
+    """Wait as a spare for a model; return it, "" if this process is not needed."""
     line = sys.stdin.readline()
     if not line:
         return ""

@@ -1,4 +1,4 @@
-"""The lane of the Parquet archives."""
+"""The follower that writes the Parquet archives."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from teatree_manager.local_follower import LocalFollower
 class ArchiveFollower(Follower):
     """Writes the local version's changed tables as Parquet, and those that an `archive` request waits for.
 
-    Such a request waits for no repair. What the writer's file still holds of its version is taken from there; if the
-    rest is damaged in the store the newest version is archived instead: it holds the effects of all before it. Which
-    archive answers the request is recorded once, before the outcome is published.
+    Such a request waits for no repair. Blocks of its version that the writer's file still holds are read from there; if
+    the others are damaged in the store the newest version is archived instead: it holds the effects of all before it.
+    Which archive answers the request is recorded once, before the outcome is published.
     """
 
     name = "archive"
@@ -47,7 +47,7 @@ class ArchiveFollower(Follower):
         written: Callable[[Manifest], None],
         answered: Callable[[int], None],
     ) -> None:
-        """`written` is called with each version whose archive is there, `answered` with each whose request is done."""
+        """`written` is called with each version that is archived, `answered` with each whose request is done."""
         super().__init__()
         self._chain = chain
         self._local = local
@@ -62,11 +62,11 @@ class ArchiveFollower(Follower):
         self._last_ms = float("-inf")
         self._asked = asyncio.Event()
         self.over_limit: str | None = None
-        """Why a table needs more memory than an archive may use; None while none does."""
+        """The error of a table that needs more memory than an archive may use; None while none does."""
         local.moved.append(self.wake)
 
     def wait_for(self, manifest: Manifest, tables: Sequence[str]) -> None:
-        """Archive these tables of a version, or all if it names none; `answered` is called when they are there."""
+        """Archive these tables of a version, all if it names none; `answered` is called when they are archived."""
         self._barriers.append((manifest, tables or [table.name for table in manifest.tables]))
         self._asked.set()
         self.wake()
@@ -85,7 +85,7 @@ class ArchiveFollower(Follower):
             raise damage
 
     async def _archive_asked(self) -> TeatreeError | None:
-        """Archive what is waited for; what is damaged stays, holds nothing else up, and is told."""
+        """Archive what requests wait for; return the damage that keeps some of them waiting."""
         damage = None
         for barrier in list(self._barriers):
             try:
@@ -99,7 +99,7 @@ class ArchiveFollower(Follower):
         return damage
 
     async def _answer(self, manifest: Manifest, tables: Sequence[str]) -> None:
-        """Have a request answered; raises `corrupt` if an archive that answered before is damaged, or what says so."""
+        """Complete a request; raises `corrupt` if the archive that answered it, or the record of that, is damaged."""
         try:
             answer = await asyncio.to_thread(read_answer, self._chain, manifest)
         except CorruptError:
@@ -113,7 +113,7 @@ class ArchiveFollower(Follower):
             await asyncio.to_thread(read_archive, self._chain, answer)
 
     async def _archive_since(self, manifest: Manifest, wanted: Sequence[str]) -> Manifest:
-        """Archive a version, or the newest if its own content is damaged; return which it was."""
+        """Archive a version, or the newest if its content is damaged; return the archived version."""
         try:
             await self._archive(manifest, wanted)
         except TeatreeError as e:
@@ -130,7 +130,7 @@ class ArchiveFollower(Follower):
         current = self._local.current
         if current is None:
             return
-        if self._last is None:  # what the manager before wrote serves as long as no user table changed
+        if self._last is None:  # an earlier manager's archive is current as long as no user table has changed
             self._last = await asyncio.to_thread(first_archive_since, self._chain, current.user_version)
         if self._last is not None and current.user_version <= self._last.version:
             return
@@ -140,13 +140,13 @@ class ArchiveFollower(Follower):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause_ms / 1000):
                         await self._asked.wait()
-                self.wake()  # a newer one may have come meanwhile
+                self.wake()  # there may be a newer version by now
             return
         await self._archive(current, ())
         self._last_ms = time.monotonic() * 1000
 
     async def _archive(self, manifest: Manifest, wanted: Sequence[str], table: BlockTable | None = None) -> None:
-        """Archive a version, of which `table` are the blocks, if that is known."""
+        """Archive a version; `table` is its block table, if known."""
         if manifest.file is not None:
             archived = await asyncio.to_thread(self._write, manifest, wanted, table)
             if self._last is None or archived.version > self._last.version:

@@ -1,4 +1,4 @@
-"""The lane of the catalog in PostgreSQL."""
+"""The follower that writes versions into the catalog in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from teatree_manager.follower import Follower
 RECENT_VERSIONS_MAX = 200
 """Versions kept in memory for the catalog while it is away; older ones are read from the store again."""
 STUCK_MS = 20_000
-"""Milliseconds without a chunk told after which the lane is stuck, not catching up; one takes some seconds at worst."""
+"""Milliseconds without a recorded chunk after which the follower is stuck, not catching up; one takes some seconds."""
 
 
 class CatalogFollower(Follower):
-    """Writes the versions into PostgreSQL, in chunks, never back."""
+    """Writes the versions into PostgreSQL, in chunks, in order."""
 
     name = "catalog"
     tolerated = (TeatreeError,)
-    """A catalog that is empty or locked up, or cannot be told all, must not stop its model."""
+    """A catalog that is empty or locked, or refuses a row, must not stop its model."""
 
     def __init__(self, catalog: Catalog, chain: Chain, failpoint: Failpoint) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class CatalogFollower(Follower):
 
     @property
     def is_catching_up(self) -> bool:
-        """Whether versions are still to be told, and some were not long ago."""
+        """Whether versions are still to be recorded, and some were recorded not long ago."""
         return (self._recorded or 0) < self._newest and time.monotonic() * 1000 < self._recorded_ms + STUCK_MS
 
     @override
@@ -68,9 +68,9 @@ class CatalogFollower(Follower):
             self._recorded = model.version if model else 0
         while self._recorded < self._newest:
             last = min(self._recorded + CHUNK_VERSIONS, self._newest)
-            told = await asyncio.to_thread(self._read_rows, self._recorded + 1, last)
+            rows = await asyncio.to_thread(self._read_rows, self._recorded + 1, last)
             self._failpoint("manager.catalog.before_record")
-            await asyncio.to_thread(record, self._catalog, self._chain, told)
+            await asyncio.to_thread(record, self._catalog, self._chain, rows)
             self._failpoint("manager.catalog.after_record")
             self._recorded = last
             self._recorded_ms = time.monotonic() * 1000
@@ -80,7 +80,7 @@ class CatalogFollower(Follower):
         for version, manifest in list(self._archives.items()):
             try:
                 await asyncio.to_thread(record_archive, self._catalog, self._chain, manifest)
-            except CorruptError as e:  # holds up no other
+            except CorruptError as e:  # the other versions are still recorded
                 damage = e
             else:
                 del self._archives[version]
@@ -88,7 +88,7 @@ class CatalogFollower(Follower):
             raise damage
 
     def _read_rows(self, first: int, last: int) -> list[VersionRows]:
-        kept = {v: told for v in range(first, last + 1) if (told := self._recent.get(v)) is not None}
+        kept = {v: rows for v in range(first, last + 1) if (rows := self._recent.get(v)) is not None}
         read = read_version_rows(self._chain, [v for v in range(first, last + 1) if v not in kept])
         return [kept[v] if v in kept else next(read) for v in range(first, last + 1)]
 

@@ -1,4 +1,4 @@
-"""The lane of the clean-up: now and then, far from the path of a request."""
+"""The periodic task that cleans a model up; no request waits for it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from teatree.storage.cleanup import Cleanup
 from teatree_manager.follower import Follower
 
 LOOK_MS_MAX = 60_000
-"""Milliseconds between looks whether a clean-up is due: managers come and go, what they last did lies in the store."""
+"""Milliseconds between checks whether a clean-up is due: the store holds when the last one ran, by any manager."""
 
 
 class CleanupTask(Follower):
-    """Cleans the model up when it is due. Whatever goes wrong is told by `health` and tried again at the next look."""
+    """Cleans the model up when it is due. `health` reports an error, and the next check tries again."""
 
     name = "cleanup"
 
@@ -76,5 +76,5 @@ class CleanupTask(Follower):
 
     @override
     async def drained(self) -> None:
-        """Stop: a clean-up need not come to its end, the next one goes on."""
+        """Stop: a clean-up need not be completed, the next one resumes it."""
         self._stopping.set()

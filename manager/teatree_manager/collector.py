@@ -1,4 +1,4 @@
-"""When Python's cyclic garbage collector runs in a manager: at rest, when memory has grown, and else rarely.
+"""Python's cyclic garbage collector in a manager: it runs when the manager is idle, when memory has grown, else rarely.
 
 By default it walks over all that waits (requests, outcomes, rows for the catalog) after every few hundred allocations:
 half of a loaded manager's time, for hardly any garbage, since reference counts free almost everything.
@@ -15,21 +15,21 @@ from teatree_manager.memory import resident_bytes
 THRESHOLDS = (50_000, 20, 50)
 """Allocations, collections of the youngest and of the middle generation before each generation's collection."""
 IDLE_MS = 1_000
-"""Milliseconds without work before a collection, which a request that comes just then waits for."""
+"""Milliseconds without work before a collection: a request that arrives during it has to wait."""
 GROWTH_BYTES = 256_000_000
 """Bytes that resident memory grows by before a collection: garbage in cycles can hold large buffers."""
 LOOK_MS = 250
 
 
 def collect_rarely() -> None:
-    """Leave what is loaded by now out of every collection, and collect what comes later by `THRESHOLDS`."""
+    """Exempt all objects that exist now from collections; collect later ones by `THRESHOLDS`."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
 
 
 async def collect_when_idle(idle_ms: Callable[[], float]) -> None:
-    """Collect once after each time of work, and whenever memory is larger than it was; `idle_ms` is 0 at work."""
+    """Collect once in each idle period, and whenever memory has grown; `idle_ms` returns 0 while there is work."""
     has_collected = True
     peak = resident_bytes()
     while True:

@@ -1,4 +1,4 @@
-"""The lane that tells the catalog how a model is: why its requests wait, and what is damaged in the store."""
+"""The follower that records a model's condition in the catalog: why requests wait, and what is damaged in the store."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from teatree.storage.chain import Chain
 from teatree_manager.follower import Backoff, Follower
 
 LOOK_MS = 500
-"""Milliseconds between looks: what is over sooner need not be told."""
+"""Milliseconds between checks: a shorter wait need not be recorded."""
 DAMAGED_VERSIONS_MAX = 100
-"""Damaged versions that are told: bounds the row."""
+"""Damaged versions that are recorded: bounds the row."""
 
 
 class ConditionFollower(Follower):
-    """Writes what changed, seldom; nothing waits for it.
+    """Writes a changed condition into the catalog; nothing waits for it.
 
-    What the last manager found damaged is not forgotten when another one comes: it is told to `remember` it.
+    Damage that an earlier manager recorded is not lost: it is read at the start and passed to `remember`.
     """
 
     name = "condition"
@@ -39,12 +39,12 @@ class ConditionFollower(Follower):
         self._chain = chain
         self._remember = remember
         self._damage_now = damage
-        self._waits: str | None = None
+        self._recorded_waits: str | None = None
         self._damage: Mapping[int, str] = {}
         self._has_read = False
         self._one_at_a_time = asyncio.Lock()
         self.waits: Callable[[], str | None] = lambda: None
-        """Tells why requests wait."""
+        """Returns why requests wait."""
 
     @override
     async def run(self) -> None:
@@ -52,7 +52,7 @@ class ConditionFollower(Follower):
         while True:
             try:
                 await self.work()
-            except (RetryError, OperatorError) as e:  # a catalog that is away or locked up must not stop its model
+            except (RetryError, OperatorError) as e:  # a catalog that is unavailable or locked must not stop its model
                 self.error = str(e)
                 await backoff.pause(e)
             else:
@@ -63,21 +63,21 @@ class ConditionFollower(Follower):
     @override
     async def work(self) -> None:
         async with self._one_at_a_time:
-            await self._tell()
+            await self._record()
 
-    async def _tell(self) -> None:
+    async def _record(self) -> None:
         model_id = uuid.UUID(self._chain.goal_model_id)
         if not self._has_read:
             row = await asyncio.to_thread(self._catalog.model, self._chain.model)
             if row is not None and row.goal_model_id == model_id:
-                self._waits = row.waits
+                self._recorded_waits = row.waits
                 self._damage = {int(version): what for version, what in (row.damage or {}).items()}
                 self._remember(self._damage)
             self._has_read = True
         waits = self.waits()
-        if waits != self._waits:
+        if waits != self._recorded_waits:
             await asyncio.to_thread(self._catalog.record_waits, model_id, self._chain.model, waits)
-            self._waits = waits
+            self._recorded_waits = waits
         damage = dict(sorted(self._damage_now().items())[-DAMAGED_VERSIONS_MAX:])
         if damage != self._damage:
             await asyncio.to_thread(self._catalog.record_damage, model_id, self._chain.model, damage)
@@ -85,8 +85,8 @@ class ConditionFollower(Follower):
 
     @override
     async def drained(self) -> None:
-        """Tell the last of it, if that can be."""
+        """Write the last condition, if that is possible."""
         try:
             await self.work()
-        except (RetryError, OperatorError) as e:  # the next manager tells
+        except (RetryError, OperatorError) as e:  # the next manager records it
             self.error = str(e)

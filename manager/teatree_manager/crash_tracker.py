@@ -1,11 +1,11 @@
-"""Which request takes its manager down: found by what was being applied when it died.
+"""The crash tracker: finds the request that crashes its manager, from what was being applied at each crash.
 
-Before a batch is applied its sequence numbers are written to a file, after it the file goes. Found at a start, it
-says that the manager died in between; the batch is then tried again in ever smaller parts until one request stands
-alone, and that one is set aside after a few deaths more.
+Before a batch is applied its sequence numbers are written to a file, which is deleted after it. A file that is found at
+a start means that the manager crashed in between; the batch is then tried again in ever smaller parts until one request
+is tried alone, and that one is set aside after a few more crashes.
 
 A manager that ends itself because a request does not end writes down which: that one is not tried again, but answered
-when those before it are applied. Requests that were run together are tried in smaller parts, as after any death.
+when those before it are applied. Requests that were run together are tried in smaller parts, as after any crash.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from attrs import frozen
 from teatree.contracts.requests import Request
 
 SHRINK_FACTOR = 8
-"""How much smaller the parts get with each death: 4,000 requests are down to one after four."""
+"""How much smaller the parts get with each crash: 4,000 requests are down to one after four."""
 FILE_BYTES = 512
-"""Size of the file, filled up with spaces: what is written over it later needs no room on the disk."""
+"""Size of the file, padded with spaces: overwriting it later needs no space on the disk."""
 
 
 @frozen
@@ -33,7 +33,7 @@ class Stuck:
 
     seq: int
     request_id: str
-    """Beside the number, which another log can give to another request."""
+    """Compared too, since another log can give the same number to another request."""
 
 
 @frozen
@@ -44,17 +44,17 @@ class Attempt:
     last: int
     count: int
     crashes: int
-    """Deaths in a row with exactly this beginning and size."""
+    """Crashes in a row with exactly this beginning and size."""
 
 
 class CrashTracker:
-    """The file of one model, and what its last death says."""
+    """The file of one model that records what is being applied, and what it shows of the last crash."""
 
     def __init__(self, path: Path, tries_max: int) -> None:
         self._path = path
         self._tries_max = tries_max
         self.suspect: Attempt | None = None
-        """The batch over which the manager before died."""
+        """The batch that the last manager was applying when it crashed."""
         self._stuck: Stuck | None = None
         """The request that did not end, until it is answered."""
         self._read()
@@ -65,13 +65,13 @@ class CrashTracker:
             self._stuck = Stuck(**found["stuck"]) if found["stuck"] else None
             self.suspect = _next_try(found["batch"])
         except (FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError):
-            return  # cut short by the death itself: then nothing had begun
+            return  # the crash tore the file: then nothing had begun
 
     def limit(self, requests: Sequence[Request]) -> int:
         """Return how many of these requests to apply together."""
         count = len(requests)
         before_stuck = count
-        if self._stuck is not None:  # hardly ever, and this is asked for each batch
+        if self._stuck is not None:  # rare, and this runs for each batch
             before_stuck = next((place for place, request in enumerate(requests) if self.is_stuck(request)), count)
         suspect = self.suspect
         if suspect is not None and requests[0].seq <= suspect.last:
@@ -83,7 +83,7 @@ class CrashTracker:
         return self._stuck == Stuck(request.seq, request.request_id)
 
     def crashes_of(self, request: Request) -> int:
-        """Return how often a request alone took its manager down, if that is too often; else 0."""
+        """Return how often a request alone crashed its manager, if that is too often; else 0."""
         suspect = self.suspect
         alone = suspect is not None and suspect.count == 1 and suspect.first == request.seq
         return suspect.crashes if alone and suspect and suspect.crashes >= self._tries_max else 0
@@ -120,7 +120,7 @@ class CrashTracker:
             self._path.write_bytes(_body(None, self._stuck))
 
     def end(self, last: int) -> None:
-        """Note that they were, up to sequence `last`."""
+        """Note that the requests up to sequence `last` are applied."""
         if self._stuck is not None and last >= self._stuck.seq:
             self._stuck = None
         self.clear()

@@ -1,4 +1,4 @@
-"""A lane: work that follows the versions at its own pace, lagging and coalescing, never in the way of the next one."""
+"""A follower: work that runs after each version; it may lag and coalesce versions, and never delays the next one."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from teatree.storage.disk import AWAY, FULL
 
 BACKOFF_MS_MIN = 100
 BACKOFF_MS_MAX = 3_000
-"""The longest pause before something that was away is tried again: what waits goes on that soon after its return."""
+"""The longest pause before an unavailable part is tried again: waiting work resumes that soon after its return."""
 DAMAGE_PAUSE_MS = 5_000
-"""The pause before what is damaged in the store is read again: it is restored, or a newer version does without it."""
+"""The pause before a damaged object is read again: it may be restored, or a newer version may not need it."""
 OVER_LIMIT_PAUSE_MS = 60_000
-"""The pause before work is tried again that needs more memory than it may use: it costs as much each time."""
+"""The pause before work that needs more memory than it may use is tried again: each try costs as much."""
 LOOK_MS = 50
-"""Milliseconds between looks whether a breaker lets calls through again."""
+"""Milliseconds between checks whether a breaker lets calls through again."""
 
 Found = TypeVar("Found")
 
 
 class Backoff:
-    """Growing pauses with jitter: full pauses of many processes would hit what comes back all at once."""
+    """Growing pauses with jitter: equal pauses of many processes would hit a part that returns all at once."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -41,7 +41,7 @@ class Backoff:
     async def pause(self, error: TeatreeError | None = None) -> None:
         """Wait for the next try: a growing time, or until the breaker lets calls through that refused this one."""
         if isinstance(error, AwayError) and error.breaker is not None:
-            for _ in range(BACKOFF_MS_MAX // LOOK_MS):  # then its caller may have been told to stop
+            for _ in range(BACKOFF_MS_MAX // LOOK_MS):  # bounded: its caller may have to stop meanwhile
                 if not error.breaker.refuses():
                     break
                 await asyncio.sleep(LOOK_MS / 1000)
@@ -52,14 +52,14 @@ class Backoff:
 
 
 async def rounds(interval_ms: int) -> AsyncIterator[None]:
-    """Yield for ever, at moments `interval_ms` apart at most, so that not all models do it at once; 0 for never."""
+    """Yield for ever, `interval_ms` apart at most, with jitter so that models do not coincide; never if it is 0."""
     while interval_ms:
         await asyncio.sleep(interval_ms / 1000 * random.uniform(0.5, 1))  # noqa: S311  no secret
         yield
 
 
-async def retrying(read: Callable[[], Found], tell: Callable[[RetryError], None]) -> Found:
-    """Return what a blocking read returns, in a thread, tried again until nothing is away; `tell` hears each error."""
+async def retrying(read: Callable[[], Found], report: Callable[[RetryError], None]) -> Found:
+    """Return what a blocking read in a thread returns, retried while it is refused; `report` is called per error."""
     backoff = Backoff()
     while True:
         try:
@@ -68,16 +68,16 @@ async def retrying(read: Callable[[], Found], tell: Callable[[RetryError], None]
             error = e
         except MemoryError as e:
             error = RetryError(Code.BUSY, f"The manager has no memory left: {e}")
-        tell(error)
+        report(error)
         await backoff.pause(error)
 
 
 class Follower(ABC):
-    """One kind of such work."""
+    """One kind of work that follows the versions."""
 
     name: str
     tolerated: tuple[type[TeatreeError], ...] = (RetryError,)
-    """What is waited out; anything else ends the manager."""
+    """Errors after which the work is retried; any other ends the manager."""
 
     def __init__(self) -> None:
         self._log = structlog.get_logger().bind(follower=self.name)
@@ -85,21 +85,21 @@ class Follower(ABC):
         self._idle = asyncio.Event()
         self._idle.set()
         self.error: str | None = None
-        """Why the lane waits; None while it works."""
+        """Why the follower waits; None while it works."""
         self.damage: str | None = None
         """What it cannot read in the store; None otherwise."""
 
     def wake(self) -> None:
-        """Say that there is work."""
+        """Start the work, or repeat it if it runs."""
         self._idle.clear()
         self._wake.set()
 
     async def drained(self) -> None:
-        """Wait until there is no work left, or none that can be done before somebody restores the store."""
+        """Wait until there is no work left, or none that can be done before the store is repaired."""
         await self._idle.wait()
 
     async def run(self) -> None:
-        """Work for ever; what is tolerated is tried again, and so is damage in the store; all else ends the manager.
+        """Work for ever; tolerated errors and damage in the store are retried, any other error ends the manager.
 
         The requests of a model whose newest pack was damaged are still applied: its read-write file is good.
         """
@@ -140,7 +140,7 @@ class Follower(ABC):
 
     async def _wait_for_return(self, error: TeatreeError, backoff: Backoff) -> None:
         if str(error) != self.error:
-            self._log.warning("waiting for what is away", error=str(error))
+            self._log.warning("waiting for an unavailable part", error=str(error))
         self.error = str(error)
         if error.code is Code.OVER_LIMIT:
             await asyncio.sleep(OVER_LIMIT_PAUSE_MS / 1000)
@@ -157,7 +157,7 @@ class Follower(ABC):
 
     @abstractmethod
     async def work(self) -> None:
-        """Do all the work there is now; a `RetryError` means: again, a little later."""
+        """Do all the work there is now; a `RetryError` means: try again later."""
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -166,6 +166,6 @@ def is_shortage(error: BaseException) -> bool:
 
 
 def is_damage_of_store(error: TeatreeError) -> bool:
-    """Return whether an object was changed or deleted; a file of this host is made again by the next manager."""
+    """Return whether an error means a changed or deleted object; damaged local files the next manager makes again."""
     is_ours = isinstance(error, DamagedFileError | DamagedVersionError)
     return error.code in (Code.CORRUPT, Code.NOT_FOUND) and not is_ours

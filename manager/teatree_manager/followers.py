@@ -1,4 +1,4 @@
-"""All that follows a model's versions: the lanes, and what they hand on to each other."""
+"""The followers and periodic tasks of one model, and how they are connected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from teatree_manager.scrub_task import ScrubTask
 
 
 class Followers:
-    """The lanes of one model. None of them is waited for by an outcome, but an `archive` request's own."""
+    """The followers of one model. No outcome waits for them, except that of an `archive` request for its archive."""
 
     def __init__(
         self,
@@ -69,13 +69,13 @@ class Followers:
 
     @property
     def followers(self) -> list[Follower]:
-        """The lanes there are."""
+        """All of them."""
         followers = [self.local, self._head, self._archive, self._cleanup, self._scrub, self._local_scrub]
         return [*followers, *(follower for follower in (self._catalog, self.condition) if follower is not None)]
 
     @property
     def damage(self) -> dict[int, str]:
-        """What is damaged, by version: found by the scrubber, keeping a lane back, or a table with a fault."""
+        """What is damaged, by version: found by the scrubber, blocking a follower, or a table with a fault."""
         damage = dict(self._scrub.damaged)
         for entry in self._faulty:
             damage.setdefault(entry.changed_in, f"The table {entry.name!r} cannot be used: {entry.fault}")
@@ -86,7 +86,7 @@ class Followers:
 
     @property
     def waiting_for(self) -> str | None:
-        """What keeps the archive back that does not pass without an operator; None otherwise."""
+        """What blocks the archive until an operator acts; None otherwise."""
         error = self._archive.over_limit
         return None if error is None else f"the archive cannot be written: {error}"
 
@@ -106,20 +106,20 @@ class Followers:
             self._catalog.follow(manifest, entries)
 
     def wait_for_archive(self, manifest: Manifest, tables: Sequence[str]) -> None:
-        """Have these tables of a version archived, or all if it names none."""
+        """Archive these tables of a version, all if it names none."""
         self._archive.wait_for(manifest, tables)
 
     @property
     def are_catching_up(self) -> bool:
-        """Whether the local file or the catalog is: a model at rest has no next manager that would go on with it."""
+        """Whether the local file or the catalog lags: an idle model gets no next manager that would continue them."""
         return self.local.is_behind or (self._catalog is not None and self._catalog.is_catching_up)
 
     async def drained(self) -> None:
-        """Wait until nothing is left to do: each lane hands on to those after it."""
+        """Wait until no follower has work: in order, since each may give work to those after it."""
         for follower in self.followers:
             await follower.drained()
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close the local files."""
         await asyncio.to_thread(self.reads.close)
         await self.local.with_files(self._versions.close)

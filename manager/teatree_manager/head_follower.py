@@ -1,4 +1,4 @@
-"""The lane of the object `head`: what is known of the newest version beside the chain, and whether the chain has it."""
+"""The follower that writes the object `head`, a copy of the newest manifest, and checks the chain's end against it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from teatree_manager.follower import Follower
 
 
 class HeadFollower(Follower):
-    """Writes a copy of the newest manifest, at most once an interval, and looks whether one near it vanished."""
+    """Writes a copy of the newest manifest, at most once an interval, and checks whether one near it vanished."""
 
     name = "head"
 
@@ -43,7 +43,7 @@ class HeadFollower(Follower):
             await asyncio.to_thread(self._advance, self._manifest)
 
     def _advance(self, manifest: Manifest) -> None:
-        """Write the copy, and raise `corrupt` for a version that vanished: the next look tells whether it is back."""
+        """Write the copy, and raise `corrupt` for a version that vanished: the next check finds whether it is back."""
         if manifest.version > self._written:
             advance_head(self._chain.store, self._chain.folder, manifest)
             self._written, self._written_at_s = manifest.version, time.monotonic()

@@ -1,4 +1,4 @@
-"""The mark of a model at rest: all outcomes of its versions are published, so clean-ups may take them."""
+"""The mark of an idle model: all outcomes of its versions are published, so clean-ups may remove them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from teatree.storage.chain import Chain
 from teatree.storage.published_mark import write_published
 
 LOOK_S = 1.0
-"""Seconds between looks: a model that takes requests has that in its manifests and writes no mark."""
+"""Seconds between checks: while requests arrive, the manifests hold what the mark would."""
 
 
 class IdleMark:
-    """Writes the mark once nothing has come after the newest version until its outcomes were published for good."""
+    """Writes the mark once the outcomes of the newest version are published for good and no version follows it."""
 
     def __init__(self, chain: Chain, marked: int, newest: Callable[[], int], published: Callable[[], int]) -> None:
-        """Mark up to what `published` returns; `marked` is what the store tells already."""
+        """Mark up to the version that `published` returns; `marked` is the version that the store holds already."""
         self._chain = chain
         self._marked = marked
         self._newest = newest
         self._published = published
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
             version = self._newest()
@@ -35,5 +35,5 @@ class IdleMark:
         try:
             await asyncio.to_thread(write_published, self._chain.store, self._chain.folder, version)
         except RetryError:
-            return  # the store is away, which its breaker reports; the next look tries again
+            return  # the store is unavailable, which its breaker reports; the next check tries again
         self._marked = version

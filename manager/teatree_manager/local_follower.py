@@ -1,4 +1,4 @@
-"""The lane of the local version file, and the answer to which version reads see."""
+"""The follower that keeps the newest version as a local file, which direct reads use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from teatree_manager.follower import Follower
 P = ParamSpec("P")
 T = TypeVar("T")
 TIDY_MS = 2_000
-"""Milliseconds between looks at old local files: readers close them when they like."""
+"""Milliseconds between checks of old local files: readers close them at any time."""
 
 
 class LocalFollower(Follower):
@@ -41,22 +41,22 @@ class LocalFollower(Follower):
         self.current: Manifest | None = None
         """The version that the local file holds; None while there is none."""
         self.table: BlockTable | None = None
-        """The blocks of that file; the two change together, between two steps of the event loop."""
+        """The block table of that file; the two change together, within one step of the event loop."""
         self.moved: list[Callable[[], None]] = []
-        """Called when there is another local file, or none any more."""
+        """Called when the local file is replaced or removed."""
         self.served = 0
         """The newest version that reads answer for: its user tables are those of the local file."""
 
     def report(self, damage: DamagedVersionError) -> None:
-        """Say that a reader met damage of the local file: it ends this manager, and the next one makes it again."""
+        """Report that a reader met damage of the local file: it ends this manager, and the next one makes it again."""
         self._reported.put_nowait(damage)
 
     async def reported(self) -> None:
-        """Wait for ever; raises what was reported, whatever the lane itself waits for."""
+        """Wait for ever; raises what was reported, whatever the follower itself waits for."""
         raise await self._reported.get()
 
     async def with_files(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run work on the local files in a thread: one at a time uses them, also if who waits for it is cancelled."""
+        """Run work on the local files in a thread, one at a time, also after its caller was cancelled."""
         async with self._files:
             running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
             try:
@@ -66,14 +66,14 @@ class LocalFollower(Follower):
                 raise
 
     async def make_room(self) -> None:
-        """Give up what only makes the next versions cheaper: the disk is nearly full."""
+        """Delete files that only make the next versions cheaper: the disk is nearly full."""
         self._versions.in_use = self._reads.in_use()
         given_up = await self.with_files(self._versions.make_room)
         if given_up:
-            self._log.warning("gave old local files up: the disk is nearly full", files=given_up)
+            self._log.warning("deleted old local files: the disk is nearly full", files=given_up)
 
     def hold(self) -> None:
-        """Make no file until `release`, or until a read waits for one."""
+        """Make no file until `release` is called or a read waits for one."""
         self._may_begin.clear()
 
     def release(self) -> None:
@@ -93,12 +93,12 @@ class LocalFollower(Follower):
                 break
 
     async def _follow(self, manifest: Manifest) -> bool:
-        """Make a version's file, or wait until that is cheap: then return False, a newer one may have come."""
+        """Make a version's file; return False after a pause instead, since there may be a newer version then."""
         if manifest.file is None:
             await self.with_files(self._versions.drop)
             await asyncio.to_thread(self._reads.close)
             self.current = self.table = None
-            self._tell_moved()
+            self._notify_moved()
         elif self.current is None or manifest.user_version > self._user_version:
             self._versions.in_use = self._reads.in_use()
             pause_ms = await self.with_files(self._versions.pause_ms, manifest)
@@ -109,14 +109,14 @@ class LocalFollower(Follower):
             await asyncio.to_thread(self._reads.switch, manifest.version, path)
             self._user_version = manifest.version
             self.current, self.table = manifest, table
-            self._tell_moved()
+            self._notify_moved()
         async with self._moved:
             self.served = manifest.version
             self._moved.notify_all()
         await self._tidy()
         return True
 
-    def _tell_moved(self) -> None:
+    def _notify_moved(self) -> None:
         for callback in self.moved:
             callback()
 
@@ -128,13 +128,13 @@ class LocalFollower(Follower):
         self._later = asyncio.get_running_loop().call_later(TIDY_MS / 1000, self.wake) if again else None
 
     @property
-    def is_gone(self) -> bool:
-        """Whether the newest version says that there is no model, be its file still here or not made yet."""
+    def is_dropped(self) -> bool:
+        """Whether the newest version has no model, even if the local file still holds an older one."""
         return self._manifest is not None and self._manifest.file is None
 
     @property
     def is_behind(self) -> bool:
-        """Whether the newest version is being made, and does not wait for what is away or damaged."""
+        """Whether the newest version's file is being made, and does not wait for an unavailable or damaged part."""
         return self._manifest is not None and self.served < self._manifest.version and self.error is None
 
     async def wait_for(self, version: int, timeout_ms: float) -> bool:

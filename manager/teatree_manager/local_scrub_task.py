@@ -1,4 +1,4 @@
-"""The lane that reads the local files that versions are made from, slowly, to notice damage before a reader does."""
+"""The periodic task that reads the local files that versions are made from, to find damage before a reader does."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from teatree_manager.follower import Follower, rounds
 from teatree_manager.local_follower import LocalFollower
 
 PIECE_BLOCKS = 16
-"""Blocks read at once, 4 MiB: the file is not in anybody's way for longer."""
+"""Blocks read at once, 4 MiB: bounds how long the file is in use."""
 
 
 class LocalScrubTask(Follower):
-    """Holds the newest local file, and then the spares, against the block tables of what they hold, again and again.
+    """Compares the newest local file, and then the spares, with their block tables, again and again.
 
-    Every later file is made from them, so damage would stay. What differs in the newest ends the manager
-    (DamagedVersionError), and the next one makes the file again out of the store; a damaged spare is told and deleted.
-    The tables are those in memory: the store is not asked, and whether it is damaged is not this lane's question. A
-    round goes on at its block when a newer version takes the file's place, since blocks outlive versions.
+    Every later file is made from them, so damage would stay. Damage of the newest ends the manager
+    (DamagedVersionError), and the next one makes the file again out of the store; a damaged spare is reported and
+    deleted. The tables are those in memory: the store is not read, `ScrubTask` checks it. A round continues at its
+    block when a newer version takes the file's place, since most blocks stay the same.
     """
 
     name = "local_scrub"
@@ -46,7 +46,7 @@ class LocalScrubTask(Follower):
         self._next = -1
         """The block of the newest file at which the next piece begins; -1 before the first."""
         self.damaged_spares = 0
-        """Spares that were found damaged since this manager came."""
+        """Spares that this manager found damaged."""
 
     @override
     async def run(self) -> None:
@@ -61,7 +61,7 @@ class LocalScrubTask(Follower):
             if manifest is None or table is None:  # the model was dropped
                 break
             await asyncio.to_thread(self._check_newest, manifest, table)
-            await self._pause()  # also where the file was closed a moment ago: its successor is there soon
+            await self._pause()  # also if the file was closed a moment ago: its successor follows soon
         for spare in self._versions.spares():
             await self._check_spare(spare)
 
@@ -88,9 +88,9 @@ class LocalScrubTask(Follower):
         await asyncio.sleep(PIECE_BLOCKS * BLOCK_BYTES / self._settings.bytes_per_s)
 
     def _check_newest(self, manifest: Manifest, table: BlockTable) -> None:
-        """Check the next blocks of the newest file, the header with the first; one that was closed stays for later."""
+        """Check the next blocks of the newest file, the header with the first; a closed file is checked later."""
         count = len(table)
-        if self._next < 0:  # a manager that comes and goes begins anywhere
+        if self._next < 0:  # a random block: managers that run shortly still check all blocks in time
             self._next = random.randrange(max(count, 1))  # noqa: S311  no secret
         first = self._next if self._next < count else 0
         last = min(first + PIECE_BLOCKS, count)
@@ -108,11 +108,11 @@ class LocalScrubTask(Follower):
         damaged = damaged_block(body if first else body[HEADER_BYTES:], table, first, last)
         if damaged is not None:
             raise DamagedVersionError(
-                f"Block {damaged} of the local file of version {version} changed on the disk by itself.",
+                f"Block {damaged} of the local file of version {version} changed on the disk.",
                 where=str(path),
             )
         return True
 
     @override
     async def drained(self) -> None:
-        """Return at once: the next manager goes on."""
+        """Return at once: the next manager continues."""

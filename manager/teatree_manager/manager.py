@@ -1,4 +1,4 @@
-"""One manager: takes a model over, carries its requests into versions, says outcomes, answers reads, and leaves."""
+"""The manager of one model: takes it over, applies requests, publishes versions and outcomes, answers reads, leaves."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ from teatree_manager.stuck import end_hung, end_over
 
 SERVICE_VERSION = "0.1.0"
 DRAIN_MS_MAX = 20_000
-"""Milliseconds that a leaving manager gives what follows the versions; the next one goes on with the rest."""
+"""Milliseconds that a leaving manager gives its followers; the next manager continues their work."""
 IDLE_LOOK_MS = 250
 REPLY_HEADERS_BYTES = 65_536
 """What a reply's headers may take of NATS' `max_payload`."""
 
 
 class Manager:
-    """Owns one model from taking it over until leaving it."""
+    """Owns one model from taking it over until the process ends."""
 
     def __init__(self, model: str, settings: Settings, store: ObjectStore) -> None:
-        """`store` is where the settings' store lies."""
+        """`store` is the store that the settings name."""
         self._model = model
         self._settings = settings
         self._failpoint = failpoints(settings.failpoints)
@@ -93,9 +93,9 @@ class Manager:
         self._log = structlog.get_logger().bind(model=model)
         self._stop = asyncio.Event()
         self._pipeline: Pipeline | None = None
-        self._waits = StoreWaits(guarded, settings.breaker.slow_ms, self._status, self._stop, self._log)
+        self._waiting = StoreWaits(guarded, settings.breaker.slow_ms, self._status, self._stop, self._log)
         self._has_finished = False
-        """Whether nothing is left for a successor on this host to say."""
+        """Whether no outcome is left for a successor on this host to publish."""
 
     def stop(self) -> None:
         """Ask the manager to drain and leave."""
@@ -104,14 +104,14 @@ class Manager:
             self._pipeline.stop()
 
     async def run(self) -> None:
-        """Manage the model until `stop`, until it is idle, or until something must be seen by an operator."""
+        """Manage the model until `stop` is called, until it is idle, or until an operator must act."""
         await self._acquire()
         try:
             # The lease is kept from now on: a restore may outlast it.
-            async with Background([self._ownership.keep(), self._waits.report_slow()]) as tasks:
+            async with Background([self._ownership.keep(), self._waiting.report_slow()]) as tasks:
                 await tasks.until(self._connect_and_manage())
         except FencedError:
-            self._has_finished = True  # the other one says what this one did not
+            self._has_finished = True  # the other manager publishes what this one did not
             raise
         except OperatorError as e:
             await self._status.record_error(e)
@@ -153,7 +153,7 @@ class Manager:
     async def _manage(self, bus: Bus) -> None:
         newest, recorded_version = await asyncio.gather(self._newest(), self._status.version())
         check_store(self._chain, self._folder, newest, recorded_version)
-        await self._waits.answer(partial(ensure_probed, self._chain.store))  # not before: it would make a lost folder
+        await self._waiting.answer(partial(ensure_probed, self._chain.store))  # not before: it would make a lost folder
         log_check = await LogCheck.begin(bus, self._model, newest)
         writer = Writer(
             self._chain,
@@ -212,13 +212,13 @@ class Manager:
             await hints.close()
 
     async def _published(self, newest: Manifest | None) -> int:
-        """Return up to which version everything is said, as far as the store tells."""
+        """Return the version up to which all outcomes are published, as far as the store holds that."""
         if newest is None:
             return 0
-        return await self._waits.answer(partial(published_through, self._chain.store, self._chain.folder, newest))
+        return await self._waiting.answer(partial(published_through, self._chain.store, self._chain.folder, newest))
 
     async def _newest(self) -> Manifest | None:
-        return await self._waits.answer(self._chain.newest)
+        return await self._waiting.answer(self._chain.newest)
 
     async def _take_over(self, pipeline: Pipeline, writer: Writer, newest: Manifest | None) -> PreparedVersion | None:
         begin = time.monotonic()
@@ -269,9 +269,9 @@ class Manager:
 
         pipeline.make_room = followers.local.make_room
         if followers.condition is not None:
-            self._waits.is_serving = True
+            self._waiting.is_serving = True
             followers.condition.waits = lambda: (
-                pipeline.waiting_for or outcome_publisher.waiting_for or followers.waiting_for or self._waits.slow()
+                pipeline.waiting_for or outcome_publisher.waiting_for or followers.waiting_for or self._waiting.slow()
             )
 
         async def shipped(prepared: PreparedVersion) -> None:
@@ -358,11 +358,11 @@ class Manager:
         }
 
     async def _announce_again(self, outcome_publisher: OutcomePublisher, versions: range, followers: Followers) -> None:
-        """Say what may not have been said before the last manager went; repeated notices are identical."""
+        """Publish what the last manager may not have published; repeated notices are identical."""
         for version in versions:
             read = partial(self._read_again, version)
-            manifest, entries = await retrying(read, partial(self._tell_waiting, version))
-            if isinstance(manifest, Stub):  # a manager that was paused has marked it, and a clean-up taken it
+            manifest, entries = await retrying(read, partial(self._report_waiting, version))
+            if isinstance(manifest, Stub):  # a paused manager has marked it as published, and a clean-up removed it
                 outcome_publisher.pass_over(version)
                 continue
             await outcome_publisher.put(manifest, entries)
@@ -376,13 +376,13 @@ class Manager:
             return manifest, ()
         return manifest, read_segment(self._chain.store, self._chain.folder, manifest)
 
-    def _tell_waiting(self, version: int, error: RetryError) -> None:
-        self._log.warning("saying again waits", version=version, error=str(error))
+    def _report_waiting(self, version: int, error: RetryError) -> None:
+        self._log.warning("publishing outcomes again waits for the store", version=version, error=str(error))
 
     async def _leave_when_idle(
         self, pipeline: Pipeline, direct: DirectReads, followers: Followers, outcome_publisher: OutcomePublisher
     ) -> None:
-        """Leave once nobody asked for anything for a time; who has more to say or tell would only be brought back."""
+        """Leave after a time without requests and reads; a manager with work left would only be started again."""
         limit_ms = self._settings.manager.idle_exit_ms
         while True:
             await asyncio.sleep(IDLE_LOOK_MS / 1000)
@@ -395,7 +395,7 @@ class Manager:
                 return
 
     async def _drain(self, tasks: Background, outcome_publisher: OutcomePublisher, followers: Followers) -> None:
-        """Let what follows the versions come to its end, for a time."""
+        """Let the followers finish their work, for a bounded time."""
 
         async def drained() -> None:
             await asyncio.gather(outcome_publisher.drained(), followers.drained())
@@ -404,11 +404,11 @@ class Manager:
             async with asyncio.timeout(DRAIN_MS_MAX / 1000):
                 await tasks.until(drained())
         except TimeoutError:
-            self._log.warning("left before everything had followed: the next manager goes on with it")
+            self._log.warning("left before all followers had finished: the next manager continues their work")
 
 
 def preload() -> None:
-    """Load what the first request will need, so that it need not wait for it."""
+    """Load what the first request needs, so that it does not wait for that."""
     for module in ("arrow", "arrow_stream", "fit", "rows", "json_values"):
         import_module(f"teatree.datasets.{module}")
     with duckdb.connect(":memory:") as con:

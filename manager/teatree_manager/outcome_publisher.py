@@ -1,8 +1,8 @@
-"""Saying outcomes: after the manifest, in the order of the versions, again and again until NATS has them.
+"""The publisher of outcomes: after the manifest, in the order of the versions, retried until NATS has them.
 
-The stream of notices is not synced (docs/decisions/0008): a NATS server that is killed forgets the last ones, though it
-acknowledged them. So what was said within the last moments before a connection was lost is said again, before anything
-else is, and counts as said for a successor only after them. Repeated notices are identical.
+The stream of notices is not synced (docs/decisions/0008): a NATS server that is killed loses the last ones, though it
+acknowledged them. So notices that were published in the last moments before a connection was lost are published again,
+before any others, and only count as published for a successor after those moments. Repeated notices are identical.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from teatree.storage.segments import Entry, Role
 from teatree_manager.follower import Backoff, retrying
 
 UNSYNCED_MS = 2_000
-"""Milliseconds for which NATS may forget a notice if it is killed; it flushes them far sooner."""
+"""Milliseconds for which NATS may lose a notice if it is killed; it flushes them far sooner."""
 WAITING_MAX = 16
-"""Versions that wait to be said before shipping waits too."""
+"""Versions that wait to be announced before shipping waits too."""
 
 
 @define
@@ -42,10 +42,10 @@ class _Part:
 
 
 class OutcomePublisher:
-    """Says the outcomes of versions in their order, and knows up to which all are said.
+    """Publishes the outcomes of versions in their order, and tracks the version up to which all are published.
 
     The outcome of an `archive` request is held back until the archive that answers it is complete, and with it its
-    resends and the rest of its group, which is told in one notice; the versions after it do not wait.
+    resends and the rest of its group, which gets one notice; the versions after it do not wait.
     """
 
     def __init__(
@@ -59,31 +59,31 @@ class OutcomePublisher:
         self._all_announced = asyncio.Event()
         self._all_announced.set()
         self._unannounced: Counter[int] = Counter()
-        """By version, in how many parts its outcomes are still to be said."""
+        """By version, in how many parts its outcomes are still to be published."""
         self._held: dict[int, list[tuple[Manifest, list[Entry]]]] = {}
         """By the version whose archive they wait for."""
-        self._said = self._newest = announced_version
+        self._announced = self._newest = announced_version
         self._safe = announced_version
         self._recent: deque[tuple[float, int, _Part]] = deque()
         self._losses = notices.losses
-        """Connections lost up to which the last moments' notices were said again."""
+        """Lost connections after which the last moments' notices were published again."""
         self.waiting_for: str | None = None
         """Why outcomes cannot be published; None while they can."""
         self._log = structlog.get_logger().bind(model=announcer.chain.model)
 
     @property
     def announced_version(self) -> int:
-        """Up to which version everything is said, and was kept by NATS long enough not to be forgotten."""
+        """The version up to which all is published, for so long that NATS does not lose it any more."""
         self._forget_safe()
-        return self._safe if self._recent else self._said
+        return self._safe if self._recent else self._announced
 
     @property
     def is_done(self) -> bool:
-        """Whether everything that was put or expected is said."""
+        """Whether everything that was put or expected is published."""
         return self._all_announced.is_set()
 
     def announce_again(self) -> None:
-        """Have the last moments' notices said again, though nothing new may come: NATS may have forgotten them."""
+        """Publish the last moments' notices again, even if no new ones follow: NATS may have lost them."""
         if self._queue.empty():
             self._queue.put_nowait(None)
 
@@ -94,13 +94,13 @@ class OutcomePublisher:
             self._safe = max(self._safe, self._recent.popleft()[1])
 
     def expect(self, versions: Iterable[int]) -> None:
-        """Announce versions that will be put: until then nothing beyond them counts as said."""
+        """Register versions that will be put: until then no version beyond them counts as published."""
         self._open.update(versions)
         if self._open:
             self._all_announced.clear()
 
     async def put(self, manifest: Manifest, entries: Sequence[Entry]) -> None:
-        """Have a version said; waits while too many do."""
+        """Publish a version's outcomes, in the background; waits while too many versions wait."""
         self.expect((manifest.version,))
         parts = self._by_archive(manifest.version, entries)
         now = parts.pop(0, [])
@@ -110,7 +110,7 @@ class OutcomePublisher:
         await self._queue.put((manifest, now, False))
 
     def _by_archive(self, version: int, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
-        """Return a version's outcomes by the version whose archive they wait for; those that do not, under 0."""
+        """Return a version's outcomes by the version whose archive they wait for; those that wait for none, under 0."""
         awaited = {id(e): self._awaited(version, e) for e in entries}
         groups: Counter[str] = Counter()
         for entry in entries:
@@ -123,7 +123,7 @@ class OutcomePublisher:
         return found
 
     def _awaited(self, version: int, entry: Entry) -> int:
-        """Return the version whose archive an outcome waits for, 0 for none: a resend's may be complete long since."""
+        """Return the version whose archive an outcome waits for; 0 for none, or if a resend's archive is complete."""
         if entry.outcome.function != "archive" or entry.outcome.status is not Status.DONE:
             return 0
         if entry.role is Role.FIRST or entry.answer_version is None:
@@ -131,13 +131,13 @@ class OutcomePublisher:
         return entry.answer_version if entry.answer_version in self._held else 0
 
     def archive_answered(self, version: int) -> None:
-        """Have the outcomes said that waited for the archive of a version, or of a later one in its place."""
+        """Publish the outcomes that waited for the archive of a version, or of a later one in its place."""
         for manifest, entries in self._held.pop(version, ()):
             task = asyncio.create_task(self._queue.put((manifest, entries, True)))
             task.add_done_callback(lambda t: t.exception())
 
     async def run(self) -> None:
-        """Say what is put, for ever."""
+        """Publish what is put, for ever."""
         while True:
             put = await self._queue.get()
             if put is None:
@@ -153,18 +153,18 @@ class OutcomePublisher:
                 del self._unannounced[manifest.version]
                 self._close(manifest.version)
             self._forget_safe()
-            self._recent.append((time.monotonic(), self._said, part))
+            self._recent.append((time.monotonic(), self._announced, part))
             self._queue.task_done()
 
     async def _make(self, part: _Part) -> None:
         read = partial(self._announcer.messages, part.manifest, part.entries, late=part.late)
-        part.messages = await retrying(read, partial(self._tell_waiting, part.manifest.version))
+        part.messages = await retrying(read, partial(self._report_waiting, part.manifest.version))
 
-    def _tell_waiting(self, version: int, error: RetryError) -> None:
+    def _report_waiting(self, version: int, error: RetryError) -> None:
         self._log.warning("pages wait to be read", version=version, error=str(error))
 
     async def _publish(self, parts: list[_Part], what: object) -> None:
-        """Publish parts until NATS has them, whatever it answers: no notice ends a manager."""
+        """Publish parts until NATS has them, whatever it answers: no failure here ends a manager."""
         backoff = Backoff()
         while True:
             losses = self._notices.losses
@@ -174,11 +174,11 @@ class OutcomePublisher:
                 await self._notices.publish([message for part in (*again, *parts) for message in part.messages])
                 self._failpoint("manager.announce.after_notices")
             except TeatreeError as e:
-                if isinstance(e, TooLongError):  # the server takes less than when they were made
+                if isinstance(e, TooLongError):  # the server accepts less than when they were made
                     for part in (*again, *parts):
                         await self._make(part)
                 if str(e) != self.waiting_for:
-                    self._log.warning("outcomes wait to be said", version=what, error=str(e))
+                    self._log.warning("outcomes wait to be published", version=what, error=str(e))
                 self.waiting_for = str(e)
                 await backoff.pause(e)
             else:
@@ -187,17 +187,17 @@ class OutcomePublisher:
                 return
 
     def pass_over(self, version: int) -> None:
-        """Count a version as said that was cleaned up meanwhile: it was said before."""
+        """Count a version as published that was cleaned up meanwhile: only published ones are."""
         self._close(version)
 
     def _close(self, version: int) -> None:
         self._open.discard(version)
         self._newest = max(self._newest, version)
-        self._said = max(self._said, min(self._open) - 1 if self._open else self._newest)
+        self._announced = max(self._announced, min(self._open) - 1 if self._open else self._newest)
         if not self._open:
             self._all_announced.set()
 
     async def drained(self) -> None:
-        """Wait until everything that was put or expected is said, archives complete."""
+        """Wait until everything that was put or expected is published, with archives complete."""
         await self._all_announced.wait()
         await self._queue.join()

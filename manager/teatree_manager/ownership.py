@@ -1,8 +1,8 @@
-"""Ownership: who should write a model. The folder's lock on this host, and the lease in PostgreSQL between hosts.
+"""The ownership of a model: a lock on its folder for this host, and a lease in PostgreSQL between hosts.
 
 Neither decides what readers see: the fence in the version chain does. They keep two managers from working against each
-other, and let a successor begin at once when the one before is proven dead. PostgreSQL away: the holder goes on, and
-a new one begins under the lock alone.
+other, and let a successor begin at once when its predecessor is proven dead. While PostgreSQL is unavailable the holder
+continues, and a new one begins under the lock alone.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from teatree.storage.model_folder import ModelFolder
 from teatree.storage.postgres import Postgres
 
 LEAVE_MS_MAX = 600_000
-"""Milliseconds that leaving may take: a long request, or a large local file, comes to its end first."""
+"""Milliseconds that leaving may take: a long request, or a large local file, is finished first."""
 LOOK_MS = 100
-"""Milliseconds between looks while another manager has the model."""
+"""Milliseconds between tries while another manager has the model."""
 
 
 class Ownership:
@@ -55,7 +55,7 @@ class Ownership:
         self._leased = False
         self._keep_until = math.inf
         self._seen: HeldLease | None = None
-        """Who had the lease when it was asked for late."""
+        """The holder of the lease at the last late try to get it."""
         self._log = structlog.get_logger().bind(model=model)
 
     @property
@@ -64,7 +64,7 @@ class Ownership:
         return self._me
 
     def acquire(self) -> None:
-        """Get lock and lease; raises `busy`, naming who has them, when that takes longer than `take_over_wait_ms`.
+        """Get lock and lease; raises `busy`, naming the holder, when that takes longer than `take_over_wait_ms`.
 
         Raises `unavailable` or `disk_full` where the folder's disk takes neither lock nor process file; call it again.
         """
@@ -84,7 +84,7 @@ class Ownership:
                     Code.BUSY,
                     f"Another manager has the model {self._model!r}: {self._who(held)}.",
                     where=str(self._folder.lock),
-                    hint="It goes on; this one leaves.",
+                    hint="The other manager keeps running; this process exits.",
                 )
             time.sleep(LOOK_MS / 1000)
 
@@ -107,18 +107,18 @@ class Ownership:
             self._lock = -1
 
     def _try_lease(self) -> HeldLease | None:
-        """Return None if we may begin, else who has the lease."""
+        """Return None if this manager may begin, else the lease of the holder."""
         if self._lease is None:
             return None
         try:
             self._remove_lapsed()
             return self._claim(self._lease)
         except (RetryError, OperatorError) as e:
-            self._log.warning("the lease cannot be asked for: the chain alone decides", error=str(e))
+            self._log.warning("the lease cannot be acquired: the chain alone decides", error=str(e))
             return None
 
     def _claim(self, lease: Lease) -> HeldLease | None:
-        """Take the lease if it is free, has ended, or its holder is proven dead; return None if we have it."""
+        """Take the lease if it is free, has ended, or its holder is proven dead; return None if that succeeded."""
         held = lease.acquire(self._me, self._settings.lease_ms)
         if held is not None and is_alive(held.holder, self._me.host) is False:
             seized = lease.seize(held.holder, self._me, self._settings.lease_ms)
@@ -127,12 +127,12 @@ class Ownership:
         return held
 
     def _remove_lapsed(self) -> HeldLease | None:
-        """Kill a holder on this host that let its lease end and is still there: it hangs. Return who has the lease."""
+        """Kill a holder on this host that runs although its lease has ended: it hangs. Return the current lease."""
         if self._lease is None:
             return None
         try:
             held = self._lease.held()
-        except (RetryError, OperatorError):  # said by whoever asks for it next
+        except (RetryError, OperatorError):  # the next access to the lease reports it
             return None
         if held is not None and held.left_ms <= 0 and is_alive(held.holder, self._me.host):
             self._log.warning("killing a manager that let its lease end", pid=held.holder.pid)
@@ -155,7 +155,7 @@ class Ownership:
         part.replace(self._folder.process)
 
     def begin_leaving(self) -> None:
-        """Renew the lease only so much longer: who hangs as it leaves is found by its lease, as is who hangs before."""
+        """Renew the lease for a bounded time only: if leaving hangs, the ended lease shows it."""
         self._keep_until = min(self._keep_until, time.monotonic() + LEAVE_MS_MAX / 1000)
 
     async def keep(self) -> None:
@@ -176,9 +176,9 @@ class Ownership:
                 raise FencedError(f"The lease on {self._model!r} belongs to another manager.")
 
     def _late_lease(self, lease: Lease) -> bool:
-        """Ask for the lease that could not be asked for at the start; False: somebody else keeps it.
+        """Try to get the lease that was unavailable at the start; return False if another manager renews it.
 
-        Whoever had it before PostgreSQL went away is dead or fenced by now, and its lease ends unless it is renewed.
+        A holder from before PostgreSQL was unavailable is dead or fenced by now; its lease ends unless it is renewed.
         """
         held = self._claim(lease)
         if held is None:
@@ -187,16 +187,16 @@ class Ownership:
         return before is None or before.holder.id != held.holder.id or before.until == held.until
 
     def release(self, *, has_finished: bool) -> None:
-        """Give lease and lock back.
+        """Release lease and lock.
 
-        The process file stays where outcomes may be unsaid, as it does after a crash: the dispatcher starts another
-        manager although no request waits.
+        The process file stays where outcomes may be unpublished, as it does after a crash: the dispatcher then starts
+        another manager although no request waits.
         """
         try:
             if self._lease is not None and self._leased:
                 self._lease.release(self._me)
         except (RetryError, OperatorError) as e:
-            self._log.warning("the lease was left to end by itself", error=str(e))
+            self._log.warning("the lease was not released: it ends after its time", error=str(e))
         finally:
             if self._lock >= 0 and has_finished:
                 self._folder.process.unlink(missing_ok=True)

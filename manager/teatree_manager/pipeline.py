@@ -1,7 +1,7 @@
 """The pipeline of one model: read, apply, capture, ship; the next batch is applied while the last one is shipped.
 
-Concurrency: the event loop reads the log and talks to NATS. One thread owns the file (apply, capture, settle), one
-ships. A capture waits until the version before it has its manifest, so at most one version is on its way.
+Concurrency: the event loop reads the log and talks to NATS. One thread owns the file (apply, capture, advance_base),
+one ships. A capture waits until the version before it has its manifest, so at most one version is on its way.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from teatree_manager.log_check import LogCheck
 
 T = TypeVar("T")
 OUTSIDE_MAX = 100_000
-"""Requests before a `create_model` whose ids are remembered with their rejections, the newest ones: bounds memory."""
+"""Requests before a `create_model` whose ids and rejections are kept, the newest ones: bounds memory."""
 SPOOLED_PACKS = 8
 """Packs kept locally after they were shipped: the local version file is patched from them."""
 GAVE_UP_MAX = 16
-"""Times that the database is opened again over one batch, until it is known which request takes all memory."""
+"""Times that the database is reopened for one batch until the manager ends; the next one tries smaller parts."""
 CLOSE_MS_MAX = 20_000
-"""Milliseconds that what runs on the file may take to end when its manager leaves."""
+"""Milliseconds that work on the file may take to end when its manager leaves."""
 
 
 class _Part(Enum):
-    """What can wait, each for a reason of its own and while the others go on."""
+    """A part of the pipeline that can wait independently of the others."""
 
     LOG = "log"
     DISK = "disk"
@@ -55,7 +55,7 @@ class _Part(Enum):
 
 
 class Pipeline:
-    """Carries requests from the log into versions."""
+    """Applies the requests of the log and publishes versions of them."""
 
     def __init__(
         self,
@@ -83,14 +83,14 @@ class Pipeline:
         self._log = structlog.get_logger().bind(model=writer.chain.model)
         self.last_request_ms = time.monotonic() * 1000
         self.is_applying = False
-        """Whether a batch is on its way into a version: such a manager is not idle."""
+        """Whether a batch is being applied or captured: such a manager is not idle."""
         self._has_looked = False
-        """Whether it has looked at what the log holds for it."""
+        """Whether the log was read at least once."""
         self._waiting: dict[_Part, str] = {}
         self._outside: deque[Outcome] = deque(maxlen=OUTSIDE_MAX)
-        """Of requests outside the model's incarnations that were passed over, since no version holds them yet."""
+        """Outcomes of passed-over requests outside the model's incarnations, which no version holds yet."""
         self.make_room: Callable[[], Awaitable[None]] | None = None
-        """Gives up what need not be on the disk."""
+        """Deletes what need not be on the disk."""
 
     @property
     def waiting_for(self) -> str | None:
@@ -99,17 +99,17 @@ class Pipeline:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing that was accepted is on its way into a version, as far as the log was looked at."""
+        """Whether no accepted request waits for its version, as far as the log was read."""
         is_shipping = self._shipping is not None and not self._shipping.done()
         return self._has_looked and not self.is_applying and not is_shipping
 
     @property
     def idle_ms(self) -> float:
-        """Milliseconds since the last request if the pipeline is at rest, else 0."""
+        """Milliseconds since the last request if the pipeline is idle, else 0."""
         return time.monotonic() * 1000 - self.last_request_ms if self.is_idle else 0.0
 
     async def in_file_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run work on the thread that owns the file; raises `disk_full` and `unavailable` for what its disk refuses."""
+        """Run work on the thread that owns the file; raises `disk_full` or `unavailable` if the disk refuses it."""
 
         def run() -> T:
             with translating_disk_full("The model's folder", self._writer.folder.root):
@@ -118,7 +118,7 @@ class Pipeline:
         return await asyncio.get_running_loop().run_in_executor(self._file_thread, run)
 
     def stop(self) -> None:
-        """Finish what was begun, then end."""
+        """Finish the current batch and version, then end."""
         self._stopping.set()
         self._hints.event.set()
 
@@ -126,16 +126,16 @@ class Pipeline:
         """Apply and ship until `stop` is called; `shipped` is awaited for each version that has its manifest.
 
         Returns too when there is no model after a request, or none and no request: the dispatcher first answers what
-        follows, up to the next `create_model`. Raises `fenced` when another writer is ahead, and whatever an operator
-        must see.
+        follows, up to the next `create_model`. Raises `fenced` when another writer is ahead, and errors that need an
+        operator.
         """
-        if self._shipping is not None and self._writer.state is ModelState.DROPPED:  # a crash left the end of a life
+        if self._shipping is not None and self._writer.state is ModelState.DROPPED:  # dropped right before a crash
             await self._await_shipped()
             return
         try:
             await self._carry(shipped)
         finally:
-            if self._shipping is not None:  # whatever became of it, the chain tells the next manager
+            if self._shipping is not None:  # the next manager finds in the chain whether it succeeded
                 self._shipping.cancel()
                 await asyncio.gather(self._shipping, return_exceptions=True)
 
@@ -186,7 +186,7 @@ class Pipeline:
                 await self._wait(
                     _Part.SHIP, f"version {prepared.manifest.version} waits to be shipped: {e}", e, backoff
                 )
-        self._goes_on(_Part.SHIP)
+        self._resume(_Part.SHIP)
         self._writer.failpoint("manager.ship.before_shipped")
         result = shipped(prepared)
         if asyncio.iscoroutine(result):
@@ -221,7 +221,7 @@ class Pipeline:
     async def _checked(self, ahead: asyncio.Task[LogSlice]) -> LogSlice:
         """Return what was read ahead. If the log is not ours any more, what was applied from it is published first.
 
-        So the newest manifest tells whoever mends the log how far the model has come.
+        So the newest manifest shows the operator how far the model has applied the log.
         """
         try:
             return await ahead
@@ -240,20 +240,20 @@ class Pipeline:
             try:
                 losses = self._log_check.losses
                 if self._waiting:
-                    await self._log_check.at(position)  # a stream that is gone looks like one that is away
+                    await self._log_check.at(position)  # a deleted stream looks like an unavailable one
                 found = await self._reader.read(
                     after, requests_max=limits.batch_requests_max, bytes_max=limits.read_ahead_bytes_max
                 )
                 await self._log_check.at(position)
             except RetryError as e:
-                self._waits(_Part.LOG, f"the log cannot be read: {e}")
+                self._wait_because(_Part.LOG, f"the log cannot be read: {e}")
                 await backoff.pause(e)
             else:
                 if losses != self._log_check.losses:
                     continue
-                self._goes_on(_Part.LOG)
+                self._resume(_Part.LOG)
                 return found
-        self._goes_on(_Part.LOG)  # who leaves waits no more
+        self._resume(_Part.LOG)  # a manager that leaves waits no more
         return LogSlice([], 0)
 
     def _next_batch(self, requests: Sequence[Request]) -> Sequence[Request]:
@@ -269,7 +269,7 @@ class Pipeline:
         return requests[: self._crash_tracker.limit(requests)]
 
     def _is_ours(self, request: Request) -> bool:
-        """Return whether a request lies within the model's life, or begins it; the dispatcher answers the others."""
+        """Return whether a request lies within an incarnation, or begins one; the dispatcher answers the others."""
         return self._writer.state is ModelState.ACTIVE or request.function == "create_model"
 
     async def _apply(self, batch: Sequence[Request]) -> Applied:
@@ -291,19 +291,19 @@ class Pipeline:
                 if e.code is Code.OVER_LIMIT:
                     gave_up += 1
                     if gave_up > GAVE_UP_MAX:
-                        raise  # whose fault it is shows when the next manager tries ever smaller parts
+                        raise  # the next manager tries ever smaller parts, which finds the request
                     rest = await self._retrying(partial(self._writer.rest_of, batch))
                     continue
                 await self._wait(_Part.FILE, f"request {batch[0].seq} and those after it wait: {e}", e, backoff)
                 rest = await self._retrying(partial(self._writer.rest_of, batch))
             else:
-                self._goes_on(_Part.FILE)
+                self._resume(_Part.FILE)
                 self._outside.clear()
                 await self._retrying(partial(self._crash_tracker.end, batch[-1].seq))
                 return applied
 
     async def _answer_stuck(self, request: Request) -> Applied:
-        """Answer a request over which the manager before ended itself, without another try."""
+        """Reject a request because of which the last manager ended itself, without another try."""
         self._log.warning("a request did not end", seq=request.seq, request_id=request.request_id)
         error = RetryError(
             Code.TIMED_OUT,
@@ -319,7 +319,7 @@ class Pipeline:
         error = RetryError(
             Code.SET_ASIDE,
             f"The request took its manager down {crashes} times and was set aside.",
-            hint="Change it, or send it again under a new id when the cause is gone.",
+            hint="Change it, or send it again under a new id when the cause is removed.",
         )
         await self._retrying(lambda: self._writer.keep_dead_letter(request, crashes))
         applied = await self._retrying(lambda: self._writer.set_aside(request, error))
@@ -334,11 +334,11 @@ class Pipeline:
             except RetryError as e:
                 await self._wait(_Part.FILE, str(e), e, backoff)
             else:
-                self._goes_on(_Part.FILE)
+                self._resume(_Part.FILE)
                 return done
 
     async def _wait_for_disk(self) -> None:
-        """Apply nothing while the disk is nearly full, whatever is given up: what waits in the log is safe there."""
+        """Wait while the disk is nearly full, even after old files are deleted: requests in the log are safe there."""
         backoff = Backoff()
         floor = self._writer.limits.disk_free_bytes_min
         while (free := _free_bytes(self._writer.folder.root)) < floor and not self._stopping.is_set():
@@ -347,13 +347,13 @@ class Pipeline:
                 free = _free_bytes(self._writer.folder.root)
                 if free >= floor:
                     break
-            self._waits(_Part.DISK, f"less than {_mb(floor)} is free on the disk of the data folder")
+            self._wait_because(_Part.DISK, f"less than {_mb(floor)} is free on the disk of the data folder")
             await backoff.pause()
-        self._goes_on(_Part.DISK)
+        self._resume(_Part.DISK)
 
     async def _wait(self, part: _Part, why: str, error: RetryError, backoff: Backoff) -> None:
-        """Wait for what is away; a manager that is asked to leave does not: its successor goes on from the log."""
-        self._waits(part, why)
+        """Wait for an unavailable part; raise if the manager is to leave: its successor continues from the log."""
+        self._wait_because(part, why)
         if self._stopping.is_set():
             await self.in_file_thread(self._crash_tracker.clear)
             raise error
@@ -361,18 +361,18 @@ class Pipeline:
             await self.make_room()
         await backoff.pause(error)
 
-    def _waits(self, part: _Part, why: str) -> None:
+    def _wait_because(self, part: _Part, why: str) -> None:
         if why != self._waiting.get(part):
             self._log.warning("waiting", why=why)
         self._waiting[part] = why
 
-    def _goes_on(self, part: _Part) -> None:
+    def _resume(self, part: _Part) -> None:
         self._waiting.pop(part, None)
 
     def close(self, wait_ms_max: int = CLOSE_MS_MAX) -> None:
-        """Close the file and end the threads; what still runs on the file is interrupted.
+        """Close the file and end the threads; work that still runs on the file is interrupted.
 
-        Raises TimeoutError when that had no effect: no thread can be ended, only the process.
+        Raises TimeoutError when that had no effect: a thread cannot be ended, only the process.
         """
         self._writer.leave()
         self._file_thread.submit(self._writer.close).result(wait_ms_max / 1000)

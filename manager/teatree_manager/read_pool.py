@@ -1,8 +1,8 @@
 """The read workers of one model: started when reads wait, handed out by `ReadQueue`, ended when idle.
 
 All of it runs on the manager's event loop, which only forwards bytes: a read costs it one write and one read. A read
-that is past its time is interrupted, and its worker killed if that does not help; a worker that dies takes one read
-with it. Who causes that again and again is held off (`ReadHolds`).
+that is past its time is interrupted, and its worker killed if that does not help; a worker that dies fails one read.
+Statements and clients that cause that repeatedly are held off (`ReadHolds`).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from teatree_manager.read_queue import ReadQueue, Ticket
 from teatree_manager.worker_process import Why, WorkerEnded, WorkerProcess
 
 LOOK_S = 0.025
-"""Seconds between looks, while reads wait, whether one waits for too long or one that runs has become long."""
+"""Seconds between checks, while reads wait, whether one waits for too long or one that runs has become long."""
 FILE_TRIES_MAX = 3
-"""Version files that may go away under one read before its client is asked to repeat it."""
+"""Version files that may be removed under one read before its client is asked to repeat it."""
 
 StorePage = Callable[[int, int, bytes], Awaitable[None]]
 """Takes number, rows and body of a page after the first."""
@@ -50,7 +50,7 @@ class Asked:
 
 
 class ReadPool:
-    """Answers queries of one model in processes of their own."""
+    """Answers queries of one model in separate processes."""
 
     def __init__(
         self,
@@ -70,14 +70,14 @@ class ReadPool:
         self._running: dict[Ticket, WorkerProcess] = {}
         self._workers: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []
-        """The one that was busy last is handed out first, so that those that are not needed end."""
+        """The one that was busy last is handed out first, so that unneeded ones stay idle and are ended."""
         self._starting: asyncio.Task[None] | None = None
         self._look: asyncio.TimerHandle | None = None
         self._idle_look: asyncio.TimerHandle | None = None
         self._numbers = itertools.count(1)
         self._is_closed = False
         self._log = structlog.get_logger()
-        shutil.rmtree(temp, ignore_errors=True)  # of workers that died with the last manager
+        shutil.rmtree(temp, ignore_errors=True)  # left by workers of an earlier manager
 
     @property
     def pids(self) -> list[int]:
@@ -117,7 +117,7 @@ class ReadPool:
             self._hand_out()
 
     def release(self) -> None:
-        """Have idle workers close the file of a version that is not the newest any more."""
+        """Have idle workers close files of versions that are not the newest any more."""
         newest = self._newest()
         for worker in self._idle:
             if newest is None or worker.version != newest[0]:
@@ -186,7 +186,7 @@ class ReadPool:
             )
             try:
                 return _checked(*await worker.ask(ask_frame(job), limit_ms), worker, limit_ms)
-            except _GoneError:
+            except _FileRemovedError:
                 if tries == FILE_TRIES_MAX:
                     raise
         raise AssertionError
@@ -268,7 +268,7 @@ class ReadPool:
             self._hand_out()
 
     def _refuse_next(self, reason: str) -> None:
-        """Answer one read that nothing can answer; the next has the next try."""
+        """Refuse one read because no worker could be started; the next read causes the next try."""
         ticket = self._queue.next(_now_ms())
         if ticket is not None:
             self._turns[ticket].set_exception(
@@ -276,7 +276,7 @@ class ReadPool:
             )
 
     def _free(self, worker: WorkerProcess) -> None:
-        """Take a worker back, unless it still owes an answer that no client waits for, or has ended."""
+        """Take a worker back, unless it has ended or still works on an answer that no client waits for."""
         if worker.is_busy or worker not in self._workers or worker in self._idle:
             return
         self._idle.append(worker)
@@ -294,7 +294,7 @@ class ReadPool:
         self._hand_out()
 
     def _look_for_idle(self) -> None:
-        """End the workers that were not needed for a time, now and as long as there are any."""
+        """End the workers that were idle for a time, now and periodically while there are any."""
         loop = asyncio.get_running_loop()
         idle_s = self._settings.idle_ms / 1000
         for worker in [worker for worker in self._idle if loop.time() - worker.free_since_s >= idle_s]:
@@ -307,8 +307,8 @@ class _MadeWayError(Exception):
     """The read was interrupted so that another could run."""
 
 
-class _GoneError(RetryError):
-    """The version's file was taken away before the worker opened it."""
+class _FileRemovedError(RetryError):
+    """The version's file was removed before the worker opened it."""
 
 
 def _checked(kind: int, payload: bytes, worker: WorkerProcess, limit_ms: int) -> tuple[dict[str, Any], bytes]:
@@ -323,7 +323,7 @@ def _checked(kind: int, payload: bytes, worker: WorkerProcess, limit_ms: int) ->
         raise _timed_out(limit_ms)
     if head["is_damaged"]:
         raise DamagedVersionError(head["message"], where=head["where"])
-    kind_of_error = _GoneError if head["is_gone"] else error_kind(code)
+    kind_of_error = _FileRemovedError if head["is_removed"] else error_kind(code)
     raise kind_of_error(code, head["message"], where=head["where"], hint=head["hint"])
 
 

@@ -1,4 +1,4 @@
-"""Answering direct reads: `query` on the newest local version, in a worker process; `health` on the manager itself."""
+"""The handler of direct reads: `query` on the newest local version, in a worker process; `health` of the manager."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DirectReads:
         health: Callable[[], dict[str, Any]],
         page_bytes_max: int,
     ) -> None:
-        """`limits` returns the model's own as they are now; `page_bytes_max` is what fits into one reply."""
+        """`limits` returns the model's current limits; `page_bytes_max` is what fits into one reply."""
         self._chain = chain
         self._limits = limits
         self._sources = sources
@@ -58,7 +58,7 @@ class DirectReads:
         return time.monotonic() * 1000 if self._running else self._last_ms
 
     async def answer(self, read: AskedRead) -> tuple[bytes, Mapping[str, str]]:
-        """Answer one read."""
+        """Return the answer to one read."""
         if read.function == HEALTH_FUNCTION:
             return dump_json(self._health()), {HEADER_CONTENT_TYPE: CONTENT_JSON}
         self._running += 1
@@ -80,12 +80,12 @@ class DirectReads:
         limits = self._limits()
         call, query, min_version, wait_ms = self._read_call(request, limits)
         call.finish()
-        if self._local.is_gone:
+        if self._local.is_dropped:
             raise RequestError(Code.UNKNOWN_MODEL, f"There is no model {self._chain.model!r}.", where="model")
         if not await self._local.wait_for(max(min_version, 1), wait_ms):
             raise RetryError(
                 Code.TIMED_OUT,
-                f"Version {min_version} did not come within {wait_ms} ms; {self._local.served} is the newest here.",
+                f"Version {min_version} was not served within {wait_ms} ms; {self._local.served} is the newest here.",
                 where="min_version",
                 hint=f"It waits: {self._local.error}" if self._local.error else "Try again.",
             )
@@ -96,7 +96,7 @@ class DirectReads:
             self._local.report(e)
             raise RetryError(
                 Code.UNAVAILABLE,
-                f"The local file of {self._chain.model} is damaged; it is being made again.",
+                f"The local file of {self._chain.model} is damaged; the next manager makes it again.",
                 where=e.where,
                 hint="Try again in a moment.",
             ) from e

@@ -1,4 +1,4 @@
-"""The lane of the scrubber: it reads what lies in the store, slowly, to notice damage before a reader does."""
+"""The periodic task that scrubs the store: it reads the objects slowly, to find damage before a reader does."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from teatree_manager.follower import Follower, rounds
 class ScrubTask(Follower):
     """Checks one version's manifest, pack and outcomes at a time: the newest first, then back through those kept.
 
-    A manager that comes and goes looks first at what the last one found damaged (the catalog keeps it, see
-    ConditionFollower), then at the newest version, where most readers are, and then goes on at a random one, so that in
-    time each has its turn without anything being written.
+    A manager first checks what the last one found damaged (the catalog keeps it, see ConditionFollower), then the
+    newest version, where most readers are, and then continues at a random one, so that even managers that run shortly
+    check every version in time, without writing down how far they came.
     """
 
     name = "scrub"
@@ -35,11 +35,11 @@ class ScrubTask(Follower):
         self._turns: Iterator[int] = iter(())
         self._begun = False
         self.damaged: dict[int, str] = {}
-        """What is wrong, by version; one that is found right again goes, and so does one that was cleaned up."""
+        """Damage by version; versions that are repaired or cleaned up are removed."""
         self._log = structlog.get_logger().bind(model=chain.model, follower=self.name)
 
     def remember(self, damage: Mapping[int, str]) -> None:
-        """Take over what an earlier manager found: it is looked at first, and forgotten where nobody looks."""
+        """Take over what an earlier manager found, to be checked first; ignored where scrubbing is disabled."""
         if not self._settings.interval_ms:
             return
         self.damaged = {**damage, **self.damaged}
@@ -53,7 +53,7 @@ class ScrubTask(Follower):
             except RetryError as e:
                 self.error = str(e)
             except TeatreeError as e:
-                self._log.error("could not look for damage", error=str(e))
+                self._log.error("scrubbing failed", error=str(e))
                 self.error = str(e)
 
     @override
@@ -66,7 +66,7 @@ class ScrubTask(Follower):
             return
         findings, read_bytes = await asyncio.to_thread(self._check, version)
         if findings.found:
-            self._tell(version, findings.found[0])
+            self._report(version, findings.found[0])
         elif self.damaged.pop(version, None):
             self._log.warning("what was damaged is right again", version=version)
         self.error = next(iter(self.damaged.values()), None)
@@ -80,7 +80,7 @@ class ScrubTask(Follower):
         self._begun = True
 
     def _check(self, version: int) -> tuple[Findings, int]:
-        """Return what is wrong with a version, and the bytes that were read for it."""
+        """Return the damage of a version, and the bytes that were read for it."""
         findings = Findings([])
         refs: list[ObjectRef] = []
         with findings.collect(version):
@@ -96,10 +96,10 @@ class ScrubTask(Follower):
         return findings, sum(ref.size_bytes for ref in refs)
 
     def _was_cleaned_up(self, version: int) -> bool:
-        """Return whether a clean-up took the version while it was looked at: what is missing then is no damage."""
+        """Return whether a clean-up removed the version while it was checked: missing objects are no damage then."""
         return version not in set(self._chain.kept_numbers())
 
-    def _tell(self, version: int, finding: Finding) -> None:
+    def _report(self, version: int, finding: Finding) -> None:
         what = f"{finding.code}: {finding.message} (at {finding.where})"
         if self.damaged.get(version) != what:
             self._log.error("the store is damaged", version=version, code=finding.code, error=what)
@@ -107,4 +107,4 @@ class ScrubTask(Follower):
 
     @override
     async def drained(self) -> None:
-        """Return at once: the next manager goes on."""
+        """Return at once: the next manager continues."""

@@ -1,4 +1,4 @@
-"""Telling that work on a long request has begun: best effort, for people and for clients that wait."""
+"""Notices that work on a long request has begun: best effort, for people and for clients that wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from teatree.storage.catalog_rows import started_row
 
 
 class StartedNotifier:
-    """Says `started` on a request's subject and in the catalog, behind the work itself."""
+    """Publishes `started` on a request's subject and in the catalog, without delaying the work."""
 
     def __init__(self, bus: Bus, catalog: Catalog | None, goal_model_id: uuid.UUID) -> None:
         self._bus = bus
@@ -26,7 +26,7 @@ class StartedNotifier:
         self._log = structlog.get_logger()
 
     def notify(self, request: Request) -> None:
-        """Have it said; returns at once."""
+        """Publish that a request has begun; returns at once."""
         task = asyncio.create_task(self._publish(request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -39,4 +39,4 @@ class StartedNotifier:
                 row = started_row(self._goal_model_id, request)
                 await asyncio.to_thread(self._catalog.record_requests, [row])
         except TeatreeError as e:
-            self._log.info("nobody heard that a request has begun", request_id=request.request_id, error=str(e))
+            self._log.info("the `started` notice could not be published", request_id=request.request_id, error=str(e))

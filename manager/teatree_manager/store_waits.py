@@ -15,7 +15,7 @@ from teatree_manager.follower import Backoff
 
 T = TypeVar("T")
 SLOW_LOOK_MS = 500
-"""Milliseconds between looks whether the store lets a manager that begins wait."""
+"""Milliseconds between checks whether a manager that begins waits for the store."""
 
 
 class StoreWaits:
@@ -38,7 +38,7 @@ class StoreWaits:
         """Whether the manager's `ConditionFollower` reports why the model waits."""
 
     async def answer(self, ask: Callable[[], T]) -> T:
-        """Return what the store answers, asked until it does; raises its RetryError once the manager is stopped."""
+        """Return what `ask` returns, retried until the store answers; raises RetryError once the manager is stopped."""
         backoff = Backoff()
         while True:
             try:
@@ -51,14 +51,14 @@ class StoreWaits:
                 await backoff.pause(e)
 
     def slow(self) -> str | None:
-        """Return that the object store lets a call wait for long, None if it does not."""
+        """Return which call the object store has left waiting for long, None if there is none."""
         slow = self._store.slowest()
         if slow is None or slow.seconds * 1000 < self._slow_ms:
             return None
         return f"The object store has not answered for {self._slow_ms / 1000:g} s or longer: {slow.what}"
 
     async def report_slow(self) -> None:
-        """Record a slow store while the manager begins, in a row that its `ConditionFollower` then writes; for ever."""
+        """Write to the catalog that the store is slow, until the manager's `ConditionFollower` does; run for ever."""
         reported = False
         while True:
             await asyncio.sleep(SLOW_LOOK_MS / 1000)

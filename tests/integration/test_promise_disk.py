@@ -136,7 +136,7 @@ async def test_a_nearly_full_disk(installation: Installation, disk: Path) -> Non
 
     ballast.leave(FLOOR_BYTES - 5 * MB)  # a spare is more than that
     await append()
-    assert "gave old local files up" in manager.output()
+    assert "deleted old local files" in manager.output()
 
     ballast.leave(MB)
     await installation.publish("append", rows(sent + 1, v=1), "last")

@@ -110,7 +110,7 @@ async def test_a_busy_model_is_read_to_its_end(file_store: StoreSettings, tmp_pa
         while not checking.done():
             await site.insert(1)
         if is_damaged:
-            with pytest.raises(DamagedVersionError, match="changed on the disk by itself"):
+            with pytest.raises(DamagedVersionError, match="changed on the disk"):
                 await checking
         else:
             await checking
