@@ -1,4 +1,4 @@
-"""A log, a store, a dispatcher, and managers that only seem to live: what tests of the dispatcher begin with."""
+"""A log, a store, a dispatcher and fake managers: the fixtures of the dispatcher's tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SETTINGS = DispatcherSettings(poll_ms=100, restart_ms_min=20, restart_ms_max=200
 
 
 class FakeLauncher(Launcher):
-    """Remembers what was launched; its managers live until the test ends them."""
+    """Records what was launched; its managers run until the test ends them."""
 
     def __init__(self) -> None:
         self.launched: list[str] = []
@@ -56,11 +56,11 @@ class FakeLauncher(Launcher):
 
     @override
     def prepare(self) -> None:
-        """Nothing makes a stand-in quicker."""
+        """Do nothing: a fake manager needs no preparation."""
 
     @override
     def close(self) -> None:
-        """There is nothing to give up."""
+        """Do nothing: nothing was prepared."""
 
     @override
     def exits(self) -> list[ManagerExit]:
@@ -177,12 +177,12 @@ class World:
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110  a stand-in has no event to wait for
+        while not condition():  # noqa: ASYNC110  a fake manager has no event to wait for
             await asyncio.sleep(0.01)
 
 
-async def settle() -> None:
+async def several_rounds() -> None:
     """Give the dispatcher time for several looks."""
     await asyncio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""An `archive` request whose version is damaged in the store is answered all the same, by one archive for good."""
+"""An `archive` request whose version is damaged in the store is still answered, always by the same archive."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class _Site:
         self.model.sql("INSERT INTO t SELECT range, hash(range) FROM range(50000)")
 
     def archive(self) -> Manifest:
-        """Have an `archive` request applied; return the version that holds it."""
+        """Apply an `archive` request; return the version that holds it."""
         return self.model.request("archive", {})
 
     def follower(self) -> ArchiveFollower:
-        """Return the lane of a manager that has just begun: nothing is left of an earlier one but the store."""
+        """Return the follower of a manager that has just begun: only the store is left of an earlier one."""
         folder = model_folder(self.model.settings.data, self.model.name)
         reads = LocalReads(LIMITS, folder.archive_staging)
         local = LocalFollower(LocalVersions(self.chain, folder, ManagerSettings(), no_failpoint), reads)
@@ -50,13 +50,13 @@ class _Site:
         )
 
     async def answer(self, barrier: Manifest) -> None:
-        """Have the lane do what an `archive` request waits for, whatever else it cannot do."""
+        """Let the follower do the work that an `archive` request waits for."""
         follower = self.follower()
         follower.wait_for(barrier, ())
         await follower.work()
 
     def damage(self) -> dict[str, bytes]:
-        """Flip a bit in every block, table and header of every pack; return what they were."""
+        """Flip the bits of every pack; return the original packs."""
         store = self.chain.store
         whole = {info.key: store.get(info.key) for info in store.list(self.chain.key("packs/"))}
         for key, body in whole.items():
@@ -64,19 +64,19 @@ class _Site:
         return whole
 
     def repair(self, whole: dict[str, bytes]) -> None:
-        """Put back what was damaged."""
+        """Restore the damaged packs."""
         for key, body in whole.items():
             self.chain.store.put(key, body)
 
-    def said(self, barrier: Manifest) -> list[NoticeMessage]:
-        """Return what is published of a version's outcomes."""
+    def notices(self, barrier: Manifest) -> list[NoticeMessage]:
+        """Return the messages that publish a version's outcomes."""
         announcer = Announcer(self.chain, Subjects("teatree"), LIMITS, lambda: 1_000_000)
         entries = read_segment(self.chain.store, self.chain.folder, barrier)
         return announcer.messages(barrier, entries, late=True)
 
     def result(self, barrier: Manifest) -> dict[str, object]:
         """Return the result that the `done` notice of an `archive` request carries."""
-        ((subject, body, _),) = self.said(barrier)
+        ((subject, body, _),) = self.notices(barrier)
         notice = json.loads(body)
         assert notice["kind"] == Kind.DONE.value, subject
         assert notice["version"] == barrier.version
@@ -100,7 +100,7 @@ def rows(site: _Site, version: int) -> int:
 
 
 async def test_a_whole_version_is_its_own_archive(site: _Site) -> None:
-    """Nothing is said of another version then."""
+    """The result names no other version then."""
     barrier = site.archive()
     await site.answer(barrier)
     assert site.answered == [barrier.version]
@@ -108,8 +108,8 @@ async def test_a_whole_version_is_its_own_archive(site: _Site) -> None:
     assert rows(site, barrier.version) == 50_000
 
 
-async def test_what_the_store_lost_the_writer_has(site: _Site) -> None:
-    """With every pack damaged the newest version is archived out of the writer's own file."""
+async def test_a_version_damaged_in_the_store_is_archived_from_the_writers_file(site: _Site) -> None:
+    """With every pack damaged the newest version is archived from the writer's file."""
     barrier = site.archive()
     site.damage()
     await site.answer(barrier)
@@ -119,7 +119,7 @@ async def test_what_the_store_lost_the_writer_has(site: _Site) -> None:
 
 
 async def test_a_later_version_answers_for_good(site: _Site) -> None:
-    """What nobody has any more is archived at the newest version, which is named, however often and after a repair."""
+    """A lost version is archived at the newest one, which the result names each time, also after a repair."""
     barrier = site.archive()
     newest = site.model.sql("INSERT INTO t SELECT range, 1 FROM range(10)")
     whole = site.damage()
@@ -127,16 +127,16 @@ async def test_a_later_version_answers_for_good(site: _Site) -> None:
     assert site.answered == [barrier.version]
     assert site.result(barrier) == {"tables": ["t"], "archive": newest.version}
     assert rows(site, newest.version) == 50_010
-    said = site.said(barrier)
+    published = site.notices(barrier)
     site.repair(whole)
     site.model.sql("INSERT INTO t SELECT range, 1 FROM range(10)")
     await site.answer(barrier)  # as the next manager does
-    assert site.said(barrier) == said
+    assert site.notices(barrier) == published
     assert read_archive(site.chain, barrier.version) is None
 
 
 async def test_a_model_that_was_dropped_meanwhile(site: _Site) -> None:
-    """Then the end of the model is what answers: there is nothing to archive."""
+    """The version that dropped the model answers the request: there is nothing to archive."""
     barrier = site.archive()
     dropped = site.model.request("drop_model", {})
     site.damage()

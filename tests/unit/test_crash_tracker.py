@@ -1,4 +1,4 @@
-"""Which request took its manager down, by the file that outlives it."""
+"""The crash tracker finds the request that crashed its manager, by the file that survives the crash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRIES_MAX = 3
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where the file of attempts lies."""
+    """Return the path of the file of attempts."""
     return tmp_path / "attempt.json"
 
 
@@ -26,15 +26,15 @@ def requests(*seqs: int) -> list[Request]:
 
 
 def ended_over(path: Path, batch: list[Request], *stuck: int) -> CrashTracker:
-    """Return what the next manager knows after one ended itself over some of a batch."""
+    """Return the tracker of the next manager after one ended itself because some requests of a batch do not end."""
     crash_tracker = CrashTracker(path, TRIES_MAX)
     crash_tracker.begin(batch)
     crash_tracker.note_stuck(requests(*stuck))
     return CrashTracker(path, TRIES_MAX)
 
 
-def test_those_before_a_request_that_does_not_end_are_applied_without_it(path: Path) -> None:
-    """They are a batch, the request is one of its own and known for what it is, those behind it are the next."""
+def test_requests_before_one_that_does_not_end_are_applied_without_it(path: Path) -> None:
+    """They are a batch, the request is a batch alone and known to be stuck, those behind it are the next."""
     batch = requests(1, 2, 5, 6, 7)
     crash_tracker = ended_over(path, batch, 5)
     assert crash_tracker.limit(batch) == 2
@@ -48,8 +48,8 @@ def test_those_before_a_request_that_does_not_end_are_applied_without_it(path: P
 
 
 @pytest.mark.parametrize("has_begun", [False, True])
-def test_it_is_remembered_over_another_death(path: Path, *, has_begun: bool) -> None:
-    """A manager that dies, or leaves, before the request is answered leaves the next one as wise."""
+def test_a_stuck_request_is_remembered_after_another_crash(path: Path, *, has_begun: bool) -> None:
+    """A manager that crashes, or leaves, before the request is answered keeps the note for the next one."""
     batch = requests(1, 2, 5)
     crash_tracker = ended_over(path, batch, 5)
     crash_tracker.begin(batch[:2])
@@ -62,7 +62,7 @@ def test_it_is_remembered_over_another_death(path: Path, *, has_begun: bool) -> 
 
 
 def test_one_of_many_that_run_together_is_found_by_parts(path: Path) -> None:
-    """Appends that are inserted together are no more guilty than after a death: they are tried in smaller parts."""
+    """Appends that are inserted together are treated as after a crash: they are tried in smaller parts."""
     batch = requests(*range(1, 101))
     crash_tracker = ended_over(path, batch, *range(11, 91))
     assert not any(crash_tracker.is_stuck(request) for request in batch)
@@ -72,7 +72,7 @@ def test_one_of_many_that_run_together_is_found_by_parts(path: Path) -> None:
     assert crash_tracker.limit(batch[10:]) == 10
 
 
-def test_the_number_alone_says_nothing_in_another_log(path: Path) -> None:
+def test_the_number_alone_identifies_no_request(path: Path) -> None:
     """A request of the same number with another id is another request, of a log that was replaced."""
     crash_tracker = ended_over(path, requests(5), 5)
     other = read_request("m", "sql", 5, datetime.now(UTC), {"Teatree-Request-Id": "other"}, b"{}")
@@ -82,7 +82,7 @@ def test_the_number_alone_says_nothing_in_another_log(path: Path) -> None:
 
 
 def test_what_does_not_end_is_noted_without_room_on_the_disk(path: Path) -> None:
-    """It is written over what was there: the file keeps its size."""
+    """It overwrites the file, which keeps its size."""
     crash_tracker = CrashTracker(path, TRIES_MAX)
     crash_tracker.begin(requests(1, 2))
     assert path.stat().st_size == FILE_BYTES
@@ -90,8 +90,8 @@ def test_what_does_not_end_is_noted_without_room_on_the_disk(path: Path) -> None
     assert path.stat().st_size == FILE_BYTES
 
 
-def test_a_request_that_kills_alone_is_counted(path: Path) -> None:
-    """Deaths without a word are counted until they are too many; a torn file says nothing."""
+def test_crashes_over_one_request_are_counted(path: Path) -> None:
+    """Crashes over one request are counted until they are too many; a torn file counts as none."""
     (request,) = requests(3)
     for crashes in range(TRIES_MAX):
         crash_tracker = CrashTracker(path, TRIES_MAX)

@@ -57,7 +57,7 @@ class TestNeed:
         ],
     )
     def test_each(self, changes: dict[str, object], wanted: Need) -> None:
-        """A manager for what is beyond the offset of a life, an answer for what lies outside, else nothing."""
+        """A manager for requests beyond an incarnation's offset, a rejection for those outside, else nothing."""
         assert need(attrs.evolve(INPUT, **changes)) is wanted  # type: ignore[arg-type]
 
     def test_other_log(self) -> None:
@@ -69,7 +69,7 @@ class TestNeed:
         assert not log_mismatch(None, "b", 0)
 
     def test_read_back(self) -> None:
-        """A model's state is what its manifest's writer meant."""
+        """A model's state is read back from its manifest as it was written."""
         at = datetime(2026, 1, 1, tzinfo=UTC)
         manifest = Manifest(
             model="sales",
@@ -94,8 +94,8 @@ class TestNeed:
         assert published(read_manifest(manifest.to_json(), "here")).is_alive
         assert published(None) == PublishedState()
 
-    def test_rest(self) -> None:
-        """A model whose offset belongs to another log is not at rest, however far that went."""
+    def test_idle(self) -> None:
+        """A model whose offset belongs to another log is not idle, whatever the end of that log."""
         status = ModelStatus("sales", last_seq=3, published=ALIVE)
         assert status.is_idle(LogPlace("a", 10))
         assert not status.is_idle(LogPlace("b", 10))
@@ -103,11 +103,11 @@ class TestNeed:
 
 class TestRestart:
     def test_at_once_the_first_time(self) -> None:
-        """Nobody waits for a model's first manager."""
+        """A model's first manager starts without a delay."""
         assert Restart().is_due(0, "")
 
     def test_back_off(self) -> None:
-        """A manager that dies without progress waits twice as long each time, up to a limit."""
+        """The wait after a manager that crashes without progress doubles each time, up to a limit."""
         restart = Restart()
         waits = []
         for _ in range(6):
@@ -118,14 +118,14 @@ class TestRestart:
         assert restart.is_due(2500, "")
 
     def test_progress_forgives(self) -> None:
-        """A manager that got further before it died is soon back; one that left by itself may be started at once."""
+        """After a crash with progress the wait is short again; a manager that left may be started again at once."""
         tired = Restart(crashes=9, not_before_ms=5)
         died = after_exit(tired, 1, progressed=True, fingerprint="", now_ms=0, ms_min=100, ms_max=9e9)
         assert (died.crashes, died.not_before_ms) == (1, 100)
         assert after_exit(tired, 0, progressed=True, fingerprint="", now_ms=0, ms_min=100, ms_max=9e9) == Restart()
 
     def test_the_same_again(self) -> None:
-        """Three managers in a row that die of the same make their model stuck; another reason does not."""
+        """Three managers in a row that crash for the same reason make their model stuck; another reason does not."""
 
         def died(restart: Restart, reason: str | None, *, progressed: bool = False) -> Restart:
             return after_exit(
@@ -141,7 +141,7 @@ class TestRestart:
         assert not died(died(died(Restart(), None), None), None).is_stuck
 
     def test_operator(self) -> None:
-        """A manager that asks for an operator waits until something has changed, or for long."""
+        """After a manager that stopped for an operator the next one waits until something has changed, or for long."""
         stopped = after_exit(
             Restart(), EXIT_OPERATOR, progressed=True, fingerprint="x", now_ms=0, ms_min=100, ms_max=30_000
         )
@@ -150,13 +150,13 @@ class TestRestart:
         assert stopped.is_due(STOPPED_MS, "x")
 
     def test_a_manager_that_ended_itself_over_a_request(self) -> None:
-        """Its successor begins at once, however many died before: it knows what to do."""
+        """Its successor begins at once, however many crashed before: it rejects that request."""
         tired = Restart(crashes=8, not_before_ms=5_000)
         ended = after_exit(tired, EXIT_STUCK, progressed=False, fingerprint="", now_ms=0, ms_min=100, ms_max=30_000)
         assert ended.is_due(0, "")
 
-    def test_many_deaths(self) -> None:
-        """Thousands of deaths do not overflow the wait."""
+    def test_many_crashes(self) -> None:
+        """Thousands of crashes do not overflow the wait."""
         restart = after_exit(
             Restart(crashes=5_000), 1, progressed=False, fingerprint="", now_ms=0, ms_min=100, ms_max=30_000
         )
@@ -179,7 +179,7 @@ class TestLeases:
 
 class TestRejection:
     def test_the_same_whenever(self) -> None:
-        """A rejection depends on the request alone: said again, it is the same."""
+        """A rejection depends on the request alone: published again, it is the same."""
         at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         request = read_request("sales", "append", 7, at, {"Teatree-Request-Id": "r1"}, b"{}")
         subject, body, headers = rejection(Subjects(), request)
@@ -190,7 +190,7 @@ class TestRejection:
         assert b'"seq":7' in body
 
     def test_group(self) -> None:
-        """A bulk sender hears of it on its group's subject."""
+        """A bulk sender receives it on its group's subject."""
         at = datetime(2026, 1, 2, tzinfo=UTC)
         headers = {"Teatree-Request-Id": "r1", "Teatree-Group": "g1"}
         subject, body, _ = rejection(Subjects(), read_request("sales", "append", 7, at, headers, b"{}"))
@@ -198,7 +198,7 @@ class TestRejection:
         assert b'"refused":1' in body
 
     def test_bad_name(self) -> None:
-        """A name that can never be one is told so, whatever was asked of it."""
+        """A request to an invalid name is rejected as `bad_name`, whatever its function."""
         status = ModelStatus("Bad-Name")
         assert isinstance(status.name_error, RequestError)
         assert status.name_error.code is Code.BAD_NAME

@@ -1,4 +1,4 @@
-"""What a manager's lanes do while a part is away."""
+"""What a manager's followers do while a part is unavailable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
 
 
 class Part:
-    """What is away until it is back, behind a breaker."""
+    """A part that is unavailable until it is back, behind a breaker."""
 
     def __init__(self, clock: ManualClock) -> None:
         self.breaker = Breaker("The sea", SETTINGS, clock)
@@ -27,15 +27,15 @@ class Part:
         self.tries = 0
 
     def ask(self) -> None:
-        """Ask it."""
+        """Call it."""
         with self.breaker.guard():
             self.tries += 1
             if not self.is_back:
-                raise RetryError(Code.UNAVAILABLE, "Nobody answered.")
+                raise RetryError(Code.UNAVAILABLE, "No answer.")
 
 
 class _AskingFollower(Follower):
-    """Asks a part each time that it is poked."""
+    """Calls a part each time that it is woken."""
 
     name = "asking"
 
@@ -48,8 +48,8 @@ class _AskingFollower(Follower):
         self._part.ask()
 
 
-async def test_what_waits_goes_on_when_the_part_is_back() -> None:
-    """Who was refused waits for the breaker, not for a time of its own."""
+async def test_waiting_work_resumes_when_the_part_is_back() -> None:
+    """A refused caller waits for the breaker, not for a time that it chooses."""
     part = Part(ManualClock())
     for _ in range(SETTINGS.failures_max):
         with pytest.raises(RetryError) as caught:
@@ -63,8 +63,8 @@ async def test_what_waits_goes_on_when_the_part_is_back() -> None:
     await pause
 
 
-async def test_many_lanes_try_as_seldom_as_one() -> None:
-    """Lanes that meet a part that is away ask it once in each pause, all together; when it is back, all go on."""
+async def test_many_followers_try_as_seldom_as_one() -> None:
+    """Followers call an unavailable part once in each pause, all together; when it is back, all resume."""
     clock = ManualClock()
     part = Part(clock)
     followers = [_AskingFollower(part) for _ in range(8)]
@@ -86,7 +86,7 @@ async def test_many_lanes_try_as_seldom_as_one() -> None:
 
 
 class Short(Follower):
-    """A lane whose process lacks something at first."""
+    """A follower whose process lacks something at first."""
 
     name = "short"
 
@@ -100,8 +100,8 @@ class Short(Follower):
             raise self._errors.pop(0)
 
 
-async def test_no_memory_left_ends_no_lane() -> None:
-    """A lane that finds no memory, thread or disk for its work tries again; any other fault ends its manager."""
+async def test_no_memory_left_ends_no_follower() -> None:
+    """A follower that lacks memory, a thread or the disk for its work tries again; any other fault ends its manager."""
     disk = OSError(errno.EROFS, "Read-only file system")
     follower = Short(MemoryError("malloc"), RuntimeError("can't start new thread"), disk)
     task = asyncio.create_task(follower.run())
@@ -117,17 +117,17 @@ async def test_no_memory_left_ends_no_lane() -> None:
 
 
 async def test_a_read_without_memory_is_tried_again() -> None:
-    """What reads patiently waits for memory as for what is away."""
+    """A retried read waits for memory as for an unavailable part."""
     errors: list[Exception] = [MemoryError("malloc")]
-    told: list[RetryError] = []
+    reported: list[RetryError] = []
 
     def read() -> int:
         if errors:
             raise errors.pop()
         return 7
 
-    assert await retrying(read, told.append) == 7
-    assert [error.code for error in told] == [Code.BUSY]
+    assert await retrying(read, reported.append) == 7
+    assert [error.code for error in reported] == [Code.BUSY]
 
 
 def test_threads_that_run_before_memory_is_short() -> None:

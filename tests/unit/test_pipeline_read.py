@@ -22,7 +22,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Log:
-    """A log whose server ends once, right after it was read, and comes back as an older copy."""
+    """A log whose server ends once, right after it was read, and is restored from an older copy."""
 
     def __init__(self) -> None:
         self.losses = 0
@@ -44,8 +44,8 @@ def reading(log: Any, folder: Path) -> Pipeline:
     return Pipeline(writer, log, log, hints, CrashTracker(folder / "attempt", 3), 1_000, lambda: 0, lambda _: None)
 
 
-async def test_who_leaves_waits_no_more(tmp_path: Path) -> None:
-    """A manager that is told to leave while the log is away says of no request that it waits."""
+async def test_a_manager_that_leaves_waits_no_more(tmp_path: Path) -> None:
+    """A manager that must leave while the log is unavailable reports no request as waiting."""
     asked = asyncio.Event()
 
     async def away(*_: object, **__: object) -> LogSlice:
@@ -70,8 +70,8 @@ async def test_lost_between_read_and_check(tmp_path: Path) -> None:
     assert log.reads == 2
 
 
-def test_leaving_does_not_wait_for_what_does_not_end(tmp_path: Path) -> None:
-    """What runs on the file is interrupted; if that has no effect, whoever leaves learns it within a set time."""
+def test_leaving_does_not_wait_for_work_that_does_not_end(tmp_path: Path) -> None:
+    """Work on the file is interrupted; if that has no effect, closing raises an error within a set time."""
     left, ended = threading.Event(), threading.Event()
     pipeline = reading(cast("Any", None), tmp_path)
     pipeline._writer = cast("Any", SimpleNamespace(leave=left.set, close=lambda: None))

@@ -58,7 +58,7 @@ async def test_some_reports_are_published() -> None:
 
 
 async def test_a_report_that_is_not_published_harms_nothing() -> None:
-    """NATS is away: the work goes on."""
+    """NATS is unavailable: the work continues."""
     bus: Any = _FakeBus()
     bus.away = True
     reporter = RequestProgress(bus, asyncio.get_running_loop())
