@@ -184,5 +184,5 @@ async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
 
 
 async def several_rounds() -> None:
-    """Give the dispatcher time for several looks."""
+    """Give the dispatcher time for several rounds."""
     await asyncio.sleep(0.5)

@@ -79,13 +79,13 @@ def _exit_code(error: Exception, log: FilteringBoundLogger) -> int:
             log.warning("leaving", error=str(error))
             return EXIT_ELSEWHERE if error.code is Code.BUSY else EXIT_FAILED
         case OperatorError():
-            log.error("stopped: an operator must look", error=str(error))
+            log.error("stopped: an operator must act", error=str(error))
             return EXIT_FAILED if error.code is Code.INTERNAL else EXIT_OPERATOR
         case RequestError():
             log.error("refused", error=str(error))
             return EXIT_USAGE
         case _:
-            log.error("ended by a fault of Teatree's own", exc_info=error)
+            log.error("ended by a fault in Teatree", exc_info=error)
             return EXIT_FAILED
 
 

@@ -19,7 +19,7 @@ from teatree.storage.segments import Entry
 from teatree_manager.follower import Follower
 
 RECENT_VERSIONS_MAX = 200
-"""Versions kept in memory for the catalog while it is away; older ones are read from the store again."""
+"""Versions kept in memory for an unavailable catalog; older ones are read from the store again."""
 STUCK_MS = 20_000
 """Milliseconds without a recorded chunk after which the follower is stuck, not catching up; one takes some seconds."""
 

@@ -56,7 +56,7 @@ class LogCheck:
 
     @property
     def losses(self) -> int:
-        """Times that the connection was lost: what was read before and checked after may come from two logs."""
+        """Times that the connection was lost: a read before and a check after it may be of two different logs."""
         return self._bus.losses
 
     def begin_after(self, position: LogPosition) -> int:

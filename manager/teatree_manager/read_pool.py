@@ -1,7 +1,7 @@
 """The read workers of one model: started when reads wait, handed out by `ReadQueue`, ended when idle.
 
 All of it runs on the manager's event loop, which only forwards bytes: a read costs it one write and one read. A read
-that is past its time is interrupted, and its worker killed if that does not help; a worker that dies fails one read.
+that is past its time is interrupted, and its worker killed if that does not help; a worker that crashes fails one read.
 Statements and clients that cause that repeatedly are held off (`ReadHolds`).
 """
 
@@ -218,7 +218,7 @@ class ReadPool:
             Code.INTERNAL,
             f"The query ended its process (exit code {ended.code}).",
             where="sql",
-            hint="That is a fault of DuckDB or of ours; other reads are not affected.",
+            hint="That is a fault of DuckDB or Teatree; other reads are not affected.",
         )
 
     # --- workers ---

@@ -78,7 +78,7 @@ class ReadQueue:
     def must_make_way(self, now_ms: float) -> Ticket | None:
         """Return a running read to interrupt, so that one that never ran can start; None if there is none.
 
-        It counts as making way until it comes back by `wait_again` or `leave`.
+        It counts as making way until `wait_again` or `leave` is called for it.
         """
         making_way = sum(ticket.is_making_way for ticket in self._running)
         if len(self._new) <= making_way or len(self._running) < self._places:

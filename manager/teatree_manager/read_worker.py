@@ -59,10 +59,10 @@ def main() -> NoReturn:
 
 
 def _end_with(manager_pid: int) -> None:
-    """Have the kernel kill this process when its manager dies."""
+    """Make the kernel kill this process when its manager ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != manager_pid:  # it died a moment ago
+        if os.getppid() != manager_pid:  # it ended a moment ago
             os._exit(0)
 
 

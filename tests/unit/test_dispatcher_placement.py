@@ -61,7 +61,7 @@ class TestNeed:
         assert need(attrs.evolve(INPUT, **changes)) is wanted  # type: ignore[arg-type]
 
     def test_other_log(self) -> None:
-        """An offset counts only in its own log, as far as that goes."""
+        """An offset is valid only in its log, and only up to the log's end."""
         assert not log_mismatch(ALIVE, "a", 10)
         assert log_mismatch(ALIVE, "b", 10)
         assert log_mismatch(ALIVE, "a", 9)
@@ -120,25 +120,25 @@ class TestRestart:
     def test_progress_forgives(self) -> None:
         """After a crash with progress the wait is short again; a manager that left may be started again at once."""
         tired = Restart(crashes=9, not_before_ms=5)
-        died = after_exit(tired, 1, progressed=True, fingerprint="", now_ms=0, ms_min=100, ms_max=9e9)
-        assert (died.crashes, died.not_before_ms) == (1, 100)
+        crashed = after_exit(tired, 1, progressed=True, fingerprint="", now_ms=0, ms_min=100, ms_max=9e9)
+        assert (crashed.crashes, crashed.not_before_ms) == (1, 100)
         assert after_exit(tired, 0, progressed=True, fingerprint="", now_ms=0, ms_min=100, ms_max=9e9) == Restart()
 
     def test_the_same_again(self) -> None:
         """Three managers in a row that crash for the same reason make their model stuck; another reason does not."""
 
-        def died(restart: Restart, reason: str | None, *, progressed: bool = False) -> Restart:
+        def crashed(restart: Restart, reason: str | None, *, progressed: bool = False) -> Restart:
             return after_exit(
                 restart, 1, reason=reason, progressed=progressed, fingerprint="", now_ms=0, ms_min=100, ms_max=9e9
             )
 
-        twice = died(died(Restart(), "a"), "a")
+        twice = crashed(crashed(Restart(), "a"), "a")
         assert not twice.is_stuck
-        assert died(twice, "a").is_stuck
-        assert died(died(twice, "a"), "a").is_stuck
-        for other in (died(twice, "b"), died(twice, None), died(twice, "a", progressed=True)):
+        assert crashed(twice, "a").is_stuck
+        assert crashed(crashed(twice, "a"), "a").is_stuck
+        for other in (crashed(twice, "b"), crashed(twice, None), crashed(twice, "a", progressed=True)):
             assert not other.is_stuck
-        assert not died(died(died(Restart(), None), None), None).is_stuck
+        assert not crashed(crashed(crashed(Restart(), None), None), None).is_stuck
 
     def test_operator(self) -> None:
         """After a manager that stopped for an operator the next one waits until something has changed, or for long."""

@@ -6,7 +6,7 @@ from teatree_dispatcher.room import FORGOTTEN_MS, Room
 
 
 def test_in_the_order_of_waiting() -> None:
-    """A place goes to the model that waits longest, however often others ask."""
+    """A place is given to the model that waits longest, however often others ask."""
     room = Room(2, 0)
     served = {"a", "b"}
     assert not room.admits("c", served, 1)
