@@ -1,4 +1,4 @@
-"""Arrow arrays of drawn values, in any of the Arrow types that a sender may choose for them."""
+"""Arrow arrays of drawn values, in any Arrow type that a sender may choose."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXACT = Context(prec=80)
 
 
 def arrow_array(kind: SqlType, values: list[Value], rng: Random) -> pa.Array:
-    """Return values as an array; half of the time one that begins in the middle of its buffers."""
+    """Return values as an array; half of them begin in the middle of their buffers."""
     if rng.random() < 0.5:
         return _array(kind, values, rng)
     padded = [values[0], *values, values[-1]] if values else values

@@ -1,4 +1,4 @@
-"""Values on their way in: `append` of JSON rows and Arrow tables, `load` of Parquet, Arrow and CSV files."""
+"""Converters of input: `append` of JSON rows and Arrow tables, `load` of Parquet, Arrow and CSV files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from teatree.functions.sources import Sources
 
 LIMITS = LimitSettings()
 ROUNDS_OF_A_FILE = 300
-"""Rounds after which the model's file is made anew: nothing checkpoints it."""
+"""Rounds after which the model's file is replaced by a new one: it is never checkpointed."""
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _DURATION = re.compile(
@@ -49,11 +49,11 @@ Insert = Callable[[Sequence[Value]], Sent]
 
 
 class UnwritableError(Exception):
-    """PyArrow does not write this as Parquet, or not without change."""
+    """PyArrow cannot write this as Parquet without change."""
 
 
 class Inward:
-    """The ways in, and a model's file that takes what they give."""
+    """The ways of input, and a model's file that stores the values."""
 
     def __init__(self, folder: Path, truth: Truth, report: FuzzReport) -> None:
         self._folder = folder
@@ -90,10 +90,10 @@ class Inward:
         (append if sent.function == "append" else load)(self._handle, call)
         return [row[0] for row in self._database.rows("SELECT c::VARCHAR FROM t")]
 
-    # --- values that must be taken ---
+    # --- values that must be accepted ---
 
     def check(self, kind: SqlType, values: Sequence[Value], rng: Random) -> None:
-        """Check that each way in takes all values of a kind, and stores them as they are."""
+        """Check that each way of input accepts all values of a type, and stores them exactly."""
         self.begin(kind)
         expected = self.truth.texts(kind, [value.sql for value in values])
         ways: dict[str, Insert] = {
@@ -160,8 +160,8 @@ class Inward:
         stripped = texts if kind.base in ("VARCHAR", "ENUM") else [text.strip() for text in texts]
         cells = self.truth.cast(kind, as_duckdb(kind, stripped))
         for text, own, of_cell in zip(texts, known, cells, strict=True):
-            told = json.dumps(text)
-            self._check_text("json texts", kind, text, self._of_json_text(kind, text, own), json_rows([told]))
+            notation = json.dumps(text)
+            self._check_text("json texts", kind, text, self._of_json_text(kind, text, own), json_rows([notation]))
             if _JSON_NUMBER.fullmatch(text) and kind.base != "JSON":
                 self._check_text("json numbers", kind, text, own, json_rows([text]))
             if text.strip() or kind.base in ("VARCHAR", "ENUM"):
@@ -173,7 +173,7 @@ class Inward:
                 self._check_text("arrow texts", kind, text, own, sent)
 
     def check_cast(self, sent: SqlType, taken: SqlType, value: Value, right: str | None, request: Sent) -> None:
-        """Check that a value of one type is refused by another's column, or stored as it must be."""
+        """Check that a value of one type is refused by another's column, or stored exactly."""
         kind = f"{sent.sql} into {taken.sql}"
         try:
             (found,) = self.stored(request)
@@ -222,7 +222,7 @@ _ARROW_TEXTS = {"VARCHAR", "ENUM", "JSON", "UUID", "HUGEINT", "UHUGEINT", "BIT",
 
 
 def is_lossy(kind: SqlType, text: str, found: str) -> bool:
-    """Whether a number or a moment lost digits on its way."""
+    """Return whether a number or a moment lost digits."""
     if kind.base in NUMBERS:
         return Decimal(text.strip().replace("_", "")) != Decimal(found)
     if kind.base in MOMENTS:
@@ -254,7 +254,7 @@ def _iso_interval(text: str) -> str | None:
 
 
 def may_refuse(way: str, value: Value) -> bool:
-    """Whether a way in has no form for a value."""
+    """Return whether a way of input cannot represent a value."""
     if way == "csv in":
         return value.beyond or "\\u0000" in value.json or "\0" in value.json
     return way != "json in" and value.beyond

@@ -1,4 +1,4 @@
-"""Types for the fuzzer, drawn at random and written as DuckDB's SQL; nothing here is shared with the converters."""
+"""Types for the fuzzer, drawn at random and written as DuckDB's SQL; no code is shared with the converters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WORDS = ("north", "SOUTH", "", "it's", "ü", "NULL", "a,b", ' "', "\n", "0")
 
 @frozen
 class SqlType:
-    """One type: its SQL, and what it consists of."""
+    """One type: its SQL, and its parts."""
 
     base: str
     sql: str
@@ -43,12 +43,12 @@ class SqlType:
 
     @property
     def bases(self) -> set[str]:
-        """All types that occur in it."""
+        """The names of all types that occur in it."""
         return {self.base}.union(*(part.bases for part in self.parts))
 
 
 def quoted(text: str) -> str:
-    """Return a text as SQL, whatever stands in it."""
+    """Return a text as SQL, whatever characters it has."""
     if text.isascii() and text.isprintable():
         return "'" + text.replace("'", "''") + "'"
     return f"decode(unhex('{text.encode().hex()}'))"
@@ -70,7 +70,7 @@ def draw_scalar(rng: Random) -> SqlType:
 
 
 def draw_kind(rng: Random, depth: int = 3) -> SqlType:
-    """Return a type, nested in one case of two."""
+    """Return a type; half of them are nested."""
     if depth == 0 or rng.random() < 0.5:
         return draw_scalar(rng)
     match base := rng.choice(NESTED):

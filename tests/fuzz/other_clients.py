@@ -1,4 +1,4 @@
-"""Arrow columns of one type into columns of another: exactly, or refused."""
+"""Arrow columns of one type in columns of another: stored exactly, or refused."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _FAMILIES = (NUMBERS | FLOATS, NUMBERS | FLOATS, set(UNITS), {*UNITS, "DATE", "T
 
 
 def draw_pair(rng: Random) -> tuple[SqlType, SqlType]:
-    """Return the type that is sent and the type of the column, both numbers or both moments mostly."""
+    """Return the type that is sent and the type of the column, mostly both numbers or both moments."""
     family = rng.choice(_FAMILIES)
     while True:
         sent, taken = draw_scalar(rng), draw_scalar(rng)
-        as_texts = sent.base in AS_TEXTS  # which other types read as their own texts
+        as_texts = sent.base in AS_TEXTS  # other types read these from text
         if (sent.base in family and taken.base in family) or (rng.random() < 0.01 and not as_texts):
             return sent, taken
 
@@ -39,7 +39,7 @@ def check_foreign(inward: Inward, sent: SqlType, taken: SqlType, rng: Random, co
     for value in [draw_value(sent, rng, nullable=False) for _ in range(count)]:
         array = arrow_array(sent, [value], rng)
         kind = sent
-        if sent.base == "FLOAT" and pa.types.is_float64(array.type):  # a double now, with digits of its own
+        if sent.base == "FLOAT" and pa.types.is_float64(array.type):  # as a double it has other digits
             kind, value = SqlType("DOUBLE", "DOUBLE"), evolve(value, json=repr(value.raw))  # noqa: PLW2901
         right = _right(inward.truth, kind, taken, value)
         request = Sent("append", arrow(pa.table({"c": array})), arrow_headers(table="t"))
@@ -47,7 +47,7 @@ def check_foreign(inward: Inward, sent: SqlType, taken: SqlType, rng: Random, co
 
 
 def _right(truth: Truth, sent: SqlType, taken: SqlType, value: Value) -> str | None:
-    """Return DuckDB's text of a value in another type, None if that does not hold it."""
+    """Return DuckDB's text of a value in another type, None if that type cannot hold it."""
     if sent.base in NUMBERS | FLOATS and taken.base in NUMBERS | FLOATS:
         text = _number(sent, taken, value)
         return None if text is None else truth.cast(taken, [text])[0]
@@ -65,7 +65,7 @@ def _number(sent: SqlType, taken: SqlType, value: Value) -> str | None:
     if taken.base in FLOATS:
         return _as_float(sent, taken, value)
     if sent.base in FLOATS and taken.base == "DECIMAL":
-        exact = Fraction(Decimal(value.json))  # the shortest form of a float is what people mean by it
+        exact = Fraction(Decimal(value.json))  # a float stands for its shortest decimal form
     else:
         exact = Fraction(value.raw) / (10 ** sent.numbers[1] if sent.base == "DECIMAL" else 1)
     if taken.base in INTEGERS:

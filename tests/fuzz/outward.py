@@ -1,4 +1,4 @@
-"""Values on their way out: JSON pages, Arrow pages, Python, Polars, the CLI's CSV, Parquet archives."""
+"""Converters of output: JSON pages, Arrow pages, Python, Polars, the CLI's CSV, Parquet archives."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _REFUSES = (Code.OUT_OF_RANGE,)
 
 
 class Outward:
-    """The ways out of a real table."""
+    """The ways of output, from a real table."""
 
     def __init__(self, folder: Path, truth: Truth, report: FuzzReport) -> None:
         self._folder = folder
@@ -48,7 +48,7 @@ class Outward:
         lossless(self.con)
 
     def check(self, kind: SqlType, values: Sequence[Value]) -> None:
-        """Store values as SQL, and check that each way out gives them again."""
+        """Store values as SQL, and check that each way of output returns them."""
         self.con.execute(f"CREATE OR REPLACE TABLE o (i INTEGER, c {kind.sql})")
         rows = ", ".join(f"({place}, {value.sql})" for place, value in enumerate(values))
         self.con.execute(f"INSERT INTO o VALUES {rows}")
@@ -157,7 +157,7 @@ class _Written(str):
 
 
 def _plain(kind: SqlType, value: Any) -> Any:
-    """Return a JSON column's value as text again; everything else as it is."""
+    """Return a JSON column's value as text; other values unchanged."""
     if value is None:
         return None
     match kind.base:
@@ -208,7 +208,7 @@ def _quoted(text: str) -> str:
 
 
 def read_csv(text: str) -> list[list[str | None]]:
-    """Read CSV as RFC 4180 has it; an empty field without quotes is NULL."""
+    """Read CSV by RFC 4180; an empty field without quotes is NULL."""
     rows: list[list[str | None]] = [[]]
     place = 0
     while place < len(text):
@@ -231,7 +231,7 @@ def read_csv(text: str) -> list[list[str | None]]:
 
 
 def may_refuse(way: str, kind: SqlType, value: Value) -> bool:
-    """Whether a way out has no form for a value: an interval of more than 292 years; what Polars' calendar lacks."""
+    """Return whether a way of output cannot represent a value: an interval over 292 years, a date beyond Polars'."""
     if value.beyond and "INTERVAL" in kind.bases and way != "parquet out":
         return True
     return way == "polars out" and bool(kind.bases & POLARS_LACKS)

@@ -1,4 +1,4 @@
-"""What came out of a converter, as SQL that gives the value again: read with nothing of ours."""
+"""The output of a converter as SQL that reproduces the value, read without Teatree's code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DURATION = re.compile(r"P(?:(-?\d+)M)?(?:(-?\d+)D)?(?:T(-?)(\d+)(?:\.(\d{6}))?S
 
 
 def nested(kind: SqlType, value: Any, read: Callable[[SqlType, Any], str]) -> str:
-    """Return SQL for a value of lists, objects and pairs, whose plain parts `read` writes."""
+    """Return SQL for a value of lists, objects and pairs, whose scalars `read` converts."""
     if value is None:
         return "NULL"
     match kind.base:
@@ -54,7 +54,7 @@ def moment(text: str) -> str:
 
 
 def json_sql(kind: SqlType, value: Any) -> str:
-    """Return SQL for a plain JSON value; `value` keeps numbers as their texts."""
+    """Return SQL for a plain JSON value; `value` has numbers as text."""
     match kind.base:
         case "BLOB":
             return f"unhex('{base64.b64decode(value).hex()}')"
@@ -137,7 +137,7 @@ def _plain_arrow(kind: SqlType, one: pa.Scalar) -> str:
 
 
 def float_sql(value: float, kind: SqlType) -> str:
-    """Return SQL for a float, whose every bit counts."""
+    """Return SQL for a float, exact to the bit."""
     return f"'{value!r}'::DOUBLE::{kind.sql}"
 
 
@@ -167,7 +167,7 @@ def count_sql(count: int, unit: str, kind: SqlType) -> str:
 
 
 def python_sql(kind: SqlType, value: Any) -> str:
-    """Return SQL for a plain value of Python's own, or the text that stands for one."""
+    """Return SQL for a plain Python value, or the text that represents one."""
     match value:
         case bool():
             return str(value).lower()

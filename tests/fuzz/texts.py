@@ -1,4 +1,4 @@
-"""Texts near the edges of each type's grammar, and how DuckDB would write those that only we take."""
+"""Texts near the edges of each type's grammar, and DuckDB's form of those that only Teatree accepts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SEPARATORS = ("T", " ", "  ", "t", "", "_", "T ")
 
 
 def edge_texts(kind: SqlType, rng: Random, count: int) -> list[str]:
-    """Return texts that are nearly of a type, or of it in an unusual way."""
+    """Return texts that are almost valid for a type, or valid in an unusual form."""
     return [_edge(kind, rng) for _ in range(count)]
 
 
@@ -87,7 +87,7 @@ def _number(rng: Random) -> str:
 
 
 def damaged(text: str, rng: Random) -> str:
-    """Return a text in which a character or two are not what they were."""
+    """Return a text with a character or two changed."""
     characters = list(text)
     for _ in range(rng.choice((1, 1, 2))):
         place = rng.randint(0, len(characters))
@@ -104,7 +104,7 @@ def damaged(text: str, rng: Random) -> str:
 
 
 def as_duckdb(kind: SqlType, texts: Sequence[str]) -> list[str]:
-    """Return texts as DuckDB reads what ISO 8601 writes otherwise: signed years, commas, offsets without colons."""
+    """Return DuckDB's form of texts that ISO 8601 writes differently: signed years, commas, offsets without colons."""
     return [_as_duckdb(text) if kind.base in MOMENTS else text for text in texts]
 
 

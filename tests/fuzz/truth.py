@@ -1,4 +1,4 @@
-"""DuckDB's own text of values: what every converter is compared with."""
+"""DuckDB's text of values, with which every converter is compared."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ EXPRESSIONS_MAX = 60
 
 
 class OwnText(str):
-    """In place of SQL: DuckDB's own text already."""
+    """Text as DuckDB writes it, in place of SQL."""
 
     __slots__ = ()
 
 
 class Truth:
-    """A DuckDB of its own, in UTC."""
+    """A separate DuckDB, in UTC."""
 
     def __init__(self) -> None:
         self.con = duckdb.connect()
@@ -54,7 +54,7 @@ class Truth:
 
 
 def comparable(kind: SqlType, text: str | None) -> Any:
-    """Return what two texts of one value share: for JSON its value, whose spaces and escapes are free."""
+    """Return a form in which two texts of one value are equal: JSON without its spaces and escapes."""
     if kind.base == "JSON" and text is not None:
         return _json(text)
     return "nan" if text == "-nan" and kind.base in ("FLOAT", "DOUBLE") else text

@@ -1,4 +1,4 @@
-"""Values of a type, drawn at random: each as SQL that DuckDB reads, as JSON that we take, and as what Arrow counts."""
+"""Values of a type, drawn at random: each as SQL for DuckDB, as JSON for Teatree, and as Arrow's value."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _map(kind: SqlType, rng: Random, *, wide: bool) -> Value:
 
 
 def _identity(kind: SqlType, value: Value) -> str:
-    """Tell keys apart as DuckDB does: 0.0 is -0.0, and intervals are equal by their length."""
+    """Return a key's identity as DuckDB compares keys: 0.0 is -0.0, and intervals are equal by their length."""
     if kind.base in ("FLOAT", "DOUBLE"):
         return str(value.raw + 0.0)
     if kind.base == "INTERVAL":
@@ -177,7 +177,7 @@ def decimal_text(scaled: int, scale: int) -> str:
 
 
 def text(rng: Random) -> str:
-    """Return a text of which any character may be odd."""
+    """Return a text with unusual characters."""
     odd = "\0\t\n\r\x1b\x7f\x85\u2028\u200b'\"\\,;={}[]()% aNULLü€𝄞"
     many = rng.choice((0, 1, 2, 3, 8, 13, 40))
     return "".join(rng.choice(odd) if rng.random() < 0.6 else chr(rng.randint(32, 0x2FF)) for _ in range(many))
@@ -221,7 +221,7 @@ def _date(_: SqlType, rng: Random) -> Value:
 
 
 def clock(micros: int, unit: str = "us") -> str:
-    """Return a time of day, with the fraction that it has."""
+    """Return a time of day, with its fraction."""
     seconds, fraction = divmod(micros, PER_SECOND[unit])
     digits = len(str(PER_SECOND[unit])) - 1
     tail = f".{fraction:0{digits}}" if fraction else ""
@@ -286,10 +286,10 @@ def _interval(rng: Random, *, wide: bool) -> Value:
     )
     sql = f"(to_months({months}) + to_days({days}) + to_microseconds({micros}))"
     if rng.random() < 0.5:
-        told = json.dumps({"months": months, "days": days, "micros": micros})
+        notation = json.dumps({"months": months, "days": days, "micros": micros})
     else:
-        told = f'"{iso_interval(months, days, micros)}"'
-    return Value(sql, told, (months, days, micros), abs(micros) > NANOSECONDS_MAX)
+        notation = f'"{iso_interval(months, days, micros)}"'
+    return Value(sql, notation, (months, days, micros), abs(micros) > NANOSECONDS_MAX)
 
 
 def _uuid(_: SqlType, rng: Random) -> Value:
@@ -303,7 +303,7 @@ def _enum(kind: SqlType, rng: Random) -> Value:
 
 
 def json_document(rng: Random, depth: int = 2) -> str:
-    """Return compact JSON text, as every writer of it would agree."""
+    """Return compact JSON text, the same from every writer."""
     match rng.randrange(9 if depth else 7):
         case 0:
             return rng.choice(("true", "false", "null"))
@@ -327,7 +327,7 @@ def json_document(rng: Random, depth: int = 2) -> str:
 
 def _json(_: SqlType, rng: Random) -> Value:
     document = json_document(rng)
-    while document == "null":  # in our JSON a NULL of SQL
+    while document == "null":  # it would be SQL's NULL
         document = json_document(rng)
     return Value(f"{quoted(document)}::JSON", document, document)
 
