@@ -1,4 +1,4 @@
-"""What a version's notices look like where the server takes only short messages."""
+"""Notices of a version where the server accepts only short messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONG = ["x" * 1_000] * 100
 
 
 async def test_a_result_longer_than_the_server_takes(tmp_path: Path) -> None:
-    """A `done` notice that is too long names an object with all of it; its subscriber gets the same as ever."""
+    """A `done` notice that is too long refers to an object with its result; a subscriber gets the whole result."""
     with PublishedModel(StoreSettings(url=(tmp_path / "store").as_uri()), tmp_path) as model:
         manifest = model.create({"t": {"id": "BIGINT"}})
         store = model.chain.store

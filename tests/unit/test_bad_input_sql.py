@@ -1,4 +1,4 @@
-"""Statements and questions that are wrong, not allowed, or too much, each between two good requests in one batch."""
+"""Statements and queries that are wrong, not allowed, or too much, each between two good requests in one batch."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWriter]:
 
 @pytest.fixture(scope="module")
 def hurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWriter]:
-    """Return the same with tight limits of time, which a slow machine exceeds with a small statement too."""
+    """Return a model with tight time limits, which a slow machine can exceed with a small statement."""
     yield from filled(OneWriter(tmp_path_factory.mktemp("hurried"), TABLES, HURRIED))
 
 
 def filled(writer: OneWriter) -> Iterator[OneWriter]:
-    """Yield a model with its row, and check that nothing else came."""
+    """Yield a model with its row, and check that no other row was added."""
     (outcome,) = writer.apply(Sent("append", {"table": "k", "rows": [{"id": 1, "v": "first"}]}))
     assert outcome.status is Status.DONE
     yield writer
@@ -54,13 +54,13 @@ def sql(statement: Any, parameters: Any = None) -> Sent:
     return Sent("sql", {"statement": statement, "parameters": parameters})
 
 
-def ask(question: Any, parameters: Any = None, **more: Any) -> Sent:
+def ask(query: Any, parameters: Any = None, **more: Any) -> Sent:
     """Return a `query` request."""
-    return Sent("query", {"sql": question, "parameters": parameters, **more})
+    return Sent("query", {"sql": query, "parameters": parameters, **more})
 
 
 def raw(parameter: str) -> Sent:
-    """Return a statement with a parameter as it is written in JSON."""
+    """Return a statement with a parameter, given as JSON."""
     return Sent("sql", f'{{"statement": "INSERT INTO t(t) VALUES (?)", "parameters": [{parameter}]}}'.encode())
 
 
@@ -256,8 +256,8 @@ def test_a_slow_statement_is_not_run_again_for_every_half_of_its_batch(hurried: 
     hurried.apply(Sent("delete", {"table": "t", "where": {}}))
 
 
-def test_a_fault_of_ours_ends_one_request(model: OneWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that meets a bug has failed as `internal`; the requests beside it are done, the writer goes on."""
+def test_a_bug_ends_one_request(model: OneWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that meets a bug fails with `internal`; the requests beside it are done, and the writer continues."""
 
     def broken(*_: object) -> None:
         raise TypeError("a bug")
@@ -268,7 +268,7 @@ def test_a_fault_of_ours_ends_one_request(model: OneWriter, monkeypatch: pytest.
     assert "TypeError: a bug" in (outcome.error or {})["message"]
 
 
-def test_every_type_that_a_query_can_return_is_told(model: OneWriter) -> None:
+def test_every_type_that_a_query_can_return_is_returned(model: OneWriter) -> None:
     """Values at the ends of every type come out of a query as JSON and as Arrow."""
     wide = """SELECT '101'::BIT, 170141183460469231731687303715884105727::HUGEINT, 'infinity'::DATE,
         '-290000-01-01'::DATE, 'infinity'::TIMESTAMP, TIMESTAMP '294247-01-10 04:00:54.775806', INTERVAL 1000000 YEARS,

@@ -1,4 +1,4 @@
-"""Which blocks a version takes over from older packs."""
+"""Which blocks a version copies from older packs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def small_packs(entries: Entries, used: np.ndarray) -> int:
     st.integers(0, 2**32 - 1),
 )
 def test_packs_stay_few_and_cost_stays_bounded(blocks: int, changes: int, unused: float, seed: int) -> None:
-    """Over hundreds of versions small packs stay few, a version moves few blocks, and what is not read is not moved."""
+    """Over hundreds of versions small packs stay few, a version moves few blocks, and unused blocks are not moved."""
     rng = np.random.default_rng(seed)
     entries = np.zeros(blocks, ENTRY)
     moved_in_all = 0
@@ -46,12 +46,12 @@ def test_packs_stay_few_and_cost_stays_bounded(blocks: int, changes: int, unused
         assert set(changed).isdisjoint(relocations.blocks + relocations.unused)
         moved_in_all += len(relocations.blocks)
         entries["pack"][[*changed, *relocations.blocks, *relocations.unused]] = version
-        assert small_packs(entries, used) <= PACKS_MAX * 1.5  # what is read changes between two captures
+        assert small_packs(entries, used) <= PACKS_MAX * 1.5  # which blocks are used changes between two captures
     assert moved_in_all <= 3 * changes * versions + 2 * LARGE_BLOCKS
 
 
 def test_a_growing_model_moves_each_block_about_once() -> None:
-    """Where every version adds one block for ever, few small packs are left and a block moves twice at most."""
+    """If every version adds one block, few small packs are left and a block moves twice at most."""
     entries = np.zeros(0, ENTRY)
     moved_in_all = 0
     for version in range(1, 2_501):
@@ -68,7 +68,7 @@ def test_a_growing_model_moves_each_block_about_once() -> None:
 
 
 def test_leaves_are_gathered() -> None:
-    """However often leaves are written one by one, they lie in few packs."""
+    """Leaves that are written one by one end in few packs."""
     leaves = [Extent("0", 0, 1, "")] * 100
     written = 0
     for version in range(1, 1_000):

@@ -1,4 +1,4 @@
-"""The first local file after a restore lets requests go first, but no read waits for it in vain."""
+"""The first local file after a restore yields to requests, but no read waits for it in vain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from teatree_manager.local_follower import LocalFollower
 
 @asynccontextmanager
 async def held(store: StoreSettings, folder: Path) -> AsyncIterator[tuple[LocalFollower, ModelFolder]]:
-    """Yield a lane that runs, holds its first file back, and has its folder."""
+    """Yield a running follower that holds its first file back, and its folder."""
     with PublishedModel(store, folder) as model:
         place = model_folder(model.settings.data, model.name)
         reads = LocalReads(LIMITS, place.archive_staging)
@@ -40,8 +40,8 @@ async def held(store: StoreSettings, folder: Path) -> AsyncIterator[tuple[LocalF
 
 
 @pytest.mark.parametrize("who", ["a read", "its manager"])
-async def test_it_waits_until_it_is_wanted(file_store: StoreSettings, tmp_path: Path, who: str) -> None:
-    """A read has it made at once, without a word of the manager's."""
+async def test_it_waits_until_it_is_needed(file_store: StoreSettings, tmp_path: Path, who: str) -> None:
+    """A read causes it to be made at once, without a call of the manager."""
     async with held(file_store, tmp_path) as (follower, folder):
         if who == "its manager":
             follower.release()

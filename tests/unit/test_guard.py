@@ -1,4 +1,4 @@
-"""Promises of the gate for SQL: what users need passes, and nothing that passes leaves the user's tables."""
+"""The gate for SQL: what users need passes, and nothing that passes reaches beyond the user's tables."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ WHEN MATCHED AND u.a = $1 THEN UPDATE SET b = CASE WHEN true THEN $2 END \
 WHEN NOT MATCHED THEN ERROR 'no ' || u.c RETURNING *
 """.strip().splitlines()
 
-# What must never pass, wherever it stands: FILE is a file with a secret, DATABASE the database's own.
+# What must never pass, in any position: FILE is a file with a secret, DATABASE the database's file.
 TABLES_REFUSED = """
 'FILE'
 "FILE"
@@ -302,7 +302,7 @@ class _GuardedModel:
         return sql.replace("FILE", str(self.file)).replace("OTHER", str(other)).replace("DATABASE", str(self.database))
 
     def run_if_allowed(self, sql: str) -> bool:
-        """Run what the gate lets through, and look for damage."""
+        """Run a statement if the gate allows it, and check for damage."""
         checks = (check_query, check_statement)
         allowed = False
         for check in checks:
@@ -334,7 +334,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_GuardedModel]:
 
 @pytest.mark.parametrize("sql", QUERIES)
 def test_queries_pass(world: _GuardedModel, sql: str) -> None:
-    """What analysts write in a SELECT passes as a query, and not as a change."""
+    """A SELECT as analysts write it passes as a query, and not as a change."""
     check_query(sql, world.con)
     with pytest.raises(RequestError) as caught:
         check_statement(sql, world.con)
@@ -368,7 +368,7 @@ REFUSALS = (Code.SQL_NOT_ALLOWED, Code.UNKNOWN_TABLE, Code.BAD_SQL)
 
 @pytest.mark.parametrize("table", TABLES_REFUSED)
 def test_foreign_tables_are_refused(world: _GuardedModel, table: str) -> None:
-    """No file, no table of ours or of the system, no function that reads them, wherever a table can stand."""
+    """No file, no internal or system table, and no function that reads them is allowed where a table can be."""
     for sql in (
         f"SELECT * FROM {table}",
         f"FROM t, {table}",
@@ -402,7 +402,7 @@ def test_foreign_tables_are_refused(world: _GuardedModel, table: str) -> None:
 
 @pytest.mark.parametrize("expression", EXPRESSIONS_REFUSED)
 def test_foreign_functions_are_refused(world: _GuardedModel, expression: str) -> None:
-    """No function that reads settings, files or other SQL, or keeps state, wherever an expression can stand."""
+    """No function that reads settings, files or other SQL, or keeps state, is allowed where an expression can be."""
     for sql in (
         f"SELECT {expression}",
         f"SELECT 1 FROM t WHERE {expression} IS NULL GROUP BY a HAVING {expression} IS NULL",
@@ -420,7 +420,7 @@ def test_foreign_functions_are_refused(world: _GuardedModel, expression: str) ->
 
 @pytest.mark.parametrize("sql", STATEMENTS_REFUSED)
 def test_foreign_statements_are_refused(world: _GuardedModel, sql: str) -> None:
-    """Nothing but one statement of the allowed kinds passes, whatever it hides behind."""
+    """Only one statement of the allowed kinds passes, in any disguise."""
     for text in (sql, sql.lower().replace("file", "FILE"), f"/* x */ {sql} -- y", f"\n\t{sql};", f"-- x\n{sql}"):
         if not text.lower().startswith("insert into t values (1, 'x'); drop"):
             refused(world, text, *REFUSALS)
@@ -428,11 +428,11 @@ def test_foreign_statements_are_refused(world: _GuardedModel, sql: str) -> None:
 
 @pytest.mark.parametrize("sql", BROKEN)
 def test_broken_sql_is_refused(world: _GuardedModel, sql: str) -> None:
-    """What is no SQL, too long or too deep is refused in a sentence."""
+    """Invalid, too long or too deep SQL is refused in a sentence."""
     refused(world, sql, *REFUSALS)
 
 
-def test_a_refusal_says_where(world: _GuardedModel) -> None:
+def test_a_refusal_names_the_place(world: _GuardedModel) -> None:
     """A refusal names the function or table and its place."""
     with pytest.raises(RequestError, match=r"'read_text' is not allowed, at character 15") as caught:
         check_query("SELECT * FROM read_text('x')", world.con)
@@ -460,7 +460,7 @@ def mutations(draw: st.DrawFn) -> str:
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sql=mutations())
 def test_what_passes_does_no_harm(world: _GuardedModel, sql: str) -> None:
-    """Whatever the gate lets through reads no file, changes no setting and does not touch our own schema."""
+    """Whatever the gate lets through reads no file, changes no setting and does not change the internal schema."""
     world.run_if_allowed(world.named(sql))
 
 
@@ -469,14 +469,14 @@ OURS = {"ours", "a", "b", "x", "NULL", "None"}
 
 
 def spellings(name: str) -> list[str]:
-    """Return ways to write a name that DuckDB may or may not take for the same."""
+    """Return spellings of a name, which DuckDB may or may not consider equal."""
     odd = name.replace("k", "\u212a").replace("s", "\u017f")
     return [name, name, name, name.upper(), f'"{name.title()}"', f'"{odd}"', f"main.{name}", f"system.main.{name}"]
 
 
 @st.composite
 def scoped_queries(draw: st.DrawFn, names: tuple[str, ...], depth: int = 3) -> str:
-    """Return a query of one column `a`, made of WITH names that are in reach, shadowed, recursive or out of reach."""
+    """Return a query of one column `a`, with WITH names that are in scope, shadowed, recursive or out of scope."""
 
     def name() -> str:
         return draw(st.sampled_from(spellings(draw(st.sampled_from(names)))))
@@ -496,7 +496,7 @@ def scoped_queries(draw: st.DrawFn, names: tuple[str, ...], depth: int = 3) -> s
         seen = f"SELECT n::VARCHAR AS a FROM {name()} n"
         return draw(st.sampled_from(["SELECT 'ours' AS a", seen, seen]))
     before = ""
-    mentions: list[str] = []  # DuckDB looks at no WITH name that nothing uses
+    mentions: list[str] = []  # DuckDB ignores unused WITH names
     if draw(st.booleans()):
         before = draw(st.sampled_from(["WITH ", "WITH RECURSIVE "]))
         before += ", ".join(common_table() for _ in range(draw(st.integers(1, 2)))) + " "
@@ -531,7 +531,7 @@ WRAPPERS = (
 
 
 def run_scoped(world: _GuardedModel, sql: str) -> tuple[RequestError | None, duckdb.Error | None, list[Any]]:
-    """Return the guard's refusal, and what DuckDB makes of the statement without the guard."""
+    """Return the guard's refusal, and DuckDB's result without the guard."""
     refusal: RequestError | None = None
     try:
         (check_query if sql.startswith(("WITH", "SELECT", "(", "SUMM")) else check_statement)(sql, world.con)
@@ -569,7 +569,7 @@ def test_with_names_reach_as_far_as_in_duckdb(world: _GuardedModel, sql: str, wr
 
 
 def test_a_refusal_ends_no_transaction(world: _GuardedModel) -> None:
-    """Asking leaves an open transaction as it was, whatever the answer."""
+    """A check leaves an open transaction unchanged, whatever its result."""
     world.con.execute("BEGIN").fetchall()
     world.con.execute("INSERT INTO t VALUES (77, 'in the transaction')").fetchall()
     for sql in (*BROKEN, *STATEMENTS_REFUSED, "SELECT 1" + " + 1" * 900, "SELECT * FROM read_text('x')", "FROM t"):
@@ -581,7 +581,7 @@ def test_a_refusal_ends_no_transaction(world: _GuardedModel) -> None:
 
 
 def test_locked_down(world: _GuardedModel) -> None:
-    """The second lock holds by itself: without the gate, files and settings are still out of reach."""
+    """Without the gate, DuckDB's configuration still denies files and settings."""
     for sql in ("FROM '{0}'", "SET threads = 1", "COPY t TO '{1}'", "INSTALL httpfs", "ATTACH '{1}' AS x"):
         with pytest.raises(duckdb.Error):
             world.con.execute(sql.format(world.file, world.folder / "other.csv")).fetchall()

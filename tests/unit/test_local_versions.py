@@ -1,4 +1,4 @@
-"""Local version files: made in the time of a change, read by anyone at any time, gone when nobody needs them."""
+"""Local version files: written at the cost of the change, readable at any time, deleted when no process needs them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Site:
         self.model.create({"sales": {"batch": "BIGINT", "amount": "BIGINT"}})
 
     def manager(self) -> LocalVersions:
-        """Return what a new manager would begin with."""
+        """Return the local versions as a new manager opens them."""
         return LocalVersions(self.model.chain, self.folder, self.settings, no_failpoint)
 
     def append(self, rows: int = 100) -> Manifest:
@@ -53,7 +53,7 @@ class _Site:
         return self.model.request("append", {"table": "sales"}, table)
 
     def publish(self, manifest: Manifest) -> Path:
-        """Publish as the manager's lane does."""
+        """Publish as the manager's follower does."""
         while (pause_ms := self.local.pause_ms(manifest)) > 0:
             time.sleep(pause_ms / 1000)
         return self.local.publish(manifest)[0]
@@ -94,8 +94,8 @@ def test_readers_never_fail_while_versions_are_published(
         assert checksum(fresh.read_bytes()) == checksum(site.folder.current.read_bytes())
 
 
-def test_a_spare_is_patched_and_the_store_not_asked(file_store: StoreSettings, tmp_path: Path) -> None:
-    """Once a spare is ready, a version is made in the place of an old one, from packs that still lie on this host."""
+def test_a_spare_is_patched_without_the_store(file_store: StoreSettings, tmp_path: Path) -> None:
+    """Once a spare is ready, a version is made in the place of an old one, from packs that are still on this host."""
     site = _Site(file_store, tmp_path, PATCHING)
     with site.model:
         inodes = []
@@ -110,7 +110,7 @@ def test_a_spare_is_patched_and_the_store_not_asked(file_store: StoreSettings, t
             assert con.execute("SELECT count(*), sum(amount) FROM sales").fetchall() == [(80_000, 0)]
 
 
-def test_a_file_that_somebody_copies_is_not_patched(file_store: StoreSettings, tmp_path: Path) -> None:
+def test_a_file_that_is_being_copied_is_not_patched(file_store: StoreSettings, tmp_path: Path) -> None:
     """A program that has an old file open without a lock, to copy it, still reads the version that it opened."""
     site = _Site(file_store, tmp_path, PATCHING)
     with site.model:
@@ -127,7 +127,7 @@ def test_a_file_that_somebody_copies_is_not_patched(file_store: StoreSettings, t
 
 
 def test_a_version_that_a_reader_has_open_keeps_its_name(file_store: StoreSettings, tmp_path: Path) -> None:
-    """An old version stays as long as a reader has it open, and goes when it is closed."""
+    """An old version is kept while a reader has it open, and deleted when it is closed."""
     site = _Site(file_store, tmp_path, COPYING)
     with site.model:
         path = site.publish(site.append())
@@ -145,8 +145,8 @@ def test_a_version_that_a_reader_has_open_keeps_its_name(file_store: StoreSettin
         assert not path.exists()
 
 
-def test_the_next_manager_goes_on_from_the_files_that_it_finds(file_store: StoreSettings, tmp_path: Path) -> None:
-    """A manager that starts anew patches the newest file that is there, and removes what a killed one half made."""
+def test_the_next_manager_continues_from_the_files_that_it_finds(file_store: StoreSettings, tmp_path: Path) -> None:
+    """A new manager patches the newest file on disk, and removes incomplete files of a killed one."""
     site = _Site(file_store, tmp_path, PATCHING)
     with site.model:
         site.publish(site.append(100_000))
@@ -167,7 +167,7 @@ def test_the_next_manager_goes_on_from_the_files_that_it_finds(file_store: Store
 
 
 def test_a_damaged_pack_on_this_host_does_no_harm(file_store: StoreSettings, tmp_path: Path) -> None:
-    """A spooled pack whose bytes changed is not believed: the file is made from the store's."""
+    """A spooled pack whose bytes changed is not used: the file is made from the store's."""
     site = _Site(file_store, tmp_path, COPYING)
     with site.model:
         site.publish(site.append(10_000))
@@ -183,8 +183,8 @@ def test_a_damaged_pack_on_this_host_does_no_harm(file_store: StoreSettings, tmp
             assert con.execute("SELECT count(*), sum(amount) FROM sales").fetchall() == [(10_100, 0)]
 
 
-def test_room_is_made_of_what_nobody_needs(file_store: StoreSettings, tmp_path: Path) -> None:
-    """Spares go, and old versions that nobody has open, but neither the newest nor a reader's; then all goes on."""
+def test_space_is_freed_of_unneeded_files(file_store: StoreSettings, tmp_path: Path) -> None:
+    """Spares and unused old versions are deleted, but neither the newest nor an open one; then publishing continues."""
     site = _Site(file_store, tmp_path, PATCHING)
     with site.model:
         held = site.publish(site.append())
@@ -201,7 +201,7 @@ def test_room_is_made_of_what_nobody_needs(file_store: StoreSettings, tmp_path: 
         newest = site.publish(site.append())
         (site.folder.versions / "3.spare").write_bytes(b"left by a killed manager")
         site.local = site.manager()
-        unlinked = site.folder.versions / "99.duckdb"  # made, and then killed before the link moved
+        unlinked = site.folder.versions / "99.duckdb"  # its manager was killed before the link moved
         unlinked.write_bytes(newest.read_bytes())
         while len(site.files()) > 3:
             site.local.make_room()
@@ -211,7 +211,7 @@ def test_room_is_made_of_what_nobody_needs(file_store: StoreSettings, tmp_path: 
 
 
 def test_a_dropped_model_leaves_no_file(file_store: StoreSettings, tmp_path: Path) -> None:
-    """The link and all files go with the model."""
+    """The link and all files are deleted with the model."""
     site = _Site(file_store, tmp_path, PATCHING)
     with site.model:
         for _ in range(4):
@@ -222,7 +222,7 @@ def test_a_dropped_model_leaves_no_file(file_store: StoreSettings, tmp_path: Pat
 
 
 def test_open_files_are_seen(tmp_path: Path) -> None:
-    """A descriptor in another process is seen by the kernel's lease, DuckDB's lock by both looks."""
+    """A descriptor in another process is found by the kernel's lease, DuckDB's lock by both checks."""
     path = tmp_path / "file"
     path.write_bytes(b"x")
     assert not is_open_anywhere(path)
@@ -236,12 +236,12 @@ def test_open_files_are_seen(tmp_path: Path) -> None:
 
 
 def start_reader(folder: ModelFolder, hold_s: float) -> subprocess.Popen[str]:
-    """Return a reader that has made its first query, or is about to."""
+    """Start a reader process."""
     script = [sys.executable, str(Path(version_reader.__file__)), str(folder.root), str(hold_s)]
     return subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def missing_first_pack(chain: Chain) -> None:
-    """Take the oldest packs out of the store: a version made from a local file does not need them."""
+    """Delete the oldest packs from the store: a version made from a local file does not need them."""
     packs = sorted(info.key for info in chain.store.list(chain.key("packs/")))
     chain.store.delete(packs[:2])

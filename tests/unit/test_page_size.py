@@ -1,4 +1,4 @@
-"""How many rows a page of an answer has where nobody says."""
+"""The number of rows of a result's page if the client names none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from teatree.functions.sql import read_query
     ("format", "rows_max", "expected"),
     [("arrow", 10_000, 10_000), ("json", 10_000, 1_000), ("arrow", 10, 10), ("json", 10, 10)],
 )
-def test_the_clients_own_question_is_never_refused(format: str, rows_max: int, expected: int) -> None:
+def test_a_query_without_a_page_size_is_never_refused(format: str, rows_max: int, expected: int) -> None:
     """A model may allow few rows a page: a client that names none gets what it allows, not a refusal."""
     limits = LimitSettings(page_rows_max=rows_max)
     args = QueryRequest("SELECT 1", format="arrow" if format == "arrow" else "json").args()

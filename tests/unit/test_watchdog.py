@@ -44,7 +44,7 @@ def model(tmp_path: Path) -> Iterator[OneWriter]:
 
 
 def run(con: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Run a statement, Teatree's errors instead of DuckDB's."""
+    """Run a statement; raise Teatree's errors instead of DuckDB's."""
     try:
         con.execute(sql).fetchall()
     except duckdb.Error as e:
@@ -52,7 +52,7 @@ def run(con: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 def test_what_an_interrupt_reaches_is_not_reported(con: duckdb.DuckDBPyConnection) -> None:
-    """It ends as `timed_out`, and nothing else happens."""
+    """It ends as `timed_out` without a report."""
     reported = threading.Event()
     watchdog = Watchdog(con.interrupt, stuck_ms_max=5_000)
     with pytest.raises(RetryError, match="longer than 100 ms") as e, watchdog.limit(100, "It", on_stuck=reported.set):
@@ -71,7 +71,7 @@ def test_what_an_interrupt_reaches_is_not_reported(con: duckdb.DuckDBPyConnectio
     ],
 )
 def test_what_no_interrupt_reaches_is_reported_while_it_runs(con: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Wherever it hangs, in its plan or later: the report comes before its end."""
+    """Whether it hangs while it is planned or later, it is reported before its end."""
     reported, ended = threading.Event(), threading.Event()
     order: list[bool] = []
 
@@ -103,7 +103,7 @@ def test_a_commit_is_reported_and_never_interrupted() -> None:
 
 
 def test_memory_of_the_process_is_watched(con: duckdb.DuckDBPyConnection) -> None:
-    """What runs while the process has more than it may is interrupted as `over_limit`, and the next one is not."""
+    """A statement is interrupted as `over_limit` while the process exceeds its memory, and the next one is not."""
     watchdog = Watchdog(con.interrupt, resident_bytes_max=own_bytes() - 1)
     with pytest.raises(RetryError) as e, watchdog.limit(60_000, "It"):
         run(con, FOR_EVER)
@@ -113,7 +113,7 @@ def test_memory_of_the_process_is_watched(con: duckdb.DuckDBPyConnection) -> Non
 
 
 def test_time_between_statements_counts(con: duckdb.DuckDBPyConnection) -> None:
-    """What Python does with a result is within the limit too."""
+    """The time that Python needs for a result counts too."""
     watchdog = Watchdog(con.interrupt)
     with pytest.raises(RetryError) as e, watchdog.limit(0, "It") as block:
         block.check()
@@ -149,8 +149,8 @@ def test_rows_that_a_request_makes_are_bounded(tmp_path: Path, kind: str) -> Non
     model.close()
 
 
-def test_rows_below_the_limit_are_made_again_and_again(model: OneWriter) -> None:
-    """Each request has the limit for itself, in one batch too."""
+def test_each_request_has_the_limit_of_rows(model: OneWriter) -> None:
+    """Each request has the whole limit, also within one batch."""
     statements = [
         Sent("sql", {"statement": f"INSERT INTO words SELECT range, repeat('{c}', 10000) FROM range(1000)"})
         for c in "abcd"
@@ -159,7 +159,7 @@ def test_rows_below_the_limit_are_made_again_and_again(model: OneWriter) -> None
 
 
 def test_rows_of_others_are_not_counted_in_the_end(model: OneWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests that were not measured before a longer one are done all the same, and one beyond the limit is not."""
+    """Requests that were not measured before a longer one are done, and one beyond the limit is not."""
     monkeypatch.setattr(rows_watch, "BASE_MS", 60_000)
     many = [
         Sent("sql", {"statement": f"INSERT INTO words SELECT range, repeat('{c}', 10000) FROM range(1000)"})
@@ -172,7 +172,7 @@ def test_rows_of_others_are_not_counted_in_the_end(model: OneWriter, monkeypatch
 
 
 def test_a_commit_without_memory_is_over_limit(tmp_path: Path) -> None:
-    """What DuckDB finds out only as it commits is one request's fault, not the database's."""
+    """An error that DuckDB raises only at the commit fails one request and does not stop the manager."""
     model = OneWriter(tmp_path, [WORDS], evolve(LimitSettings(), memory_bytes_max=64_000_000))
     statement = "INSERT INTO words SELECT range, repeat('x', 1000000) FROM range(150)"
     outcome = model.between(Sent("sql", {"statement": statement}))
@@ -182,7 +182,7 @@ def test_a_commit_without_memory_is_over_limit(tmp_path: Path) -> None:
 
 
 def test_a_request_interrupted_because_its_manager_leaves_has_no_outcome(model: OneWriter) -> None:
-    """It is neither refused nor applied: the next manager applies it."""
+    """It is neither refused nor applied; the next manager applies it."""
     database = model.writer._database
     assert database is not None
     timer = threading.Timer(0.3, model.writer.leave)
@@ -199,7 +199,7 @@ WIDE = {"table": "wide", "columns": [{"name": f"c{i}", "type": "BIGINT"} for i i
 
 @pytest.mark.parametrize("rows", [{"c1": 1}, {}])
 def test_columns_that_are_left_out_count(tmp_path: Path, rows: dict[str, int]) -> None:
-    """Short rows of a wide table take its columns: they are refused before they are made."""
+    """Short rows of a wide table count with all its columns: they are refused before they are built."""
     model = OneWriter(tmp_path, [WIDE], LIMITS)
     for sent in (
         Sent("append", {"table": "wide", "rows": [rows] * 30_000}),
@@ -211,8 +211,8 @@ def test_columns_that_are_left_out_count(tmp_path: Path, rows: dict[str, int]) -
     model.close()
 
 
-def test_appends_wait_for_each_other_no_longer_than_their_rows_fit(tmp_path: Path) -> None:
-    """Many that are allowed one by one are inserted as their rows come to the limit, and each has its outcome."""
+def test_appends_are_inserted_together_up_to_the_limit(tmp_path: Path) -> None:
+    """Many appends, each within the limit, are inserted whenever their rows reach it, and each has its outcome."""
     model = OneWriter(tmp_path, [WIDE], LIMITS)
     sent = [Sent("append", {"table": "wide", "rows": [{"c1": i}] * 15_000}) for i in range(4)]
     wrong = Sent("append", {"table": "wide", "rows": [{"c1": "x"}]})
@@ -223,7 +223,7 @@ def test_appends_wait_for_each_other_no_longer_than_their_rows_fit(tmp_path: Pat
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_what_makes_duckdb_give_up_for_memory_is_not_tried_for_ever(
+def test_a_request_that_invalidates_duckdb_for_memory_is_not_retried_for_ever(
     model: OneWriter, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """The file is opened again, and the request is refused; those around it are done."""
@@ -251,8 +251,8 @@ def test_what_makes_duckdb_give_up_for_memory_is_not_tried_for_ever(
     assert model.rows("SELECT count(*) AS n FROM words") == [{"n": 2 * count}]
 
 
-def test_memory_that_a_failed_update_took_is_given_back(tmp_path: Path) -> None:
-    """DuckDB keeps the texts of updates that it undid; with the file opened again those that follow have all memory."""
+def test_memory_of_a_failed_update_is_freed(tmp_path: Path) -> None:
+    """DuckDB keeps the texts of updates that it rolled back; after a reopen the next requests have all memory."""
     model = OneWriter(tmp_path, [WORDS], evolve(LIMITS, memory_bytes_max=64_000_000))
     model.apply(Sent("sql", {"statement": "INSERT INTO words SELECT range, repeat('a', 10000) FROM range(1000)"}))
     outcome = model.between(Sent("sql", {"statement": "UPDATE words SET word = repeat('y', 200000)"}))
