@@ -1,4 +1,4 @@
-"""Reading a version lazily: a normal read-only database whose blocks come as queries touch them; on every store."""
+"""Lazy reading: an attached read-only database whose blocks are fetched as queries touch them; on every store."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def model(object_store_settings: StoreSettings, tmp_path: Path) -> Iterator[Publ
 
 @pytest.fixture
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
-    """Return a connection of the caller's own, with more threads than this machine has cores."""
+    """Return a plain connection, with more threads than this machine has cores."""
     with duckdb.connect(config={"threads": 8}) as connection:
         yield connection
 
@@ -56,13 +56,13 @@ def cached(model: PublishedModel, tmp_path: Path) -> Settings:
 
 
 def one(con: duckdb.DuckDBPyConnection, sql: str) -> Any:
-    """Return the one value, or row, of an answer."""
+    """Return the one value, or row, of a result."""
     row = con.execute(sql).fetchone()
     assert row is not None
     return row[0] if len(row) == 1 else row
 
 
-def test_a_look_up_moves_a_little_and_a_scan_all_of_it_once(
+def test_a_look_up_fetches_a_little_and_a_scan_everything_once(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     """Queries fetch what they touch; what was fetched is not fetched again, by this or another connection."""
@@ -85,7 +85,7 @@ def test_a_look_up_moves_a_little_and_a_scan_all_of_it_once(
 
 
 def test_an_attached_version_cannot_be_written(model: PublishedModel, con: duckdb.DuckDBPyConnection) -> None:
-    """It is a version: it never changes."""
+    """Versions are immutable."""
     with attach_chain(con, model.chain, model.settings):
         with pytest.raises(duckdb.Error, match="read-only"):
             con.execute("INSERT INTO sales.sales VALUES (1, 'a', 1.0)")
@@ -119,7 +119,7 @@ def test_any_version_by_number_or_moment_beside_each_other(
 def test_threads_that_share_a_handle_do_not_mix_their_places(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    """Many queries on many threads, with next to no memory for blocks: every answer is right."""
+    """Many queries on many threads, with next to no memory for blocks: every result is right."""
     tiny = evolve(cached(model, tmp_path), cache=CacheSettings(memory_bytes_max=1_000_000))
     con.execute("SET memory_limit = '60MB'")
     with attach_chain(con, model.chain, tiny):
@@ -138,7 +138,7 @@ def test_threads_that_share_a_handle_do_not_mix_their_places(
 
 
 class CountingStore(ObjectStore):
-    """A store that counts what is asked of it, slowly."""
+    """A slow store that records the ranges which are read."""
 
     def __init__(self, inner: ObjectStore) -> None:
         self.inner = inner
@@ -166,7 +166,7 @@ class CountingStore(ObjectStore):
 def test_a_block_that_many_want_is_fetched_once(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    """However many threads ask for the same blocks at the same moment, the store is asked once for each."""
+    """When many threads need the same blocks at the same moment, each block is fetched once."""
     store = CountingStore(model.chain.store)
     chain = Chain(store, model.settings.nats.prefix, "sales")
     with attach_chain(con, chain, cached(model, tmp_path)) as attached:
@@ -185,7 +185,7 @@ def test_a_block_that_many_want_is_fetched_once(
 def test_followers_move_between_queries_and_running_queries_keep_their_version(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    """Each version replaces the one before by itself; a stream, a transaction and a prepared statement stay whole."""
+    """Each version replaces the one before; a stream, a transaction and a prepared statement keep theirs."""
     with attach_chain(con, model.chain, cached(model, tmp_path), follow=True) as attached:
         con.execute("USE sales")
         reader = con.cursor().sql("SELECT id FROM sales.sales").to_arrow_reader(10_000)
@@ -204,7 +204,7 @@ def test_followers_move_between_queries_and_running_queries_keep_their_version(
 
 
 def wait_for(attached: Attached, version: int) -> None:
-    """Wait until a follower has moved."""
+    """Wait until a follower serves a version."""
     deadline = time.monotonic() + 60
     while attached.version < version:
         assert time.monotonic() < deadline, attached.error
@@ -214,7 +214,7 @@ def wait_for(attached: Attached, version: int) -> None:
 def test_a_reader_never_fails_while_versions_are_published(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    """Sums over whole versions stay right, query after query, while versions come."""
+    """Sums over whole versions stay right, query after query, while versions are published."""
     model.sql("DELETE FROM sales WHERE id >= 100000")
     versions = 15
     done = threading.Event()
@@ -249,7 +249,7 @@ def test_without_a_cache_folder_nothing_is_written(
     assert not (tmp_path / "cache").exists()
 
 
-def test_what_rots_in_the_cache_is_fetched_again(model: PublishedModel, tmp_path: Path) -> None:
+def test_a_damaged_cached_block_is_fetched_again(model: PublishedModel, tmp_path: Path) -> None:
     """A cached block that changed on disk is never served."""
     settings = cached(model, tmp_path)
     with duckdb.connect() as con, attach_chain(con, model.chain, settings):
@@ -270,7 +270,7 @@ def test_what_rots_in_the_cache_is_fetched_again(model: PublishedModel, tmp_path
 def test_damage_in_the_store_is_an_error_never_a_wrong_answer(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path, how: str
 ) -> None:
-    """A query that meets a damaged pack fails and says why; other versions still answer."""
+    """A query that reads a damaged pack fails with the reason; other versions can still be read."""
     model.sql("INSERT INTO sales SELECT range, md5(range::VARCHAR), random() FROM range(300000)")
     store, pack, other = model.chain.store, model.chain.get(3).pack, model.chain.get(4).pack
     assert pack is not None
@@ -303,10 +303,10 @@ def test_damage_in_the_store_is_an_error_never_a_wrong_answer(
     assert one(con, "SELECT count(*) FROM empty.sales") == 0
 
 
-def test_a_version_that_was_cleaned_up_is_said_so(
+def test_reading_a_version_that_was_cleaned_up_is_an_error(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    """Who still reads a version whose packs are gone, or opens one, hears that it was cleaned up."""
+    """Reading or attaching a version whose packs were deleted fails with the reason that it was cleaned up."""
     from teatree.contracts.manifest import stub_of  # noqa: PLC0415
 
     manifest = model.chain.get(3)
@@ -324,13 +324,13 @@ def test_a_version_that_was_cleaned_up_is_said_so(
         attach_chain(con, model.chain, model.settings, version=3, alias="again")
 
 
-def test_a_connection_that_was_detached_or_closed_lets_everything_go(model: PublishedModel, tmp_path: Path) -> None:
+def test_a_connection_that_was_detached_or_closed_releases_everything(model: PublishedModel, tmp_path: Path) -> None:
     """Nothing is left of an attached version: no thread, no filesystem, no memory."""
     before = set(threading.enumerate())
     con = duckdb.connect()
     attached = attach_chain(con, model.chain, cached(model, tmp_path), follow=True)
     one(con, SCAN.format("sales"))
-    gone = weakref.ref(attached)
+    reference = weakref.ref(attached)
     attached.detach()
     attached.detach()
     assert one(con, "SELECT count(*) FROM duckdb_databases() WHERE database_name = 'sales'") == 0
@@ -338,7 +338,7 @@ def test_a_connection_that_was_detached_or_closed_lets_everything_go(model: Publ
     con.close()
     del attached, con
     gc.collect()
-    assert gone() is None
+    assert reference() is None
     # DuckDB's own threads stay listed as dummies after their end.
     left = [t for t in threading.enumerate() if t not in before and not t.name.startswith("Dummy-")]
     for thread in left:
@@ -368,7 +368,7 @@ def test_a_connection_is_closed_at_any_moment_of_following(model: PublishedModel
 
 @pytest.mark.parametrize("follow", ["False", "True"])
 def test_a_script_that_just_ends_ends_well(model: PublishedModel, tmp_path: Path, follow: str) -> None:
-    """Nobody has to detach: the end of the process is clean and prints nothing."""
+    """Detaching is optional: the process exits cleanly and prints nothing."""
     script = (
         "import duckdb, teatree\n"
         "con = duckdb.connect()\n"

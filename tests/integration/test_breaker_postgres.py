@@ -1,4 +1,4 @@
-"""The breaker round a real PostgreSQL that goes away."""
+"""The circuit breaker around a real PostgreSQL that becomes unavailable."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class CountingPostgres(Postgres):
 
 
 class _CatalogFollower(Follower):
-    """Asks the catalog once each time that it is poked."""
+    """Reads the catalog once each time that it is woken."""
 
-    name = "asking"
+    name = "reading"
 
     def __init__(self, catalog: Catalog) -> None:
         super().__init__()
@@ -49,8 +49,10 @@ class _CatalogFollower(Follower):
         self.answers += 1
 
 
-async def test_many_lanes_try_little_and_all_catch_up(postgres_server: PostgresSettings, servers: TestServers) -> None:
-    """Eight lanes that find PostgreSQL away try it no more often than one would, and end all when it is back."""
+async def test_many_followers_try_little_and_all_catch_up(
+    postgres_server: PostgresSettings, servers: TestServers
+) -> None:
+    """Eight followers that find PostgreSQL unavailable try no more often than one would; all end when it is back."""
     migrate(postgres_server)
     postgres = CountingPostgres(postgres_server, Breaker("PostgreSQL", BreakerSettings()))
     followers = [_CatalogFollower(Catalog(postgres)) for _ in range(FOLLOWERS)]
@@ -68,7 +70,7 @@ async def test_many_lanes_try_little_and_all_catch_up(postgres_server: PostgresS
     async with asyncio.timeout(60):
         await asyncio.gather(*(follower.drained() for follower in followers))
     assert [(follower.answers, follower.error) for follower in followers] == [(1, None)] * FOLLOWERS
-    # As many as meet it at once, then growing pauses from 50 ms on: one try each, not one a lane.
+    # One try of each follower at first, then one try of all of them after each growing pause, from 50 ms on.
     assert tries <= FOLLOWERS + 10
     for task in running:
         task.cancel()

@@ -1,4 +1,4 @@
-"""`teatree dead`: what was set aside is listed, shown, sent again and forgotten."""
+"""`teatree dead`: dead letters are listed, shown, sent again and deleted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def teatree(installation: Installation) -> Run:
 
 
 async def test_set_aside(installation: Installation, teatree: Run, tmp_path: Path) -> None:
-    """Each command does what it says, in text and in JSON; sent again under a new id it takes effect."""
+    """Each command works, in text and in JSON; the request takes effect when it is sent again under a new id."""
     assert "The object store has no model 'sales'" in teatree("dead", "sales").err
     await installation.publish("create_model", table("id", "v", key="id"), "create")
     await installation.publish("append", rows(666, v=1), "row")
@@ -52,7 +52,7 @@ async def test_set_aside(installation: Installation, teatree: Run, tmp_path: Pat
     assert sent.json["result"] == {"rows": 1}
     assert installation.read("SELECT id, v FROM t") == [(666, 7)]
     assert list_dead_letters(installation.chain) == []
-    gone = teatree("dead", "sales", "poison")
-    assert (gone.code, gone.out) == (3, "")
-    assert "unknown_request" in gone.err
+    again = teatree("dead", "sales", "poison")
+    assert (again.code, again.out) == (3, "")
+    assert "unknown_request" in again.err
     assert teatree("dead", "sales", "--send").code == 2

@@ -1,4 +1,4 @@
-"""The command line against a stack that it started itself: the whole way, as a user goes it."""
+"""The command line against a stack that it started itself, as a user would use it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ Run = Callable[..., CommandResult]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return the folder of a running stack, ended by a Ctrl-C that leaves nothing but what was there.
+    """Return the folder of a running stack; a Ctrl-C at the end removes all that the stack added.
 
-    Its path is as odd as paths may be, its mode is not ours to change, and it holds settings that the user wrote.
+    Its path is as odd as paths may be, its mode must not be changed, and it holds settings that the user wrote.
     """
     folder = tmp_path_factory.mktemp("up") / 'it\'s a "f☃lder", 50%25 #1 [x]*'
     folder.mkdir(mode=0o755)
@@ -65,7 +65,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def teatree(data: Path) -> Run:
-    """Return how to run a command on the stack."""
+    """Return a function that runs a command on the stack."""
 
     def run(*arguments: str, stdin: str | None = None) -> CommandResult:
         done = subprocess.run(
@@ -88,24 +88,24 @@ def test_a_model_from_its_creation_to_a_file_on_this_disk(teatree: Run, tmp_path
     row = {"id": 1, "site": "north", "amount": 9.50}
     sent = teatree("send", "sales", "append", json.dumps({"table": "sales", "rows": [row]}), "--json").json
     assert sent["result"] == {"rows": 1}
-    asked = teatree("query", "sales", "SELECT * FROM sales", "--json", "--min-version", str(sent["version"])).json
-    assert asked["rows"] == [{"id": 1, "site": "north", "amount": 9.5}]
-    assert asked["version"] >= sent["version"]
+    found = teatree("query", "sales", "SELECT * FROM sales", "--json", "--min-version", str(sent["version"])).json
+    assert found["rows"] == [{"id": 1, "site": "north", "amount": 9.5}]
+    assert found["version"] >= sent["version"]
     assert [m["name"] for m in teatree("models", "--json").json if m["state"] == "active"] == ["sales"]
     assert teatree("versions", "sales", "--json", "--limit", "1").lines[0]["tables"] == {"sales": 1}
     path = tmp_path / "sales.duckdb"
     assert teatree("pull", "sales", str(path)).code == 0
     with duckdb.connect(str(path), read_only=True) as con:
         assert con.execute("SELECT count(*) FROM sales").fetchall() == [(1,)]
-    asked = teatree("drop", "sales", stdin="")
-    assert (asked.code, "--yes" in asked.err) == (2, True)
+    refused = teatree("drop", "sales", stdin="")
+    assert (refused.code, "--yes" in refused.err) == (2, True)
     assert teatree("drop", "sales", "--yes").code == 0
     assert teatree("query", "sales", "SELECT 1", "--timeout-ms", "500").code in {3, 4}
 
 
 @pytest.fixture
 def here(data: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Return how to run a command in this process: it takes a tenth of the time of one that is started."""
+    """Return a function that runs a command in this process, in a tenth of the time of a new process."""
 
     def run_here(*arguments: str) -> CommandResult:
         code = run([*arguments, "--data", str(data)])
@@ -114,8 +114,8 @@ def here(data: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     return run_here
 
 
-def test_what_people_read_agrees_in_number(here: Run, tmp_path: Path) -> None:
-    """One row, two rows; a request that was refused is not introduced as done."""
+def test_printed_nouns_agree_in_number(here: Run, tmp_path: Path) -> None:
+    """One row, two rows; a request that was refused is not printed as done."""
     two_rows, bad_row = tmp_path / "two.jsonl", tmp_path / "bad.jsonl"
     two_rows.write_text('{"id": 2}\n{"id": 3}\n')
     bad_row.write_text('{"id": "no"}\n')
@@ -129,14 +129,14 @@ def test_what_people_read_agrees_in_number(here: Run, tmp_path: Path) -> None:
     assert here("query", "words", "SELECT 1 AS n").err.startswith("1 row, version ")
 
 
-def test_a_dropped_model_is_restored_as_the_message_says(here: Run) -> None:
-    """`restore` of a dropped model says that it has to be created first, and then works."""
+def test_a_dropped_model_is_restored_as_the_message_advises(here: Run) -> None:
+    """`restore` of a dropped model asks to create it first; after that it works."""
     here("create", "undone", "--table", TABLE)
     version = here("send", "undone", "append", '{"table": "sales", "rows": [{"id": 1}]}', "--json").json["version"]
     here("drop", "undone", "--yes")
-    said = here("restore", f"undone@{version}")
-    assert said.code == 3
-    assert f"`teatree create undone`, then restore undone@{version}" in said.err
+    refused = here("restore", f"undone@{version}")
+    assert refused.code == 3
+    assert f"`teatree create undone`, then restore undone@{version}" in refused.err
     assert here("create", "undone").code == 0
     again = here("restore", f"undone@{version}", "--json").json["version"]
     asked = here("query", "undone", "SELECT count(*) AS n FROM sales", "--json", "--min-version", str(again))
@@ -144,26 +144,26 @@ def test_a_dropped_model_is_restored_as_the_message_says(here: Run) -> None:
     assert here("watch", "neverthere").code == 3
 
 
-def test_a_file_of_this_machine_is_sent(here: Run, tmp_path: Path) -> None:
-    """CSV and Parquet, added, in place of all rows, and as a new table; nothing has to be allowed, nothing is lost."""
+def test_a_local_file_is_loaded(here: Run, tmp_path: Path) -> None:
+    """CSV and Parquet, appended, in place of all rows, and as a new table; no source has to be allowed."""
     assert here("create", "files", "--table", TABLE).code == 0
     german = tmp_path / "german.csv"
     rows = "".join(f"{i};Köln {i};{i},50\r\n" for i in range(45_000))
     german.write_bytes(f"ID;site;amount\r\n{rows}".encode("cp1252"))
     flags = ("--delimiter", ";", "--decimal", ",", "--encoding", "cp1252")
-    said = here("load", "files", "sales", str(german))
-    assert (said.code, "--delimiter" in said.err or "delimiter ';'" in said.err) == (3, True)
+    refused = here("load", "files", "sales", str(german))
+    assert (refused.code, "--delimiter" in refused.err or "delimiter ';'" in refused.err) == (3, True)
     loaded = here("load", "files", "sales", str(german), *flags, "--id", "jan", "--json").json
     assert (loaded["rows"], loaded["requests"]) == (45_000, 3)
     again = here("load", "files", "sales", str(german), *flags, "--id", "jan")
     assert again.code == 0, again.err
     bad = tmp_path / "bad.csv"
     bad.write_text("id,amount\n" + "".join(f"{i},1\n" for i in range(50_000, 90_000)) + "90000,x\n")
-    said = here("load", "files", "sales", str(bad))
-    assert (said.code, "line 40002, column amount: 'x'" in said.err) == (3, True)
+    refused = here("load", "files", "sales", str(bad))
+    assert (refused.code, "line 40002, column amount: 'x'" in refused.err) == (3, True)
     totals = "SELECT count(*) AS n, sum(amount)::VARCHAR AS a, max(site) AS s FROM sales"
-    asked = here("query", "files", totals, "--json").json["rows"]
-    assert asked == [{"n": 45_000, "a": f"{sum(range(45_000)) + 22_500}.00", "s": "Köln 9999"}]
+    found = here("query", "files", totals, "--json").json["rows"]
+    assert found == [{"n": 45_000, "a": f"{sum(range(45_000)) + 22_500}.00", "s": "Köln 9999"}]
     parquet = tmp_path / "new.parquet"
     with duckdb.connect() as con:
         con.execute(f"COPY (SELECT range AS id, 1.25::DECIMAL(9,2) AS amount FROM range(30000)) TO '{parquet}'")
@@ -204,14 +204,14 @@ def test_rows_in_bulk_from_a_pipe(teatree: Run) -> None:
 
 
 def test_refusals_have_their_exit_codes(teatree: Run) -> None:
-    """A rejected request is 3 with code and place in one line, the refused ones of many are listed."""
+    """A rejected request exits with 3, its code and place in one line; the refused ones of many are listed."""
     teatree("create", "wrong", "--table", TABLE)
-    said = teatree("send", "wrong", "append", '{"table": "sales", "rows": [{"id": 1.5}]}')
-    assert said.code == 3
-    assert said.err.startswith("error[lossy_number]:")
-    assert "rows[0].id" in said.err
-    assert said.err.count("\n") == 1
-    assert said.out == ""
+    refused = teatree("send", "wrong", "append", '{"table": "sales", "rows": [{"id": 1.5}]}')
+    assert refused.code == 3
+    assert refused.err.startswith("error[lossy_number]:")
+    assert "rows[0].id" in refused.err
+    assert refused.err.count("\n") == 1
+    assert refused.out == ""
     rows = '{"id": 1}\n{"id": "no"}\n{"id": 2}\n'
     how = ("send", "wrong", "append", '{"table": "sales"}', "--rows", "-", "--rows-per-request", "1", "--json")
     many = teatree(*how, stdin=rows)
@@ -223,7 +223,7 @@ def test_refusals_have_their_exit_codes(teatree: Run) -> None:
 
 
 def test_watching_ends_cleanly_with_ctrl_c(teatree: Run, data: Path) -> None:
-    """`watch --json` prints each notice as it comes; Ctrl-C is 130 without a trace."""
+    """`watch --json` prints each notice as it arrives; Ctrl-C exits with 130, without a traceback."""
     teatree("create", "watched", "--table", TABLE)
     command = [*COMMAND, "watch", "watched", "--all", "--json", "--data", str(data)]
     watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
@@ -240,41 +240,41 @@ def test_watching_ends_cleanly_with_ctrl_c(teatree: Run, data: Path) -> None:
     assert err == ""
 
 
-def test_queries_through_the_log_see_what_stands_before_them(here: Run) -> None:
-    """A question in the one order, in both forms of rows and with parameters."""
+def test_queries_through_the_log_see_earlier_requests(here: Run) -> None:
+    """A query in the order of the log, in both formats of rows and with parameters."""
     here("create", "ordered", "--table", TABLE)
     for n in range(3):
         row = {"id": n, "amount": n}
         here("send", "ordered", "append", json.dumps({"table": "sales", "rows": [row]}), "--no-wait")
     sql = "SELECT id, amount FROM sales WHERE id >= ? ORDER BY id"
-    said = here("query", "ordered", sql, "--param", "1", "--through-log", "--format", "jsonl")
-    assert said.lines == [{"id": 1, "amount": 1}, {"id": 2, "amount": 2}]
+    found = here("query", "ordered", sql, "--param", "1", "--through-log", "--format", "jsonl")
+    assert found.lines == [{"id": 1, "amount": 1}, {"id": 2, "amount": 2}]
     sql = "SELECT count(*) AS n FROM sales WHERE id < $top"
-    said = here("query", "ordered", sql, "--param", "top=2", "--through-log", "--format", "csv")
-    assert said.out == "n\n2\n"
+    found = here("query", "ordered", sql, "--param", "top=2", "--through-log", "--format", "csv")
+    assert found.out == "n\n2\n"
 
 
-def test_the_catalog_is_told_again(here: Run) -> None:
+def test_the_catalog_is_rebuilt(here: Run) -> None:
     """`catalog rebuild` reads the object store and counts what it wrote."""
-    here("create", "told", "--table", TABLE)
-    newest = here("versions", "told", "--json").lines[0]["version"]
-    assert here("catalog", "rebuild", "--json").json["models"]["told"] >= newest
+    here("create", "rebuilt", "--table", TABLE)
+    newest = here("versions", "rebuilt", "--json").lines[0]["version"]
+    assert here("catalog", "rebuild", "--json").json["models"]["rebuilt"] >= newest
     deadline = time.monotonic() + 30
-    while "told" not in {m["name"] for m in here("models", "--json").json}:
+    while "rebuilt" not in {m["name"] for m in here("models", "--json").json}:
         assert time.monotonic() < deadline
 
 
 def test_history_diff_restore_and_fork(here: Run, tmp_path: Path) -> None:
-    """What changed between two versions is told; an earlier one comes back; a fork goes its own way."""
+    """`diff` prints what changed between two versions; `restore` brings back an earlier one; a fork is independent."""
     here("create", "plan", "--table", TABLE)
     for rows in ([{"id": 1, "amount": 1}, {"id": 2, "amount": 2}], [{"id": 3, "amount": 3}]):
         old = here("send", "plan", "append", json.dumps({"table": "sales", "rows": rows}), "--json").json["version"]
     change = {"statement": "UPDATE sales SET amount = amount + 10 WHERE id <= 2"}
     here("send", "plan", "sql", json.dumps(change))
     new = here("send", "plan", "delete", '{"table": "sales", "where": {"id": 3}}', "--json").json["version"]
-    (told,) = here("diff", "plan", str(old), str(new), "--rows", "1", "--json").json["tables"]
-    assert (told["rows_added"], told["rows_removed"], told["rows_changed"]) == (0, 1, 2)
-    assert {row["change"] for row in told["rows"]} == {"removed", "changed"}
+    (changes,) = here("diff", "plan", str(old), str(new), "--rows", "1", "--json").json["tables"]
+    assert (changes["rows_added"], changes["rows_removed"], changes["rows_changed"]) == (0, 1, 2)
+    assert {row["change"] for row in changes["rows"]} == {"removed", "changed"}
     moments = here("diff", "plan", "2100-01-01", "2100-01-01T12:00Z", "--json").json
     assert (moments["before"], moments["after"], moments["tables"]) == (new, new, [])
     assert here("diff", "plan", "yesterday", str(new)).code == 3
@@ -289,11 +289,11 @@ def test_history_diff_restore_and_fork(here: Run, tmp_path: Path) -> None:
         assert here("pull", model, str(path)).code == 0
         with duckdb.connect(str(path), read_only=True) as con:
             assert str(con.execute("SELECT sum(amount) FROM sales").fetchall()[0][0]) == total
-    asked = here("query", "trial", "SELECT sum(amount) AS s FROM sales", "--json").json
-    assert asked["rows"] == [{"s": 23.0}]
+    found = here("query", "trial", "SELECT sum(amount) AS s FROM sales", "--json").json
+    assert found["rows"] == [{"s": 23.0}]
     assert here("send", "trial", "append", '{"table": "sales", "rows": [{"id": 9}]}').code == 0
     for wrong in (("restore", "plan"), ("restore", "plan@x"), ("restore", "plan@1", "--at", "2026-01-01")):
         assert here(*wrong).code == 2
     assert here("restore", "plan@9999").code == 3
     assert here("fork", "plan", "trial").code == 3
-    assert here("fork", "nobody", "trial2").code == 3
+    assert here("fork", "unknown", "trial2").code == 3

@@ -1,4 +1,4 @@
-"""Sending many requests: accepted in batches, accounted for one by one."""
+"""`send_many`: requests are accepted in batches and accounted for one by one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from teatree.storage.objects import open_store
 
 @pytest.fixture
 async def fake_manager(nats_server: NatsSettings) -> AsyncIterator[FakeManager]:
-    """Return what answers the model's requests."""
+    """Return a fake manager that applies the model's requests."""
     async with FakeManager(nats_server, "sales") as fake_manager:
         yield fake_manager
 
@@ -57,7 +57,7 @@ async def test_all_are_accounted_for_in_their_order(session: Session, fake_manag
 
 
 async def test_accepted_waits_for_no_outcome(session: Session, fake_manager: FakeManager) -> None:
-    """By default the call returns when all is on disk, and takes an async iterable too."""
+    """By default the call returns when all requests are on disk; it takes an async iterable too."""
     fake_manager.silent = True
 
     async def items() -> AsyncIterator[Message]:
@@ -72,7 +72,7 @@ async def test_accepted_waits_for_no_outcome(session: Session, fake_manager: Fak
 
 
 async def test_refused_ones_are_named_with_their_reasons(session: Session, fake_manager: FakeManager) -> None:
-    """A refused request harms no other, and its reason reaches the sender."""
+    """A refused request affects no other, and its reason reaches the sender."""
 
     def decide(request: Request) -> tuple[str, dict[str, Any]]:
         if request.request_id in {"bad-3", "bad-7"}:
@@ -94,16 +94,16 @@ async def test_the_same_ids_again_are_already_applied(session: Session, fake_man
     assert (again.applied, again.already) == (0, 50)
 
 
-async def test_one_too_large_stops_before_it_and_says_so(session: Session, fake_manager: FakeManager) -> None:
-    """What cannot be sent is named; what was accepted before it is counted."""
+async def test_one_too_large_stops_the_sending_with_an_error(session: Session, fake_manager: FakeManager) -> None:
+    """The error has the code `body_too_large`."""
     items = [*appends(3), ("append", {"table": "t", "rows": [{"x": "y" * session.bus.max_payload}]})]
     with pytest.raises(RequestError) as caught:
         await session.model("sales").send_many(items, batch=1)
     assert caught.value.code is Code.BODY_TOO_LARGE
 
 
-async def test_silence_is_a_time_out_that_counts(session: Session, fake_manager: FakeManager) -> None:
-    """A manager that says nothing for too long is reported with what is still to come."""
+async def test_a_time_out_counts_the_missing_outcomes(session: Session, fake_manager: FakeManager) -> None:
+    """When no outcome comes for too long, the error counts the requests that are still to be applied."""
     fake_manager.silent = True
     with pytest.raises(RetryError, match="5 of 5 requests are still to be applied"):
         await session.model("sales").send_many(appends(5), wait="done", timeout_ms=300)
@@ -115,7 +115,7 @@ NOT_NULL = {"error": {"code": "not_null", "message": "It is null.", "where": "ro
 def lose_receipt(
     monkeypatch: pytest.MonkeyPatch, fake_manager: FakeManager, number: int, then: Callable[[], None] = lambda: None
 ) -> None:
-    """Lose the receipt of one of the batches to come, which is accepted and answered all the same."""
+    """Lose the receipt of one of the next batches, whose requests are accepted and applied all the same."""
 
     class _LosingPublisher(BatchPublisher):
         batches = 0
@@ -144,7 +144,7 @@ async def test_a_lost_receipt_of_a_batch_that_was_accepted(
     lost: int,
     by_reference: bool,  # noqa: FBT001
 ) -> None:
-    """Where both copies of a batch lie in the log, each of its requests is counted once, as its first copy was."""
+    """When both copies of a batch are in the log, each of its requests is counted once, as its first copy was."""
 
     def decide(request: Request) -> tuple[str, dict[str, Any]]:
         return ("rejected", NOT_NULL) if int(request.request_id.removeprefix("i")) % 5 == 0 else ("done", {})
@@ -165,7 +165,7 @@ async def test_a_lost_receipt_of_a_batch_that_was_accepted(
 async def test_a_lost_receipt_and_a_model_that_was_dropped(
     session: Session, fake_manager: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the second copies are refused, since the model is gone, they count as that; nothing is below zero."""
+    """When the second copies are refused, since the model was dropped, they count as refused; no count is negative."""
 
     def drop() -> None:
         fake_manager.applied.clear()
@@ -183,7 +183,7 @@ async def test_a_lost_receipt_and_a_model_that_was_dropped(
 async def test_a_lost_receipt_and_a_model_that_was_created(
     session: Session, fake_manager: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the first copies were refused, since there was no model yet, and the second applied, no refusal is told."""
+    """When the first copies were refused, since there was no model yet, and the second applied, all count as applied."""
 
     def create() -> None:
         fake_manager.applied.clear()
@@ -196,10 +196,10 @@ async def test_a_lost_receipt_and_a_model_that_was_created(
     assert summary.refusals == ()
 
 
-async def test_away_when_the_second_group_begins(
+async def test_nats_unavailable_when_the_second_group_begins(
     session: Session, fake_manager: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who was told to wait for so long also waits when NATS goes away just as the lost batches are to go again."""
+    """The time-out also covers a NATS that is unavailable just when the lost batches are to be sent again."""
     lose_receipt(monkeypatch, fake_manager, 1)
     start = GroupTracker.start
     refused: list[str] = []
@@ -219,7 +219,7 @@ async def test_away_when_the_second_group_begins(
 async def test_a_server_that_dies_half_way_loses_and_doubles_nothing(
     session: Session, fake_manager: FakeManager, servers: TestServers
 ) -> None:
-    """Batches whose receipt was lost go again under the same ids: every request has one effect and is counted."""
+    """Batches whose receipt was lost are sent again under the same ids: every request has one effect and is counted."""
     count = 20_000
     sending = asyncio.create_task(session.model("sales").send_many(appends(count), wait="done", timeout_ms=60_000))
     await until(lambda: len(fake_manager.requests) >= 2_000)

@@ -1,4 +1,4 @@
-"""Following a model, and the sync face."""
+"""`follow`, and the synchronous client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from teatree.contracts.settings import NatsSettings, Settings
 
 @pytest.fixture
 async def fake_manager(nats_server: NatsSettings) -> AsyncIterator[FakeManager]:
-    """Return what answers the model's requests."""
+    """Return a fake manager that applies the model's requests."""
     async with FakeManager(nats_server, "sales") as fake_manager:
         yield fake_manager
 
@@ -33,7 +33,7 @@ async def session(fake_manager: FakeManager) -> AsyncIterator[Session]:
 
 
 async def take(session: Session, count: int, after: int | None) -> list[Notice]:
-    """Return the first notices that following gives."""
+    """Return the first notices of `follow`."""
     found: list[Notice] = []
     async with aclosing(session.model("sales").follow(after=after)) as notices:
         async for notice in notices:
@@ -44,13 +44,13 @@ async def take(session: Session, count: int, after: int | None) -> list[Notice]:
 
 
 async def test_outcomes_and_versions_come_in_order(session: Session) -> None:
-    """A follower hears each outcome and then the version that holds it."""
+    """`follow` yields each outcome and then the version that holds it."""
     following = asyncio.create_task(take(session, 4, None))
     await asyncio.sleep(0.2)
     first = await session.model("sales").append("t", [{"id": 1}])
     second = await session.model("sales").append("t", [{"id": 2}])
-    heard = [(n.kind.value, n.request_id, n.version) for n in await following]
-    assert heard == [
+    received = [(n.kind.value, n.request_id, n.version) for n in await following]
+    assert received == [
         ("done", first.request_id, 1),
         ("version", None, 1),
         ("done", second.request_id, 2),
@@ -59,14 +59,14 @@ async def test_outcomes_and_versions_come_in_order(session: Session) -> None:
 
 
 async def test_the_past_can_be_replayed(session: Session) -> None:
-    """From position 0 the stream gives all that it still holds."""
+    """From position 0 `follow` yields all that the stream still holds."""
     for n in range(3):
         await session.model("sales").append("t", [{"id": n}])
     assert [n.version for n in await take(session, 6, 0)] == [1, 1, 2, 2, 3, 3]
 
 
-async def test_nothing_is_missed_while_the_server_is_away(session: Session, servers: TestServers) -> None:
-    """A follower whose connection was cut hears everything, once and in order."""
+async def test_nothing_is_missed_over_a_restart_of_the_server(session: Session, servers: TestServers) -> None:
+    """When the connection was cut `follow` still yields everything, once and in order."""
     model = session.model("sales")
     following = asyncio.create_task(take(session, 20, 0))
     for n in range(5):
@@ -82,7 +82,7 @@ async def test_nothing_is_missed_while_the_server_is_away(session: Session, serv
     assert versions == list(range(1, 11))
 
 
-async def test_the_sync_face_works_inside_a_running_loop(fake_manager: FakeManager) -> None:
+async def test_the_synchronous_client_works_inside_a_running_loop(fake_manager: FakeManager) -> None:
     """As in Jupyter: the same methods, in another thread's loop, with the same errors."""
 
     def notebook() -> tuple[int | None, int, list[str]]:

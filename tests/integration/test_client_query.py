@@ -1,4 +1,4 @@
-"""Questions: answered directly or through the log, in pages that are put together again."""
+"""`query`: direct reads and queries through the log, with results of several pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from teatree.storage.objects import open_store
 
 @pytest.fixture
 async def fake_manager(nats_server: NatsSettings) -> AsyncIterator[FakeManager]:
-    """Return what answers the model's requests."""
+    """Return a fake manager that applies the model's requests."""
     async with FakeManager(nats_server, "sales") as fake_manager:
         yield fake_manager
 
@@ -45,13 +45,13 @@ def arrow(**columns: list[Any]) -> bytes:
 
 
 def json_page(page: int, pages: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a page of rows as a notice or an answer carries it."""
+    """Return a page of rows as a notice or a reply carries it."""
     columns = [{"name": "id", "type": "BIGINT"}, {"name": "amount", "type": "DECIMAL(18,2)"}]
     return {"page": page, "pages": pages, "columns": columns, "rows": rows}
 
 
-async def test_an_answer_has_all_its_pages(session: Session, fake_manager: FakeManager) -> None:
-    """The first page is the body, the others lie in the object store."""
+async def test_a_result_has_all_its_pages(session: Session, fake_manager: FakeManager) -> None:
+    """The first page is the body, the others are in the object store."""
     open_store(session.settings.store).put("models/x/pages/2", arrow(id=[3]))
 
     async def answer(message: ReceivedMessage) -> tuple[bytes, dict[str, str]]:
@@ -66,7 +66,7 @@ async def test_an_answer_has_all_its_pages(session: Session, fake_manager: FakeM
     assert pa.table(found).to_pydict() == {"id": [1, 2, 3]}
 
 
-async def test_a_session_reads_what_it_heard_of(session: Session, fake_manager: FakeManager) -> None:
+async def test_a_session_reads_its_own_writes(session: Session, fake_manager: FakeManager) -> None:
     """After an outcome, reads of the same session ask for at least its version."""
     asked: list[int | None] = []
 
@@ -99,10 +99,10 @@ async def test_json_rows_come_back_in_their_types(session: Session, fake_manager
 @pytest.mark.parametrize(
     ("code", "raised"), [("bad_sql", RequestError), ("busy", RetryError), ("corrupt", OperatorError)]
 )
-async def test_an_error_is_raised_as_its_kind(
+async def test_an_error_is_raised_as_the_class_of_its_code(
     session: Session, fake_manager: FakeManager, code: str, raised: type[Exception]
 ) -> None:
-    """The micro convention's error carries our code, which tells what to do next."""
+    """The error reply of NATS' service convention carries Teatree's code, which determines the exception."""
 
     async def answer(_: ReceivedMessage) -> tuple[bytes, dict[str, str]]:
         error = {"error": {"code": code, "message": "No.", "where": "sql"}}
@@ -113,31 +113,31 @@ async def test_an_error_is_raised_as_its_kind(
         await session.model("sales").query("SELEC")
 
 
-async def test_a_model_at_rest_is_asked_until_it_wakes(
+async def test_a_read_of_a_stopped_model_is_repeated_until_a_manager_runs(
     session: Session, fake_manager: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody answers at first, then a listener that only wakes a manager, then the manager."""
+    """At first there is no responder, then the dispatcher that only starts a manager, then the manager."""
     monkeypatch.setattr(direct_read, "REPEAT_MS", 100)
     asking = asyncio.create_task(session.model("sales").query("SELECT 1", timeout_ms=20_000))
-    heard: list[ReceivedMessage] = []
+    received: list[ReceivedMessage] = []
 
     async def wake(message: ReceivedMessage) -> None:
-        heard.append(message)
+        received.append(message)
 
     async def answer(_: ReceivedMessage) -> tuple[bytes, dict[str, str]]:
         return arrow(id=[1]), {"Teatree-Version": "1", "Content-Type": CONTENT_ARROW}
 
     await asyncio.sleep(0.2)
     await fake_manager.answer(wake, fake_manager.bus.subjects.queries_all)
-    await until(lambda: bool(heard))
+    await until(lambda: bool(received))
     await fake_manager.answer(answer)
     assert pa.table(await asking).num_rows == 1
-    assert len({m.headers["Teatree-Request-Id"] for m in heard}) == 1
-    assert len({m.reply for m in heard}) == 1
+    assert len({m.headers["Teatree-Request-Id"] for m in received}) == 1
+    assert len({m.reply for m in received}) == 1
 
 
-async def test_nobody_there_is_a_time_out(session: Session) -> None:
-    """A model that nobody serves is reported after the time given."""
+async def test_no_responder_is_a_time_out(session: Session) -> None:
+    """A read of a model without a manager fails after the time given."""
     with pytest.raises(RetryError) as caught:
         await session.model("sales").query("SELECT 1", timeout_ms=300)
     assert caught.value.code is Code.TIMED_OUT
@@ -145,7 +145,7 @@ async def test_nobody_there_is_a_time_out(session: Session) -> None:
 
 @pytest.mark.parametrize("ends", ["by its time", "by its caller"])
 async def test_a_read_that_is_given_up_is_cancelled(session: Session, fake_manager: FakeManager, ends: str) -> None:
-    """The model's manager learns of it, under the id and the reply subject of the read."""
+    """A `cancel` is published, with the id and the reply subject of the read."""
     seen: list[ReceivedMessage] = []
 
     async def silent(message: ReceivedMessage) -> None:
@@ -164,12 +164,12 @@ async def test_a_read_that_is_given_up_is_cancelled(session: Session, fake_manag
     assert cancel.subject == fake_manager.bus.subjects.query("sales", "cancel")
     assert cancel.headers["Teatree-Request-Id"] == read.headers["Teatree-Request-Id"]
     assert cancel.reply == read.reply
-    assert int(read.headers["Teatree-Repeat-Ms"]) == direct_read.REPEAT_MS <= 1_000  # a new manager learns of it soon
+    assert int(read.headers["Teatree-Repeat-Ms"]) == direct_read.REPEAT_MS <= 1_000  # a new manager gets it soon
 
 
 @pytest.mark.parametrize("form", ["json", "arrow"])
 async def test_through_the_log_pages_come_as_notices(session: Session, fake_manager: FakeManager, form: str) -> None:
-    """Pages are notices before `done`, a long one by reference; the answer is all of them in order."""
+    """Pages are notices before `done`, a long one by reference; the result has all of them in order."""
     store = open_store(session.settings.store)
     last = json.dumps(json_page(3, 3, [{"id": 3, "amount": 1}])).encode() if form == "json" else arrow(id=[3])
     store.put("models/x/pages/3", last)
@@ -177,12 +177,12 @@ async def test_through_the_log_pages_come_as_notices(session: Session, fake_mana
     asking = asyncio.create_task(session.model("sales").query("SELECT 1", format=form, through_log=True))  # type: ignore[arg-type]
     await until(lambda: bool(fake_manager.requests))
     fake_manager.silent = False
-    await say_pages(fake_manager, fake_manager.requests[0], form)
+    await publish_pages(fake_manager, fake_manager.requests[0], form)
     await fake_manager.notify(fake_manager.requests[0], "done", result={"rows": 3, "pages": 3})
     assert pa.table(await asking).column("id").to_pylist() == [1, 2, 3]
 
 
-async def say_pages(fake_manager: FakeManager, request: Request, form: str) -> None:
+async def publish_pages(fake_manager: FakeManager, request: Request, form: str) -> None:
     """Publish two pages, and the reference to a third, in an order that happens after a crash."""
     await fake_manager.notify(request, "page", page=3, pages=3, ref="models/x/pages/3")
     for number in (2, 1):

@@ -22,7 +22,7 @@ from teatree.contracts.settings import NatsSettings, Settings
 
 @pytest.fixture
 async def fake_manager(nats_server: NatsSettings) -> AsyncIterator[FakeManager]:
-    """Return what answers the model's requests."""
+    """Return a fake manager that applies the model's requests."""
     async with FakeManager(nats_server, "sales") as fake_manager:
         yield fake_manager
 
@@ -35,7 +35,7 @@ async def session(fake_manager: FakeManager) -> AsyncIterator[Session]:
 
 
 async def test_a_request_returns_when_it_is_done(session: Session, fake_manager: FakeManager) -> None:
-    """The receipt tells id, place in the log, version and result."""
+    """The receipt holds id, place in the log, version and result."""
     receipt = await session.model("sales").append("sales", [{"id": 1}, {"id": 2}])
     assert receipt.is_done
     assert receipt.result == {"rows": 2}
@@ -44,7 +44,7 @@ async def test_a_request_returns_when_it_is_done(session: Session, fake_manager:
 
 
 async def test_accepted_returns_before_the_outcome(session: Session, fake_manager: FakeManager) -> None:
-    """`wait="accepted"` needs no manager; the outcome can be asked for later by the id."""
+    """`wait="accepted"` needs no manager; the outcome can be read later by the id."""
     fake_manager.silent = True
     model = session.model("sales")
     receipt = await model.send("append", {"table": "sales"}, rows=[{"id": 1}], wait="accepted")
@@ -59,7 +59,7 @@ async def test_accepted_returns_before_the_outcome(session: Session, fake_manage
 async def test_another_outcome_raises_its_reason(
     session: Session, fake_manager: FakeManager, kind: str, raised: type[Exception]
 ) -> None:
-    """`rejected` says fix the request, `failed` says try again; code, message and place are the notice's."""
+    """`rejected` and `failed` raise different errors; code, message and place are the notice's."""
     error = {"code": "unknown_table" if kind == "rejected" else "disk_full", "message": "No.", "where": "table"}
     fake_manager.decide = lambda _: (kind, {"error": error})
     with pytest.raises(raised) as caught:
@@ -81,10 +81,10 @@ async def test_a_missed_notice_is_looked_up(
     assert receipt.version == 1
 
 
-async def test_a_lost_outcome_is_told_again(
+async def test_a_lost_outcome_is_published_again(
     session: Session, fake_manager: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a long silence the request is sent again under its id, and has one effect."""
+    """After a long time without an outcome the request is sent again under its id, and has one effect."""
     monkeypatch.setattr(waiting, "LOOK_MS", 50)
     monkeypatch.setattr(waiting, "RESEND_MS", 300)
     fake_manager.silent = True
@@ -96,27 +96,27 @@ async def test_a_lost_outcome_is_told_again(
     assert list(fake_manager.applied) == ["one"]
 
 
-async def test_too_late_tells_that_it_is_accepted(session: Session, fake_manager: FakeManager) -> None:
-    """A time-out names the request and says that it will still be applied."""
+async def test_a_time_out_reports_that_the_request_is_accepted(session: Session, fake_manager: FakeManager) -> None:
+    """The error names the request and reports that it will still be applied."""
     fake_manager.silent = True
     with pytest.raises(RetryError, match=r"my-id.*will still be applied") as caught:
         await session.model("sales").append("sales", [{"id": 1}], request_id="my-id", timeout_ms=300)
     assert caught.value.code is Code.TIMED_OUT
 
 
-async def test_notices_on_the_way_are_heard(session: Session, fake_manager: FakeManager) -> None:
-    """`on_notice` hears `progress` before the outcome."""
-    heard: list[str] = []
+async def test_notices_before_the_outcome_are_received(session: Session, fake_manager: FakeManager) -> None:
+    """`on_notice` gets `progress` before the outcome."""
+    received: list[str] = []
     fake_manager.silent = True
     sending = asyncio.create_task(
-        session.model("sales").load("sales", "x.parquet", on_notice=lambda n: heard.append(n.kind.value))
+        session.model("sales").load("sales", "x.parquet", on_notice=lambda n: received.append(n.kind.value))
     )
     await until(lambda: bool(fake_manager.requests))
     fake_manager.silent = False
     await fake_manager.notify(fake_manager.requests[0], "progress")
     await fake_manager.notify(fake_manager.requests[0], "done")
     await sending
-    assert heard == ["progress", "done"]
+    assert received == ["progress", "done"]
 
 
 @pytest.mark.parametrize("kind", ["table", "frame"])
@@ -139,7 +139,7 @@ async def test_arrow_rows_travel_as_a_stream(session: Session, fake_manager: Fak
 
 
 async def test_a_body_over_the_limit_is_not_sent(session: Session, fake_manager: FakeManager) -> None:
-    """The client refuses what NATS would not take, and says what to do instead."""
+    """The client refuses what NATS would not take, with advice what to do instead."""
     with pytest.raises(RequestError, match="load") as caught:
         await session.model("sales").append("sales", [{"text": "x" * session.bus.max_payload}])
     assert caught.value.code is Code.BODY_TOO_LARGE
@@ -147,7 +147,7 @@ async def test_a_body_over_the_limit_is_not_sent(session: Session, fake_manager:
     assert len(fake_manager.requests) == 1
 
 
-async def test_the_built_in_functions_send_what_the_contract_says(session: Session, fake_manager: FakeManager) -> None:
+async def test_the_built_in_functions_send_their_arguments(session: Session, fake_manager: FakeManager) -> None:
     """Each convenience method is one request with the function's own arguments."""
     model = await session.create_model("sales", storage_version="v1.4.0", tables=[{"table": "t", "columns": []}])
     await model.create_table("t", {"id": "BIGINT"}, primary_key="id")
@@ -178,7 +178,7 @@ async def test_the_built_in_functions_send_what_the_contract_says(session: Sessi
     ]
 
 
-async def test_nats_away_is_said_at_once(nats_server: NatsSettings) -> None:
+async def test_an_unreachable_nats_is_reported_at_once(nats_server: NatsSettings) -> None:
     """A session that cannot connect raises `unavailable`."""
     settings = Settings(nats=evolve(nats_server, url="nats://127.0.0.1:1"))
     with pytest.raises(RetryError) as caught:

@@ -1,4 +1,4 @@
-"""Promises of the sync face where it is used in odd ways: each ends in a clear error, none hangs."""
+"""Odd uses of the synchronous client: each ends in a clear error, none hangs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sync_session(nats_server: NatsSettings) -> Iterator[SyncSession]:
 
 @pytest.fixture
 async def fake_manager(nats_server: NatsSettings) -> AsyncIterator[FakeManager]:
-    """Return what answers the model's requests."""
+    """Return a fake manager that applies the model's requests."""
     async with FakeManager(nats_server, "sales") as fake_manager:
         yield fake_manager
 
@@ -42,7 +42,7 @@ def refused(call: Callable[[], Any]) -> str:
     return str(caught.value)
 
 
-def test_a_closed_session_says_so(sync_session: SyncSession) -> None:
+def test_a_closed_session_refuses_calls(sync_session: SyncSession) -> None:
     """Closing twice is fine; every later call is a clear error, and so is an iteration that had begun."""
     model = sync_session.model("sales")
     following = model.follow(after=0)
@@ -78,7 +78,7 @@ def test_a_call_that_runs_when_the_session_is_closed_ends(sync_session: SyncSess
 
 
 def test_a_session_is_not_used_inside_its_own_call(sync_session: SyncSession) -> None:
-    """A generator that `send_many` reads cannot ask the same session: it would wait for itself."""
+    """A generator that `send_many` reads cannot use the same session: the call would wait for itself."""
     model = sync_session.model("sales")
 
     def items() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -131,7 +131,7 @@ async def test_threads_share_a_session(fake_manager: FakeManager) -> None:
 
 
 async def test_an_async_session_belongs_to_its_event_loop(nats_server: NatsSettings) -> None:
-    """A session that is used in another loop is refused in our words, not in asyncio's."""
+    """A session that is used in another loop is refused with Teatree's error, not with asyncio's."""
     async with connect(settings=Settings(nats=nats_server)) as session:
         model = session.model("sales")
         with pytest.raises(RequestError, match="another event loop"):
@@ -139,7 +139,7 @@ async def test_an_async_session_belongs_to_its_event_loop(nats_server: NatsSetti
 
 
 async def test_an_outcome_of_an_unknown_id_is_not_called_accepted(nats_server: NatsSettings) -> None:
-    """Asking for the outcome of a request that was never sent says that nothing shows it."""
+    """Reading the outcome of a request that was never sent fails, without a claim that it was accepted."""
     async with connect(settings=Settings(nats=nats_server)) as session:
         with pytest.raises(RetryError, match="nothing shows that it was ever sent") as caught:
             await session.model("sales").outcome("never-sent", timeout_ms=50)

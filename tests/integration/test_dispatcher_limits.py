@@ -1,4 +1,4 @@
-"""A host that has all its managers, managers that die of the same again and again, and requests that ended long ago."""
+"""The limit of managers on a host, managers that crash repeatedly for one reason, and the expiry of old requests."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def postgres(postgres_server: PostgresSettings) -> Iterator[Postgres]:
 
 
 def row(catalog: Catalog, model: str) -> ModelRow | None:
-    """Return what the catalog says of a model."""
+    """Return the catalog's row of a model."""
     return catalog.model(model)
 
 
 class TestRoom:
     async def test_an_idle_manager_makes_room(self, world: World) -> None:
-        """A model beyond the limit gets the place of the least recently used manager that has nothing to do."""
+        """A model beyond the limit takes the place of the least recently used idle manager."""
         for seq, model in enumerate(("a", "b"), 1):
             await world.send(model, "create_model", "x")
             world.publish(model, seq, ModelState.ACTIVE)
@@ -50,7 +50,7 @@ class TestRoom:
         assert world.launcher.alive == {"b", "c"}
 
     async def test_no_one_is_idle(self, world: World, postgres: Postgres) -> None:
-        """While all managers are busy a further model waits, and people can see that and why."""
+        """While all managers are busy a further model waits, and the catalog shows it with the reason."""
         await world.send("a", "create_model", "x")
         world.launcher.alive.add("a")
         catalog = Catalog(postgres)
@@ -66,7 +66,7 @@ class TestRoom:
 
 class TestStuck:
     async def test_the_same_again(self, world: World, postgres: Postgres) -> None:
-        """A model whose managers die of the same three times is stopped with that error, not active; it is tried on."""
+        """A model whose managers end three times with one error is stopped with it, and managers are still started."""
         catalog = Catalog(postgres)
         world.launcher.dies_with = 1
         world.launcher.reason = ExitReason(1, "internal", "KeyError: 'x'")
@@ -82,8 +82,8 @@ class TestStuck:
         assert launched >= 3
         await until(lambda: len(world.launcher.launched) > launched)
 
-    async def test_a_part_that_is_away(self, world: World, postgres: Postgres) -> None:
-        """Managers that end because a part does not answer do not stop their model."""
+    async def test_an_unavailable_part(self, world: World, postgres: Postgres) -> None:
+        """Managers that end because NATS is unavailable do not stop their model."""
         catalog = Catalog(postgres)
         world.launcher.dies_with = 1
         world.launcher.reason = ExitReason(1, "unavailable", "NATS does not answer.", is_passing=True)
@@ -96,7 +96,7 @@ class TestStuck:
 
 
 async def test_old_requests_are_not_listed_for_ever(world: World, postgres: Postgres) -> None:
-    """Requests that ended longer ago than the setting leave the catalog; younger ones stay."""
+    """Requests that ended longer ago than the setting are deleted from the catalog; younger ones stay."""
     catalog = Catalog(postgres)
     model_id, now = goal_model_id(world.bus.prefix, "sales"), datetime.now(UTC)
     with postgres.transaction() as session:

@@ -94,7 +94,7 @@ async def installation(service_settings: Settings) -> AsyncIterator[_Installatio
 
 
 def arguments(pid: int | None) -> str:
-    """Return a process's arguments, as everybody on the host can read them."""
+    """Return a process's arguments, which every user of the host can read."""
     return Path(f"/proc/{pid}/cmdline").read_text()
 
 
@@ -102,7 +102,7 @@ TABLE = {"tables": [{"table": "t", "columns": [{"name": "id", "type": "BIGINT"}]
 
 
 async def test_managers_outlive_dispatchers(installation: _Installation) -> None:
-    """A dispatcher starts a manager and may come and go; a killed manager is brought back; nothing is lost."""
+    """A manager keeps running over restarts of dispatchers; a killed manager is started again; nothing is lost."""
     dispatcher = installation.dispatcher()
     outcome = await installation.send("sales", "create_model", "a", TABLE)
     assert outcome["kind"] == "done", installation.logs()
@@ -124,12 +124,12 @@ async def test_managers_outlive_dispatchers(installation: _Installation) -> None
     outcome = await installation.send("sales", "append", "c", {"table": "t", "rows": [{"id": 2}]})
     assert outcome["kind"] == "done"
     assert installation.manager_pid("sales") not in {None, pid}
-    outcome = await installation.send("nobody", "append", "d", {"table": "t", "rows": [{"id": 2}]})
+    outcome = await installation.send("unknown", "append", "d", {"table": "t", "rows": [{"id": 2}]})
     assert outcome["kind"] == "rejected"
 
 
 async def test_idle_manager_comes_back(installation: _Installation) -> None:
-    """An idle manager leaves; the next request, or the next read, brings the model back."""
+    """An idle manager exits; the next request, or the next read, starts another one."""
     installation.dispatcher(TEATREE_MANAGER_IDLE_EXIT_MS="500")
     for i, (function, body) in enumerate((("create_model", TABLE), ("append", {"table": "t", "rows": [{"id": 1}]}))):
         outcome = await installation.send("sales", function, f"a{i}", body)
@@ -149,7 +149,7 @@ async def test_idle_manager_comes_back(installation: _Installation) -> None:
 
 
 async def test_hanging_manager(installation: _Installation, postgres_server: PostgresSettings) -> None:
-    """A manager that is alive but lets its lease end is replaced; its request is applied by the successor."""
+    """A manager that is alive but whose lease ends is replaced; its successor applies the request."""
     migrate(postgres_server)
     assert postgres_server.url
     postgres = {"TEATREE_POSTGRES_URL": postgres_server.url}
@@ -166,7 +166,7 @@ async def test_hanging_manager(installation: _Installation, postgres_server: Pos
 
 
 async def test_no_secret_in_arguments(installation: _Installation) -> None:
-    """Nobody can read a password from the processes' arguments or logs."""
+    """The processes' arguments and logs hold no password."""
     installation.dispatcher()
     await installation.send("sales", "create_model", "a", TABLE)
     pid = installation.manager_pid("sales")
@@ -178,7 +178,7 @@ async def test_no_secret_in_arguments(installation: _Installation) -> None:
 
 
 async def test_cannot_run(installation: _Installation) -> None:
-    """A dispatcher that cannot run says why in one line and leaves with a code that tells whether to try again."""
+    """A dispatcher that cannot run logs the reason in one line and exits with the code for an operator."""
     wrong = installation.dispatcher(TEATREE_NATS_PASSWORD="no")
     assert wrong.wait(20) == 78
     assert '"code": "not_authorized"' in installation.logs()

@@ -1,4 +1,4 @@
-"""PostgreSQL, the object store or NATS away: nothing is lost, and all catches up by itself."""
+"""PostgreSQL, the object store or NATS unavailable: nothing is lost, and all catches up afterwards."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def store_folder(installation: Installation) -> Path:
 
 
 def outcomes_in_catalog(installation: Installation) -> dict[str, str]:
-    """Return the state of every request that PostgreSQL knows of."""
+    """Return the state of every request in the catalog."""
     with installation.postgres() as connection:
         return dict(connection.execute("SELECT request_id, state FROM request_log").fetchall())
 
 
 def versions_in_catalog(installation: Installation) -> list[int]:
-    """Return the numbers of the versions that PostgreSQL knows of."""
+    """Return the numbers of the versions in the catalog."""
     with installation.postgres() as connection:
         found = connection.execute("SELECT version FROM goal_model_version ORDER BY version").fetchall()
     return [number for (number,) in found]
@@ -44,7 +44,7 @@ def children_of(pid: int) -> list[int]:
 
 
 async def catches_up(installation: Installation) -> None:
-    """Wait until PostgreSQL knows every version and every outcome."""
+    """Wait until the catalog has every version and every outcome."""
     newest = installation.chain.newest_version()
     await until(lambda: versions_in_catalog(installation)[-1:] == [newest], lambda: "the catalog")
     assert versions_in_catalog(installation) == list(range(1, newest + 1))
@@ -52,7 +52,7 @@ async def catches_up(installation: Installation) -> None:
 
 
 async def test_postgres_away(installation: Installation, servers: TestServers) -> None:
-    """Outcomes never wait for PostgreSQL: it can be away at the start and in between, and then has every row."""
+    """Outcomes never wait for PostgreSQL: unavailable at the start or later, it gets every row afterwards."""
     servers.postgres().stop()
     try:
         manager = await installation.created(table("id"))
@@ -77,8 +77,8 @@ async def test_postgres_away(installation: Installation, servers: TestServers) -
     assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in range(1, 7)]
 
 
-async def test_no_rest_while_the_catalog_is_behind(installation: Installation, servers: TestServers) -> None:
-    """A manager that nobody asks anything of leaves when the catalog has its versions: it may be the last to come."""
+async def test_no_idle_exit_while_the_catalog_is_behind(installation: Installation, servers: TestServers) -> None:
+    """An idle manager exits when the catalog has its versions: perhaps no other manager follows."""
     servers.postgres().stop()
     try:
         manager = await installation.created(table("id"))
@@ -98,7 +98,7 @@ async def test_no_rest_while_the_catalog_is_behind(installation: Installation, s
 
 
 async def test_postgres_stopped(installation: Installation, servers: TestServers) -> None:
-    """A PostgreSQL that hangs instead of being gone holds up no outcome either."""
+    """A PostgreSQL that hangs does not delay outcomes either."""
     await installation.created(table("id"))
     pid = servers.postgres().pid
     assert pid is not None
@@ -116,7 +116,7 @@ async def test_postgres_stopped(installation: Installation, servers: TestServers
 
 
 async def test_store_away(installation: Installation) -> None:
-    """With the store's folder away nothing is said too early and nothing is lost; reads go on; then all is said."""
+    """Without the store's folder outcomes are held back and reads still work; afterwards all outcomes are published."""
     manager = await installation.created(table("id"))
     first = await installation.send("append", rows(1), "a1")
     await installation.ask("SELECT 1", min_version=first["version"])
@@ -137,7 +137,7 @@ async def test_store_away(installation: Installation) -> None:
 
 
 async def test_store_away_and_a_new_manager(installation: Installation) -> None:
-    """A manager that starts while the store's folder is away begins no second history; it goes on when that is back."""
+    """A manager that starts without the store's folder begins no second history; the next one finds it and resumes."""
     manager = await installation.created(table("id"))
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
     await until(lambda: set(outcomes_in_catalog(installation)) == set(installation.sent))
@@ -161,7 +161,7 @@ async def test_store_away_and_a_new_manager(installation: Installation) -> None:
 
 
 async def test_store_away_and_a_dispatcher(installation: Installation) -> None:
-    """A dispatcher that cannot see the store rejects nothing: the requests are answered when it is back."""
+    """A dispatcher that cannot read the store rejects nothing: the requests get their outcomes when it is back."""
     dispatcher = installation.dispatcher(TEATREE_MANAGER_IDLE_EXIT_MS="300")
     await installation.send("create_model", table("id"), "create")
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
@@ -211,7 +211,7 @@ async def test_s3_away(
 
 
 async def test_nats_killed(service_settings: Settings, manager_server: ManagerServer, tmp_path: Path) -> None:
-    """NATS killed and started again, three times: every accepted request takes effect once and is answered."""
+    """NATS killed and started again, three times: every accepted request takes effect once and has an outcome."""
     migrate(service_settings.postgres)
     with NatsServer(tmp_path / "nats") as nats:
         settings = attrs.evolve(service_settings, nats=nats.settings())
@@ -237,10 +237,10 @@ async def test_nats_killed(service_settings: Settings, manager_server: ManagerSe
 
 
 @pytest.mark.parametrize("what", ["store", "nats"])
-async def test_leaves_when_asked(
+async def test_exits_when_asked(
     service_settings: Settings, manager_server: ManagerServer, tmp_path: Path, what: str
 ) -> None:
-    """A manager that waits for what is away still leaves when it is asked to, and its successor goes on."""
+    """A manager that waits for an unavailable part still exits when it is asked to, and its successor resumes."""
     migrate(service_settings.postgres)
     with NatsServer(tmp_path / "nats") as nats:
         settings = attrs.evolve(service_settings, nats=nats.settings())
@@ -269,7 +269,7 @@ async def test_leaves_when_asked(
 
 
 async def test_wrong_store(installation: Installation, tmp_path: Path) -> None:
-    """A manager that is told of another store begins nothing in it: the catalog knows better."""
+    """A manager that is configured with another store begins nothing in it, since the catalog lists other versions."""
     manager = await installation.created(table("id"))
     await until(lambda: set(outcomes_in_catalog(installation)) == set(installation.sent))
     assert await manager.leave() == 0

@@ -1,4 +1,4 @@
-"""A model's life: ended, begun again, with a crash anywhere in between."""
+"""A model's incarnations: dropped, created again, with a crash anywhere in between."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from teatree.storage.archives import archived_versions
 
 
 async def test_drop_and_create(installation: Installation) -> None:
-    """Between its lives a model's requests are refused, once and in the same words; then the numbering goes on."""
+    """Between its incarnations a model's requests are refused, once each; afterwards version numbers continue."""
     installation.dispatcher()
     await installation.send("create_model", table("id"), "create")
     first = await installation.send("append", rows(1), "a1")
@@ -37,7 +37,7 @@ async def test_drop_and_create(installation: Installation) -> None:
 
 
 async def test_an_id_has_one_outcome_whatever_begins_or_ends(installation: Installation) -> None:
-    """An id that was answered outside a model's life is answered the same within it, and the other way round."""
+    """An id that got its outcome outside an incarnation keeps it within one, and the other way round."""
     installation.dispatcher()
     early = await installation.send("append", rows(1), "early")
     assert early["error"]["code"] == "unknown_model"
@@ -71,8 +71,8 @@ async def test_an_id_has_one_outcome_whatever_begins_or_ends(installation: Insta
         pytest.param("manager.ship.after_manifest", marks=pytest.mark.slow),
     ],
 )
-async def test_crash_while_it_ends(installation: Installation, place: str) -> None:
-    """A crash while a model's end is published, its next life waiting in the log: both lives are whole."""
+async def test_crash_during_a_drop(installation: Installation, place: str) -> None:
+    """A crash while a drop is published, with the next incarnation waiting in the log: both are whole."""
     publish = installation.publish
     await publish("create_model", table("id"), "create")
     await publish("append", rows(1), "a1")
@@ -91,7 +91,7 @@ async def test_crash_while_it_ends(installation: Installation, place: str) -> No
 
 
 async def test_idle(installation: Installation) -> None:
-    """A manager that has nothing to do leaves; the next request, and the next read, bring the model back."""
+    """An idle manager exits; the next request, and the next read, start another one."""
     installation.dispatcher(TEATREE_MANAGER_IDLE_EXIT_MS="300")
     await installation.send("create_model", table("id"), "create")
     for i in range(2):
@@ -107,7 +107,7 @@ async def test_idle(installation: Installation) -> None:
 
 
 async def test_idle_while_an_archive_is_made(installation: Installation) -> None:
-    """A manager that leaves while an archive is being made says its outcome first."""
+    """A manager that exits while an archive is being made publishes its outcome first."""
     plan = {"manager.archive.before_table": {"action": "delay", "delay_ms": 800, "times": 100}}
     installation.dispatcher(plan, TEATREE_MANAGER_IDLE_EXIT_MS="300")
     await installation.send("create_model", table("id"), "create")
@@ -117,7 +117,7 @@ async def test_idle_while_an_archive_is_made(installation: Installation) -> None
 
 
 async def test_an_archive_between_two_rare_ones(installation: Installation) -> None:
-    """Whoever asks for an archive does not wait for the next one that is made by itself."""
+    """A requested archive does not wait for the next periodic one."""
     manager = await installation.created(table("id"), TEATREE_MANAGER_ARCHIVE_INTERVAL_MS="3600000")
     await installation.send("append", rows(1), "a1")
     await until(lambda: any(archived_versions(installation.chain)))
@@ -126,8 +126,8 @@ async def test_an_archive_between_two_rare_ones(installation: Installation) -> N
     await manager.kill()
 
 
-async def test_a_read_right_after_the_model_was_made(installation: Installation) -> None:
-    """Once `create_model` is done no reader is told that there is no model, be its local file made yet or not."""
+async def test_a_read_right_after_the_model_was_created(installation: Installation) -> None:
+    """Once `create_model` is done no read fails with `unknown_model`, also before the snapshot file exists."""
     plan = {"manager.local.before_file": {"action": "delay", "delay_ms": 1_500}}
     await installation.created(table("id"), plan)
     subject = installation.bus.subjects.query(MODEL, "query")
@@ -140,7 +140,7 @@ async def test_a_read_right_after_the_model_was_made(installation: Installation)
 
 
 async def test_dispatcher_killed(installation: Installation) -> None:
-    """A manager outlives its dispatcher and works on; the next dispatcher finds it instead of starting another."""
+    """A manager keeps running without its dispatcher; the next dispatcher finds it instead of starting another."""
     first = installation.dispatcher()
     await installation.send("create_model", table("id"), "create")
     pid = installation.manager_pid()
@@ -154,7 +154,7 @@ async def test_dispatcher_killed(installation: Installation) -> None:
 
 
 async def test_two_dispatchers(installation: Installation) -> None:
-    """Two dispatchers of one installation do no harm: one manager works, requests outside a life are answered alike."""
+    """Two dispatchers of one installation do no harm: one manager runs, and both reject requests identically."""
     installation.dispatcher()
     installation.dispatcher()
     await installation.send("append", rows(1), "early")
@@ -167,8 +167,8 @@ async def test_two_dispatchers(installation: Installation) -> None:
 
 
 @pytest.mark.parametrize("place", ["manager.ship.after_manifest", "manager.announce.before_notices"])
-async def test_crash_before_the_last_word(installation: Installation, place: str) -> None:
-    """A manager that dies with the last outcome unsaid: it is said without a further request."""
+async def test_crash_before_the_last_outcome(installation: Installation, place: str) -> None:
+    """After a crash before the last outcome was published, it is published without a further request."""
     installation.dispatcher({place: {"action": "crash", "hit": 3, "times": 1}})
     await installation.send("create_model", table("id"), "create")
     await installation.send("append", rows(1), "a1")
@@ -176,8 +176,8 @@ async def test_crash_before_the_last_word(installation: Installation, place: str
     await installation.outcomes()
 
 
-async def test_refused_beginnings(installation: Installation) -> None:
-    """Requests between beginnings that fail are answered too, however fast the model then begins."""
+async def test_refused_creations(installation: Installation) -> None:
+    """Requests between rejected `create_model` requests get outcomes too, however soon the model is created then."""
     installation.dispatcher()
     publish = installation.publish
     await publish("append", rows(1), "before")

@@ -1,4 +1,4 @@
-"""The scrubber reads whatever local versions are made from, however busy the model is and whatever the store holds."""
+"""The scrub of snapshot files and spares, however busy the model is and whatever the store holds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BLOCK_BYTES = 262_144
 
 
 class _Site:
-    """A model in this process, its local files, and the lanes that keep and check them."""
+    """A model in this process, its local files, and the follower and the task that keep and check them."""
 
     def __init__(self, model: PublishedModel, settings: ManagerSettings, scrub: ScrubSettings) -> None:
         self.model = model
@@ -43,14 +43,14 @@ class _Site:
         self.scrub = LocalScrubTask(self.local, self.versions, self.reads, scrub)
 
     async def insert(self, rows: int) -> None:
-        """Publish a version with more rows, and its local file as the manager's lane does."""
+        """Publish a version with more rows, and make its snapshot file as the manager's follower does."""
         sql = f"INSERT INTO sales SELECT range, hash(range + {rows}) FROM range({rows})"
         self.local.follow(await asyncio.to_thread(self.model.sql, sql))
         while self.local.current is None or self.local.current.version < self.model.chain.newest_version():
             await self.local.work()
 
     async def spares(self) -> list[Path]:
-        """Publish until there are old files to make the next ones from."""
+        """Publish until there are spares; return them."""
         while not (found := sorted(self.folder.versions.glob("*.spare"))):
             await self.insert(10)
         return found
@@ -72,8 +72,8 @@ def a_site(
         site.close()
 
 
-async def test_a_damaged_spare_is_told_and_never_patched(file_store: StoreSettings, tmp_path: Path) -> None:
-    """A bit that flips in a file that the next version would be made of is told, the file goes, versions stay whole."""
+async def test_a_damaged_spare_is_reported_and_never_patched(file_store: StoreSettings, tmp_path: Path) -> None:
+    """A spare with a flipped bit is reported and deleted, and no later version is made of it."""
     with a_site(file_store, tmp_path, PATCHING) as site:
         await site.insert(100_000)
         spare = (await site.spares())[0]
@@ -94,7 +94,7 @@ async def test_a_damaged_spare_is_told_and_never_patched(file_store: StoreSettin
 
 @pytest.mark.parametrize("is_damaged", [False, True], ids=["whole", "damaged"])
 async def test_a_busy_model_is_read_to_its_end(file_store: StoreSettings, tmp_path: Path, is_damaged: bool) -> None:  # noqa: FBT001
-    """Where each piece is followed by a newer version, damage at the end of the file is found all the same."""
+    """Damage at the end of the file is found although newer versions come between the pieces of a check."""
     with a_site(file_store, tmp_path, COPYING, bytes_per_s=40_000_000) as site:
         await site.insert(1_000_000)
         size = site.folder.current.stat().st_size
@@ -116,8 +116,8 @@ async def test_a_busy_model_is_read_to_its_end(file_store: StoreSettings, tmp_pa
             await checking
 
 
-async def test_a_spare_that_somebody_deleted(file_store: StoreSettings, tmp_path: Path) -> None:
-    """A spare that is gone from under the lane is no damage, and ends nobody."""
+async def test_a_deleted_spare(file_store: StoreSettings, tmp_path: Path) -> None:
+    """A spare that was deleted during the check is no damage, and raises nothing."""
     with a_site(file_store, tmp_path, PATCHING) as site:
         await site.insert(100_000)
         for spare in await site.spares():
@@ -128,19 +128,19 @@ async def test_a_spare_that_somebody_deleted(file_store: StoreSettings, tmp_path
 
 
 async def test_a_local_file_with_an_unreadable_sector(file_store: StoreSettings, tmp_path: Path) -> None:
-    """Where the disk cannot read the newest local file, the next version's is made out of the store."""
+    """When the disk cannot read the newest snapshot file, the next version's is made from the store."""
     with a_site(file_store, tmp_path, COPYING) as site:
         await site.insert(100_000)
         newest = site.folder.current.resolve()
         newest.unlink()
-        newest.symlink_to("/proc/self/mem")  # whoever reads it meets EIO
+        newest.symlink_to("/proc/self/mem")  # reading it raises EIO
         await site.insert(10)
         assert site.local.current is not None
         materialise(site.model.chain.store, site.local.current, tmp_path / "fresh.duckdb")
         assert site.folder.current.read_bytes() == (tmp_path / "fresh.duckdb").read_bytes()
 
 
-async def test_the_scrubber_meets_an_unreadable_sector(
+async def test_the_scrub_reads_an_unreadable_sector(
     file_store: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sector that the disk cannot read is damage of that file, whether it is the newest or a spare."""
@@ -159,8 +159,8 @@ async def test_the_scrubber_meets_an_unreadable_sector(
         assert not spare.exists()
 
 
-async def test_an_archives_own_copy_is_damaged(file_store: StoreSettings, tmp_path: Path) -> None:
-    """A version laid down for an archive that is damaged there blames no other file: it is laid down again."""
+async def test_the_copy_for_an_archive_is_damaged(file_store: StoreSettings, tmp_path: Path) -> None:
+    """Damage in the file that an archive is made from is not attributed to another file: it is made again."""
     with a_site(file_store, tmp_path, COPYING) as site:
         await site.insert(100_000)
         manifest = site.local.current
@@ -184,8 +184,8 @@ async def test_an_archives_own_copy_is_damaged(file_store: StoreSettings, tmp_pa
             pytest.fail("its header is damaged")
 
 
-async def test_the_store_is_not_this_lanes_question(file_store: StoreSettings, tmp_path: Path) -> None:
-    """With every pack gone from the store the local files are checked as before, and nothing stops the manager."""
+async def test_local_files_are_checked_without_the_store(file_store: StoreSettings, tmp_path: Path) -> None:
+    """With every pack deleted from the store the local files are checked as before, without an error."""
     with a_site(file_store, tmp_path, PATCHING) as site:
         await site.insert(100_000)
         await site.spares()
