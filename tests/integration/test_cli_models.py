@@ -97,7 +97,7 @@ async def test_nats_away(service_settings: Settings, manager_server: ManagerServ
 
 
 async def test_postgres_away(installation: Installation, servers: TestServers) -> None:
-    """While PostgreSQL is unavailable the models come from the store, with a note that their state may be incomplete."""
+    """While PostgreSQL is unavailable the models come from the store, with a reason why their state may lack parts."""
     installation.manager()
     await begin(installation)
     servers.postgres().stop()

@@ -183,7 +183,7 @@ async def test_a_lost_receipt_and_a_model_that_was_dropped(
 async def test_a_lost_receipt_and_a_model_that_was_created(
     session: Session, fake_manager: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the first copies were refused, since there was no model yet, and the second applied, all count as applied."""
+    """When the first copies were refused, since no model existed yet, and the second applied, all count as applied."""
 
     def create() -> None:
         fake_manager.applied.clear()

@@ -413,7 +413,7 @@ class TestPurge:
         await world.shrunk(2)
 
     async def _regrown(self, world: World) -> LogPosition:
-        """Make a log that was truncated and grew again; return the position of sales: stock's request has its number."""
+        """Make a log that was truncated and grew again; return the position of sales, which is now stock's request."""
         for i in range(4):
             await world.send("sales", "append" if i else "create_model", f"a{i}")
         for i in range(4):
