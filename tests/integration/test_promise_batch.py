@@ -94,8 +94,8 @@ async def test_ids(installation: Installation) -> None:
     await publish("append", rows(4), "reused")
     await publish("upsert", rows(1), "a")  # another function is another body
     await installation.send("append", rows(9), "end")
-    told = kinds(await installation.outcomes(["create", "twin", "end"]))
-    assert told == {"create": "done", "twin": "rejected constraint", "end": "done"}
+    found = kinds(await installation.outcomes(["create", "twin", "end"]))
+    assert found == {"create": "done", "twin": "rejected constraint", "end": "done"}
     notices = await installation.notices()
     for request_id, count in (("a", 3), ("reused", 2)):
         done = [body for kind, body in notices[request_id] if kind == "done"]

@@ -199,11 +199,11 @@ async def test_paused_while_it_takes_over(installation: Installation, tmp_path: 
     second = installation.manager(data=tmp_path / "other", TEATREE_HOST="two", **LAPSES_SOON)
     for i in (3, 4, 5):
         await installation.send("append", rows(i), f"a{i}")
-    before, told = installation.objects(), await installation.outcomes()
+    before, outcomes = installation.objects(), await installation.outcomes()
     first.send(signal.SIGCONT)
     assert await first.exit_code() == 75
     after = installation.objects()
     assert {key: after.get(key) for key in before} == before
     assert not [key for key in set(after) - set(before) if "/manifests/" in key]
-    assert await installation.outcomes() == told
+    assert await installation.outcomes() == outcomes
     await _check_resumed(installation, second)
