@@ -25,7 +25,7 @@ FAILPOINTS = [name for name in failpoints("manager") if not name.startswith("man
 LATER = [
     name
     for name in FAILPOINTS
-    if name.split(".")[1] in {"ship", "capture", "apply", "say"} or name.endswith("before_record")
+    if name.split(".")[1] in {"ship", "capture", "apply", "announce"} or name.endswith("before_record")
 ]
 CASES = [
     *((name, 1) for name in FAILPOINTS),
