@@ -212,7 +212,7 @@ class Installation:
         return process
 
     async def until_done(self, plan: dict[str, Any] | None = None, **options: Any) -> list[Running]:
-        """Start managers, the next when one dies, until every request has its outcome; the last one keeps running."""
+        """Start managers, the next when one ends, until every request has its outcome; the last one keeps running."""
         started: list[Running] = []
         while len(started) < 20:
             manager = self.manager(plan, **options)

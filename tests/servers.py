@@ -19,7 +19,7 @@ S = TypeVar("S", bound=Server)
 
 
 class TestServers:
-    """NATS, PostgreSQL and an S3 server in one folder, started when first asked for.
+    """NATS, PostgreSQL and an S3 server in one folder, each started when it is first used.
 
     The server objects themselves (`nats()`, `postgres()`, `seaweed()`) are for tests that stop, kill or restart one;
     they must leave it running.

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from torture.stage import Stage
 
-LIVING_WAIT_S = 1.5
+MANAGER_WAIT_S = 1.5
 """Seconds that a fault waits for its model's manager to start."""
 
 
@@ -40,9 +40,9 @@ Inject = Callable[[Stage, Fault], str]
 """Injects the fault, returns when it is over, and describes what was done."""
 
 
-def living(stage: Stage, fault: Fault) -> int | None:
+def running_pid(stage: Stage, fault: Fault) -> int | None:
     """Return the manager's pid; waits a little for one that is starting."""
-    deadline = time.monotonic() + LIVING_WAIT_S
+    deadline = time.monotonic() + MANAGER_WAIT_S
     while (pid := stage.manager_pid(fault.model)) is None and time.monotonic() < deadline:
         time.sleep(0.02)
     return pid
@@ -57,7 +57,7 @@ def arm(stage: Stage, name: str, rule: dict[str, Any]) -> None:
     part.replace(stage.plan)
 
 
-def met(stage: Stage, name: str) -> int:
+def times_fired(stage: Stage, name: str) -> int:
     """Return how often it has fired since it was armed."""
     return len(_markers(stage, name))
 
@@ -65,7 +65,7 @@ def met(stage: Stage, name: str) -> int:
 def disarm(stage: Stage, name: str, times: int) -> int:
     """Disarm it, also in processes that have read the plan; return how often it has fired."""
     stage.plan.write_text("{}")
-    fired = met(stage, name)
+    fired = times_fired(stage, name)
     for turn in range(times):
         stage.folder.joinpath(f"{stage.plan.name}.{name}.{turn}").touch()
     return fired

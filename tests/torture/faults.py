@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from torture.fault import Fault, Inject, ViolationError, arm, disarm, failpoint_names, living
+from torture.fault import Fault, Inject, ViolationError, arm, disarm, failpoint_names, running_pid
 from torture.faults_disk import DISK
 from torture.faults_log import LOG
 from torture.faults_network import NETWORK
@@ -69,8 +69,8 @@ def inject(stage: Stage, fault: Fault) -> str:
 
 
 def _kill_manager(stage: Stage, fault: Fault) -> str:
-    pid = living(stage, fault)
-    time.sleep(fault.chance / 5)  # some die as they start
+    pid = running_pid(stage, fault)
+    time.sleep(fault.chance / 5)  # some are killed while they start
     return f"killed {pid}" if send(pid, signal.SIGKILL) else "no manager"
 
 
@@ -86,7 +86,7 @@ def _kill_manager_again(stage: Stage, fault: Fault) -> str:
 
 def _pause_manager(stage: Stage, fault: Fault) -> str:
     """SIGSTOP past the lease: on its own host a successor proves it dead and takes over."""
-    pid = living(stage, fault)
+    pid = running_pid(stage, fault)
     if not send(pid, signal.SIGSTOP):
         return "no manager"
     time.sleep(LEASE_MS / 1000 + 3 * fault.last_s)
@@ -96,7 +96,7 @@ def _pause_manager(stage: Stage, fault: Fault) -> str:
 
 def _rival(stage: Stage, fault: Fault) -> str:
     """SIGSTOP past the lease while a manager on "another host" takes over; then both run, then the second ends."""
-    pid = living(stage, fault)
+    pid = running_pid(stage, fault)
     send(pid, signal.SIGSTOP)
     time.sleep(LEASE_MS / 1000)
     rival = stage.start_process(
@@ -198,7 +198,7 @@ def _pause_server(name: str) -> Callable[[Stage, Fault], str]:
 
 def _leave(stage: Stage, fault: Fault) -> str:
     """Ask the manager to leave while requests arrive."""
-    pid = living(stage, fault)
+    pid = running_pid(stage, fault)
     if not send(pid, signal.SIGTERM):
         return "no manager"
     time.sleep(fault.last_s / 2)
@@ -210,7 +210,7 @@ OPEN = "import duckdb, sys; duckdb.connect(sys.argv[1], read_only=sys.argv[2] ==
 
 def _file_opened(stage: Stage, fault: Fault) -> str:
     """Open the read-write file in another process: success beside a manager means that the lock is broken."""
-    pid = living(stage, fault)
+    pid = running_pid(stage, fault)
     files = sorted((stage.data / fault.model).glob("rw/*/model.duckdb"))
     if pid is None or not files or not _has_open(pid, files[-1]):
         return "no manager"

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from damage import flip
-from torture.fault import Fault, Inject, arm, disarm, living, met
+from torture.fault import Fault, Inject, arm, disarm, running_pid, times_fired
 from torture.stage import Stage, send, wait_ended
 
 CHECKPOINT = "manager.capture.before_checkpoint"
@@ -22,7 +22,7 @@ COMMITTED_WAIT_S = 4.0
 
 def _data_lost(stage: Stage, fault: Fault) -> str:
     """Kill the manager and delete the model's folder on this host."""
-    pid = living(stage, fault)
+    pid = running_pid(stage, fault)
     send(pid, signal.SIGKILL)
     wait_ended(pid)
     shutil.rmtree(stage.data / fault.model, ignore_errors=True)
@@ -33,7 +33,7 @@ def _damage(suffix: str, how: Callable[[Path, random.Random], str]) -> Callable[
     """Kill the manager and, before the next one opens it, damage its read-write file or the log beside it."""
 
     def run(stage: Stage, fault: Fault) -> str:
-        living(stage, fault)
+        running_pid(stage, fault)
         # A stopped dispatcher starts no successor that could have the file open while it is damaged.
         send(stage.dispatcher.pid, signal.SIGSTOP)
         try:
@@ -72,7 +72,7 @@ def _delete(path: Path, rng: random.Random) -> str:
 
 def _file_limit(stage: Stage, fault: Fault) -> str:
     """Limit the size of the manager's files: its writes fail in the middle, as on a full disk."""
-    pid = living(stage, fault)
+    pid = running_pid(stage, fault)
     if pid is None:
         return "no manager"
     limit = random.Random(fault.chance).choice([0, 4_096, 100_000, 300_000, 800_000])
@@ -92,11 +92,11 @@ def _damage_wal(how: Callable[[Path, random.Random], str]) -> Inject:
     damage = _damage(".wal", how)
 
     def run(stage: Stage, fault: Fault) -> str:
-        pid = living(stage, fault)
+        pid = running_pid(stage, fault)
         arm(stage, CHECKPOINT, {"action": "stop", "hit": 1 + int(fault.chance * 3), "times": 1})
         send(pid, signal.SIGKILL)  # the next one reads the plan
         deadline = time.monotonic() + COMMITTED_WAIT_S
-        while time.monotonic() < deadline and not met(stage, CHECKPOINT):
+        while time.monotonic() < deadline and not times_fired(stage, CHECKPOINT):
             time.sleep(0.02)
         disarm(stage, CHECKPOINT, 1)
         return damage(stage, fault)
@@ -106,11 +106,11 @@ def _damage_wal(how: Callable[[Path, random.Random], str]) -> Inject:
 
 def _kill_in_checkpoint(stage: Stage, fault: Fault) -> str:
     """SIGKILL within milliseconds of the moment at which a checkpoint begins."""
-    pid = living(stage, fault)
+    pid = running_pid(stage, fault)
     arm(stage, CHECKPOINT, {"action": "delay", "delay_ms": 30, "hit": 1 + int(fault.chance * 3), "times": 1})
     send(pid, signal.SIGKILL)
     deadline = time.monotonic() + COMMITTED_WAIT_S
-    while time.monotonic() < deadline and not met(stage, CHECKPOINT):
+    while time.monotonic() < deadline and not times_fired(stage, CHECKPOINT):
         time.sleep(0.002)
     if not disarm(stage, CHECKPOINT, 1):
         return "no manager came to a checkpoint"
@@ -142,7 +142,7 @@ def _sectors(pattern: str, *, dead: bool) -> Inject:
     def run(stage: Stage, fault: Fault) -> str:
         if not stage.sectors.environ:
             return "no compiler"
-        pid = living(stage, fault)
+        pid = running_pid(stage, fault)
         files = sorted((stage.data / fault.model).glob(pattern), key=lambda path: (len(path.name), path))
         if not files:
             return "no file"

@@ -33,8 +33,8 @@ def _through(name: str, mode: Mode) -> Inject:
         proxy.set(mode)
         time.sleep(fault.last_s * STRETCH[name])
         proxy.set("pass")
-        met = proxy.hits - before
-        return f"{mode} met {met} times" if met else "met nothing"
+        hits = proxy.hits - before
+        return f"{mode} met {hits} times" if hits else "met nothing"
 
     return run
 

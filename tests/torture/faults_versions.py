@@ -24,7 +24,7 @@ BUSY_TRIES_MAX = 20
 BACK_MAX = 20
 """How far behind the newest version one is chosen."""
 NOTICED_S = 0.5
-"""Seconds for which damage still counts after its repair: a reader that met it may not have reported it yet."""
+"""Seconds for which damage still counts after its repair: a reader that found it may not have reported it yet."""
 PULL = """
 import sys
 from pathlib import Path
@@ -151,21 +151,23 @@ def _flip_object(key_of: Callable[[Versions, int], str | None]) -> Inject:
             stage.is_damaged = False
             return f"version {number} has vanished"
         try:
-            met = _run(stage, *command)
+            verified = _run(stage, *command)
             time.sleep(fault.last_s)
         finally:
             store.put(key, whole)
-            mended = _run(stage, *command)
+            repaired = _run(stage, *command)
             unpin(versions.chain, PIN)
             time.sleep(NOTICED_S)
             stage.is_damaged = False
-        if not met.returncode:
-            raise ViolationError(f"a bit of {key} is flipped, and `teatree verify` finds nothing: {met.stdout[-500:]}")
-        if mended.returncode:
+        if not verified.returncode:
             raise ViolationError(
-                f"{key} is restored, and `teatree verify` reports {mended.stdout}{mended.stderr}"[-900:]
+                f"a bit of {key} is flipped, and `teatree verify` finds nothing: {verified.stdout[-500:]}"
             )
-        return f"flipped a bit of {key}, found: {(met.stdout + met.stderr)[-200:]!r}"
+        if repaired.returncode:
+            raise ViolationError(
+                f"{key} is restored, and `teatree verify` reports {repaired.stdout}{repaired.stderr}"[-900:]
+            )
+        return f"flipped a bit of {key}, found: {(verified.stdout + verified.stderr)[-200:]!r}"
 
     return run
 
@@ -187,24 +189,28 @@ def _vanish(stage: Stage, fault: Fault) -> str:
     stage.is_damaged = True
     try:
         store.delete([key])
-        met = _run(stage, *verify)
+        verified = _run(stage, *verify)
         pulled = _run(stage, "-m", "teatree.cli.main", "pull", fault.model, str(path), "--json")
         time.sleep(fault.last_s)
     finally:
         store.put_if_absent(key, whole)
-        mended = _run(stage, *verify)
+        repaired = _run(stage, *verify)
         unpin(versions.chain, PIN)
         time.sleep(NOTICED_S)
         stage.is_damaged = False
-    if not met.returncode:
-        raise ViolationError(f"{key} has vanished, and `teatree verify` finds nothing: {met.stdout[-500:]}")
+    if not verified.returncode:
+        raise ViolationError(f"{key} has vanished, and `teatree verify` finds nothing: {verified.stdout[-500:]}")
     if not pulled.returncode and json.loads(pulled.stdout)["version"] < newest:
         raise ViolationError(f"{key} has vanished, and a pull gives an older version: {pulled.stdout}")
     if store.get(key) != whole:
         raise ViolationError(f"another manifest was written under {key}, which had vanished")
-    if mended.returncode:
-        raise ViolationError(f"{key} is restored, and `teatree verify` reports {mended.stdout}{mended.stderr}"[-900:])
-    return f"version {number} of {newest} vanished; verify ended with {met.returncode}, pull with {pulled.returncode}"
+    if repaired.returncode:
+        raise ViolationError(
+            f"{key} is restored, and `teatree verify` reports {repaired.stdout}{repaired.stderr}"[-900:]
+        )
+    return (
+        f"version {number} of {newest} vanished; verify ended with {verified.returncode}, pull with {pulled.returncode}"
+    )
 
 
 def _pack(versions: Versions, number: int) -> str | None:

@@ -12,7 +12,7 @@ from attrs import frozen
 from torture.oracle import Accepted
 
 SAME_S = 1e-5
-"""Seconds within which two times of one message lie: readers round differently."""
+"""Seconds by which two times of one message may differ: readers round differently."""
 
 MARKS = "_advanced"
 """The token in place of a model in the subjects of marks."""

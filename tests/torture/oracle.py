@@ -91,7 +91,7 @@ class Verdict:
     answers: int = 0
     group: str | None = None
     is_outside: bool = False
-    """Whether the first outcome of its id lies outside the model's incarnations: no version holds that."""
+    """Whether the first outcome of its id is outside the model's incarnations: no version holds it."""
 
 
 @define

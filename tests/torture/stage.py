@@ -195,7 +195,7 @@ class Stage:
         return {**found, **connection_environ(self.settings), **PACE, **own, **more}
 
     def manager_pid(self, model: str) -> int | None:
-        """Return the pid of the model's living manager."""
+        """Return the pid of the model's running manager."""
         found = read_process(self.data / model / "manager.json")
         return found.pid if found else None
 

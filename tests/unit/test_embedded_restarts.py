@@ -1,4 +1,4 @@
-"""When a dead server is started again."""
+"""When a crashed server is started again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_start_that_fails_counts_as_a_crash() -> None:
 
 
 def test_a_long_run_resets_the_wait() -> None:
-    """A server that ran for a minute is started again at once when it dies."""
+    """A server that ran for a minute is started again at once when it crashes."""
     state = Restarts(started_s=0)
     for now in (1, 2, 3):
         state = state.after_death(now).after_start(now)
