@@ -234,11 +234,11 @@ async def check_versions(checks: Checks, session: Session, model: Model, file: P
 def check_catalog(checks: Checks, settings: Settings, model: Model, run: SendRun, barrier: Receipt, rows: int) -> None:
     """Check PostgreSQL, which lags: wait until it has reached the barrier."""
     postgres = Postgres(settings.postgres)
-    mine = {"id": model.chain().goal_model_id, "table": TABLE, "seq": barrier.seq}
+    parameters = {"id": model.chain().goal_model_id, "table": TABLE, "seq": barrier.seq}
     deadline_s = time.monotonic() + CATALOG_WAIT_S
     while True:
         with postgres.transaction() as session:
-            (head,) = session.rows("SELECT * FROM goal_model WHERE goal_model_id = %(id)s", mine)
+            (head,) = session.rows("SELECT * FROM goal_model WHERE goal_model_id = %(id)s", parameters)
         if head["applied_offset"] >= barrier.seq or time.monotonic() > deadline_s:
             break
         time.sleep(0.05)
@@ -246,18 +246,18 @@ def check_catalog(checks: Checks, settings: Settings, model: Model, run: SendRun
         versions = session.rows(
             "SELECT count(*) AS number, min(version) AS first, max(version) AS last FROM goal_model_version"
             " WHERE goal_model_id = %(id)s",
-            mine,
+            parameters,
         )[0]
         parquet = session.rows(
             "SELECT rows FROM content_index WHERE goal_model_id = %(id)s AND kind = 'parquet'"
             " AND table_name = %(table)s ORDER BY version DESC LIMIT 1",
-            mine,
+            parameters,
         )
         states = session.rows(
             "SELECT state, function, count(*) AS number, count(DISTINCT seq) AS seqs,"
             " sum((result->>'rows')::bigint) AS rows FROM request_log"
             " WHERE goal_model_id = %(id)s AND seq <= %(seq)s GROUP BY state, function",
-            mine,
+            parameters,
         )
     postgres.close()
     tables = {table["name"]: table["rows"] for table in head["tables"]}

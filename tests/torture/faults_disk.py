@@ -147,13 +147,13 @@ def _sectors(pattern: str, *, dead: bool) -> Inject:
         if not files:
             return "no file"
         try:
-            stage.sectors.go_bad(files[-1].resolve())
+            stage.sectors.break_file(files[-1].resolve())
         except FileNotFoundError:
             return "no file"
         if dead:
             send(pid, signal.SIGKILL)
         time.sleep(fault.last_s + 1)
-        stage.sectors.heal()
+        stage.sectors.repair()
         return f"{files[-1].name} was unreadable"
 
     return run

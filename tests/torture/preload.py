@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-class Trick:
+class Preload:
     """One library and the int64 numbers that it reads; writing them takes effect at once, zeros turn it off."""
 
     def __init__(self, folder: Path, source: str, variable: str, count: int) -> None:
@@ -17,7 +17,7 @@ class Trick:
         folder.mkdir(parents=True)
         self._variable = variable
         self._numbers = folder / "numbers"
-        self._library = folder / "trick.so"
+        self._library = folder / "preload.so"
         self._numbers.write_bytes(bytes(8 * count))
         compiler = shutil.which("cc")
         if compiler is not None:
@@ -39,7 +39,7 @@ class Trick:
             file.write(struct.pack(f"{len(numbers)}q", *numbers))
 
 
-class Clock(Trick):
+class Clock(Preload):
     """The time of day, which can be moved."""
 
     def __init__(self, folder: Path) -> None:
@@ -50,18 +50,18 @@ class Clock(Trick):
         self.set(seconds)
 
 
-class Sectors(Trick):
-    """A disk whose sectors can go bad: one file at a time cannot be read beyond its header."""
+class Sectors(Preload):
+    """Bad sectors of a disk: one file at a time cannot be read beyond its header."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "sectors.c", "TORTURE_SECTORS", 2)
 
-    def go_bad(self, path: Path) -> None:
+    def break_file(self, path: Path) -> None:
         """Make a file unreadable."""
         found = path.stat()
         self.set(found.st_dev, found.st_ino)
 
-    def heal(self) -> None:
+    def repair(self) -> None:
         """Make all files readable again."""
         self.set(0, 0)
 

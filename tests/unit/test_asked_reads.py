@@ -71,8 +71,8 @@ def test_a_flood_crowds_out_itself() -> None:
     for asked in flood:
         assert reads.crowded_out(asked) is None
         reads.add(asked)
-    mine = read("flood", 5)
-    assert reads.crowded_out(mine) is mine
+    own = read("flood", 5)
+    assert reads.crowded_out(own) is own
     other = read("other", 6)
     assert reads.crowded_out(other) is flood[3]
     reads.remove(flood[3])

@@ -133,7 +133,7 @@ OWN_TABLES = """
 """.strip().splitlines()
 REFUSED = [
     *[(sql(command), "sql_not_allowed", "not allowed", "statement") for command in REFUSED_COMMANDS],
-    *[(ask(question), "sql_not_allowed", "", "sql") for question in REFUSED_QUERIES],
+    *[(ask(query), "sql_not_allowed", "", "sql") for query in REFUSED_QUERIES],
     *[(ask(table.format("FROM")), "sql_not_allowed", "belongs to Teatree", "sql") for table in OWN_TABLES],
     *[(sql(t.format("DELETE FROM")), "sql_not_allowed", "belongs to Teatree", "statement") for t in OWN_TABLES],
     (sql("INSERT INTO good SELECT version FROM _teatree.commits"), "sql_not_allowed", "belongs", "statement"),

@@ -83,11 +83,14 @@ def test_an_unreadable_process_file_names_no_process(tmp_path: Path) -> None:
 
 def test_processes_that_ignore_sigterm_are_killed_and_others_are_not() -> None:
     """Ending sends SIGTERM first, and counts processes that had to be killed, also stopped ones."""
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
-    polite = "import time; print(1, flush=True); time.sleep(60)"
-    tidy = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); {polite}"
+    ignores_sigterm = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    )
+    ends_at_sigterm = "import time; print(1, flush=True); time.sleep(60)"
+    exits_at_sigterm = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); {ends_at_sigterm}"
     started = [
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) for script in (deaf, polite, tidy)
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+        for script in (ignores_sigterm, ends_at_sigterm, exits_at_sigterm)
     ]
     for process in started:
         assert process.stdout is not None
@@ -109,15 +112,15 @@ def test_lines_of_the_users_own_stay_in_teatree_env(tmp_path: Path) -> None:
     remove_block(path)
     assert not path.exists()
     remove_block(path)
-    mine = b"# mine\n\nTEATREE_LIMITS_THREADS=1\nODD=\xff\n"
-    path.write_bytes(mine)
+    own_lines = b"# mine\n\nTEATREE_LIMITS_THREADS=1\nODD=\xff\n"
+    path.write_bytes(own_lines)
     for url in ("nats://one", "nats://two"):  # the second after a run that was killed
         write_block(path, {"TEATREE_NATS_URL": url})
         assert read_env_file(path)["TEATREE_NATS_URL"] == url
-        assert path.read_bytes().startswith(mine)
+        assert path.read_bytes().startswith(own_lines)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     remove_block(path)
-    assert path.read_bytes() == mine
+    assert path.read_bytes() == own_lines
 
 
 def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:

@@ -39,11 +39,11 @@ async def held(store: StoreSettings, folder: Path) -> AsyncIterator[tuple[LocalF
         versions.close()
 
 
-@pytest.mark.parametrize("who", ["a read", "its manager"])
-async def test_it_waits_until_it_is_needed(file_store: StoreSettings, tmp_path: Path, who: str) -> None:
+@pytest.mark.parametrize("caller", ["a read", "its manager"])
+async def test_it_waits_until_it_is_needed(file_store: StoreSettings, tmp_path: Path, caller: str) -> None:
     """A read causes it to be made at once, without a call of the manager."""
     async with held(file_store, tmp_path) as (follower, folder):
-        if who == "its manager":
+        if caller == "its manager":
             follower.release()
         assert await follower.wait_for(1, 60_000)
         assert folder.current.exists()
