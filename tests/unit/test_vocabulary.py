@@ -28,6 +28,7 @@ NAMES = frozenset(
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("tell", "src/teatree/client/lazy_files.py"): "the position of a file object, by Python's io interface",
     ("tell", "src/teatree/embedded/server.py"): "the same",
+    ("nobody", "src/teatree/embedded/postgres_user.py"): "the user of that name on Unix systems",
     ("tell", "src/teatree/datasets/csv_file.py"): "the same",
     ("tell", "src/teatree/datasets/source_rows.py"): "the same",
 }

@@ -1,4 +1,4 @@
-"""Where the wheels of the embedded servers have put their programs."""
+"""Paths of the embedded servers' programs, which their wheels installed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a version makes heard: the notices that follow from its manifest and outcomes, always the same.
+"""The notices of a version: its manifest and outcomes determine them, so that they can be published again.
 
-Nothing here sends: it turns a manifest and a segment into messages.
+This module builds messages; it does not publish them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HEADER_PAGE = "Teatree-Page"
 HEADER_PAGES = "Teatree-Pages"
 
 HEADERS_BYTES = 1_024
-"""What the headers of a notice may take of NATS' `max_payload`."""
+"""Bytes of NATS' `max_payload` that are reserved for a notice's headers."""
 
 NoticeMessage = tuple[str, bytes, dict[str, str]]
 """Subject, body, headers."""
@@ -40,23 +40,23 @@ NoticeMessage = tuple[str, bytes, dict[str, str]]
 
 @frozen
 class Announcer:
-    """Makes the messages of one model's versions."""
+    """Builds the messages of one model's versions."""
 
     chain: Chain
     subjects: Subjects
     limits: LimitSettings
     payload_bytes_max: Callable[[], int]
-    """Returns the bytes of headers and body that the server takes in one message now."""
+    """Returns the bytes of headers and body that the server accepts in one message now."""
 
     @property
     def _inline_bytes_max(self) -> int:
-        """Bytes of a body that travels in its notice; a longer one lies in the store."""
+        """Largest body that is sent within its notice; a longer one is put into the store."""
         return min(self.limits.page_bytes_max, self.payload_bytes_max() - HEADERS_BYTES)
 
     def messages(self, manifest: Manifest, entries: Iterable[Entry], *, late: bool = False) -> list[NoticeMessage]:
-        """Return everything that a version makes heard, in the order in which it is said.
+        """Return all messages of a version, in the order in which they are published.
 
-        `late` are outcomes that waited for something after the version: they do not announce it again.
+        `late` outcomes waited for something after the version: they do not announce it again.
         """
         singles: list[NoticeMessage] = []
         groups: dict[str, list[tuple[Entry, Outcome]]] = defaultdict(list)
@@ -66,11 +66,11 @@ class Announcer:
                 firsts[entry.outcome.request_id] = entry
             if entry.role is Role.OUTSIDE:  # the dispatcher has published it
                 continue
-            told, outcome = self._answer(manifest, entry, firsts)
+            holder, outcome = self._answer(manifest, entry, firsts)
             if entry.outcome.group:
                 groups[entry.outcome.group].append((entry, outcome))
             else:
-                singles.extend(self._outcome(told, outcome))
+                singles.extend(self._outcome(holder, outcome))
         grouped = [self._group(manifest, group, members) for group, members in groups.items()]
         version = [self._version(manifest)] if manifest.user_version == manifest.version and not late else []
         return [*singles, *grouped, *version]
@@ -78,9 +78,9 @@ class Announcer:
     def _answer(
         self, manifest: Manifest, entry: Entry, firsts: dict[str, Entry]
     ) -> tuple[Manifest | Stub | None, Outcome]:
-        """Return the outcome that answers an entry and the manifest that holds it: for a resend, the first ones.
+        """Return the outcome that answers an entry and the manifest that holds it: for a resend, those of the first.
 
-        No manifest is the holder of an outcome outside the model's incarnations.
+        The manifest is None for an outcome outside the model's incarnations.
         """
         if entry.role is not Role.AGAIN:
             return manifest, entry.outcome
@@ -121,7 +121,7 @@ class Announcer:
         yield subject, self._bounded(manifest, notice, f"outcome-{outcome.request_id}"), {}
 
     def _result(self, manifest: Manifest | Stub, outcome: Outcome) -> Any:
-        """Return what a request came to; for `archive` also whose archive it is, if not its own version's."""
+        """Return a request's result; for `archive` also the archive's version, if it is not the request's own."""
         if outcome.function != "archive" or outcome.status is not Status.DONE:
             return outcome.result
         with suppress(CorruptError):
@@ -131,7 +131,7 @@ class Announcer:
         return outcome.result
 
     def _bounded(self, manifest: Manifest | Stub, notice: WireNotice, name: str) -> bytes:
-        """Return a notice's JSON; where the server would not take it, it lies in the store and `ref` names it."""
+        """Return a notice's JSON; one that the server would refuse is put into the store, and `ref` names it."""
         body = notice.to_json()
         if len(body) <= self.payload_bytes_max() - HEADERS_BYTES:
             return body
@@ -139,7 +139,7 @@ class Announcer:
         return attrs.evolve(notice, result=None, page={"ref": ref}).to_json()
 
     def _put(self, manifest: Manifest | Stub, name: str, body: bytes) -> str:
-        """Store what is too long for a notice beside the version's pages; return its key."""
+        """Store a body that is too long for a notice beside the version's pages; return its key."""
         key = self.chain.key(f"pages/{manifest.version:020d}-{manifest.write_id}/{name}")
         self.chain.store.put(key, body)
         return key
@@ -175,12 +175,12 @@ class Announcer:
             yield subject, notice.to_json(), {}
 
     def _inline_body(self, page: dict[str, Any], number: int) -> bytes | None:
-        """Return a page that travels in its notice; None if it is referred to, also where it was cleaned up."""
+        """Return a page that is sent within its notice; None if the notice refers to it, or if it was cleaned up."""
         if page["bytes"] > self._inline_bytes_max - HEADERS_BYTES or number > self.limits.pages_inline_max:
             return None
         try:
             return self.chain.store.get(self.chain.key(page["ref"]))
-        except (NotFoundError, CorruptError):  # a late resend: a reader of the reference learns that it was cleaned up
+        except (NotFoundError, CorruptError):  # cleaned up before a late resend: the notice refers to it
             return None
 
     def _group(self, manifest: Manifest, group: str, members: list[tuple[Entry, Outcome]]) -> NoticeMessage:
@@ -234,7 +234,7 @@ def parse_page(body: bytes) -> dict[str, Any]:
 
 
 def started_message(subjects: Subjects, request: Request) -> NoticeMessage:
-    """Return the notice that work on a request began: best effort, not kept in the chain."""
+    """Return the `started` notice of a request: best effort, not kept in the chain."""
     notice = WireNotice(
         kind=Kind.STARTED,
         model=request.model,
@@ -247,7 +247,7 @@ def started_message(subjects: Subjects, request: Request) -> NoticeMessage:
 
 
 def progress_message(subjects: Subjects, request: Request, fraction: float, text: str) -> NoticeMessage:
-    """Return the notice of how far a request is: best effort, not kept in the chain."""
+    """Return the `progress` notice of a request: best effort, not kept in the chain."""
     notice = WireNotice(
         kind=Kind.PROGRESS,
         model=request.model,

@@ -22,7 +22,7 @@ BLOCK_BYTES = 262_144
 
 
 class BlockFile:
-    """What a version is captured from."""
+    """An open DuckDB file from which versions are captured."""
 
     def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, descriptor: int) -> None:
         self.path = path
@@ -31,11 +31,11 @@ class BlockFile:
 
     @property
     def size_bytes(self) -> int:
-        """Size of the main file, as it lies."""
+        """Size of the main file, without its write-ahead log."""
         return os.fstat(self._descriptor).st_size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes of the main file; raises `corrupt` where there are none to be read."""
+        """Return exactly `length` bytes of the main file; raises `corrupt` where it ends or cannot be read."""
         with translating_unreadable(f"Byte {offset} of the file", self.path):
             body = os.pread(self._descriptor, length, offset)
         if len(body) != length:
@@ -46,14 +46,14 @@ class BlockFile:
         return body
 
     def read_if_there(self, offset: int, length: int) -> bytes | None:
-        """Return the same, None where they are damaged, not there, or closed a moment ago; any thread may call it."""
+        """Return the same, None if they are damaged or missing, or the file was closed; any thread may call it."""
         try:
             return self.read_at(offset, length)
         except (TeatreeError, OSError):
             return None
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement and return its rows, Teatree errors instead of DuckDB's."""
+        """Run one statement and return its rows; raises Teatree errors instead of DuckDB's."""
         try:
             return self._con.execute(sql, parameters or None).fetchall()
         except duckdb.Error as e:

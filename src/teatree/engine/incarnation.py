@@ -1,4 +1,4 @@
-"""The beginning of a model's life, and outcomes of requests while there is no file."""
+"""Creation of a model's file, and outcomes of requests while there is none."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from teatree.storage.segments import Entry, Role, encode_segment
 
 @frozen
 class CreatedModel:
-    """A model that was just created: its file is open, its outcome committed in it."""
+    """A model that was just created: its file is open, and its outcome committed in it."""
 
     database: Database
     applied: Applied
     options: ModelOptions
     table: BlockTable
-    """Blocks that lie in the store already: those of the version that it is a fork of."""
+    """Blocks that are in the store already: those of the version of which it is a fork."""
     fork_of: ForkPoint | None
 
 
 def create_model_file(
     request: Request,
-    target: NextVersion,
+    next_version: NextVersion,
     context: Context,
     path: Path,
     stream: StreamStamp,
@@ -55,9 +55,9 @@ def create_model_file(
     failpoint: Failpoint,
     outside: tuple[Entry, ...],
 ) -> CreatedModel:
-    """Create the file that a `create_model` asks for, its outcome committed in it, and those in `outside`.
+    """Create the file of a `create_model` request, and commit its outcome and those in `outside` in it.
 
-    Raises a `RequestError` if the request is wrong, or a `RetryError` of its own; what was begun may still lie there.
+    Raises a `RequestError` if the request is wrong, or a `RetryError` that it caused; an incomplete file may remain.
     """
     if request.invalid is not None:
         raise request.invalid
@@ -73,7 +73,9 @@ def create_model_file(
     try:
         database = open_fork(fork, path, limits) if fork else Database(path, limits, options.storage_version)
         try:
-            applied = _commit_created(database, limits, identity, request, target, arguments.tables, fork, outside)
+            applied = _commit_created(
+                database, limits, identity, request, next_version, arguments.tables, fork, outside
+            )
         except BaseException:
             database.close()
             raise
@@ -81,7 +83,7 @@ def create_model_file(
         if fork is not None:
             fork.release()
         raise
-    ledger.add(target.version, applied.entries)
+    ledger.add(next_version.version, applied.entries)
     table = fork.table if fork else BlockTable.empty(chain.folder)
     return CreatedModel(database, applied, options, table, fork.point if fork else None)
 
@@ -91,7 +93,7 @@ def _commit_created(
     limits: LimitSettings,
     identity: Identity,
     request: Request,
-    target: NextVersion,
+    next_version: NextVersion,
     tables: list[dict[str, Any]],
     fork: Fork | None,
     outside: tuple[Entry, ...],
@@ -109,17 +111,17 @@ def _commit_created(
         if fork is not None:
             result["from"] = {"model": fork.point.model, "version": fork.point.version}
         entries = (*outside, Entry(outcome_of(request, Status.DONE, result=result, effect=True)))
-        applied = _created(request, target, entries, frozenset(handle.changed_tables))
+        applied = _created(request, next_version, entries, frozenset(handle.changed_tables))
         record_commit(database, _commit(applied), 0)
     return applied
 
 
 def _created(
-    request: Request, target: NextVersion, entries: tuple[Entry, ...], changed_tables: frozenset[str]
+    request: Request, next_version: NextVersion, entries: tuple[Entry, ...], changed_tables: frozenset[str]
 ) -> Applied:
     return Applied(
-        version=target.version,
-        write_id=target.write_id,
+        version=next_version.version,
+        write_id=next_version.write_id,
         offset=request.seq,
         log_at=request.at,
         last_effect_seq=request.seq,
@@ -143,7 +145,7 @@ def _commit(applied: Applied) -> Commit:
 
 
 def outcome_without_file(
-    target: NextVersion,
+    next_version: NextVersion,
     request: Request,
     manifest: Manifest,
     ledger: Ledger,
@@ -151,7 +153,7 @@ def outcome_without_file(
     earlier: EarlierOutcome | LostOutcome | None = None,
     outside: tuple[Entry, ...] = (),
 ) -> Applied:
-    """Return a batch of one request that changed nothing: refused with `error`, or answered as `earlier` was.
+    """Return a batch of one request that changed nothing: refused with `error`, or answered with `earlier`.
 
     It holds the outcomes in `outside` too.
     """
@@ -163,10 +165,10 @@ def outcome_without_file(
         status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED
         entry = Entry(outcome_of(request, status, error=error.to_dict() if error else None))
     entries = (*outside, entry)
-    ledger.add(target.version, entries)
+    ledger.add(next_version.version, entries)
     return Applied(
-        version=target.version,
-        write_id=target.write_id,
+        version=next_version.version,
+        write_id=next_version.write_id,
         offset=request.seq,
         log_at=request.at,
         last_effect_seq=manifest.last_effect_seq,

@@ -1,9 +1,9 @@
-"""The ledger: every request id that took its one effect, and where its outcome lies (docs/decisions/0004).
+"""The ledger: every request id that has taken effect, and the version that holds its outcome (docs/decisions/0004).
 
 Three tiers: outcomes of versions not shipped yet (whole, in memory), ids of the shipped versions that no run holds (a
 dict), and sorted runs on disk (memory maps). Look-up cost and memory are bounded by `remember_rows_max` and the tail's
-size, not by how long the model lives. Compaction merges the tail into a run and small runs into larger ones, on a
-thread of its own; its result is adopted by the next manifest.
+size, not by the model's age. Compaction merges the tail into a run and small runs into larger ones, on a separate
+thread; the next manifest adopts its result.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from teatree.storage.runs import Run, id_hash, merge_runs, write_run
 from teatree.storage.segments import Entry, read_segment
 
 TAIL_VERSIONS_MAX = 64
-"""Shipped versions whose ids no run holds before they are compacted: bounds what a start has to read."""
+"""Shipped versions in the tail before it is compacted: bounds the segments that a start has to read."""
 TAIL_ROWS_MAX = 100_000
 """Ids in the tail before it is compacted: bounds its memory at some 20 MB."""
 MERGE_FACTOR = 4
-"""A run is merged into its older neighbour when it has grown to a quarter of it: so the runs stay few."""
+"""A run is merged into its older neighbour when it has grown to a quarter of it, which keeps the runs few."""
 SEGMENTS_CACHED = 64
 """Outcome segments kept decoded for resends."""
 
 
 @frozen
 class EarlierOutcome:
-    """The first outcome of an id, and the version that holds it; None while that version is being made."""
+    """The first outcome of an id, and the version that holds it; None while that version is being prepared."""
 
     entry: Entry
     version: int | None
@@ -48,7 +48,7 @@ class EarlierOutcome:
 
 @frozen
 class LostOutcome:
-    """An id that took its effect, and whose first outcome cannot be read: its version is damaged in the store."""
+    """An id that has taken effect, but whose first outcome cannot be read: its version is damaged in the store."""
 
     request_id: str
     version: int
@@ -56,12 +56,12 @@ class LostOutcome:
 
     @property
     def error(self) -> CorruptError:
-        """What a resend of the id is answered with."""
+        """The error that answers a resend of the id."""
         return CorruptError(
             f"The id {self.request_id!r} has its outcome in version {self.version}, which cannot be read:"
             f" {self.cause.message} The request was not applied again.",
             where="Teatree-Request-Id",
-            hint="`teatree verify` says what is damaged. Once that is repaired, send it again under the same id.",
+            hint="`teatree verify` reports the damage. Once it is repaired, send the request again under the same id.",
         )
 
 
@@ -69,11 +69,11 @@ class LostOutcome:
 class _Compacted:
     runs: tuple[tuple[ObjectRef, Run], ...]
     versions: frozenset[int]
-    """Tail versions that the runs hold now."""
+    """Versions that were moved from the tail into the runs."""
 
 
 class Ledger:
-    """Remembers the ids of one model. One thread uses it; compaction has its own."""
+    """The ids of one model and their outcomes. One thread uses it; compaction runs on another."""
 
     def __init__(self, chain: Chain, cache: Path, limits: LimitSettings) -> None:
         self._chain = chain
@@ -89,7 +89,7 @@ class Ledger:
         self._compaction: Future[_Compacted] | None = None
 
     def load(self, manifest: Manifest | None) -> None:
-        """Remember what a version remembers: fetch its runs into the cache and read its tail of segments."""
+        """Load the ledger of a version: fetch its runs into the cache and read the segments of its tail."""
         self._cache.mkdir(parents=True, exist_ok=True)
         if manifest is None:
             return
@@ -141,7 +141,7 @@ class Ledger:
             for position, version in run.find(hashes[order]):
                 request_id = request_ids[int(order[position])]
                 earlier = self._read(version, request_id)
-                if earlier is not None:  # else two ids share a hash
+                if earlier is not None:  # None if two ids share a hash
                     found[request_id] = earlier
         return found
 
@@ -151,7 +151,7 @@ class Ledger:
             try:
                 segment = self._segment(version)
             except (CorruptError, NotFoundError, RequestError) as e:
-                return LostOutcome(request_id, version, e)  # one sender's resend must not stop the model
+                return LostOutcome(request_id, version, e)  # a resend must not stop the model
             entries = {e.outcome.request_id: e for e in segment if e.is_first}
             self._segments[version] = entries
             if len(self._segments) > SEGMENTS_CACHED:
@@ -173,7 +173,7 @@ class Ledger:
         self._pending.setdefault(version, {}).update({e.outcome.request_id: e for e in entries if e.is_first})
 
     def shipped(self, version: int) -> None:
-        """Move a version from what waits to the tail; compact when that has grown."""
+        """Move a version from the pending ones to the tail; compact the tail when it has grown."""
         entries = self._pending.pop(version, {})
         self._keep_tail(version, list(entries.values()))
         self._segments[version] = entries
@@ -192,9 +192,9 @@ class Ledger:
             self._tail_newest[version] = max(e.outcome.at for e in entries)
 
     def reference(self, next_version: int) -> LedgerRef:
-        """Return what the manifest of `next_version` says of the ledger, a finished compaction adopted."""
+        """Return the ledger's reference for the manifest of `next_version`; adopts a finished compaction."""
         if self._compaction is not None and self._compaction.done():
-            compaction, self._compaction = self._compaction, None  # one that failed is begun again, not asked again
+            compaction, self._compaction = self._compaction, None  # one that failed is started again
             compacted = compaction.result()
             self._runs = compacted.runs
             for version in compacted.versions:

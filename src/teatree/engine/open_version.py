@@ -1,4 +1,4 @@
-"""One version's file, opened read-only and locked down: what answers queries on it."""
+"""An open version file: read-only and locked down, for guarded queries."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from teatree.engine.handle import fetch_rows
 from teatree.functions.handles import Parameters
 
 ARCHIVE_MEMORY_FACTOR = 2
-"""Times `memory_bytes_max` that an archive may use: Parquet buffers 2,048 rows beside those that it reads."""
+"""Multiple of `memory_bytes_max` for an archive: the Parquet writer buffers 2,048 rows beside those that it reads."""
 
 
 class OpenVersion:
-    """A version's file in a database of its own; two databases of one process cannot share a file."""
+    """A version's file, open in a separate database; two databases of one process cannot share a file."""
 
     def __init__(
         self, path: Path, limits: LimitSettings, *, archive_staging: Path | None = None, temp: Path | None = None
     ) -> None:
-        """`archive_staging` is the one folder into which our own statements may copy: such a version is for archives.
+        """`archive_staging` is the only folder into which statements may copy: such a version is for archives.
 
-        `temp` holds DuckDB's temporary files.
-
-        Without `temp` they lie beside the file: then no other process may have it open with temporary files too.
+        `temp` holds DuckDB's temporary files. Without it they lie beside the file, and no other process may have the
+        file open with temporary files too.
         """
         self.users = 0
         self.path = path
@@ -47,10 +46,10 @@ class OpenVersion:
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
-        """The database, opened when it is needed first; raises DamagedVersionError, or `unavailable`."""
+        """The database, opened at its first use; raises DamagedVersionError, or `unavailable`."""
         with self._lock:
             if self._connection is None:
-                with self.judging():
+                with self.translating_damage():
                     self._connection = self._connect()
             return self._connection
 
@@ -62,8 +61,8 @@ class OpenVersion:
             self.file.close()
 
     @contextmanager
-    def judging(self) -> Iterator[None]:
-        """Tell damage as that of a version's file: the read-write file is another one."""
+    def translating_damage(self) -> Iterator[None]:
+        """Raise DamagedVersionError for DamagedFileError: this is not the read-write file."""
         try:
             yield
         except DamagedFileError as e:
@@ -100,12 +99,12 @@ class OpenVersion:
         return con
 
     def answer(self, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
-        """Return the rows of one guarded query; one thread at a time asks, `interrupt` ends it from another.
+        """Return the rows of one guarded query; one thread at a time calls it, another may interrupt it.
 
         Raises `sql_not_allowed`, `bad_sql`, `timed_out`, `over_limit`, `result_too_large`; DamagedVersionError.
         """
         con = self.connection
-        with self.judging():
+        with self.translating_damage():
             if self._tables is None:
                 self._tables = UserTables.of(con)
             check_query(sql, con, tables=self._tables)

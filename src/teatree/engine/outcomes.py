@@ -1,4 +1,4 @@
-"""How one request ended, as a version's segment keeps it: done, refused, or answered as its first sending was."""
+"""Outcomes of requests, as a version's segment keeps them: done, refused, or a resend's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFUSED_PLACE = {
     "sql": "statement",
     "query": "sql",
 }
-"""The argument to look at when a request is refused and no place is named."""
+"""By function: the argument that an error names if it names none itself."""
 
 
 def outcome_of(
@@ -31,7 +31,7 @@ def outcome_of(
     pages: tuple[dict[str, Any], ...] = (),
     effect: bool = False,
 ) -> Outcome:
-    """Return how a request ended."""
+    """Return a request's outcome."""
     return Outcome(
         seq=request.seq,
         request_id=request.request_id,
@@ -48,7 +48,7 @@ def outcome_of(
 
 
 def refusal(request: Request, error: TeatreeError) -> Entry:
-    """Return the outcome of a request that had no effect, and why."""
+    """Return the outcome of a request that had no effect, with its error."""
     if error.where is None:
         error.where = REFUSED_PLACE.get(request.function, "arguments")
     status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED
@@ -56,12 +56,12 @@ def refusal(request: Request, error: TeatreeError) -> Entry:
 
 
 def answer_again(first: Outcome, request: Request) -> Outcome:
-    """Return the row of a resend: its own place in the log and group, the first one's outcome."""
+    """Return the outcome of a resend: with its own sequence and group, and the first one's status."""
     return outcome_of(request, first.status, result={"seq": first.seq})
 
 
 def outside_entries(outcomes: Sequence[Outcome], ledger: Ledger) -> tuple[Entry, ...]:
-    """Return the entries of outcomes outside incarnations whose ids have none yet: of each id the first."""
+    """Return entries of outcomes outside incarnations: the first of each id that the ledger does not hold."""
     firsts = {outcome.request_id: outcome for outcome in reversed(outcomes)}
     known = ledger.find(list(firsts))
     return tuple(Entry(firsts[name], Role.OUTSIDE) for name in reversed(firsts) if name not in known)

@@ -1,4 +1,4 @@
-"""Drafts of manifests: what the next one says, from the one before it and what a batch did. Nothing here writes."""
+"""The next version's manifest, made from the one before it and a batch's result. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class PreparedVersion:
     segment: bytes
     capture: Capture | None
     archive: tuple[str, ...] | None = None
-    """Tables whose archive its `archive` request waits for; () is all."""
+    """Tables for whose archive its `archive` request waits; () means all."""
 
 
 @frozen
 class Author:
-    """Who writes manifests, and in which log their offsets count."""
+    """The writer of manifests, and the log to which their offsets refer."""
 
     stream: StreamStamp
     details: dict[str, object]
@@ -54,7 +54,7 @@ def new_write_id() -> str:
 
 
 def fence_after(newest: Manifest | None, chain: Chain, author: Author) -> Manifest:
-    """Return the manifest with which a new writer begins: the content of the newest, under a new epoch."""
+    """Return the fence of a new writer: the content of the newest manifest, under a new epoch."""
     now = datetime.now(UTC)
     if newest is None:
         return Manifest(
@@ -104,7 +104,7 @@ def batch_after(
     announced_version: int,
     author: Author,
 ) -> Manifest:
-    """Return the manifest of a batch; `packed` and `tables` are its file's, `created` that of the present life."""
+    """Return a batch's manifest; `packed` and `tables` are its file's, `created` that of the present incarnation."""
     if applied.version != parent.version + 1:
         raise OperatorError(Code.INTERNAL, f"Version {applied.version} does not follow {parent.version}.")
     has_created = created if applied.has_created else None
@@ -147,7 +147,7 @@ def _incarnation(applied: Applied, before: Incarnation) -> Incarnation:
 
 
 def table_entries(handle: WriteHandle, before: Manifest, applied: Applied) -> tuple[TableEntry, ...]:
-    """Return what the manifest after `before` says of the tables; only those that the batch changed are counted."""
+    """Return the tables' entries for the manifest after `before`; rows are counted only of tables that changed."""
     known = {entry.name: entry for entry in before.tables}
     entries: list[TableEntry] = []
     for info in handle.infos():

@@ -1,4 +1,4 @@
-"""The commits that a crash left unshipped, as one batch for the version after the fence."""
+"""Recovery of commits that a crash left unshipped, as one batch for the version after the fence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from teatree.storage.segments import Entry, decode_segment, encode_segment
 
 
 def recovered(commits: Sequence[Commit], fence: Manifest, ledger: Ledger) -> Applied:
-    """Return commits beyond the content of `fence` as one batch; the ledger remembers their outcomes."""
+    """Return commits beyond the content of `fence` as one batch; adds their outcomes to the ledger."""
     entries = [
         _answered_within(entry, fence.content_version)
         for c in commits
@@ -39,6 +39,6 @@ def recovered(commits: Sequence[Commit], fence: Manifest, ledger: Ledger) -> App
 
 
 def _answered_within(entry: Entry, shipped_version: int) -> Entry:
-    """Return a resend's entry for the version that holds its first outcome too, if that one was not shipped either."""
+    """Return an entry; a resend's loses its `answer_version` if the first outcome was not shipped either."""
     is_within = entry.answer_version is not None and entry.answer_version > shipped_version
     return attrs.evolve(entry, answer_version=None) if is_within else entry

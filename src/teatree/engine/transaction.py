@@ -1,4 +1,4 @@
-"""One transaction of a batch: requests run in their order on the open file, neighbouring appends as one INSERT."""
+"""One transaction of a batch: runs requests in their order on the open file, neighbouring appends as one INSERT."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from teatree.storage.segments import Entry, Role
 
 
 class UnexpectedError(OperatorError):
-    """A fault of ours that a request met: it ends as `failed`, its neighbours commit."""
+    """An internal error in one request: it ends as `failed`, its neighbours commit."""
 
     def __init__(self, function: str, cause: Exception) -> None:
         reason = f"{type(cause).__name__}: {cause}"[:300]
-        super().__init__(Code.INTERNAL, f"{function} met a fault of Teatree's own: {reason}", where="function")
+        super().__init__(Code.INTERNAL, f"{function} failed because of an error in Teatree: {reason}", where="function")
 
 
 @frozen
 class ModelFile:
-    """What a batch is applied with."""
+    """A model's open file, and the services with which a batch is applied to it."""
 
     database: Database
     handle: WriteHandle
@@ -52,19 +52,19 @@ class ModelFile:
 
 @frozen
 class NextVersion:
-    """The version that a batch is meant for, and what its transactions need to know of those before."""
+    """The version that a batch will become, and facts about earlier ones that its transactions need."""
 
     version: int
     write_id: str
     shipped_version: int
-    """The newest version whose outcomes need no longer wait in the file."""
+    """The newest version whose commits may be deleted from the file."""
     offset_of: Callable[[int], int]
     """Returns the offset of a published version; raises `unknown_version`."""
 
 
 @frozen
 class Item:
-    """One request of a batch, with what is known of its id."""
+    """One request of a batch, with an earlier use of its id."""
 
     request: Request
     earlier: EarlierOutcome | LostOutcome | None = None
@@ -78,8 +78,8 @@ class Transaction:
 
     def __init__(
         self,
-        parts: ModelFile,
-        target: NextVersion,
+        model_file: ModelFile,
+        next_version: NextVersion,
         earlier: Mapping[str, Outcome],
         refused: Sequence[Entry],
         last_effect_seq: int,
@@ -89,16 +89,16 @@ class Transaction:
     ) -> None:
         """`earlier` are the outcomes of this batch so far, by id; those that were `refused` are not committed yet.
 
-        With `looks_keys_up`, appends that repeat a key are found before they are inserted: it costs a query. With
-        `measures_rows`, what was there is measured before each request that makes rows: it costs a query each.
+        With `looks_keys_up`, appends that repeat a key are found before they are inserted, at the cost of a query. With
+        `measures_rows`, memory is measured before each request that makes rows, at the cost of a query each.
         """
-        self._parts = parts
-        self._target = target
+        self._model_file = model_file
+        self._next_version = next_version
         self._earlier = earlier
         self._outcomes: dict[str, Outcome] = {}
         self._appends: dict[str, WaitingAppends] = {}
         self._waiting_bytes = 0
-        """What their rows are reckoned at: more than one request may take wait for no more."""
+        """Estimated size of the rows of `_appends`; they are inserted when it exceeds the limit of one request."""
         self._looks_keys_up = looks_keys_up
         self._measures_rows = measures_rows
         self._effect_seq_before = last_effect_seq
@@ -106,12 +106,12 @@ class Transaction:
         self.last_effect_seq = last_effect_seq
         self.archive: tuple[str, ...] | None = None
         self.dropped = False
-        """Whether a request ended the model's life."""
+        """Whether a request dropped the model."""
         self.culprit: int | None = None
-        """After an error: the place of the item that met it; None if it can be any of the appends inserted together."""
+        """After an error: the place of the item that caused it; None if it may be any of the waiting appends."""
 
     def run(self, items: Sequence[Item]) -> None:
-        """Run the items; raises what the database refused, after which the whole transaction is void."""
+        """Run the items; after an exception the whole transaction is void."""
         for place, item in enumerate(items):
             if item.earlier is not None or item.twin is not None:
                 self._answer(item)
@@ -120,10 +120,10 @@ class Transaction:
         self._flush()
 
     def _answer(self, item: Item) -> None:
-        """Answer a resend with the first outcome, and refuse another body under a used id."""
+        """End a resend with the first outcome, and refuse another body under a used id."""
         request = item.request
         if self._looks_keys_up:
-            self._flush()  # the first can be an append that is refused then
+            self._flush()  # the first can be an append that the flush refuses
         if isinstance(item.earlier, LostOutcome):
             self._end(request, Status.FAILED, error=item.earlier.error.to_dict(), role=Role.REUSED)
             return
@@ -143,26 +143,26 @@ class Transaction:
         self._end(request, Status.REJECTED, error=error.to_dict(), role=Role.REUSED)
 
     def _run_one(self, request: Request, place: int) -> None:
-        statements = self._parts.handle.statements
+        statements = self._model_file.handle.statements
         self.culprit = place
         try:
             function = _find(request)
-            call = Call(request, self._parts.context)
+            call = Call(request, self._model_file.context)
             if call.expected_version is not None and self._looks_keys_up:
                 self._flush()  # an append that is refused has no effect
                 self.culprit = place
-                statements = self._parts.handle.statements
+                statements = self._model_file.handle.statements
             self._check_expected_version(call)
             if request.function == "append" and request.content_type != CONTENT_ARROW:
                 self._append(request, call)
             else:
                 self._flush()
                 self.culprit = place
-                statements = self._parts.handle.statements
+                statements = self._model_file.handle.statements
                 self._run_function(request, function, call)
         except RequestError as e:
-            if self._parts.handle.statements != statements:
-                raise  # the transaction holds half of it, or is void
+            if self._model_file.handle.statements != statements:
+                raise  # the transaction holds part of it, or is void
             self._keep(refusal(request, e))
         except TeatreeError:
             raise
@@ -173,7 +173,7 @@ class Transaction:
         self.culprit = None
 
     def _run_function(self, request: Request, function: BuiltIn, call: Call) -> None:
-        database, limits = self._parts.database, self._parts.context.limits
+        database, limits = self._model_file.database, self._model_file.context.limits
         with ExitStack() as within:
             block = within.enter_context(
                 database.time_limit(_time_ms_max(function, limits), request.function, [request])
@@ -181,8 +181,8 @@ class Transaction:
             if function.makes_rows:
                 within.enter_context(database.rows_limit(streams=function.copies, exactly=self._measures_rows))
             call.context = call.context.of(request)
-            with nullcontext() if function.copies else database.memory_limit():  # those run no statement of a user's
-                result = function.run(self._parts.handle, call)
+            with nullcontext() if function.copies else database.memory_limit():  # copying runs no user's statement
+                result = function.run(self._model_file.handle, call)
             pages = cut_pages(result, limits.pages_max, block.check) if function.nature is Nature.READS else []
         self._done(request, function, result, pages)
 
@@ -191,8 +191,8 @@ class Transaction:
         if expected is None:
             return
         try:
-            offset = self._target.offset_of(expected)
-        except RequestError as e:  # its place is in the store
+            offset = self._next_version.offset_of(expected)
+        except RequestError as e:  # its `where` names an object in the store
             raise RequestError(e.code, e.message, where="expected_version", hint=e.hint) from None
         except CorruptError as e:
             raise RequestError(
@@ -210,10 +210,10 @@ class Transaction:
             )
 
     def _append(self, request: Request, call: Call) -> None:
-        """Decode an append against its table's schema and leave it for the INSERT of its neighbours."""
+        """Decode an append by its table's schema and keep it for an INSERT together with its neighbours."""
         from teatree.datasets.rows import RowDecoder  # noqa: PLC0415
 
-        table = self._parts.handle.table(call.text("table"))
+        table = self._model_file.handle.table(call.text("table"))
         rows = call.rows(len(table.schema))
         call.finish(takes_rows=True)
         waiting = self._appends.get(table.name)
@@ -224,24 +224,24 @@ class Transaction:
         waiting.add(len(self.entries), request, decoded)
         self._end(request, Status.DONE, result={"rows": len(rows)}, effect=True)
         self._waiting_bytes += len(rows) * len(table.schema) * VALUE_BYTES
-        if self._waiting_bytes > self._parts.context.limits.rows_bytes_max:
+        if self._waiting_bytes > self._model_file.context.limits.rows_bytes_max:
             self._flush()
 
     def _flush(self) -> None:
-        """Insert the appends that wait: tables have no foreign keys between them, so only each one's order matters."""
+        """Insert the waiting appends; tables have no foreign keys, so the order matters only within each table."""
         self.culprit = None
-        limit_ms = self._parts.context.limits.request_time_ms_max
+        limit_ms = self._model_file.context.limits.request_time_ms_max
         for name, waiting in self._appends.items():
-            with self._parts.database.time_limit(limit_ms, "append", waiting.requests):
+            with self._model_file.database.time_limit(limit_ms, "append", waiting.requests):
                 try:
-                    self._insert(self._parts.handle.table(name), waiting)
+                    self._insert(self._model_file.handle.table(name), waiting)
                 except MemoryError as e:
                     raise translate(e) from e
         self._appends.clear()
         self._waiting_bytes = 0
 
     def _insert(self, table: TableInfo, waiting: WaitingAppends) -> None:
-        handle = self._parts.handle
+        handle = self._model_file.handle
         repeated = waiting.repeated_keys(handle, table) if self._looks_keys_up else {}
         for place, key in repeated.items():
             self._refuse_append(place, duplicate_key(key))
@@ -253,7 +253,7 @@ class Transaction:
             insert(handle, table, tables)
 
     def _refuse_append(self, place: int, error: RequestError) -> None:
-        """Take back that an append was done: it was not inserted."""
+        """Replace the outcome of an append that was not inserted after all."""
         error.where = REFUSED_PLACE["append"]
         done = self.entries[place].outcome
         refused = evolve(done, status=Status.REJECTED, result=None, error=error.to_dict(), effect=False)
@@ -266,8 +266,9 @@ class Transaction:
                 result, stored = self._store_pages(request, result, pages)
                 self._end(request, Status.DONE, result=result, pages=stored)
             case Nature.BARRIER:
-                self.archive = tuple(self._parts.handle.table(name).name for name in result)
-                self._end(request, Status.DONE, result={"tables": list(self.archive or self._parts.handle.tables())})
+                handle = self._model_file.handle
+                self.archive = tuple(handle.table(name).name for name in result)
+                self._end(request, Status.DONE, result={"tables": list(self.archive or handle.tables())})
             case Nature.WRITES:
                 self._end(request, Status.DONE, result=result, effect=True)
             case Nature.INCARNATION if function.name == "drop_model":
@@ -279,11 +280,11 @@ class Transaction:
     def _store_pages(
         self, request: Request, answer: QueryResult, pages: Sequence[Page]
     ) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
-        """Store a query's pages before the commit, so that they can be told again after a crash."""
+        """Store a query's pages before the commit, so that they can be published again after a crash."""
         stored: list[dict[str, Any]] = []
         for page in pages:
-            key = page_key(self._target.version, self._target.write_id, request.request_id, page.number)
-            self._parts.put_page(key, page.body)
+            key = page_key(self._next_version.version, self._next_version.write_id, request.request_id, page.number)
+            self._model_file.put_page(key, page.body)
             stored.append(
                 {
                     "ref": key,

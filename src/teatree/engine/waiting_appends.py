@@ -1,8 +1,8 @@
 """Appends of one table that wait to become one INSERT, and those of them that repeat a primary key.
 
 Trying them one by one costs a transaction for each that is refused, since DuckDB has no savepoints. Their keys are
-looked up beside the table in one query instead; what that query cannot know (a key whose default is computed) is left
-to the INSERT (docs/decisions/0020).
+looked up in one query instead; keys that it cannot know (a computed default) are left to the INSERT
+(docs/decisions/0020).
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class WaitingAppends:
     def __init__(self, decoder: RowDecoder) -> None:
         self.decoder = decoder
         self._groups: dict[tuple[str, ...], list[tuple[int, RowGroup]]] = {}
-        """By the columns that they give; each with the number of its request."""
+        """By the columns that they give; each group with the number of its request."""
         self.requests: list[Request] = []
 
     def add(self, number: int, request: Request, groups: Sequence[RowGroup]) -> None:
-        """Let the rows of a request wait; `number` orders it among the others."""
+        """Add the rows of a request; `number` orders it among the others."""
         self.requests.append(request)
         for group in groups:
             self._groups.setdefault(group.columns, []).append((number, group))
 
     def tables(self, without: set[int] = frozenset()) -> list[pa.Table]:  # type: ignore[assignment]
-        """Return the rows as one table for each set of columns, but those of some requests."""
+        """Return the rows as one table for each set of columns, without those of some requests."""
         wanted = ([g for number, g in pairs if number not in without] for pairs in self._groups.values())
         return [self.decoder.to_table(groups) for groups in wanted if groups]
 

@@ -65,7 +65,7 @@ class Writer:
         details: dict[str, object],
         failpoint: Failpoint,
     ) -> None:
-        """`details` tell people who wrote a manifest: host, process."""
+        """`details` identify the writer in its manifests, for people: host, process."""
         self.chain = chain
         self.folder = folder
         self._author = Author(stream, details)
@@ -73,25 +73,25 @@ class Writer:
         self.limits = limits
         self._sources = sources
         self.report: Report = no_report
-        """Publishes how far a long request is."""
+        """Publishes the progress of a long request."""
         self.failpoint = failpoint
         self.ledger = Ledger(chain, folder.ledger, limits)
         self._manifest: Manifest | None = None
         self._database: Database | None = None
         self._invalidated: InvalidatedError | None = None
-        """Why DuckDB gave the open database up; None while it works."""
-        self._parts: ModelFile | None = None
+        """Why DuckDB invalidated the open database; None while it works."""
+        self._model_file: ModelFile | None = None
         self._batch: Batch | None = None
-        self._target: NextVersion | None = None
+        self._next_version: NextVersion | None = None
         self._applied: Applied | None = None
         self._table = BlockTable.empty(chain.folder)
         self._checkpoint: Checkpoint | None = None
         self._created: CreatedModel | None = None
         self.base: tuple[Manifest, BlockTable] | None = None
-        """The newest version that is in the chain and its blocks, the two together: any thread may take them."""
+        """The newest shipped version and its blocks, replaced together: any thread may read them."""
         self._offsets = Offsets(chain)
         self.on_stuck: Callable[[Sequence[Request]], None] | None = None
-        """Ends the process because requests that run together do not end, and no interrupt reaches them."""
+        """Ends the process when requests of one transaction do not end, and no interrupt reaches them."""
         self.restored = False
         """Whether the file had to be restored from the store when the model was taken over."""
 
@@ -99,7 +99,7 @@ class Writer:
 
     @property
     def manifest(self) -> Manifest:
-        """The newest manifest that this writer settled."""
+        """The newest manifest that this writer took as its base."""
         if self._manifest is None:
             raise OperatorError(Code.INTERNAL, "The model was not taken over yet.")
         return self._manifest
@@ -116,11 +116,11 @@ class Writer:
 
     @property
     def applied_position(self) -> LogPosition:
-        """The same with its time: where a reader of the log goes on."""
+        """The same with its time: the position at which a reader of the log resumes."""
         return committed_position(self._database) if self._database else self.manifest.position
 
     def take_over(self, newest: Manifest | None) -> PreparedVersion | None:
-        """Fence off every other writer and open the file; return what a crash left unshipped, captured.
+        """Fence every other writer and open the file; return the capture of commits that a crash left unshipped.
 
         `newest` is the newest manifest, as the caller found it. Raises `fenced` if another writer was faster.
         """
@@ -129,10 +129,10 @@ class Writer:
             self.failpoint("manager.take_over.before_fence")
             self.chain.create(fence)
             self.failpoint("manager.take_over.after_fence")
-        else:  # what follows the fence failed, and nobody came between: it still holds
+        else:  # a step after the fence failed, and no other writer came between: the fence is still valid
             fence = self._manifest
         self._manifest = fence
-        if self._database is not None:  # what followed the fence failed: a file cannot be open twice
+        if self._database is not None:  # a step after the fence failed: a file cannot be open twice
             self._database.close()
         self._invalidated = None
         self.ledger.load(fence)
@@ -161,7 +161,7 @@ class Writer:
     def _use_database(self, database: Database) -> None:
         self._database, self._invalidated = database, None
         database.on_stuck = self.on_stuck
-        self._parts = ModelFile(
+        self._model_file = ModelFile(
             database=database,
             handle=WriteHandle(database, self.limits),
             ledger=self.ledger,
@@ -172,12 +172,12 @@ class Writer:
 
     @property
     def context(self) -> Context:
-        """What functions may use."""
+        """The services that functions may use."""
         history = StoredHistory(self.chain, self._database, self._unchanged_since) if self._database else None
         return Context(self.limits, self._sources, history, lambda *progress: self.report(*progress))  # noqa: PLW0108  set later
 
     def _unchanged_since(self, manifest: Manifest) -> frozenset[str]:
-        """Return the tables of a version that no later one changed, nor the batch that is not settled yet."""
+        """Return the tables of a version that neither a later one changed nor the batch that is not shipped yet."""
         applied = self._applied
         pending = applied.changed_tables if applied and applied.version > self.manifest.version else frozenset()
         return unchanged_tables(manifest, self.manifest) - pending
@@ -186,29 +186,29 @@ class Writer:
         self.chain.store.put(self.chain.key(key), body)
 
     def close(self) -> None:
-        """Close the file; what is committed and not shipped is found by the next writer."""
+        """Close the file; the next writer ships what is committed and not shipped."""
         if self._database is not None:
             self._database.close()
         self.ledger.close()
 
     def read_at(self, offset: int, length: int) -> bytes | None:
-        """Return bytes of the file as it lies, None where there are none to be had; called from any thread.
+        """Return bytes of the file on the disk, None if they cannot be read; called from any thread.
 
-        They may be of any version, or of none: it is for the caller to compare their hash.
+        They may belong to any version, or to none: the caller compares their hash.
         """
         database = self._database
         return None if database is None else database.read_if_there(offset, length)
 
     def leave(self) -> None:
-        """Interrupt what runs on the file, and let nothing more begin; called from another thread."""
+        """Interrupt the running statement, and prevent further transactions; called from another thread."""
         if self._database is not None:
             self._database.leave()
 
     @contextmanager
     def _on_open_file(self) -> Iterator[None]:
-        """Run the block on an open file: one that DuckDB gave up before is opened again, one that it gives up is noted.
+        """Run the block on an open file; a database that DuckDB invalidated before is opened again first.
 
-        What the file does not hold any more of what was committed is damage of the file: DamagedFileError.
+        Raises DamagedFileError if the file has lost a commit.
         """
         if self._invalidated is not None:
             self._reopen(self._invalidated)
@@ -218,13 +218,13 @@ class Writer:
             self._invalidated = e
             raise
         except RetryError as e:
-            if e.code is Code.OVER_LIMIT:  # a request that failed was refused: what it took was not given back
+            if e.code is Code.OVER_LIMIT:  # a request that failed was refused, but its memory was not released
                 self._invalidated = InvalidatedError(e.code, e.message)
             raise
 
     def _reopen(self, error: InvalidatedError) -> None:
-        """Open the file again: the same writer, since its fence holds; the write-ahead log has what was committed."""
-        if self._database is None:  # it was a file that `create_model` began, and begins anew
+        """Open the file again: the writer's fence is still valid, and the write-ahead log holds all commits."""
+        if self._database is None:  # a file that `create_model` had begun; it is created again
             return
         self._database.close()
         path = self._database.path
@@ -236,20 +236,20 @@ class Writer:
             raise
         self._checkpoint = None  # every block in use is compared once
         self._use_database(database)
-        if self._batch is not None and self._parts is not None:
-            self._batch.use(self._parts)
+        if self._batch is not None and self._model_file is not None:
+            self._batch.use(self._model_file)
 
     def _adopt(self, commits: Sequence[Commit], path: Path) -> None:
-        """Take what the file holds as committed; a COMMIT that failed may have reached the disk."""
+        """Take over the commits that the file holds: a COMMIT that failed may have reached the disk."""
         known = self._applied.offset if self._applied else self.manifest.offset
-        if self._batch is not None and self._target is not None:
-            self._batch.adopt([c for c in commits if c.write_id == self._target.write_id])
+        if self._batch is not None and self._next_version is not None:
+            self._batch.adopt([c for c in commits if c.write_id == self._next_version.write_id])
             known = max(known, self._batch.offset)
         if max((c.offset for c in commits), default=0) != known:
-            raise DamagedFileError("The file does not hold what was committed to it.", where=str(path))
+            raise DamagedFileError("The file has lost a commit.", where=str(path))
 
     def put_file_aside(self) -> None:
-        """Close a damaged file and move it out of the way: the next writer restores the newest version."""
+        """Close a damaged file and put it into quarantine: the next writer restores the newest version."""
         if self._database is not None:
             self._database.close()
             put_aside(self.folder, self._database.path)
@@ -259,7 +259,7 @@ class Writer:
 
     @property
     def state(self) -> ModelState:
-        """Whether the model is alive after all that was applied."""
+        """The model's state after all that was applied."""
         if self._applied is not None and self._applied.dropped:
             return ModelState.DROPPED
         if self._database is not None:
@@ -267,12 +267,12 @@ class Writer:
         return self.manifest.state
 
     def apply(self, requests: Sequence[Request], outside: Sequence[Outcome] = ()) -> Applied:
-        """Apply a batch; a request that begins or ends the model's life comes alone.
+        """Apply a batch; a request that creates or drops the model is passed alone.
 
         `outside` are the outcomes of requests before it that lie outside the model's incarnations: their ids are
-        remembered with those.
+        remembered with those of the batch.
 
-        After a `RetryError`, call again with the requests beyond `applied_offset`: the batch goes on where it stopped.
+        After a `RetryError`, call again with the requests beyond `applied_offset`: the batch resumes where it stopped.
         """
         with self._on_open_file():
             applied = self._apply(requests, outside)
@@ -282,22 +282,22 @@ class Writer:
         return applied
 
     def _give_memory_back(self, applied: Applied) -> None:
-        """Have the file opened again if a request that failed left memory taken, as undone updates do."""
+        """Have the file opened again if a request that failed left memory allocated, as rolled-back updates do."""
         over_limit = any((e.outcome.error or {}).get("code") == Code.OVER_LIMIT for e in applied.entries)
         if over_limit and self._database is not None:
             self._invalidated = self._database.held_memory()
 
     def _apply(self, requests: Sequence[Request], outside: Sequence[Outcome]) -> Applied:
-        if self._batch is None or self._target is None:
-            self._target = self._prepare_next()
-        if self._database is None or self._parts is None:
+        if self._batch is None or self._next_version is None:
+            self._next_version = self._prepare_next()
+        if self._database is None or self._model_file is None:
             return self._apply_without_file(requests[0], outside_entries(outside, self.ledger))
         if self._batch is None:
-            self._batch = Batch(self._parts, self._target, self._last_effect_seq)
+            self._batch = Batch(self._model_file, self._next_version, self._last_effect_seq)
         return self._batch.apply(requests)
 
     def rest_of(self, batch: Sequence[Request]) -> Sequence[Request]:
-        """Return what of a batch is not committed, after an error; a database that DuckDB gave up is opened again."""
+        """Return the requests of a batch that are not committed after an error; an invalidated database is reopened."""
         with self._on_open_file():
             offset = self.applied_offset
             return [request for request in batch if request.seq > offset]
@@ -309,13 +309,13 @@ class Writer:
         self.failpoint("manager.set_aside.after_letter")
 
     def set_aside(self, request: Request, error: TeatreeError) -> Applied:
-        """Commit that a request had no effect, and why."""
+        """Commit that a request had no effect, with its error."""
         with self._on_open_file():
-            self._target = self._prepare_next()
-            if self._parts is None:
-                applied = outcome_without_file(self._target, request, self.manifest, self.ledger, error)
+            self._next_version = self._prepare_next()
+            if self._model_file is None:
+                applied = outcome_without_file(self._next_version, request, self.manifest, self.ledger, error)
             else:
-                applied = Batch(self._parts, self._target, self._last_effect_seq).refuse(request, error)
+                applied = Batch(self._model_file, self._next_version, self._last_effect_seq).refuse(request, error)
         self._applied = applied
         return applied
 
@@ -333,15 +333,17 @@ class Writer:
         )
 
     def _apply_without_file(self, request: Request, outside: tuple[Entry, ...]) -> Applied:
-        target = self._target or self._prepare_next()
+        next_version = self._next_version or self._prepare_next()
         earlier = self.ledger.find([request.request_id]).get(request.request_id)
         if earlier is not None:
-            return outcome_without_file(target, request, self.manifest, self.ledger, earlier=earlier, outside=outside)
+            return outcome_without_file(
+                next_version, request, self.manifest, self.ledger, earlier=earlier, outside=outside
+            )
         path = self.folder.database(self.epoch)
         try:
             created = create_model_file(
                 request,
-                target,
+                next_version,
                 self.context,
                 path,
                 self._author.stream,
@@ -354,7 +356,7 @@ class Writer:
             if isinstance(e, RetryError) and e.code not in FAILED_CODES:
                 raise
             discard_files(self.folder)
-            return outcome_without_file(target, request, self.manifest, self.ledger, e, outside=outside)
+            return outcome_without_file(next_version, request, self.manifest, self.ledger, e, outside=outside)
         self._use_options(created.options)
         self._use_database(created.database)
         self._table, self._checkpoint, self._created = created.table, None, created
@@ -363,7 +365,7 @@ class Writer:
     # --- versions ----------------------------------------------------------------------------------------------------
 
     def capture(self, applied: Applied, announced_version: int) -> PreparedVersion:
-        """Checkpoint, and pack what the batch changed; the version before must be settled.
+        """Checkpoint, and pack what the batch changed; the version before must be the base.
 
         May be called again after a `RetryError`.
         """
@@ -382,7 +384,7 @@ class Writer:
             self.manifest,
             applied,
             packed,
-            table_entries(self._parts.handle, self.manifest, applied) if packed and self._parts else (),
+            table_entries(self._model_file.handle, self.manifest, applied) if packed and self._model_file else (),
             created=self._created,
             ledger=self.ledger.reference(applied.version),
             announced_version=announced_version,
@@ -391,13 +393,13 @@ class Writer:
         return PreparedVersion(manifest, applied.entries, applied.segment, packed, applied.archive)
 
     def _pack(self, database: Database, applied: Applied) -> Capture:
-        """Pack what differs from the version before; damage that shows here is the local file's, and no other's."""
+        """Pack what differs from the version before; damage found here is the local file's."""
         table, since, spool = self._table, self._checkpoint, self.folder.spool
         with damage_of_file():
             return capture(database, table, since, applied.version, applied.write_id, self.chain.folder, spool)
 
     def ship(self, prepared: PreparedVersion) -> None:
-        """Upload a version and create its manifest: THE commit point. May be called again after a `RetryError`."""
+        """Upload a version and create its manifest, the commit point. May be called again after a `RetryError`."""
         ship(prepared, self.chain, self.failpoint)
 
     def advance_base(self, prepared: PreparedVersion) -> None:
@@ -411,5 +413,5 @@ class Writer:
         self.base = manifest, self._table
         if manifest.state is ModelState.DROPPED and self._database is not None:
             self._database.close()
-            self._database = self._parts = None
+            self._database = self._model_file = None
             discard_files(self.folder)
