@@ -208,7 +208,7 @@ class Writer:
     def _on_open_file(self) -> Iterator[None]:
         """Run the block on an open file; a database that DuckDB invalidated before is opened again first.
 
-        Raises DamagedFileError if the file has lost a commit.
+        Raises DamagedFileError if the file does not hold the commits that were made to it.
         """
         if self._invalidated is not None:
             self._reopen(self._invalidated)
@@ -246,7 +246,7 @@ class Writer:
             self._batch.adopt([c for c in commits if c.write_id == self._next_version.write_id])
             known = max(known, self._batch.offset)
         if max((c.offset for c in commits), default=0) != known:
-            raise DamagedFileError("The file has lost a commit.", where=str(path))
+            raise DamagedFileError("The file does not hold the commits that were made to it.", where=str(path))
 
     def put_file_aside(self) -> None:
         """Close a damaged file and put it into quarantine: the next writer restores the newest version."""
