@@ -92,7 +92,7 @@ def _exit_code(error: Exception, log: FilteringBoundLogger) -> int:
 def _keep_reason(model: str, error: Exception) -> None:
     try:
         write_reason(model_folder(read_settings(process_environ()).data, model).last_exit, reason_of(error))
-    except (OSError, OperatorError) as e:  # the exit code is what is left
+    except (OSError, OperatorError) as e:  # the dispatcher still gets the exit code
         structlog.get_logger().warning("the reason of this exit could not be written", error=str(e))
 
 

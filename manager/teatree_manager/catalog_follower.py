@@ -43,7 +43,7 @@ class CatalogFollower(Follower):
         self._recorded_ms = time.monotonic() * 1000
 
     def follow(self, manifest: Manifest, entries: Sequence[Entry]) -> None:
-        """Have a version recorded."""
+        """Add a version to those to record."""
         self._recent[manifest.version] = (manifest, entries)
         if len(self._recent) > RECENT_VERSIONS_MAX:
             del self._recent[next(iter(self._recent))]
@@ -51,7 +51,7 @@ class CatalogFollower(Follower):
         self.wake()
 
     def archived(self, manifest: Manifest) -> None:
-        """Have a version's Parquet files recorded."""
+        """Add a version's Parquet files to those to record."""
         self._archives[manifest.version] = manifest
         self.wake()
 

@@ -119,7 +119,7 @@ class Follower(ABC):
                 self._wake.set()
                 continue
             if self.damage is not None:
-                self._log.warning("what was damaged is right again")
+                self._log.warning("the damage in the store was repaired")
             self.error = self.damage = None
             backoff.reset()
             if not self._wake.is_set():

@@ -29,7 +29,7 @@ class HeadFollower(Follower):
         self._leaving = asyncio.Event()
 
     def follow(self, manifest: Manifest) -> None:
-        """Have a version recorded as the newest."""
+        """Take a version as the newest."""
         self._manifest = manifest
         self.wake()
 

@@ -137,7 +137,7 @@ class OutcomePublisher:
             task.add_done_callback(lambda t: t.exception())
 
     async def run(self) -> None:
-        """Publish what is put, for ever."""
+        """Publish the outcomes that are put, for ever."""
         while True:
             put = await self._queue.get()
             if put is None:

@@ -117,7 +117,7 @@ class ReadPool:
             self._hand_out()
 
     def release(self) -> None:
-        """Have idle workers close files of versions that are not the newest any more."""
+        """Let idle workers close files of versions that are not the newest any more."""
         newest = self._newest()
         for worker in self._idle:
             if newest is None or worker.version != newest[0]:
@@ -224,7 +224,7 @@ class ReadPool:
     # --- workers ---
 
     def _hand_out(self) -> None:
-        """Give waiting reads their workers; start one, or have a long read make way, if there are too few."""
+        """Give waiting reads their workers; start one, or let a long read make way, if there are too few."""
         if self._is_closed:
             return
         now_ms = _now_ms()

@@ -68,7 +68,7 @@ class ScrubTask(Follower):
         if findings.found:
             self._report(version, findings.found[0])
         elif self.damaged.pop(version, None):
-            self._log.warning("what was damaged is right again", version=version)
+            self._log.warning("the damage in the store was repaired", version=version)
         self.error = next(iter(self.damaged.values()), None)
         await asyncio.sleep(read_bytes / self._settings.bytes_per_s)
 

@@ -1,4 +1,4 @@
-"""Waiting for the object store while a manager begins, and reporting that in the catalog."""
+"""Waits for the object store while a manager begins, and their report in the catalog."""
 
 from __future__ import annotations
 

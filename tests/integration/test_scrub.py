@@ -107,7 +107,7 @@ async def test_a_manager_that_needs_a_damaged_object_keeps_running(installation:
     with installation.postgres() as con:
         await until(lambda: con.execute("SELECT state FROM goal_model").fetchall() == [("damaged",)])
     installation.chain.store.put(key, body)
-    await manager.until_printed("what was damaged is right again")
+    await manager.until_printed("the damage in the store was repaired")
     assert await installation.ask("SELECT count(*) AS n FROM t", min_version=newest.version + 2) == [{"n": 2}]
     assert await manager.leave() == 0
 
