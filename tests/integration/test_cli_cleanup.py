@@ -68,7 +68,7 @@ def test_pin_clean_up_and_look(model: str, capsys: pytest.CaptureFixture[str], t
         (["pin", "sales@99"], Exit.REJECTED, "has no version 99"),
         (["pin", "sales@x"], Exit.USAGE, "names no version"),
         (["pin", "sales@2", "--name", "a b"], Exit.REJECTED, "not a pin's name"),
-        (["pin", "sales@2", "--until", "2001-01-01T00:00:00Z"], Exit.REJECTED, "is over"),
+        (["pin", "sales@2", "--until", "2001-01-01T00:00:00Z"], Exit.REJECTED, "has passed"),
         (["pin", "absent_model@2"], Exit.REJECTED, "absent_model"),
         (["unpin", "sales", "nothing"], Exit.REJECTED, "no pin 'nothing'"),
         (["gc", "absent_model"], Exit.REJECTED, "no model 'absent_model'"),

@@ -102,7 +102,7 @@ async def test_postgres_away(installation: Installation, servers: TestServers) -
     await begin(installation)
     servers.postgres().stop()
     try:
-        await becomes(installation, "active", "the catalog is away")
+        await becomes(installation, "active", "the catalog is unavailable")
     finally:
         servers.postgres().start()
     await becomes(installation, "active")

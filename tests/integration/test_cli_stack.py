@@ -170,7 +170,7 @@ def test_a_local_file_is_loaded(here: Run, tmp_path: Path) -> None:
     assert here("load", "files", "made", str(parquet), "--mode", "create").code == 0
     assert here("load", "files", "sales", str(parquet), "--mode", "replace").code == 0
     repeated = here("load", "files", "sales", str(parquet))
-    assert (repeated.code, "2 of 2 requests were refused; none of the rows is in." in repeated.err) == (3, True)
+    assert (repeated.code, "2 of 2 requests were refused; none of the rows was loaded." in repeated.err) == (3, True)
     both = "SELECT (SELECT count(*) FROM sales) AS a, (SELECT sum(id) FROM made) AS b"
     assert here("query", "files", both, "--json").json["rows"] == [{"a": 30_000, "b": 449_985_000}]
     one = tmp_path / "one.csv"

@@ -85,13 +85,13 @@ def test_a_session_is_not_used_inside_its_own_call(sync_session: SyncSession) ->
         model.append("t", [{"id": 1}])
         yield "append", {}
 
-    assert "inside of its own call" in refused(lambda: model.send_many(items()))
+    assert "inside one of its calls" in refused(lambda: model.send_many(items()))
 
     def closing() -> Iterator[tuple[str, dict[str, Any]]]:
         sync_session.close()
         yield "append", {}
 
-    assert "inside of its own call" in refused(lambda: model.send_many(closing()))
+    assert "inside one of its calls" in refused(lambda: model.send_many(closing()))
 
 
 def test_a_session_belongs_to_its_process(sync_session: SyncSession) -> None:
@@ -141,6 +141,6 @@ async def test_an_async_session_belongs_to_its_event_loop(nats_server: NatsSetti
 async def test_an_outcome_of_an_unknown_id_is_not_called_accepted(nats_server: NatsSettings) -> None:
     """Reading the outcome of a request that was never sent fails, without a claim that it was accepted."""
     async with connect(settings=Settings(nats=nats_server)) as session:
-        with pytest.raises(RetryError, match="nothing shows that it was ever sent") as caught:
+        with pytest.raises(RetryError, match="there is no sign that it was ever sent") as caught:
             await session.model("sales").outcome("never-sent", timeout_ms=50)
     assert "accepted" not in str(caught.value)

@@ -1,7 +1,7 @@
-"""Sending many requests: atomic batches in, one notice per version out, bounded memory between.
+"""Bulk sending: requests in atomic batches, outcomes in one notice per version, in bounded memory.
 
-A batch whose receipt is lost is sent again under the same ids. Both copies may then lie in the log, so from there on
-the requests go under a second group id, and what the first one counts beyond its receipts is known to be copies.
+A batch whose acknowledgement is lost is sent again under the same ids. Both copies may then be in the log, so later
+requests carry a second group id; what the first group counts beyond its acknowledged requests are copies.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from teatree.messaging.bus import Bus
 
 BATCH_BYTES_MAX = 8_000_000
-"""Bytes of one batch: it is accepted or refused as one, and waits in memory until then."""
+"""Bytes of one batch: it is accepted or refused as one, and stays in memory until then."""
 IN_FLIGHT_MAX = 3
-"""Batches on their way at once."""
+"""Batches in flight at once."""
 _TRY_AGAIN = frozenset({Code.UNAVAILABLE, Code.TIMED_OUT, Code.BUSY})
 
 Item = Message | tuple[str, Mapping[str, Any]]
 """A request: a `Message`, or function and arguments."""
-Progress = Callable[[int, int], None]
+BulkProgress = Callable[[int, int], None]
 """Called with the requests accepted, and those whose outcome is known."""
 
 
@@ -56,7 +56,7 @@ class BulkSender:
         batch: int,
         silence_ms_max: float,
         read_ref: ReadRef,
-        progress: Progress | None,
+        progress: BulkProgress | None,
     ) -> None:
         if not 1 <= batch <= BATCH_MESSAGES_MAX:
             raise RequestError(
@@ -71,28 +71,28 @@ class BulkSender:
         self._read_ref = read_ref
         self._progress = progress
         self._publisher = BatchPublisher(bus, in_flight_max=IN_FLIGHT_MAX)
-        self._flying: deque[_Batch] = deque()
+        self._in_flight: deque[_Batch] = deque()
         self._trackers: list[GroupTracker] = []
 
     async def run(self, items: Iterable[Item] | AsyncIterable[Item]) -> Summary:
-        """Send all items; return what became of them."""
+        """Send all items; return the summary of the group."""
         try:
             await self._open_group(self._group)
             async for requests in self._chunks(items):
-                if len(self._flying) >= IN_FLIGHT_MAX:
-                    await self._land()
-                await self._launch(requests)
-            while self._flying:
-                await self._land()
+                if len(self._in_flight) >= IN_FLIGHT_MAX:
+                    await self._await_oldest()
+                await self._publish(requests)
+            while self._in_flight:
+                await self._await_oldest()
             if self._wait == "done":
                 await self._await_outcomes()
             return self._summary()
         except TeatreeError as e:
             raise self._with_count(e) from e
         finally:
-            for batch in self._flying:
+            for batch in self._in_flight:
                 batch.task.cancel()
-            await self._forget_tasks()
+            await self._await_tasks()
             for tracker in self._trackers:
                 await tracker.stop()
 
@@ -117,18 +117,18 @@ class BulkSender:
 
     # --- from batches into the log ---
 
-    async def _launch(self, requests: list[Encoded]) -> None:
+    async def _publish(self, requests: list[Encoded]) -> None:
         if requests[0].headers[HEADER_GROUP] != self._group:  # encoded before the group changed
             requests = [evolve(r, headers={**r.headers, HEADER_GROUP: self._group}) for r in requests]
         task = await self._publisher.put([(r.subject, r.body, r.headers) for r in requests])
-        self._flying.append(_Batch(requests, task))
+        self._in_flight.append(_Batch(requests, task))
 
-    async def _land(self) -> None:
-        """Wait for the oldest batch on its way; send it and those after it again while that can help."""
+    async def _await_oldest(self) -> None:
+        """Wait for the oldest batch in flight; after an error that may pass, send it and those after it again."""
         back_off_ms = BACK_OFF_MS_MIN
         give_up_at = asyncio.get_running_loop().time() + self._silence_ms_max / 1000
         while True:
-            oldest = self._flying[0]
+            oldest = self._in_flight[0]
             await asyncio.wait((oldest.task,))
             error = oldest.task.exception()
             if error is None:
@@ -139,31 +139,31 @@ class BulkSender:
                     raise error
                 await asyncio.sleep(back_off_ms / 1000)
                 back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
-                error = await self._launch_again()
-        self._flying.popleft()
-        tracker = self._trackers[-1]  # whatever is on its way goes under the newest group
+                error = await self._publish_again()
+        self._in_flight.popleft()
+        tracker = self._trackers[-1]  # everything in flight carries the newest group
         tracker.accepted += len(oldest.requests)
         tracker.accepted_seq = oldest.task.result().last_seq
         self._report()
 
-    async def _launch_again(self) -> RetryError | None:
-        """Send all that is on its way again, under a group of its own; return why that cannot be yet, else None."""
-        await self._forget_tasks()
+    async def _publish_again(self) -> RetryError | None:
+        """Send everything in flight again, under a new group; return the error if that fails for now, else None."""
+        await self._await_tasks()
         try:
             await self._open_group(f"{self._trackers[0].group[:58]}-{len(self._trackers) + 1}")
         except RetryError as e:
             return e
-        again = list(self._flying)
-        self._flying.clear()
+        again = list(self._in_flight)
+        self._in_flight.clear()
         self._publisher = BatchPublisher(self._bus, in_flight_max=IN_FLIGHT_MAX)
         for batch in again:
-            await self._launch(batch.requests)
+            await self._publish(batch.requests)
         return None
 
-    async def _forget_tasks(self) -> None:
-        """Wait until all batches on their way have ended, whatever became of them."""
-        if self._flying:
-            await asyncio.gather(*(batch.task for batch in self._flying), return_exceptions=True)
+    async def _await_tasks(self) -> None:
+        """Wait until all batches in flight have ended, with or without an error."""
+        if self._in_flight:
+            await asyncio.gather(*(batch.task for batch in self._in_flight), return_exceptions=True)
 
     # --- outcomes ---
 
@@ -183,11 +183,11 @@ class BulkSender:
                 f"No outcome for {self._silence_ms_max:.0f} ms; {tracker.accepted - tracker.accounted:,} of "
                 f"{self._sent:,} requests are still to be applied, and will be.",
                 where=f"group {tracker.group}",
-                hint="`follow` the model to hear of them.",
+                hint="`follow` the model to receive their outcomes.",
             )
-        *given_up, last = self._trackers
-        for tracker in given_up:
-            await tracker.settle(self._silence_ms_max)
+        *superseded, last = self._trackers
+        for tracker in superseded:
+            await tracker.subtract_copies(self._silence_ms_max)
         await last.read_refs()
 
     @property
@@ -228,5 +228,5 @@ async def _each(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[It
         return
     for place, item in enumerate(items):
         if place % BATCH_MESSAGES_MAX == 0:
-            await asyncio.sleep(0)  # a long list must not keep the loop from its replies
+            await asyncio.sleep(0)  # a long list must not block the event loop
         yield item

@@ -1,4 +1,4 @@
-"""Loading a file of the client's own: checked as a whole, then sent as rows in as many requests as it takes."""
+"""Loading a file of the client's machine: checked as a whole, then sent as rows in as many requests as it takes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ REQUESTS_AHEAD = 4
 ID_CHARS_MAX = 56
 """Characters of a request id to which the number of each request is added."""
 FileProgress = Callable[[str, int, int | None], None]
-"""Called with what is being done, the rows done and, once it is known, the rows of the file."""
+"""Called with the current step, the rows done and, once known, the rows of the file."""
 
 
 @frozen
 class LoadedFile:
-    """What became of a file's rows."""
+    """A file that was loaded."""
 
     rows: int
     """Rows of the file."""
@@ -47,7 +47,7 @@ class LoadedFile:
 
 @frozen
 class FileRows:
-    """The rows of one file, in a table's types."""
+    """The rows of one file, converted to a table's types."""
 
     path: Path
     csv: CsvOptions | None = None
@@ -138,11 +138,11 @@ async def load_file(
             sent.append(total)
             yield request
 
-    def moved(accepted: int, known: int) -> None:
+    def show_progress(accepted: int, known: int) -> None:
         what, requests = ("applying", known) if accepted and sent[accepted - 1] == count else ("sending", accepted)
         report(what, sent[requests - 1] if requests else 0, count)
 
-    summary = await model.send_many(in_a_thread(counted()), wait="done", timeout_ms=timeout_ms, progress=moved)
+    summary = await model.send_many(in_a_thread(counted()), wait="done", timeout_ms=timeout_ms, progress=show_progress)
     if summary.refused:
         raise _refused(summary, sent)
     return LoadedFile(count, summary)
@@ -155,12 +155,12 @@ async def table_schema(model: Model, table: str) -> Schema:
     try:
         found = await model.query(
             kinds_of,
-            through_log=True,  # after all that was sent before, and answered also where there is no such model
+            through_log=True,  # sees all requests sent before, and is answered even if the model does not exist
         )
     except RequestError as e:
         if e.code != Code.UNKNOWN_TABLE:
             raise
-        raise RequestError(  # the place in our own statement is of no use to its caller
+        raise RequestError(  # the position in this statement is of no use to the caller
             Code.UNKNOWN_TABLE,
             f"There is no table {table!r} in {model.name}.",
             where="table",
@@ -171,23 +171,25 @@ async def table_schema(model: Model, table: str) -> Schema:
 
 
 async def in_a_thread(requests: Iterator[Message], ahead: int = REQUESTS_AHEAD) -> AsyncIterator[Message]:
-    """Yield requests that take long to make, as from a large file or a pipe, without keeping the event loop."""
+    """Yield requests that take long to make, as from a large file or a pipe, without blocking the event loop."""
     while chunk := await asyncio.to_thread(lambda: list(itertools.islice(requests, ahead))):
         for request in chunk:
             yield request
 
 
 def _refused(summary: Summary, sent: list[int]) -> TeatreeError:
-    """Return the error of a file of which some requests were refused: the first one's, with its rows."""
+    """Return the error of a file some of whose requests were refused: that of the first one, with its rows."""
     first = min(summary.refusals, key=lambda refusal: refusal.seq)
     number = int(first.request_id.rpartition("-")[2])
     begin = sent[number - 2] if number > 1 else 0
     error = named_error(first.error)
     if summary.sent == 1:
-        message = f"The file was sent as one request, which was refused; none of its rows is in. {error.message}"
+        message = f"The file was sent as one request, which was refused; none of its rows was loaded. {error.message}"
     else:
         refused = "request was" if summary.refused == 1 else "requests were"
-        others = "none of the rows is in" if summary.refused == summary.sent else "the rows of the others are in"
+        others = (
+            "none of the rows was loaded" if summary.refused == summary.sent else "the rows of the others were loaded"
+        )
         message = (
             f"{summary.refused:,} of {summary.sent:,} {refused} refused; {others}. "
             f"The first has rows {begin + 1:,} to {sent[number - 1]:,} of the file: {error.message}"

@@ -1,4 +1,4 @@
-"""Which models there are: asked of the catalog, or of the object store where there is none."""
+"""The list of models, from the catalog, or from the object store where there is none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelInfo:
     name: str
     state: str
     """`active`, `dropped`, `absent` while it is being created; `waits` while its requests wait for something, `stopped`
-    for an operator, `damaged` if its versions in the store are, or its manager stopped for damage."""
+    until an operator acts, `damaged` if versions in the store are damaged or its manager stopped because of damage."""
     version: int
     at: datetime
     """When the version was published."""
@@ -34,17 +34,17 @@ class ModelInfo:
     tables: dict[str, int]
     """Rows by table."""
     why: str | None = None
-    """What it waits for, what is damaged, why it stopped; or why none of that is known."""
+    """What it waits for, what is damaged, or why it stopped; or why none of that is known."""
 
 
 def list_models(settings: Settings, store: Callable[[], ObjectStore]) -> list[ModelInfo]:
-    """Return all models of the installation, by name; from the store too while PostgreSQL is away."""
+    """Return all models of the installation, by name; from the store also while PostgreSQL is unavailable."""
     why = None
     if settings.postgres.url is not None:
         try:
             return _from_catalog(settings)
-        except RetryError as e:  # the chains hold all but what a model waits for: it only takes longer
-            why = f"the catalog is away: {e}"
+        except RetryError as e:  # manifests hold all but what a model waits for, but take longer to read
+            why = f"the catalog is unavailable: {e}"
     newest = (chain.newest() for chain in model_chains(store(), settings.nats.prefix))
     return sorted((_from_manifest(m, why) for m in newest if m is not None), key=lambda info: info.name)
 

@@ -1,4 +1,4 @@
-"""What a model is sent: any request, many of them, and the built-in functions."""
+"""Requests to a model: a single one, many in bulk, and the built-in functions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from typing_extensions import Unpack
 
 from teatree.client import query as queries
-from teatree.client.bulk import BulkSender, Item
-from teatree.client.bulk import Progress as BulkProgress
+from teatree.client.bulk import BulkProgress, BulkSender, Item
 from teatree.client.message import Encoded, Message, check_size, encode
 from teatree.client.receipt import Receipt, Summary
 from teatree.client.request_args import given, listed, plain, table_args
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from teatree.storage.dead_letters import DeadLetter
 
 TIMEOUT_MS = 60_000
-"""How long an outcome or an answer is waited for if the caller does not say."""
+"""Default of how long an outcome or a reply is waited for."""
 BULK_SILENCE_MS = 120_000
 
 Wait = Literal["accepted", "done"]
@@ -33,7 +32,7 @@ Rows = Any
 
 
 class SendOptions(TypedDict, total=False):
-    """What every request takes beside its arguments; see `Model.send`."""
+    """Options of every request; see `Model.send`."""
 
     request_id: str | None
     wait: Wait
@@ -63,11 +62,11 @@ class ModelRequests:
         timeout_ms: float = TIMEOUT_MS,
         on_notice: OnNotice | None = None,
     ) -> Receipt:
-        """Send one request and wait until it is `done`, or only `accepted` (on disk, in the one order).
+        """Send one request and wait until it is `done`, or only `accepted` (on disk, in the log's order).
 
-        It has one effect under its `request_id` (a fresh one if left out), however often it is sent. `rows` travel as
+        It has one effect under its `request_id` (a fresh one if left out), however often it is sent. `rows` are sent as
         JSON, `arrow` (a pyarrow table, a Polars frame, …) as an Arrow stream. With `expected_version` it is rejected as
-        stale if another request took effect after that version. `on_notice` hears `started` and `progress` too.
+        stale if another request took effect after that version. `on_notice` receives `started` and `progress` too.
 
         Raises the outcome's error: `RequestError` if it was rejected, `RetryError` if it failed; `body_too_large`
         before anything is sent; `timed_out` if the outcome does not come in time, though it will still be applied.
@@ -75,7 +74,7 @@ class ModelRequests:
         if group is not None and wait == "done":
             raise RequestError(
                 Code.USAGE,
-                "The requests of a group have no notices of their own to wait for.",
+                "The outcomes of a group come in common notices: a single one cannot be waited for.",
                 where="group",
                 hint="Use wait='accepted', or send_many.",
             )
@@ -135,10 +134,10 @@ class ModelRequests:
     ) -> Summary:
         """Send many requests fast: `(function, args)` pairs or `Message`s, from an iterable or an async one.
 
-        They go into the log in atomic batches of up to `batch`: atomic in being accepted, not in effect; each request
-        still has its own outcome, and a refused one harms no other. Outcomes come as one notice per version and group;
-        `wait="done"` adds them up and returns the refused ids with their reasons. `timeout_ms` bounds a silence, not
-        the whole. `progress` is called with the requests accepted and those whose outcome is known.
+        They are published in atomic batches of up to `batch`: accepted together, applied one by one; each request still
+        has its own outcome, and a refused one does not affect the others. Outcomes come as one notice per version and
+        group; `wait="done"` adds them up and returns the refused ids with their reasons. `timeout_ms` limits a silence,
+        not the whole. `progress` is called with the requests accepted and those whose outcome is known.
 
         Raises what kept a batch from being accepted, naming how many were accepted before it.
         """
@@ -240,12 +239,12 @@ class ModelRequests:
     async def archive(self, tables: Sequence[str] | None = None, **options: Unpack[SendOptions]) -> Receipt:
         """Return once the Parquet archive of this moment is complete, of all tables if none is named.
 
-        If the store lost what this moment held, a later version is archived instead: `result["archive"]` is its number.
+        If the store lost the blocks of this version, a later one is archived: `result["archive"]` is its number.
         """
         return await self.send("archive", given(tables=listed(tables)), **options)
 
     async def restore(self, version: int, **options: Unpack[SendOptions]) -> Receipt:
-        """Make the tables equal those of an earlier version, in a new one; what came between stays in the history."""
+        """Make the tables equal those of an earlier version, in a new one; those in between stay in the history."""
         return await self.send("restore", {"version": version}, **options)
 
     async def _send_rows(self, function: str, args: dict[str, Any], rows: Rows, options: SendOptions) -> Receipt:

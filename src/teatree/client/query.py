@@ -1,4 +1,4 @@
-"""Questions to a model: asked directly, or through the log; the answer's pages put together again."""
+"""Queries to a model: run directly, or through the log; the pages of the result are joined again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 """A list for `?`, an object for `$name`."""
 Format = Literal["arrow", "json"]
 VERSION_WAIT_MS_MAX = 30_000
-"""How long one answer may wait for its version."""
+"""How long one query may wait for its version."""
 FETCHES_MAX = 8
 """Pages read from the object store at the same time."""
 
@@ -40,7 +40,7 @@ class QueryRequest:
     parameters: Parameters = None
     format: Format = "arrow"
     page_size: int | None = None
-    """Rows of a page; None for what the model allows, since the pages are put together again."""
+    """Rows of a page; None for what the model allows, since the pages are joined again."""
     min_version: int | None = None
     version: int | None = None
     """An earlier version to read; only through the log."""
@@ -68,14 +68,14 @@ class QueryReply:
 
 @frozen
 class _Page:
-    """One page as it came: its bytes, or where they lie."""
+    """One page as it was received: its bytes, or the key of its object."""
 
     body: bytes = b""
     ref: str | None = None
 
 
 async def ask_directly(session: Session, model: str, query: QueryRequest, timeout_ms: float) -> QueryReply:
-    """Ask for an answer from the newest version."""
+    """Run a query on the newest version, by a direct read."""
     bus = session.bus
     args = query.args()
     min_version = max(query.min_version or 0, session.seen_version(model) or 0)
@@ -87,7 +87,7 @@ async def ask_directly(session: Session, model: str, query: QueryRequest, timeou
     pages = [_Page(reply.body), *(_Page(ref=item["ref"]) for item in sorted(refs, key=lambda item: int(item["page"])))]
     announced = int(reply.headers.get(HEADER_PAGES, 1))
     if len(pages) != announced:
-        raise CorruptError(f"The answer has {announced} pages but names {len(pages)}.", where=reply.subject)
+        raise CorruptError(f"The reply announces {announced} pages but names {len(pages)}.", where=reply.subject)
     version = reply.headers.get(HEADER_VERSION)
     return QueryReply(
         await _dataset(session, pages, is_arrow=is_arrow, where=f"query of {model}"),
@@ -96,29 +96,29 @@ async def ask_directly(session: Session, model: str, query: QueryRequest, timeou
 
 
 async def ask_through_log(session: Session, model: str, query: QueryRequest, timeout_ms: float) -> QueryReply:
-    """Ask in the one order: the answer sees all requests that stand before it in the log."""
+    """Run a query in the order of the log: it sees all requests before it."""
     bus = session.bus
     message = Message("query", query.args())
     request = encode(message, bus.subjects, model, size_bytes_max=bus.max_payload)
-    heard: dict[int, Notice] = {}
+    received: dict[int, Notice] = {}
 
     def on_notice(notice: Notice) -> None:
         if notice.kind is Kind.PAGE:
-            heard[int(notice.members["page"])] = notice
+            received[int(notice.members["page"])] = notice
 
     async with OutcomeWaiter(bus, model, request.request_id, session.read_object, on_notice) as waiter:
         await publish_until_accepted(bus, request, timeout_ms)
         done = await waiter.wait(timeout_ms, request)
     count = int((done.result or {}).get("pages", 1))
-    if any(number not in heard for number in range(1, count + 1)):  # missed while the connection was lost
+    if any(number not in received for number in range(1, count + 1)):  # missed while the connection was lost
         for notice in await read_all(bus, bus.subjects.notify(model, request.request_id, Kind.PAGE)):
             on_notice(notice)
-    missing = [number for number in range(1, count + 1) if number not in heard]
+    missing = [number for number in range(1, count + 1) if number not in received]
     if missing:
         raise CorruptError(
-            f"Page {missing[0]} of {count} is gone from the stream of notices.", where=request.request_id
+            f"Page {missing[0]} of {count} is missing from the stream of notices.", where=request.request_id
         )
-    notices = [heard[number] for number in range(1, count + 1)]
+    notices = [received[number] for number in range(1, count + 1)]
     pages = [_Page(n.body or orjson.dumps(n.members), n.members.get("ref")) for n in notices]
     is_arrow = query.format == "arrow"
     read = done.version if query.version is None else query.version
@@ -126,7 +126,7 @@ async def ask_through_log(session: Session, model: str, query: QueryRequest, tim
 
 
 async def _dataset(session: Session, pages: Sequence[_Page], *, is_arrow: bool, where: str) -> Dataset:
-    """Put pages together, reading those in the object store a few at a time."""
+    """Join pages, reading those in the object store a few at a time."""
     gate = asyncio.Semaphore(FETCHES_MAX)
 
     async def body_of(page: _Page) -> bytes:
@@ -140,8 +140,8 @@ async def _dataset(session: Session, pages: Sequence[_Page], *, is_arrow: bool, 
 
 
 def join_pages(bodies: Sequence[bytes], *, is_arrow: bool, where: str) -> Dataset:
-    """Return the rows of an answer's pages."""
-    import pyarrow as pa  # noqa: PLC0415 - 0.2 s, only for those who read rows
+    """Return the rows of a result's pages."""
+    import pyarrow as pa  # noqa: PLC0415 - 0.2 s, only to read rows
 
     from teatree.datasets.dataset import Dataset  # noqa: PLC0415
 
@@ -164,4 +164,4 @@ def _from_json(body: bytes, where: str) -> Dataset:
         schema = Schema(tuple(Field(c["name"], parse_read_dtype(c["type"], where)) for c in page["columns"]))
         return Dataset.from_rows(page["rows"], schema)
     except (RequestError, KeyError, TypeError) as e:
-        raise CorruptError(f"A page is not what `query` answers: {e}", where=where) from e
+        raise CorruptError(f"A page is not a result of `query`: {e}", where=where) from e
