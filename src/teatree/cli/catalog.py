@@ -27,7 +27,7 @@ def rebuild(*, common: Common = DEFAULT) -> None:
     if settings.postgres.url is None:
         raise OperatorError(
             Code.WRONG_CONFIGURATION,
-            "There is no PostgreSQL to write to.",
+            "No PostgreSQL is configured.",
             where="TEATREE_POSTGRES_URL",
             hint="Set it, or name the folder of a running stack with --data.",
         )
@@ -36,8 +36,8 @@ def rebuild(*, common: Common = DEFAULT) -> None:
     if output.json:
         output.line({"models": counts})
         return
-    output.say(
-        f"In the catalog again: {counted(sum(counts.values()), 'version')} of {counted(len(counts), 'model')}.", "green"
+    output.message(
+        f"The catalog holds {counted(sum(counts.values()), 'version')} of {counted(len(counts), 'model')}.", "green"
     )
 
 

@@ -25,13 +25,13 @@ MODEL = "demo"
 
 
 def demo(*, s3: Annotated[bool, Parameter(negative="")] = False, common: Common = DEFAULT) -> int:
-    """See it work on this machine, in a minute.
+    """Run a demonstration on this machine, in a minute.
 
     Many writers, a killed manager, every number compared.
 
-    Starts everything in a temporary folder, has sales of four sites written at once, kills the manager with SIGKILL
-    half-way while a reader goes on reading, and compares every number that was sent with what is found in the end.
-    Leaves nothing behind; with --data it uses that folder and leaves the files.
+    Starts everything in a temporary folder, writes sales of four sites concurrently, kills the manager with SIGKILL
+    half-way while a reader keeps reading, and compares every number that was sent with what the model holds in the end.
+    Leaves no files; with --data it uses that folder and leaves the files.
 
     Example: teatree demo
 
@@ -49,7 +49,7 @@ def demo(*, s3: Annotated[bool, Parameter(negative="")] = False, common: Common 
     with folder as data:
         output.remark(f"starting NATS, PostgreSQL, the object store and the dispatcher in {data} …")
         stack = Stack(StackOptions(data=Path(data), s3=s3, environ=environ))
-        with _stopped_whole(stack.stop):
+        with _uninterrupted_stop(stack.stop):
             stack.start()
             output.remark("everything runs")
             report = asyncio.run(_play(stack.settings, output))
@@ -59,8 +59,8 @@ def demo(*, s3: Annotated[bool, Parameter(negative="")] = False, common: Common 
 
 
 @contextmanager
-def _stopped_whole(stop: Callable[[], None]) -> Iterator[None]:
-    """Stop the stack at the end, without letting a second Ctrl-C break that off."""
+def _uninterrupted_stop(stop: Callable[[], None]) -> Iterator[None]:
+    """Stop the stack at the end, ignoring a second Ctrl-C meanwhile."""
     try:
         yield
     finally:
@@ -101,7 +101,7 @@ def _print(output: Output, report: DemoReport) -> None:
     rows = [(c.what, c.where, c.sent, c.found, "yes" if c.agrees else "NO") for c in report.checks]
     rows.append(
         (
-            "reads that failed or saw half",
+            "reads that failed or saw a part",
             f"{counted(reads.count, 'read')} of {counted(reads.versions, 'version')}",
             "0",
             str(reads.failed + reads.halves),
@@ -109,12 +109,12 @@ def _print(output: Output, report: DemoReport) -> None:
         )
     )
     output.table(("what", "where", "sent", "found", "agrees"), rows, right=("sent", "found"))
-    output.say(
+    output.message(
         f"{counted(report.requests, 'request')} in {counted(report.versions, 'version')} and {report.seconds:.1f} s. "
         f"The manager was killed half-way; the first request sent after that was done {report.away_ms:,.0f} ms later. "
         f"The slowest read took {reads.slowest_ms:.0f} ms."
     )
     if _is_good(report):
-        output.say("Every number agrees: nothing was lost, nothing counted twice.", "bold green")
+        output.message("Every number agrees: nothing was lost or counted twice.", "bold green")
     else:
-        output.say("Some numbers do not agree.", "bold red")
+        output.message("Some numbers do not agree.", "bold red")

@@ -1,4 +1,4 @@
-"""The demo's end: every number that was sent against what is found, by every way that there is to look."""
+"""The demo's checks: every number that was sent against what each way of reading finds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 0.2
 CATCH_UP_S_MAX = 20.0
-"""How long PostgreSQL, which lags, may take to catch up."""
+"""How long the catalog, which lags, may take to catch up."""
 
 
 @frozen
@@ -31,12 +31,12 @@ class Check:
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing is missing and nothing is twice."""
+        """Whether the two are equal: nothing is missing or counted twice."""
         return self.sent == self.found
 
 
 class Comparison:
-    """Compares what was sent with what is found, by every way that there is to look."""
+    """Compares what was sent with what each way of reading finds."""
 
     def __init__(self, session: Session, model: str, totals: SalesTotals) -> None:
         self._session = session
@@ -44,8 +44,8 @@ class Comparison:
         self._totals = totals
 
     async def checks(self) -> list[Check]:
-        """Return every number twice."""
-        return [*await self._queried(), *await self._pulled(), await self._archived(), await self._catalogd()]
+        """Return every number, as sent and as found."""
+        return [*await self._queried(), *await self._pulled(), await self._archived(), await self._cataloged()]
 
     async def _queried(self) -> list[Check]:
         totals, where = self._totals, "direct read"
@@ -70,11 +70,11 @@ class Comparison:
         return [tuple(row.values()) for row in dataset.to_rows()]
 
     async def _pulled(self) -> list[Check]:
-        """Look into a file that was put together from the object store alone."""
+        """Check a file that was pulled from the object store alone."""
         with tempfile.TemporaryDirectory(prefix="teatree-demo-pulled-") as folder:
             path = Path(folder) / f"{self._model.name}.duckdb"
             pulled = await self._model.pull(path)
-            found = await asyncio.to_thread(_look_into, path)
+            found = await asyncio.to_thread(_read_file, path)
         where = f"version {pulled.version}, pulled"
         sent = (self._totals.rows, to_text(self._totals.cents), self._totals.visits, self._totals.visitors)
         names = ("rows of sales", "sum of amount", "rows of visits", "sum of customers")
@@ -91,8 +91,8 @@ class Comparison:
         sent = {"goals": len(self._totals.goals), "sales": self._totals.rows, "visits": VISITS}
         return Check("rows by table", _listed(sent), _listed(rows), f"Parquet of version {receipt.version}")
 
-    async def _catalogd(self) -> Check:
-        """Look into PostgreSQL, which may lag a little."""
+    async def _cataloged(self) -> Check:
+        """Check the catalog, which may lag a little."""
         sent = self._totals.requests + 1  # and `create_model`
         give_up_s = time.monotonic() + CATCH_UP_S_MAX
         while True:
@@ -117,7 +117,7 @@ class Comparison:
         return int(rows[0]["count"])
 
 
-def _look_into(path: Path) -> tuple[Any, ...]:
+def _read_file(path: Path) -> tuple[Any, ...]:
     import duckdb  # noqa: PLC0415
 
     with duckdb.connect(str(path), read_only=True) as con:

@@ -17,7 +17,7 @@ class Common:
     """Where to connect, and how to print."""
 
     data: Annotated[Path | None, Parameter(group=COMMON)] = None
-    """Folder of a running stack (its teatree.env tells where to connect); otherwise the environment does."""
+    """Folder of a running stack (its teatree.env holds the addresses); otherwise the environment is used."""
     json: Annotated[bool, Parameter(negative="", group=COMMON)] = False
     """Print JSON for machines: one document, or one line per item, and nothing else on standard output."""
 
@@ -31,7 +31,7 @@ class StoreCommon(Common):
     """The same, for commands that read versions only."""
 
     store: Annotated[str | None, Parameter(group=COMMON)] = None
-    """Another object store: file:///folder, s3://bucket/prefix or the path of a folder; then no stack is asked for."""
+    """Another object store: file:///folder, s3://bucket/prefix or the path of a folder; then no stack is needed."""
 
 
 STORE_DEFAULT = StoreCommon()

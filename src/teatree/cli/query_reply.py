@@ -1,4 +1,4 @@
-"""Printing the rows of an answer: a table for people, or what a program reads."""
+"""Printing the rows of a query: as a table for people, or in a format for programs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _print_table(output: Output, rows: Dataset, version: int | None) -> None:
 
 
 def _print_csv(rows: Dataset) -> None:
-    """Print as RFC 4180 has it: NULL is an empty field, the empty text is ""; nested values are JSON."""
+    """Print CSV by RFC 4180: NULL is an empty field, the empty text is ""; nested values are JSON."""
     from teatree.cli.cells import csv_columns, csv_field  # noqa: PLC0415
 
     on_terminal = sys.stdout.isatty()

@@ -1,4 +1,4 @@
-"""The start of the command `teatree`: a Ctrl-C while its code is still being loaded ends it quietly, too."""
+"""The entry point of the command `teatree`: it ends without a traceback on a Ctrl-C while code is being loaded, too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command line of this process."""
     try:
-        from teatree.cli.main import run  # noqa: PLC0415 - what takes the time
+        from teatree.cli.main import run  # noqa: PLC0415 - slow to load
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ LIMIT = 20
 def versions(model: str, /, *, limit: int = LIMIT, common: StoreCommon = STORE_DEFAULT) -> None:
     """List a model's versions, newest first.
 
-    Only the object store is asked.
+    Reads only the object store.
 
     Example: teatree versions sales --limit 5
 
