@@ -266,7 +266,7 @@ class Attached:
             Code.WRONG_CONFIGURATION,
             f"This DuckDB ({duckdb.__version__}) cannot open the version: {text}",
             where=where,
-            hint="Use the DuckDB that the model's storage_version asks for, or a newer one.",
+            hint="Use the DuckDB that the model's storage_version requires, or a newer one.",
         )
 
 

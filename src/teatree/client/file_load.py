@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from teatree.datasets.csv_options import CsvOptions
 
 REQUEST_BYTES = 1_000_000
-"""Bytes of one request's rows: applied quickly, and far below the usual `max_payload` though nothing compresses."""
+"""Bytes of one request's rows: applied quickly, and far below the usual `max_payload` even uncompressed."""
 REQUEST_ROWS = 20_000
 CHUNK_BYTES_MAX = 64_000_000
 """Bytes of rows that are read from the file at once."""

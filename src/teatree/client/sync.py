@@ -141,7 +141,7 @@ def _blocking(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> Callable[C
     @functools.wraps(method)
     def call(facade: _SyncFacade[Any], /, *args: P.args, **kwargs: P.kwargs) -> R:
         async def work() -> R:
-            return await method(facade._inner, *args, **kwargs)  # noqa: SLF001 - the face's own half
+            return await method(facade._inner, *args, **kwargs)  # noqa: SLF001 - members of the facade
 
         return facade._thread.run(work())  # noqa: SLF001
 
