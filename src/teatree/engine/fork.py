@@ -22,7 +22,7 @@ from teatree.contracts.names import OWN_SCHEMA
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.database import Database
 from teatree.engine.history import fetch_file
-from teatree.functions.history import while_away
+from teatree.functions.history import retry_while_unavailable
 from teatree.functions.model_arguments import ForkSource
 from teatree.storage.chain import Chain
 from teatree.storage.packs import BlockTable
@@ -63,7 +63,7 @@ def fetch_fork(
     name = f"fork-{chain.goal_model_id}-{seq}"  # the same if the request is applied again after a crash
 
     def retrying(work: Callable[[], T]) -> T:
-        return while_away(limits, f"{fork_source.model} could not be read", "from", work)
+        return retry_while_unavailable(limits, f"{fork_source.model} could not be read", "from", work)
 
     try:
         version = retrying(lambda: _choose(fork_source, source, name))

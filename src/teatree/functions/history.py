@@ -47,7 +47,7 @@ class History(ABC):
         """
 
 
-def while_away(limits: LimitSettings, what: str, where: str, work: Callable[[], T]) -> T:
+def retry_while_unavailable(limits: LimitSettings, what: str, where: str, work: Callable[[], T]) -> T:
     """Return what `work` returns, trying again while what it needs is away, for a set time.
 
     Raises `source_unavailable` when that is over: the request has failed, its model goes on.

@@ -13,7 +13,7 @@ from teatree.datasets.ddl import create_table_sql, quote
 from teatree.datasets.source_rows import read_chunks, readable
 from teatree.functions.arguments import Call, Context
 from teatree.functions.handles import Write
-from teatree.functions.history import while_away
+from teatree.functions.history import retry_while_unavailable
 from teatree.functions.rows import insert_once
 from teatree.functions.tables import made
 
@@ -37,7 +37,7 @@ def load(db: Write, call: Call) -> dict[str, int]:
         with call.context.sources.local_file(uri) as path:
             return {"rows": _load_file(db, name, path, mode, csv, call.context)}
 
-    return while_away(call.context.limits, "The source stayed away", "uri", work)
+    return retry_while_unavailable(call.context.limits, "The source stayed away", "uri", work)
 
 
 def _load_file(db: Write, name: str, path: Path, mode: str, csv: CsvOptions | None, context: Context) -> int:

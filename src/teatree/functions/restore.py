@@ -11,7 +11,7 @@ from teatree.contracts.names import fold
 from teatree.datasets.ddl import create_table_sql, quote
 from teatree.functions.arguments import Call
 from teatree.functions.handles import Write
-from teatree.functions.history import while_away
+from teatree.functions.history import retry_while_unavailable
 
 
 def restore(db: Write, call: Call) -> dict[str, Any]:
@@ -24,7 +24,9 @@ def restore(db: Write, call: Call) -> dict[str, Any]:
     history, limits = call.context.history, call.context.limits
     if history is None:
         raise OperatorError(Code.INTERNAL, "restore was called where there is no history.")
-    manifest = while_away(limits, "The version could not be looked up", "version", lambda: history.version(number))
+    manifest = retry_while_unavailable(
+        limits, "The version could not be looked up", "version", lambda: history.version(number)
+    )
     unchanged = history.unchanged(manifest)
     wanted = {fold(entry.name): entry for entry in manifest.tables}
     dropped = [name for name in db.tables() if fold(name) not in wanted]
@@ -35,7 +37,7 @@ def restore(db: Write, call: Call) -> dict[str, Any]:
             def enter() -> str:  # each try anew: a context manager can be entered once
                 return opened.enter_context(history.opened(manifest))
 
-            database = while_away(limits, "The version could not be read", "version", enter)
+            database = retry_while_unavailable(limits, "The version could not be read", "version", enter)
             for entry in differing:
                 _restore_table(db, entry, database)
     for name in dropped:

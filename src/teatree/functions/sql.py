@@ -10,7 +10,7 @@ from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.arguments import Call
 from teatree.functions.handles import Parameters, Read, Write
-from teatree.functions.history import while_away
+from teatree.functions.history import retry_while_unavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,8 +61,10 @@ def _query_version(call: Call, number: int, query: Query) -> pa.Table:
     if history is None:
         raise OperatorError(Code.INTERNAL, "query was called where there is no history.")
     what = "The version could not be read"
-    manifest = while_away(limits, what, "version", lambda: history.version(number))
-    return while_away(limits, what, "version", lambda: history.answer(manifest, query.sql, query.parameters, limits))
+    manifest = retry_while_unavailable(limits, what, "version", lambda: history.version(number))
+    return retry_while_unavailable(
+        limits, what, "version", lambda: history.answer(manifest, query.sql, query.parameters, limits)
+    )
 
 
 def read_query(call: Call, limits: LimitSettings) -> Query:
