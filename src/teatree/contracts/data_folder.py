@@ -1,4 +1,4 @@
-"""What a data folder may be: DuckDB has to find its files below it."""
+"""The path of a data folder: DuckDB must find its files below it."""
 
 from __future__ import annotations
 

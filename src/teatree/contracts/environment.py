@@ -43,7 +43,7 @@ _MAY_BE_ZERO = frozenset(
     "local_grace_ms local_copy_bytes_max local_spares process_memory_bytes_max archive_interval_ms head_interval_ms "
     "take_over_wait_ms evict_idle_ms_min wait_ms_max kill_margin_ms silent_repeats_max grace_ms interval_ms".split()
 )
-"""Whole numbers that have a meaning without any; with 0 of the others nothing would work, or ids would be forgotten."""
+"""Settings for which 0 has a meaning; with 0 for the others nothing would work, or ids would be forgotten."""
 NUMBER_MAX = 10**15
 """The largest number that a setting takes: in milliseconds 30,000 years."""
 
@@ -162,10 +162,10 @@ def connection_environ(settings: Settings) -> dict[str, str]:
 
 
 def not_set(variable: str, what: str) -> OperatorError:
-    """Return the error for an address that nothing gives."""
+    """Return the error for an address that is not set."""
     return OperatorError(
         Code.WRONG_CONFIGURATION,
-        f"Where {what} is, is not set: neither {variable} nor the teatree.env of a data folder says it.",
+        f"The address of {what} is not set, neither in {variable} nor in the teatree.env of a data folder.",
         where=variable,
         hint=f"Name the folder of a running stack with --data or TEATREE_DATA, or set {variable}.",
     )
@@ -191,14 +191,14 @@ def _group_values(values: Mapping[str, str], group: str, kind: type) -> dict[str
 
 
 def _number(variable: str, text: str, default: float) -> int | float:
-    """Return what a variable says in its default's type; raises `wrong_configuration` for what no setting can be."""
+    """Return a variable's value in its default's type; raises `wrong_configuration` for what no setting can be."""
     lowest = 0 if isinstance(default, float) or variable.lower().split("_", 2)[2] in _MAY_BE_ZERO else 1
     try:
         number = type(default)(text)
         problem = f"is not from {lowest} to {NUMBER_MAX:,}"
     except ValueError:
         number, problem = -1, "is not a number" if isinstance(default, float) else "is not a whole number"
-    if not lowest <= number <= NUMBER_MAX:  # nor is NaN
+    if not lowest <= number <= NUMBER_MAX:  # true for NaN, too
         raise OperatorError(
             Code.WRONG_CONFIGURATION,
             f"{variable}={text!r} {problem}.",

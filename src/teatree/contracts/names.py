@@ -1,4 +1,4 @@
-"""Names and identifiers, checked where they come in."""
+"""Names and identifiers, and their checks."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def sequence_id(seq: int) -> str:
 def goal_model_id(prefix: str, model: str) -> uuid.UUID:
     """Return the id under which a model's objects lie: the same for the same installation prefix and name, for ever.
 
-    A derived id needs no registry: whoever knows the name finds the chain (docs/decisions/0002).
+    A derived id needs no registry: the name is enough to find the chain (docs/decisions/0002).
     """
     return uuid.uuid5(_MODEL_NAMESPACE, f"{prefix}/{check_model(model)}")
 

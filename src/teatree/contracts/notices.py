@@ -1,4 +1,4 @@
-"""What subscribers hear: outcomes, pages, progress, versions."""
+"""Notices: messages about outcomes, pages, progress and versions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TERMINAL_KINDS = frozenset({Kind.DONE, Kind.REJECTED, Kind.FAILED})
 
 @frozen
 class Outcome:
-    """The one end of one request, as the outcome segment of its version keeps it."""
+    """How one request ended, as the outcome segment of its version stores it."""
 
     seq: int
     request_id: str
@@ -53,7 +53,7 @@ class Outcome:
     pages: tuple[dict[str, Any], ...] = ()
     """Pages of a query's result: `ref` (object key), `rows`, `bytes`, `format`."""
     effect: bool = False
-    """Whether it changed user tables: what `expected_version` asks."""
+    """Whether it changed user tables: what `expected_version` checks."""
 
 
 @frozen
@@ -63,7 +63,7 @@ class WireNotice:
     kind: Kind
     model: str
     at: datetime
-    """When the version that says it was published: repeated notices are identical."""
+    """When its version was published: repeated notices are identical."""
     request_id: str | None = None
     function: str | None = None
     seq: int | None = None

@@ -1,4 +1,4 @@
-"""The answer to a request outside the incarnations of its model, which the next incarnation remembers."""
+"""Outcomes of requests outside the incarnations of their model, which the next incarnation remembers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def outside_outcome(request: Request) -> Outcome:
 
 
 def outside_notice(model: str, outcome: Outcome) -> WireNotice:
-    """Return the notice of such an outcome: the same whenever and by whomever it is published."""
+    """Return the notice of such an outcome; it depends neither on its publisher nor on the time."""
     return WireNotice(
         kind=Kind.REJECTED,
         model=model,

@@ -48,9 +48,9 @@ class History(ABC):
 
 
 def retry_while_unavailable(limits: LimitSettings, what: str, where: str, work: Callable[[], T]) -> T:
-    """Return what `work` returns, trying again while what it needs is away, for a set time.
+    """Return what `work` returns, retrying for `load_retry_ms_max` while what it needs is unavailable.
 
-    Raises `source_unavailable` when that is over: the request has failed, its model goes on.
+    Raises `source_unavailable` after that: the request fails, its model continues.
     """
     deadline = time.monotonic() + limits.load_retry_ms_max / 1000
     while True:

@@ -26,7 +26,7 @@ MODES = ("append", "replace", "create")
 
 
 def load(db: Write, call: Call) -> dict[str, int]:
-    """Load a Parquet, CSV or Arrow file into a table; the format is the name's ending."""
+    """Load a Parquet, CSV or Arrow file into a table; its name's ending is the format."""
     name = check_table(call.text("table"))
     uri = call.text("uri")
     mode = call.choice("mode", MODES, "append")
@@ -37,7 +37,7 @@ def load(db: Write, call: Call) -> dict[str, int]:
         with call.context.sources.local_file(uri) as path:
             return {"rows": _load_file(db, name, path, mode, csv, call.context)}
 
-    return retry_while_unavailable(call.context.limits, "The source stayed away", "uri", work)
+    return retry_while_unavailable(call.context.limits, "The source is unavailable", "uri", work)
 
 
 def _load_file(db: Write, name: str, path: Path, mode: str, csv: CsvOptions | None, context: Context) -> int:
@@ -58,7 +58,7 @@ def _load_file(db: Write, name: str, path: Path, mode: str, csv: CsvOptions | No
         count += _insert_chunk(db, table, first, 0)
         for chunk in chunks:
             count += _insert_chunk(db, table, chunk, count)
-    reached(1.0)  # its rows come a little behind the file
+    reached(1.0)  # the rows lag a little behind the file
     return count
 
 

@@ -26,7 +26,7 @@ _OPERATORS_LIMITS = {
     "stuck_ms_max",
     "resident_bytes_max",
 }
-"""Limits that keep promises to others than the model's own users: only the operator sets them."""
+"""Limits that protect others than the model's users: only the operator sets them."""
 _LIMITS = {a.name for a in attrs.fields(LimitSettings)} - _OPERATORS_LIMITS
 _LIMITS_MIN = {
     "memory_bytes_max": 64_000_000,
@@ -34,7 +34,7 @@ _LIMITS_MIN = {
     "read_ahead_bytes_max": 1_000_000,
     "page_bytes_max": 1_000,
 }
-"""Values below which a model could not do anything any more; 1 for the others."""
+"""Values below which a model could not work; 1 for the others."""
 
 
 @frozen

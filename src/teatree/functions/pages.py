@@ -1,4 +1,4 @@
-"""Pages: a query's rows cut into pieces that travel."""
+"""Pages: pieces of a query's rows, as they are sent and stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Page:
-    """One piece of a result, as it travels and as it is stored."""
+    """One piece of a result, as it is sent and stored."""
 
     number: int
     """From 1."""

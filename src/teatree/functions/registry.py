@@ -25,7 +25,7 @@ class Nature(Enum):
     READS = auto()
     """Answers from the state before it; changes nothing."""
     INCARNATION = auto()
-    """Begins or ends the model's life; the writer does it itself, in a batch of its own."""
+    """Begins or ends an incarnation of the model; the writer runs it, in a separate batch."""
     BARRIER = auto()
     """Is done when something outside the file is complete."""
 
@@ -38,12 +38,11 @@ class BuiltIn:
     nature: Nature
     run: Callable[[Any, Call], Any]
     alone: bool = False
-    """Whether it gets a batch of its own: it can take long, and its neighbours should not wait or be repeated for
-    it."""
+    """Whether it is applied in a separate batch: it can take long, and others should not wait or be repeated for it."""
     copies: bool = False
     """Whether it copies whole tables: it has more time than the others, and its rows may take more of the file."""
     makes_rows: bool = False
-    """Whether it makes rows that are not in its body: what they take is watched while it runs."""
+    """Whether it makes rows that are not in its body: their memory is watched while it runs."""
 
 
 def _archive(_: Any, call: Call) -> list[str]:

@@ -56,7 +56,7 @@ def _restore_table(db: Write, entry: TableEntry, database: str) -> None:
         _drop(db, present.name)
     if entry.fault is None:
         db.run(create_table_sql(entry.name, entry.schema, entry.primary_key))
-    else:  # what cannot be described is made as it was, by DuckDB's own words
+    else:  # what cannot be described is made as it was, by DuckDB's own SQL
         ((made,),) = db.run(
             "SELECT sql FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'main' AND table_name = ?",
             (database, entry.name),

@@ -93,7 +93,7 @@ def insert(db: Write, table: TableInfo, parts: Sequence[pa.Table]) -> int:
 
 
 def insert_once(db: Write, table: TableInfo, rows: pa.Table) -> int:
-    """Insert Arrow rows that are read once and let go: DuckDB keeps what a view names until the transaction ends."""
+    """Insert Arrow rows that are read once and freed: DuckDB keeps what a view names until the transaction ends."""
     import pyarrow as pa  # noqa: PLC0415
 
     count: int = rows.num_rows
@@ -127,7 +127,7 @@ def _key(table: TableInfo, key: list[str]) -> tuple[str, ...]:
 
 
 def _refuse_repeated_keys(parts: Sequence[pa.Table], key: tuple[str, ...]) -> None:
-    """Refuse null keys and two rows with one key: which of them is to stay is not said."""
+    """Refuse null keys and two rows with one key: which of them should stay is undefined."""
     seen: set[tuple[Hashable, ...]] = set()
     for part in parts:
         for name in key:
@@ -204,7 +204,7 @@ def _refuse_repeated_names(fields: Sequence[Field], names: Sequence[str], group:
 def _one_row_part(values: dict[str, Any], schema: Schema, group: str) -> pa.Table:
     try:
         return to_tables([values], schema, group)[0]
-    except RequestError as e:  # it is no list for the sender
+    except RequestError as e:  # the sender gave an object, not a list
         where = e.where.replace(f"{group}[0]", group, 1) if e.where else group
         raise RequestError(e.code, e.message, where=where, hint=e.hint) from None
 

@@ -22,7 +22,7 @@ PAGE_ROWS_DEFAULT = 1_000
 
 @frozen
 class Query:
-    """What a `query` asks."""
+    """The arguments of a `query`."""
 
     sql: str
     parameters: Parameters
@@ -48,12 +48,12 @@ def sql(db: Write, call: Call) -> dict[str, int]:
 
 
 def query(db: Read, call: Call) -> QueryResult:
-    """Run one guarded SELECT on all that stands before it in the log, or on an earlier `version`."""
+    """Run one guarded SELECT on all that precedes it in the log, or on an earlier `version`."""
     query = read_query(call, call.context.limits)
     version = call.integer("version", None)
     call.finish()
-    asked = db.query(query.sql, query.parameters) if version is None else _query_version(call, version, query)
-    return QueryResult(asked, query.page_rows, query.format)
+    rows = db.query(query.sql, query.parameters) if version is None else _query_version(call, version, query)
+    return QueryResult(rows, query.page_rows, query.format)
 
 
 def _query_version(call: Call, number: int, query: Query) -> pa.Table:
@@ -68,7 +68,7 @@ def _query_version(call: Call, number: int, query: Query) -> pa.Table:
 
 
 def read_query(call: Call, limits: LimitSettings) -> Query:
-    """Return what a call of `query` asks, by whichever way it came."""
+    """Return the arguments of a `query`, from the log or of a direct read."""
     page_format = call.choice("format", FORMATS, "json")
     rows_max = limits.page_rows_max
     page_rows = call.integer("page_size", rows_max if page_format == "arrow" else min(PAGE_ROWS_DEFAULT, rows_max))

@@ -46,7 +46,7 @@ def create_table(db: Write, call: Call) -> dict[str, Any]:
 
 
 def make_table(db: Write, members: dict[str, Any], where: str) -> bool:
-    """Create the table that `create_table`'s members describe; return False if it was there and may be."""
+    """Create the table that `create_table`'s members describe; return False if it exists and may exist."""
     name = check_table(members.get("table"), f"{where}table")
     columns = members.get("columns")
     if not isinstance(columns, list) or not columns:
@@ -131,7 +131,7 @@ def _add_column(db: Write, table: TableInfo, add: dict[str, Any]) -> None:
 def _drop_column(db: Write, table: TableInfo, name: str) -> None:
     column = _droppable(table, name)
     names = table.schema.names
-    if any(names.index(key) > names.index(column) for key in table.primary_key):  # DuckDB drops none before an index
+    if any(names.index(key) > names.index(column) for key in table.primary_key):  # DuckDB drops none before a key
         kept = [name for name in names if name != column]
         _run_all(db, rebuild_sql(table.name, table.schema.select(kept), table.primary_key, kept))
     else:
@@ -197,7 +197,7 @@ def _column(raw: Any, where: str) -> Field:
 
 
 def refuse_unknown(members: dict[str, Any], known: set[str], where: str) -> None:
-    """Refuse members that an object has no use for; raises `unknown_argument`."""
+    """Refuse unknown members of an object; raises `unknown_argument`."""
     for name in members:
         if name not in known:
             raise RequestError(Code.UNKNOWN_ARGUMENT, f"There is no member {name!r} here.", where=f"{where}.{name}")

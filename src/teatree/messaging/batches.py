@@ -1,7 +1,7 @@
-"""Atomic batches into the log: up to 1,000 requests accepted together, at the price of one (ADR-50 of NATS).
+"""Atomic batches into the log: up to 1,000 requests accepted together, at the cost of one (ADR-50 of NATS).
 
-Several batches are on their way at once, but each is committed only after the one before it, so that what is accepted
-is always a beginning of what was sent, in its order. Accepted together does not mean taking effect together.
+Several batches are in flight at once, but each is committed only after the one before it, so that what is accepted
+is always a prefix of what was sent, in its order. Accepted together does not mean taking effect together.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BatchAck:
     """The receipt of a batch: all of it is on disk."""
 
     last_seq: int
-    """Sequence of its last message; the others stand right before it."""
+    """Sequence of its last message; the others directly precede it."""
     count: int
 
 
@@ -50,7 +50,7 @@ async def publish_batch(bus: Bus, messages: Sequence[LogMessage], *, timeout_ms:
 
 
 class BatchPublisher:
-    """Publishes batch after batch, with a bounded number of them on their way.
+    """Publishes batch after batch, with a bounded number of them in flight.
 
     After a batch has failed the later ones fail too, unsent: nothing is accepted out of order.
     """
@@ -62,7 +62,7 @@ class BatchPublisher:
         self._last: asyncio.Task[BatchAck] | None = None
 
     async def put(self, messages: Sequence[LogMessage]) -> asyncio.Task[BatchAck]:
-        """Start a batch, waiting while too many are on their way; the task returned gives its receipt or its error."""
+        """Start a batch, waiting while too many are in flight; the task returned gives its receipt or its error."""
         if not 1 <= len(messages) <= BATCH_MESSAGES_MAX:
             raise RequestError(
                 Code.BAD_ARGUMENT,
@@ -165,7 +165,7 @@ class _UnsentError(RetryError):
 
 
 def _is_uncommitted(error: TeatreeError) -> bool:
-    """Whether the server surely holds nothing of the batch, and the same batch may succeed later."""
+    """Whether the server certainly holds nothing of the batch, and the same batch may succeed later."""
     if isinstance(error, _UnsentError):
         return False
     return error.code is Code.BUSY or (isinstance(error, ApiError) and error.number == ERROR_BATCH_INCOMPLETE)

@@ -1,7 +1,7 @@
-"""Messages, and subscriptions that say when they missed some.
+"""Messages, and subscriptions that report missed ones.
 
 A subscription belongs to the event loop of its bus. Messages wait in a bounded queue; what does not fit is dropped,
-and the reader is told by an error, since core NATS repeats nothing. The same error comes after a lost connection.
+and the reader gets an error, since core NATS repeats nothing. So it does after a lost connection.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class ReceivedMessage:
     reply: str = ""
 
 
+_MISSED_HINT = "Read what was missed from the stream, then continue."
 Sink = Callable[[bytes, bytes, bytes | None, bytes], None]
 """Takes subject, reply, header block and body as they came from the wire; must be quick and must not raise."""
 
@@ -36,7 +37,8 @@ class Subscription:
     """An endless async iterator of messages; one reader.
 
     Iterating raises `over_limit` after messages were dropped because the reader was slow, and `unavailable` after the
-    connection was lost for a while. Both only once, and the subscription goes on: read the truth again, then iterate.
+    connection was lost for a while. Both only once, and the subscription stays open: read from the stream what was
+    missed, then iterate.
     """
 
     def __init__(self, subject: str, pending_max: int, pending_bytes_max: int) -> None:
@@ -53,11 +55,11 @@ class Subscription:
         self._unsubscribe: Callable[[], Awaitable[None]] | None = None
 
     def opened(self, unsubscribe: Callable[[], Awaitable[None]]) -> None:
-        """Remember how to end it."""
+        """Set the function that ends it."""
         self._unsubscribe = unsubscribe
 
     def push(self, subject: bytes, reply: bytes, block: bytes | None, body: bytes) -> None:
-        """Take one message from the wire."""
+        """Receive one message from the wire."""
         if len(self._queue) >= self._pending_max or self._bytes + len(body) > self._pending_bytes_max:
             self.dropped += 1
             if not self._dropping:
@@ -78,7 +80,7 @@ class Subscription:
             Code.OVER_LIMIT,
             f"Messages on {self.subject} came faster than they were read: {self._pending_max} were waiting.",
             where=self.subject,
-            hint="Read what was missed from the stream, then go on.",
+            hint=_MISSED_HINT,
         )
 
     def interrupted(self) -> None:
@@ -88,7 +90,7 @@ class Subscription:
                 Code.UNAVAILABLE,
                 f"The connection to NATS was lost: messages on {self.subject} may have been missed.",
                 where=self.subject,
-                hint="Read what was missed from the stream, then go on.",
+                hint=_MISSED_HINT,
             )
         )
         self._arrived.set()

@@ -1,4 +1,4 @@
-"""Notices: said so that JetStream surely has them, and read again by who missed them."""
+"""Notices: published until JetStream has acknowledged them, and read again by clients that missed them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ READ_TIMEOUT_MS = 5_000
 
 
 class TooLongError(RetryError):
-    """The server takes no notice as long as one of these: they are to be made anew, shorter, and published again."""
+    """The server takes no notice as long as one of these: make them anew, shorter, and publish them again."""
 
 
 class NoticeWriter:
     """Publishes notices in their order and waits until each is acknowledged; one that was not is published again.
 
-    A notice may so be stored twice; both are identical.
+    A notice may thus be stored twice; both are identical.
     """
 
     def __init__(self, bus: Bus, *, in_flight_max: int = IN_FLIGHT_MAX, ack_timeout_ms: float = ACK_TIMEOUT_MS) -> None:

@@ -42,7 +42,7 @@ _NOTHING: tuple[object, ...] = (None, False, 0, -1, "", [], {})
 
 @frozen
 class LogState:
-    """The log as its server tells it."""
+    """The state of the log, as its server reports it."""
 
     name: str
     created: str
@@ -54,18 +54,18 @@ class LogState:
     size_bytes_max: int
     """-1: no limit."""
     purged_before: int
-    """Below this sequence the dispatcher has purged what was applied; above it nobody should have purged anything."""
+    """Below this sequence the dispatcher has purged what was applied; above it nothing should have been purged."""
     anchor: LogPosition | None
-    """A message that the dispatcher left when it purged last: while it is there, the log has not lost its end since."""
+    """A message that the dispatcher left when it purged last: while it is there, the log was not truncated since."""
     first_at: str
     """When the oldest message was stored: RFC 3339."""
     now: str
     """The server's clock: RFC 3339."""
 
     def is_lost_after(self, offset: int) -> bool:
-        """Whether requests beyond `offset` may be gone: somebody else than the dispatcher has purged there.
+        """Whether requests beyond `offset` may be lost: purged, but not by the dispatcher.
 
-        The first sequence alone does not tell: it is beyond a resting model's offset once others' requests were purged.
+        The first sequence alone is not enough: it passes an idle model's offset when others' requests are purged.
         """
         return self.first_seq > max(offset + 1, self.purged_before)
 
@@ -108,7 +108,7 @@ def log_config(bus: Bus, size_bytes_max: int) -> dict[str, Any]:
 def notices_config(bus: Bus, age_s: float, count_max: int) -> dict[str, Any]:
     """Return the configuration of the notices: bounded, since every subject costs the server memory.
 
-    They can be told again from the chain, so the stream need not sync every one of them.
+    They can be published again from the chain, so the stream need not sync every one of them.
     """
     subjects = bus.subjects
     return {
@@ -160,8 +160,8 @@ def _read_anchor(text: str | None) -> LogPosition | None:
 async def purge_log(bus: Bus, before: Mapping[str, int], anchor: LogPosition) -> int:
     """Purge each model's requests below its sequence number in `before`; return how many requests that were.
 
-    How far, and a message that stays, are written into the log's metadata first: so managers can tell our purges from
-    others', and from a log that has lost its end.
+    How far, and an anchor that stays, are written into the log's metadata first: so managers can distinguish our purges
+    from others', and from a truncated log.
     """
     name = bus.subjects.requests_stream
     highest = max(before.values(), default=0)
@@ -175,9 +175,9 @@ async def purge_log(bus: Bus, before: Mapping[str, int], anchor: LogPosition) ->
 
 
 async def _record_purge(bus: Bus, before: int, anchor: LogPosition) -> None:
-    """Write both down, and look until they are there: another dispatcher may be writing too.
+    """Write both, and read them back until they are there: another dispatcher may be writing too.
 
-    Neither goes back, but for a witness that the log has lost: nothing that is purged from now on could be told by it.
+    Neither goes back, except for an anchor that the log has lost: it proves nothing about purges from now on.
     """
     name = bus.subjects.requests_stream
     while True:

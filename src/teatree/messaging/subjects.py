@@ -15,7 +15,7 @@ PADDING = "_"
 ADVANCED = "_advanced"
 """Stands for a model in the subjects of marks that `teatree log advance` leaves, one subject a model."""
 NO_MODELS = frozenset({PADDING, ADVANCED})
-"""Ours, in the log: no model can have such a name, nobody answers, no manager is started."""
+"""Reserved names in the log: no model can have one, and no manager is started for it."""
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]{1,1000}")
 
@@ -34,7 +34,7 @@ def _check_prefix(_: object, __: object, value: str) -> None:
 class Subjects:
     """Every subject of one installation.
 
-    Names that go out as requests or reads are checked strictly. The others only have to be single tokens: what
+    Names in published requests and reads are checked strictly. The others only have to be single tokens: what
     arrived under a name that breaks the rules must still be read and answered.
     """
 
@@ -72,7 +72,7 @@ class Subjects:
         return f"{self.prefix}.request.{PADDING}._"
 
     def advanced(self, model: str) -> str:
-        """Return where it is marked that a model goes on though the log has lost what it counts from."""
+        """Return where the mark is published that resumes a model after the log was truncated or restored."""
         return f"{self.prefix}.request.{ADVANCED}.{check_model(model)}"
 
     def parse_request(self, subject: str) -> tuple[str, str]:
@@ -119,7 +119,7 @@ class Subjects:
         return f"{self.prefix}.query.*.*"
 
     def query(self, model: str, function: str) -> str:
-        """Return where a direct read is asked; raises `bad_name`."""
+        """Return where a direct read is sent; raises `bad_name`."""
         return f"{self.prefix}.query.{check_model(model)}.{check_function(function)}"
 
     def query_model(self, model: str) -> str:
