@@ -1,4 +1,4 @@
-"""A request as it lies in the log: its envelope, not yet its arguments."""
+"""`Request`: one message of the log, its envelope parsed, but not yet its arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results as DuckDB hands them out: their columns' types, and Arrow data that every reader knows.
+"""Results as DuckDB exports them: their columns' types, and Arrow data that every reader supports.
 
 DuckDB's own Arrow forms of some types are known to few readers: booleans of a byte, HUGEINT, BIT and TIMETZ as opaque
 bytes. And its INTERVAL is silently wrong beyond 292 years, since Arrow counts nanoseconds. Here all of them

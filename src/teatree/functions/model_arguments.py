@@ -55,7 +55,7 @@ class ModelArguments:
 
 
 def read_model_arguments(call: Call) -> ModelArguments:
-    """Return what a `create_model` asks for; a fork has the tables and the storage version of its origin."""
+    """Return the arguments of a `create_model`; a fork has the tables and the storage version of its origin."""
     engine = call.choice("engine", ENGINES, "duckdb")
     storage_version = call.choice("storage_version", STORAGE_VERSIONS, None)
     app = call.text("app", None)

@@ -222,7 +222,7 @@ class QueryService:
 
 
 def _number(error: TeatreeError) -> int:
-    """Return the HTTP-like number that the convention wants beside our code."""
+    """Return the HTTP-like number that the convention requires beside our code."""
     match error.code:
         case Code.UNKNOWN_MODEL | Code.UNKNOWN_FUNCTION | Code.UNKNOWN_TABLE | Code.UNKNOWN_VERSION:
             return 404
