@@ -1,6 +1,6 @@
 """ISO 8601 texts of days, times, moments and durations, to and from the integers that DuckDB and Arrow count in.
 
-Years beyond 9999 or before 1 are written with a sign, as ISO 8601 requires; `infinity` and `-infinity` are DuckDB's own.
+Years beyond 9999 or before 1 are written with a sign, as in ISO 8601; `infinity` and `-infinity` are DuckDB's own.
 Nothing is rounded: digits finer than the unit must be zeros.
 """
 
