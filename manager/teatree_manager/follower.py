@@ -12,7 +12,7 @@ import structlog
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
-from teatree.storage.breaker import AwayError
+from teatree.storage.breaker import CircuitOpenError
 from teatree.storage.disk import AWAY, FULL
 
 BACKOFF_MS_MIN = 100
@@ -40,7 +40,7 @@ class Backoff:
 
     async def pause(self, error: TeatreeError | None = None) -> None:
         """Wait for the next try: a growing time, or until the breaker lets calls through that refused this one."""
-        if isinstance(error, AwayError) and error.breaker is not None:
+        if isinstance(error, CircuitOpenError) and error.breaker is not None:
             for _ in range(BACKOFF_MS_MAX // LOOK_MS):  # bounded: its caller may have to stop meanwhile
                 if not error.breaker.refuses():
                     break

@@ -13,7 +13,7 @@ import pytest
 
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import BreakerSettings, ManagerSettings, PostgresSettings
-from teatree.storage.breaker import AwayError, Breaker
+from teatree.storage.breaker import Breaker, CircuitOpenError
 from teatree.storage.catalog import Catalog
 from teatree.storage.lease import Holder, Lease, this_process
 from teatree.storage.migrations.migrate import migrate
@@ -118,9 +118,9 @@ def test_no_breaker_refuses_a_lease(postgres_server: PostgresSettings, postgres:
         lambda: lease.release(holder),
     ]
     for use in uses:
-        with pytest.raises(AwayError), breaker.guard():
+        with pytest.raises(CircuitOpenError), breaker.guard():
             raise RetryError(Code.UNAVAILABLE, "PostgreSQL does not answer.")
-        with pytest.raises(AwayError):
+        with pytest.raises(CircuitOpenError):
             Catalog(guarded).models()
         assert use()
         assert [row.name for row in Catalog(guarded).models()] == ["sales"]

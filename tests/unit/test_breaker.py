@@ -15,7 +15,7 @@ from manual_clock import ManualClock
 from servers import file_store
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
 from teatree.contracts.settings import BreakerSettings
-from teatree.storage.breaker import AwayError, Breaker
+from teatree.storage.breaker import Breaker, CircuitOpenError
 from teatree.storage.guarded import GuardedStore
 from teatree.storage.local import LocalObjectStore
 from teatree.storage.objects import NotFoundError, ObjectStore, open_store
@@ -53,7 +53,7 @@ def _refused(breaker: Breaker) -> bool:
     try:
         with breaker.guard():
             return False
-    except AwayError:
+    except CircuitOpenError:
         return True
 
 
@@ -84,7 +84,7 @@ def test_all_get_the_same_message_while_it_is_unavailable(breaker: Breaker, cloc
     messages = set()
     for i in range(10):
         clock.now_s += 1
-        with pytest.raises(AwayError) as caught:
+        with pytest.raises(CircuitOpenError) as caught:
             _fail(breaker, RetryError(Code.UNAVAILABLE, f"No answer {i}."))
         messages.add(str(caught.value))
     assert len(messages) == 1
@@ -123,7 +123,7 @@ def test_the_pauses_grow_with_jitter_up_to_a_limit(breaker: Breaker, clock: Manu
         while breaker.refuses():
             clock.now_s += 0.001
         pauses_ms.append((clock.now_s - begin_s) * 1000)
-        with pytest.raises(AwayError):
+        with pytest.raises(CircuitOpenError):
             _fail(breaker)
     for i, pause_ms in enumerate(pauses_ms):
         limit_ms = min(SETTINGS.open_ms_max, SETTINGS.open_ms_min * 2**i)
@@ -172,7 +172,7 @@ def test_some_calls_are_never_refused(breaker: Breaker) -> None:
     """A call with `always` is tried at any time; its success closes the breaker, its failures delay no probe."""
     _open(breaker)
     assert breaker.refuses()
-    with pytest.raises(AwayError):
+    with pytest.raises(CircuitOpenError):
         _fail(breaker, always=True)
     with breaker.guard(always=True):
         assert _refused(breaker)
@@ -186,7 +186,7 @@ def test_a_success_from_before_closes_and_a_failure_does_not_count(breaker: Brea
         call.__enter__()
     _open(breaker)
     for call in before[:5]:
-        with pytest.raises(AwayError):
+        with pytest.raises(CircuitOpenError):
             call.__exit__(type(NO_ANSWER), NO_ANSWER, None)
     clock.now_s += SETTINGS.open_ms_min / 1000
     assert not breaker.refuses()
@@ -201,7 +201,7 @@ def test_opening_and_closing_are_logged_once(clock: ManualClock) -> None:
         _open(breaker)
         for _ in range(4):
             clock.now_s += 3
-            with pytest.raises(AwayError):
+            with pytest.raises(CircuitOpenError):
                 _fail(breaker)
         clock.now_s += 3
         assert not _refused(breaker)
@@ -239,7 +239,7 @@ def test_every_call_of_a_store_is_guarded(breaker: Breaker, clock: ManualClock, 
     assert set(calls) == {name for name in vars(ObjectStore) if not name.startswith("_")} - local
     _open(breaker)
     for call in calls.values():
-        with pytest.raises(AwayError):
+        with pytest.raises(CircuitOpenError):
             call()
     assert [info.key for info in store.list("")] == ["a/1"]
     assert not copy.exists()

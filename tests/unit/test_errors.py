@@ -25,7 +25,7 @@ from teatree.engine.rows_watch import TooManyRowsError, UnsureRowsError
 from teatree.engine.transaction import UnexpectedError
 from teatree.messaging.batches import _UnsentError
 from teatree.messaging.jetstream import ApiError
-from teatree.storage.breaker import AwayError, Breaker
+from teatree.storage.breaker import Breaker, CircuitOpenError
 from teatree.storage.objects import NotFoundError
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -62,8 +62,8 @@ def make(kind: type[TeatreeError], text: str, where: str | None, hint: str | Non
         return UnexpectedError(text, ValueError(text))
     if kind is NotFoundError:
         return NotFoundError(text, text)
-    if kind is AwayError:
-        return AwayError(Breaker("A part", BreakerSettings()), "A part", text, 5)
+    if kind is CircuitOpenError:
+        return CircuitOpenError(Breaker("A part", BreakerSettings()), "A part", text, 5)
     if kind is ApiError:
         return ApiError(Code.LOG_FULL, text, number=7, where=text, hint=hint)
     if kind is TooManyRowsError:
@@ -114,5 +114,5 @@ def test_a_worker_that_raises_does_not_break_its_pool() -> None:
 def test_a_copy_keeps_what_a_kind_adds() -> None:
     """A class's additional members are copied; a breaker, which belongs to its process, is not."""
     assert pickled(NotFoundError("a/b", "file:///x")).key == "a/b"
-    assert pickled(make(AwayError, "gone", None, None)).breaker is None
+    assert pickled(make(CircuitOpenError, "gone", None, None)).breaker is None
     assert isinstance(pickled(RequestError(Code.USAGE, "no")), RequestError)

@@ -11,7 +11,7 @@ from typing_extensions import override
 from manual_clock import ManualClock
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import BreakerSettings
-from teatree.storage.breaker import AwayError, Breaker
+from teatree.storage.breaker import Breaker, CircuitOpenError
 from teatree_manager.follower import Backoff, Follower, retrying
 from teatree_manager.memory import started_threads
 
@@ -54,7 +54,7 @@ async def test_waiting_work_resumes_when_the_part_is_back() -> None:
     for _ in range(SETTINGS.failures_max):
         with pytest.raises(RetryError) as caught:
             part.ask()
-    assert isinstance(caught.value, AwayError)
+    assert isinstance(caught.value, CircuitOpenError)
     pause = asyncio.create_task(Backoff().pause(caught.value))
     await asyncio.sleep(0.1)
     assert not pause.done()  # the clock stands

@@ -25,7 +25,7 @@ from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
 from teatree.storage.packs import checksum
 from teatree.storage.repair import entry_or_stub
-from teatree.storage.runs import Run, id_hash, merge_runs, write_run
+from teatree.storage.runs import LedgerRun, id_hash, merge_runs, write_run
 from teatree.storage.segments import Entry, read_segment
 
 TAIL_VERSIONS_MAX = 64
@@ -67,7 +67,7 @@ class LostOutcome:
 
 @frozen
 class _Compacted:
-    runs: tuple[tuple[ObjectRef, Run], ...]
+    runs: tuple[tuple[ObjectRef, LedgerRun], ...]
     versions: frozenset[int]
     """Versions that were moved from the tail into the runs."""
 
@@ -79,7 +79,7 @@ class Ledger:
         self._chain = chain
         self._cache = cache
         self._limits = limits
-        self._runs: tuple[tuple[ObjectRef, Run], ...] = ()
+        self._runs: tuple[tuple[ObjectRef, LedgerRun], ...] = ()
         self._tail: dict[int, dict[str, None]] = {}
         self._tail_ids: dict[str, int] = {}
         self._tail_newest: dict[int, datetime] = {}
@@ -98,7 +98,7 @@ class Ledger:
             entries = read_segment(self._chain.store, self._chain.folder, entry_or_stub(self._chain, version))
             self._keep_tail(version, [e for e in entries if e.is_first])
 
-    def _fetch(self, ref: ObjectRef) -> Run:
+    def _fetch(self, ref: ObjectRef) -> LedgerRun:
         path = self._cache / f"{ref.checksum[:32]}.run"
         if not path.exists() or path.stat().st_size != ref.size_bytes:
             part = path.with_suffix(".part")
@@ -106,7 +106,7 @@ class Ledger:
             if checksum(part.read_bytes()) != ref.checksum:
                 raise CorruptError("The ledger run does not match its hash.", where=ref.key)
             part.replace(path)
-        return Run(path)
+        return LedgerRun(path)
 
     def close(self) -> None:
         """Stop the compaction thread."""
@@ -208,7 +208,7 @@ class Ledger:
 
     def _compact(
         self,
-        runs: tuple[tuple[ObjectRef, Run], ...],
+        runs: tuple[tuple[ObjectRef, LedgerRun], ...],
         tail: dict[int, list[str]],
         newest: datetime | None,
         version: int,
@@ -229,13 +229,13 @@ class Ledger:
         self._clean_cache(kept, runs)
         return _Compacted(tuple(kept), frozenset(tail))
 
-    def _is_wanted(self, run: Run, newest: datetime) -> bool:
+    def _is_wanted(self, run: LedgerRun, newest: datetime) -> bool:
         return run.newest_at >= newest - timedelta(days=self._limits.remember_days)
 
     def _new_path(self) -> Path:
         return self._cache / f"{secrets.token_hex(8)}.new"
 
-    def _publish(self, path: Path, version: int) -> tuple[ObjectRef, Run]:
+    def _publish(self, path: Path, version: int) -> tuple[ObjectRef, LedgerRun]:
         digest = checksum(path.read_bytes())
         ref = ObjectRef(
             key=f"outcomes/{version:020d}-{digest[:16]}.run", size_bytes=path.stat().st_size, checksum=digest
@@ -243,10 +243,12 @@ class Ledger:
         self._chain.store.put(self._chain.key(ref.key), path)
         final = self._cache / f"{digest[:32]}.run"
         path.replace(final)
-        run = Run(final)
+        run = LedgerRun(final)
         return ObjectRef(ref.key, ref.size_bytes, ref.checksum, rows=len(run)), run
 
-    def _clean_cache(self, kept: Sequence[tuple[ObjectRef, Run]], in_use: Sequence[tuple[ObjectRef, Run]]) -> None:
+    def _clean_cache(
+        self, kept: Sequence[tuple[ObjectRef, LedgerRun]], in_use: Sequence[tuple[ObjectRef, LedgerRun]]
+    ) -> None:
         wanted = {run.path for _, run in (*kept, *in_use)}
         for path in self._cache.glob("*.run"):
             if path not in wanted:

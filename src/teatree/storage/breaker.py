@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from teatree.contracts.settings import BreakerSettings
 
 
-class AwayError(RetryError):
+class CircuitOpenError(RetryError):
     """A part is known to be away. It reads the same for all callers and as long as the part stays away."""
 
     def __init__(self, breaker: Breaker, part: str, reason: str, again_ms_max: int) -> None:
@@ -110,7 +110,7 @@ class Breaker:
         if was_open:
             self._log.info("back", what=self._part, away_ms=away_ms)
 
-    def _failed(self, error: TeatreeError, *, probes: bool) -> AwayError | None:
+    def _failed(self, error: TeatreeError, *, probes: bool) -> CircuitOpenError | None:
         """Count a failure; return what to raise in its place while open."""
         with self._lock:
             if self._reason is not None and not probes:  # others look: this tells nothing new
@@ -130,5 +130,5 @@ class Breaker:
             self._log.warning("away: refused until it answers", what=self._part, error=str(error))
         return away
 
-    def _away(self, reason: str) -> AwayError:
-        return AwayError(self, self._part, reason, self._settings.open_ms_max)
+    def _away(self, reason: str) -> CircuitOpenError:
+        return CircuitOpenError(self, self._part, reason, self._settings.open_ms_max)

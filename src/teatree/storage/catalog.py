@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import LiteralString
 
     from teatree.storage.catalog_rows import ModelColumns
-    from teatree.storage.postgres import Postgres, Session
+    from teatree.storage.postgres import Postgres, PostgresSession
 
 T = TypeVar("T")
 RESULT_BYTES_MAX = 100_000
@@ -296,7 +296,7 @@ def _read(kind: type[T], row: dict[str, Any]) -> T:
     return kind(**{name: row[name] for name in names})
 
 
-def _insert(session: Session, statement: LiteralString, rows: Sequence[Any]) -> None:
+def _insert(session: PostgresSession, statement: LiteralString, rows: Sequence[Any]) -> None:
     for part in _parts(rows):
         session.execute(statement, {"rows": part})
 

@@ -9,10 +9,10 @@ from teatree.contracts.errors import Code, OperatorError
 if TYPE_CHECKING:
     import uuid
 
-    from teatree.storage.postgres import Session
+    from teatree.storage.postgres import PostgresSession
 
 
-def ensure_row(session: Session, goal_model_id: uuid.UUID, name: str) -> None:
+def ensure_row(session: PostgresSession, goal_model_id: uuid.UUID, name: str) -> None:
     """Make the model's row if there is none.
 
     An upsert alone will not do: with two unique columns, some that insert a new row at once get an error of the other.

@@ -60,7 +60,7 @@ _REFUSALS = (
 Row = dict[str, Any]
 
 
-class Session:
+class PostgresSession:
     """One transaction."""
 
     def __init__(self, connection: psycopg.Connection[Row]) -> None:
@@ -104,7 +104,7 @@ class Postgres:
         self._closed = False
 
     @contextmanager
-    def transaction(self, *, always: bool = False) -> Iterator[Session]:
+    def transaction(self, *, always: bool = False) -> Iterator[PostgresSession]:
         """Run one transaction: committed at the end of the block, rolled back by any error.
 
         `always` tries whatever the breaker says, and tells it what came of that.
@@ -115,7 +115,7 @@ class Postgres:
             connection = self._take()
             try:
                 with self._translated(), _cut_after(connection, self._time_s_max), connection.transaction():
-                    yield Session(connection)
+                    yield PostgresSession(connection)
             finally:
                 self._give_back(connection)
 
