@@ -64,7 +64,9 @@ async def test_many_followers_try_little_and_all_catch_up(
             follower.wake()
         await asyncio.sleep(AWAY_S)
         tries = postgres.tries
-        assert all(follower.error is not None and "PostgreSQL is away" in follower.error for follower in followers)
+        assert all(
+            follower.error is not None and "PostgreSQL is unavailable" in follower.error for follower in followers
+        )
     finally:
         await asyncio.to_thread(servers.postgres().start)
     async with asyncio.timeout(60):

@@ -193,7 +193,7 @@ async def test_s3_away(
         seaweed.stop()
         try:
             await installation.publish("append", rows(2), "a2")
-            await manager.until_printed("waits to be shipped: unavailable: The object store is away")
+            await manager.until_printed("waits to be shipped: unavailable: The object store is unavailable")
             assert not await installation.has_outcome("a2")
         finally:
             seaweed.start()

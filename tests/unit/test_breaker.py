@@ -75,7 +75,9 @@ def test_a_refusal_names_part_error_and_pause(breaker: Breaker) -> None:
     with pytest.raises(RetryError) as caught:
         _fail(breaker)
     assert caught.value.code is Code.UNAVAILABLE
-    assert str(caught.value) == ("unavailable: The sea is away: No answer. It is tried again at least every 3 s.")
+    assert str(caught.value) == (
+        "unavailable: The sea is unavailable: No answer. It is tried again at least every 3 s."
+    )
 
 
 def test_all_get_the_same_message_while_it_is_unavailable(breaker: Breaker, clock: ManualClock) -> None:
@@ -208,12 +210,12 @@ def test_opening_and_closing_are_logged_once(clock: ManualClock) -> None:
         assert not _refused(breaker)
     assert logs == [
         {
-            "event": "away: refused until it answers",
+            "event": "unavailable: calls are refused until it answers",
             "log_level": "warning",
             "what": "The sea",
             "error": "unavailable: No answer.",
         },
-        {"event": "back", "log_level": "info", "what": "The sea", "away_ms": 15_000},
+        {"event": "available again", "log_level": "info", "what": "The sea", "unavailable_ms": 15_000},
     ]
 
 
