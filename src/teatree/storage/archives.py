@@ -4,9 +4,9 @@
 at version N: in this folder, or in an older one if it has not changed since. The index is written last: it is
 complete or absent.
 
-`outcomes/<N>-<write id>.archive` says which version's archive answers the `archive` request of version N: its own, or
-the first later one that could be made. It is created once, before the outcome is published, so that every notice of it
-says the same.
+`outcomes/<N>-<write id>.archive` names the version whose archive answers the `archive` request of version N: N itself,
+or the first later version that could be archived. It is created once, before the outcome is published, so that every
+notice of it names the same version.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ def _answer_key(chain: Chain, manifest: Manifest | Stub) -> str:
 
 
 def record_answer(chain: Chain, manifest: Manifest, archived_version: int) -> None:
-    """Say for good which version's archive answers the request of a version; the first who says so decides."""
+    """Store which version's archive answers the request of a version; the first one stored is final."""
     chain.store.put_if_absent(_answer_key(chain, manifest), dump_json({"archive": archived_version}))
 
 
 def read_answer(chain: Chain, manifest: Manifest | Stub) -> int | None:
-    """Return which version's archive answers the request of a version; None if that is not said, or not any more."""
+    """Return which version's archive answers the request of a version; None if none is stored, or no longer."""
     key = _answer_key(chain, manifest)
     try:
         return reread(lambda: _answer(chain.store.get(key), key))
@@ -95,7 +95,7 @@ def _answer(body: bytes, key: str) -> int:
     try:
         return int(orjson.loads(body)["archive"])
     except (ValueError, KeyError, TypeError) as e:
-        raise CorruptError("What says which archive answers a request is damaged.", where=key) from e
+        raise CorruptError("The record of which archive answers a request is damaged.", where=key) from e
 
 
 def first_archive_since(chain: Chain, version: int) -> Archived | None:

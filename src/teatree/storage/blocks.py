@@ -1,8 +1,8 @@
-"""Blocks fetched when somebody reads them: from memory, from this laptop's cache, else out of packs in the store.
+"""Blocks fetched on demand: from memory, from the local cache, else out of packs in the store.
 
-Concurrency: any number of threads read through one `BlockFetcher`. A block that several want is fetched once: the
-first one leaves a future, the others wait for it. Every block that comes from a disk or the store is hashed before
-anyone sees it. Versions share a fetcher, so what did not change between two of them is fetched once.
+Concurrency: any number of threads read through one `BlockFetcher`. A block that several threads want is fetched once:
+the first thread adds a future, the others wait for it. Every block that comes from a disk or the store is hashed
+before it is returned. Versions share a fetcher, so blocks that did not change between two of them are fetched once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ AHEAD_READERS = 4
 
 @define
 class FetchStats:
-    """What was moved so far."""
+    """Counts of what was fetched so far."""
 
     reads: int = 0
     """Range reads of the store."""
@@ -43,7 +43,7 @@ class FetchStats:
     """Bytes that came from the store."""
     fetched_blocks: int = 0
     cached_blocks: int = 0
-    """Blocks that came from this laptop's cache."""
+    """Blocks that came from the local cache."""
 
 
 @frozen
@@ -77,13 +77,13 @@ class BlockFetcher:
         self._memory: OrderedDict[bytes, bytes] = OrderedDict()
         self._memory_bytes = 0
         self._memory_bytes_max = memory_bytes_max
-        self._flying: dict[bytes, Future[bytes]] = {}
+        self._in_flight: dict[bytes, Future[bytes]] = {}
         self._fetchers = ThreadPoolExecutor(FETCHERS, "teatree-fetch")
         self._ahead = ThreadPoolExecutor(AHEAD_READERS, "teatree-ahead")
         self._stats = FetchStats()
 
     def stats(self) -> FetchStats:
-        """Return what was moved so far."""
+        """Return the counts so far."""
         with self._lock:
             return evolve(self._stats)
 
@@ -94,7 +94,7 @@ class BlockFetcher:
         return [piece if isinstance(piece, bytes) else piece.result() for piece in found]
 
     def read_ahead(self, wanted: Sequence[Wanted]) -> None:
-        """Begin to fetch blocks that will be wanted soon; a failure is told to who then reads them."""
+        """Begin to fetch blocks that will be wanted soon; a failure is raised by the `read` of them."""
         cache = self.cache
         _, mine = self._claim([block for block in wanted if not (cache and cache.has(block.digest))])
         if mine:
@@ -107,12 +107,12 @@ class BlockFetcher:
             self._stats.fetched_bytes += size_bytes
 
     def close(self) -> None:
-        """End the threads; reads that run are finished."""
+        """End the threads after their running reads."""
         self._ahead.shutdown(cancel_futures=False)
         self._fetchers.shutdown()
 
     def _claim(self, wanted: Sequence[Wanted]) -> tuple[list[bytes | Future[bytes]], list[Wanted]]:
-        """Return the blocks as they are, here or on their way, and those that the caller now has to load."""
+        """Return each block or a future of it, and the blocks that the caller now has to load."""
         found: list[bytes | Future[bytes]] = []
         mine: list[Wanted] = []
         with self._lock:
@@ -122,15 +122,15 @@ class BlockFetcher:
                     self._memory.move_to_end(block.digest)
                     found.append(body)
                     continue
-                future = self._flying.get(block.digest)
+                future = self._in_flight.get(block.digest)
                 if future is None:
-                    future = self._flying[block.digest] = Future()
+                    future = self._in_flight[block.digest] = Future()
                     mine.append(block)
                 found.append(future)
         return found, mine
 
     def _load(self, blocks: Sequence[Wanted]) -> None:
-        """Bring claimed blocks: every future of theirs ends with the block or with what went wrong."""
+        """Load claimed blocks: the future of each ends with the block or with the error."""
         try:
             frames = [
                 Frame(block, block.pack, block.offset, block.length) for block in blocks if not self._from_cache(block)
@@ -149,13 +149,13 @@ class BlockFetcher:
         body = self.cache and self.cache.get(block.digest)
         if not body or len(body) != block.size_bytes:
             return False
-        self._bring(block, body, fetched=False)
+        self._deliver(block, body, fetched=False)
         return True
 
     def _fetch(self, read: RangeRead[Wanted]) -> None:
         try:
             for block, piece in reread(lambda: self._unpacked(read)):
-                self._bring(block, piece, fetched=True)
+                self._deliver(block, piece, fetched=True)
                 if self.cache:
                     self.cache.put(block.digest, piece)
         except BaseException as e:
@@ -167,9 +167,9 @@ class BlockFetcher:
         self.add_fetched(read.length)
         return [(frame.item, frame.item.unpacked(read.cut(body, frame))) for frame in read.frames]
 
-    def _bring(self, block: Wanted, body: bytes, *, fetched: bool) -> None:
+    def _deliver(self, block: Wanted, body: bytes, *, fetched: bool) -> None:
         with self._lock:
-            future = self._flying.pop(block.digest, None)
+            future = self._in_flight.pop(block.digest, None)
             if block.digest not in self._memory:
                 self._memory[block.digest] = body
                 self._memory_bytes += len(body)
@@ -184,14 +184,14 @@ class BlockFetcher:
 
     def _fail(self, blocks: Sequence[Wanted], error: BaseException) -> None:
         with self._lock:
-            futures = [self._flying.pop(block.digest, None) for block in blocks]
+            futures = [self._in_flight.pop(block.digest, None) for block in blocks]
         for future in futures:
             if future is not None:
                 future.set_exception(error)
 
 
 class VersionFile:
-    """One version's DuckDB file, read at any place without being there. Safe for threads."""
+    """One version's DuckDB file, read at any offset without a local copy. Safe for threads."""
 
     def __init__(self, fetcher: BlockFetcher, layout: FileLayout, ahead_bytes_max: int) -> None:
         self.layout = layout

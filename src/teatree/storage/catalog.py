@@ -1,4 +1,4 @@
-"""The catalog in PostgreSQL: a projection of the version chains that outsiders query.
+"""The catalog in PostgreSQL: a projection of the version chains that other programs query.
 
 It is written in chunks, one transaction each, and every write can be repeated: a model's row never goes back to an
 older version, a request's end is never overwritten, the rest is the same each time. Rows travel as one JSON array a
@@ -96,7 +96,7 @@ class Catalog:
         contents: Sequence[ContentRow] = (),
         requests: Sequence[RequestRow] = (),
     ) -> None:
-        """Record a chunk of versions, their objects and outcomes, all or nothing; may be repeated."""
+        """Write a chunk of versions, their objects and outcomes, all or nothing; may be repeated."""
         with self._postgres.transaction() as session:
             _insert(session, _VERSIONS, versions)
             _insert(session, _CONTENTS, contents)
@@ -106,17 +106,17 @@ class Catalog:
             _insert(session, _MODEL, [model])
 
     def record_requests(self, requests: Sequence[RequestRow]) -> None:
-        """Record requests that begin or end outside a version; what has ended stays as it is."""
+        """Write requests that begin or end outside a version; the row of an ended request stays as it is."""
         with self._postgres.transaction() as session:
             _insert(session, _REQUESTS, requests)
 
     def record_contents(self, contents: Sequence[ContentRow]) -> None:
-        """Record objects that were written after their version, as archives are."""
+        """Write the rows of objects that were stored after their version, as archives are."""
         with self._postgres.transaction() as session:
             _insert(session, _CONTENTS, contents)
 
     def forget_contents(self, goal_model_id: uuid.UUID, uris: Sequence[str]) -> None:
-        """Forget objects that were removed from the store."""
+        """Delete the rows of objects that were removed from the store."""
         with self._postgres.transaction() as session:
             session.execute(
                 "DELETE FROM content_index WHERE goal_model_id = %(id)s AND uri = ANY(%(uris)s)",
@@ -124,7 +124,7 @@ class Catalog:
             )
 
     def forget_versions(self, goal_model_id: uuid.UUID, versions: Sequence[int]) -> None:
-        """Forget versions that were cleaned up; what is left of their objects and outcomes stays."""
+        """Delete the rows of cleaned-up versions; those of their remaining objects and outcomes stay."""
         with self._postgres.transaction() as session:
             session.execute(
                 "DELETE FROM goal_model_version WHERE goal_model_id = %(id)s AND version = ANY(%(versions)s)",
@@ -139,7 +139,7 @@ class Catalog:
             )
 
     def record_error(self, goal_model_id: uuid.UUID, name: str, error: dict[str, Any] | None) -> None:
-        """Record why a model is stopped for an operator (`code`, `message`, `where`), or that it no longer is."""
+        """Write why a model is stopped for an operator (`code`, `message`, `where`), or that it no longer is."""
         with self._postgres.transaction() as session:
             ensure_row(session, goal_model_id, name)
             session.execute(
@@ -151,7 +151,7 @@ class Catalog:
             )
 
     def record_waits(self, goal_model_id: uuid.UUID, name: str, why: str | None) -> None:
-        """Record why a model's requests wait, or that they no longer do."""
+        """Write why a model's requests wait, or that they no longer do."""
         with self._postgres.transaction() as session:
             ensure_row(session, goal_model_id, name)
             session.execute(
@@ -160,7 +160,7 @@ class Catalog:
             )
 
     def record_damage(self, goal_model_id: uuid.UUID, name: str, damage: Mapping[int, str]) -> None:
-        """Record what is wrong in the store, by version; empty: nothing that is known."""
+        """Write what is damaged in the store, by version; empty: no damage is known."""
         with self._postgres.transaction() as session:
             ensure_row(session, goal_model_id, name)
             found = {str(version): what for version, what in damage.items()}
@@ -175,7 +175,7 @@ class Catalog:
             return [_read(ModelRow, row) for row in session.rows("SELECT * FROM goal_model ORDER BY name")]
 
     def model(self, name: str) -> ModelRow | None:
-        """Return one model, or None if the catalog has not heard of it."""
+        """Return one model, or None if the catalog has no row of it."""
         with self._postgres.transaction() as session:
             rows = session.rows("SELECT * FROM goal_model WHERE name = %(name)s", {"name": name})
         return _read(ModelRow, rows[0]) if rows else None
@@ -226,7 +226,7 @@ class Catalog:
         return [_request_row(row) for row in found]
 
     def request(self, name: str, request_id: str) -> RequestRow | None:
-        """Return one request, or None if the catalog has not heard of it; raises `unknown_model`."""
+        """Return one request, or None if the catalog has no row of it; raises `unknown_model`."""
         found = self._of_model(
             name,
             "SELECT r.* FROM request_log r WHERE goal_model_id = %(id)s AND request_id = %(request_id)s",
@@ -235,7 +235,7 @@ class Catalog:
         return _request_row(found[0]) if found else None
 
     def trim_requests(self, finished_before: datetime, *, rows_max: int = 50_000) -> int:
-        """Forget up to `rows_max` requests that ended before a time; return how many it were."""
+        """Delete up to `rows_max` requests that ended before a time; return how many were deleted."""
         with self._postgres.transaction() as session:
             return session.execute(
                 """
@@ -246,7 +246,7 @@ class Catalog:
             )
 
     def clear(self) -> None:
-        """Forget all that the object store can tell again; leases, errors and damage stay."""
+        """Delete all that can be rebuilt from the object store; leases, errors and damage stay."""
         with self._postgres.transaction() as session:
             session.execute("TRUNCATE goal_model_version, content_index, request_log")
             session.execute(
@@ -280,9 +280,9 @@ def _request_row(row: dict[str, Any]) -> RequestRow:
 
 
 def _read(kind: type[T], row: dict[str, Any]) -> T:
-    """Return a row as a value of `kind`; columns that a newer release added are passed over.
+    """Return a row as a value of `kind`; columns that a newer release added are ignored.
 
-    Raises `wrong_configuration` where an older release's schema has not got them all.
+    Raises `wrong_configuration` if the schema of an older release lacks a column.
     """
     names = attrs.fields_dict(kind)  # type: ignore[arg-type]
     missing = [name for name in names if name not in row]

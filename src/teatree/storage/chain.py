@@ -1,8 +1,8 @@
 """The version chain of one model: manifests by number, each created only if absent.
 
-The chain is the truth. Its numbers have no gaps and a key once used is never freed: a clean-up leaves a stub. So a
-number that is missing below one that is known is damage, and never taken as the chain's end (docs/decisions/0023). What
-is known: the object `head`, what the caller has seen, and every manifest in a window round these.
+The chain is authoritative. Its numbers have no gaps and a key once used is never freed: a clean-up leaves a stub. So a
+number that is missing below a known one is damage, and never taken as the chain's end (docs/decisions/0023). Known
+numbers are that of the object `head`, the caller's, and those of all manifests in a window around these.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ChainEnd:
     known: int
     """The highest number that ever had one, as far as the store and the caller know; beyond `newest` if it vanished."""
     missing: tuple[int, ...]
-    """Numbers below `known` whose manifests vanished, as far as was looked: up to `WINDOW` back and more."""
+    """Numbers below `known` whose manifests vanished, as far as was checked: up to `WINDOW` back and more."""
 
 
 class Chain:
@@ -105,7 +105,7 @@ class Chain:
         return next((v for v in islice(versions, LOOKS_MAX) if isinstance(self.entry(v), Manifest)), None)
 
     def kept_numbers(self) -> Iterator[int]:
-        """Yield the numbers of the versions that may have a manifest, newest first; what they leave out has none."""
+        """Yield the numbers of the versions that may have a manifest, newest first; all others have none."""
         retained = read_retained(self.store, self.folder)
         through = retained.through if retained else 0
         yield from range(self.newest_version(through), through, -1)
@@ -162,7 +162,7 @@ class Chain:
         return {int(key.rpartition("/")[2]) for key in self.store.present(keys)}
 
     def _confirmed(self, missing: set[int]) -> list[int]:
-        """Return what is missing indeed: versions come while others are looked for."""
+        """Return those that are missing still: versions are committed while others are looked for."""
         return [number for number in sorted(missing) if not self._exists(number)]
 
     def _gallop(self) -> int:
@@ -181,14 +181,14 @@ class Chain:
         return low
 
     def report_missing(self, end: ChainEnd) -> None:
-        """Warn of versions that vanished below the newest, which is whole without them."""
+        """Warn of versions that vanished below the newest, which does not need them."""
         below = [version for version in end.missing if version < end.newest]
         if below:
             more = f" So are {len(below) - 1} more near it." if len(below) > 1 else ""
             warnings.warn(f"{self.missing_error(below[0], end.newest)}{more}", DamageWarning, stacklevel=2)
 
     def missing_error(self, version: int, newest: int) -> CorruptError:
-        """Return what it is that a version's manifest vanished."""
+        """Return the error for a version whose manifest vanished."""
         left = f"the newest that is left is {newest}" if newest < version else f"version {newest} is there"
         return CorruptError(
             f"The manifest of version {version} of {self.model} is missing from the store; {left}.",

@@ -1,8 +1,9 @@
-"""Cleaning a model up: versions that the policy does not keep become stubs, then goes what no kept version needs.
+"""The clean-up of a model: versions that the policy does not keep become stubs, then unneeded objects are deleted.
 
-Order: plan, stubs, objects, list of what is kept, plan gone. Killed anywhere, the next clean-up goes on: a reader of a
-version in between finds its stub, never half of it. Nothing here needs to know of the model's manager, and it may run
-beside any number of others: see `storage.deletions` for pins, `storage.garbage` for what is deleted.
+Order: write the deletion, make stubs, delete objects, write the list of kept versions, remove the deletion. After a
+kill at any point the next clean-up resumes; a reader of a version meanwhile finds its stub, never a part of it. A
+clean-up does not involve the model's manager, and any number may run at the same time: see `storage.deletions` for
+pins, `storage.garbage` for what is deleted.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 REQUESTS = 4
-"""Requests to the store at the same time: a clean-up runs beside people's work."""
+"""Requests to the store at the same time: few, since a clean-up runs beside other work."""
 CHUNK_VERSIONS = 1_000
 CHUNK_OBJECTS = 1_000
-"""What is done between two looks whether to stop; S3 deletes as many at once."""
+"""How many are handled between two checks whether to stop; S3 deletes as many objects at once."""
 
 
 @frozen
 class Cleaned:
-    """What a clean-up took away, or would."""
+    """What a clean-up removed, or would remove."""
 
     model: str
     newest: int
@@ -54,7 +55,7 @@ class Cleaned:
     """Versions that stay."""
     kept_unpublished: int = 0
     """Those of them that the policy does not keep: their outcomes are not known to be published for good yet. A later
-    version says so, or the mark of a model at rest; a manager that was killed just then has left neither."""
+    version records that, or the mark of an idle model; a manager that was killed before has written neither."""
     cleaned: int = 0
     """Versions that became stubs."""
     objects: int = 0
@@ -63,7 +64,7 @@ class Cleaned:
     by_kind: dict[str, int] = field(factory=dict)
     """Objects by their folder: `packs`, `outcomes`, `pages`, `archive`, `pins`."""
     stopped: bool = False
-    """Whether it was told to stop before its end; the next one goes on."""
+    """Whether it was stopped before its end; the next one resumes."""
 
 
 class Cleanup:
@@ -78,7 +79,7 @@ class Cleanup:
         failpoint: Failpoint = no_failpoint,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`catalog` hears what goes before it goes; `stopped` is asked every now and then."""
+        """Rows are deleted from `catalog` before what they describe; `stopped` is called now and then."""
         self._chain = chain
         self._store = chain.store
         self._policy = policy
@@ -93,15 +94,15 @@ class Cleanup:
         return before is None or (now - before.at).total_seconds() * 1000 >= self._policy.interval_ms
 
     def run(self, now: datetime, *, dry_run: bool = False) -> Cleaned:
-        """Clean the model up as of `now`, or only tell what would go.
+        """Clean the model up as of `now`; with `dry_run`, only return what would be removed.
 
-        Raises `busy` if another clean-up took away what this one was looking at.
+        Raises `busy` if another clean-up removed what this one was reading.
         """
         try:
             try:
                 return self._run(now, read_retained(self._store, self._chain.folder), dry_run=dry_run)
             except (NotFoundError, RequestError):
-                # A clean-up that had slept for long may have put an older list in place of a newer one.
+                # A clean-up that was suspended for long may have replaced a newer list by an older one.
                 return self._run(now, None, dry_run=dry_run)
         except (NotFoundError, RequestError) as e:
             if isinstance(e, RequestError) and e.code is not Code.UNKNOWN_VERSION:
@@ -110,7 +111,7 @@ class Cleanup:
                 Code.BUSY,
                 f"A clean-up of {self._chain.model} did not find what it expected: {e.message}",
                 where=e.where,
-                hint="If no other clean-up is at work, `teatree verify --all` tells what is missing.",
+                hint="If no other clean-up is running, `teatree verify --all` lists what is missing.",
             ) from e
 
     def _run(self, now: datetime, before: Retained | None, *, dry_run: bool) -> Cleaned:
@@ -123,12 +124,12 @@ class Cleanup:
         known = self._known(before, deletions, newest)
         now = max(now, newest.at)
         pinned = self._pinned(now)
-        doomed = self._doomed(known, newest, now, pinned)
-        deletion = new_deletion(self._chain.folder, doomed)
-        if not dry_run and doomed:
+        unneeded = self._unneeded(known, newest, now, pinned)
+        deletion = new_deletion(self._chain.folder, unneeded)
+        if not dry_run and unneeded:
             deletion = self._announce(deletion, now)
-        gone = set(deletion.versions)
-        kept = tuple(k for k in known if k.version not in gone)
+        deleted = set(deletion.versions)
+        kept = tuple(k for k in known if k.version not in deleted)
         state = State(
             self._chain,
             newest,
@@ -142,17 +143,17 @@ class Cleanup:
         )
         unpublished = sum(v > newest.announced_version for v in self._not_kept(known, now, pinned))
         cleaned = Cleaned(
-            self._chain.model, newest.version, kept=len(kept), kept_unpublished=unpublished, cleaned=len(gone)
+            self._chain.model, newest.version, kept=len(kept), kept_unpublished=unpublished, cleaned=len(deleted)
         )
         if dry_run:
             return _counted(cleaned, find_garbage(state))
-        if not self._take_away(deletion.versions):
+        if not self._make_stubs(deletion.versions):
             return evolve(cleaned, stopped=True)
         self._failpoint("gc.after_stubs")
         cleaned = self._delete(cleaned, find_garbage(state))
         if not cleaned.stopped:
             expire_dead_letters(self._chain, now - timedelta(days=self._policy.dead_letter_days))
-            self._finish(Retained(now, newest.version, kept), [deletion, *deletions] if doomed else deletions)
+            self._finish(Retained(now, newest.version, kept), [deletion, *deletions] if unneeded else deletions)
         return cleaned
 
     def _known(self, before: Retained | None, deletions: Sequence[Deletion], newest: Manifest) -> list[KeptVersion]:
@@ -170,10 +171,10 @@ class Cleanup:
     def _pinned(self, now: datetime) -> frozenset[int]:
         return frozenset(pin.version for pin in list_pins(self._chain) if pin.holds(now))
 
-    def _doomed(
+    def _unneeded(
         self, known: Sequence[KeptVersion], newest: Manifest, now: datetime, pinned: frozenset[int]
     ) -> tuple[int, ...]:
-        """Return the versions that go."""
+        """Return the versions that become stubs."""
         return tuple(v for v in self._not_kept(known, now, pinned) if v <= newest.announced_version)
 
     def _not_kept(self, known: Sequence[KeptVersion], now: datetime, pinned: frozenset[int]) -> list[int]:
@@ -182,7 +183,7 @@ class Cleanup:
         return [k.version for k in known if k.version not in kept]
 
     def _announce(self, deletion: Deletion, now: datetime) -> Deletion:
-        """Write a plan and look for pins again: from here on none comes too late without knowing it."""
+        """Write a deletion, then read the pins again: whatever pins a version later finds the deletion."""
         self._failpoint("gc.before_plan")
         write_deletion(self._store, deletion)
         self._failpoint("gc.after_plan")
@@ -193,8 +194,8 @@ class Cleanup:
         write_deletion(self._store, deletion)
         return deletion
 
-    def _take_away(self, versions: Sequence[int]) -> bool:
-        """Make stubs; return False if it was told to stop before all were made."""
+    def _make_stubs(self, versions: Sequence[int]) -> bool:
+        """Make stubs; return False if it was stopped before all were made."""
         for start in range(0, len(versions), CHUNK_VERSIONS):
             if self._stopped():
                 return False

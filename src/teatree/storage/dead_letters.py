@@ -1,6 +1,6 @@
-"""Dead letters: requests that were set aside, kept whole beside the chain for whoever looks into them.
+"""Dead letters: requests that were set aside, kept whole beside the chain for inspection.
 
-The log forgets a request some days after it was answered; its dead letter stays. The body is written before the letter
+The log drops a request some days after it was answered; its dead letter stays. The body is written before the letter
 that describes it, and both before the manifest that holds the outcome, so an outcome `set_aside` always has its letter.
 """
 
@@ -21,7 +21,7 @@ _LETTER, _BODY = ".json", ".body"
 
 @frozen
 class DeadLetter:
-    """One request that took its manager down too often, but for its body."""
+    """One request that crashed its manager too often, without its body."""
 
     model: str
     function: str
@@ -31,7 +31,7 @@ class DeadLetter:
     at: datetime
     """When JetStream accepted it."""
     tries: int
-    """Managers that died of it."""
+    """Managers that crashed on it."""
     content_type: str
     args: str | None
     """The arguments beside an Arrow body: one line of JSON."""
@@ -80,7 +80,7 @@ def find_dead_letter(chain: Chain, request_id: str) -> DeadLetter:
 
 
 def read_dead_body(chain: Chain, letter: DeadLetter) -> bytes:
-    """Return the body of a request that was set aside; raises `corrupt` if it is not there or not whole."""
+    """Return the body of a request that was set aside; raises `corrupt` if it is missing or incomplete."""
     key = _key(chain, letter.seq, _BODY)
     try:
         body = chain.store.get(key)
@@ -92,12 +92,12 @@ def read_dead_body(chain: Chain, letter: DeadLetter) -> bytes:
 
 
 def drop_dead_letter(chain: Chain, letter: DeadLetter) -> None:
-    """Forget a request that was set aside; its outcome stays."""
+    """Delete a dead letter; the request's outcome stays."""
     chain.store.delete([_key(chain, letter.seq, _LETTER), _key(chain, letter.seq, _BODY)])
 
 
 def expire_dead_letters(chain: Chain, before: datetime) -> int:
-    """Forget the requests that were accepted before a moment; return how many."""
+    """Delete the letters of requests that were accepted before a moment; return how many."""
     old = [letter for letter in list_dead_letters(chain) if letter.at < before]
     for letter in old:
         drop_dead_letter(chain, letter)

@@ -1,8 +1,8 @@
-"""Plans: what a clean-up is about to take away, written before it does, so that nobody pins it in between.
+"""Deletions: the versions that a clean-up is about to remove, written down first, so that none is pinned in between.
 
-Who pins a version writes the pin and then looks for plans; who cleans up writes a plan and then looks for pins. Of two
-that do so at once at least one sees the other, whatever dies or sleeps in between: the pin then comes too late, or the
-clean-up spares the version. A plan goes when all that it names are stubs: they say the same as the plan did.
+A pin is written before deletions are read, and a deletion before pins are read. Of two written at once at least one is
+found by the other side, whatever crashes or is suspended in between: the pin comes too late, or the clean-up keeps the
+version. A deletion is removed when all its versions are stubs, which refuse a pin as it did.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from teatree.storage.objects import NotFoundError, ObjectStore
 
 @frozen
 class Deletion:
-    """The versions that one clean-up takes away."""
+    """The versions that one clean-up removes."""
 
     key: str
     versions: tuple[int, ...]
 
 
 def new_deletion(folder: str, versions: tuple[int, ...]) -> Deletion:
-    """Return a plan that nobody else writes."""
+    """Return a deletion under a new, unique key."""
     return Deletion(f"{folder}/cleanup/{secrets.token_hex(8)}", versions)
 
 
 def write_deletion(store: ObjectStore, deletion: Deletion) -> None:
-    """Announce what will be taken away, in place of what this plan said before."""
+    """Write a deletion, in place of an earlier one under its key."""
     store.put(deletion.key, dump_json(unstructure(deletion)))
 
 
 def read_deletions(store: ObjectStore, folder: str) -> list[Deletion]:
-    """Return the plans of the clean-ups that go on, and of those that died."""
+    """Return the deletions of all clean-ups, running or crashed."""
     found: list[Deletion] = []
     for info in store.list(f"{folder}/cleanup/"):
         try:
             found.append(structure(parse_json(store.get(info.key), info.key), Deletion, info.key))
         except NotFoundError:
-            continue  # it came to its end meanwhile
+            continue  # its clean-up has ended meanwhile
         except RequestError as e:
-            raise CorruptError(f"The plan of a clean-up is damaged: {e.message}", where=info.key) from e
+            raise CorruptError(f"The deletion of a clean-up is damaged: {e.message}", where=info.key) from e
     return found

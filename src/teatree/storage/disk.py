@@ -1,4 +1,4 @@
-"""What a disk reports to a file's writer and reader: full, not writable now, or unable to read what it holds."""
+"""Errors of a disk as Teatree errors: it is full, not writable now, or cannot read a sector."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNREADABLE = errno.EIO
 
 @contextmanager
 def translating_disk_full(what: str, path: Path) -> Iterator[None]:
-    """Raise `disk_full` where `what` could not be written because of it, `unavailable` where the disk is away."""
+    """Raise `disk_full` where `what` could not be written because of it, `unavailable` where the disk is."""
     try:
         yield
     except OSError as e:

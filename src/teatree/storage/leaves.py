@@ -23,7 +23,7 @@ READERS = 4
 
 
 class Leaves:
-    """The leaves that are known so far; threads share it, one fetches and the others wait."""
+    """The leaves that are loaded so far; threads share it, one fetches and the others wait."""
 
     def __init__(self, store: ObjectStore, layout: FileLayout, cache: BlockCache | None = None) -> None:
         self.layout = layout
@@ -91,7 +91,7 @@ class Leaves:
         """Return leaves and, where one read gets them too, unknown ones of the same packs."""
         extents = self.layout.leaves
         around = set(numbers)
-        if len(numbers) > READERS:  # most of the table: each is asked for anyway
+        if len(numbers) > READERS:  # most of the table: each is read anyway
             return around
         for number in numbers:
             wanted = extents[number]

@@ -1,7 +1,7 @@
 """Pins: versions that a clean-up must keep, each for a stated reason, as small objects beside the chain.
 
-A pin protects from the moment that `pin` returns: first it is written, then a look tells whether a clean-up was faster;
-if one was, the pin came too late and is taken away again.
+A pin protects from the moment that `pin` returns: it is written first, then the deletions are read; if one of them
+names the version, the pin came too late and is removed again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from teatree.storage.objects import NotFoundError
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FORK_PREFIX = "fork-"
-"""Begins the names of the pins that forks set on what they share with their origin: nobody takes them away by hand."""
+"""Begins the names of the pins that forks set on versions whose blocks they share: `unpin` refuses them."""
 
 
 @frozen
@@ -32,7 +32,7 @@ class Pin:
     """Why, for people."""
     at: datetime
     until: datetime | None = None
-    """When it ends by itself; None: never."""
+    """When it ends; None: never."""
 
     def holds(self, now: datetime) -> bool:
         """Return whether it keeps its version at a moment."""
@@ -43,7 +43,7 @@ tolerate_unknown_keys(Pin)
 
 
 def pin_key(chain: Chain, name: str) -> str:
-    """Return a pin's key; raises `bad_name` for a name that is none."""
+    """Return a pin's key; raises `bad_name` for an invalid name."""
     if not _NAME.fullmatch(name):
         raise RequestError(
             Code.BAD_NAME,
@@ -66,15 +66,15 @@ def pin(chain: Chain, name: str, version: int, note: str, until: datetime | None
             Code.BAD_ARGUMENT,
             f"The pin {name!r} of {chain.model} has ended: it keeps nothing.",
             where=pin_key(chain, name),
-            hint="Take it away first, or choose another name.",
+            hint="Remove it first, or choose another name.",
         )
     if found is not None:
-        _check_in_time(chain, found.version)  # who wrote it may have died before it looked
+        _check_in_time(chain, found.version)  # its writer may have crashed before this check
         return found
     chain.get(version)  # so that a wrong number leaves no pin, not even for a moment
     made = Pin(name, version, note, datetime.now(UTC), until)
     if not chain.store.put_if_absent(pin_key(chain, name), dump_json(unstructure(made))):
-        return find_pin(chain, name) or pin(chain, name, version, note, until)  # it went away between the two
+        return find_pin(chain, name) or pin(chain, name, version, note, until)  # it was removed between the two
     try:
         _check_in_time(chain, version)
     except RequestError:
@@ -84,7 +84,7 @@ def pin(chain: Chain, name: str, version: int, note: str, until: datetime | None
 
 
 def _check_in_time(chain: Chain, version: int) -> None:
-    """Raise `unknown_version` if a clean-up that does not know of the new pin takes the version away."""
+    """Raise `unknown_version` if a clean-up that may not have read the new pin removes the version."""
     if any(version in deletion.versions for deletion in read_deletions(chain.store, chain.folder)):
         raise RequestError(
             Code.UNKNOWN_VERSION,
@@ -113,7 +113,7 @@ def list_pins(chain: Chain) -> list[Pin]:
 
 
 def unpin(chain: Chain, name: str) -> None:
-    """Take a pin away; raises `unknown_version` if there is none of this name, `bad_argument` for that of a fork."""
+    """Remove a pin; raises `unknown_version` if there is none of this name, `bad_argument` for that of a fork."""
     if find_pin(chain, name) is None:
         raise RequestError(
             Code.UNKNOWN_VERSION,

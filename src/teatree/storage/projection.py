@@ -1,4 +1,4 @@
-"""The catalog as a projection of the chains: versions written into PostgreSQL, or all of it told again."""
+"""The catalog as a projection of the chains: versions written into PostgreSQL, or all of it rebuilt."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ Progress = Callable[[str, int, int], None]
 """Called with a model, the versions written and those there are."""
 
 
-def record(catalog: Catalog, chain: Chain, told: Sequence[VersionRows]) -> None:
-    """Write versions into the catalog, in their order; what is there already is not changed back."""
-    for start in range(0, len(told), CHUNK_VERSIONS):
-        chunk = told[start : start + CHUNK_VERSIONS]
+def record(catalog: Catalog, chain: Chain, rows: Sequence[VersionRows]) -> None:
+    """Write versions into the catalog, in their order; newer rows that are there stay."""
+    for start in range(0, len(rows), CHUNK_VERSIONS):
+        chunk = rows[start : start + CHUNK_VERSIONS]
         url = chain.store.url
         contents: list[ContentRow] = []
         requests = []
@@ -62,13 +62,13 @@ def record(catalog: Catalog, chain: Chain, told: Sequence[VersionRows]) -> None:
 
 
 def _left_of(chain: Chain, stubs: Sequence[tuple[Stub, Sequence[Outcome]]]) -> list[ContentRow]:
-    """Return the rows of what is still there of versions that were cleaned up: each object is asked for."""
+    """Return the rows of the objects that are left of cleaned-up versions: each is looked up."""
 
     def exists(key: str) -> bool:
         return chain.store.head(chain.key(key)) is not None
 
     with ThreadPoolExecutor(READERS, "teatree-left") as pool:
-        rows = pool.map(lambda told: stub_rows(told[0], told[1], chain.store.url, exists), stubs)
+        rows = pool.map(lambda stub: stub_rows(stub[0], stub[1], chain.store.url, exists), stubs)
         return [row for left in rows for row in left]
 
 
@@ -91,8 +91,8 @@ def _archive_rows(chain: Chain, manifest: Manifest | Stub) -> list[ContentRow]:
 
 
 def read_version_rows(chain: Chain, versions: Iterable[int]) -> Iterator[VersionRows]:
-    """Yield versions with their outcomes, out of the store, some at a time; those cleaned up as far as they last."""
-    with ThreadPoolExecutor(READERS, "teatree-told") as pool:
+    """Yield versions with their outcomes from the store, some at a time; without outcomes that were cleaned up."""
+    with ThreadPoolExecutor(READERS, "teatree-rows") as pool:
         yield from pool.map(lambda version: _read_rows(chain, version), versions)
 
 

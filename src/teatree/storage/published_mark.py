@@ -1,4 +1,4 @@
-"""The object `published` beside a chain: up to which version a model at rest has all outcomes published for good.
+"""The object `published` beside a chain: up to which version an idle model has all outcomes published for good.
 
 A manifest's `announced_version` covers only versions well before it, so without a later version the last ones would
 never count as published, and no clean-up would delete them. The mark only adds to what the newest manifest records.
@@ -19,10 +19,10 @@ def write_published(store: ObjectStore, folder: str, version: int) -> None:
 
 
 def published_through(store: ObjectStore, folder: str, newest: Manifest) -> int:
-    """Return up to which version all outcomes are published for good, as far as the store tells."""
+    """Return up to which version all outcomes are published for good, as recorded in the store."""
     try:
         marked = int(orjson.loads(store.get(_key(folder)))["version"])
-    except (NotFoundError, ValueError, KeyError, TypeError):  # none, or damaged: what the manifest says is enough
+    except (NotFoundError, ValueError, KeyError, TypeError):  # none, or damaged: the manifest's number is enough
         return newest.announced_version
     return max(newest.announced_version, min(marked, newest.version))
 

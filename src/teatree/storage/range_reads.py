@@ -17,7 +17,7 @@ READ_GAP_BYTES_MAX = 128_000
 
 @frozen
 class Frame(Generic[T]):
-    """Where a wanted frame lies, and what it is to its reader."""
+    """The place of a wanted frame, with its reader's `item`."""
 
     item: T
     key: str

@@ -1,4 +1,4 @@
-"""Reading again what came damaged: what was cut short on its way is right the next time, what lies there never."""
+"""Repeated reads of damaged data: damage on the way from the store ends with the next read, damage in it does not."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the last clean-up of a model kept: which versions at and below some number still have their manifest.
 
-The object `retained` beside the chain is a shortcut, never the truth: the manifests' keys are. What it does not name
-up to `through` is a stub, for ever; what it names may have become one since.
+The object `retained` beside the chain is a shortcut; the manifests' keys are authoritative. A version up to `through`
+that it does not name is a stub for ever; one that it names may have become a stub since.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The object store in an S3 bucket; the only door to boto3.
+"""The object store in an S3 bucket; the only module that uses boto3.
 
-Every call has short time-outs and a bounded number of tries with back-off: who calls decides how long to go on.
+Every call has short time-outs and a bounded number of tries with backoff: the caller decides how long to retry.
 A write that must create is one put with `If-None-Match: *`; only beyond S3's limit of one put it is a multipart upload.
 """
 
@@ -42,7 +42,7 @@ CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
 """Seconds of silence within a reply: a multipart upload's completion can take that long."""
 TRIES_MAX = 4
-"""Tries of one call, with back-off by boto's standard mode: about ten seconds of refusals."""
+"""Tries of one call, with backoff by boto's standard mode: about ten seconds of refusals."""
 CONFLICT_TRIES_MAX = 6
 """Tries of a conditional write while another one of the same key is under way (409)."""
 CONFLICT_WAIT_S = 0.05
@@ -69,7 +69,7 @@ NO_REGION = "us-east-1"
 
 @frozen
 class S3Location:
-    """What a store's URL says."""
+    """The parts of a store's URL."""
 
     bucket: str
     prefix: str
@@ -79,7 +79,7 @@ class S3Location:
 
 
 def read_location(url: str) -> S3Location:
-    """Return what `s3://bucket/prefix?endpoint=http://host:port&region=name` says; raises `wrong_configuration`."""
+    """Return the parts of `s3://bucket/prefix?endpoint=http://host:port&region=name`; raises `wrong_configuration`."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     endpoint = options.pop("endpoint", None)
@@ -99,7 +99,7 @@ def read_location(url: str) -> S3Location:
             Code.WRONG_CONFIGURATION,
             f"{url!r} is not an object store: {problem}.",
             where="TEATREE_STORE_URL",
-            hint="Use s3://bucket/prefix?endpoint=http://host:port&region=name; credentials are settings of their own.",
+            hint="Use s3://bucket/prefix?endpoint=http://host:port&region=name; credentials are separate settings.",
         )
     prefix = parts.path.strip("/")
     if prefix:
@@ -131,7 +131,7 @@ def open_s3_store(settings: StoreSettings) -> S3ObjectStore:
         raise OperatorError(
             Code.WRONG_CONFIGURATION, f"The object store {settings.url} cannot be used: {e}", where="TEATREE_STORE_URL"
         ) from e
-    # boto follows a redirect by asking for the bucket's region, follows the redirect of that question, and so on.
+    # boto follows a redirect by requesting the bucket's region, follows the redirect of that request, and so on.
     client.meta.events.register("before-call.s3", _follow_no_redirect)
     retry: Any = _retry_redirected  # typed as if nothing were taken from what a handler returns
     client.meta.events.register("needs-retry.s3", retry)
@@ -143,7 +143,7 @@ def _follow_no_redirect(params: dict[str, Any], **_: object) -> None:
 
 
 def _retry_redirected(response: tuple[Any, dict[str, Any]] | None, attempts: int, **_: object) -> float | None:
-    """Return the seconds before a redirected call is tried again: what is temporary can be over."""
+    """Return the seconds before a redirected call is tried again: a temporary redirect can have ended by then."""
     if response is None or response[0].status_code != HTTPStatus.TEMPORARY_REDIRECT or attempts >= TRIES_MAX:
         return None
     return float(REDIRECT_WAIT_S * 2 ** (attempts - 1))
@@ -320,13 +320,13 @@ class S3ObjectStore(ObjectStore):
                 Bucket=self._bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}, **condition
             )
         except BaseException:
-            # The first error is the one to tell; an upload left open is the bucket's life-cycle rule's to remove.
+            # The first error is the one to raise; the bucket's lifecycle rule removes an upload that is left open.
             with suppress(BotoCoreError, ClientError):
                 self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
             raise
 
     def _require_bucket(self) -> None:
-        """Raise if the bucket is missing, which looks like a missing object to HEAD; asked once."""
+        """Raise if the bucket is missing, which looks like a missing object to HEAD; checked once."""
         if self._bucket_seen.is_set():
             return
         with self._errors.translated("find the bucket of", ""):

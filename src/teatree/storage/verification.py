@@ -1,7 +1,7 @@
-"""Checking what lies in the store: links of the chain, packs, outcome segments, every block of a version's file.
+"""The verification of a model in the store: links of the chain, packs, outcome segments, every block of its files.
 
-What is wrong is collected, not raised, so that one damaged block does not hide another; only what can pass by itself,
-such as a store that is away, is raised.
+Damage is collected, not raised, so that one damaged block does not hide another; only temporary errors, such as those
+of an unavailable store, are raised.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from teatree.storage.segments import decode_segment
 from teatree.storage.versions import HEADER_BYTES, read_extent
 
 FINDINGS_MAX = 200
-"""Findings kept: more of them say no more."""
+"""Findings kept; more are only counted."""
 _HEADER_PART_BYTES = 4_096
 
 Advance = Callable[[int], None]
@@ -37,7 +37,7 @@ Advance = Callable[[int], None]
 
 @frozen
 class Finding:
-    """Something that is wrong."""
+    """One fault."""
 
     version: int
     code: str
@@ -53,7 +53,7 @@ class Findings:
     count: int = 0
 
     def add(self, version: int, error: TeatreeError) -> None:
-        """Keep what an error says; one that can pass by itself is raised instead."""
+        """Add an error; a temporary one is raised instead."""
         if isinstance(error, RetryError):
             raise error
         self.count += 1
@@ -125,7 +125,7 @@ def check_outcomes(chain: Chain, manifest: Manifest) -> None:
 
 
 class FileCheck:
-    """Checks the blocks of one version after the other, and lays the file down while it does so."""
+    """Checks the blocks of one version after the other, and writes the file meanwhile."""
 
     def __init__(self, chain: Chain, file: IO[bytes], findings: Findings, advance: Advance) -> None:
         """`file` is scratch: it becomes each version's DuckDB file in turn."""
@@ -137,7 +137,7 @@ class FileCheck:
         self._known = np.zeros(0, ENTRY)
 
     def check(self, manifest: Manifest, layout: FileLayout) -> bool:
-        """Check the blocks that were not checked at their place before; say whether the file is right."""
+        """Check the blocks that were not checked at their place before; return whether the file is correct."""
         before = self._findings.count
         with self._findings.collect(manifest.version):
             header = read_extent(self._store, layout.header, HEADER_BYTES)
@@ -173,7 +173,7 @@ class FileCheck:
 
     def _forget(self, read: RangeRead[int]) -> None:
         for frame in read.frames:
-            self._known[frame.item] = np.zeros((), ENTRY)  # so the next version looks at it again
+            self._known[frame.item] = np.zeros((), ENTRY)  # so it is checked again with the next version
 
     def _check_read(self, version: int, layout: FileLayout, table: BlockTable, read: RangeRead[int]) -> None:
         try:
@@ -181,7 +181,7 @@ class FileCheck:
         except CorruptError:
             if len(read.frames) == 1:
                 raise
-            for single in (r for f in read.frames for r in plan_reads([f])):  # which of them are there?
+            for single in (r for f in read.frames for r in plan_reads([f])):  # finds which are missing
                 try:
                     self._check_read(version, layout, table, single)
                 except CorruptError as e:

@@ -1,7 +1,7 @@
-"""Bringing the catalog's schema to this release's; the only place of Alembic and SQLAlchemy.
+"""The migration of the catalog's schema to this release's; the only module that uses Alembic and SQLAlchemy.
 
 All of it happens in one transaction under an advisory lock: of two processes that migrate at once the second waits and
-then finds nothing to do, and one that dies leaves the schema as it was.
+then finds nothing to do, and one that crashes leaves the schema as it was.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def migrate(settings: PostgresSettings) -> None:
             Code.WRONG_CONFIGURATION,
             f"The catalog's schema cannot be migrated: {e}",
             where=VERSION_TABLE,
-            hint="If a newer release made it, use that one.",
+            hint="If a newer release made it, use that release.",
         ) from e
     except DBAPIError as e:
         raise postgres.translate(e.orig or e) from e

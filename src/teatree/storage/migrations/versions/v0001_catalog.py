@@ -1,4 +1,4 @@
-"""The catalog's four tables: a projection of the version chains, which outsiders read."""
+"""The catalog's four tables: a projection of the version chains, which other programs read."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _TABLES = (
     )
     """,
     "COMMENT ON TABLE goal_model IS 'One row a model: its newest recorded version and who may write it.'",
-    "COMMENT ON COLUMN goal_model.lifecycle IS 'What the newest recorded version says of the model.'",
+    "COMMENT ON COLUMN goal_model.lifecycle IS 'State of the model in its newest recorded version.'",
     "COMMENT ON COLUMN goal_model.state IS 'lifecycle, or stopped while an error needs an operator.'",
     "COMMENT ON COLUMN goal_model.applied_offset IS 'Sequence in the log up to which the version holds everything.'",
     "COMMENT ON COLUMN goal_model.epoch IS 'Number of the fence manifest of the writer of that version.'",
-    "COMMENT ON COLUMN goal_model.writer IS 'The process that holds the lease: who should try, not who may commit.'",
+    "COMMENT ON COLUMN goal_model.writer IS 'The process that holds the lease: it should write; the chain decides.'",
     """
     CREATE TABLE goal_model_version (
         goal_model_id  uuid NOT NULL,

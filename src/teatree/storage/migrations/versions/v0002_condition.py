@@ -23,16 +23,14 @@ _STATE_BEFORE = """
 
 
 def upgrade() -> None:
-    """Add the columns; the state tells of them."""
+    """Add the columns, and derive the state from them."""
     op.execute("ALTER TABLE goal_model ADD COLUMN waits text, ADD COLUMN damage jsonb")
     op.execute(_STATE)
-    op.execute("COMMENT ON COLUMN goal_model.waits IS 'Why requests wait, in the words of the manager; null if not.'")
+    op.execute("COMMENT ON COLUMN goal_model.waits IS 'Why requests wait, as the manager reports it; null if not.'")
     op.execute("COMMENT ON COLUMN goal_model.damage IS 'What was found damaged in the store, by version; else null.'")
-    op.execute(
-        "COMMENT ON COLUMN goal_model.state IS 'lifecycle; damaged or stopped while it needs an operator; waits.'"
-    )
+    op.execute("COMMENT ON COLUMN goal_model.state IS 'lifecycle; damaged or stopped if it needs an operator; waits.'")
 
 
 def downgrade() -> None:
-    """Forget them."""
+    """Drop them."""
     op.execute(_STATE_BEFORE)
