@@ -162,7 +162,7 @@ class Chain:
         return {int(key.rpartition("/")[2]) for key in self.store.present(keys)}
 
     def _confirmed(self, missing: set[int]) -> list[int]:
-        """Return those that are missing still: versions are committed while others are looked for."""
+        """Return those that are still missing: versions are committed while others are looked for."""
         return [number for number in sorted(missing) if not self._exists(number)]
 
     def _gallop(self) -> int:

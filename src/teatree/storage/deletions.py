@@ -1,4 +1,4 @@
-"""Deletions: the versions that a clean-up is about to remove, written down first, so that none is pinned in between.
+"""Deletions: the versions that a clean-up is about to remove, written first, so that none is pinned in between.
 
 A pin is written before deletions are read, and a deletion before pins are read. Of two written at once at least one is
 found by the other side, whatever crashes or is suspended in between: the pin comes too late, or the clean-up keeps the

@@ -103,7 +103,7 @@ class GuardedStore(ObjectStore):
             self._store.delete(keys)
 
     def _each(self, found: Iterator[T], what: str) -> Iterator[T]:
-        """Yield what is found; each step is a call, so that a slow consumer is no slow call."""
+        """Yield what is found; each step is a call, so that a slow consumer does not count as a slow call."""
         while True:
             with self._call(what):
                 one = next(found, None)

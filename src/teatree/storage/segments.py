@@ -24,7 +24,7 @@ from teatree.storage.reread import reread
 
 
 class Role(StrEnum):
-    """What a row of a segment is to its request id."""
+    """How a row of a segment relates to its request id."""
 
     FIRST = "first"
     """The request's own outcome; the ledger remembers it."""
