@@ -66,7 +66,7 @@ class TestManagers:
         assert world.launcher.launched == []
 
     async def test_dead_manager(self, world: World) -> None:
-        """A manager that dies is started again, with back-off while it makes no progress."""
+        """A manager that crashes is started again, with back-off while it makes no progress."""
         world.launcher.dies_with = -9
         await world.send("sales", "create_model", "a")
         world.start()

@@ -141,7 +141,7 @@ def test_head_returns_size_and_time(store: ObjectStore) -> None:
 
 
 def test_keys_are_listed_in_order_from_a_place_on(store: ObjectStore) -> None:
-    """A listing is in the order of keys, over folders, and begins after any key, there or not."""
+    """A listing is in the order of keys, over folders, and begins after any key, whether it exists or not."""
     keys = [f"models/{model}/manifests/{n:020}" for model in ("a", "b") for n in (1, 2, 9, 10, 300)]
     others = ["models/b/packs/1", "models/b/outcomes/1", "other/1", "models/é/manifests/1"]
     for key in [*others, *reversed(keys)]:
