@@ -27,7 +27,7 @@ QUERY = "SELECT count(*), coalesce(sum(amount), 0)::BIGINT FROM sales"
 
 @pytest.fixture(params=STORES, ids=lambda path: path.name)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
-    """Return a copy of a stored store."""
+    """Return a copy of a store in `tests/data`."""
     shutil.copytree(request.param, tmp_path / "store")
     return file_store(tmp_path / "store")
 
