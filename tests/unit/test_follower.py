@@ -76,7 +76,7 @@ async def test_many_followers_try_as_seldom_as_one() -> None:
         assert part.tries == SETTINGS.failures_max - 1 + looks
         clock.now_s += 3
         await asyncio.sleep(0.15)
-    assert all(follower.error is not None and "The sea is away" in follower.error for follower in followers)
+    assert all(follower.error is not None and "The sea is unavailable" in follower.error for follower in followers)
     part.is_back = True
     clock.now_s += 3
     await asyncio.gather(*(follower.drained() for follower in followers))
