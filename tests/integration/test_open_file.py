@@ -403,7 +403,7 @@ def test_the_library_and_the_command_line_publish(
     assert run(["publish", "sales.duckdb", "versions"]) == 0
     assert "version 2 of sales" in capfd.readouterr().out
     assert run(["publish", "sales.duckdb", (tmp_path / "versions").as_uri()]) == 0
-    assert "holds already" in capfd.readouterr().out
+    assert "sales.duckdb is unchanged since version 2 of sales." in capfd.readouterr().out
     assert run(["versions", "sales", "--store", "versions", "--json"]) == 0
     assert capfd.readouterr().out.count("\n") == 2
     assert run(["models", "--store", "versions", "--json"]) == 0

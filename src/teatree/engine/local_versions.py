@@ -209,9 +209,7 @@ def _check_blocks(spare: Spare, first: int, last: int) -> None:
         body = read_from_disk(file.fileno(), HEADER_BYTES + first * BLOCK_BYTES, (last - first) * BLOCK_BYTES)
     damaged = damaged_block(body, spare.table, first, last)
     if damaged is not None:
-        raise DamagedVersionError(
-            f"Block {damaged} of an old local file was damaged on the disk.", where=str(spare.path)
-        )
+        raise DamagedVersionError(f"Block {damaged} of an old local file changed on the disk.", where=str(spare.path))
 
 
 def _read_table(store: ObjectStore, layout: FileLayout, known: BlockTable | None) -> BlockTable:

@@ -110,7 +110,9 @@ def _moved_blocks(
         block = database.read_at(HEADER_BYTES + index * BLOCK_BYTES, BLOCK_BYTES)
         digest = blake3(block).digest()
         if digest != entries[index]["hash"].tobytes():
-            raise CorruptError("An unchanged block was damaged on the disk.", where=f"{database.path}, block {index}")
+            raise CorruptError(
+                "A block that was not written changed on the disk.", where=f"{database.path}, block {index}"
+            )
         moved[index] = new_entry(version, write_id, *writer.add(block), digest)
     if relocations.unused:
         zeros = bytes(BLOCK_BYTES)
