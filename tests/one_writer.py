@@ -18,6 +18,8 @@ from teatree.contracts.names import new_id
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, HEADER_CONTENT_TYPE, Request, read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
+from teatree.engine.model_context import ModelContext, WriterHooks
+from teatree.engine.prepared_version import Author
 from teatree.engine.writer import Writer
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
@@ -61,15 +63,17 @@ class OneWriter:
         self.sources.mkdir(parents=True)
         store = StoreSettings(url=(folder / "store").absolute().as_uri())
         self.chain = Chain(open_store(store), "t", "m")
-        self.writer = Writer(
+        self.progress: list[tuple[str, float, str]] = []
+        """The progress that requests reported: function, fraction, text."""
+        context = ModelContext(
             self.chain,
             model_folder(folder / "data", "m"),
-            StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"),
             limits or LimitSettings(),
             Sources((str(self.sources), str(folder / "data"), str(folder / "store")), store, folder / "data"),
-            {},
             no_failpoint,
+            WriterHooks(report=self._report),
         )
+        self.writer = Writer(context, Author(StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"), {}))
         self.writer.take_over(None)
         self._seq = 0
         self._good: list[int] = []
@@ -77,6 +81,9 @@ class OneWriter:
             good = {"table": GOOD, "columns": [{"name": "n", "type": "BIGINT"}]}
             (outcome,) = self.apply(Sent("create_model", {"tables": [good, *tables]}))
             assert outcome.status is Status.DONE, outcome.error
+
+    def _report(self, request: Request, fraction: float, text: str) -> None:
+        self.progress.append((request.function, fraction, text))
 
     def close(self) -> None:
         """Close the model's file."""

@@ -17,6 +17,8 @@ from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, Request
 from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
 from teatree.engine.batch import Applied
+from teatree.engine.model_context import ModelContext
+from teatree.engine.prepared_version import Author
 from teatree.engine.writer import Writer
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
@@ -33,15 +35,10 @@ class PublishedModel:
         self.settings = Settings(store=store, data=folder / "data")
         self.name = name
         self.chain = Chain(open_store(store), self.settings.nats.prefix, name)
-        self._writer = Writer(
-            self.chain,
-            model_folder(self.settings.data, name),
-            StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"),
-            limits,
-            Sources((), store),
-            {"host": "test"},
-            no_failpoint,
+        context = ModelContext(
+            self.chain, model_folder(self.settings.data, name), limits, Sources((), store), no_failpoint
         )
+        self._writer = Writer(context, Author(StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"), {"host": "test"}))
         self._writer.take_over(self.chain.newest())
         self._seq = self._writer.applied_offset
 

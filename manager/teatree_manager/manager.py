@@ -21,7 +21,8 @@ from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.settings import Settings
 from teatree.engine.announce import Announcer
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
-from teatree.engine.prepared_version import PreparedVersion
+from teatree.engine.model_context import ModelContext, WriterHooks
+from teatree.engine.prepared_version import Author, PreparedVersion
 from teatree.engine.writer import Writer
 from teatree.functions.sources import Sources
 from teatree.messaging.bus import Bus
@@ -155,23 +156,25 @@ class Manager:
         check_store(self._chain, self._folder, newest, recorded_version)
         await self._waiting.answer(partial(ensure_probed, self._chain.store))  # not before: it would make a lost folder
         log_check = await LogCheck.begin(bus, self._model, newest)
-        writer = Writer(
+        crash_tracker = CrashTracker(self._folder.attempt, self._settings.limits.kill_tries_max)
+        context = ModelContext(
             self._chain,
             self._folder,
-            log_check.stamp,
             self._settings.limits,
             Sources(self._settings.load_roots, self._settings.store, self._settings.data),
-            {"host": self._ownership.holder.host, "pid": self._ownership.holder.pid},
             self._failpoint,
+            WriterHooks(
+                report=RequestProgress(bus, asyncio.get_running_loop()).report,
+                on_stuck=partial(end_over, crash_tracker=crash_tracker, log=self._log),
+            ),
         )
-        writer.report = RequestProgress(bus, asyncio.get_running_loop()).report
+        holder = self._ownership.holder
+        writer = Writer(context, Author(log_check.stamp, {"host": holder.host, "pid": holder.pid}))
         hints = await WakeHints.open(bus, self._model)
         announcer = Announcer(self._chain, bus.subjects, self._settings.limits, lambda: bus.max_payload)
         outcome_publisher = OutcomePublisher(
             announcer, NoticeWriter(bus), await self._published(newest), self._failpoint
         )
-        crash_tracker = CrashTracker(self._folder.attempt, self._settings.limits.kill_tries_max)
-        writer.on_stuck = partial(end_over, crash_tracker=crash_tracker, log=self._log)
         pipeline = self._pipeline = Pipeline(
             writer,
             LogReader(bus, self._model),

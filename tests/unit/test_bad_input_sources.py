@@ -258,8 +258,7 @@ def test_a_small_file_of_much_text_is_loaded_in_pieces(model: OneWriter) -> None
 
 def test_a_long_load_reports_how_far_it_is(model: OneWriter) -> None:
     """A load reports after each piece of the file, with the rows so far."""
-    seen: list[tuple[str, float, str]] = []
-    model.writer.report = lambda request, fraction, text: seen.append((request.function, fraction, text))
+    seen = model.progress
     for name, rows in (("late.parquet", 300_001), ("many.csv", 2_000_000), ("long.arrow", 9_000)):
         seen.clear()
         uri = str(model.sources / name)

@@ -6,18 +6,16 @@ the next batch is applied. At most one captured version waits to be shipped: the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
-from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.manifest import Manifest, ModelOptions, ModelState, StreamStamp
+from teatree.contracts.manifest import Manifest, ModelOptions, ModelState
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
-from teatree.contracts.settings import LimitSettings
 from teatree.engine.batch import FAILED_CODES, Applied, Batch
 from teatree.engine.changes import Checkpoint
 from teatree.engine.commits import Commit, adopt_commits, committed_position, read_commits
@@ -27,6 +25,7 @@ from teatree.engine.handle import WriteHandle
 from teatree.engine.history import StoredHistory, unchanged_tables
 from teatree.engine.incarnation import CreatedModel, create_model_file, outcome_without_file
 from teatree.engine.ledger import Ledger
+from teatree.engine.model_context import ModelContext
 from teatree.engine.offsets import Offsets
 from teatree.engine.outcomes import outside_entries
 from teatree.engine.prepared_version import (
@@ -42,11 +41,8 @@ from teatree.engine.shipping import ship
 from teatree.engine.snapshot import Capture, capture, captured_checkpoint
 from teatree.engine.takeover import discard_files, put_aside, take_file
 from teatree.engine.transaction import ModelFile, NextVersion
-from teatree.functions.arguments import Context, Report, no_report
-from teatree.functions.sources import Sources
-from teatree.storage.chain import Chain
+from teatree.functions.arguments import Context
 from teatree.storage.dead_letters import keep_dead_letter
-from teatree.storage.model_folder import ModelFolder
 from teatree.storage.packs import BlockTable
 from teatree.storage.segments import Entry
 from teatree.storage.versions import read_table
@@ -55,27 +51,14 @@ from teatree.storage.versions import read_table
 class Writer:
     """Owns one model's file, ledger and end of the chain."""
 
-    def __init__(
-        self,
-        chain: Chain,
-        folder: ModelFolder,
-        stream: StreamStamp,
-        limits: LimitSettings,
-        sources: Sources,
-        details: dict[str, object],
-        failpoint: Failpoint,
-    ) -> None:
-        """`details` identify the writer in its manifests, for people: host, process."""
-        self.chain = chain
-        self.folder = folder
-        self._author = Author(stream, details)
-        self._default_limits = limits
-        self.limits = limits
-        self._sources = sources
-        self.report: Report = no_report
-        """Publishes the progress of a long request."""
-        self.failpoint = failpoint
-        self.ledger = Ledger(chain, folder.ledger, limits)
+    def __init__(self, context: ModelContext, author: Author) -> None:
+        self._context = context
+        self._author = author
+        self.chain = context.chain
+        self.folder = context.folder
+        self.limits = context.limits
+        self.failpoint = context.failpoint
+        self.ledger = Ledger(context.chain, context.folder.ledger, context.limits)
         self._manifest: Manifest | None = None
         self._database: Database | None = None
         self._invalidated: InvalidatedError | None = None
@@ -84,14 +67,12 @@ class Writer:
         self._batch: Batch | None = None
         self._next_version: NextVersion | None = None
         self._applied: Applied | None = None
-        self._table = BlockTable.empty(chain.folder)
+        self._table = BlockTable.empty(context.chain.folder)
         self._checkpoint: Checkpoint | None = None
         self._created: CreatedModel | None = None
         self.base: tuple[Manifest, BlockTable] | None = None
         """The newest shipped version and its blocks, replaced together: any thread may read them."""
-        self._offsets = Offsets(chain)
-        self.on_stuck: Callable[[Sequence[Request]], None] | None = None
-        """Ends the process when requests of one transaction do not end, and no interrupt reaches them."""
+        self._offsets = Offsets(context.chain)
         self.restored = False
         """Whether the file had to be restored from the store when the model was taken over."""
 
@@ -156,11 +137,11 @@ class Writer:
         return self.capture(applied, fence.announced_version)
 
     def _use_options(self, options: ModelOptions) -> None:
-        self.limits = attrs.evolve(self._default_limits, **options.limits)
+        self.limits = attrs.evolve(self._context.limits, **options.limits)
 
     def _use_database(self, database: Database) -> None:
         self._database, self._invalidated = database, None
-        database.on_stuck = self.on_stuck
+        database.on_stuck = self._context.hooks.on_stuck
         self._model_file = ModelFile(
             database=database,
             handle=WriteHandle(database, self.limits),
@@ -174,7 +155,7 @@ class Writer:
     def context(self) -> Context:
         """The services that functions may use."""
         history = StoredHistory(self.chain, self._database, self._unchanged_since) if self._database else None
-        return Context(self.limits, self._sources, history, lambda *progress: self.report(*progress))  # noqa: PLW0108  set later
+        return Context(self.limits, self._context.sources, history, self._context.hooks.report)
 
     def _unchanged_since(self, manifest: Manifest) -> frozenset[str]:
         """Return the tables of a version that neither a later one changed nor the batch that is not shipped yet."""
