@@ -24,7 +24,7 @@ from teatree.engine.writer import Writer
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import model_folder
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = "good"

@@ -33,7 +33,7 @@ from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import ModelFolder, model_folder
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 from teatree.storage.versions import materialise
 
 MODEL = "sales"

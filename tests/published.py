@@ -23,7 +23,7 @@ from teatree.engine.writer import Writer
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import model_folder
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 
 LIMITS = LimitSettings(remember_rows_max=1_000_000, request_time_ms_max=3_600_000, rows_bytes_max=8_000_000_000)
 

@@ -21,8 +21,9 @@ from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.breaker import Breaker
 from teatree.storage.guarded import GuardedStore
-from teatree.storage.objects import ObjectStore, open_store
+from teatree.storage.objects import ObjectStore
 from teatree.storage.probe import ensure_probed
+from teatree.storage.stores import open_store
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.launchers import LocalLauncher
 from teatree_dispatcher.loop import Dispatcher

@@ -26,7 +26,8 @@ from teatree.contracts.errors import Code, FencedError, OperatorError, RequestEr
 from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, reason_of, write_reason
 from teatree.contracts.names import check_model
 from teatree.storage.model_folder import model_folder
-from teatree.storage.objects import ObjectStore, open_store
+from teatree.storage.objects import ObjectStore
+from teatree.storage.stores import open_store
 from teatree_manager.collector import collect_rarely
 from teatree_manager.manager import Manager, preload
 from teatree_manager.memory import limit_memory, started_threads

@@ -28,7 +28,7 @@ from teatree.client.session import Session
 from teatree.contracts.settings import Settings
 from teatree.embedded.stack import Stack, StackOptions
 from teatree.storage.chain import Chain
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 
 KILLS = 10
 LOSSES = 5

@@ -36,9 +36,9 @@ from teatree.embedded.stack import Stack, StackOptions
 from teatree.engine.prepared_version import new_write_id
 from teatree.messaging.batches import BatchPublisher
 from teatree.storage.chain import Chain
-from teatree.storage.objects import open_store
 from teatree.storage.packs import checksum
 from teatree.storage.runs import write_run
+from teatree.storage.stores import open_store
 
 COLUMNS = [
     {"name": "id", "type": "BIGINT"},

@@ -15,7 +15,7 @@ from teatree.client.verify import verify
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.storage.chain import Chain
 from teatree.storage.history import version_at
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 from teatree.storage.versions import materialise
 
 DATA = Path(__file__).parents[1] / "data"

@@ -28,7 +28,7 @@ from teatree.contracts.settings import Settings, StoreSettings
 from teatree.engine.open_file import OpenFile, open_file
 from teatree.storage.chain import Chain
 from teatree.storage.duckdb_file import is_open_for_writing_here
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 from teatree.storage.versions import layout_of
 
 ALL = "SELECT count(*), sum(x) FROM t"

@@ -16,7 +16,7 @@ from servers import TestServers
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.embedded.nats import NatsServer
 from teatree.storage.migrations.migrate import migrate
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 from teatree_manager.manager import IDLE_LOOK_MS
 
 

@@ -22,7 +22,7 @@ from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeErro
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.chain import Chain
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 from teatree.storage.versions import layout_of
 
 TABLES = {"sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DOUBLE"}}
@@ -230,7 +230,7 @@ def test_a_killed_pull_leaves_the_old_file_and_resumes(model: PublishedModel, tm
         "from teatree.client.pull import pull_version\n"
         "from teatree.contracts.environment import process_environ, read_settings\n"
         "from teatree.storage.chain import Chain\n"
-        "from teatree.storage.objects import open_store\n"
+        "from teatree.storage.stores import open_store\n"
         "settings = read_settings(process_environ())\n"
         "def kill(done, total):\n"
         "    if done > total // 2: os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -15,8 +15,8 @@ from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryErr
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.engine.open_file import open_file
 from teatree.storage.chain import Chain
-from teatree.storage.objects import open_store
 from teatree.storage.probe import FOLDER, PASSED, ensure_probed
+from teatree.storage.stores import open_store
 
 
 @pytest.fixture

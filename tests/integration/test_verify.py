@@ -17,7 +17,7 @@ from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.manifest import ModelState, ObjectRef, stub_of
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 
 TABLES = {
     "sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DOUBLE"},

@@ -20,7 +20,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from teatree.client.pull import pull_version
 from teatree.contracts.settings import NatsSettings, Settings
 from teatree.storage.chain import Chain
-from teatree.storage.objects import NotFoundError, open_store
+from teatree.storage.objects import NotFoundError
+from teatree.storage.stores import open_store
 from torture.oracle import REPEATED_HEADER, UNUSABLE_ID, Accepted
 
 TERMINAL = ("done", "rejected", "failed")

@@ -32,7 +32,7 @@ from teatree.client.pull import pull_version
 from teatree.contracts.failpoints import failpoints
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.storage.chain import Chain
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 settings = read_settings(process_environ())
 chain = Chain(open_store(settings.store), settings.nats.prefix, sys.argv[1])
 pull_version(chain, Path(sys.argv[2]), version=int(sys.argv[3]), failpoint=failpoints(settings.failpoints))

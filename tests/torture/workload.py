@@ -191,7 +191,7 @@ class Client:
             record.code = str(e.code)
 
     async def _publish(self, model: Model, function: str, body: bytes, record: ClientRecord, **headers: str) -> None:
-        bus = model._session.bus
+        bus = model.connection.bus
         if not headers:
             headers = {"Teatree-Request-Id": record.request_id}
         ack = await bus.publish_log(bus.subjects.request(model.name, function), body, headers)
@@ -254,7 +254,7 @@ class Client:
             answer = await model.query(COUNTER_QUERY, format="json", timeout_ms=3_000)
         except TeatreeError:
             return
-        version = model._session.seen_version(model.name)
+        version = model.connection.seen_version(model.name)
         if version is None or len(answer) == 0:
             return
         args = {"table": "counter", "set": {"n": self.rng.randrange(1000)}, "where": {"id": 0}}
@@ -309,7 +309,7 @@ class Client:
 
     def _version_of(self, model: Model) -> int:
         """Return a version that was the newest one not long ago."""
-        seen = model._session.seen_version(model.name) or 1
+        seen = model.connection.seen_version(model.name) or 1
         return max(seen - self.rng.randrange(6), 1)
 
     def _pair(self) -> dict[str, Any]:
@@ -386,7 +386,7 @@ class Client:
         if kind < 0.1:
             return "drop_model", {}, self._id()
         if kind < 0.25:
-            origin = model._session.model(self.rng.choice((MAIN, SECOND)))
+            origin = Model(model.connection, self.rng.choice((MAIN, SECOND)))
             return "create_model", {"from": {"model": origin.name, "version": self._version_of(origin)}}, self._id()
         if kind < 0.4:
             return "create_model", CREATE_INCARNATION, self._id()

@@ -18,7 +18,8 @@ from teatree.contracts.settings import BreakerSettings
 from teatree.storage.breaker import Breaker, CircuitOpenError
 from teatree.storage.guarded import GuardedStore
 from teatree.storage.local import LocalObjectStore
-from teatree.storage.objects import NotFoundError, ObjectStore, open_store
+from teatree.storage.objects import NotFoundError, ObjectStore
+from teatree.storage.stores import open_store
 
 SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
 NO_ANSWER = RetryError(Code.UNAVAILABLE, "No answer.")

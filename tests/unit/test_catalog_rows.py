@@ -26,12 +26,12 @@ from teatree.storage.catalog_rows import (
     RequestState,
     content_rows,
     model_columns,
-    object_uri,
     page_rows,
     parquet_row,
     request_rows,
     version_row,
 )
+from teatree.storage.objects import object_uri
 
 MODEL = uuid.UUID(int=1)
 NOW = datetime(2026, 3, 4, 5, 6, 7, 8, tzinfo=UTC)

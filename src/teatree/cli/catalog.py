@@ -44,9 +44,9 @@ def rebuild(*, common: Common = DEFAULT) -> None:
 def _rebuild(settings: Settings, advance: Advance) -> dict[str, int]:
     from teatree.storage.catalog import Catalog  # noqa: PLC0415
     from teatree.storage.migrations.migrate import migrate  # noqa: PLC0415
-    from teatree.storage.objects import open_store  # noqa: PLC0415
     from teatree.storage.postgres import Postgres  # noqa: PLC0415
     from teatree.storage.projection import rebuild as rebuild_catalog_command  # noqa: PLC0415
+    from teatree.storage.stores import open_store  # noqa: PLC0415
 
     migrate(settings.postgres)  # the database may be a new one
     postgres = Postgres(settings.postgres, application="teatree-cli")

@@ -78,8 +78,8 @@ def _clean(settings: Settings, model: str | None, *, dry_run: bool) -> Iterator[
     from teatree.storage.chain import Chain  # noqa: PLC0415
     from teatree.storage.cleanup import Cleanup  # noqa: PLC0415
     from teatree.storage.folders import model_chains  # noqa: PLC0415
-    from teatree.storage.objects import open_store  # noqa: PLC0415
     from teatree.storage.postgres import Postgres  # noqa: PLC0415
+    from teatree.storage.stores import open_store  # noqa: PLC0415
 
     store, prefix = open_store(settings.store), settings.nats.prefix
     postgres = Postgres(settings.postgres, application="teatree-cli") if settings.postgres.url else None

@@ -175,7 +175,7 @@ class _Bulk:
         file = FileRows(path, csv, self._id_prefix or new_id(), self._rows_max or REQUEST_ROWS)
         table = self._args.get("table")
         if isinstance(table, str):
-            schema = await table_schema(model, table)
+            schema = await table_schema(model.connection, model.name, table)
         else:
             schema = await asyncio.to_thread(file.guess_schema)
         with self._output.progress(f"checking {path.name}") as advance:

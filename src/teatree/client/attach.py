@@ -27,7 +27,8 @@ from teatree.storage.block_cache import BlockCache
 from teatree.storage.blocks import BlockFetcher, FetchStats, VersionFile
 from teatree.storage.chain import Chain
 from teatree.storage.history import explain_missing
-from teatree.storage.objects import NotFoundError, open_store
+from teatree.storage.objects import NotFoundError
+from teatree.storage.stores import open_store
 from teatree.storage.versions import layout_of
 
 JOIN_S = 10.0

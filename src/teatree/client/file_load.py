@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from teatree.client.connection import Connection
 from teatree.client.message import Message
+from teatree.client.model_requests import TIMEOUT_MS, ModelRequests
 from teatree.client.notice import named_error
+from teatree.client.query import QueryRequest, ask_through_log
 from teatree.contracts.errors import Code, RequestError, TeatreeError
-from teatree.contracts.names import new_id
+from teatree.contracts.names import check_model, new_id
 from teatree.contracts.schema import Field, Schema, parse_dtype
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from teatree.client.model import Model
     from teatree.client.receipt import Summary
     from teatree.datasets.csv_options import CsvOptions
 
@@ -113,7 +115,7 @@ class FileRows:
 
 
 async def load_file(
-    model: Model, table: str, rows: FileRows, mode: str, timeout_ms: float, progress: FileProgress | None
+    model: ModelRequests, table: str, rows: FileRows, mode: str, timeout_ms: float, progress: FileProgress | None
 ) -> LoadedFile:
     """Send a file's rows to a table: see `Model.load_file`."""
     report = progress or (lambda *_: None)
@@ -123,7 +125,7 @@ async def load_file(
     if mode == "create":
         schema = await asyncio.to_thread(rows.guess_schema)
     else:
-        schema = await table_schema(model, table)
+        schema = await table_schema(model.connection, model.name, table)
     count = await asyncio.to_thread(rows.check, schema, lambda done: report("checking", done, None))
     if mode == "create":
         columns = {column.name: str(column.dtype) for column in schema}
@@ -148,21 +150,19 @@ async def load_file(
     return LoadedFile(count, summary)
 
 
-async def table_schema(model: Model, table: str) -> Schema:
+async def table_schema(connection: Connection, model: str, table: str) -> Schema:
     """Return a table's columns as they stand; raises `unknown_table`."""
     name = table.replace('"', '""')
     kinds_of = f'SELECT typeof(COLUMNS(t.*)) FROM (SELECT 1) LEFT JOIN (SELECT * FROM "{name}" LIMIT 0) AS t ON true'
     try:
-        found = await model.query(
-            kinds_of,
-            through_log=True,  # sees all requests sent before, and is answered even if the model does not exist
-        )
+        # Through the log: it sees all requests sent before, and is answered even if the model does not exist.
+        found = (await ask_through_log(connection, check_model(model), QueryRequest(kinds_of), TIMEOUT_MS)).dataset
     except RequestError as e:
         if e.code != Code.UNKNOWN_TABLE:
             raise
         raise RequestError(  # the position in this statement is of no use to the caller
             Code.UNKNOWN_TABLE,
-            f"There is no table {table!r} in {model.name}.",
+            f"There is no table {table!r} in {model}.",
             where="table",
             hint="`teatree models` lists the tables; mode `create` makes one of the file's columns.",
         ) from None

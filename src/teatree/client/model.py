@@ -90,7 +90,7 @@ class Model(ModelRequests):
     ) -> queries.QueryReply:
         """Run a query as `query` does; return also the version that the rows were read from."""
         how = queries.ask_through_log if through_log or query_request.version is not None else queries.ask_directly
-        return await how(self._session, self.name, query_request, timeout_ms)
+        return await how(self.connection, self.name, query_request, timeout_ms)
 
     async def follow(self, *, after: int | None = None, request_id: str | None = None) -> AsyncGenerator[Notice, None]:
         """Yield the model's notices as they come, without end: outcomes, versions, progress.
@@ -98,13 +98,13 @@ class Model(ModelRequests):
         From now on, or with `after` from that position in the stream of notices (0: all that it still holds).
         No notice is missed while the connection is lost. With `request_id`, only that request's.
         """
-        subjects = self._session.bus.subjects
+        subjects = self.connection.bus.subjects
         subject = (
             subjects.notify_model(self.name) if request_id is None else subjects.notify_request(self.name, request_id)
         )
-        async with aclosing(follow_filter(self._session.bus, subject, after)) as notices:
+        async with aclosing(follow_filter(self.connection.bus, subject, after)) as notices:
             async for notice in notices:
-                yield await whole_notice(notice, self._session.read_object)
+                yield await whole_notice(notice, self.connection.read_object)
 
     # --- requests that were set aside ---
 
@@ -126,7 +126,7 @@ class Model(ModelRequests):
 
     def chain(self) -> Chain:
         """Return the chain of the model's versions in the object store."""
-        return Chain(self._session.store, self._session.settings.nats.prefix, self.name)
+        return Chain(self.connection.store, self.connection.settings.nats.prefix, self.name)
 
     async def versions(self, limit: int = 20) -> list[VersionInfo]:
         """Return the newest versions, newest first, from the object store alone."""
@@ -158,9 +158,9 @@ class Model(ModelRequests):
                 version=version,
                 at=at,
                 progress=progress,
-                cache_folder=self._session.settings.cache_folder,
+                cache_folder=self.connection.settings.cache_folder,
                 rehash=rehash,
-                failpoint=failpoints(self._session.settings.failpoints),
+                failpoint=failpoints(self.connection.settings.failpoints),
             )
         )
 
@@ -171,7 +171,7 @@ class Model(ModelRequests):
         """
         from teatree.client.diff import diff_versions  # noqa: PLC0415 - DuckDB, only for this
 
-        settings = self._session.settings
+        settings = self.connection.settings
         return await asyncio.to_thread(
             lambda: diff_versions(self.chain(), settings, before, after, table=table, rows_max=rows)
         )
@@ -188,5 +188,5 @@ class Model(ModelRequests):
         """Attach a version to a DuckDB connection, its blocks fetched as queries need them: see `teatree.attach`."""
         from teatree.client.attach import attach_chain  # noqa: PLC0415 - DuckDB, only for this
 
-        settings = self._session.settings
+        settings = self.connection.settings
         return attach_chain(con, self.chain(), settings, version=version, at=at, follow=follow, alias=alias)

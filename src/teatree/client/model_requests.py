@@ -9,6 +9,7 @@ from typing_extensions import Unpack
 
 from teatree.client import query as queries
 from teatree.client.bulk import BulkProgress, BulkSender, Item
+from teatree.client.connection import Connection
 from teatree.client.message import Encoded, Message, check_size, encode
 from teatree.client.receipt import Receipt, Summary
 from teatree.client.request_args import given, listed, plain, table_args
@@ -19,7 +20,6 @@ from teatree.contracts.requests import HEADER_ARGS, HEADER_CONTENT_TYPE, HEADER_
 
 if TYPE_CHECKING:
     from teatree.client.notice import Notice
-    from teatree.client.session import Session
     from teatree.storage.dead_letters import DeadLetter
 
 TIMEOUT_MS = 60_000
@@ -44,8 +44,9 @@ class SendOptions(TypedDict, total=False):
 class ModelRequests:
     """The requests of one model of an installation; it need not exist yet."""
 
-    def __init__(self, session: Session, name: str) -> None:
-        self._session = session
+    def __init__(self, connection: Connection, name: str) -> None:
+        self.connection = connection
+        """What it is reached through: the session that it is a model of."""
         self.name = check_model(name)
 
     async def send(
@@ -78,7 +79,7 @@ class ModelRequests:
                 where="group",
                 hint="Use wait='accepted', or send_many.",
             )
-        bus = self._session.bus
+        bus = self.connection.bus
         message = Message(function, args, rows, arrow, request_id or new_id())
         request = encode(
             message,
@@ -96,24 +97,24 @@ class ModelRequests:
     async def _send_until_done(
         self, function: str, request: Encoded, timeout_ms: float, on_notice: OnNotice | None = None
     ) -> Receipt:
-        bus = self._session.bus
-        async with OutcomeWaiter(bus, self.name, request.request_id, self._session.read_object, on_notice) as waiter:
+        bus = self.connection.bus
+        async with OutcomeWaiter(bus, self.name, request.request_id, self.connection.read_object, on_notice) as waiter:
             ack = await publish_until_accepted(bus, request, timeout_ms)
             notice = await waiter.wait(timeout_ms, request)
-        self._session.saw(self.name, notice.version)
+        self.connection.saw(self.name, notice.version)
         return Receipt(self.name, function, request.request_id, notice.seq or ack.seq, notice.version, notice.result)
 
     async def outcome(self, request_id: str, *, timeout_ms: float = TIMEOUT_MS) -> Notice:
         """Return the `done` notice of a request that was sent before; raises its error as `send` does."""
         check_request_id(request_id, "request_id")
-        async with OutcomeWaiter(self._session.bus, self.name, request_id, self._session.read_object) as waiter:
+        async with OutcomeWaiter(self.connection.bus, self.name, request_id, self.connection.read_object) as waiter:
             notice = await waiter.wait(timeout_ms)
-        self._session.saw(self.name, notice.version)
+        self.connection.saw(self.name, notice.version)
         return notice
 
     async def send_again(self, letter: DeadLetter, body: bytes, *, timeout_ms: float = TIMEOUT_MS) -> Receipt:
         """Send a request that was set aside once more, byte for byte, under a new id; raises its outcome's error."""
-        bus = self._session.bus
+        bus = self.connection.bus
         headers = {HEADER_REQUEST_ID: new_id(), HEADER_CONTENT_TYPE: letter.content_type}
         if letter.args is not None:
             headers[HEADER_ARGS] = letter.args
@@ -142,17 +143,17 @@ class ModelRequests:
         Raises what kept a batch from being accepted, naming how many were accepted before it.
         """
         sender = BulkSender(
-            self._session.bus,
+            self.connection.bus,
             self.name,
             group=group,
             wait=wait,
             batch=batch,
             silence_ms_max=timeout_ms,
-            read_ref=self._session.read_json_object,
+            read_ref=self.connection.read_json_object,
             progress=progress,
         )
         summary = await sender.run(items)
-        self._session.saw(self.name, summary.version)
+        self.connection.saw(self.name, summary.version)
         return summary
 
     # --- the built-in functions ---

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 from attrs import frozen
 
+from teatree.client.connection import Connection
 from teatree.client.direct_read import ask
 from teatree.client.message import Message, encode, json_body
 from teatree.client.notice import HEADER_PAGES, HEADER_REFS, HEADER_VERSION, Notice
@@ -20,7 +21,6 @@ from teatree.contracts.notices import Kind
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from teatree.client.session import Session
     from teatree.datasets.dataset import Dataset
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
@@ -74,11 +74,11 @@ class _Page:
     ref: str | None = None
 
 
-async def ask_directly(session: Session, model: str, query: QueryRequest, timeout_ms: float) -> QueryReply:
+async def ask_directly(connection: Connection, model: str, query: QueryRequest, timeout_ms: float) -> QueryReply:
     """Run a query on the newest version, by a direct read."""
-    bus = session.bus
+    bus = connection.bus
     args = query.args()
-    min_version = max(query.min_version or 0, session.seen_version(model) or 0)
+    min_version = max(query.min_version or 0, connection.seen_version(model) or 0)
     if min_version:
         args |= {"min_version": min_version, "wait_ms": int(min(timeout_ms, VERSION_WAIT_MS_MAX))}
     reply = await ask(bus, bus.subjects.query(model, "query"), json_body(args), timeout_ms)
@@ -90,14 +90,14 @@ async def ask_directly(session: Session, model: str, query: QueryRequest, timeou
         raise CorruptError(f"The reply announces {announced} pages but names {len(pages)}.", where=reply.subject)
     version = reply.headers.get(HEADER_VERSION)
     return QueryReply(
-        await _dataset(session, pages, is_arrow=is_arrow, where=f"query of {model}"),
+        await _dataset(connection, pages, is_arrow=is_arrow, where=f"query of {model}"),
         None if version is None else int(version),
     )
 
 
-async def ask_through_log(session: Session, model: str, query: QueryRequest, timeout_ms: float) -> QueryReply:
+async def ask_through_log(connection: Connection, model: str, query: QueryRequest, timeout_ms: float) -> QueryReply:
     """Run a query in the order of the log: it sees all requests before it."""
-    bus = session.bus
+    bus = connection.bus
     message = Message("query", query.args())
     request = encode(message, bus.subjects, model, size_bytes_max=bus.max_payload)
     received: dict[int, Notice] = {}
@@ -106,7 +106,7 @@ async def ask_through_log(session: Session, model: str, query: QueryRequest, tim
         if notice.kind is Kind.PAGE:
             received[int(notice.members["page"])] = notice
 
-    async with OutcomeWaiter(bus, model, request.request_id, session.read_object, on_notice) as waiter:
+    async with OutcomeWaiter(bus, model, request.request_id, connection.read_object, on_notice) as waiter:
         await publish_until_accepted(bus, request, timeout_ms)
         done = await waiter.wait(timeout_ms, request)
     count = int((done.result or {}).get("pages", 1))
@@ -122,10 +122,10 @@ async def ask_through_log(session: Session, model: str, query: QueryRequest, tim
     pages = [_Page(n.body or orjson.dumps(n.members), n.members.get("ref")) for n in notices]
     is_arrow = query.format == "arrow"
     read = done.version if query.version is None else query.version
-    return QueryReply(await _dataset(session, pages, is_arrow=is_arrow, where=request.request_id), read)
+    return QueryReply(await _dataset(connection, pages, is_arrow=is_arrow, where=request.request_id), read)
 
 
-async def _dataset(session: Session, pages: Sequence[_Page], *, is_arrow: bool, where: str) -> Dataset:
+async def _dataset(connection: Connection, pages: Sequence[_Page], *, is_arrow: bool, where: str) -> Dataset:
     """Join pages, reading those in the object store a few at a time."""
     gate = asyncio.Semaphore(FETCHES_MAX)
 
@@ -133,7 +133,7 @@ async def _dataset(session: Session, pages: Sequence[_Page], *, is_arrow: bool, 
         if page.ref is None:
             return page.body
         async with gate:
-            return await session.read_object(page.ref)
+            return await connection.read_object(page.ref)
 
     bodies = await asyncio.gather(*(body_of(page) for page in pages))
     return await asyncio.to_thread(join_pages, bodies, is_arrow=is_arrow, where=where)

@@ -43,7 +43,7 @@ from teatree.embedded.secret_file import own_folder, private_folder
 from teatree.embedded.server import Server
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 
 SERVERS_FOLDER = "_servers"
 STORE_FOLDER = "_store"

@@ -35,9 +35,9 @@ from teatree.engine.user_file import UserFile
 from teatree.storage.chain import Chain
 from teatree.storage.disk import translating_disk_full
 from teatree.storage.head import advance_head
-from teatree.storage.objects import open_store
 from teatree.storage.packs import BlockTable, checksum
 from teatree.storage.probe import ensure_probed
+from teatree.storage.stores import open_store
 from teatree.storage.versions import HEADER_BYTES, read_table
 
 RACES_MAX = 50

@@ -6,13 +6,13 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
 
 from attrs import frozen
 from blake3 import blake3
 
 from teatree.contracts.codec import unstructure
 from teatree.contracts.manifest import Manifest, ManifestKind, ObjectRef, Stub
+from teatree.storage.objects import object_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -264,13 +264,6 @@ def started_row(goal_model_id: uuid.UUID, request: Request) -> RequestRow:
         group_id=request.group,
         accepted_at=request.at,
     )
-
-
-def object_uri(store_url: str, key: str) -> str:
-    """Return an object's URI, for other programs: `s3://bucket/prefix/key` or `file:///folder/key`."""
-    parts = urlsplit(store_url)
-    name = quote(key) if parts.scheme == "file" else key
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/{name}"
 
 
 def _content_row(

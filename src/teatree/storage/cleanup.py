@@ -9,12 +9,13 @@ pins, `storage.garbage` for what is deleted.
 from __future__ import annotations
 
 import uuid
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -22,19 +23,15 @@ from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.failpoints import Failpoint, no_failpoint
 from teatree.contracts.manifest import Manifest, Stub, stub_of
 from teatree.contracts.settings import RetentionSettings
-from teatree.storage.catalog_rows import object_uri
 from teatree.storage.chain import Chain
 from teatree.storage.dead_letters import expire_dead_letters
 from teatree.storage.deletions import Deletion, new_deletion, read_deletions, write_deletion
 from teatree.storage.garbage import State, find_garbage
-from teatree.storage.objects import NotFoundError, ObjectInfo
+from teatree.storage.objects import NotFoundError, ObjectInfo, object_uri
 from teatree.storage.pins import list_pins
 from teatree.storage.published_mark import published_through
 from teatree.storage.retained import KeptVersion, Retained, read_retained, retained_key, write_retained
 from teatree.storage.retention import kept_versions
-
-if TYPE_CHECKING:
-    from teatree.storage.catalog import Catalog
 
 T = TypeVar("T")
 REQUESTS = 4
@@ -67,6 +64,18 @@ class Cleaned:
     """Whether it was stopped before its end; the next one resumes."""
 
 
+class DescribedVersions(ABC):
+    """What describes a model's versions and objects elsewhere: the catalog, above this in the house."""
+
+    @abstractmethod
+    def forget_versions(self, goal_model_id: uuid.UUID, versions: Sequence[int]) -> None:
+        """Delete the rows of cleaned-up versions; those of their remaining objects and outcomes stay."""
+
+    @abstractmethod
+    def forget_contents(self, goal_model_id: uuid.UUID, uris: Sequence[str]) -> None:
+        """Delete the rows of objects that were removed from the store."""
+
+
 class Cleanup:
     """Cleans one model up."""
 
@@ -75,7 +84,7 @@ class Cleanup:
         chain: Chain,
         policy: RetentionSettings,
         remember_days: int,
-        catalog: Catalog | None = None,
+        catalog: DescribedVersions | None = None,
         failpoint: Failpoint = no_failpoint,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:

@@ -1,6 +1,7 @@
 """The object store: immutable bytes under keys, with the one conditional write that commits everything.
 
-Implementations lie beside this file (`local`, `s3`); `open_store` picks one by URL. All are safe to share by threads.
+Implementations lie beside this file (`local`, `s3`); `stores.open_store` picks one by URL. All are safe to share by
+threads.
 """
 
 from __future__ import annotations
@@ -11,19 +12,16 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from attrs import frozen
 
-from teatree.contracts.environment import not_set
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.storage.disk import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
-
-    from teatree.contracts.settings import StoreSettings
 
 KEY_BYTES_MAX = 900
 """Bytes of a key: S3 takes 1,024 with the store's own prefix."""
@@ -134,31 +132,6 @@ class ObjectStore(ABC):
         """Delete objects; missing ones are ignored."""
 
 
-def open_store(settings: StoreSettings) -> ObjectStore:
-    """Return the store that a URL names: `file:///folder` or `s3://bucket/prefix?endpoint=…&region=…`.
-
-    The store is not called yet. Raises `wrong_configuration`.
-    """
-    if not settings.url:
-        raise not_set("TEATREE_STORE_URL", "the object store")
-    match urlsplit(settings.url).scheme:
-        case "file":
-            from teatree.storage.local import open_local_store  # noqa: PLC0415
-
-            return open_local_store(settings)
-        case "s3":
-            from teatree.storage.s3 import open_s3_store  # noqa: PLC0415  # boto3 costs 0.3 s
-
-            return open_s3_store(settings)
-        case scheme:
-            raise OperatorError(
-                Code.WRONG_CONFIGURATION,
-                f"No object store is known for URLs that begin with {scheme!r}.",
-                where="TEATREE_STORE_URL",
-                hint="Use file:///folder or s3://bucket/prefix.",
-            )
-
-
 def check_key(key: str) -> str:
     """Return a key, or raise `bad_name` if it is empty, absolute, too long or outside of the store."""
     parts = key.split("/")
@@ -177,3 +150,10 @@ def check_key(key: str) -> str:
 def body_size_bytes(body: bytes | Path) -> int:
     """Return the size of what is to be written."""
     return len(body) if isinstance(body, bytes) else os.stat(body).st_size  # noqa: PTH116
+
+
+def object_uri(store_url: str, key: str) -> str:
+    """Return an object's URI, for other programs: `s3://bucket/prefix/key` or `file:///folder/key`."""
+    parts = urlsplit(store_url)
+    name = quote(key) if parts.scheme == "file" else key
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/{name}"
