@@ -14,6 +14,7 @@ from teatree.contracts.exit_reason import ExitReason
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp
 from teatree.contracts.settings import DispatcherSettings
+from teatree.functions.registry import built_in_functions
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import position_at
 from teatree.messaging.notices import last_notice
@@ -108,7 +109,10 @@ class World:
         """Return a dispatcher that does not run yet."""
         log = structlog.get_logger()
         view = CatalogView(catalog, 100, log, self.bus.prefix, 1.0)
-        return Dispatcher(self.bus, self.store, view, launcher, settings=settings, failpoint=no_failpoint, log=log)
+        functions = built_in_functions()
+        return Dispatcher(
+            self.bus, self.store, view, launcher, functions, settings=settings, failpoint=no_failpoint, log=log
+        )
 
     def start(self, dispatcher: Dispatcher | None = None) -> None:
         """Run a dispatcher."""

@@ -16,8 +16,8 @@ from typing import Any
 
 import attrs
 
-from teatree.functions import registry
 from teatree.functions.arguments import Call
+from teatree.functions.registry import Registry, built_in_functions
 from teatree_manager import __main__ as program
 
 for _name in ("datasets.arrow", "datasets.arrow_stream", "datasets.fit", "datasets.rows", "storage.local"):
@@ -50,9 +50,7 @@ def _start(order: dict[str, Any]) -> int:
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
-        if "poison" in order:
-            _poison(order["poison"])
-        code = program.main()
+        code = program.main(_poisoned(order["poison"]) if "poison" in order else None)
     except BaseException:  # noqa: BLE001  a fork must not run on in its parent's code
         sys.excepthook(*sys.exc_info())
     finally:
@@ -60,15 +58,16 @@ def _start(order: dict[str, Any]) -> int:
         os._exit(code)
 
 
-def _poison(value: int) -> None:
-    update = registry.BUILT_INS["update"]
+def _poisoned(value: int) -> Registry:
+    functions = built_in_functions()
+    update = functions.require("update")
 
     def run(db: Any, call: Call) -> Any:
         if json.loads(call.request.body)["where"] == {"id": value}:
             os.kill(os.getpid(), signal.SIGKILL)
         return update.run(db, call)
 
-    registry.BUILT_INS["update"] = attrs.evolve(update, run=run)  # type: ignore[index]  # a dict at run time
+    return functions.extended(attrs.evolve(update, run=run))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.engine.model_context import ModelContext, WriterHooks
 from teatree.engine.prepared_version import Author
 from teatree.engine.writer import Writer
+from teatree.functions.registry import Registry, built_in_functions
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import model_folder
@@ -58,7 +59,13 @@ def arrow_headers(**args: Any) -> dict[str, str]:
 class OneWriter:
     """A model `m` with the tables that it is made with, and an empty table `good`."""
 
-    def __init__(self, folder: Path, tables: list[dict[str, Any]] = [], limits: LimitSettings | None = None) -> None:  # noqa: B006
+    def __init__(
+        self,
+        folder: Path,
+        tables: list[dict[str, Any]] = [],  # noqa: B006
+        limits: LimitSettings | None = None,
+        functions: Registry | None = None,
+    ) -> None:
         self.sources = folder / "sources"
         self.sources.mkdir(parents=True)
         store = StoreSettings(url=(folder / "store").absolute().as_uri())
@@ -70,6 +77,7 @@ class OneWriter:
             model_folder(folder / "data", "m"),
             limits or LimitSettings(),
             Sources((str(self.sources), str(folder / "data"), str(folder / "store")), store, folder / "data"),
+            functions or built_in_functions(),
             no_failpoint,
             WriterHooks(report=self._report),
         )

@@ -20,6 +20,7 @@ from teatree.engine.batch import Applied
 from teatree.engine.model_context import ModelContext
 from teatree.engine.prepared_version import Author
 from teatree.engine.writer import Writer
+from teatree.functions.registry import built_in_functions
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import model_folder
@@ -36,7 +37,12 @@ class PublishedModel:
         self.name = name
         self.chain = Chain(open_store(store), self.settings.nats.prefix, name)
         context = ModelContext(
-            self.chain, model_folder(self.settings.data, name), limits, Sources((), store), no_failpoint
+            self.chain,
+            model_folder(self.settings.data, name),
+            limits,
+            Sources((), store),
+            built_in_functions(),
+            no_failpoint,
         )
         self._writer = Writer(context, Author(StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"), {"host": "test"}))
         self._writer.take_over(self.chain.newest())

@@ -17,6 +17,7 @@ from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.failpoints import failpoints
 from teatree.contracts.settings import Settings
+from teatree.functions.registry import built_in_functions
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.breaker import Breaker
@@ -83,6 +84,7 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
             store,
             CatalogView(_catalog(settings), limits.poll_ms, log, settings.nats.prefix, limits.request_log_days),
             launcher,
+            built_in_functions(),
             settings=limits,
             limits=settings.limits,
             failpoint=failpoint,

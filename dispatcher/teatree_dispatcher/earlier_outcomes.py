@@ -13,6 +13,7 @@ from teatree.contracts.notices import Outcome
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.announce import Announcer
 from teatree.engine.ledger import EarlierOutcome, Ledger
+from teatree.functions.registry import Registry
 from teatree.messaging.notices import NoticeMessage
 from teatree.messaging.subjects import Subjects
 from teatree.storage.chain import Chain
@@ -31,7 +32,12 @@ class EarlierOutcomes:
     """Finds first outcomes in the ledgers of models; blocking work runs on threads."""
 
     def __init__(
-        self, store: ObjectStore, subjects: Subjects, limits: LimitSettings, payload_bytes_max: Callable[[], int]
+        self,
+        store: ObjectStore,
+        subjects: Subjects,
+        limits: LimitSettings,
+        functions: Registry,
+        payload_bytes_max: Callable[[], int],
     ) -> None:
         """`limits` are those of the managers: how long ids are remembered, how large inline pages are.
 
@@ -41,6 +47,7 @@ class EarlierOutcomes:
         self._store = store
         self._subjects = subjects
         self._limits = limits
+        self._functions = functions
 
     async def find(self, model: str, request_ids: Sequence[str]) -> dict[str, PublishedOutcome]:
         """Return the first outcomes of these ids; none of a model that never existed."""
@@ -51,7 +58,7 @@ class EarlierOutcomes:
         newest = chain.newest()
         if newest is None:
             return {}
-        announcer = Announcer(chain, self._subjects, self._limits, self._payload_bytes_max)
+        announcer = Announcer(chain, self._subjects, self._limits, self._functions, self._payload_bytes_max)
         with tempfile.TemporaryDirectory(prefix="teatree-ledger-") as cache:
             ledger = Ledger(chain, Path(cache), self._limits)
             try:

@@ -18,6 +18,8 @@ from structlog.typing import FilteringBoundLogger
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.settings import DispatcherSettings, LimitSettings
+from teatree.functions.registry import Registry
+from teatree.functions.traits import Nature
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import WakeHints, last_requests_of, last_sequences
 from teatree.messaging.streams import log_state
@@ -36,7 +38,6 @@ from teatree_dispatcher.purge import purge
 from teatree_dispatcher.reads import Pings, ReadObserver
 from teatree_dispatcher.rejecter import Rejecter
 
-DROP = "drop_model"
 HINT_PAUSE_S = 0.005
 """Seconds to wait for further hints, so that they are handled together."""
 REJECT_ROUNDS_MAX = 10
@@ -54,6 +55,7 @@ class Dispatcher:
         store: ObjectStore,
         catalog: CatalogView,
         launcher: Launcher,
+        functions: Registry,
         *,
         settings: DispatcherSettings,
         limits: LimitSettings | None = None,
@@ -68,7 +70,9 @@ class Dispatcher:
         self._settings = settings
         self._failpoint = failpoint
         self._log = log
-        self._rejecter = Rejecter(bus, EarlierOutcomes(store, bus.subjects, limits, lambda: bus.max_payload), failpoint)
+        self._drops = functions.with_nature(Nature.ENDS)
+        earlier = EarlierOutcomes(store, bus.subjects, limits, functions, lambda: bus.max_payload)
+        self._rejecter = Rejecter(bus, earlier, functions, failpoint)
         self._managers = Managers(launcher, settings, failpoint, log, catalog)
         self._pings = Pings(bus)
         self._reads = ReadObserver(bus, self._answer_read)
@@ -152,7 +156,7 @@ class Dispatcher:
             self._place = LogPlace(state.created, 0)
         after = self._place.last_seq
         self._registry.learn(
-            await last_sequences(self._bus, after=after), await last_requests_of(self._bus, DROP, after=after)
+            await last_sequences(self._bus, after=after), await last_requests_of(self._bus, self._drops, after=after)
         )
         self._place = LogPlace(state.created, state.last_seq, losses)
         for model in self._managers.unfinished():

@@ -17,13 +17,14 @@ from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.notices import Kind, Outcome, Status
 from teatree.contracts.outside import outside_notice, outside_outcome
 from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, HEADER_TRACEPARENT, Request
+from teatree.functions.registry import Registry
+from teatree.functions.traits import Nature
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader
 from teatree.messaging.notices import NoticeMessage, NoticeWriter
 from teatree.messaging.subjects import Subjects
 from teatree_dispatcher.earlier_outcomes import EarlierOutcomes, PublishedOutcome
 
-CREATE = "create_model"
 READ_REQUESTS_MAX = 1_000
 READ_BYTES_MAX = 8_000_000
 
@@ -43,9 +44,10 @@ class Rejection:
 class Rejecter:
     """Rejects requests to models that do not exist."""
 
-    def __init__(self, bus: Bus, earlier: EarlierOutcomes, failpoint: Failpoint) -> None:
+    def __init__(self, bus: Bus, earlier: EarlierOutcomes, functions: Registry, failpoint: Failpoint) -> None:
         """`earlier` finds the outcomes of a model's ended incarnations."""
         self._earlier = earlier
+        self._functions = functions
         self._bus = bus
         self._notices = NoticeWriter(bus)
         self._failpoint = failpoint
@@ -59,7 +61,7 @@ class Rejecter:
         outside: list[Request] = []
         create_seq = 0
         for request in read.requests:
-            if request.function == CREATE and name_error is None:
+            if name_error is None and self._functions.traits(request.function).nature is Nature.BEGINS:
                 create_seq = request.seq
                 break
             outside.append(request)

@@ -25,6 +25,7 @@ from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
 from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, reason_of, write_reason
 from teatree.contracts.names import check_model
+from teatree.functions.registry import Registry, built_in_functions
 from teatree.storage.model_folder import model_folder
 from teatree.storage.objects import ObjectStore
 from teatree.storage.stores import open_store
@@ -38,8 +39,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 64
 
 
-def main() -> int:
-    """Run a manager; return its exit code."""
+def main(functions: Registry | None = None) -> int:
+    """Run a manager; return its exit code. `functions` are those of its model, by default the built-in ones."""
     if len(sys.argv) > 2:
         sys.stderr.write("usage: python -m teatree_manager [MODEL]\n")
         return EXIT_USAGE
@@ -63,7 +64,7 @@ def main() -> int:
     log = structlog.get_logger().bind(model=model)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(check_model(model), store, threads))
+            runner.run(_run(check_model(model), store, threads, functions or built_in_functions()))
     except Exception as e:  # noqa: BLE001  each has its exit code; the dispatcher reads its reason from a file
         _keep_reason(model, e)
         return _exit_code(e, log)
@@ -119,11 +120,11 @@ def _wait_for_model() -> str:
     return str(order["model"])
 
 
-async def _run(model: str, store: ObjectStore | None, threads: ThreadPoolExecutor) -> None:
+async def _run(model: str, store: ObjectStore | None, threads: ThreadPoolExecutor, functions: Registry) -> None:
     settings = read_settings(process_environ())
     check_data_folder(settings.data)
     limit_memory(settings.manager.process_memory_bytes_max)
-    manager = Manager(model, settings, store or open_store(settings.store))
+    manager = Manager(model, settings, store or open_store(settings.store), functions)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(threads)
     for number in (signal.SIGTERM, signal.SIGINT):

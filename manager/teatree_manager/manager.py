@@ -24,6 +24,7 @@ from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
 from teatree.engine.model_context import ModelContext, WriterHooks
 from teatree.engine.prepared_version import Author, PreparedVersion
 from teatree.engine.writer import Writer
+from teatree.functions.registry import Registry
 from teatree.functions.sources import Sources
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader, WakeHints
@@ -71,8 +72,9 @@ REPLY_HEADERS_BYTES = 65_536
 class Manager:
     """Owns one model from taking it over until the process ends."""
 
-    def __init__(self, model: str, settings: Settings, store: ObjectStore) -> None:
+    def __init__(self, model: str, settings: Settings, store: ObjectStore, functions: Registry) -> None:
         """`store` is the store that the settings name."""
+        self._functions = functions
         self._model = model
         self._settings = settings
         self._failpoint = failpoints(settings.failpoints)
@@ -162,6 +164,7 @@ class Manager:
             self._folder,
             self._settings.limits,
             Sources(self._settings.load_roots, self._settings.store, self._settings.data),
+            self._functions,
             self._failpoint,
             WriterHooks(
                 report=RequestProgress(bus, asyncio.get_running_loop()).report,
@@ -171,7 +174,9 @@ class Manager:
         holder = self._ownership.holder
         writer = Writer(context, Author(log_check.stamp, {"host": holder.host, "pid": holder.pid}))
         hints = await WakeHints.open(bus, self._model)
-        announcer = Announcer(self._chain, bus.subjects, self._settings.limits, lambda: bus.max_payload)
+        announcer = Announcer(
+            self._chain, bus.subjects, self._settings.limits, self._functions, lambda: bus.max_payload
+        )
         outcome_publisher = OutcomePublisher(
             announcer, NoticeWriter(bus), await self._published(newest), self._failpoint
         )
@@ -370,7 +375,7 @@ class Manager:
                 continue
             await outcome_publisher.put(manifest, entries)
             for entry in entries:
-                if entry.role is Role.FIRST and entry.outcome.function == "archive" and entry.outcome.result:
+                if entry.role is Role.FIRST and outcome_publisher.is_barrier(entry.outcome) and entry.outcome.result:
                     followers.wait_for_archive(manifest, entry.outcome.result.get("tables", ()))
 
     def _read_again(self, version: int) -> tuple[Manifest | Stub, Sequence[Entry]]:

@@ -19,7 +19,7 @@ from attrs import define, field
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
-from teatree.contracts.notices import Status
+from teatree.contracts.notices import Outcome, Status
 from teatree.engine.announce import Announcer, NoticeMessage
 from teatree.messaging.notices import NoticeWriter, TooLongError
 from teatree.storage.segments import Entry, Role
@@ -124,11 +124,15 @@ class OutcomePublisher:
 
     def _awaited(self, version: int, entry: Entry) -> int:
         """Return the version whose archive an outcome waits for; 0 for none, or if a resend's archive is complete."""
-        if entry.outcome.function != "archive" or entry.outcome.status is not Status.DONE:
+        if entry.outcome.status is not Status.DONE or not self.is_barrier(entry.outcome):
             return 0
         if entry.role is Role.FIRST or entry.answer_version is None:
             return version
         return entry.answer_version if entry.answer_version in self._held else 0
+
+    def is_barrier(self, outcome: Outcome) -> bool:
+        """Return whether an outcome is published when an archive is complete."""
+        return self._announcer.is_barrier(outcome)
 
     def archive_answered(self, version: int) -> None:
         """Publish the outcomes that waited for the archive of a version, or of a later one in its place."""

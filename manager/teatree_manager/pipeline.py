@@ -27,7 +27,7 @@ from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.batch import Applied
 from teatree.engine.prepared_version import PreparedVersion
 from teatree.engine.writer import Writer
-from teatree.functions.registry import BUILT_INS
+from teatree.functions.traits import Nature, Traits
 from teatree.messaging.log import LogReader, LogSlice, WakeHints
 from teatree.storage.disk import translating_disk_full
 from teatree_manager.crash_tracker import CrashTracker
@@ -262,15 +262,18 @@ class Pipeline:
         size_bytes = 0
         for place, request in enumerate(requests):
             size_bytes += len(request.body)
-            alone = _takes_long(request) or self._writer.state is not ModelState.ACTIVE
+            alone = self._traits(request).alone or self._writer.state is not ModelState.ACTIVE
             if alone or (place and size_bytes > limits.batch_bytes_max):
                 front = requests[: max(place, 1)]
                 return front[: self._crash_tracker.limit(front)]
         return requests[: self._crash_tracker.limit(requests)]
 
+    def _traits(self, request: Request) -> Traits:
+        return self._writer.functions.traits(request.function)
+
     def _is_ours(self, request: Request) -> bool:
         """Return whether a request lies within an incarnation, or begins one; the dispatcher answers the others."""
-        return self._writer.state is ModelState.ACTIVE or request.function == "create_model"
+        return self._writer.state is ModelState.ACTIVE or self._traits(request).nature is Nature.BEGINS
 
     async def _apply(self, batch: Sequence[Request]) -> Applied:
         await self._wait_for_disk()
@@ -280,7 +283,7 @@ class Pipeline:
         if crashes:
             return await self._set_aside(batch[0], crashes)
         await self._retrying(partial(self._crash_tracker.begin, batch))
-        if len(batch) == 1 and _takes_long(batch[0]):
+        if len(batch) == 1 and self._traits(batch[0]).alone:
             self._started(batch[0])
         backoff, gave_up = Backoff(), 0
         rest = batch
@@ -378,11 +381,6 @@ class Pipeline:
         self._file_thread.submit(self._writer.close).result(wait_ms_max / 1000)
         self._file_thread.shutdown()
         self._ship_thread.shutdown()
-
-
-def _takes_long(request: Request) -> bool:
-    function = BUILT_INS.get(request.function)
-    return function is not None and function.alone
 
 
 def _free_bytes(folder: Path) -> int:

@@ -13,6 +13,7 @@ from teatree.client.notice import read_notice, whole_notice
 from teatree.contracts.notices import Kind, Outcome, Status
 from teatree.contracts.settings import StoreSettings
 from teatree.engine.announce import Announcer, NoticeMessage
+from teatree.functions.registry import built_in_functions
 from teatree.messaging.subjects import Subjects
 from teatree.storage.segments import Entry
 
@@ -29,7 +30,9 @@ async def test_a_result_longer_than_the_server_takes(tmp_path: Path) -> None:
         limits = attrs.evolve(LIMITS, page_bytes_max=10_000_000)
 
         def messages(payload_bytes_max: int) -> list[NoticeMessage]:
-            announcer = Announcer(model.chain, Subjects("teatree"), limits, lambda: payload_bytes_max)
+            announcer = Announcer(
+                model.chain, Subjects("teatree"), limits, built_in_functions(), lambda: payload_bytes_max
+            )
             return announcer.messages(manifest, [Entry(outcome)], late=True)
 
         made = [messages(PAYLOAD_BYTES_MAX), messages(PAYLOAD_BYTES_MAX), messages(8_000_000)]

@@ -18,6 +18,7 @@ from teatree.contracts.settings import ManagerSettings, StoreSettings
 from teatree.engine.announce import Announcer, NoticeMessage
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
+from teatree.functions.registry import built_in_functions
 from teatree.messaging.subjects import Subjects
 from teatree.storage.archives import read_archive
 from teatree.storage.model_folder import model_folder
@@ -70,7 +71,7 @@ class _Site:
 
     def notices(self, barrier: Manifest) -> list[NoticeMessage]:
         """Return the messages that publish a version's outcomes."""
-        announcer = Announcer(self.chain, Subjects("teatree"), LIMITS, lambda: 1_000_000)
+        announcer = Announcer(self.chain, Subjects("teatree"), LIMITS, built_in_functions(), lambda: 1_000_000)
         entries = read_segment(self.chain.store, self.chain.folder, barrier)
         return announcer.messages(barrier, entries, late=True)
 

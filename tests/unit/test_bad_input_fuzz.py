@@ -17,10 +17,10 @@ from one_writer import OneWriter, Sent, arrow, arrow_headers
 from teatree.contracts.errors import Code
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
-from teatree.functions.registry import BUILT_INS
+from teatree.functions.registry import built_in_functions
 
 LIMITS = evolve(LimitSettings(), query_time_ms_max=1_000, request_time_ms_max=1_000, rows_bytes_max=20_000_000)
-FUNCTIONS = sorted(set(BUILT_INS) - {"create_model", "drop_model", "archive", "restore"})
+FUNCTIONS = sorted(set(built_in_functions().functions) - {"create_model", "drop_model", "archive", "restore"})
 fuzz = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )

@@ -12,7 +12,8 @@ from test_bad_input import TABLES, check_sentence
 from one_writer import OneWriter, Sent
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.settings import LimitSettings
-from teatree.functions.registry import BUILT_INS
+from teatree.functions.registry import built_in_functions
+from teatree.functions.traits import Function
 
 LIMITS = evolve(
     LimitSettings(),
@@ -29,7 +30,12 @@ FOREVER = "SELECT count(*) FROM range(100000000000) a, range(1000000) b WHERE a.
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWriter]:
     """Return a model of tight limits with a table of every type, and one with a key that holds the row 1."""
-    yield from filled(OneWriter(tmp_path_factory.mktemp("model"), TABLES, LIMITS))
+
+    def broken(*_: object) -> None:
+        raise TypeError("a bug")
+
+    functions = built_in_functions().extended(Function("broken", broken))
+    yield from filled(OneWriter(tmp_path_factory.mktemp("model"), TABLES, LIMITS, functions))
 
 
 @pytest.fixture(scope="module")
@@ -256,14 +262,9 @@ def test_a_slow_statement_is_not_run_again_for_every_half_of_its_batch(hurried: 
     hurried.apply(Sent("delete", {"table": "t", "where": {}}))
 
 
-def test_a_bug_ends_one_request(model: OneWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_ends_one_request(model: OneWriter) -> None:
     """A request that meets a bug fails with `internal`; the requests beside it are done, and the writer continues."""
-
-    def broken(*_: object) -> None:
-        raise TypeError("a bug")
-
-    monkeypatch.setitem(BUILT_INS, "replace", evolve(BUILT_INS["replace"], run=broken))
-    outcome = model.between(Sent("replace", {"table": "t", "rows": []}))
+    outcome = model.between(Sent("broken"))
     assert (outcome.status, (outcome.error or {})["code"]) == (Status.FAILED, "internal")
     assert "TypeError: a bug" in (outcome.error or {})["message"]
 

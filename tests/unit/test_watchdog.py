@@ -18,7 +18,8 @@ from teatree.engine import rows_watch
 from teatree.engine.batch import Batch
 from teatree.engine.duckdb_errors import InvalidatedError, translate
 from teatree.engine.watchdog import Watchdog, own_bytes
-from teatree.functions.registry import BUILT_INS
+from teatree.functions.registry import built_in_functions
+from teatree.functions.traits import Function
 
 FOR_EVER = "SELECT count(*) FROM range(10000000) a(i), range(10000000) b(j) WHERE hash(i, j) = 7"
 UNREACHED = "SELECT levenshtein(repeat('a', 28000), repeat('b', 28000))"
@@ -223,17 +224,15 @@ def test_appends_are_inserted_together_up_to_the_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_a_request_that_invalidates_duckdb_for_memory_is_not_retried_for_ever(
-    model: OneWriter, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
+def test_a_request_that_invalidates_duckdb_for_memory_is_not_retried_for_ever(tmp_path: Path, count: int) -> None:
     """The file is opened again, and the request is refused; those around it are done."""
 
     def greedy(*_: object) -> None:
         raise InvalidatedError(Code.OVER_LIMIT, "Allocation failure.")
 
-    monkeypatch.setitem(BUILT_INS, "replace", evolve(BUILT_INS["replace"], run=greedy))
+    model = OneWriter(tmp_path, [WORDS], LIMITS, built_in_functions().extended(Function("greedy", greedy)))
     words = Sent("append", {"table": "words", "rows": [{"id": 1, "word": "a"}]})
-    bad = Sent("replace", {"table": "words", "rows": []})
+    bad = Sent("greedy")
     requests = [model._request(sent) for sent in ([words] * count + [bad] + [words] * count)]
     with pytest.raises(InvalidatedError):
         model.writer.apply(requests)
@@ -249,6 +248,7 @@ def test_a_request_that_invalidates_duckdb_for_memory_is_not_retried_for_ever(
     model.writer.ship(prepared)
     model.writer.advance_base(prepared)
     assert model.rows("SELECT count(*) AS n FROM words") == [{"n": 2 * count}]
+    model.close()
 
 
 def test_memory_of_a_failed_update_is_freed(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_memory_of_a_failed_update_is_freed(tmp_path: Path) -> None:
 
 
 def test_a_request_that_leaves_no_memory_to_refuse_it_is_refused(
-    model: OneWriter, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is opened again and the refusal committed; the request is not tried again."""
     runs = 0
@@ -277,12 +277,11 @@ def test_a_request_that_leaves_no_memory_to_refuse_it_is_refused(
 
     def full(_: Batch) -> None:
         monkeypatch.undo()
-        monkeypatch.setitem(BUILT_INS, "replace", evolve(BUILT_INS["replace"], run=greedy))
         raise RetryError(Code.OVER_LIMIT, "Failed to allocate data.")
 
-    monkeypatch.setitem(BUILT_INS, "replace", evolve(BUILT_INS["replace"], run=greedy))
+    model = OneWriter(tmp_path, [WORDS], LIMITS, built_in_functions().extended(Function("greedy", greedy)))
     words = Sent("append", {"table": "words", "rows": [{"id": 1, "word": "a"}]})
-    requests = [model._request(sent) for sent in (Sent("replace", {"table": "words", "rows": []}), words)]
+    requests = [model._request(sent) for sent in (Sent("greedy"), words)]
     with pytest.raises(RetryError):
         model.writer.apply(requests)
     applied = model.writer.apply(model.writer.rest_of(requests))
@@ -291,3 +290,4 @@ def test_a_request_that_leaves_no_memory_to_refuse_it_is_refused(
     prepared = model.writer.capture(applied, 0)
     model.writer.ship(prepared)
     model.writer.advance_base(prepared)
+    model.close()

@@ -21,6 +21,8 @@ from teatree.contracts.notices import Kind, Outcome, Status, WireNotice
 from teatree.contracts.outside import outside_notice
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE, Request
 from teatree.contracts.settings import LimitSettings
+from teatree.functions.registry import Registry
+from teatree.functions.traits import Nature
 from teatree.messaging.subjects import Subjects
 from teatree.storage.archives import read_answer
 from teatree.storage.chain import Chain
@@ -45,6 +47,7 @@ class Announcer:
     chain: Chain
     subjects: Subjects
     limits: LimitSettings
+    functions: Registry
     payload_bytes_max: Callable[[], int]
     """Returns the bytes of headers and body that the server accepts in one message now."""
 
@@ -121,14 +124,18 @@ class Announcer:
         yield subject, self._bounded(manifest, notice, f"outcome-{outcome.request_id}"), {}
 
     def _result(self, manifest: Manifest | Stub, outcome: Outcome) -> Any:
-        """Return a request's result; for `archive` also the archive's version, if it is not the request's own."""
-        if outcome.function != "archive" or outcome.status is not Status.DONE:
+        """Return a request's result; for a barrier also the archive's version, if it is not the request's own."""
+        if outcome.status is not Status.DONE or not self.is_barrier(outcome):
             return outcome.result
         with suppress(CorruptError):
             answer = read_answer(self.chain, manifest)
             if answer is not None and answer != manifest.version:
                 return {**outcome.result, "archive": answer}
         return outcome.result
+
+    def is_barrier(self, outcome: Outcome) -> bool:
+        """Return whether an outcome is published when an archive is complete."""
+        return self.functions.traits(outcome.function).nature is Nature.BARRIER
 
     def _bounded(self, manifest: Manifest | Stub, notice: WireNotice, name: str) -> bytes:
         """Return a notice's JSON; one that the server would refuse is put into the store, and `ref` names it."""

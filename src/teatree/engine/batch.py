@@ -24,6 +24,8 @@ from teatree.engine.duckdb_errors import InvalidatedError
 from teatree.engine.outcomes import refusal
 from teatree.engine.rows_watch import TooManyRowsError, UnsureRowsError
 from teatree.engine.transaction import Item, ModelFile, NextVersion, Transaction, UnexpectedError
+from teatree.functions.registry import Registry
+from teatree.functions.traits import Nature
 from teatree.storage.segments import Entry, Role, decode_segment, encode_segment
 
 FAILED_CODES = frozenset({Code.TIMED_OUT, Code.OVER_LIMIT, Code.SOURCE_UNAVAILABLE})
@@ -141,7 +143,7 @@ class Batch:
             if commit.offset <= self.offset:
                 continue
             entries = decode_segment(commit.outcomes, f"commit {commit.offset}")
-            self._take(commit, entries, archive_of(entries))
+            self._take(commit, entries, archive_of(entries, self._model_file.functions))
 
     def _take(self, commit: Commit, entries: Sequence[Entry], archive: tuple[str, ...] | None) -> None:
         self._last = LogPosition(commit.offset, commit.log_at)
@@ -209,7 +211,7 @@ class Batch:
             self._commit(part[:culprit])
             part, culprit = part[culprit:], 0
         if culprit == 0 or len(part) == 1:
-            if error.code is Code.CONSTRAINT and not self._checkpointed and _may_move_keys(part[0].request):
+            if error.code is Code.CONSTRAINT and not self._checkpointed and self._may_move_keys(part[0].request):
                 self._model_file.database.checkpoint()
                 self._checkpointed = True
                 return [part]
@@ -224,6 +226,16 @@ class Batch:
         rest = part[culprit + len(alone) :]
         return [part[:culprit], *alone, *([rest] if rest else [])]
 
+    def _may_move_keys(self, request: Request) -> bool:
+        """Return whether a request can change keys in place.
+
+        DuckDB reports a duplicate for a key that another row of the same UPDATE gives up, but only if that row was
+        written after the last checkpoint: the outcome must not depend on that, and so on the batch
+        (docs/decisions/0020).
+        """
+        moves_keys = self._model_file.functions.traits(request.function).moves_keys
+        return moves_keys is not None and moves_keys(request.body)
+
     def _next_singles(self, culprit: int) -> int:
         """Return how many requests run in a transaction each: where many fail, their predecessors would run twice."""
         is_close = culprit < SINGLES_MIN // 4
@@ -236,7 +248,7 @@ class Batch:
             structlog.get_logger().error(
                 "a request failed because of an internal error", seq=request.seq, exc_info=error
             )
-        entry = refusal(request, error)
+        entry = refusal(request, error, self._model_file.functions.traits(request.function))
         self._outcomes[request.request_id] = entry.outcome
         self._refused.append((request, entry))
 
@@ -297,20 +309,10 @@ def _is_its_own(error: TeatreeError) -> bool:
     return error.code is Code.TIMED_OUT or isinstance(error, TooManyRowsError)
 
 
-def _may_move_keys(request: Request) -> bool:
-    """Return whether a request can change keys in place.
-
-    DuckDB reports a duplicate for a key that another row of the same UPDATE gives up, but only if that row was written
-    after the last checkpoint: the outcome must not depend on that, and so on the batch (docs/decisions/0020).
-    """
-    body = request.body.lower()
-    return request.function == "update" or (request.function == "sql" and (b"update" in body or b"\\u" in body))
-
-
-def archive_of(entries: Sequence[Entry]) -> tuple[str, ...] | None:
-    """Return the tables that the last `archive` request among these outcomes names, None if there is none."""
+def archive_of(entries: Sequence[Entry], functions: Registry) -> tuple[str, ...] | None:
+    """Return the tables that the last barrier among these outcomes names, None if there is none."""
     firsts = [e.outcome for e in entries if e.role is Role.FIRST and e.outcome.result]
-    barriers = [outcome for outcome in firsts if outcome.function == "archive"]
+    barriers = [outcome for outcome in firsts if functions.traits(outcome.function).nature is Nature.BARRIER]
     return tuple(barriers[-1].result["tables"]) if barriers else None
 
 

@@ -25,7 +25,7 @@ from teatree.engine.outcomes import answer_again, outcome_of
 from teatree.engine.transaction import NextVersion
 from teatree.functions.arguments import Call, Context
 from teatree.functions.model_arguments import ModelArguments
-from teatree.functions.registry import find_function
+from teatree.functions.registry import Registry
 from teatree.functions.tables import make_table
 from teatree.storage.chain import Chain
 from teatree.storage.packs import BlockTable
@@ -48,6 +48,7 @@ def create_model_file(
     request: Request,
     next_version: NextVersion,
     context: Context,
+    functions: Registry,
     path: Path,
     stream: StreamStamp,
     chain: Chain,
@@ -61,7 +62,7 @@ def create_model_file(
     """
     if request.invalid is not None:
         raise request.invalid
-    arguments: ModelArguments = find_function(request.function).run(None, Call(request, context))
+    arguments: ModelArguments = functions.require(request.function).run(None, Call(request, context))
     options = arguments.options
     shutil.rmtree(path.parent, ignore_errors=True)
     fork: Fork | None = None

@@ -10,6 +10,7 @@ from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.arguments import Report, no_report
+from teatree.functions.registry import Registry
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import ModelFolder
@@ -34,5 +35,6 @@ class ModelContext:
     limits: LimitSettings
     """The defaults; a model's own options replace some."""
     sources: Sources
+    functions: Registry
     failpoint: Failpoint
     hooks: WriterHooks = WriterHooks()

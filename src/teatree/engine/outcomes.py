@@ -9,17 +9,8 @@ from teatree.contracts.errors import RequestError, TeatreeError
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.requests import Request
 from teatree.engine.ledger import Ledger
+from teatree.functions.traits import Traits
 from teatree.storage.segments import Entry, Role
-
-REFUSED_PLACE = {
-    "append": "rows",
-    "replace": "rows",
-    "upsert": "rows",
-    "load": "uri",
-    "sql": "statement",
-    "query": "sql",
-}
-"""By function: the argument that an error names if it names none itself."""
 
 
 def outcome_of(
@@ -47,10 +38,10 @@ def outcome_of(
     )
 
 
-def refusal(request: Request, error: TeatreeError) -> Entry:
-    """Return the outcome of a request that had no effect, with its error."""
+def refusal(request: Request, error: TeatreeError, traits: Traits) -> Entry:
+    """Return the outcome of a request that had no effect, with its error; `traits` are those of its function."""
     if error.where is None:
-        error.where = REFUSED_PLACE.get(request.function, "arguments")
+        error.where = traits.error_place
     status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED
     return Entry(outcome_of(request, status, error=error.to_dict()))
 

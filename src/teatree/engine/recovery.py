@@ -11,10 +11,11 @@ from teatree.engine.batch import Applied, archive_of
 from teatree.engine.commits import Commit
 from teatree.engine.ledger import Ledger
 from teatree.engine.prepared_version import new_write_id
+from teatree.functions.registry import Registry
 from teatree.storage.segments import Entry, decode_segment, encode_segment
 
 
-def recovered(commits: Sequence[Commit], fence: Manifest, ledger: Ledger) -> Applied:
+def recovered(commits: Sequence[Commit], fence: Manifest, ledger: Ledger, functions: Registry) -> Applied:
     """Return commits beyond the content of `fence` as one batch; adds their outcomes to the ledger."""
     entries = [
         _answered_within(entry, fence.content_version)
@@ -33,7 +34,7 @@ def recovered(commits: Sequence[Commit], fence: Manifest, ledger: Ledger) -> App
         entries=tuple(entries),
         segment=encode_segment(entries),
         changed_tables=frozenset(name for c in commits for name in c.changed_tables),
-        archive=archive_of(entries),
+        archive=archive_of(entries, functions),
         dropped=last.dropped,
     )
 

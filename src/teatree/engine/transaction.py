@@ -18,13 +18,14 @@ from teatree.engine.database import Database
 from teatree.engine.duckdb_errors import duplicate_key, translate
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import EarlierOutcome, Ledger, LostOutcome
-from teatree.engine.outcomes import REFUSED_PLACE, answer_again, outcome_of, refusal
+from teatree.engine.outcomes import answer_again, outcome_of, refusal
 from teatree.engine.waiting_appends import WaitingAppends
 from teatree.functions.arguments import VALUE_BYTES, Call, Context
 from teatree.functions.pages import Page, column_types, cut_pages, page_key
-from teatree.functions.registry import BuiltIn, Nature, find_function
+from teatree.functions.registry import Registry
 from teatree.functions.rows import insert
 from teatree.functions.sql import QueryResult
+from teatree.functions.traits import Function, Nature, Traits
 from teatree.storage.packs import checksum
 from teatree.storage.segments import Entry, Role
 
@@ -45,6 +46,7 @@ class ModelFile:
     handle: WriteHandle
     ledger: Ledger
     context: Context
+    functions: Registry
     put_page: Callable[[str, bytes], None]
     """Stores a page under its key below the model's folder."""
     failpoint: Failpoint
@@ -146,7 +148,7 @@ class Transaction:
         statements = self._model_file.handle.statements
         self.culprit = place
         try:
-            function = _find(request)
+            function = self._find(request)
             call = Call(request, self._model_file.context)
             if call.expected_version is not None and self._looks_keys_up:
                 self._flush()  # an append that is refused has no effect
@@ -163,7 +165,7 @@ class Transaction:
         except RequestError as e:
             if self._model_file.handle.statements != statements:
                 raise  # the transaction holds part of it, or is void
-            self._keep(refusal(request, e))
+            self._keep(refusal(request, e, self._model_file.functions.traits(request.function)))
         except TeatreeError:
             raise
         except MemoryError as e:
@@ -172,18 +174,25 @@ class Transaction:
             raise UnexpectedError(request.function, e) from e
         self.culprit = None
 
-    def _run_function(self, request: Request, function: BuiltIn, call: Call) -> None:
+    def _find(self, request: Request) -> Function:
+        if request.invalid is not None:
+            raise request.invalid
+        return self._model_file.functions.require(request.function)
+
+    def _run_function(self, request: Request, function: Function, call: Call) -> None:
         database, limits = self._model_file.database, self._model_file.context.limits
         with ExitStack() as within:
             block = within.enter_context(
-                database.time_limit(_time_ms_max(function, limits), request.function, [request])
+                database.time_limit(_time_ms_max(function.traits, limits), request.function, [request])
             )
-            if function.makes_rows:
-                within.enter_context(database.rows_limit(streams=function.copies, exactly=self._measures_rows))
+            if function.traits.makes_rows:
+                within.enter_context(database.rows_limit(streams=function.traits.copies, exactly=self._measures_rows))
             call.context = call.context.of(request)
-            with nullcontext() if function.copies else database.memory_limit():  # copying runs no user's statement
+            with (
+                nullcontext() if function.traits.copies else database.memory_limit()
+            ):  # copying runs no user's statement
                 result = function.run(self._model_file.handle, call)
-            pages = cut_pages(result, limits.pages_max, block.check) if function.nature is Nature.READS else []
+            pages = cut_pages(result, limits.pages_max, block.check) if function.traits.nature is Nature.READS else []
         self._done(request, function, result, pages)
 
     def _check_expected_version(self, call: Call) -> None:
@@ -254,14 +263,14 @@ class Transaction:
 
     def _refuse_append(self, place: int, error: RequestError) -> None:
         """Replace the outcome of an append that was not inserted after all."""
-        error.where = REFUSED_PLACE["append"]
+        error.where = self._model_file.functions.traits("append").error_place
         done = self.entries[place].outcome
         refused = evolve(done, status=Status.REJECTED, result=None, error=error.to_dict(), effect=False)
         self.entries[place] = Entry(refused)
         self._outcomes[done.request_id] = refused
 
-    def _done(self, request: Request, function: BuiltIn, result: Any, pages: Sequence[Page]) -> None:
-        match function.nature:
+    def _done(self, request: Request, function: Function, result: Any, pages: Sequence[Page]) -> None:
+        match function.traits.nature:
             case Nature.READS:
                 result, stored = self._store_pages(request, result, pages)
                 self._end(request, Status.DONE, result=result, pages=stored)
@@ -271,10 +280,10 @@ class Transaction:
                 self._end(request, Status.DONE, result={"tables": list(self.archive or handle.tables())})
             case Nature.WRITES:
                 self._end(request, Status.DONE, result=result, effect=True)
-            case Nature.INCARNATION if function.name == "drop_model":
+            case Nature.ENDS:
                 self.dropped = True
                 self._end(request, Status.DONE, result={}, effect=True)
-            case Nature.INCARNATION:
+            case Nature.BEGINS:
                 raise RequestError(Code.MODEL_EXISTS, f"The model {request.model!r} exists already.", where="model")
 
     def _store_pages(
@@ -318,13 +327,7 @@ class Transaction:
             self.last_effect_seq = outcome.seq
 
 
-def _time_ms_max(function: BuiltIn, limits: LimitSettings) -> int:
-    if function.nature is Nature.READS:
+def _time_ms_max(traits: Traits, limits: LimitSettings) -> int:
+    if traits.nature is Nature.READS:
         return limits.query_time_ms_max
-    return limits.load_time_ms_max if function.copies else limits.request_time_ms_max
-
-
-def _find(request: Request) -> BuiltIn:
-    if request.invalid is not None:
-        raise request.invalid
-    return find_function(request.function)
+    return limits.load_time_ms_max if traits.copies else limits.request_time_ms_max

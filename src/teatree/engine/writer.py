@@ -58,6 +58,7 @@ class Writer:
         self.folder = context.folder
         self.limits = context.limits
         self.failpoint = context.failpoint
+        self.functions = context.functions
         self.ledger = Ledger(context.chain, context.folder.ledger, context.limits)
         self._manifest: Manifest | None = None
         self._database: Database | None = None
@@ -130,7 +131,7 @@ class Writer:
         self._use_database(taken_over.database)
         if not taken_over.unshipped:
             return None
-        applied = recovered(taken_over.unshipped, fence, self.ledger)
+        applied = recovered(taken_over.unshipped, fence, self.ledger, self.functions)
         with taken_over.database.transaction():
             adopt_commits(taken_over.database, fence.content_version, applied.version, applied.write_id)
         self._applied = applied  # the next batch is for the version after it, though it is not shipped yet
@@ -147,6 +148,7 @@ class Writer:
             handle=WriteHandle(database, self.limits),
             ledger=self.ledger,
             context=self.context,
+            functions=self.functions,
             put_page=self._put_page,
             failpoint=self.failpoint,
         )
@@ -326,6 +328,7 @@ class Writer:
                 request,
                 next_version,
                 self.context,
+                self.functions,
                 path,
                 self._author.stream,
                 self.chain,

@@ -124,15 +124,18 @@ async def last_sequences(
 
 
 async def last_requests_of(
-    bus: Bus, function: str, *, after: int = 0, timeout_ms: float = READ_TIMEOUT_MS
+    bus: Bus, functions: Sequence[str], *, after: int = 0, timeout_ms: float = READ_TIMEOUT_MS
 ) -> dict[str, int]:
-    """Return the sequence of the last request for one function of every model that has one beyond `after`."""
+    """Return the sequence of the last request for one of some functions, of every model that has one beyond `after`."""
     subjects = bus.subjects
-    wanted = [f"{subjects.prefix}.request.*.{function}"]
+    wanted = [f"{subjects.prefix}.request.*.{function}" for function in functions]
     messages = await last_messages(bus, subjects.requests_stream, wanted, after=after, timeout_ms=timeout_ms)
     if messages is None:
         messages = await _last_by_subject(bus, wanted, after, timeout_ms)
-    found = {subjects.parse_request(message.subject)[0]: message.seq for message in messages}
+    found: dict[str, int] = {}
+    for message in messages:
+        model = subjects.parse_request(message.subject)[0]
+        found[model] = max(found.get(model, 0), message.seq)
     return {model: seq for model, seq in found.items() if model not in NO_MODELS}
 
 
