@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing_extensions import override
 
 from teatree.contracts.errors import OperatorError, RetryError
+from teatree.contracts.retry import Backoff
 from teatree.storage.catalog import Catalog
 from teatree.storage.chain import Chain
-from teatree_manager.follower import Backoff, Follower
+from teatree_manager.follower import Follower
 
 LOOK_MS = 500
 """Milliseconds between checks: a shorter wait need not be recorded."""

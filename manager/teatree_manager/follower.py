@@ -11,44 +11,15 @@ from typing import TypeVar
 import structlog
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.retry import Backoff, Retry
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
-from teatree.storage.breaker import CircuitOpenError
 from teatree.storage.disk import AWAY, FULL
 
-BACKOFF_MS_MIN = 100
-BACKOFF_MS_MAX = 3_000
-"""The longest pause before an unavailable part is tried again: waiting work resumes that soon after its return."""
 DAMAGE_PAUSE_MS = 5_000
 """The pause before a damaged object is read again: it may be restored, or a newer version may not need it."""
 OVER_LIMIT_PAUSE_MS = 60_000
 """The pause before work that needs more memory than it may use is tried again: each try costs as much."""
-LOOK_MS = 50
-"""Milliseconds between checks whether a breaker lets calls through again."""
-
 Found = TypeVar("Found")
-
-
-class Backoff:
-    """Growing pauses with jitter: equal pauses of many processes would hit a part that returns all at once."""
-
-    def __init__(self) -> None:
-        self._failures = 0
-
-    def reset(self) -> None:
-        """Begin with short pauses again."""
-        self._failures = 0
-
-    async def pause(self, error: TeatreeError | None = None) -> None:
-        """Wait for the next try: a growing time, or until the breaker lets calls through that refused this one."""
-        if isinstance(error, CircuitOpenError) and error.breaker is not None:
-            for _ in range(BACKOFF_MS_MAX // LOOK_MS):  # bounded: its caller may have to stop meanwhile
-                if not error.breaker.refuses():
-                    break
-                await asyncio.sleep(LOOK_MS / 1000)
-            return
-        limit_ms = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2**self._failures)
-        self._failures += 1
-        await asyncio.sleep(random.uniform(limit_ms / 2, limit_ms) / 1000)  # noqa: S311  no secret
 
 
 async def rounds(interval_ms: int) -> AsyncIterator[None]:
@@ -58,18 +29,16 @@ async def rounds(interval_ms: int) -> AsyncIterator[None]:
         yield
 
 
-async def retrying(read: Callable[[], Found], report: Callable[[RetryError], None]) -> Found:
+async def retrying(read: Callable[[], Found], report: Callable[[TeatreeError], None]) -> Found:
     """Return what a blocking read in a thread returns, retried while it is refused; `report` is called per error."""
-    backoff = Backoff()
-    while True:
+
+    def read_with_memory() -> Found:
         try:
-            return await asyncio.to_thread(read)
-        except RetryError as e:
-            error = e
+            return read()
         except MemoryError as e:
-            error = RetryError(Code.BUSY, f"The manager has no memory left: {e}")
-        report(error)
-        await backoff.pause(error)
+            raise RetryError(Code.BUSY, f"The manager has no memory left: {e}") from e
+
+    return await Retry(report=report).in_thread(read_with_memory)
 
 
 class Follower(ABC):

@@ -15,9 +15,10 @@ import duckdb
 import structlog
 
 from teatree.contracts.environment import process_environ
-from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
+from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError, TeatreeError
 from teatree.contracts.failpoints import failpoints
 from teatree.contracts.manifest import Manifest, Stub
+from teatree.contracts.retry import Backoff
 from teatree.contracts.settings import Settings
 from teatree.engine.announce import Announcer
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
@@ -45,7 +46,7 @@ from teatree_manager.catalog_status import CatalogStatus
 from teatree_manager.collector import collect_when_idle
 from teatree_manager.crash_tracker import CrashTracker
 from teatree_manager.first_file import release_later
-from teatree_manager.follower import Backoff, retrying
+from teatree_manager.follower import retrying
 from teatree_manager.followers import Followers
 from teatree_manager.idle_mark import IdleMark
 from teatree_manager.log_check import LogCheck
@@ -384,7 +385,7 @@ class Manager:
             return manifest, ()
         return manifest, read_segment(self._chain.store, self._chain.folder, manifest)
 
-    def _report_waiting(self, version: int, error: RetryError) -> None:
+    def _report_waiting(self, version: int, error: TeatreeError) -> None:
         self._log.warning("publishing outcomes again waits for the store", version=version, error=str(error))
 
     async def _leave_when_idle(

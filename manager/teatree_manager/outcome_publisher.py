@@ -16,14 +16,15 @@ from functools import partial
 import structlog
 from attrs import define, field
 
-from teatree.contracts.errors import RetryError, TeatreeError
+from teatree.contracts.errors import TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.retry import Retry
 from teatree.engine.announce import Announcer, NoticeMessage
 from teatree.messaging.notices import NoticeWriter, TooLongError
 from teatree.storage.segments import Entry, Role
-from teatree_manager.follower import Backoff, retrying
+from teatree_manager.follower import retrying
 
 UNSYNCED_MS = 2_000
 """Milliseconds for which NATS may lose a notice if it is killed; it flushes them far sooner."""
@@ -164,31 +165,32 @@ class OutcomePublisher:
         read = partial(self._announcer.messages, part.manifest, part.entries, late=part.late)
         part.messages = await retrying(read, partial(self._report_waiting, part.manifest.version))
 
-    def _report_waiting(self, version: int, error: RetryError) -> None:
+    def _report_waiting(self, version: int, error: TeatreeError) -> None:
         self._log.warning("pages wait to be read", version=version, error=str(error))
 
     async def _publish(self, parts: list[_Part], what: object) -> None:
         """Publish parts until NATS has them, whatever it answers: no failure here ends a manager."""
-        backoff = Backoff()
-        while True:
-            losses = self._notices.losses
-            again = [] if losses == self._losses else [part for _, _, part in self._recent]
-            try:
-                self._failpoint("manager.announce.before_notices")
-                await self._notices.publish([message for part in (*again, *parts) for message in part.messages])
-                self._failpoint("manager.announce.after_notices")
-            except TeatreeError as e:
-                if isinstance(e, TooLongError):  # the server accepts less than when they were made
-                    for part in (*again, *parts):
-                        await self._make(part)
-                if str(e) != self.waiting_for:
-                    self._log.warning("outcomes wait to be published", version=what, error=str(e))
-                self.waiting_for = str(e)
-                await backoff.pause(e)
-            else:
-                self._losses = losses
-                self.waiting_for = None
-                return
+        retry = Retry(again=_always, report=partial(self._report_unpublished, what))
+        await retry.call_async(partial(self._publish_once, parts))
+        self.waiting_for = None
+
+    async def _publish_once(self, parts: list[_Part]) -> None:
+        losses = self._notices.losses
+        again = [] if losses == self._losses else [part for _, _, part in self._recent]
+        try:
+            self._failpoint("manager.announce.before_notices")
+            await self._notices.publish([message for part in (*again, *parts) for message in part.messages])
+            self._failpoint("manager.announce.after_notices")
+        except TooLongError:  # the server accepts less than when they were made
+            for part in (*again, *parts):
+                await self._make(part)
+            raise
+        self._losses = losses
+
+    def _report_unpublished(self, what: object, error: TeatreeError) -> None:
+        if str(error) != self.waiting_for:
+            self._log.warning("outcomes wait to be published", version=what, error=str(error))
+        self.waiting_for = str(error)
 
     def pass_over(self, version: int) -> None:
         """Count a version as published that was cleaned up meanwhile: only published ones are."""
@@ -205,3 +207,7 @@ class OutcomePublisher:
         """Wait until everything that was put or expected is published, with archives complete."""
         await self._all_announced.wait()
         await self._queue.join()
+
+
+def _always(_: TeatreeError) -> bool:
+    return True

@@ -24,6 +24,7 @@ from teatree.contracts.manifest import ModelState
 from teatree.contracts.notices import Outcome
 from teatree.contracts.outside import outside_outcome
 from teatree.contracts.requests import LogPosition, Request
+from teatree.contracts.retry import Backoff
 from teatree.engine.batch import Applied
 from teatree.engine.prepared_version import PreparedVersion
 from teatree.engine.writer import Writer
@@ -31,7 +32,6 @@ from teatree.functions.traits import Nature, Traits
 from teatree.messaging.log import LogReader, LogSlice, WakeHints
 from teatree.storage.disk import translating_disk_full
 from teatree_manager.crash_tracker import CrashTracker
-from teatree_manager.follower import Backoff
 from teatree_manager.log_check import LogCheck
 
 T = TypeVar("T")

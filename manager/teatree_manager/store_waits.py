@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from teatree.contracts.errors import RetryError
+from teatree.contracts.errors import RetryError, TeatreeError
+from teatree.contracts.retry import Retry, may_pass
 from teatree.storage.guarded import GuardedStore
 from teatree_manager.catalog_status import CatalogStatus
-from teatree_manager.follower import Backoff
 
 T = TypeVar("T")
 SLOW_LOOK_MS = 500
@@ -39,16 +39,19 @@ class StoreWaits:
 
     async def answer(self, ask: Callable[[], T]) -> T:
         """Return what `ask` returns, retried until the store answers; raises RetryError once the manager is stopped."""
-        backoff = Backoff()
-        while True:
+
+        async def ask_once() -> T:
             try:
                 return await asyncio.to_thread(ask)
             except RetryError as e:
                 self._log.warning("the object store is away", error=str(e))
                 await self._status.record_waits(f"the object store is away: {e}")
-                if self._stop.is_set():
-                    raise
-                await backoff.pause(e)
+                raise
+
+        return await Retry(again=self._is_tried_again).call_async(ask_once)
+
+    def _is_tried_again(self, error: TeatreeError) -> bool:
+        return may_pass(error) and not self._stop.is_set()
 
     def slow(self) -> str | None:
         """Return which call the object store has left waiting for long, None if there is none."""

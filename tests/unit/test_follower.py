@@ -9,10 +9,11 @@ import pytest
 from typing_extensions import override
 
 from manual_clock import ManualClock
-from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.retry import Backoff
 from teatree.contracts.settings import BreakerSettings
 from teatree.storage.breaker import Breaker, CircuitOpenError
-from teatree_manager.follower import Backoff, Follower, retrying
+from teatree_manager.follower import Follower, retrying
 from teatree_manager.memory import started_threads
 
 SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
@@ -119,7 +120,7 @@ async def test_no_memory_left_ends_no_follower() -> None:
 async def test_a_read_without_memory_is_tried_again() -> None:
     """A retried read waits for memory as for an unavailable part."""
     errors: list[Exception] = [MemoryError("malloc")]
-    reported: list[RetryError] = []
+    reported: list[TeatreeError] = []
 
     def read() -> int:
         if errors:

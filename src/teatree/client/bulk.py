@@ -16,10 +16,11 @@ from attrs import evolve, frozen
 from teatree.client.group import GroupTracker, ReadRef
 from teatree.client.message import Encoded, Message, encode
 from teatree.client.receipt import REFUSALS_MAX, Summary
-from teatree.client.waiting import BACK_OFF_MS_MAX, BACK_OFF_MS_MIN
+from teatree.client.waiting import PAUSES, may_publish_again
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError, error_kind
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import HEADER_GROUP
+from teatree.contracts.retry import Retry
 from teatree.messaging.batches import BATCH_MESSAGES_MAX, BatchAck, BatchPublisher
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ BATCH_BYTES_MAX = 8_000_000
 """Bytes of one batch: it is accepted or refused as one, and stays in memory until then."""
 IN_FLIGHT_MAX = 3
 """Batches in flight at once."""
-_TRY_AGAIN = frozenset({Code.UNAVAILABLE, Code.TIMED_OUT, Code.BUSY})
 
 Item = Message | tuple[str, Mapping[str, Any]]
 """A request: a `Message`, or function and arguments."""
@@ -125,40 +125,34 @@ class BulkSender:
 
     async def _await_oldest(self) -> None:
         """Wait for the oldest batch in flight; after an error that may pass, send it and those after it again."""
-        back_off_ms = BACK_OFF_MS_MIN
-        give_up_at = asyncio.get_running_loop().time() + self._silence_ms_max / 1000
-        while True:
+        is_again = False
+
+        async def accepted() -> _Batch:
+            nonlocal is_again
+            if is_again:
+                await self._publish_again()
+            is_again = True
             oldest = self._in_flight[0]
             await asyncio.wait((oldest.task,))
-            error = oldest.task.exception()
-            if error is None:
-                break
-            while error is not None:
-                late = asyncio.get_running_loop().time() > give_up_at
-                if not isinstance(error, RetryError) or error.code not in _TRY_AGAIN or late:
-                    raise error
-                await asyncio.sleep(back_off_ms / 1000)
-                back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
-                error = await self._publish_again()
+            oldest.task.result()  # raises its error
+            return oldest
+
+        oldest = await Retry(PAUSES, self._silence_ms_max, again=may_publish_again).call_async(accepted)
         self._in_flight.popleft()
         tracker = self._trackers[-1]  # everything in flight carries the newest group
         tracker.accepted += len(oldest.requests)
         tracker.accepted_seq = oldest.task.result().last_seq
         self._report()
 
-    async def _publish_again(self) -> RetryError | None:
-        """Send everything in flight again, under a new group; return the error if that fails for now, else None."""
+    async def _publish_again(self) -> None:
+        """Send everything in flight again, under a new group."""
         await self._await_tasks()
-        try:
-            await self._open_group(f"{self._trackers[0].group[:58]}-{len(self._trackers) + 1}")
-        except RetryError as e:
-            return e
+        await self._open_group(f"{self._trackers[0].group[:58]}-{len(self._trackers) + 1}")
         again = list(self._in_flight)
         self._in_flight.clear()
         self._publisher = BatchPublisher(self._bus, in_flight_max=IN_FLIGHT_MAX)
         for batch in again:
             await self._publish(batch.requests)
-        return None
 
     async def _await_tasks(self) -> None:
         """Wait until all batches in flight have ended, with or without an error."""

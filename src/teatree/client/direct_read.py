@@ -20,6 +20,7 @@ from teatree.client.waiting import now_ms
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import CANCEL_FUNCTION, HEADER_REPEAT_MS, HEADER_REQUEST_ID
+from teatree.contracts.retry import Backoff, Pauses, Retry
 from teatree.messaging.headers import decode_headers, decode_status
 from teatree.messaging.jetstream import NO_RESPONDERS
 from teatree.messaging.message import ReceivedMessage
@@ -34,7 +35,7 @@ REPEAT_MS = 1_000
 """Silence after which the query is repeated: a manager that takes over receives it within this time."""
 CANCEL_MS_MAX = 250
 """Milliseconds that cancelling a read may take; its manager also cancels it when no repeat comes."""
-BACK_OFF_MS_MIN, BACK_OFF_MS_MAX = 20, 250
+PAUSES = Pauses(20, 250)
 """Waits while there is no subscriber; a manager starts within a second or so."""
 
 
@@ -42,15 +43,12 @@ async def ask(bus: Bus, subject: str, body: bytes, timeout_ms: float) -> Receive
     """Return the reply to a direct read; raises the error it carries, or `timed_out`."""
     give_up_ms = now_ms() + timeout_ms
     headers = {HEADER_REQUEST_ID: new_id(), HEADER_REPEAT_MS: str(REPEAT_MS)}
-    back_off_ms = BACK_OFF_MS_MIN
-    while True:
-        try:
-            return await _ask_until(bus, subject, body, headers, give_up_ms)
-        except RetryError as e:
-            if e.code is not Code.UNAVAILABLE or now_ms() + back_off_ms > give_up_ms:
-                raise
-        await asyncio.sleep(back_off_ms / 1000)
-        back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
+    retry = Retry(PAUSES, timeout_ms, again=_is_unavailable)
+    return await retry.call_async(lambda: _ask_until(bus, subject, body, headers, give_up_ms))
+
+
+def _is_unavailable(error: TeatreeError) -> bool:
+    return isinstance(error, RetryError) and error.code is Code.UNAVAILABLE
 
 
 async def _ask_until(
@@ -90,7 +88,7 @@ async def _repeat(
     give_up_ms: float,
 ) -> None:
     """Send the query until a reply comes; raises `timed_out` without one, `unavailable` if the connection is lost."""
-    back_off_ms: float = BACK_OFF_MS_MIN
+    backoff = Backoff(PAUSES)
     while True:
         unsubscribed.clear()
         await bus.wait_connected(max(1, give_up_ms - now_ms()))
@@ -101,8 +99,7 @@ async def _repeat(
             raise _no_subscriber(subject) if unsubscribed.is_set() else _unanswered(subject)
         if unsubscribed.is_set():
             # A reply to an earlier copy still counts meanwhile.
-            await asyncio.wait((exchange.done,), timeout=back_off_ms / 1000)
-            back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
+            await asyncio.wait((exchange.done,), timeout=sum(backoff.sleeps()))
 
 
 async def _cancel(bus: Bus, subject: str, headers: Mapping[str, str], reply: str) -> None:

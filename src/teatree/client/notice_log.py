@@ -14,7 +14,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from teatree.client.notice import Notice, read_notice
-from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.retry import Pauses, Retry
 from teatree.messaging.direct import direct_get
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ IDLE_MS = 5_000
 """Longest wait for a hint before the stream is read anyway."""
 AFTER_HINT_MS = (0, 1, 4, 20, 100)
 """Waits between reads after a hint: subscribers can receive a message before the stream has stored it."""
-RETRY_MS = 200
+PAUSES = Pauses(ms_max=200)
 HINTS_PENDING_MAX = 1_000
 RECENT_MAX = 20_000
 """Notices remembered, so that a repeated one is not returned twice."""
@@ -130,15 +131,11 @@ async def _batches(reader: NoticeReader, waits_ms: tuple[int, ...]) -> AsyncGene
 
 async def read_retrying(reader: NoticeReader, patience_ms: float = math.inf) -> list[Notice] | None:
     """Read the next batch, again for up to `patience_ms` while NATS is unavailable; raises its error after that."""
-    give_up_at = asyncio.get_running_loop().time() + patience_ms / 1000
-    while True:
-        try:
-            return await reader.read()
-        except RetryError:
-            if asyncio.get_running_loop().time() > give_up_at:
-                raise
-            reader.interrupted()
-            await asyncio.sleep(RETRY_MS / 1000)
+
+    def interrupt(_: TeatreeError) -> None:
+        reader.interrupted()
+
+    return await Retry(PAUSES, patience_ms, report=interrupt).call_async(reader.read)
 
 
 async def _hint(hints: Subscription, reader: NoticeReader) -> bool:

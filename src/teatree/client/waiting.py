@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from teatree.client.notice import Notice, ReadObject, outcome_error, read_notice, whole_notice
-from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.notices import Kind
+from teatree.contracts.retry import Pauses, Retry
 from teatree.messaging.notices import last_notice
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ RESEND_MS = 15_000
 PUBLISH_MS_MAX = 15_000
 """How long publishing a request to JetStream is retried before the sender gets the error."""
 ATTEMPT_MS = 5_000
-BACK_OFF_MS_MIN, BACK_OFF_MS_MAX = 50, 1_000
+PAUSES = Pauses(50, 1_000)
 _TRY_AGAIN = frozenset({Code.UNAVAILABLE, Code.TIMED_OUT, Code.BUSY})
 
 OnNotice = Callable[[Notice], None]
@@ -41,16 +42,13 @@ def now_ms() -> float:
 
 async def publish_until_accepted(bus: Bus, request: Encoded, timeout_ms: float) -> PubAck:
     """Publish a request, repeatedly under its id, until it is in the log; raises the last error."""
-    give_up_ms = now_ms() + min(timeout_ms, PUBLISH_MS_MAX)
-    back_off_ms = BACK_OFF_MS_MIN
-    while True:
-        try:
-            return await bus.publish_log(request.subject, request.body, request.headers, ATTEMPT_MS)
-        except RetryError as e:
-            if e.code not in _TRY_AGAIN or now_ms() + back_off_ms > give_up_ms:
-                raise
-        await asyncio.sleep(back_off_ms / 1000)
-        back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
+    retry = Retry(PAUSES, min(timeout_ms, PUBLISH_MS_MAX), again=may_publish_again)
+    return await retry.call_async(lambda: bus.publish_log(request.subject, request.body, request.headers, ATTEMPT_MS))
+
+
+def may_publish_again(error: TeatreeError) -> bool:
+    """Return whether the log may accept the same messages later."""
+    return isinstance(error, RetryError) and error.code in _TRY_AGAIN
 
 
 class OutcomeWaiter:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
 from teatree.contracts.names import new_id
+from teatree.contracts.retry import Pauses, Retry
 from teatree.messaging.bus import Bus
 from teatree.messaging.headers import decode_status, encode_headers
 from teatree.messaging.inbox import Exchange, ReplySink
@@ -23,8 +23,7 @@ from teatree.messaging.jetstream import ERROR_BATCH_INCOMPLETE, IS_IT_UP, NO_RES
 BATCH_MESSAGES_MAX = 1_000
 """The server's limit."""
 BATCH_TIMEOUT_MS = 30_000
-BACK_OFF_MS_MIN = 20
-BACK_OFF_MS_MAX = 1_000
+PAUSES = Pauses(20, 1_000)
 
 LogMessage = tuple[str, bytes, Mapping[str, str]]
 """Subject, body and headers."""
@@ -89,16 +88,12 @@ class _Batch:
 
     async def publish(self, timeout_ms: float) -> BatchAck:
         give_up_at = asyncio.get_running_loop().time() + timeout_ms / 1000
-        wait_ms = BACK_OFF_MS_MIN
-        while True:
+
+        async def attempt() -> BatchAck:
             left_ms = (give_up_at - asyncio.get_running_loop().time()) * 1000
-            try:
-                return await self._attempt(max(left_ms, 1))
-            except TeatreeError as e:
-                if not _is_uncommitted(e) or left_ms <= wait_ms:
-                    raise
-            await asyncio.sleep(wait_ms * random.uniform(0.5, 1.5) / 1000)  # noqa: S311  jitter
-            wait_ms = min(wait_ms * 2, BACK_OFF_MS_MAX)
+            return await self._attempt(max(left_ms, 1))
+
+        return await Retry(PAUSES, timeout_ms, again=_is_uncommitted).call_async(attempt)
 
     async def _attempt(self, timeout_ms: float) -> BatchAck:
         acks: list[BatchAck] = []

@@ -19,6 +19,7 @@ import nats.errors
 
 from teatree.contracts.environment import not_set
 from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.retry import Pauses, Retry
 from teatree.contracts.settings import NatsSettings
 from teatree.messaging.connect_errors import (
     PlainServerError,
@@ -77,14 +78,8 @@ class Bus:
         """
         if not settings.url:
             raise not_set("TEATREE_NATS_URL", "NATS")
-        give_up_at = asyncio.get_running_loop().time() + wait_ms / 1000
-        while True:
-            try:
-                return await cls._connect_once(settings, name)
-            except RetryError:
-                if asyncio.get_running_loop().time() >= give_up_at:
-                    raise
-                await asyncio.sleep(RECONNECT_WAIT_S)
+        pauses = Pauses(RECONNECT_WAIT_S * 1000, RECONNECT_WAIT_S * 1000)
+        return await Retry(pauses, wait_ms).call_async(lambda: cls._connect_once(settings, name))
 
     @classmethod
     async def _connect_once(cls, settings: NatsSettings, name: str) -> Bus:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from typing_extensions import override
 
-from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.errors import Code, TeatreeError
+from teatree.contracts.retry import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from teatree.contracts.settings import BreakerSettings
 
 
-class CircuitOpenError(RetryError):
+class CircuitOpenError(RefusedError):
     """A part is known to be unavailable. The message is the same for all callers until it is available again."""
 
     def __init__(self, breaker: Breaker, part: str, reason: str, again_ms_max: int) -> None:
@@ -34,8 +35,7 @@ class CircuitOpenError(RetryError):
             f"{part} is unavailable: {reason}",
             hint=f"It is tried again at least every {again_ms_max / 1000:g} s.",
         )
-        self.breaker: Breaker | None = breaker
-        """The breaker to wait for; None in a copy, which may have come from another process."""
+        self.breaker = breaker
 
     @override
     def _portable_state(self) -> dict[str, Any]:

@@ -6,9 +6,7 @@ A write that must create is one put with `If-None-Match: *`; only beyond S3's li
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC
@@ -24,7 +22,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from typing_extensions import override
 
-from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.retry import Pauses, Retry
 from teatree.storage.objects import COPY_BYTES, NotFoundError, ObjectInfo, ObjectStore, body_size_bytes, check_key
 from teatree.storage.reread import reread
 from teatree.storage.s3_errors import NOT_FOUND_CODES, S3Errors, status_of
@@ -45,8 +44,8 @@ TRIES_MAX = 4
 """Tries of one call, with backoff by boto's standard mode: about ten seconds of refusals."""
 CONFLICT_TRIES_MAX = 6
 """Tries of a conditional write while another one of the same key is under way (409)."""
-CONFLICT_WAIT_S = 0.05
-"""Seconds before the second such try; doubles with each, with jitter."""
+CONFLICT_PAUSES = Pauses(ms_min=50)
+"""The pauses between such tries."""
 REDIRECT_WAIT_S = 0.2
 """Seconds before a call that was redirected (307) is tried again; doubles with each try."""
 CONNECTIONS_MAX = 16
@@ -149,6 +148,14 @@ def _retry_redirected(response: tuple[Any, dict[str, Any]] | None, attempts: int
     return float(REDIRECT_WAIT_S * 2 ** (attempts - 1))
 
 
+class _ConflictError(RetryError):
+    """Another write of the same key was under way."""
+
+
+def _is_conflict(error: TeatreeError) -> bool:
+    return isinstance(error, _ConflictError)
+
+
 class S3ObjectStore(ObjectStore):
     """Objects in a bucket, below a prefix."""
 
@@ -209,19 +216,21 @@ class S3ObjectStore(ObjectStore):
 
     @override
     def put_if_absent(self, key: str, body: bytes | Path) -> bool:
-        for attempt in range(CONFLICT_TRIES_MAX):
-            with self._errors.translated("create", key):
-                try:
-                    self._upload(self._key(key), body, {"IfNoneMatch": "*"})
-                except ClientError as e:
-                    if status_of(e) == HTTPStatus.PRECONDITION_FAILED:
-                        return False
-                    if status_of(e) != HTTPStatus.CONFLICT:
-                        raise
-                else:
-                    return True
-            time.sleep(CONFLICT_WAIT_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311  # only spreads the tries
-        raise RetryError(
+        retry = Retry(CONFLICT_PAUSES, tries_max=CONFLICT_TRIES_MAX, again=_is_conflict)
+        return retry.call(lambda: self._create(key, body))
+
+    def _create(self, key: str, body: bytes | Path) -> bool:
+        with self._errors.translated("create", key):
+            try:
+                self._upload(self._key(key), body, {"IfNoneMatch": "*"})
+            except ClientError as e:
+                if status_of(e) == HTTPStatus.PRECONDITION_FAILED:
+                    return False
+                if status_of(e) != HTTPStatus.CONFLICT:
+                    raise
+            else:
+                return True
+        raise _ConflictError(
             Code.UNAVAILABLE,
             f"Could not create {key!r} in the object store {self._url}: other writes of it were under way "
             f"at each of {CONFLICT_TRIES_MAX} tries.",
