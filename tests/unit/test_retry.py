@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
-from teatree.contracts.retry import LOOK_MS, Backoff, Pauses, RefusedError, Retry, Timer
+from teatree.contracts.retry import LOOK_MS, Backoff, CallRefusedError, Pauses, Retry, Timer
 
 
 class FakeTime:
@@ -31,7 +31,7 @@ class FakeTime:
         return Timer(lambda: self.now_s, self.sleep, self.sleep_async)
 
 
-class Gate:
+class ClosedGate:
     """Refuses calls until a time."""
 
     def __init__(self, time: FakeTime, until_s: float) -> None:
@@ -57,9 +57,9 @@ def fails(times: int, code: Code = Code.UNAVAILABLE) -> Callable[[], int]:
     return work
 
 
-def refused(gate: Gate) -> RefusedError:
+def refused(gate: ClosedGate) -> CallRefusedError:
     """Return the error of a call that a gate refused."""
-    error = RefusedError(Code.UNAVAILABLE, "refused")
+    error = CallRefusedError(Code.UNAVAILABLE, "refused")
     error.breaker = gate
     return error
 
@@ -127,7 +127,7 @@ async def test_a_refused_call_waits_for_its_breaker() -> None:
     """The next try follows as soon as the breaker lets calls through, and its wait is no failure of the part."""
     time = FakeTime()
     backoff = Backoff(timer=time.timer())
-    await backoff.pause(refused(Gate(time, 0.52)))
+    await backoff.pause(refused(ClosedGate(time, 0.52)))
     assert 0.52 <= time.now_s < 0.52 + 2 * LOOK_MS / 1000
     time.slept_s.clear()
     await backoff.pause()
@@ -137,12 +137,12 @@ async def test_a_refused_call_waits_for_its_breaker() -> None:
 def test_the_wait_for_a_breaker_is_bounded() -> None:
     """A breaker that stays open is asked again after the longest pause, and the deadline holds for it too."""
     time = FakeTime()
-    gate = Gate(time, 1_000)
+    gate = ClosedGate(time, 1_000)
     assert sum(1 for seconds in Backoff(timer=time.timer()).sleeps(refused(gate)) if seconds) == 3_000 / LOOK_MS
 
     def work() -> int:
         raise refused(gate)
 
-    with pytest.raises(RefusedError):
+    with pytest.raises(CallRefusedError):
         Retry(time_ms_max=500, timer=time.timer()).call(work)
     assert time.now_s <= 0.5 + LOOK_MS / 1000

@@ -29,7 +29,7 @@ class Gate(Protocol):
         """Return whether a call would be refused now."""
 
 
-class RefusedError(RetryError):
+class CallRefusedError(RetryError):
     """The call was not made: it is made as soon as `breaker` lets calls through."""
 
     breaker: Gate | None = None
@@ -78,7 +78,7 @@ class Backoff:
 
     def sleeps(self, error: TeatreeError | None = None) -> Iterator[float]:
         """Yield the seconds to sleep, one after the other, before the next try."""
-        breaker = error.breaker if isinstance(error, RefusedError) else None
+        breaker = error.breaker if isinstance(error, CallRefusedError) else None
         if breaker is None:
             self._failures += 1
             yield self._pauses.after(self._failures)

@@ -18,7 +18,7 @@ import structlog
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, TeatreeError
-from teatree.contracts.retry import RefusedError
+from teatree.contracts.retry import CallRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from teatree.contracts.settings import BreakerSettings
 
 
-class CircuitOpenError(RefusedError):
+class CircuitOpenError(CallRefusedError):
     """A part is known to be unavailable. The message is the same for all callers until it is available again."""
 
     def __init__(self, breaker: Breaker, part: str, reason: str, again_ms_max: int) -> None:
