@@ -27,7 +27,7 @@ from teatree.contracts.unknown_settings import warn_of_unknown
 ENV_FILE = "teatree.env"
 """Written by `teatree up` into its data folder when all is ready; mode 0600."""
 
-_GROUPS = {
+GROUPS = {
     "limits": LimitSettings,
     "manager": ManagerSettings,
     "reads": ReadSettings,
@@ -37,6 +37,7 @@ _GROUPS = {
     "breaker": BreakerSettings,
     "cache": CacheSettings,
 }
+"""The class of each group: its members are the variables `TEATREE_<GROUP>_<NAME>`."""
 
 _MAY_BE_ZERO = frozenset(
     "stuck_ms_max resident_bytes_max disk_free_bytes_min load_retry_ms_max pages_inline_max idle_exit_ms "
@@ -74,7 +75,7 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
     warn_of_unknown(environ, known_variables(), "the environment")
     warn_of_unknown(written, known_variables(), str(folder / ENV_FILE))
     values = {**written, **environ}
-    groups = {name: kind(**_group_values(values, name, kind)) for name, kind in _GROUPS.items()}
+    groups = {name: kind(**_group_values(values, name, kind)) for name, kind in GROUPS.items()}
     roots = values.get("TEATREE_LOAD_ROOTS", "")
     return Settings(
         nats=NatsSettings(
@@ -136,8 +137,8 @@ def data_folder(environ: Mapping[str, str]) -> Path:
 def known_variables() -> frozenset[str]:
     """Return the name of every variable that is a setting."""
     return frozenset(_VARIABLES) | {
-        _variable(group, a.name)
-        for group, kind in _GROUPS.items()
+        variable_of(group, a.name)
+        for group, kind in GROUPS.items()
         for a in kind.__attrs_attrs__  # type: ignore[attr-defined]
     }
 
@@ -176,14 +177,15 @@ def process_environ() -> Mapping[str, str]:
     return os.environ
 
 
-def _variable(group: str, name: str) -> str:
+def variable_of(group: str, name: str) -> str:
+    """Return the variable of a group's member."""
     return f"TEATREE_{group.upper()}_{name.upper()}"
 
 
 def _group_values(values: Mapping[str, str], group: str, kind: type) -> dict[str, int | float]:
     found: dict[str, int | float] = {}
     for name, default in ((a.name, a.default) for a in kind.__attrs_attrs__):  # type: ignore[attr-defined]
-        variable = _variable(group, name)
+        variable = variable_of(group, name)
         if variable not in values:
             continue
         found[name] = _number(variable, values[variable], default)

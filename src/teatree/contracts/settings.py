@@ -17,7 +17,9 @@ class NatsSettings:
     url: str = ""
     """`nats://host:4222`, or `tls://host:4222`; empty: not set, nothing is assumed."""
     user: str | None = None
+    """The name to log in with; none if left out."""
     password: str | None = field(default=None, repr=False)
+    """Its password; never shown."""
     ca: str | None = None
     """File (PEM) of the authorities that a TLS server's certificate is checked against; the system's if left out."""
     prefix: str = "teatree"
@@ -31,6 +33,7 @@ class PostgresSettings:
     url: str | None = field(default=None, repr=False)
     """libpq URL; it may carry a password, so it is never shown."""
     password: str | None = field(default=None, repr=False)
+    """The password, if the URL does not hold it; never shown."""
     reader_url: str | None = field(default=None, repr=False)
     """libpq URL, with its password, of a role that only reads the catalog: for people and their tools."""
 
@@ -42,7 +45,9 @@ class StoreSettings:
     url: str = ""
     """Empty: not set, nothing is assumed; else `file:///folder` or `s3://bucket/prefix?endpoint=http://host:port&region=name`."""
     access_key: str | None = None
+    """The key's id in S3; boto3's own search for credentials if left out."""
     secret_key: str | None = field(default=None, repr=False)
+    """The key's secret; never shown."""
 
 
 def store_at(settings: StoreSettings, place: str) -> StoreSettings:
@@ -250,7 +255,7 @@ class Settings:
     breaker: BreakerSettings = BreakerSettings()
     cache: CacheSettings = CacheSettings()
     cache_folder: Path | None = None
-    """Where lazy readers keep blocks, shared by all processes of this user; None: no cache."""
+    """Where lazy readers keep blocks, shared by all processes of this user; no cache if it is empty."""
     data: Path = Path("teatree-data")
     """The local folder: read-write files, local versions, caches."""
     host: str = field(factory=socket.gethostname)
@@ -258,3 +263,4 @@ class Settings:
     load_roots: tuple[str, ...] = ()
     """Places that `load` may read: folders, or `s3://bucket/prefix`. None by default."""
     failpoints: str | None = None
+    """Places at which a test crashes, stops or delays a process; never set it otherwise."""

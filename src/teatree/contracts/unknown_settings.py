@@ -19,6 +19,6 @@ def warn_of_unknown(names: Iterable[str], known: Collection[str], source: str) -
         if not name.startswith(PREFIX) or name in known:
             continue
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-        advice = f" Did you mean {close[0]}?" if close else " docs/operations.md lists the settings."
+        advice = f" Did you mean {close[0]}?" if close else " docs/settings.md lists the settings."
         message = f"{name} in {source} is not a setting of Teatree and has no effect.{advice}"
         warnings.warn(message, UnknownSettingWarning, stacklevel=3)
