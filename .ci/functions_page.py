@@ -15,7 +15,8 @@ from attrs import frozen
 from settings_page import member_texts
 
 from teatree.datasets.csv_options import CsvOptions
-from teatree.functions.registry import BUILT_INS
+from teatree.functions.registry import built_in_functions
+from teatree.functions.traits import Function
 
 MEANINGS = Path(__file__).with_name("functions.toml")
 KINDS = {
@@ -62,25 +63,28 @@ class Argument:
 def functions_page() -> str:
     """Return the page; raises if an argument has no meaning, or a meaning no argument."""
     texts = tomllib.loads(MEANINGS.read_text(encoding="utf-8"))
-    if texts.keys() != BUILT_INS.keys():
-        msg = f"functions.toml and the registry differ: {sorted(texts.keys() ^ BUILT_INS.keys())}"
+    functions = built_in_functions().functions
+    if texts.keys() != functions.keys():
+        msg = f"functions.toml and the registry differ: {sorted(texts.keys() ^ functions.keys())}"
         raise LookupError(msg)
-    return HEAD + "".join(_section(name, function.run, texts[name]) for name, function in BUILT_INS.items())
+    return HEAD + "".join(_section(function, texts[name]) for name, function in functions.items())
 
 
-def _section(name: str, run: Callable[..., Any], texts: dict[str, Any]) -> str:
-    arguments = list(_arguments(run))
+def _section(function: Function, texts: dict[str, Any]) -> str:
+    name, arguments = function.name, list(_arguments(function.run))
     meanings: dict[str, str] = texts.get("arguments", {})
     unexplained = {a.name for a in arguments if not a.meaning}
     if unexplained != meanings.keys():
         msg = f"functions.toml, {name}: {sorted(unexplained ^ meanings.keys())}"
         raise LookupError(msg)
-    lines = [f"\n## {name}\n\n", f"{texts.get('text') or inspect.getdoc(run)}\n"]
+    lines = [f"\n## {name}\n\n", f"{texts.get('text') or inspect.getdoc(function.run)}\n"]
     if arguments:
         lines.append("\n| argument | value | default | meaning |\n| --- | --- | --- | --- |\n")
     for a in arguments:
         default = "required" if a.default is None else a.default
         lines.append(f"| `{a.name}` | {a.kind} | {default} | {' '.join((a.meaning or meanings[a.name]).split())} |\n")
+    if function.traits.alone:
+        lines.append("\nIt is applied in a separate batch: it can take long.\n")
     lines.append(f"\nResult: {' '.join(texts['result'].split())}\n")
     return "".join(lines)
 

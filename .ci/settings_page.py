@@ -56,8 +56,8 @@ HEAD = """# Settings
 <!-- Made from the code by `make pages`; a test compares the two. -->
 
 All settings are environment variables, or lines of `teatree.env` in the data folder; the environment wins. They are
-read once, when a process starts. A variable `TEATREE_…` that is none of these causes a warning; a value that is not of its
-setting's type or out of its range is an error (`wrong_configuration`). The unit stands in the name: `_MS` are
+read once, when a process starts. A variable `TEATREE_…` that is none of these causes a warning; a value that is not of
+its setting's type or out of its range is an error (`wrong_configuration`). The unit stands in the name: `_MS` are
 milliseconds, `_BYTES` are bytes (a million is 1,000,000).
 
 A model can have lower limits than the operator's: the argument `limits` of [`create_model`](functions.md#create_model).

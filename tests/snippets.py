@@ -21,7 +21,7 @@ STACK = "this is the stack of all pages"
 STOPPED = "while the stack is stopped"
 _FENCE = re.compile(
     r"(?:^<!-- (?P<kind>not run|run): (?P<note>[^\n]*?) -->\n)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
-    re.M | re.S,
+    re.MULTILINE | re.DOTALL,
 )
 _READY_S = 60
 _PYTHON = """
@@ -128,7 +128,14 @@ class SnippetStack:
             before = f". {state}\n" if state.exists() else ""
             arguments, text = ["bash", "-e"], f"{before}{snippet.text}\ndeclare -px > {state}\n"
         done = subprocess.run(
-            arguments, input=text, cwd=self._folder, env=self._environ, capture_output=True, text=True, timeout=100
+            arguments,
+            input=text,
+            cwd=self._folder,
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
         )
         assert done.returncode == 0, f"{snippet.page}:{snippet.line}\n{done.stdout}\n{done.stderr}"
 
