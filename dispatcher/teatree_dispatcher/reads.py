@@ -14,9 +14,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from importlib.metadata import version
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
-from teatree.contracts.requests import CANCEL_FUNCTION
+from teatree.contracts.requests import CANCEL_FUNCTION, HEADER_VERSION
 from teatree.messaging.bus import Bus
 from teatree.messaging.frames import reply_subject
 from teatree.messaging.service import reply_error, service_name
@@ -39,6 +40,7 @@ class ReadObserver:
     def __init__(self, bus: Bus, answer: AnswerRead) -> None:
         self._bus = bus
         self._answer = answer
+        self._headers = {HEADER_VERSION: version("teatree")}
         self._waiting: dict[str, list[str]] = {}
         """Reply subjects of the waiting reads, by model, in the order of each model's first read."""
         self._count = 0
@@ -96,7 +98,7 @@ class ReadObserver:
             return
         for reply in filter(None, replies):
             try:
-                await reply_error(self._bus, reply, error)
+                await reply_error(self._bus, reply, error, self._headers)
             except RetryError:
                 self._waiting.clear()  # the connection is lost: no earlier read can be answered any more
                 self._count = 0

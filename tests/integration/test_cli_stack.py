@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import stat
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 from commands import CommandResult
 from teatree.cli.main import run
+from teatree.contracts.process import read_process
 from teatree.embedded.managers import find_managers
 
 TABLE = "sales(id BIGINT, site VARCHAR DEFAULT 'none', amount DECIMAL(18,2), PRIMARY KEY (id))"
@@ -297,3 +299,100 @@ def test_history_diff_restore_and_fork(here: Run, tmp_path: Path) -> None:
     assert here("restore", "plan@9999").code == 3
     assert here("fork", "plan", "trial").code == 3
     assert here("fork", "unknown", "trial2").code == 3
+
+
+def test_status_shows_every_part_and_model(here: Run, teatree: Run, data: Path) -> None:
+    """Latency and version of each part; each model's version, waiting requests and manager; a model without manager."""
+    assert here("create", "observed", "--table", TABLE).code == 0
+    sent = here("send", "observed", "append", '{"table": "sales", "rows": [{"id": 1}]}', "--json").json
+    done = teatree("status", "--json")
+    assert (done.code, done.err) == (0, "")
+    parts = {part["name"]: part for part in done.json["parts"]}
+    assert {part["state"] for part in parts.values()} == {"ready"}
+    assert all(part["latency_ms"] > 0 and part["error"] is None for part in parts.values())
+    assert all(parts[name]["version"] for name in ("nats", "dispatcher", "postgres"))
+    assert "password" not in done.out
+    model = {model["name"]: model for model in done.json["models"]}["observed"]
+    assert (model["state"], model["waiting_requests"]) == ("active", 0)
+    assert model["version"] >= sent["version"]
+    manager = read_process(data / "observed" / "manager.json")
+    assert manager is not None
+    assert model["manager"]["pid"] == manager.pid
+    assert model["manager"]["memory_bytes"] > 1_000_000
+    os.kill(manager.pid, signal.SIGSTOP)  # it holds its subscription, and does not answer
+    try:
+        here("send", "observed", "append", '{"table": "sales", "rows": [{"id": 2}]}', "--no-wait")
+        stopped = {model["name"]: model for model in here("status", "--json").json["models"]}["observed"]
+    finally:
+        os.kill(manager.pid, signal.SIGCONT)
+    assert stopped["waiting_requests"] == 1
+    assert stopped["manager"]["error"]["code"] == "timed_out"
+    shown = here("status")
+    assert re.search(r"\n nats +ready +[\d.]+ +\d", shown.out)
+    assert re.search(r"\n observed +active", shown.out)
+
+
+def test_status_names_the_part_that_is_missing(here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part that does not answer is named, the others and the models are still shown, and the exit code is 4."""
+    addresses = {
+        "nats": ("TEATREE_NATS_URL", "nats://user:secret@127.0.0.1:1"),
+        "postgres": ("TEATREE_POSTGRES_URL", "postgresql://user:secret@127.0.0.1:1/x"),
+        "store": ("TEATREE_STORE_URL", "s3://bucket/x?endpoint=http://127.0.0.1:1&region=x"),
+    }
+    assert here("create", "still", "--table", TABLE).code == 0
+    for missing, (variable, value) in addresses.items():
+        with monkeypatch.context() as patched:
+            patched.setenv(variable, value)
+            patched.setenv("TEATREE_STORE_ACCESS_KEY", "secret")
+            patched.setenv("TEATREE_STORE_SECRET_KEY", "secret")
+            done = here("status", "--json")
+            assert done.code == 4, missing
+            states = {part["name"]: part["state"] for part in done.json["parts"]}
+            assert states[missing] in {"unavailable", "timed_out"}
+            assert {name for name, state in states.items() if state != "ready"} - {"dispatcher"} == {missing}
+            assert "still" in [model["name"] for model in done.json["models"]]
+            text = here("status")
+            assert text.code == 4
+            assert "secret" not in done.out + done.err + text.out + text.err
+
+
+def test_logs_of_a_running_stack(here: Run) -> None:
+    """Managers, the dispatcher and the servers have logs, each with a level that is known."""
+    assert here("create", "logged", "--table", TABLE).code == 0
+    assert "took the model over" in here("logs", "logged").out
+    started = here("logs", "dispatcher", "--json").lines
+    assert {"level", "event", "timestamp"} <= set(started[0])
+    for server in ("nats", "postgres"):
+        assert here("logs", server).out
+        assert here("logs", server, "--level", "critical").out == ""
+
+
+def test_a_shell_uses_the_stack_with_nothing_of_ours_installed(here: Run, data: Path, tmp_path: Path) -> None:
+    """README's lines: `. DIR/teatree.env`, then a plain NATS client publishes and a plain DuckDB reads."""
+    assert here("create", "plain", "--table", TABLE).code == 0
+    (tmp_path / "pub.py").write_text(
+        "import asyncio, os, sys, nats\n"
+        "async def main():\n"
+        "    client = await nats.connect(os.environ['TEATREE_NATS_URL'], user=os.environ['TEATREE_NATS_USER'],\n"
+        "        password=os.environ['TEATREE_NATS_PASSWORD'])\n"
+        "    await client.publish(sys.argv[1], sys.argv[2].encode())\n"
+        "    await client.drain()\n"
+        "asyncio.run(main())\n"
+    )
+    script = (
+        f"set -a; . {shlex.quote(str(data / 'teatree.env'))}; set +a\n"
+        f"{sys.executable} {tmp_path / 'pub.py'} teatree.request.plain.append "
+        """'{"table": "sales", "rows": [{"id": 2, "site": "Jena"}]}'\n"""
+        'printf "%s" "$TEATREE_DATA"'
+    )
+    assert subprocess.check_output(["/bin/sh", "-euc", script], text=True, env=environment()) == str(data)
+    current = data / "plain" / "current.duckdb"
+
+    def count() -> int:
+        with duckdb.connect(str(current), read_only=True) as con:
+            return len(con.sql("FROM sales").fetchall())
+
+    deadline_s = time.monotonic() + 30
+    while not (current.exists() and count() == 1):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from teatree.cli.exits import usage
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output, size_text
 from teatree.cli.receipts import print_receipt
 from teatree.cli.running import with_session, with_store
@@ -25,7 +25,7 @@ TIMEOUT_MS = 60_000
 
 
 def dead(
-    model: str,
+    model: ModelName,
     request_id: str | None = None,
     /,
     *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output
 from teatree.cli.running import with_store
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def diff(
-    model: str,
+    model: ModelName,
     before: str,
     after: str,
     /,

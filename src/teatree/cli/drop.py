@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from teatree.cli.exits import usage
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def drop(
-    model: str,
+    model: ModelName,
     /,
     *,
     yes: Annotated[bool, Parameter(negative="")] = False,

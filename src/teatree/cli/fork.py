@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from teatree.cli.model_at import split_version
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def fork(
-    model_at_version: str,
+    model_at_version: ModelName,
     new: str,
     /,
     *,

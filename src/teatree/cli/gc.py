@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output, size_text
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from teatree.storage.cleanup import Cleaned
 
 
-def gc(model: str | None = None, /, *, dry_run: bool = False, common: StoreCommon = STORE_DEFAULT) -> None:
+def gc(model: ModelName | None = None, /, *, dry_run: bool = False, common: StoreCommon = STORE_DEFAULT) -> None:
     """Clean up versions that the retention policy does not keep.
 
     Objects that no kept version needs are deleted with them.

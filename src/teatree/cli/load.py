@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from teatree.cli.csv_flags import NO_FLAGS, CsvFlags
 from teatree.cli.exits import usage
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output, counted
 from teatree.cli.receipts import print_receipt
 from teatree.cli.request_progress import progress_shower
@@ -25,7 +25,7 @@ Mode = Literal["append", "replace", "create"]
 
 
 def load(
-    model: str,
+    model: ModelName,
     table: str,
     file: str,
     /,

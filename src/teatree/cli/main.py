@@ -25,6 +25,7 @@ HELP = """One writer per DuckDB model behind a durable queue, and immutable vers
 _COMMANDS = (
     *"up demo models create drop send load query watch".split(),
     *"versions pull shell verify diff publish fork restore pin unpin pins gc repair dead resume".split(),
+    *"status logs env completion".split(),
 )
 _GROUPS = frozenset({"catalog", "log"})
 """Commands with subcommands."""
@@ -34,7 +35,7 @@ _HELP_FLAGS = frozenset({"--help", "-h"})
 
 def make_app(*, listing: bool = False) -> App:
     """Return the command line's grammar; a command's module is loaded when it is used, or all for a `listing`."""
-    app = App(name="teatree", help=HELP, help_epilogue=EXIT_HELP, version=_version, help_format="plaintext")
+    app = App(name="teatree", help=HELP, help_epilogue=EXIT_HELP, version=teatree_version, help_format="plaintext")
 
     def command(module: str, name: str) -> Any:
         return getattr(import_module(module), name) if listing else f"{module}:{name}"
@@ -50,7 +51,8 @@ def make_app(*, listing: bool = False) -> App:
     return app
 
 
-def _version() -> str:
+def teatree_version() -> str:
+    """Return the version of this package."""
     from importlib.metadata import version  # noqa: PLC0415
 
     return version("teatree")

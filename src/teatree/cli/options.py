@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from attrs import frozen
 from cyclopts import Group, Parameter
 
+from teatree.contracts.environment import data_folder, process_environ
+
+if TYPE_CHECKING:
+    from cyclopts.completion import CompletionContext
+
 COMMON = Group("Everywhere", sort_key=100)
+
+
+def _model_names(context: CompletionContext) -> list[str]:
+    """Return the models of the data folder, for a shell's completion: nothing is connected to."""
+    from teatree.storage.model_folder import local_models  # noqa: PLC0415 - only for completion
+
+    given = context.get("data")
+    return local_models(Path(given.value) if given and given.value else data_folder(process_environ()))
+
+
+ModelName = Annotated[str, Parameter(completer=_model_names)]
+"""The name of a model, which shells complete."""
 
 
 @Parameter(name="*")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output, size_text
 from teatree.cli.running import with_store
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def pull(
-    model: str,
+    model: ModelName,
     path: Path | None = None,
     /,
     *,

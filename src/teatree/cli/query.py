@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from teatree.cli.exits import usage
 from teatree.cli.json_args import read_args
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output
 from teatree.cli.query_reply import Form, check_form, print_reply
 from teatree.cli.running import store_session, with_session
@@ -22,7 +22,7 @@ TIMEOUT_MS = 60_000
 
 
 def query(
-    model: str,
+    model: ModelName,
     sql: str,
     /,
     *,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output
 from teatree.cli.running import store_session
 
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def repair(
-    model: str, /, *, dry_run: Annotated[bool, Parameter(negative="")] = False, common: StoreCommon = STORE_DEFAULT
+    model: ModelName,
+    /,
+    *,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    common: StoreCommon = STORE_DEFAULT,
 ) -> None:
     """Restore manifests that vanished, or give their versions up.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from teatree.cli.exits import usage
 from teatree.cli.model_at import split_version
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
 from teatree.contracts.errors import Code, RequestError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def restore(
-    model_at_version: str,
+    model_at_version: ModelName,
     /,
     *,
     at: str | None = None,

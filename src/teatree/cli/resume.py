@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def resume(
-    model: str,
+    model: ModelName,
     /,
     *,
     restore: Annotated[bool, Parameter(negative="")] = False,

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from teatree.cli.csv_flags import NO_FLAGS, CsvFlags
 from teatree.cli.exits import Exit, usage
 from teatree.cli.json_args import read_args, read_rows, read_text
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
 from teatree.cli.receipts import print_receipt, print_summary
 from teatree.cli.request_progress import progress_shower
@@ -38,7 +38,7 @@ TIMEOUT_MS = 60_000
 
 
 def send(
-    model: str,
+    model: ModelName,
     function: str,
     args: str | None = None,
     /,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from teatree.cli.exits import error_line
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output
 from teatree.cli.query_reply import Form, check_form, print_reply
 from teatree.cli.running import store_session
@@ -21,7 +21,7 @@ HELP = "Statements end with a semicolon and may use several lines; .tables lists
 
 
 def shell(
-    model: str,
+    model: ModelName,
     /,
     *,
     command: Annotated[str | None, Parameter(name=["--command", "-c"], allow_leading_hyphen=True)] = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from teatree.cli.exits import usage
 from teatree.cli.model_at import split_version
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output
 from teatree.cli.running import with_store
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from teatree.client.session import Session
 
 
-def unpin(model_at_version: str, name: str | None = None, /, *, common: StoreCommon = STORE_DEFAULT) -> None:
+def unpin(model_at_version: ModelName, name: str | None = None, /, *, common: StoreCommon = STORE_DEFAULT) -> None:
     """Remove a pin from a version.
 
     From the next clean-up on, the retention policy applies to the version again.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from teatree.cli.exits import Exit
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output, counted
 from teatree.cli.running import store_session
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    model: str,
+    model: ModelName,
     /,
     *,
     version: int | None = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output, cell_text
 from teatree.cli.running import with_session
 from teatree.contracts.codec import dump_json
@@ -23,7 +23,7 @@ _STYLES = {"done": "green", "rejected": "yellow", "failed": "red", "version": "c
 
 
 def watch(
-    model: str,
+    model: ModelName,
     /,
     *,
     all: Annotated[bool, Parameter(negative="")] = False,

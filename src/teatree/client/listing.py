@@ -33,6 +33,8 @@ class ModelInfo:
     file_bytes: int
     tables: dict[str, int]
     """Rows by table."""
+    offset: int
+    """How far in the log this version is."""
     why: str | None = None
     """What it waits for, what is damaged, or why it stopped; or why none of that is known."""
 
@@ -74,6 +76,7 @@ def _from_row(row: ModelRow) -> ModelInfo:
         at=row.updated_at,
         file_bytes=row.size_bytes,
         tables={table["name"]: table["rows"] for table in row.tables},
+        offset=row.applied_offset,
         why=_why(row),
     )
 
@@ -96,5 +99,6 @@ def _from_manifest(manifest: Manifest, why: str | None) -> ModelInfo:
         at=manifest.at,
         file_bytes=manifest.file.size_bytes if manifest.file else 0,
         tables={table.name: table.rows for table in manifest.tables},
+        offset=manifest.offset,
         why=why,
     )

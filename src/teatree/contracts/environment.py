@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,7 +114,10 @@ def _cache_folder(values: Mapping[str, str]) -> Path | None:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Return the `NAME=value` lines of a file; an absent file has none. Raises `not_authorized` for another user's."""
+    """Return the `NAME=value` lines of a file, whose values can be quoted for a shell; an absent file has none.
+
+    Raises `not_authorized` for another user's file.
+    """
     try:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -125,8 +129,20 @@ def read_env_file(path: Path) -> dict[str, str]:
             where=str(path),
             hint="It belongs to the user who started the stack: work as that user, or set TEATREE_NATS_URL.",
         ) from None
-    lines = (line.strip() for line in text.splitlines())
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    lines = (line.strip() for line in text.split("\n"))
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {name: _unquoted(value) for name, value in pairs}
+
+
+def _unquoted(value: str) -> str:
+    """Return what a shell would make of a quoted value; any other is taken as it stands."""
+    if not value.startswith(("'", '"')):
+        return value
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        return value
+    return words[0] if len(words) == 1 else value
 
 
 def data_folder(environ: Mapping[str, str]) -> Path:

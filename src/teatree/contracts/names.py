@@ -38,6 +38,11 @@ def check_model(name: object) -> str:
     return _check_token(name, "model")
 
 
+def is_model_name(name: str) -> bool:
+    """Return whether a model can have this name."""
+    return _MODEL.fullmatch(name) is not None
+
+
 def check_function(name: str) -> str:
     """Return a function's name, or raise `bad_name`."""
     return _check_token(name, "function")

@@ -31,6 +31,8 @@ HEADERS = (
 )
 """All headers of a request; their names are case-insensitive, and each may occur once."""
 _BREAK = methodcaller("__contains__", "\n")
+HEADER_VERSION = "Teatree-Version"
+"""In a dispatcher's replies: its version."""
 CANCEL_FUNCTION = "cancel"
 """On a query subject, with a read's id: cancels the read, whose client waits no longer. It gets no reply."""
 CONTENT_JSON = "application/json"

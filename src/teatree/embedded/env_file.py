@@ -1,7 +1,11 @@
-"""`teatree.env`: a block of lines that `teatree up` writes and removes; the user's lines around it stay."""
+"""`teatree.env`: a block of lines that `teatree up` writes and removes; the user's lines around it stay.
+
+Values are quoted where a shell needs it, so that `. DIR/teatree.env` works without anything of Teatree's.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +17,7 @@ _END = "# --- end of what teatree up wrote ---"
 
 def write_block(path: Path, values: Mapping[str, str]) -> None:
     """Put these variables into the file, after the user's lines."""
-    lines = [*_others(path), _BEGIN, *(f"{name}={value}" for name, value in values.items()), _END]
+    lines = [*_others(path), _BEGIN, *(f"{name}={shlex.quote(value)}" for name, value in values.items()), _END]
     write_private(path, _text(lines))
 
 

@@ -40,12 +40,11 @@ from teatree.embedded.postgres import PostgresServer
 from teatree.embedded.restarts import Restarts
 from teatree.embedded.seaweed import SeaweedServer
 from teatree.embedded.secret_file import own_folder, private_folder
-from teatree.embedded.server import Server
+from teatree.embedded.server import SERVERS_FOLDER, Server
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.stores import open_store
 
-SERVERS_FOLDER = "_servers"
 STORE_FOLDER = "_store"
 _PROBE_KEY = "teatree-up"
 _MIGRATE_MODULE = "teatree.storage.migrations.migrate"

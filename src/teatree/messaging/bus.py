@@ -159,6 +159,11 @@ class Bus:
         return self._connected.is_set() and not self._closed
 
     @property
+    def server_version(self) -> str:
+        """The version of the connected server, as it writes it."""
+        return self._client.server_version
+
+    @property
     def max_payload(self) -> int:
         """Bytes of headers and body that the server takes in one message."""
         return int(self._client.max_payload)

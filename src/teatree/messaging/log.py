@@ -123,6 +123,13 @@ async def last_sequences(
     return found
 
 
+async def count_after(bus: Bus, model: str, offset: int, *, timeout_ms: float = READ_TIMEOUT_MS) -> int:
+    """Return how many requests of a model the log holds beyond an offset."""
+    wanted = {"seq": offset + 1, "next_by_subj": bus.subjects.request_filter(model), "batch": 1, "max_bytes": 1}
+    reply = await direct_get(bus, bus.subjects.requests_stream, wanted, timeout_ms)
+    return len(reply.messages) + max(0, reply.pending)
+
+
 async def last_requests_of(
     bus: Bus, functions: Sequence[str], *, after: int = 0, timeout_ms: float = READ_TIMEOUT_MS
 ) -> dict[str, int]:

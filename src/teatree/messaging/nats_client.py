@@ -122,6 +122,11 @@ class NatsClient(Client):
         self.sinks: dict[int, Sink] = {}
         self._ps = _Parser(self)
 
+    @property
+    def server_version(self) -> str:
+        """The version of the connected server, as it writes it."""
+        return str(self._server_info.get("version", ""))
+
     async def add_sink(self, subject: str, queue: str, sink: Sink) -> int:
         """Subscribe, so that the sink misses nothing from the first message on; return the subscription's number."""
         self._sid += 1

@@ -45,11 +45,11 @@ async def serve(
     return service
 
 
-async def reply_error(bus: Bus, reply: str, error: TeatreeError) -> None:
+async def reply_error(bus: Bus, reply: str, error: TeatreeError, more: Mapping[str, str] | None = None) -> None:
     """Reply to a direct read with an error: its number and text in headers, and our own form in the body."""
     text = "".join(c if c.isprintable() else " " for c in str(error)).strip()[:1_000]
     headers = {HEADER_ERROR_CODE: str(_number(error)), HEADER_ERROR: text, "Content-Type": "application/json"}
-    await bus.publish(reply, dump_json({"error": error.to_dict()}), headers)
+    await bus.publish(reply, dump_json({"error": error.to_dict()}), {**headers, **(more or {})})
 
 
 def service_name(prefix: str, model: str) -> str:

@@ -126,6 +126,11 @@ class Subjects:
         """Return the filter for every direct read of one model."""
         return f"{self.prefix}.query.{_token(model, 'model')}.*"
 
+    @property
+    def dispatcher_probe(self) -> str:
+        """Return a read that dispatchers answer and no manager does: no model has its name."""
+        return f"{self.prefix}.query.{PADDING}.health"
+
     def parse_query(self, subject: str) -> tuple[str, str]:
         """Return model and function of a direct read's subject, unchecked; raises `bad_name` if it is none."""
         return self._parse("query", subject)

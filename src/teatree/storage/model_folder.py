@@ -6,6 +6,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from teatree.contracts.names import is_model_name
+
 
 @frozen
 class ModelFolder:
@@ -104,3 +106,8 @@ class ModelFolder:
 def model_folder(data: Path, model: str) -> ModelFolder:
     """Return the local folder of a model."""
     return ModelFolder(data / model)
+
+
+def local_models(data: Path) -> list[str]:
+    """Return the names of the models that had a manager on this host, sorted; none if there is no such folder."""
+    return sorted(log.parent.name for log in data.glob("*/manager.log") if is_model_name(log.parent.name))
