@@ -27,7 +27,7 @@ from teatree.messaging.frames import show_url
 from teatree.messaging.log import count_after, last_sequences
 from teatree.messaging.service import service_name
 from teatree.messaging.streams import log_state
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 
 PART_MS_MAX = 5_000
 """Milliseconds that a part has to answer."""
