@@ -82,7 +82,7 @@ def service_settings(
 
 @pytest.fixture(scope="session")
 def manager_server() -> Iterator[ManagerServer]:
-    """Return a server that starts managers quickly."""
+    """Return a server that starts managers and dispatchers quickly."""
     server = ManagerServer()
     yield server
     server.close()

@@ -1,7 +1,8 @@
-"""Starts managers by forking a process that has loaded their libraries, which is much faster than starting Python.
+"""Starts managers and dispatchers by forking a process that has loaded their libraries: much faster than a new Python.
 
 One JSON line on standard input for each order, one on standard output for each answer: `{"model", "log", "environ"}`
-starts a manager and returns its `pid`; `{"poll": pid}` returns its exit `code`, null while it runs. `"poison": id`
+starts a manager, with null as the model a dispatcher, and returns its `pid`; `{"poll": pid}` returns its exit `code`,
+null while it runs. `"poison": id`
 makes every `update` whose `where` is that id kill its manager, as a fault in a library would.
 """
 
@@ -18,7 +19,8 @@ import attrs
 
 from teatree.functions.arguments import Call
 from teatree.functions.registry import Registry, built_in_functions
-from teatree_manager import __main__ as program
+from teatree_dispatcher import __main__ as dispatcher
+from teatree_manager import __main__ as manager
 
 for _name in ("datasets.arrow", "datasets.arrow_stream", "datasets.fit", "datasets.rows", "storage.local"):
     import_module(f"teatree.{_name}")
@@ -45,17 +47,23 @@ def _start(order: dict[str, Any]) -> int:
         os.setsid()
         os.environ.clear()
         os.environ.update(order["environ"])
-        sys.argv = ["teatree_manager", order["model"]]
+        sys.argv = ["teatree_manager", order["model"]]  # a dispatcher does not read it
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
-        code = program.main(_poisoned(order["poison"]) if "poison" in order else None)
+        code = _run(order)
     except BaseException:  # noqa: BLE001  a fork must not run on in its parent's code
         sys.excepthook(*sys.exc_info())
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+def _run(order: dict[str, Any]) -> int:
+    if order["model"] is None:
+        return dispatcher.main()
+    return manager.main(_poisoned(order["poison"]) if "poison" in order else None)
 
 
 def _poisoned(value: int) -> Registry:

@@ -53,7 +53,7 @@ FAST = {
 
 
 class ManagerServer:
-    """A process that forks managers quickly: see `manager_server`."""
+    """A process that forks managers and dispatchers quickly: see `manager_server`."""
 
     def __init__(self) -> None:
         self._server = subprocess.Popen(
@@ -185,8 +185,7 @@ class Installation:
         order: dict[str, Any] = {"model": MODEL, "log": str(log), "environ": self.environ(plan, data, environ)}
         if poison is not None:
             order["poison"] = poison
-        pid = self._server.ask(**order)["pid"]
-        return self._started(Running(pid, lambda: self._server.ask(poll=pid)["code"], log))
+        return self._fork(order, log)
 
     async def created(self, body: Any, plan: dict[str, Any] | None = None, **options: Any) -> Running:
         """Start a manager that creates the model, after its request: a manager without a model leaves."""
@@ -198,16 +197,11 @@ class Installation:
     def dispatcher(self, plan: dict[str, Any] | None = None, **environ: str) -> Running:
         """Start a dispatcher."""
         log = self.folder / f"dispatcher-{len(self._running)}.log"
-        with log.open("ab") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "teatree_dispatcher"],
-                env=self.environ(plan, None, environ),
-                stderr=file,
-                stdout=file,
-            )
-        return self._started(Running(process.pid, process.poll, log))
+        return self._fork({"model": None, "log": str(log), "environ": self.environ(plan, None, environ)}, log)
 
-    def _started(self, process: Running) -> Running:
+    def _fork(self, order: dict[str, Any], log: Path) -> Running:
+        pid = self._server.ask(**order)["pid"]
+        process = Running(pid, lambda: self._server.ask(poll=pid)["code"], log)
         self._running.append(process)
         return process
 

@@ -82,7 +82,14 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
         dispatcher = Dispatcher(
             bus,
             store,
-            CatalogView(_catalog(settings), limits.poll_ms, log, settings.nats.prefix, limits.request_log_days),
+            CatalogView(
+                _catalog(settings),
+                limits.poll_ms,
+                log,
+                settings.nats.prefix,
+                limits.request_log_days,
+                limits.hanging_ms_min,
+            ),
             launcher,
             built_in_functions(),
             settings=limits,

@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import TeatreeError
 from teatree.contracts.names import goal_model_id
+from teatree.contracts.settings import DispatcherSettings
 from teatree.storage.catalog import Catalog
 from teatree.storage.catalog_rows import ModelRow
 from teatree_dispatcher.clock import now_ms
@@ -34,6 +35,7 @@ class CatalogView:
         log: FilteringBoundLogger,
         prefix: str = "teatree",
         request_log_days: float = 0.0,
+        hanging_ms_min: int = DispatcherSettings().hanging_ms_min,
     ) -> None:
         """`request_log_days` is how long ended requests are listed; 0: for ever."""
         self._catalog = catalog
@@ -45,7 +47,7 @@ class CatalogView:
         self._waiting: dict[str, str] = {}
         self._log = log
         self._rows: dict[str, ModelRow] = {}
-        self._leases = LeaseWatch()
+        self._leases = LeaseWatch(hanging_ms_min)
         self._trouble: str | None = None
         self._answered = asyncio.Event()
 

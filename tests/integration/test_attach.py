@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from attrs import evolve
 from typing_extensions import override
 
 from published import PublishedModel
+from servers import TestServers, file_store
 from teatree.client.attach import Attached, attach, attach_chain
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, RequestError, TeatreeError
@@ -34,12 +36,30 @@ SCAN = "SELECT count(*), sum(id), min(site), max(site), sum(amount) > 0 FROM {}.
 FAST = CacheSettings(follow_poll_ms=20)
 
 
-@pytest.fixture
-def model(object_store_settings: StoreSettings, tmp_path: Path) -> Iterator[PublishedModel]:
-    """Return a model of some blocks, its newest version 3."""
-    with PublishedModel(object_store_settings, tmp_path) as published:
+@contextmanager
+def published_model(store: StoreSettings, folder: Path) -> Iterator[PublishedModel]:
+    """Yield a model of some blocks, its newest version 3."""
+    with PublishedModel(store, folder) as published:
         published.create(TABLES)
         published.sql(FILL)
+        yield published
+
+
+@pytest.fixture
+def model(object_store_settings: StoreSettings, tmp_path: Path) -> Iterator[PublishedModel]:
+    """Return a model of the test's own, for tests that publish versions or damage objects."""
+    with published_model(object_store_settings, tmp_path) as published:
+        yield published
+
+
+@pytest.fixture(scope="module", params=["file", "s3"])
+def read_model(
+    request: pytest.FixtureRequest, servers: TestServers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PublishedModel]:
+    """Return a model on each kind of store in turn that all tests of this module share: they only read it."""
+    folder = tmp_path_factory.mktemp("read_model")
+    store = servers.fresh_bucket_prefix() if request.param == "s3" else file_store(folder / "store")
+    with published_model(store, folder) as published:
         yield published
 
 
@@ -63,13 +83,13 @@ def one(con: duckdb.DuckDBPyConnection, sql: str) -> Any:
 
 
 def test_a_look_up_fetches_a_little_and_a_scan_everything_once(
-    model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
+    read_model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     """Queries fetch what they touch; what was fetched is not fetched again, by this or another connection."""
-    settings = cached(model, tmp_path)
-    pack = model.chain.get(3).pack
+    settings = cached(read_model, tmp_path)
+    pack = read_model.chain.get(3).pack
     assert pack is not None
-    with attach_chain(con, model.chain, settings) as attached:
+    with attach_chain(con, read_model.chain, settings) as attached:
         assert one(con, "SELECT site FROM sales.sales WHERE id = 723456") == "site-16"
         assert attached.stats().fetched_bytes < pack.size_bytes / 4
         expected = (ROWS, ROWS * (ROWS - 1) // 2, "site-0", "site-9", True)
@@ -78,15 +98,15 @@ def test_a_look_up_fetches_a_little_and_a_scan_everything_once(
         assert cold.fetched_blocks <= layout_of(attached.manifest).block_count
         assert cold.reads < cold.fetched_blocks  # neighbours came together
         assert cold.fetched_bytes < 1.1 * pack.size_bytes
-    with duckdb.connect() as other, attach_chain(other, model.chain, settings) as again:
+    with duckdb.connect() as other, attach_chain(other, read_model.chain, settings) as again:
         assert one(other, SCAN.format("sales")) == expected
         assert again.stats().fetched_bytes == 0
         assert again.stats().cached_blocks > 0
 
 
-def test_an_attached_version_cannot_be_written(model: PublishedModel, con: duckdb.DuckDBPyConnection) -> None:
+def test_an_attached_version_cannot_be_written(read_model: PublishedModel, con: duckdb.DuckDBPyConnection) -> None:
     """Versions are immutable."""
-    with attach_chain(con, model.chain, model.settings):
+    with attach_chain(con, read_model.chain, read_model.settings):
         with pytest.raises(duckdb.Error, match="read-only"):
             con.execute("INSERT INTO sales.sales VALUES (1, 'a', 1.0)")
         assert one(con, "SELECT readonly FROM duckdb_databases() WHERE database_name = 'sales'") is True
@@ -117,12 +137,12 @@ def test_any_version_by_number_or_moment_beside_each_other(
 
 
 def test_threads_that_share_a_handle_do_not_mix_their_places(
-    model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
+    read_model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     """Many queries on many threads, with next to no memory for blocks: every result is right."""
-    tiny = evolve(cached(model, tmp_path), cache=CacheSettings(memory_bytes_max=1_000_000))
+    tiny = evolve(cached(read_model, tmp_path), cache=CacheSettings(memory_bytes_max=1_000_000))
     con.execute("SET memory_limit = '60MB'")
-    with attach_chain(con, model.chain, tiny):
+    with attach_chain(con, read_model.chain, tiny):
         ids = [(i * 7_919) % ROWS for i in range(60)]
 
         def look(number: int) -> bool:
@@ -164,12 +184,12 @@ class CountingStore(ObjectStore):
 
 
 def test_a_block_that_many_want_is_fetched_once(
-    model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
+    read_model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     """When many threads need the same blocks at the same moment, each block is fetched once."""
-    store = CountingStore(model.chain.store)
-    chain = Chain(store, model.settings.nats.prefix, "sales")
-    with attach_chain(con, chain, cached(model, tmp_path)) as attached:
+    store = CountingStore(read_model.chain.store)
+    chain = Chain(store, read_model.settings.nats.prefix, "sales")
+    with attach_chain(con, chain, cached(read_model, tmp_path)) as attached:
 
         def scan(_: int) -> Any:
             with con.cursor() as cursor:
@@ -240,19 +260,19 @@ def test_a_reader_never_fails_while_versions_are_published(
 
 
 def test_without_a_cache_folder_nothing_is_written(
-    model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
+    read_model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     """Lazy reading works without a disk."""
-    with attach_chain(con, model.chain, model.settings) as attached:
+    with attach_chain(con, read_model.chain, read_model.settings) as attached:
         assert one(con, "SELECT count(*) FROM sales.sales WHERE amount >= 0") == ROWS
         assert attached.stats().cached_blocks == 0
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_damaged_cached_block_is_fetched_again(model: PublishedModel, tmp_path: Path) -> None:
+def test_a_damaged_cached_block_is_fetched_again(read_model: PublishedModel, tmp_path: Path) -> None:
     """A cached block that changed on disk is never served."""
-    settings = cached(model, tmp_path)
-    with duckdb.connect() as con, attach_chain(con, model.chain, settings):
+    settings = cached(read_model, tmp_path)
+    with duckdb.connect() as con, attach_chain(con, read_model.chain, settings):
         before = one(con, SCAN.format("sales"))
     blocks = [path for path in (tmp_path / "cache" / "blocks").rglob("*") if path.is_file()]
     assert len(blocks) > 10
@@ -261,7 +281,7 @@ def test_a_damaged_cached_block_is_fetched_again(model: PublishedModel, tmp_path
         body[len(body) // 2] ^= 1
         path.write_bytes(body)
     blocks[1].write_bytes(b"")
-    with duckdb.connect() as con, attach_chain(con, model.chain, settings) as attached:
+    with duckdb.connect() as con, attach_chain(con, read_model.chain, settings) as attached:
         assert one(con, SCAN.format("sales")) == before
         assert attached.stats().fetched_blocks > 0
 
@@ -324,11 +344,13 @@ def test_reading_a_version_that_was_cleaned_up_is_an_error(
         attach_chain(con, model.chain, model.settings, version=3, alias="again")
 
 
-def test_a_connection_that_was_detached_or_closed_releases_everything(model: PublishedModel, tmp_path: Path) -> None:
+def test_a_connection_that_was_detached_or_closed_releases_everything(
+    read_model: PublishedModel, tmp_path: Path
+) -> None:
     """Nothing is left of an attached version: no thread, no filesystem, no memory."""
     before = set(threading.enumerate())
     con = duckdb.connect()
-    attached = attach_chain(con, model.chain, cached(model, tmp_path), follow=True)
+    attached = attach_chain(con, read_model.chain, cached(read_model, tmp_path), follow=True)
     one(con, SCAN.format("sales"))
     reference = weakref.ref(attached)
     attached.detach()
@@ -367,7 +389,7 @@ def test_a_connection_is_closed_at_any_moment_of_following(model: PublishedModel
 
 
 @pytest.mark.parametrize("follow", ["False", "True"])
-def test_a_script_that_just_ends_ends_well(model: PublishedModel, tmp_path: Path, follow: str) -> None:
+def test_a_script_that_just_ends_ends_well(read_model: PublishedModel, tmp_path: Path, follow: str) -> None:
     """Detaching is optional: the process exits cleanly and prints nothing."""
     script = (
         "import duckdb, teatree\n"
@@ -375,7 +397,7 @@ def test_a_script_that_just_ends_ends_well(model: PublishedModel, tmp_path: Path
         f"teatree.attach(con, 'sales', follow={follow})\n"
         "print(con.execute('SELECT count(*) FROM sales.sales WHERE amount >= 0').fetchone()[0])\n"
     )
-    settings = cached(model, tmp_path)
+    settings = cached(read_model, tmp_path)
     environ = connection_environ(settings) | {"TEATREE_CACHE_FOLDER": str(settings.cache_folder), "PATH": ""}
     ended = subprocess.run(
         [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=100, check=False

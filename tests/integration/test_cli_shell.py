@@ -13,27 +13,35 @@ from pathlib import Path
 import pytest
 
 from published import PublishedModel
+from servers import TestServers, file_store
 from teatree.cli.exits import Exit
 from teatree.cli.main import run
 from teatree.contracts.environment import connection_environ
-from teatree.contracts.settings import StoreSettings
 
 TABLES = {"sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DECIMAL(12,2)"}}
 
 
-@pytest.fixture
-def model(
-    object_store_settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module", params=["file", "s3"])
+def published(
+    request: pytest.FixtureRequest, servers: TestServers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PublishedModel]:
-    """Return a model whose versions 3 and 4 differ; the environment names its store."""
-    with PublishedModel(object_store_settings, tmp_path) as published:
-        published.create(TABLES)
-        published.sql("INSERT INTO sales SELECT range, 'site-' || (range % 3), 1.25 FROM range(9)")
-        published.sql("DELETE FROM sales WHERE id > 5")
-        for name, value in connection_environ(published.settings).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("TEATREE_CACHE_FOLDER", str(tmp_path / "cache"))
-        yield published
+    """Return a model on each kind of store in turn, whose versions 3 and 4 differ; the tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("published")
+    store = servers.fresh_bucket_prefix() if request.param == "s3" else file_store(folder / "store")
+    with PublishedModel(store, folder) as made:
+        made.create(TABLES)
+        made.sql("INSERT INTO sales SELECT range, 'site-' || (range % 3), 1.25 FROM range(9)")
+        made.sql("DELETE FROM sales WHERE id > 5")
+        yield made
+
+
+@pytest.fixture
+def model(published: PublishedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedModel:
+    """Return the model; the environment names its store and a cache of the test's own."""
+    for name, value in connection_environ(published.settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TEATREE_CACHE_FOLDER", str(tmp_path / "cache"))
+    return published
 
 
 SUM = "SELECT count(*) AS n, sum(amount) AS total FROM sales"
@@ -131,14 +139,16 @@ def test_a_shell_on_a_terminal_continues_after_an_error(model: PublishedModel) -
     assert "Traceback" not in text
 
 
-def test_a_shell_reports_a_missing_pack(
-    model: PublishedModel, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
-) -> None:
+def test_a_shell_reports_a_missing_pack(model: PublishedModel, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """A missing pack is named in the error, with the exit code for an operator."""
     pack = model.chain.get(3).pack
     assert pack is not None
-    model.chain.store.delete([model.chain.key(pack.key)])
-    assert run(["shell", "sales", "--version", "3", "-c", SUM]) == Exit.OPERATOR
+    key = model.chain.key(pack.key)
+    body = model.chain.store.get(key)
+    model.chain.store.delete([key])
+    code = run(["shell", "sales", "--version", "3", "-c", SUM])
+    model.chain.store.put(key, body)
+    assert code == Exit.OPERATOR
     error = capfdbinary.readouterr().err.decode()
     assert "is missing from the store" in error
     assert "teatree verify sales --version 3" in error

@@ -205,33 +205,34 @@ def test_rows_in_bulk_from_a_pipe(teatree: Run) -> None:
     assert found.out == "n,s\n5000,500.00\n"
 
 
-def test_refusals_have_their_exit_codes(teatree: Run) -> None:
+def test_refusals_have_their_exit_codes(here: Run, tmp_path: Path) -> None:
     """A rejected request exits with 3, its code and place in one line; the refused ones of many are listed."""
-    teatree("create", "wrong", "--table", TABLE)
-    refused = teatree("send", "wrong", "append", '{"table": "sales", "rows": [{"id": 1.5}]}')
+    here("create", "wrong", "--table", TABLE)
+    refused = here("send", "wrong", "append", '{"table": "sales", "rows": [{"id": 1.5}]}')
     assert refused.code == 3
     assert refused.err.startswith("error[lossy_number]:")
     assert "rows[0].id" in refused.err
     assert refused.err.count("\n") == 1
     assert refused.out == ""
-    rows = '{"id": 1}\n{"id": "no"}\n{"id": 2}\n'
-    how = ("send", "wrong", "append", '{"table": "sales"}', "--rows", "-", "--rows-per-request", "1", "--json")
-    many = teatree(*how, stdin=rows)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": 1}\n{"id": "no"}\n{"id": 2}\n')
+    how = ("send", "wrong", "append", '{"table": "sales"}', "--rows", str(rows), "--rows-per-request", "1", "--json")
+    many = here(*how)
     assert many.code == 3
     assert (many.json["applied"], many.json["refused"]) == (2, 1)
-    assert teatree("create", "wrong").code == 3
-    assert teatree("query", "nomodel", "SELECT 1").code == 3
-    assert teatree("pull", "nomodel", "/nonexistent/x").code == 3
+    assert here("create", "wrong").code == 3
+    assert here("query", "nomodel", "SELECT 1").code == 3
+    assert here("pull", "nomodel", "/nonexistent/x").code == 3
 
 
-def test_watching_ends_cleanly_with_ctrl_c(teatree: Run, data: Path) -> None:
+def test_watching_ends_cleanly_with_ctrl_c(here: Run, data: Path) -> None:
     """`watch --json` prints each notice as it arrives; Ctrl-C exits with 130, without a traceback."""
-    teatree("create", "watched", "--table", TABLE)
+    here("create", "watched", "--table", TABLE)
     command = [*COMMAND, "watch", "watched", "--all", "--json", "--data", str(data)]
     watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     assert watch.stdout is not None
     assert json.loads(watch.stdout.readline())["function"] == "create_model"
-    teatree("send", "watched", "append", '{"table": "sales", "rows": [{"id": 7}]}', "--id", "seven")
+    here("send", "watched", "append", '{"table": "sales", "rows": [{"id": 7}]}', "--id", "seven")
     while True:
         notice = json.loads(watch.stdout.readline())
         if notice["kind"] == "done" and notice["request_id"] == "seven":

@@ -155,7 +155,7 @@ async def test_hanging_manager(installation: _Installation, postgres_server: Pos
     postgres = {"TEATREE_POSTGRES_URL": postgres_server.url}
     if postgres_server.password:
         postgres["TEATREE_POSTGRES_PASSWORD"] = postgres_server.password
-    installation.dispatcher(TEATREE_MANAGER_LEASE_MS="1000", **postgres)
+    installation.dispatcher(TEATREE_MANAGER_LEASE_MS="1000", TEATREE_DISPATCHER_HANGING_MS_MIN="500", **postgres)
     assert (await installation.send("sales", "create_model", "a", TABLE))["kind"] == "done"
     pid = installation.manager_pid("sales")
     assert pid is not None

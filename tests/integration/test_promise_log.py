@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
+from commands import run_command
 from processes import MODEL, Installation, ManagerServer, Running, rows, table, until
 from teatree.cli.main import run
 from teatree.contracts.environment import connection_environ
@@ -23,6 +24,8 @@ from teatree.embedded.nats import NatsServer
 from teatree.messaging.notices import read_notices
 from teatree.messaging.streams import ensure_streams, log_state
 from teatree.storage.migrations.migrate import migrate
+
+ADVANCE = ("log", "advance", "--json")
 
 
 async def begin(installation: Installation) -> Running:
@@ -187,18 +190,18 @@ class RestorableLog:
         for _ in range(count):
             await self.installation.bus.publish_log(subject, b"{}")
 
-    async def advance(self, **environ: str) -> dict[str, Any]:
+    async def advance(self) -> dict[str, Any]:
         """Run `teatree log advance`; return its report."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "teatree.cli.main", "log", "advance", "--json"),
-            env={**os.environ, **environ},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()
-        report: dict[str, Any] = json.loads(out)
+        done = await asyncio.to_thread(run_command, dict(os.environ), *ADVANCE)
+        assert done.code == 0, done.err
+        report: dict[str, Any] = done.json
         return report
+
+    async def advance_killed(self, plan: Path) -> None:
+        """Run `teatree log advance` as a process that a failpoint of this plan kills."""
+        environ = {**os.environ, "TEATREE_FAILPOINTS": str(plan)}
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "teatree.cli.main", *ADVANCE, env=environ)
+        assert await process.wait() == -signal.SIGKILL
 
 
 @pytest.fixture
@@ -286,11 +289,10 @@ async def test_advance_killed(restorable: RestorableLog, tmp_path: Path, place: 
     assert await manager.exit_code() == 78
     plan = tmp_path / "advance.json"
     plan.write_text(json.dumps({f"log.advance.{place}": {"action": "crash"}}))
-    with pytest.raises(AssertionError):
-        await restorable.advance(TEATREE_FAILPOINTS=str(plan))
+    await restorable.advance_killed(plan)
     if place == "copied":
         assert await installation.manager().exit_code() == 78
-    report = await restorable.advance(TEATREE_FAILPOINTS=str(plan))
+    report = await restorable.advance()
     assert len(report["stalled_models"]) == (place != "marked")
     installation.manager()
     assert (await installation.send("append", rows(13), "since3"))["kind"] == "done"

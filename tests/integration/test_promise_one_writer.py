@@ -103,10 +103,10 @@ async def test_a_restore_that_outlasts_the_lease(installation: Installation) -> 
     """A manager whose takeover lasts longer than its lease keeps renewing it; a second one waits in vain."""
     begun = await installation.created(table("id"))
     assert await begun.leave() == 0
-    plan = {"manager.take_over.after_fence": {"action": "delay", "delay_ms": 5_000}}
+    plan = {"manager.take_over.after_fence": {"action": "delay", "delay_ms": 3_500}}
     first = installation.manager(plan, TEATREE_MANAGER_LEASE_MS="2000")
     await until(lambda: installation.manager_pid() == first.pid)
-    second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="4000")
+    second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="3000")
     assert await second.exit_code() == 75
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
     assert await first.leave() == 0
@@ -115,7 +115,7 @@ async def test_a_restore_that_outlasts_the_lease(installation: Installation) -> 
 async def test_slow_reads_cost_no_lease(installation: Installation) -> None:
     """A manager renews its lease and publishes outcomes while all of its read workers run slow reads."""
     first = await installation.created(
-        table("id"), TEATREE_MANAGER_LEASE_MS="3000", TEATREE_LIMITS_QUERY_TIME_MS_MAX="8000"
+        table("id"), TEATREE_MANAGER_LEASE_MS="2000", TEATREE_LIMITS_QUERY_TIME_MS_MAX="5000"
     )
     await installation.ask("SELECT 1")
     slow = b'{"sql": "SELECT count(*) FROM range(1000000000) a(i), range(1000000) b(j) WHERE (i * j) % 7 = 3"}'
@@ -124,7 +124,7 @@ async def test_slow_reads_cost_no_lease(installation: Installation) -> None:
         asyncio.create_task(installation.bus.request(subject, slow, timeout_ms=60_000))
         for _ in range(ReadSettings().workers_max)
     ]
-    second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="6000")
+    second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="3500")
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
     assert not any(read.done() for read in reads)
     assert await second.exit_code() == 75

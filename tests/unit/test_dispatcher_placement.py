@@ -11,8 +11,9 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.exit_reason import EXIT_OPERATOR, EXIT_STUCK
 from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp, read_manifest
 from teatree.contracts.requests import read_request
+from teatree.contracts.settings import DispatcherSettings
 from teatree.messaging.subjects import Subjects
-from teatree_dispatcher.leases import AGAIN_MS, HANG_MS, LeaseWatch
+from teatree_dispatcher.leases import AGAIN_MS, LeaseWatch
 from teatree_dispatcher.model_registry import LogPlace, ModelStatus
 from teatree_dispatcher.placement import (
     STOPPED_MS,
@@ -27,6 +28,7 @@ from teatree_dispatcher.placement import (
 )
 from teatree_dispatcher.rejecter import rejection
 
+HANGING_MS = DispatcherSettings().hanging_ms_min
 ALIVE = PublishedState(ModelState.ACTIVE, offset=10, version=3, log_created="a")
 DROPPED = PublishedState(ModelState.DROPPED, offset=10, version=3, log_created="a")
 INPUT = PlacementInput(last_seq=10, last_drop_seq=0, published=ALIVE, rejected_through=0, create_seq=0, is_served=False)
@@ -166,14 +168,14 @@ class TestRestart:
 class TestLeases:
     def test_hanging(self) -> None:
         """A lease that stays ended is noticed, then again only after a while; one that is renewed in time never is."""
-        watch = LeaseWatch()
+        watch = LeaseWatch(HANGING_MS)
         now = datetime.now(UTC)
         leases = {"dead": now - timedelta(seconds=60), "well": now + timedelta(hours=1), "none": None}
         assert watch.hanging(leases, 0) == []
-        assert watch.hanging(leases, HANG_MS) == ["dead"]
-        assert watch.hanging(leases, HANG_MS + 1) == []
-        assert watch.hanging(leases, HANG_MS + AGAIN_MS) == ["dead"]
-        assert watch.hanging({"dead": now + timedelta(hours=1)}, HANG_MS + AGAIN_MS) == []
+        assert watch.hanging(leases, HANGING_MS) == ["dead"]
+        assert watch.hanging(leases, HANGING_MS + 1) == []
+        assert watch.hanging(leases, HANGING_MS + AGAIN_MS) == ["dead"]
+        assert watch.hanging({"dead": now + timedelta(hours=1)}, HANGING_MS + AGAIN_MS) == []
         assert watch.hanging(leases, 10 * AGAIN_MS) == []
 
 

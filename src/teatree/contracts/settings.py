@@ -163,6 +163,9 @@ class DispatcherSettings:
     """Milliseconds before a crashed manager is started again; doubles with each crash."""
     restart_ms_max: int = 30_000
     """The longest such wait."""
+    hanging_ms_min: int = 6_000
+    """Milliseconds for which a running manager's lease must stay ended before a successor is started: more than the
+    manager takes to renew it once PostgreSQL is available again."""
     managers_max: int = 64
     """Managers on this host: for a further model the least recently used idle one is asked to end."""
     evict_idle_ms_min: int = 5_000
