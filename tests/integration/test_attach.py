@@ -31,24 +31,26 @@ from teatree.storage.versions import layout_of
 
 TABLES = {"sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DOUBLE"}}
 ROWS = 1_000_000
-FILL = f"INSERT INTO sales SELECT range, 'site-' || (range % 40), random() FROM range({ROWS})"
+"""Rows of the model that tests share."""
+OWN_ROWS = 200_000
+"""Rows of a model of a test's own: some blocks."""
 SCAN = "SELECT count(*), sum(id), min(site), max(site), sum(amount) > 0 FROM {}.sales"
 FAST = CacheSettings(follow_poll_ms=20)
 
 
 @contextmanager
-def published_model(store: StoreSettings, folder: Path) -> Iterator[PublishedModel]:
+def published_model(store: StoreSettings, folder: Path, rows: int) -> Iterator[PublishedModel]:
     """Yield a model of some blocks, its newest version 3."""
     with PublishedModel(store, folder) as published:
         published.create(TABLES)
-        published.sql(FILL)
+        published.sql(f"INSERT INTO sales SELECT range, 'site-' || (range % 40), random() FROM range({rows})")
         yield published
 
 
 @pytest.fixture
 def model(object_store_settings: StoreSettings, tmp_path: Path) -> Iterator[PublishedModel]:
     """Return a model of the test's own, for tests that publish versions or damage objects."""
-    with published_model(object_store_settings, tmp_path) as published:
+    with published_model(object_store_settings, tmp_path, OWN_ROWS) as published:
         yield published
 
 
@@ -59,7 +61,7 @@ def read_model(
     """Return a model on each kind of store in turn that all tests of this module share: they only read it."""
     folder = tmp_path_factory.mktemp("read_model")
     store = servers.fresh_bucket_prefix() if request.param == "s3" else file_store(folder / "store")
-    with published_model(store, folder) as published:
+    with published_model(store, folder, ROWS) as published:
         yield published
 
 
@@ -121,7 +123,7 @@ def test_any_version_by_number_or_moment_beside_each_other(
     attach(con, "sales", version=3, alias="before", settings=model.settings)
     attach(con, "sales", at=model.chain.get(2).at, alias="empty", settings=model.settings)
     counts = "SELECT (SELECT count(*) FROM sales.sales), (SELECT count(*) FROM before.sales), (FROM empty.sales).id"
-    assert one(con, counts.replace(", (FROM empty.sales).id", "")) == (1_000, ROWS)
+    assert one(con, counts.replace(", (FROM empty.sales).id", "")) == (1_000, OWN_ROWS)
     assert one(con, "SELECT count(*) FROM empty.sales") == 0
     with pytest.raises(RequestError) as taken:
         attach(con, "sales", version=newest.version, settings=model.settings)
@@ -212,14 +214,14 @@ def test_followers_move_between_queries_and_running_queries_keep_their_version(
         rows = reader.read_next_batch().num_rows
         transaction = con.cursor()
         transaction.execute("BEGIN")
-        assert one(transaction, "SELECT count(*) FROM sales.sales") == ROWS
+        assert one(transaction, "SELECT count(*) FROM sales.sales") == OWN_ROWS
         published = model.sql("DELETE FROM sales WHERE id >= 1000")
         wait_for(attached, published.version)
         assert one(con, "SELECT count(*) FROM sales") == 1_000
-        assert one(transaction, "SELECT count(*) FROM sales.sales") == ROWS
+        assert one(transaction, "SELECT count(*) FROM sales.sales") == OWN_ROWS
         transaction.execute("COMMIT")
         assert one(transaction, "SELECT count(*) FROM sales.sales") == 1_000
-        assert rows + sum(batch.num_rows for batch in reader) == ROWS
+        assert rows + sum(batch.num_rows for batch in reader) == OWN_ROWS
         reader.close()
 
 

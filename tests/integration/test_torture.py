@@ -5,7 +5,7 @@ from __future__ import annotations
 from torture.run import Options, torture
 
 SEED = 9
-RUN_S = 8
+RUN_S = 5
 KINDS = ("kill_manager", "kill_nats", "nats_cut", "postgres_cut", "wal_cut", "wal_flipped", "data_lost")
 """The short ones: each takes effect within seconds."""
 
