@@ -84,7 +84,7 @@ def teatree(data: Path) -> Run:
     return run
 
 
-def test_a_model_from_its_creation_to_a_file_on_this_disk(teatree: Run, tmp_path: Path) -> None:
+def test_a_model_from_its_creation_to_a_file_on_this_disk(teatree: Run, here: Run, tmp_path: Path) -> None:
     """create, send, query, models, versions, pull and drop, each with its result."""
     assert teatree("create", "sales", "--table", TABLE).code == 0
     row = {"id": 1, "site": "north", "amount": 9.50}
@@ -93,16 +93,16 @@ def test_a_model_from_its_creation_to_a_file_on_this_disk(teatree: Run, tmp_path
     found = teatree("query", "sales", "SELECT * FROM sales", "--json", "--min-version", str(sent["version"])).json
     assert found["rows"] == [{"id": 1, "site": "north", "amount": 9.5}]
     assert found["version"] >= sent["version"]
-    assert [m["name"] for m in teatree("models", "--json").json if m["state"] == "active"] == ["sales"]
-    assert teatree("versions", "sales", "--json", "--limit", "1").lines[0]["tables"] == {"sales": 1}
+    assert [m["name"] for m in here("models", "--json").json if m["state"] == "active"] == ["sales"]
+    assert here("versions", "sales", "--json", "--limit", "1").lines[0]["tables"] == {"sales": 1}
     path = tmp_path / "sales.duckdb"
     assert teatree("pull", "sales", str(path)).code == 0
     with duckdb.connect(str(path), read_only=True) as con:
         assert con.execute("SELECT count(*) FROM sales").fetchall() == [(1,)]
     refused = teatree("drop", "sales", stdin="")
     assert (refused.code, "--yes" in refused.err) == (2, True)
-    assert teatree("drop", "sales", "--yes").code == 0
-    assert teatree("query", "sales", "SELECT 1", "--timeout-ms", "500").code in {3, 4}
+    assert here("drop", "sales", "--yes").code == 0
+    assert here("query", "sales", "SELECT 1", "--timeout-ms", "500").code in {3, 4}
 
 
 @pytest.fixture
@@ -191,17 +191,19 @@ def test_a_local_file_is_loaded(here: Run, tmp_path: Path) -> None:
     assert "source_not_allowed" in here("load", "files", "sales", one.as_uri()).err
 
 
-def test_rows_in_bulk_from_a_pipe(teatree: Run) -> None:
+def test_rows_in_bulk_from_a_pipe(teatree: Run, here: Run, tmp_path: Path) -> None:
     """JSON lines on standard input become requests; the same id prefix again changes nothing."""
-    teatree("create", "bulk", "--table", TABLE)
+    here("create", "bulk", "--table", TABLE)
     rows = "".join(f'{{"id": {n}, "amount": 0.10}}\n' for n in range(5_000))
-    how = ("send", "bulk", "append", '{"table": "sales"}', "--rows", "-", "--rows-per-request", "100", "--id", "x")
-    first = teatree(*how, "--json", stdin=rows).json
-    again = teatree(*how, "--json", stdin=rows).json
+    file = tmp_path / "rows.jsonl"
+    file.write_text(rows)
+    how = ("send", "bulk", "append", '{"table": "sales"}', "--rows-per-request", "100", "--id", "x", "--json")
+    first = teatree(*how, "--rows", "-", stdin=rows).json
+    again = here(*how, "--rows", str(file)).json
     assert (first["sent"], first["applied"], first["already"]) == (50, 50, 0)
     assert (again["applied"], again["already"]) == (0, 50)
     sql = "SELECT count(*) AS n, sum(amount) AS s FROM sales"
-    found = teatree("query", "bulk", sql, "--format", "csv", "--min-version", str(first["version"]))
+    found = here("query", "bulk", sql, "--format", "csv", "--min-version", str(first["version"]))
     assert found.out == "n,s\n5000,500.00\n"
 
 
