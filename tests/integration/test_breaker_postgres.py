@@ -17,7 +17,7 @@ from teatree.storage.postgres import Postgres
 from teatree_manager.follower import Follower
 
 FOLLOWERS = 8
-AWAY_S = 4.0
+AWAY_S = 2.0
 
 
 class CountingPostgres(Postgres):

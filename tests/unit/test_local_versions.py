@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+from attrs import evolve
 
 import version_reader
 from published import PublishedModel
@@ -27,6 +28,11 @@ from teatree.storage.versions import materialise
 VERSIONS = 20
 COPYING = ManagerSettings(local_grace_ms=400)
 PATCHING = ManagerSettings(local_grace_ms=400, local_copy_bytes_max=0)
+"""These two keep an old version for as long as a reader on a busy machine may take to open it."""
+GRACE_S = 0.1
+"""The time of grace where no reader is about to open a version."""
+COPYING_SOON = evolve(COPYING, local_grace_ms=round(GRACE_S * 1000))
+PATCHING_SOON = evolve(PATCHING, local_grace_ms=round(GRACE_S * 1000))
 
 
 class _Site:
@@ -96,7 +102,7 @@ def test_readers_never_fail_while_versions_are_published(
 
 def test_a_spare_is_patched_without_the_store(file_store: StoreSettings, tmp_path: Path) -> None:
     """Once a spare is ready, a version is made in the place of an old one, from packs that are still on this host."""
-    site = _Site(file_store, tmp_path, PATCHING)
+    site = _Site(file_store, tmp_path, PATCHING_SOON)
     with site.model:
         inodes = []
         for _ in range(8):
@@ -104,7 +110,7 @@ def test_a_spare_is_patched_without_the_store(file_store: StoreSettings, tmp_pat
             packs = [info.key for info in site.model.chain.store.list(site.model.chain.key("packs/"))]
             site.model.chain.store.delete(packs)
             inodes.append(site.publish(newest).stat().st_ino)
-            time.sleep(0.45)
+            time.sleep(1.2 * GRACE_S)
         assert len(set(inodes)) <= 5
         with duckdb.connect(str(site.folder.current), read_only=True) as con:
             assert con.execute("SELECT count(*), sum(amount) FROM sales").fetchall() == [(80_000, 0)]
@@ -112,7 +118,7 @@ def test_a_spare_is_patched_without_the_store(file_store: StoreSettings, tmp_pat
 
 def test_a_file_that_is_being_copied_is_not_patched(file_store: StoreSettings, tmp_path: Path) -> None:
     """A program that has an old file open without a lock, to copy it, still reads the version that it opened."""
-    site = _Site(file_store, tmp_path, PATCHING)
+    site = _Site(file_store, tmp_path, PATCHING_SOON)
     with site.model:
         path = site.publish(site.append(10_000))
         whole = path.read_bytes()
@@ -120,7 +126,7 @@ def test_a_file_that_is_being_copied_is_not_patched(file_store: StoreSettings, t
         held = Path(f"/proc/{copier.pid}/fd/0")
         for _ in range(6):
             site.publish(site.append(10_000))
-            time.sleep(0.3)
+            time.sleep(0.8 * GRACE_S)
         assert held.read_bytes() == whole
         copier.kill()
         copier.wait()
@@ -128,7 +134,7 @@ def test_a_file_that_is_being_copied_is_not_patched(file_store: StoreSettings, t
 
 def test_a_version_that_a_reader_has_open_keeps_its_name(file_store: StoreSettings, tmp_path: Path) -> None:
     """An old version is kept while a reader has it open, and deleted when it is closed."""
-    site = _Site(file_store, tmp_path, COPYING)
+    site = _Site(file_store, tmp_path, COPYING_SOON)
     with site.model:
         path = site.publish(site.append())
         reader = start_reader(site.folder, hold_s=600)
@@ -136,7 +142,7 @@ def test_a_version_that_a_reader_has_open_keeps_its_name(file_store: StoreSettin
             time.sleep(0.02)
         for _ in range(4):
             site.publish(site.append())
-        time.sleep(0.5)
+        time.sleep(1.2 * GRACE_S)
         assert site.local.tidy()
         assert path.exists()
         assert int(reader.communicate(timeout=60)[0].split()[1]) == 1
