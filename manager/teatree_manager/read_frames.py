@@ -13,7 +13,7 @@ import orjson
 from attrs import frozen
 
 from teatree.contracts.settings import LimitSettings
-from teatree.functions.sql import Query
+from teatree.functions.query import Query
 
 FRAME = struct.Struct(">BI")
 HEAD = struct.Struct(">I")

@@ -22,7 +22,7 @@ from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeErr
 from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb_errors import DamagedVersionError
-from teatree.functions.sql import Query
+from teatree.functions.query import Query
 from teatree_manager.read_frames import FrameKind, ReadJob, ask_frame, frame, read_reply
 from teatree_manager.read_holds import ReadHolds
 from teatree_manager.read_queue import ReadQueue, Ticket

@@ -34,7 +34,7 @@ from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, HEADER_CONTE
 from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.open_version import OpenVersion
 from teatree.functions.pages import Page, each_page
-from teatree.functions.sql import QueryResult
+from teatree.functions.query import QueryResult
 from teatree_manager.memory import limit_memory
 from teatree_manager.read_frames import FRAME, NUMBER, FrameKind, ReadJob, frame, read_job, reply_frame
 

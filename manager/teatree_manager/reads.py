@@ -15,8 +15,8 @@ from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, Reques
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.functions.arguments import Call, Context
+from teatree.functions.query import Query, read_query
 from teatree.functions.sources import Sources
-from teatree.functions.sql import Query, read_query
 from teatree.messaging.asked_reads import AskedRead
 from teatree.storage.chain import Chain
 from teatree_manager.local_follower import LocalFollower

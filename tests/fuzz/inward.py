@@ -32,8 +32,7 @@ from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.engine.database import Database
 from teatree.engine.handle import WriteHandle
 from teatree.functions.arguments import Call, Context
-from teatree.functions.load import load
-from teatree.functions.rows import append
+from teatree.functions.registry import built_in_functions
 from teatree.functions.sources import Sources
 
 LIMITS = LimitSettings()
@@ -57,6 +56,7 @@ class Inward:
 
     def __init__(self, folder: Path, truth: Truth, report: FuzzReport) -> None:
         self._folder = folder
+        self._functions = built_in_functions()
         self.truth = truth
         self._report = report
         self._context = Context(LIMITS, Sources((str(folder),), StoreSettings()))
@@ -87,7 +87,7 @@ class Inward:
         headers = {"Teatree-Request-Id": new_id(), **sent.headers}
         body = sent.body if isinstance(sent.body, bytes) else json.dumps(sent.body).encode()
         call = Call(read_request("m", sent.function, 1, _AT, headers, body), self._context)
-        (append if sent.function == "append" else load)(self._handle, call)
+        self._functions.require(sent.function).run(self._handle, call)
         return [row[0] for row in self._database.rows("SELECT c::VARCHAR FROM t")]
 
     # --- values that must be accepted ---

@@ -29,7 +29,7 @@ from teatree.datasets.dataset import Dataset
 from teatree.datasets.parquet import parquet_columns
 from teatree.engine.handle import fetch_rows
 from teatree.functions.pages import cut_pages
-from teatree.functions.sql import QueryResult
+from teatree.functions.query import QueryResult
 
 LIMITS = LimitSettings()
 PAGE_ROWS = 20

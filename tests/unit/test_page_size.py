@@ -11,8 +11,8 @@ from teatree.contracts.codec import dump_json
 from teatree.contracts.requests import read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.functions.arguments import Call, Context
+from teatree.functions.query import read_query
 from teatree.functions.sources import Sources
-from teatree.functions.sql import read_query
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets import parquet_rows, source_rows
 from teatree.datasets.source_rows import read_chunks
-from teatree.functions import load as load_module
+from teatree.functions.builtins import load as load_module
 
 ROWS_BYTES_MAX = 50_000_000
 WORDS = {"table": "words", "columns": [{"name": "id", "type": "BIGINT"}, {"name": "word", "type": "VARCHAR"}]}

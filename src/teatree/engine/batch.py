@@ -4,7 +4,7 @@ DuckDB has no savepoints, and any error aborts the whole transaction. So when a 
 requests before the culprit are applied and committed first, then the culprit begins the next transaction: if it fails
 there, it is rejected on exactly the state that its predecessors left, and the transaction of those that follow commits
 the rejection. Appends are inserted together: when one of them repeats a key, they are run again with their keys looked
-up first (`waiting_appends`); after any other error, the batch is halved until the culprit is alone.
+up first (`CallGroup.refusals`); after any other error, the batch is halved until the culprit is alone.
 """
 
 from __future__ import annotations

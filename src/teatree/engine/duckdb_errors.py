@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.functions.inserts import duplicate_key
 from teatree.storage.disk import AWAY, FULL
 
 _MESSAGE_CHARS_MAX = 500
@@ -154,12 +155,6 @@ def _invalidated(body: str) -> TeatreeError:
             hint="Raise TEATREE_LIMITS_MEMORY_BYTES_MAX.",
         )
     return OperatorError(Code.INTERNAL, f"DuckDB invalidated its database: {_sentence(body)}")
-
-
-def duplicate_key(key: str) -> RequestError:
-    """Return the error for a primary key that cannot be added; `key` is written as DuckDB does, `id: 1`."""
-    message = f"The primary key {key!r} is there already, or twice in the request."
-    return RequestError(Code.CONSTRAINT, message, hint="Use upsert to change rows that are there.")
 
 
 def _request_error(code: Code, body: str) -> RequestError:

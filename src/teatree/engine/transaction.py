@@ -1,4 +1,4 @@
-"""One transaction of a batch: runs requests in their order on the open file, neighbouring appends as one INSERT."""
+"""One transaction of a batch: runs requests in their order on the open file, batchable neighbours together."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from attrs import evolve, frozen
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.notices import Outcome, Status
-from teatree.contracts.requests import CONTENT_ARROW, Request
+from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
-from teatree.contracts.table_info import TableInfo
 from teatree.engine.database import Database
-from teatree.engine.duckdb_errors import duplicate_key, translate
+from teatree.engine.duckdb_errors import translate
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import EarlierOutcome, Ledger, LostOutcome
 from teatree.engine.outcomes import answer_again, outcome_of, refusal
-from teatree.engine.waiting_appends import WaitingAppends
-from teatree.functions.arguments import VALUE_BYTES, Call, Context
+from teatree.functions.arguments import Call, Context
 from teatree.functions.pages import Page, column_types, cut_pages, page_key
+from teatree.functions.query import QueryResult
 from teatree.functions.registry import Registry
-from teatree.functions.rows import insert
-from teatree.functions.sql import QueryResult
 from teatree.functions.traits import Function, Nature, Traits
+from teatree.functions.waiting_calls import CallGroup, WaitingCalls
 from teatree.storage.packs import checksum
 from teatree.storage.segments import Entry, Role
 
@@ -91,16 +89,15 @@ class Transaction:
     ) -> None:
         """`earlier` are the outcomes of this batch so far, by id; those that were `refused` are not committed yet.
 
-        With `looks_keys_up`, appends that repeat a key are found before they are inserted, at the cost of a query. With
+        With `looks_keys_up`, waiting calls that repeat a key are found before they run, at the cost of a query. With
         `measures_rows`, memory is measured before each request that makes rows, at the cost of a query each.
         """
         self._model_file = model_file
         self._next_version = next_version
         self._earlier = earlier
         self._outcomes: dict[str, Outcome] = {}
-        self._appends: dict[str, WaitingAppends] = {}
-        self._waiting_bytes = 0
-        """Estimated size of the rows of `_appends`; they are inserted when it exceeds the limit of one request."""
+        self._waiting: tuple[Function, WaitingCalls] | None = None
+        """Calls of a batchable function that were checked and answered, but not run yet."""
         self._looks_keys_up = looks_keys_up
         self._measures_rows = measures_rows
         self._effect_seq_before = last_effect_seq
@@ -110,7 +107,7 @@ class Transaction:
         self.dropped = False
         """Whether a request dropped the model."""
         self.culprit: int | None = None
-        """After an error: the place of the item that caused it; None if it may be any of the waiting appends."""
+        """After an error: the place of the item that caused it; None if it may be any of the waiting calls."""
 
     def run(self, items: Sequence[Item]) -> None:
         """Run the items; after an exception the whole transaction is void."""
@@ -125,7 +122,7 @@ class Transaction:
         """End a resend with the first outcome, and refuse another body under a used id."""
         request = item.request
         if self._looks_keys_up:
-            self._flush()  # the first can be an append that the flush refuses
+            self._flush()  # the first can be a waiting call that the flush refuses
         if isinstance(item.earlier, LostOutcome):
             self._end(request, Status.FAILED, error=item.earlier.error.to_dict(), role=Role.REUSED)
             return
@@ -151,17 +148,19 @@ class Transaction:
             function = self._find(request)
             call = Call(request, self._model_file.context)
             if call.expected_version is not None and self._looks_keys_up:
-                self._flush()  # an append that is refused has no effect
+                self._flush()  # a waiting call that is refused has no effect
                 self.culprit = place
                 statements = self._model_file.handle.statements
             self._check_expected_version(call)
-            if request.function == "append" and request.content_type != CONTENT_ARROW:
-                self._append(request, call)
-            else:
+            waiting = self._waiting_calls(function, request)
+            if self._waiting is None or self._waiting[1] is not waiting:
                 self._flush()
                 self.culprit = place
                 statements = self._model_file.handle.statements
+            if waiting is None:
                 self._run_function(request, function, call)
+            else:
+                self._wait(function, waiting, call)
         except RequestError as e:
             if self._model_file.handle.statements != statements:
                 raise  # the transaction holds part of it, or is void
@@ -218,52 +217,50 @@ class Transaction:
                 hint="Read the newest version and decide again.",
             )
 
-    def _append(self, request: Request, call: Call) -> None:
-        """Decode an append by its table's schema and keep it for an INSERT together with its neighbours."""
-        from teatree.datasets.rows import RowDecoder  # noqa: PLC0415
+    def _waiting_calls(self, function: Function, request: Request) -> WaitingCalls | None:
+        """Return the waiting calls that a request can join, None if it must run alone."""
+        if function.waiting is None:
+            return None
+        known = self._waiting
+        waiting = known[1] if known is not None and known[0] is function else function.waiting()
+        return waiting if waiting.takes(request) else None
 
-        table = self._model_file.handle.table(call.text("table"))
-        rows = call.rows(len(table.schema))
-        call.finish(takes_rows=True)
-        waiting = self._appends.get(table.name)
-        decoder = waiting.decoder if waiting else RowDecoder(table.schema)
-        decoded = decoder.decode(rows, "rows")
-        if waiting is None:
-            waiting = self._appends[table.name] = WaitingAppends(decoder)
-        waiting.add(len(self.entries), request, decoded)
-        self._end(request, Status.DONE, result={"rows": len(rows)}, effect=True)
-        self._waiting_bytes += len(rows) * len(table.schema) * VALUE_BYTES
-        if self._waiting_bytes > self._model_file.context.limits.rows_bytes_max:
+    def _wait(self, function: Function, waiting: WaitingCalls, call: Call) -> None:
+        """Check a call and keep it to be run together with its neighbours."""
+        result = waiting.add(len(self.entries), self._model_file.handle, call)
+        self._waiting = function, waiting
+        self._done(call.request, function, result, [])
+        if waiting.size_bytes > self._model_file.context.limits.rows_bytes_max:
             self._flush()
 
     def _flush(self) -> None:
-        """Insert the waiting appends; tables have no foreign keys, so the order matters only within each table."""
+        """Run the waiting calls."""
         self.culprit = None
-        limit_ms = self._model_file.context.limits.request_time_ms_max
-        for name, waiting in self._appends.items():
-            with self._model_file.database.time_limit(limit_ms, "append", waiting.requests):
+        if self._waiting is None:
+            return
+        function, waiting = self._waiting
+        limit_ms = _time_ms_max(function.traits, self._model_file.context.limits)
+        for group in waiting.groups():
+            with self._model_file.database.time_limit(limit_ms, function.name, group.requests):
                 try:
-                    self._insert(self._model_file.handle.table(name), waiting)
+                    self._run_group(function, group)
                 except MemoryError as e:
                     raise translate(e) from e
-        self._appends.clear()
-        self._waiting_bytes = 0
+        self._waiting = None
 
-    def _insert(self, table: TableInfo, waiting: WaitingAppends) -> None:
+    def _run_group(self, function: Function, group: CallGroup) -> None:
         handle = self._model_file.handle
-        repeated = waiting.repeated_keys(handle, table) if self._looks_keys_up else {}
-        for place, key in repeated.items():
-            self._refuse_append(place, duplicate_key(key))
-        if repeated:
+        refusals = group.refusals(handle) if self._looks_keys_up else {}
+        for place, error in refusals.items():
+            self._refuse_waiting(place, error, function.traits)
+        if refusals:
             effects = (e.outcome.seq for e in self.entries if e.outcome.effect)
             self.last_effect_seq = max(effects, default=self._effect_seq_before)
-        tables = waiting.tables(without=set(repeated))
-        if tables:
-            insert(handle, table, tables)
+        group.run(handle, without=refusals.keys())
 
-    def _refuse_append(self, place: int, error: RequestError) -> None:
-        """Replace the outcome of an append that was not inserted after all."""
-        error.where = self._model_file.functions.traits("append").error_place
+    def _refuse_waiting(self, place: int, error: RequestError, traits: Traits) -> None:
+        """Replace the outcome of a call that was not run after all."""
+        error.where = error.where or traits.error_place
         done = self.entries[place].outcome
         refused = evolve(done, status=Status.REJECTED, result=None, error=error.to_dict(), effect=False)
         self.entries[place] = Entry(refused)

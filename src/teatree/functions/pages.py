@@ -15,7 +15,7 @@ from teatree.datasets.json_values import columns_to_json, rows_to_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from teatree.functions.sql import QueryResult
+    from teatree.functions.query import QueryResult
 
 
 @frozen

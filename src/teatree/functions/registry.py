@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from importlib import import_module
 
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.functions import rows, tables
-from teatree.functions.arguments import Call
-from teatree.functions.load import load
-from teatree.functions.model_arguments import read_model_arguments
-from teatree.functions.restore import restore
-from teatree.functions.sql import query, sql
+from teatree.functions import builtins
 from teatree.functions.traits import Function, Nature, Traits
 
 _NO_TRAITS = Traits()
+_BUILTINS = (
+    "append",
+    "archive",
+    "load",
+    "model",
+    "query",
+    "replace",
+    "restore",
+    "sql",
+    "tables",
+    "update_delete",
+    "upsert",
+)
+"""The files in `builtins` that define `FUNCTIONS`."""
 
 
 @frozen
@@ -65,44 +74,7 @@ class Registry:
         return tuple(sorted(f.name for f in self.functions.values() if f.traits.nature is nature))
 
 
-def _archive(_: Any, call: Call) -> list[str]:
-    """Return the tables to archive: those named, or none for all."""
-    names = call.texts("tables", [])
-    call.finish()
-    return names
-
-
-def _create_model(_: Any, call: Call) -> Any:
-    return read_model_arguments(call)
-
-
-def _drop_model(_: Any, call: Call) -> None:
-    call.finish()
-
-
-def _may_update(body: bytes) -> bool:
-    body = body.lower()
-    return b"update" in body or b"\\u" in body
-
-
 def built_in_functions() -> Registry:
     """Return the functions that every model has."""
-    return Registry.of(
-        (
-            Function("create_model", _create_model, Traits(Nature.BEGINS, alone=True)),
-            Function("drop_model", _drop_model, Traits(Nature.ENDS, alone=True)),
-            Function("create_table", tables.create_table),
-            Function("alter_table", tables.alter_table),
-            Function("drop_table", tables.drop_table),
-            Function("append", rows.append, Traits(error_place="rows")),
-            Function("replace", rows.replace, Traits(error_place="rows")),
-            Function("upsert", rows.upsert, Traits(error_place="rows")),
-            Function("update", rows.update, Traits(makes_rows=True, moves_keys=lambda _: True)),
-            Function("delete", rows.delete),
-            Function("load", load, Traits(alone=True, copies=True, makes_rows=True, error_place="uri")),
-            Function("restore", restore, Traits(alone=True, copies=True)),
-            Function("sql", sql, Traits(makes_rows=True, moves_keys=_may_update, error_place="statement")),
-            Function("query", query, Traits(Nature.READS, error_place="sql")),
-            Function("archive", _archive, Traits(Nature.BARRIER, alone=True)),
-        )
-    )
+    modules = [import_module(f"{builtins.__name__}.{name}") for name in _BUILTINS]
+    return Registry.of(function for module in modules for function in module.FUNCTIONS)

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from teatree.functions.arguments import Call
+from teatree.functions.waiting_calls import WaitingCalls
 
 
 class Nature(Enum):
@@ -51,3 +52,5 @@ class Function:
     run: Callable[[Any, Call], Any]
     """Called with a handle (`Write`; None if it begins an incarnation) and the arguments; returns its result."""
     traits: Traits = Traits()
+    waiting: Callable[[], WaitingCalls] | None = None
+    """Begins to collect neighbouring calls that run together, if it is batchable; it writes, and is not `alone`."""

@@ -1,4 +1,4 @@
-"""The built-in function `restore`: the user tables of an earlier version, put in place of the present ones."""
+"""The function `restore`: the user tables of an earlier version, put in place of the present ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from teatree.datasets.ddl import create_table_sql, quote
 from teatree.functions.arguments import Call
 from teatree.functions.handles import Write
 from teatree.functions.history import retry_while_unavailable
+from teatree.functions.traits import Function, Traits
 
 
 def restore(db: Write, call: Call) -> dict[str, Any]:
@@ -69,3 +70,6 @@ def _restore_table(db: Write, entry: TableEntry, database: str) -> None:
 def _drop(db: Write, name: str) -> None:
     db.run(f"DROP TABLE {quote(name)}")
     db.dropped(name)
+
+
+FUNCTIONS = (Function("restore", restore, Traits(alone=True, copies=True)),)

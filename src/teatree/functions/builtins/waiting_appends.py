@@ -1,4 +1,4 @@
-"""Appends of one table that wait to become one INSERT, and those of them that repeat a primary key.
+"""Appends that wait to become one INSERT for each table, and those of them that repeat a primary key.
 
 Trying them one by one costs a transaction for each that is refused, since DuckDB has no savepoints. Their keys are
 looked up in one query instead; keys that it cannot know (a computed default) are left to the INSERT
@@ -8,69 +8,123 @@ looked up in one query instead; keys that it cannot know (a computed default) ar
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from typing_extensions import override
 
-from teatree.contracts.requests import Request
+from teatree.contracts.errors import RequestError
+from teatree.contracts.requests import CONTENT_ARROW, Request
 from teatree.contracts.schema import Schema
 from teatree.contracts.table_info import TableInfo
 from teatree.datasets.arrow import to_arrow_schema
 from teatree.datasets.ddl import quote, quote_literal
-from teatree.functions.handles import ROWS_VIEW, Write
-
-if TYPE_CHECKING:
-    from teatree.datasets.rows import RowDecoder, RowGroup
+from teatree.datasets.rows import RowDecoder, RowGroup
+from teatree.functions.arguments import VALUE_BYTES, Call
+from teatree.functions.handles import ROWS_VIEW, Read, Write
+from teatree.functions.inserts import duplicate_key, insert
+from teatree.functions.waiting_calls import CallGroup, WaitingCalls
 
 _TEXT = re.compile(r"'(?:[^']|'')*'")
 _COMPUTED = re.compile(r"now|uuid|current_")
 
 
-class WaitingAppends:
-    """Decoded rows of appends, each row with the request that it belongs to."""
+def append_arguments(db: Read, call: Call) -> tuple[TableInfo, list[dict[str, Any]] | pa.Table]:
+    """Return the table and the rows of an `append`."""
+    table = db.table(call.text("table"))
+    rows = call.rows(len(table.schema))
+    call.finish(takes_rows=True)
+    return table, rows
 
-    def __init__(self, decoder: RowDecoder) -> None:
-        self.decoder = decoder
+
+class TableAppends(CallGroup):
+    """Decoded rows of appends to one table, each row with the request that it belongs to."""
+
+    def __init__(self, table: TableInfo) -> None:
+        self._table = table
+        self._decoder = RowDecoder(table.schema)
         self._groups: dict[tuple[str, ...], list[tuple[int, RowGroup]]] = {}
         """By the columns that they give; each group with the number of its request."""
-        self.requests: list[Request] = []
+        self._requests: list[Request] = []
 
-    def add(self, number: int, request: Request, groups: Sequence[RowGroup]) -> None:
-        """Add the rows of a request; `number` orders it among the others."""
-        self.requests.append(request)
+    @property
+    @override
+    def requests(self) -> Sequence[Request]:
+        return self._requests
+
+    def add(self, number: int, request: Request, rows: object) -> None:
+        """Decode and add the rows of a request."""
+        groups = self._decoder.decode(rows, "rows")
+        self._requests.append(request)
         for group in groups:
             self._groups.setdefault(group.columns, []).append((number, group))
 
-    def tables(self, without: set[int] = frozenset()) -> list[pa.Table]:  # type: ignore[assignment]
-        """Return the rows as one table for each set of columns, without those of some requests."""
+    @override
+    def run(self, db: Write, without: AbstractSet[int]) -> None:
         wanted = ([g for number, g in pairs if number not in without] for pairs in self._groups.values())
-        return [self.decoder.to_table(groups) for groups in wanted if groups]
+        tables = [self._decoder.to_table(groups) for groups in wanted if groups]
+        if tables:
+            insert(db, self._table, tables)
 
-    def repeated_keys(self, db: Write, table: TableInfo) -> dict[int, str]:
-        """Return the requests that would repeat a key, in the order of the log, each with the key.
+    @override
+    def refusals(self, db: Write) -> Mapping[int, RequestError]:
+        """Return the requests that would repeat a key.
 
         The first request that has a key wins, unless the table holds it already; one that is refused takes no key from
         those behind it. A request whose key cannot be known before the INSERT is not among them.
         """
-        if not table.primary_key:
+        if not self._table.primary_key:
             return {}
-        keys = table.schema.select(table.primary_key)
-        parts = [part for columns, pairs in self._groups.items() if (part := _key_rows(self, columns, pairs, keys))]
+        keys = self._table.schema.select(self._table.primary_key)
+        pairs = self._groups.items()
+        parts = [part for columns, of in pairs if (part := _key_rows(self._decoder, columns, of, keys))]
         if not parts:
             return {}
-        return _losers(db.run_with(pa.concat_tables(parts), _lookup_sql(table, keys)))
+        repeated = _losers(db.run_with(pa.concat_tables(parts), _lookup_sql(self._table, keys)))
+        return {number: duplicate_key(key) for number, key in repeated.items()}
+
+
+class WaitingAppends(WaitingCalls):
+    """Appends of JSON rows, by table: tables have no foreign keys, so the order matters only within each."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, TableAppends] = {}
+        self._size_bytes = 0
+
+    @override
+    def takes(self, request: Request) -> bool:
+        return request.content_type != CONTENT_ARROW
+
+    @override
+    def add(self, number: int, db: Read, call: Call) -> dict[str, int]:
+        table, rows = append_arguments(db, call)
+        appends = self._tables.get(table.name) or TableAppends(table)
+        appends.add(number, call.request, rows)
+        self._tables[table.name] = appends
+        self._size_bytes += len(rows) * len(table.schema) * VALUE_BYTES
+        return {"rows": len(rows)}
+
+    @property
+    @override
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    @override
+    def groups(self) -> Sequence[CallGroup]:
+        return list(self._tables.values())
 
 
 def _key_rows(
-    appends: WaitingAppends, columns: tuple[str, ...], pairs: Sequence[tuple[int, RowGroup]], keys: Schema
+    decoder: RowDecoder, columns: tuple[str, ...], pairs: Sequence[tuple[int, RowGroup]], keys: Schema
 ) -> pa.Table | None:
     """Return the keys of rows, with their requests' numbers; None if a key's default is computed."""
     left_out = [column for column in keys if column.name not in columns]
     if any(column.default is None or _COMPUTED.search(_TEXT.sub("", column.default)) for column in left_out):
         return None
-    rows = appends.decoder.to_table([group for _, group in pairs])
+    rows = decoder.to_table([group for _, group in pairs])
     count = rows.num_rows
     numbers = np.repeat([number for number, _ in pairs], [len(group.rows) for _, group in pairs])
     arrays: list[pa.Array | pa.ChunkedArray] = [pa.array(numbers, pa.int64())]

@@ -1,4 +1,4 @@
-"""The built-in function `load`: rows by reference, from a file or an object that the operator allowed."""
+"""The function `load`: rows by reference, from a file or an object that the operator allowed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from teatree.datasets.source_rows import read_chunks, readable
 from teatree.functions.arguments import Call, Context
 from teatree.functions.handles import Write
 from teatree.functions.history import retry_while_unavailable
-from teatree.functions.rows import insert_once
+from teatree.functions.inserts import insert_once
 from teatree.functions.tables import made
+from teatree.functions.traits import Function, Traits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,3 +83,6 @@ def _created(db: Write, name: str, sample: pa.Table) -> TableInfo:
     schema = Schema(tuple(Field(check_identifier(f.name, "uri"), f.dtype) for f in found))
     db.run(create_table_sql(name, schema, ()))
     return made(db, name)
+
+
+FUNCTIONS = (Function("load", load, Traits(alone=True, copies=True, makes_rows=True, error_place="uri")),)
