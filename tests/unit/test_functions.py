@@ -1,4 +1,4 @@
-"""The registry of functions: a function is added by passing a registry, and its traits say how it is treated."""
+"""The registry of functions: a function is added by passing a registry, and the engine treats it by its traits."""
 
 from __future__ import annotations
 
