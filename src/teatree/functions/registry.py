@@ -13,19 +13,19 @@ from teatree.functions.traits import Function, Nature, Traits
 
 _NO_TRAITS = Traits()
 _BUILTINS = (
-    "append",
-    "archive",
-    "load",
     "model",
-    "query",
+    "tables",
+    "append",
     "replace",
+    "upsert",
+    "update_delete",
+    "load",
     "restore",
     "sql",
-    "tables",
-    "update_delete",
-    "upsert",
+    "query",
+    "archive",
 )
-"""The files in `builtins` that define `FUNCTIONS`."""
+"""The files in `builtins` that define `FUNCTIONS`, in the order of their documentation."""
 
 
 @frozen
