@@ -42,9 +42,10 @@ def test_the_snippets_of_the_first_pages(stack: SnippetStack) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_all_other_snippets(stack: SnippetStack) -> None:
-    """All other pages, on one stack."""
+@pytest.mark.timeout(600)
+def test_all_other_snippets(stack: SnippetStack, subtests: pytest.Subtests) -> None:
+    """All other pages, on one stack; a page that fails does not hide the next."""
     for page in pages():
         if page not in QUICK:
-            stack.run_page(page)
+            with subtests.test(page):
+                stack.run_page(page)
