@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import psycopg
+import pytest
 from attrs import evolve
 
 from teatree.contracts.settings import NatsSettings, PostgresSettings, StoreSettings
@@ -16,6 +17,10 @@ from teatree.embedded.seaweed import SeaweedServer
 from teatree.embedded.server import Server
 
 S = TypeVar("S", bound=Server)
+S3_IS_SLOW = pytest.mark.parametrize(
+    "object_store_settings", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
+)
+"""A test that asks nothing of a store but what other quick tests ask of S3 too: its S3 form repeats them."""
 
 
 class TestServers:

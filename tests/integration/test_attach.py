@@ -20,7 +20,7 @@ from attrs import evolve
 from typing_extensions import override
 
 from published import PublishedModel
-from servers import TestServers, file_store
+from servers import S3_IS_SLOW, TestServers, file_store
 from teatree.client.attach import Attached, attach, attach_chain
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, RequestError, TeatreeError
@@ -370,7 +370,7 @@ def test_a_connection_that_was_detached_or_closed_releases_everything(
     assert not [thread.name for thread in left if thread.is_alive()]
 
 
-@pytest.mark.parametrize("object_store_settings", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@S3_IS_SLOW
 def test_a_connection_is_closed_at_any_moment_of_following(model: PublishedModel, tmp_path: Path) -> None:
     """`con.close()` succeeds while the follower moves to another version, and the follower's thread ends with it."""
     model.sql("DELETE FROM sales")

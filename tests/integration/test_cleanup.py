@@ -17,6 +17,7 @@ import pytest
 
 from commands import run_command
 from published import LIMITS, PublishedModel
+from servers import S3_IS_SLOW
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError
 from teatree.contracts.failpoints import no_failpoint
@@ -37,10 +38,6 @@ from teatree.storage.versions import materialise, read_table
 NOTHING = RetentionSettings(grace_ms=0, keep_all_hours=0, hourly_days=0, daily_days=0, archive_hours=0)
 """Keeps the newest and what is pinned."""
 COLUMNS = {"id": "BIGINT", "v": "BIGINT"}
-S3_IS_SLOW = pytest.mark.parametrize(
-    "object_store_settings", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
-)
-"""A test whose S3 form takes many seconds, where another one covers what S3 does otherwise."""
 
 
 @pytest.fixture

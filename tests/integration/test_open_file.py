@@ -17,6 +17,7 @@ import teatree
 from damage import flip
 from processes import Installation
 from published import PublishedModel
+from servers import S3_IS_SLOW
 from teatree.cli.main import run
 from teatree.client.attach import attach
 from teatree.client.diff import diff_versions
@@ -108,6 +109,7 @@ def test_publishing_without_a_change_writes_nothing(opened: OpenFile, chain: Cha
     assert chain.newest_version() == 2
 
 
+@S3_IS_SLOW
 def test_what_is_not_committed_is_not_published(opened: OpenFile, chain: Chain, tmp_path: Path) -> None:
     """An open transaction stays open, and is part of the version after its commit."""
     other = opened.connection.cursor()
@@ -197,6 +199,7 @@ def test_publishers_at_the_same_time_lose_nothing(settings: Settings, chain: Cha
     assert sums == {0, 1, 2, 3, 4, 5}
 
 
+@S3_IS_SLOW
 def test_a_file_of_any_kind_can_be_published(settings: Settings, tmp_path: Path) -> None:
     """Views, schemas, sequences, macros, indexes and types that models do not have come along."""
     with open_file(tmp_path / "any thing-1.duckdb", settings=settings) as file:
@@ -241,6 +244,7 @@ def test_a_model_can_begin_as_a_fork_of_a_published_file(settings: Settings, tmp
         assert [(t.name, t.rows, t.primary_key) for t in last.tables] == [("t", 200_001, ("x",))]
 
 
+@S3_IS_SLOW
 def test_a_name_of_a_model_with_a_log_is_refused(settings: Settings, tmp_path: Path) -> None:
     """A file can never be published into a manager's chain."""
     with PublishedModel(settings.store, tmp_path, "sales") as model:

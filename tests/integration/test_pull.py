@@ -17,6 +17,7 @@ from attrs import evolve
 
 from damage import flipped
 from published import PublishedModel
+from servers import S3_IS_SLOW
 from teatree.client.pull import pull_version
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
 from teatree.contracts.manifest import Manifest
@@ -102,6 +103,7 @@ def test_a_moment_names_the_newest_version_of_that_time(model: PublishedModel, t
     assert both.value.code == Code.USAGE
 
 
+@S3_IS_SLOW
 def test_a_modified_file_is_detected(model: PublishedModel, tmp_path: Path) -> None:
     """Bytes that another program changed, even with the old times set again, never reach the pulled version."""
     path, pure = tmp_path / "sales.duckdb", tmp_path / "pure.duckdb"
@@ -119,6 +121,7 @@ def test_a_modified_file_is_detected(model: PublishedModel, tmp_path: Path) -> N
     assert pull_version(model.chain, path, rehash=True).fetched_blocks == 0
 
 
+@S3_IS_SLOW
 def test_rows_written_into_a_pulled_file_are_replaced(model: PublishedModel, tmp_path: Path) -> None:
     """Local changes never mix into a version: checkpointed ones are replaced, a write-ahead log is refused."""
     path = tmp_path / "sales.duckdb"
@@ -138,6 +141,7 @@ def test_rows_written_into_a_pulled_file_are_replaced(model: PublishedModel, tmp
     assert "write-ahead log" in log.value.message
 
 
+@S3_IS_SLOW
 def test_a_reader_keeps_the_file_that_it_has_open(model: PublishedModel, tmp_path: Path) -> None:
     """A pull changes nothing for an open reader; opening the path afterwards reads the new version."""
     path = tmp_path / "sales.duckdb"
@@ -164,6 +168,7 @@ def test_a_reader_keeps_the_file_that_it_has_open(model: PublishedModel, tmp_pat
     assert count(path) == ROWS + 1_000
 
 
+@S3_IS_SLOW
 def test_a_file_that_another_process_writes_is_busy(model: PublishedModel, tmp_path: Path) -> None:
     """A file that is open for writing elsewhere is busy, and is not changed."""
     path = tmp_path / "sales.duckdb"
@@ -249,6 +254,7 @@ def test_a_killed_pull_leaves_the_old_file_and_resumes(model: PublishedModel, tm
     assert count(path) == ROWS
 
 
+@S3_IS_SLOW
 def test_a_full_disk_is_an_error_and_changes_nothing(model: PublishedModel, tmp_path: Path) -> None:
     """Without space for the file there is a clear error, the old file is unchanged, and no partial file is left."""
     path = tmp_path / "sales.duckdb"
@@ -268,6 +274,7 @@ def test_a_full_disk_is_an_error_and_changes_nothing(model: PublishedModel, tmp_
     assert count(path) == ROWS
 
 
+@S3_IS_SLOW
 def test_a_file_that_is_no_database_is_left_alone(model: PublishedModel, tmp_path: Path) -> None:
     """A pull never overwrites what is not a DuckDB file, nor a folder."""
     path = tmp_path / "notes.txt"
@@ -279,6 +286,7 @@ def test_a_file_that_is_no_database_is_left_alone(model: PublishedModel, tmp_pat
     assert path.read_text() == "my only notes"
 
 
+@S3_IS_SLOW
 def test_two_pulls_of_one_file_exclude_each_other(model: PublishedModel, tmp_path: Path) -> None:
     """The second one fails as busy; the first one's file is whole."""
     path = tmp_path / "sales.duckdb"

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from published import LIMITS, PublishedModel
-from servers import TestServers
+from servers import S3_IS_SLOW, TestServers
 from teatree.contracts.errors import Code
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import Status
@@ -166,6 +166,7 @@ def test_restore_goes_back_beyond_a_drop_of_the_model(model: PublishedModel, tmp
     assert (outcome.status, outcome.error and outcome.error["code"]) == (Status.REJECTED, Code.UNKNOWN_VERSION)
 
 
+@S3_IS_SLOW
 @pytest.mark.parametrize(
     ("args", "code"),
     [

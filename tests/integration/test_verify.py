@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from published import PublishedModel
+from servers import S3_IS_SLOW
 from teatree.cli.exits import Exit
 from teatree.cli.main import run
 from teatree.client.verify import VerifyReport, verify
@@ -80,6 +81,7 @@ def test_odd_names_are_right(tmp_path: Path) -> None:
     assert report.is_right, report.findings
 
 
+@S3_IS_SLOW
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.97])
 def test_a_flipped_bit_in_a_pack_is_found(model: PublishedModel, place: float) -> None:
     """The pack's own hash shows any flipped bit; when a version needs the byte, its block is named as well."""
@@ -106,6 +108,7 @@ def test_a_missing_or_short_pack_is_found_with_all_versions_that_need_it(model: 
     assert (2, Code.NOT_FOUND) not in codes(history)
 
 
+@S3_IS_SLOW
 def test_outcomes_are_checked(model: PublishedModel) -> None:
     """A damaged or missing outcome segment is found."""
     refs = {version: model.chain.get(version).outcomes for version in (3, 4)}
@@ -136,6 +139,7 @@ def test_broken_links_are_found(model: PublishedModel) -> None:
     assert (4, Code.CORRUPT) in codes(verify(model.chain, all_versions=True))
 
 
+@S3_IS_SLOW
 def test_a_manifest_with_wrong_row_counts_is_found(model: PublishedModel) -> None:
     """What DuckDB reads is compared with the manifest."""
     manifest = model.chain.get(5)
@@ -148,6 +152,7 @@ def test_a_manifest_with_wrong_row_counts_is_found(model: PublishedModel) -> Non
     assert not verify(model.chain).is_right
 
 
+@S3_IS_SLOW
 def test_cleaned_up_versions_are_no_damage(model: PublishedModel) -> None:
     """Stubs are counted, their links are checked, and the kept versions are whole without the others."""
     for version in (1, 3):
@@ -159,6 +164,7 @@ def test_cleaned_up_versions_are_no_damage(model: PublishedModel) -> None:
     assert report.rows >= ROWS + 10
 
 
+@S3_IS_SLOW
 def test_a_dropped_model_has_no_file_to_check(model: PublishedModel) -> None:
     """The chain of a model that was dropped is checked all the same."""
     manifest = model.request("drop_model", {})
