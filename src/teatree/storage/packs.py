@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Self
 
 import numpy as np
-import zstandard
+import pyarrow as pa
 from blake3 import blake3
 from numpy.typing import NDArray
 
@@ -20,6 +20,7 @@ from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Extent, FileLayout, ObjectRef
 
 MAGIC = b"TTPACK1\n"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 LEAF_ENTRIES = 128
 HASH_BYTES = 32
 COMPRESSION_LEVEL = 1
@@ -62,7 +63,7 @@ class PackWriter:
         self.key = key
         self._file: IO[bytes] = path.open("wb")
         self._hasher = blake3()
-        self._compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL, write_content_size=True)
+        self._codec = pa.Codec("zstd", compression_level=COMPRESSION_LEVEL)  # its frames hold their content's size
         self._size = 0
         self.frames = 0
         self._write(MAGIC)
@@ -80,7 +81,7 @@ class PackWriter:
 
     def add(self, body: bytes) -> tuple[int, int]:
         """Append one piece; return the offset and length of its frame."""
-        frame = self._compressor.compress(body)
+        frame = self._codec.compress(body, asbytes=True)
         offset = self._size
         self._write(frame)
         self.frames += 1
@@ -104,13 +105,31 @@ class PackWriter:
 
 def unpack(frame: bytes, size_bytes: int, where: str) -> bytes:
     """Return the piece in a zstd frame of a pack; raises `corrupt` if it is damaged or not `size_bytes` long."""
+    found = _content_bytes(frame)
+    if found is None:
+        raise CorruptError("A frame of a pack is damaged: its header is not one of zstd with a size.", where=where)
+    if found != size_bytes:  # also before memory is taken for a size that a damaged manifest names
+        raise CorruptError(f"A frame holds {found} bytes instead of {size_bytes}.", where=where)
     try:
-        body = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size_bytes)
-    except zstandard.ZstdError as e:
+        body: bytes = pa.Codec("zstd").decompress(frame, size_bytes, asbytes=True)
+    except OSError as e:
         raise CorruptError(f"A frame of a pack is damaged: {e}", where=where) from e
-    if len(body) != size_bytes:
-        raise CorruptError(f"A frame holds {len(body)} bytes instead of {size_bytes}.", where=where)
     return body
+
+
+def _content_bytes(frame: bytes) -> int | None:
+    """Return the size that a zstd frame's header names (RFC 8878, 3.1.1.1); None if it is no such header."""
+    if not frame.startswith(_ZSTD_MAGIC) or len(frame) < 6:
+        return None
+    descriptor = frame[4]
+    is_single = bool(descriptor & 0x20)
+    size_code = descriptor >> 6
+    width = (1 if is_single else 0, 2, 4, 8)[size_code]
+    begin = 5 + (not is_single) + (0, 1, 2, 4)[descriptor & 3]
+    size = frame[begin : begin + width]
+    if not width or len(size) < width:
+        return None
+    return int.from_bytes(size, "little") + (256 if size_code == 1 else 0)
 
 
 def verified(body: bytes, expected: str, where: str) -> bytes:
