@@ -65,7 +65,7 @@ pins: install ## resolve requirements.txt anew from pyproject.toml; UPGRADE=--up
 	@test -x .make/uv/bin/uv || { $(PYTHON) -m venv .make/uv && .make/uv/bin/pip install --quiet uv; }
 	.make/uv/bin/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-		--extra server --extra embedded --extra dev --extra docs --output-file requirements.txt pyproject.toml
+		--extra dev --extra docs --output-file requirements.txt pyproject.toml
 	@! grep -n '://' requirements.txt
 
 clean: ## remove all that make has made

@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.failpoints import failpoints
+from teatree.contracts.logs import forward_events
 from teatree.contracts.settings import Settings
 from teatree.functions.registry import built_in_functions
 from teatree.messaging.bus import Bus
@@ -138,6 +139,7 @@ def _logger() -> FilteringBoundLogger:
         ],
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
+    forward_events(structlog.get_logger())
     logger: FilteringBoundLogger = structlog.get_logger(part="dispatcher")
     return logger
 

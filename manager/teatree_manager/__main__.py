@@ -24,6 +24,7 @@ from teatree.contracts.data_folder import check_data_folder
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
 from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, reason_of, write_reason
+from teatree.contracts.logs import forward_events
 from teatree.contracts.names import check_model
 from teatree.functions.registry import Registry, built_in_functions
 from teatree.storage.model_folder import model_folder
@@ -61,6 +62,7 @@ def main(functions: Registry | None = None) -> int:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    forward_events(structlog.get_logger())
     log = structlog.get_logger().bind(model=model)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

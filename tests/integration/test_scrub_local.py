@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from damage import flip
+from event_logs import captured_events
 from published import LIMITS, PublishedModel
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.failpoints import no_failpoint
@@ -78,7 +78,7 @@ async def test_a_damaged_spare_is_reported_and_never_patched(file_store: StoreSe
         await site.insert(100_000)
         spare = (await site.spares())[0]
         flip(spare, spare.stat().st_size - BLOCK_BYTES // 2)
-        with capture_logs() as logs:
+        with captured_events() as logs:
             for _ in range(2):
                 await site.scrub.work()
         assert not spare.exists()
@@ -122,7 +122,7 @@ async def test_a_deleted_spare(file_store: StoreSettings, tmp_path: Path) -> Non
         await site.insert(100_000)
         for spare in await site.spares():
             spare.unlink()
-        with capture_logs() as logs:
+        with captured_events() as logs:
             await site.scrub.work()
         assert (logs, site.versions.spares()) == ([], [])
 
@@ -191,7 +191,7 @@ async def test_local_files_are_checked_without_the_store(file_store: StoreSettin
         await site.spares()
         store = site.model.chain.store
         store.delete([info.key for info in store.list(site.model.chain.key("packs/"))])
-        with capture_logs() as logs:
+        with captured_events() as logs:
             await site.scrub.work()
         assert logs == []
         flip(site.folder.current.resolve(), 12_288 + 100)

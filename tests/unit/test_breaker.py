@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
+from event_logs import captured_events
 from manual_clock import ManualClock
 from servers import file_store
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
@@ -199,7 +199,7 @@ def test_a_success_from_before_closes_and_a_failure_does_not_count(breaker: Brea
 
 def test_opening_and_closing_are_logged_once(clock: ManualClock) -> None:
     """One line is logged when a part becomes unavailable, with its error, and one with the duration when it is back."""
-    with capture_logs() as logs:
+    with captured_events() as logs:
         breaker = Breaker("The sea", SETTINGS, clock)
         _open(breaker)
         for _ in range(4):

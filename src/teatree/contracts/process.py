@@ -11,6 +11,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from teatree.contracts.extras import extra_for
+
 ALLOCATOR_ENVIRON = {"DUCKDB_JE_MALLOC_CONF": "retain:false"}
 """Environment of a process whose memory is limited: otherwise DuckDB's allocator keeps the address space of what it
 freed, which counts as used (`RLIMIT_DATA`), and after one large text nothing else in the process could allocate."""
@@ -44,7 +46,8 @@ def process_id(pid: int) -> ProcessId | None:
     """Return the identity of the live process with this pid; None if there is none, or only its zombie."""
     if Path("/proc/self/stat").exists():
         return _from_proc(pid)
-    import psutil  # noqa: PLC0415 - needed only where there is no /proc
+    with extra_for("Identifying a process on this platform", "embedded"):
+        import psutil  # noqa: PLC0415 - needed only where there is no /proc
 
     try:
         process = psutil.Process(pid)

@@ -9,14 +9,15 @@ up first (`CallGroup.refusals`); after any other error, the batch is halved unti
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
-import structlog
 from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.logs import log_event
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.commits import Commit, is_committed, record_commit
@@ -245,9 +246,7 @@ class Batch:
     def _refuse(self, request: Request, error: TeatreeError) -> None:
         """Refuse a request: the transaction of those that follow will commit the refusal."""
         if isinstance(error, UnexpectedError):
-            structlog.get_logger().error(
-                "a request failed because of an internal error", seq=request.seq, exc_info=error
-            )
+            log_event(logging.ERROR, "a request failed because of an internal error", failure=error, seq=request.seq)
         entry = refusal(request, error, self._model_file.functions.traits(request.function))
         self._outcomes[request.request_id] = entry.outcome
         self._refused.append((request, entry))

@@ -15,13 +15,13 @@ them open (`engine.spares`).
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
-import structlog
-
 from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
 from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.logs import log_event
 from teatree.contracts.manifest import FileLayout, Manifest
 from teatree.contracts.settings import ManagerSettings
 from teatree.engine.block_file import BLOCK_BYTES
@@ -50,7 +50,6 @@ class LocalVersions:
         self._packs = SpooledStore(chain.store, folder.spool)
         self._reflinks = Reflinks()
         self._spares = Spares(folder, settings.versions_kept, settings.local_grace_ms)
-        self._log = structlog.get_logger().bind(model=chain.model)
         self._known: tuple[int, BlockTable] | None = None
         """The newest file of this process and its block table."""
         self.in_use: set[int] = set()
@@ -97,7 +96,12 @@ class LocalVersions:
             known = self._known or self._found(manifest)
             table = self._make(self._packs, path, manifest, known)
         except CorruptError as e:  # of a local file; the version in the store is whole, or raises its own error
-            self._log.warning("a local file is damaged; the next one is made from the store", error=str(e))
+            log_event(
+                logging.WARNING,
+                "a local file is damaged; the next one is made from the store",
+                model=self._chain.model,
+                error=str(e),
+            )
             known = None if isinstance(e, DamagedVersionError) else self._known
             table = self._make(self._chain.store, path, manifest, known)
         self._known = (manifest.version, table)

@@ -8,16 +8,17 @@ closes it.
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, TeatreeError
+from teatree.contracts.logs import log_event
 from teatree.contracts.retry import CallRefusedError
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ class Breaker:
         """The message of the failure that opened it; None while it is closed."""
         self._opened_at_s = 0.0
         self._again_at_s = 0.0
-        self._log = structlog.get_logger()
 
     def refuses(self) -> bool:
         """Return whether a call would be refused now."""
@@ -108,7 +108,7 @@ class Breaker:
             self._failures = 0
             unavailable_ms = round((self._clock() - self._opened_at_s) * 1000)
         if was_open:
-            self._log.info("available again", what=self._part, unavailable_ms=unavailable_ms)
+            log_event(logging.INFO, "available again", what=self._part, unavailable_ms=unavailable_ms)
 
     def _failed(self, error: TeatreeError, *, probes: bool) -> CircuitOpenError | None:
         """Count a failure; return what to raise in its place while open."""
@@ -127,7 +127,9 @@ class Breaker:
                 self._reason, self._opened_at_s = error.message, now_s
             refusal = self._refusal(self._reason)
         if opens:
-            self._log.warning("unavailable: calls are refused until it answers", what=self._part, error=str(error))
+            log_event(
+                logging.WARNING, "unavailable: calls are refused until it answers", what=self._part, error=str(error)
+            )
         return refusal
 
     def _refusal(self, reason: str) -> CircuitOpenError:

@@ -15,12 +15,15 @@ import time
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, LiteralString
 
-import psycopg
 from attrs import frozen
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import dict_row
 
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
+from teatree.contracts.extras import extra_for
+
+with extra_for("The catalog in PostgreSQL", "catalog"):
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.rows import dict_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -16,17 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-import boto3
 from attrs import frozen
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.extras import extra_for
 from teatree.contracts.retry import Pauses, Retry
 from teatree.storage.objects import COPY_BYTES, NotFoundError, ObjectInfo, ObjectStore, body_size_bytes, check_key
 from teatree.storage.reread import reread
 from teatree.storage.s3_errors import NOT_FOUND_CODES, S3Errors, status_of
+
+with extra_for("An object store on S3", "s3"):
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

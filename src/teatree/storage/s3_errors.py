@@ -9,22 +9,24 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ResponseStreamingError,
-)
-from botocore.exceptions import (
-    ConnectionError as BotoConnectionError,
-)
-
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.extras import extra_for
 from teatree.storage.objects import NotFoundError
+
+with extra_for("An object store on S3", "s3"):
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        FlexibleChecksumError,
+        HTTPClientError,
+        IncompleteReadError,
+        NoCredentialsError,
+        PartialCredentialsError,
+        ResponseStreamingError,
+    )
+    from botocore.exceptions import (
+        ConnectionError as BotoConnectionError,
+    )
 
 NOT_FOUND_CODES = frozenset({"NoSuchKey", "404", "NotFound"})
 _CONFIGURATION = frozenset(

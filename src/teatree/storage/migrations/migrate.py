@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.util.exc import CommandError
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
-
 from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.extras import extra_for
 from teatree.storage.postgres import Postgres
+
+with extra_for("Migrating the catalog", "server"):
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
     from teatree.contracts.settings import PostgresSettings
