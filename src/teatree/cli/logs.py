@@ -15,11 +15,10 @@ from teatree.cli.log_tail import Keep, LogFile, LogLine
 from teatree.cli.log_text import Level, entry_json, entry_text, is_at_least, read_entry_of
 from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
-from teatree.contracts.data_folder import check_data_folder
+from teatree.contracts.data_folder import check_data_folder, server_log
 from teatree.contracts.environment import data_folder, process_environ
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_model
-from teatree.embedded.server import server_log
 from teatree.storage.model_folder import local_models, model_folder
 
 LINES = 50

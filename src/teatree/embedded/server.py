@@ -26,19 +26,12 @@ if TYPE_CHECKING:
 
     import psutil
 
-SERVERS_FOLDER = "_servers"
-"""In the data folder: one folder for each server."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _POLL_S = 0.01
 _START_TRIES_MAX = 5
 _TAKEN_WAIT_S = 0.5
 _LOG_BYTES_MAX = 16_000_000
 _LOG_TAIL_BYTES = 2_000
-
-
-def server_log(data: Path, name: str) -> Path:
-    """Return the log of a data folder's server; beyond its limit the next start renames it to `.log.old`."""
-    return data / SERVERS_FOLDER / name / f"{name}.log"
 
 
 class Server(ABC):

@@ -27,7 +27,7 @@ from typing import Self
 
 from attrs import evolve, field, frozen
 
-from teatree.contracts.data_folder import check_data_folder
+from teatree.contracts.data_folder import SERVERS_FOLDER, check_data_folder
 from teatree.contracts.environment import ENV_FILE, connection_environ, read_settings
 from teatree.contracts.errors import Code, OperatorError, TeatreeError
 from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
@@ -40,7 +40,7 @@ from teatree.embedded.postgres import PostgresServer
 from teatree.embedded.restarts import Restarts
 from teatree.embedded.seaweed import SeaweedServer
 from teatree.embedded.secret_file import own_folder, private_folder
-from teatree.embedded.server import SERVERS_FOLDER, Server
+from teatree.embedded.server import Server
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.stores import open_store
