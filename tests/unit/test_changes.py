@@ -25,7 +25,8 @@ from teatree.engine.block_file import BLOCK_BYTES
 from teatree.engine.changes import changeable, read_checkpoint
 from teatree.engine.database import Database
 from teatree.engine.snapshot import Capture, capture, captured_checkpoint
-from teatree.storage.packs import BlockTable, unpack
+from teatree.storage.frames import unpack
+from teatree.storage.packs import BlockTable
 from teatree.storage.versions import HEADER_BYTES
 
 ROUNDS = int(os.environ.get("TEATREE_TEST_ROUNDS", "30"))

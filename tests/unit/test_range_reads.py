@@ -5,13 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teatree.storage.range_reads import Frame, plan_reads
+from teatree.storage.frames import Frame
+from teatree.storage.range_reads import plan_reads
 from teatree.storage.read_ahead import ReadAhead
 
 
-def frame(item: int, offset: int, length: int = 100, key: str = "pack") -> Frame[int]:
+def frame(number: int, offset: int, length: int = 100, key: str = "pack") -> Frame:
     """Return a frame."""
-    return Frame(item, key, offset, length)
+    return Frame(number, key, offset, length, length, b"")
 
 
 def test_neighbours_share_one_read() -> None:
@@ -26,10 +27,10 @@ def test_neighbours_share_one_read() -> None:
 @given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 300), st.sampled_from("ab"))), st.integers(0, 400))
 def test_every_frame_is_read_once_and_no_read_is_too_long(places: list[tuple[int, int, str]], gap: int) -> None:
     """Every frame, in any order, is in exactly one read, which is as short as possible."""
-    frames = [Frame(number, key, offset, length) for number, (offset, length, key) in enumerate(places)]
+    frames = [frame(number, offset, length, key) for number, (offset, length, key) in enumerate(places)]
     reads = list(plan_reads(frames, read_bytes_max=1_000, gap_bytes_max=gap))
     found = [f for read in reads for f in read.frames]
-    assert sorted(f.item for f in found) == list(range(len(frames)))
+    assert sorted(f.number for f in found) == list(range(len(frames)))
     for read in reads:
         assert read.length <= 1_000
         assert read.offset == min(f.offset for f in read.frames)

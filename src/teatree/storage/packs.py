@@ -16,11 +16,10 @@ import pyarrow as pa
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Extent, FileLayout, ObjectRef
+from teatree.storage.frames import Frame
 
 MAGIC = b"TTPACK1\n"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 LEAF_ENTRIES = 128
 HASH_BYTES = 32
 COMPRESSION_LEVEL = 1
@@ -103,42 +102,6 @@ class PackWriter:
         )
 
 
-def unpack(frame: bytes, size_bytes: int, where: str) -> bytes:
-    """Return the piece in a zstd frame of a pack; raises `corrupt` if it is damaged or not `size_bytes` long."""
-    found = _content_bytes(frame)
-    if found is None:
-        raise CorruptError("A frame of a pack is damaged: its header is not one of zstd with a size.", where=where)
-    if found != size_bytes:  # also before memory is taken for a size that a damaged manifest names
-        raise CorruptError(f"A frame holds {found} bytes instead of {size_bytes}.", where=where)
-    try:
-        body: bytes = pa.Codec("zstd").decompress(frame, size_bytes, asbytes=True)
-    except OSError as e:
-        raise CorruptError(f"A frame of a pack is damaged: {e}", where=where) from e
-    return body
-
-
-def _content_bytes(frame: bytes) -> int | None:
-    """Return the size that a zstd frame's header names (RFC 8878, 3.1.1.1); None if it is no such header."""
-    if not frame.startswith(_ZSTD_MAGIC) or len(frame) < 6:
-        return None
-    descriptor = frame[4]
-    is_single = bool(descriptor & 0x20)
-    size_code = descriptor >> 6
-    width = (1 if is_single else 0, 2, 4, 8)[size_code]
-    begin = 5 + (not is_single) + (0, 1, 2, 4)[descriptor & 3]
-    size = frame[begin : begin + width]
-    if not width or len(size) < width:
-        return None
-    return int.from_bytes(size, "little") + (256 if size_code == 1 else 0)
-
-
-def verified(body: bytes, expected: str, where: str) -> bytes:
-    """Return `body` if it hashes to `expected` (hex), else raise `corrupt`."""
-    if checksum(body) != expected:
-        raise CorruptError("The bytes do not match their hash.", where=where)
-    return body
-
-
 class BlockTable:
     """Where every block of one version's file lies, and what it hashes to."""
 
@@ -157,7 +120,11 @@ class BlockTable:
 
     def pack_of(self, entry: np.void) -> str:
         """Return the key of the pack that holds an entry's block."""
-        return pack_key(self.bases[int(entry["base"])], int(entry["pack"]), f"{int(entry['write']):016x}")
+        return _pack_of(entry, self.bases)
+
+    def frame(self, block: int, block_bytes: int) -> Frame:
+        """Return where a block lies, and what it must be."""
+        return block_frame(block, self.entries[block], self.bases, block_bytes)
 
     def changed(self, block_count: int, updates: dict[int, np.void], writer: PackWriter) -> BlockTable:
         """Return the table after `updates` at `block_count` blocks, its changed leaves appended to `writer`."""
@@ -185,6 +152,16 @@ def new_entry(version: int, write_id: str, offset: int, length: int, digest: byt
     entry["pack"], entry["write"], entry["offset"], entry["length"] = version, int(write_id, 16), offset, length
     entry["hash"] = np.frombuffer(digest, "u1")
     return entry[0]  # type: ignore[no-any-return]
+
+
+def block_frame(block: int, entry: np.void, bases: tuple[str, ...], block_bytes: int) -> Frame:
+    """Return where the block of an entry lies, and what it must be."""
+    offset, length, digest = int(entry["offset"]), int(entry["length"]), entry["hash"].tobytes()
+    return Frame(block, _pack_of(entry, bases), offset, length, block_bytes, digest)
+
+
+def _pack_of(entry: np.void, bases: tuple[str, ...]) -> str:
+    return pack_key(bases[int(entry["base"])], int(entry["pack"]), f"{int(entry['write']):016x}")
 
 
 def leaf_bytes(layout: FileLayout, number: int) -> int:
