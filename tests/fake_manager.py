@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 from teatree.contracts.errors import RetryError
+from teatree.contracts.notices import NoticeMessage
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import NatsSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader
 from teatree.messaging.message import ReceivedMessage
-from teatree.messaging.notices import NoticeMessage, NoticeWriter
+from teatree.messaging.notices import NoticeWriter
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.objects import ObjectStore
 
@@ -132,7 +133,7 @@ class FakeManager:
     async def publish(self, subject: str, notice: dict[str, Any]) -> None:
         """Publish a notice, unless silent."""
         if not self.silent:
-            await self._publish([(subject, json.dumps(notice).encode(), None)])
+            await self._publish([(subject, json.dumps(notice).encode(), {})])
 
     async def _publish(self, messages: list[NoticeMessage]) -> None:
         while True:

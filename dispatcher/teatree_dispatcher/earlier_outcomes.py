@@ -9,12 +9,11 @@ from pathlib import Path
 
 from attrs import frozen
 
-from teatree.contracts.notices import Outcome
+from teatree.contracts.notices import NoticeMessage, Outcome
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.announce import Announcer
 from teatree.engine.ledger import EarlierOutcome, Ledger
 from teatree.functions.registry import Registry
-from teatree.messaging.notices import NoticeMessage
 from teatree.messaging.subjects import Subjects
 from teatree.storage.chain import Chain
 from teatree.storage.objects import ObjectStore

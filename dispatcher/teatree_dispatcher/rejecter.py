@@ -11,17 +11,16 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, utc_text
 from teatree.contracts.errors import RequestError
 from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.notices import Kind, Outcome, Status
+from teatree.contracts.notices import GroupNotice, Kind, NoticeMessage, Outcome, Status, group_refusal
 from teatree.contracts.outside import outside_notice, outside_outcome
 from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, HEADER_TRACEPARENT, Request
 from teatree.functions.registry import Registry
 from teatree.functions.traits import Nature
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader
-from teatree.messaging.notices import NoticeMessage, NoticeWriter
+from teatree.messaging.notices import NoticeWriter
 from teatree.messaging.subjects import Subjects
 from teatree_dispatcher.earlier_outcomes import EarlierOutcomes, PublishedOutcome
 
@@ -87,7 +86,11 @@ def rejection(subjects: Subjects, request: Request) -> NoticeMessage:
     if request.traceparent and request.traceparent.isascii() and request.traceparent.isprintable():
         headers[HEADER_TRACEPARENT] = request.traceparent.strip()
     if request.group is not None:
-        return subjects.notify_group(request.model, request.group), _group_body(request, outcome), headers
+        return (
+            subjects.notify_group(request.model, request.group),
+            _group_body(request, request.group, outcome),
+            headers,
+        )
     notice = outside_notice(request.model, outcome)
     return subjects.notify(request.model, request.request_id, Kind.REJECTED), notice.to_json(), headers
 
@@ -96,29 +99,12 @@ def again(subjects: Subjects, request: Request, first: PublishedOutcome) -> Sequ
     """Return the notices that answer a resend outside its model's incarnations with the first outcome of its id."""
     if request.group is None:
         return first.messages
-    body = _group_body(request, first.outcome)
+    body = _group_body(request, request.group, first.outcome)
     return [(subjects.notify_group(request.model, request.group), body, {HEADER_CONTENT_TYPE: CONTENT_JSON})]
 
 
-def _group_body(request: Request, outcome: Outcome) -> bytes:
+def _group_body(request: Request, group: str, outcome: Outcome) -> bytes:
     """Return a group's notice on a request that no version holds; `seq` distinguishes it instead of a version."""
-    refusal = {
-        "request_id": request.request_id,
-        "seq": request.seq,
-        "status": str(outcome.status),
-        "error": outcome.error,
-    }
-    refusals = [] if outcome.status is Status.DONE else [refusal]
-    return dump_json(
-        {
-            "kind": str(Kind.DONE),
-            "model": request.model,
-            "group": request.group,
-            "seq": request.seq,
-            "applied": 0,
-            "already": 1 - len(refusals),
-            "refused": len(refusals),
-            "refusals": refusals,
-            "at": utc_text(request.at),
-        }
-    )
+    refusals = [] if outcome.status is Status.DONE else [group_refusal(request, outcome)]
+    already = 1 - len(refusals)
+    return GroupNotice(request.model, group, request.at, 0, already, refusals, seq=request.seq).to_json()

@@ -19,9 +19,9 @@ from attrs import define, field
 from teatree.contracts.errors import TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.notices import NoticeMessage, Outcome, Status
 from teatree.contracts.retry import Retry
-from teatree.engine.announce import Announcer, NoticeMessage
+from teatree.engine.announce import Announcer
 from teatree.messaging.notices import NoticeWriter, TooLongError
 from teatree.storage.segments import Entry, Role
 from teatree_manager.follower import retrying

@@ -357,7 +357,7 @@ class TestNotices:
     async def test_published(self, bus: Bus) -> None:
         """Published notices are stored and can be read later, all of a request or the newest."""
         notify = bus.subjects.notify
-        messages = [(notify("sales", f"id{i}", "done"), b"%d" % i, None) for i in range(3_000)]
+        messages = [(notify("sales", f"id{i}", "done"), b"%d" % i, {}) for i in range(3_000)]
         await NoticeWriter(bus, in_flight_max=500).publish(messages)
         await NoticeWriter(bus).publish([(notify("sales", "id7", kind), kind.encode(), {"A": "b"}) for kind in
                                      ("started", "page", "page")])  # fmt: skip
@@ -378,7 +378,7 @@ class TestNotices:
         """Without their stream notices are not lost in silence."""
         await bus.js(f"STREAM.DELETE.{bus.subjects.notices_stream}")
         with pytest.raises(RetryError) as e:
-            await NoticeWriter(bus).publish([(bus.subjects.notify("sales", "a", "done"), b"", None)])
+            await NoticeWriter(bus).publish([(bus.subjects.notify("sales", "a", "done"), b"", {})])
         assert e.value.code is Code.UNAVAILABLE
         await ensure_streams(bus, log_bytes_max=1, notices_age_s=60, notices_max=9)
 
@@ -409,7 +409,7 @@ class TestOutage:
         assert hints.take()[1]
         await bus.publish("some.subject", b"on")
         assert (await sub.next(5_000)).body == b"on"
-        await NoticeWriter(bus).publish([(bus.subjects.notify("sales", "a", "done"), b"", None)])
+        await NoticeWriter(bus).publish([(bus.subjects.notify("sales", "a", "done"), b"", {})])
 
     async def test_cut_while_reading(self, bus: Bus) -> None:
         """A connection cut in the middle of a read gives an error or all of it, never a part."""

@@ -10,9 +10,9 @@ import attrs
 
 from published import LIMITS, PublishedModel
 from teatree.client.notice import read_notice, whole_notice
-from teatree.contracts.notices import Kind, Outcome, Status
+from teatree.contracts.notices import Kind, NoticeMessage, Outcome, Status
 from teatree.contracts.settings import StoreSettings
-from teatree.engine.announce import Announcer, NoticeMessage
+from teatree.engine.announce import Announcer
 from teatree.functions.registry import built_in_functions
 from teatree.messaging.subjects import Subjects
 from teatree.storage.segments import Entry

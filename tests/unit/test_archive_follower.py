@@ -13,9 +13,9 @@ from damage import flipped
 from published import LIMITS, PublishedModel
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest
-from teatree.contracts.notices import Kind
+from teatree.contracts.notices import Kind, NoticeMessage
 from teatree.contracts.settings import ManagerSettings, StoreSettings
-from teatree.engine.announce import Announcer, NoticeMessage
+from teatree.engine.announce import Announcer
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
 from teatree.functions.registry import built_in_functions

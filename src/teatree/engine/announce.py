@@ -14,10 +14,19 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, utc_text
+from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Manifest, Stub
-from teatree.contracts.notices import Kind, Outcome, Status, WireNotice
+from teatree.contracts.notices import (
+    GroupNotice,
+    Kind,
+    NoticeMessage,
+    Outcome,
+    Status,
+    WireNotice,
+    group_refusal,
+    notice_about,
+)
 from teatree.contracts.outside import outside_notice
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE, Request
 from teatree.contracts.settings import LimitSettings
@@ -35,9 +44,6 @@ HEADER_PAGES = "Teatree-Pages"
 
 HEADERS_BYTES = 1_024
 """Bytes of NATS' `max_payload` that are reserved for a notice's headers."""
-
-NoticeMessage = tuple[str, bytes, dict[str, str]]
-"""Subject, body, headers."""
 
 
 @frozen
@@ -109,17 +115,9 @@ class Announcer:
             return
         yield from self._pages(manifest, outcome)
         kind = Kind(outcome.status.value)
-        notice = WireNotice(
-            kind=kind,
-            model=manifest.model,
-            at=manifest.at,
-            request_id=outcome.request_id,
-            function=outcome.function,
-            seq=outcome.seq,
-            version=manifest.version,
-            result=self._result(manifest, outcome),
-            error=outcome.error,
-        )
+        result = self._result(manifest, outcome)
+        members = {"version": manifest.version, "result": result, "error": outcome.error}
+        notice = notice_about(outcome, kind, manifest.model, manifest.at, **members)
         subject = self.subjects.notify(manifest.model, outcome.request_id, kind)
         yield subject, self._bounded(manifest, notice, f"outcome-{outcome.request_id}"), {}
 
@@ -169,16 +167,8 @@ class Announcer:
                 details = parse_page(body)
             else:
                 details |= {"ref": self.chain.key(page["ref"]), "row_count": page["rows"], "format": page["format"]}
-            notice = WireNotice(
-                kind=Kind.PAGE,
-                model=manifest.model,
-                at=manifest.at,
-                request_id=outcome.request_id,
-                function=outcome.function,
-                seq=outcome.seq,
-                version=manifest.version,
-                page=details,
-            )
+            members = {"version": manifest.version, "page": details}
+            notice = notice_about(outcome, Kind.PAGE, manifest.model, manifest.at, **members)
             yield subject, notice.to_json(), {}
 
     def _inline_body(self, page: dict[str, Any], number: int) -> bytes | None:
@@ -191,27 +181,13 @@ class Announcer:
             return None
 
     def _group(self, manifest: Manifest, group: str, members: list[tuple[Entry, Outcome]]) -> NoticeMessage:
-        refusals = [
-            {"request_id": e.outcome.request_id, "seq": e.outcome.seq, "status": o.status.value, "error": o.error}
-            for e, o in members
-            if o.status is not Status.DONE
-        ]
+        refusals = [group_refusal(e.outcome, o) for e, o in members if o.status is not Status.DONE]
         already = sum(e.role is Role.AGAIN and o.status is Status.DONE for e, o in members)
-        body: dict[str, Any] = {
-            "kind": Kind.DONE.value,
-            "model": manifest.model,
-            "group": group,
-            "version": manifest.version,
-            "applied": len(members) - already - len(refusals),
-            "already": already,
-            "refused": len(refusals),
-            "refusals": refusals,
-            "at": utc_text(manifest.at),
-        }
-        encoded = dump_json(body)
+        applied = len(members) - already - len(refusals)
+        notice = GroupNotice(manifest.model, group, manifest.at, applied, already, refusals, version=manifest.version)
+        encoded = notice.to_json()
         if len(encoded) > self._inline_bytes_max:
-            ref = self._put(manifest, f"group-{group}.json", dump_json(refusals))
-            encoded = dump_json({**body, "refusals": [], "ref": ref})
+            encoded = notice.to_json(self._put(manifest, f"group-{group}.json", dump_json(refusals)))
         return self.subjects.notify_group(manifest.model, group), encoded, {}
 
     def _version(self, manifest: Manifest) -> NoticeMessage:
@@ -242,26 +218,12 @@ def parse_page(body: bytes) -> dict[str, Any]:
 
 def started_message(subjects: Subjects, request: Request) -> NoticeMessage:
     """Return the `started` notice of a request: best effort, not kept in the chain."""
-    notice = WireNotice(
-        kind=Kind.STARTED,
-        model=request.model,
-        at=request.at,
-        request_id=request.request_id,
-        function=request.function,
-        seq=request.seq,
-    )
+    notice = notice_about(request, Kind.STARTED, request.model, request.at)
     return subjects.notify(request.model, request.request_id, Kind.STARTED), notice.to_json(), {}
 
 
 def progress_message(subjects: Subjects, request: Request, fraction: float, text: str) -> NoticeMessage:
     """Return the `progress` notice of a request: best effort, not kept in the chain."""
-    notice = WireNotice(
-        kind=Kind.PROGRESS,
-        model=request.model,
-        at=datetime.now(UTC),
-        request_id=request.request_id,
-        function=request.function,
-        seq=request.seq,
-        page={"fraction": round(fraction, 4), "text": text},
-    )
+    page = {"fraction": round(fraction, 4), "text": text}
+    notice = notice_about(request, Kind.PROGRESS, request.model, datetime.now(UTC), page=page)
     return subjects.notify(request.model, request.request_id, Kind.PROGRESS), notice.to_json(), {}

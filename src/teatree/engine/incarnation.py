@@ -12,7 +12,7 @@ from attrs import frozen
 from teatree.contracts.errors import RequestError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import ForkPoint, Manifest, ModelOptions, StreamStamp
-from teatree.contracts.notices import Status
+from teatree.contracts.notices import Status, outcome_of
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.batch import Applied
@@ -21,7 +21,7 @@ from teatree.engine.database import Database
 from teatree.engine.fork import Fork, disown, fetch_fork, open_fork
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import EarlierOutcome, Ledger, LostOutcome
-from teatree.engine.outcomes import answer_again, outcome_of
+from teatree.engine.outcomes import answer_again
 from teatree.engine.transaction import NextVersion
 from teatree.functions.arguments import Call, Context
 from teatree.functions.model_arguments import ModelArguments

@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from teatree.contracts.errors import RequestError, TeatreeError
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.notices import Outcome, Status, outcome_of
 from teatree.contracts.requests import Request
 from teatree.engine.ledger import Ledger
 from teatree.functions.traits import Traits
 from teatree.storage.segments import Entry, Role
-
-
-def outcome_of(
-    request: Request,
-    status: Status,
-    *,
-    result: Any = None,
-    error: dict[str, Any] | None = None,
-    pages: tuple[dict[str, Any], ...] = (),
-    effect: bool = False,
-) -> Outcome:
-    """Return a request's outcome."""
-    return Outcome(
-        seq=request.seq,
-        request_id=request.request_id,
-        function=request.function,
-        body_hash=request.body_hash,
-        status=status,
-        at=request.at,
-        result=result,
-        error=error,
-        group=request.group,
-        pages=pages,
-        effect=effect,
-    )
 
 
 def refusal(request: Request, error: TeatreeError, traits: Traits) -> Entry:

@@ -10,14 +10,14 @@ from attrs import evolve, frozen
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.notices import Outcome, Status, outcome_of
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.database import Database
 from teatree.engine.duckdb_errors import translate
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import EarlierOutcome, Ledger, LostOutcome
-from teatree.engine.outcomes import answer_again, outcome_of, refusal
+from teatree.engine.outcomes import answer_again, refusal
 from teatree.functions.arguments import Call, Context
 from teatree.functions.pages import Page, column_types, cut_pages, page_key
 from teatree.functions.query import QueryResult

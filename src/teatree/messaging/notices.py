@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
+from teatree.contracts.notices import NoticeMessage
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import NOT_FOUND, StoredMessage, direct_get, last_messages
 from teatree.messaging.headers import decode_status, encode_headers
 from teatree.messaging.inbox import Exchange, ReplySink
 from teatree.messaging.jetstream import IS_IT_UP, NO_RESPONDERS, api_error
 from teatree.messaging.message import ReceivedMessage
-
-NoticeMessage = tuple[str, bytes, Mapping[str, str] | None]
-"""Subject, body and headers."""
 
 IN_FLIGHT_MAX = 4_000
 ACK_TIMEOUT_MS = 5_000
