@@ -15,6 +15,7 @@ from attrs import evolve
 
 from servers import TestServers
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
+from teatree.contracts.notices import NoticeMessage
 from teatree.contracts.settings import NatsSettings
 from teatree.embedded.nats import NatsServer
 from teatree.messaging.batches import BatchPublisher, LogMessage, publish_batch
@@ -357,7 +358,7 @@ class TestNotices:
     async def test_published(self, bus: Bus) -> None:
         """Published notices are stored and can be read later, all of a request or the newest."""
         notify = bus.subjects.notify
-        messages = [(notify("sales", f"id{i}", "done"), b"%d" % i, {}) for i in range(3_000)]
+        messages: list[NoticeMessage] = [(notify("sales", f"id{i}", "done"), b"%d" % i, {}) for i in range(3_000)]
         await NoticeWriter(bus, in_flight_max=500).publish(messages)
         await NoticeWriter(bus).publish([(notify("sales", "id7", kind), kind.encode(), {"A": "b"}) for kind in
                                      ("started", "page", "page")])  # fmt: skip
