@@ -36,7 +36,7 @@ def test_a_range_read_returns_its_pieces(tmp_path: Path) -> None:
 
 
 def test_damage_names_the_piece(tmp_path: Path) -> None:
-    """A piece that hashes otherwise is `corrupt`, and the error says which one it is."""
+    """A piece that hashes otherwise is `corrupt`, and the error names it."""
     store, frames = write_pack(tmp_path)
     wrong = Frame(7, frames[0].key, frames[0].offset, frames[0].length, 5_000, blake3(b"other").digest(), kind="leaf")
     [read] = plan_reads([wrong])

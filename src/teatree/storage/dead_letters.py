@@ -10,11 +10,12 @@ from datetime import datetime
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, parse_json, structure, tolerate_unknown_keys, unstructure
+from teatree.contracts.codec import tolerate_unknown_keys
 from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.contracts.requests import Request
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
+from teatree.storage.small_objects import read_object, write_object
 
 _LETTER, _BODY = ".json", ".body"
 
@@ -57,7 +58,7 @@ def keep_dead_letter(chain: Chain, request: Request, tries: int) -> None:
         group=request.group,
     )
     chain.store.put(_key(chain, request.seq, _BODY), request.body)
-    chain.store.put(_key(chain, request.seq, _LETTER), dump_json(unstructure(letter)))
+    write_object(chain.store, _key(chain, request.seq, _LETTER), letter)
 
 
 def list_dead_letters(chain: Chain) -> list[DeadLetter]:
@@ -109,9 +110,4 @@ def _key(chain: Chain, seq: int, suffix: str) -> str:
 
 
 def _read(chain: Chain, key: str) -> DeadLetter | None:
-    try:
-        return structure(parse_json(chain.store.get(key), key), DeadLetter, key)
-    except NotFoundError:  # dropped since it was listed
-        return None
-    except RequestError as e:
-        raise CorruptError(f"The dead letter is damaged: {e.message}", where=key) from e
+    return read_object(chain.store, key, "The dead letter", DeadLetter)

@@ -11,9 +11,8 @@ import secrets
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, parse_json, structure, unstructure
-from teatree.contracts.errors import CorruptError, RequestError
-from teatree.storage.objects import NotFoundError, ObjectStore
+from teatree.storage.objects import ObjectStore
+from teatree.storage.small_objects import read_object, write_object
 
 
 @frozen
@@ -31,17 +30,11 @@ def new_deletion(folder: str, versions: tuple[int, ...]) -> Deletion:
 
 def write_deletion(store: ObjectStore, deletion: Deletion) -> None:
     """Write a deletion, in place of an earlier one under its key."""
-    store.put(deletion.key, dump_json(unstructure(deletion)))
+    write_object(store, deletion.key, deletion)
 
 
 def read_deletions(store: ObjectStore, folder: str) -> list[Deletion]:
     """Return the deletions of all clean-ups, running or crashed."""
-    found: list[Deletion] = []
-    for info in store.list(f"{folder}/cleanup/"):
-        try:
-            found.append(structure(parse_json(store.get(info.key), info.key), Deletion, info.key))
-        except NotFoundError:
-            continue  # its clean-up has ended meanwhile
-        except RequestError as e:
-            raise CorruptError(f"The deletion of a clean-up is damaged: {e.message}", where=info.key) from e
-    return found
+    listed = store.list(f"{folder}/cleanup/")
+    found = (read_object(store, info.key, "The deletion of a clean-up", Deletion) for info in listed)
+    return [deletion for deletion in found if deletion is not None]  # the clean-ups of others have ended meanwhile

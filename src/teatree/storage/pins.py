@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, parse_json, structure, tolerate_unknown_keys, unstructure
-from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.codec import tolerate_unknown_keys
+from teatree.contracts.errors import Code, RequestError
 from teatree.storage.chain import Chain
 from teatree.storage.deletions import read_deletions
-from teatree.storage.objects import NotFoundError
+from teatree.storage.small_objects import create_object, read_object
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FORK_PREFIX = "fork-"
@@ -73,7 +73,7 @@ def pin(chain: Chain, name: str, version: int, note: str, until: datetime | None
         return found
     chain.get(version)  # so that a wrong number leaves no pin, not even for a moment
     made = Pin(name, version, note, datetime.now(UTC), until)
-    if not chain.store.put_if_absent(pin_key(chain, name), dump_json(unstructure(made))):
+    if not create_object(chain.store, pin_key(chain, name), made):
         return find_pin(chain, name) or pin(chain, name, version, note, until)  # it was removed between the two
     try:
         _check_in_time(chain, version)
@@ -97,13 +97,7 @@ def _check_in_time(chain: Chain, version: int) -> None:
 
 def find_pin(chain: Chain, name: str) -> Pin | None:
     """Return a pin by its name, None if there is none."""
-    key = pin_key(chain, name)
-    try:
-        return structure(parse_json(chain.store.get(key), key), Pin, key)
-    except NotFoundError:
-        return None
-    except RequestError as e:
-        raise CorruptError(f"The pin is damaged: {e.message}", where=key) from e
+    return read_object(chain.store, pin_key(chain, name), "The pin", Pin)
 
 
 def list_pins(chain: Chain) -> list[Pin]:

@@ -6,25 +6,24 @@ never count as published, and no clean-up would delete them. The mark only adds 
 
 from __future__ import annotations
 
-import orjson
-
-from teatree.contracts.codec import dump_json
+from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Manifest
-from teatree.storage.objects import NotFoundError, ObjectStore
+from teatree.storage.objects import ObjectStore
+from teatree.storage.small_objects import read_members, write_object
 
 
 def write_published(store: ObjectStore, folder: str, version: int) -> None:
     """Note that all outcomes up to `version` are published; may be repeated."""
-    store.put(_key(folder), dump_json({"version": version}))
+    write_object(store, _key(folder), {"version": version})
 
 
 def published_through(store: ObjectStore, folder: str, newest: Manifest) -> int:
     """Return up to which version all outcomes are published for good, as recorded in the store."""
     try:
-        marked = int(orjson.loads(store.get(_key(folder)))["version"])
-    except (NotFoundError, ValueError, KeyError, TypeError):  # none, or damaged: the manifest's number is enough
-        return newest.announced_version
-    return max(newest.announced_version, min(marked, newest.version))
+        marked = read_members(store, _key(folder), "The mark of published versions", lambda mark: int(mark["version"]))
+    except CorruptError:  # the manifest's number is enough
+        marked = None
+    return max(newest.announced_version, min(marked or 0, newest.version))
 
 
 def _key(folder: str) -> str:
