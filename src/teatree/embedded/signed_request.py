@@ -1,4 +1,7 @@
-"""One signed S3 request over plain HTTP, to probe whether a server that just started accepts requests."""
+"""One signed S3 request over plain HTTP, to probe whether a server that just started accepts requests.
+
+Not boto3: `teatree up` uses it for nothing else, and importing it and making its first client takes 0.24 s of CPU time.
+"""
 
 from __future__ import annotations
 
