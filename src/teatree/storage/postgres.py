@@ -4,8 +4,8 @@ Threads share a `Postgres`: each transaction uses a separate connection, an idle
 connecting, statements, locks and whole transactions have limits, the last one enforced by this process, because a
 server that is stopped or disconnected does not reply at all.
 
-Not psycopg_pool: its own threads connect, out of reach of the breaker, and a caller gets only a time-out in place of the
-error that distinguishes a refused password from an unavailable server.
+Not psycopg_pool: its own threads connect, out of reach of the breaker, and a caller gets only a time-out in place of
+the error that distinguishes a refused password from an unavailable server.
 """
 
 from __future__ import annotations
