@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from teatree.contracts.errors import CorruptError
-from teatree.storage.packs import PackWriter, unpack
+from teatree.storage.frames import unpack
 
 
 def frame_of(path: Path, piece: bytes) -> bytes:
