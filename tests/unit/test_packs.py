@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from teatree.contracts.errors import CorruptError
 from teatree.storage.frames import unpack
+from teatree.storage.packs import PackWriter
 
 
 def frame_of(path: Path, piece: bytes) -> bytes:
