@@ -1,4 +1,4 @@
-"""The base works without the packages of any extra, and says which extra a call needs."""
+"""The base works without the packages of any extra, and names the extra that a call needs."""
 
 from __future__ import annotations
 
