@@ -18,8 +18,11 @@ from teatree.contracts.names import new_id
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, HEADER_CONTENT_TYPE, Request, read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
+from teatree.engine.database import Database
 from teatree.engine.model_context import ModelContext, WriterHooks
+from teatree.engine.open_model import OpenModel
 from teatree.engine.prepared_version import Author
+from teatree.engine.shipping import ship
 from teatree.engine.writer import Writer
 from teatree.functions.registry import Registry, built_in_functions
 from teatree.functions.sources import Sources
@@ -39,6 +42,12 @@ class Sent:
     function: str
     body: Any = b""
     headers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+def open_database(writer: Writer) -> Database:
+    """Return the database of a model that has a file."""
+    assert isinstance(writer.model, OpenModel)
+    return writer.model.database
 
 
 def arrow(columns: Mapping[str, Any] | pa.Table, compression: str | None = None) -> bytes:
@@ -102,7 +111,7 @@ class OneWriter:
         requests = [self._request(one) for one in sent]
         applied = self.writer.apply(requests)
         prepared = self.writer.capture(applied, 0)
-        self.writer.ship(prepared)
+        ship(prepared, self.writer.context)
         self.writer.advance_base(prepared)
         outcomes = [entry.outcome for entry in applied.entries]
         assert [o.seq for o in outcomes] == [r.seq for r in requests]

@@ -18,7 +18,8 @@ from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, Request
 from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
 from teatree.engine.batch import Applied
 from teatree.engine.model_context import ModelContext
-from teatree.engine.prepared_version import Author
+from teatree.engine.prepared_version import Author, PreparedVersion
+from teatree.engine.shipping import ship
 from teatree.engine.writer import Writer
 from teatree.functions.registry import built_in_functions
 from teatree.functions.sources import Sources
@@ -46,7 +47,7 @@ class PublishedModel:
         )
         self._writer = Writer(context, Author(StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"), {"host": "test"}))
         self._writer.take_over(self.chain.newest())
-        self._seq = self._writer.applied_offset
+        self._seq = self._writer.applied_position.seq
 
     def __enter__(self) -> Self:
         return self
@@ -96,9 +97,13 @@ class PublishedModel:
     def publish(self, applied: Applied) -> Manifest:
         """Publish the version that holds the applied requests."""
         prepared = self._writer.capture(applied, applied.version - 1)
-        self._writer.ship(prepared)
+        self.ship(prepared)
         self._writer.advance_base(prepared)
         return prepared.manifest
+
+    def ship(self, prepared: PreparedVersion) -> None:
+        """Upload a captured version."""
+        ship(prepared, self._writer.context)
 
     def create(self, tables: dict[str, dict[str, str]], **options: Any) -> Manifest:
         """Create the model with tables as {name: {column: type}}."""

@@ -117,13 +117,14 @@ class ArchiveFollower(Follower):
         try:
             await self._archive(manifest, wanted)
         except TeatreeError as e:
-            if not is_damage_of_store(e) or self._writer.base is None:
+            if not is_damage_of_store(e):
                 raise
             self._log.warning("archiving the newest version instead", version=manifest.version, error=str(e))
         else:
             return manifest
-        newest, table = self._writer.base
-        await self._archive(newest, [entry.name for entry in newest.tables if entry.name in wanted], table)
+        base = self._writer.base
+        newest = base.manifest
+        await self._archive(newest, [entry.name for entry in newest.tables if entry.name in wanted], base.table)
         return newest
 
     async def _archive_newest(self, *, may_wait: bool) -> None:

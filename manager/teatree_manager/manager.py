@@ -245,7 +245,7 @@ class Manager:
                 newest = await self._newest()
         self._log.info(
             "took the model over",
-            epoch=writer.epoch,
+            epoch=writer.manifest.epoch,
             version=writer.manifest.version,
             offset=writer.manifest.offset,
             state=writer.state.value,
@@ -352,7 +352,7 @@ class Manager:
         return {
             "model": self._model,
             "state": writer.state.value,
-            "epoch": writer.epoch,
+            "epoch": writer.manifest.epoch,
             "version": writer.manifest.version,
             "offset": writer.manifest.offset,
             "served_version": followers.local.served,

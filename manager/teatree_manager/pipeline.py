@@ -26,7 +26,9 @@ from teatree.contracts.outside import outside_outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.retry import Backoff
 from teatree.engine.batch import Applied
+from teatree.engine.dead_letter import keep_dead_letter
 from teatree.engine.prepared_version import PreparedVersion
+from teatree.engine.shipping import ship
 from teatree.engine.writer import Writer
 from teatree.functions.traits import Nature, Traits
 from teatree.messaging.log import LogReader, LogSlice, WakeHints
@@ -80,7 +82,7 @@ class Pipeline:
         self._ship_thread = ThreadPoolExecutor(1, thread_name_prefix="ship")
         self._shipping: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
-        self._log = structlog.get_logger().bind(model=writer.chain.model)
+        self._log = structlog.get_logger().bind(model=writer.context.chain.model)
         self.last_request_ms = time.monotonic() * 1000
         self.is_applying = False
         """Whether a batch is being applied or captured: such a manager is not idle."""
@@ -112,7 +114,7 @@ class Pipeline:
         """Run work on the thread that owns the file; raises `disk_full` or `unavailable` if the disk refuses it."""
 
         def run() -> T:
-            with translating_disk_full("The model's folder", self._writer.folder.root):
+            with translating_disk_full("The model's folder", self._writer.context.folder.root):
                 return work(*arguments)
 
         return await asyncio.get_running_loop().run_in_executor(self._file_thread, run)
@@ -180,14 +182,14 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                await loop.run_in_executor(self._ship_thread, self._writer.ship, prepared)
+                await loop.run_in_executor(self._ship_thread, ship, prepared, self._writer.context)
                 break
             except RetryError as e:
                 await self._wait(
                     _Part.SHIP, f"version {prepared.manifest.version} waits to be shipped: {e}", e, backoff
                 )
         self._resume(_Part.SHIP)
-        self._writer.failpoint("manager.ship.before_shipped")
+        self._writer.context.failpoint("manager.ship.before_shipped")
         result = shipped(prepared)
         if asyncio.iscoroutine(result):
             await result
@@ -269,7 +271,7 @@ class Pipeline:
         return requests[: self._crash_tracker.limit(requests)]
 
     def _traits(self, request: Request) -> Traits:
-        return self._writer.functions.traits(request.function)
+        return self._writer.context.functions.traits(request.function)
 
     def _is_ours(self, request: Request) -> bool:
         """Return whether a request lies within an incarnation, or begins one; the dispatcher answers the others."""
@@ -324,7 +326,7 @@ class Pipeline:
             f"The request took its manager down {crashes} times and was set aside.",
             hint="Change it, or send it again under a new id when the cause is removed.",
         )
-        await self._retrying(lambda: self._writer.keep_dead_letter(request, crashes))
+        await self._retrying(partial(keep_dead_letter, self._writer.context, request, crashes))
         applied = await self._retrying(lambda: self._writer.set_aside(request, error))
         await self._retrying(partial(self._crash_tracker.end, request.seq))
         return applied
@@ -344,10 +346,10 @@ class Pipeline:
         """Wait while the disk is nearly full, even after old files are deleted: requests in the log are safe there."""
         backoff = Backoff()
         floor = self._writer.limits.disk_free_bytes_min
-        while (free := _free_bytes(self._writer.folder.root)) < floor and not self._stopping.is_set():
+        while (free := _free_bytes(self._writer.context.folder.root)) < floor and not self._stopping.is_set():
             if self.make_room is not None:
                 await self.make_room()
-                free = _free_bytes(self._writer.folder.root)
+                free = _free_bytes(self._writer.context.folder.root)
                 if free >= floor:
                     break
             self._wait_because(_Part.DISK, f"less than {_mb(floor)} is free on the disk of the data folder")

@@ -20,6 +20,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pyarrow as pa
+from typing_extensions import override
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -58,7 +59,7 @@ class Measured(PublishedModel):
         self.create({"sales": COLUMNS})
 
     def _time_steps(self) -> None:
-        capture, ship = self._writer.capture, self._writer.ship
+        capture = self._writer.capture
 
         def timed_capture(*arguments: object) -> PreparedVersion:
             begin = time.perf_counter()
@@ -66,19 +67,19 @@ class Measured(PublishedModel):
             self.step_ms["capture"].append((time.perf_counter() - begin) * 1000)
             return self.prepared
 
-        def timed_ship(prepared: PreparedVersion) -> None:
-            begin = time.perf_counter()
-            ship(prepared)
-            self.step_ms["ship"].append((time.perf_counter() - begin) * 1000)
-            self.publish_ms.append(self.step_ms["capture"][-1] + self.step_ms["ship"][-1])
-
         self._writer.capture = timed_capture  # type: ignore[method-assign, assignment]
-        self._writer.ship = timed_ship  # type: ignore[method-assign]
+
+    @override
+    def ship(self, prepared: PreparedVersion) -> None:
+        begin = time.perf_counter()
+        super().ship(prepared)
+        self.step_ms["ship"].append((time.perf_counter() - begin) * 1000)
+        self.publish_ms.append(self.step_ms["capture"][-1] + self.step_ms["ship"][-1])
 
     @property
     def file(self) -> Path:
         """The read-write file."""
-        return self.folder.database(self._writer.epoch)
+        return self.folder.database(self._writer.manifest.epoch)
 
     def append(self, rows: int) -> Manifest:
         """Append batches of a hundred rows whose amounts cancel out."""

@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 from test_bad_input import TABLES, check_sentence
 
-from one_writer import OneWriter, Sent
+from one_writer import OneWriter, Sent, open_database
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.registry import built_in_functions
@@ -248,14 +248,15 @@ def test_a_slow_statement_is_not_run_again_for_every_half_of_its_batch(hurried: 
     """In a batch of many requests, a statement over its time limit costs its time once."""
     batch = [Sent("append", {"table": "t", "rows": [{"i": i}]}) for i in range(64)]
     runs = 0
-    run = hurried.writer._database.time_limit  # type: ignore[union-attr]
+    database = open_database(hurried.writer)
+    run = database.time_limit
 
     def counting(limit_ms: int, what: str, *requests: Any, **options: Any) -> Any:
         nonlocal runs
         runs += what == "sql"
         return run(limit_ms, what, *requests, **options)
 
-    hurried.writer._database.time_limit = counting  # type: ignore[method-assign, union-attr]
+    database.time_limit = counting  # type: ignore[method-assign]
     outcomes = hurried.apply(*batch, sql(f"INSERT INTO good {FOREVER}"), *batch)
     assert [o.status for o in outcomes].count(Status.DONE) == 2 * len(batch)
     assert runs == 1

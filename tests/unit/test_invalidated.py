@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from one_writer import open_database
 from published import LIMITS, PublishedModel
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.notices import Status
@@ -68,8 +69,7 @@ def test_a_checkpoint_that_failed(model: PublishedModel) -> None:
 def test_a_checkpoint_over_the_memory(model: PublishedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint that does not fit into the model's memory is repeated with more memory, in the same process."""
     applied = model.apply("sql", {"statement": SECOND})
-    database = model.writer._database
-    assert database is not None
+    database = open_database(model.writer)
 
     def refuse() -> None:
         raise InvalidatedError(Code.OVER_LIMIT, "failed to allocate data of size 1.0 GiB")
@@ -96,11 +96,10 @@ class _LosingDatabase(Database):
 @pytest.mark.parametrize("reached", [True, False])
 def test_a_commit_that_failed(model: PublishedModel, *, reached: bool) -> None:
     """A COMMIT that may or may not be on disk takes effect once, with its outcome."""
-    database = model.writer._database
-    assert database is not None
+    database = open_database(model.writer)
     database.__class__ = _LosingDatabase
     database.lose = reached  # type: ignore[attr-defined]
-    seq = model.writer.applied_offset + 1
+    seq = model.writer.applied_position.seq + 1
     batch = [
         Request(model.name, "append", seq + i, datetime.now(UTC), f"r{i}", b'{"table": "t", "rows": [{"id": -1}]}')
         for i in range(2)
@@ -170,7 +169,7 @@ def test_more_than_can_be_allocated(model: PublishedModel, function: str) -> Non
     array = "(CASE WHEN range > 9 THEN NULL END)::INTEGER[100000][100000][100000]"
     select = f"SELECT range, length({array}::VARCHAR) FROM range(3)"
     args = {"sql": select} if function == "query" else {"statement": f"INSERT INTO t {select}"}
-    seq = model.writer.applied_offset + 1
+    seq = model.writer.applied_position.seq + 1
     request = Request(model.name, function, seq, datetime.now(UTC), "huge", json.dumps(args).encode())
     with pytest.raises(InvalidatedError):
         model.writer.apply([request])

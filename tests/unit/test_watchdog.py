@@ -10,13 +10,14 @@ import duckdb
 import pytest
 from attrs import evolve
 
-from one_writer import OneWriter, Sent, arrow, arrow_headers
+from one_writer import OneWriter, Sent, arrow, arrow_headers, open_database
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
 from teatree.engine import rows_watch
 from teatree.engine.batch import Batch
 from teatree.engine.duckdb_errors import InvalidatedError, translate
+from teatree.engine.shipping import ship
 from teatree.engine.watchdog import Watchdog, own_bytes
 from teatree.functions.registry import built_in_functions
 from teatree.functions.traits import Function
@@ -184,8 +185,7 @@ def test_a_commit_without_memory_is_over_limit(tmp_path: Path) -> None:
 
 def test_a_request_interrupted_because_its_manager_leaves_has_no_outcome(model: OneWriter) -> None:
     """It is neither refused nor applied; the next manager applies it."""
-    database = model.writer._database
-    assert database is not None
+    database = open_database(model.writer)
     timer = threading.Timer(0.3, model.writer.leave)
     timer.start()
     with pytest.raises(RetryError) as e:
@@ -238,14 +238,14 @@ def test_a_request_that_invalidates_duckdb_for_memory_is_not_retried_for_ever(tm
         model.writer.apply(requests)
     for _ in range(4):
         try:
-            applied = model.writer.apply([r for r in requests if r.seq > model.writer.applied_offset])
+            applied = model.writer.apply([r for r in requests if r.seq > model.writer.applied_position.seq])
             break
         except InvalidatedError:
             continue
     statuses = [entry.outcome.status for entry in applied.entries]
     assert statuses == [Status.DONE] * count + [Status.FAILED] + [Status.DONE] * count
     prepared = model.writer.capture(applied, 0)
-    model.writer.ship(prepared)
+    ship(prepared, model.writer.context)
     model.writer.advance_base(prepared)
     assert model.rows("SELECT count(*) AS n FROM words") == [{"n": 2 * count}]
     model.close()
@@ -258,8 +258,7 @@ def test_memory_of_a_failed_update_is_freed(tmp_path: Path) -> None:
     outcome = model.between(Sent("sql", {"statement": "UPDATE words SET word = repeat('y', 200000)"}))
     assert (outcome.status, (outcome.error or {}).get("code")) == (Status.FAILED, "over_limit")
     model.check_good_rows()
-    assert model.writer._database is not None
-    assert model.writer._database.held_bytes() < 8_000_000
+    assert open_database(model.writer).held_bytes() < 8_000_000
     model.close()
 
 
@@ -288,6 +287,6 @@ def test_a_request_that_leaves_no_memory_to_refuse_it_is_refused(
     assert [entry.outcome.status for entry in applied.entries] == [Status.FAILED, Status.DONE]
     assert runs == 1
     prepared = model.writer.capture(applied, 0)
-    model.writer.ship(prepared)
+    ship(prepared, model.writer.context)
     model.writer.advance_base(prepared)
     model.close()

@@ -18,6 +18,7 @@ from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.logs import log_event
+from teatree.contracts.manifest import ForkPoint, ModelOptions
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.commits import Commit, is_committed, record_commit
@@ -38,6 +39,14 @@ SINGLES_MAX = 256
 
 
 @frozen
+class Creation:
+    """What a `create_model` sets for the model's manifests."""
+
+    options: ModelOptions
+    fork_of: ForkPoint | None
+
+
+@frozen
 class Applied:
     """The result of a batch: committed, not shipped."""
 
@@ -52,8 +61,8 @@ class Applied:
     changed_tables: frozenset[str]
     archive: tuple[str, ...] | None = None
     """Tables of an `archive` request among them, () for all: its outcome waits for the archive."""
-    has_created: bool = False
-    """Whether it created the model."""
+    creation: Creation | None = None
+    """What its `create_model` set; None for a batch without one."""
     dropped: bool = False
     """Whether it dropped the model."""
 
@@ -139,9 +148,9 @@ class Batch:
         self._model_file = model_file
 
     def adopt(self, commits: Sequence[Commit]) -> None:
-        """Take over commits of this batch that are missing here: their COMMIT failed after they reached the disk."""
+        """Take over those of this batch that are missing here: their COMMIT failed after they reached the disk."""
         for commit in commits:
-            if commit.offset <= self.offset:
+            if commit.write_id != self._next_version.write_id or commit.offset <= self.offset:
                 continue
             entries = decode_segment(commit.outcomes, f"commit {commit.offset}")
             self._take(commit, entries, archive_of(entries, self._model_file.functions))

@@ -28,6 +28,8 @@ from teatree.engine.private_memory import PRIVATE_MEMORY
 from teatree.engine.rows_watch import RowBytes, RowsWatch
 from teatree.engine.watchdog import Block, Watchdog
 
+OnStuck = Callable[[Sequence[Request]], None]
+"""Called with the requests of a transaction that does not end."""
 HELD_FRACTION = 8
 """Divisor of the memory limit: as much may stay allocated after a request that ran out of memory."""
 _ATTACHED_SNAPSHOT = "attached_snapshot"
@@ -38,9 +40,19 @@ CHECKPOINT_MEMORY_FACTOR = 3
 class Database(BlockFile):
     """An open read-write model file."""
 
-    def __init__(self, path: Path, limits: LimitSettings, storage_version: str | None = None) -> None:
-        """Open or create the file; raises `corrupt` if DuckDB cannot, `busy` if another process has it open."""
+    def __init__(
+        self,
+        path: Path,
+        limits: LimitSettings,
+        storage_version: str | None = None,
+        on_stuck: OnStuck | None = None,
+    ) -> None:
+        """Open or create the file; raises `corrupt` if DuckDB cannot, `busy` if another process has it open.
+
+        `on_stuck` ends the process when requests of one transaction do not end.
+        """
         self._limits = limits
+        self._on_stuck = on_stuck
         self._log = path.with_name(f"{path.name}.wal")
         self._holds_snapshot = False
         self._is_left = False
@@ -59,8 +71,6 @@ class Database(BlockFile):
             resident_bytes_max=limits.resident_bytes_max or None,
         )
         self._rows_watch = RowsWatch(self._con.cursor(), lambda: self.size_bytes, self._watchdog.interrupt)
-        self.on_stuck: Callable[[Sequence[Request]], None] | None = None
-        """Ends the process when requests of one transaction do not end."""
 
     def __enter__(self) -> Self:
         return self
@@ -140,8 +150,8 @@ class Database(BlockFile):
         If the interrupt has no effect, `on_stuck` is called.
         """
         on_stuck = None
-        if self.on_stuck is not None and requests:
-            on_stuck = partial(self.on_stuck, requests)
+        if self._on_stuck is not None and requests:
+            on_stuck = partial(self._on_stuck, requests)
         return self._watchdog.limit(limit_ms, what, on_stuck=on_stuck, may_interrupt=may_interrupt)
 
     def rows_limit(self, *, streams: bool, exactly: bool) -> AbstractContextManager[None]:
@@ -183,12 +193,12 @@ class Database(BlockFile):
         self._con.interrupt()
 
 
-def reopened(path: Path, limits: LimitSettings, error: InvalidatedError) -> Database:
+def reopened(path: Path, limits: LimitSettings, on_stuck: OnStuck | None, error: InvalidatedError) -> Database:
     """Open a file again that was closed after `error`; raises DamagedFileError if it cannot be read."""
     with damage_of_file():
         if error.code is Code.OVER_LIMIT:
             checkpoint_with_more_memory(path, limits)
-        return Database(path, limits)
+        return Database(path, limits, on_stuck=on_stuck)
 
 
 def checkpoint_with_more_memory(path: Path, limits: LimitSettings) -> None:

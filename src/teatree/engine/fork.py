@@ -16,12 +16,12 @@ import numpy as np
 from attrs import evolve, frozen
 
 from teatree.contracts.errors import Code, CorruptError, RequestError
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import ForkPoint, Manifest, ModelOptions
 from teatree.contracts.names import OWN_SCHEMA
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.database import Database
+from teatree.engine.database import Database, OnStuck
 from teatree.engine.history import fetch_file
+from teatree.engine.model_context import ModelContext
 from teatree.functions.history import retry_while_unavailable
 from teatree.functions.model_arguments import ForkSource
 from teatree.storage.chain import Chain
@@ -45,25 +45,18 @@ class Fork:
     """Removes the pins again, if the fork fails."""
 
 
-def fetch_fork(
-    fork_source: ForkSource,
-    wanted: ModelOptions,
-    seq: int,
-    chain: Chain,
-    limits: LimitSettings,
-    path: Path,
-    failpoint: Failpoint,
-) -> Fork:
+def fetch_fork(context: ModelContext, fork_source: ForkSource, wanted: ModelOptions, seq: int, path: Path) -> Fork:
     """Pin the origin's version and write its file at `path`; `seq` is the request's place in the log.
 
     Raises `unknown_model`, `unknown_version`, `bad_argument` for a storage version that is not the origin's,
     `bad_source` if it is damaged, `source_unavailable` if the store is unavailable.
     """
+    chain = context.chain
     source = Chain(chain.store, chain.prefix, fork_source.model)
     name = f"fork-{chain.goal_model_id}-{seq}"  # the same if the request is applied again after a crash
 
     def retrying(work: Callable[[], T]) -> T:
-        return retry_while_unavailable(limits, f"{fork_source.model} could not be read", "from", work)
+        return retry_while_unavailable(context.limits, f"{fork_source.model} could not be read", "from", work)
 
     try:
         version = retrying(lambda: _choose(fork_source, source, name))
@@ -72,14 +65,14 @@ def fetch_fork(
     release = partial(retrying, lambda: _release(source, version, name))
     try:
         manifest = retrying(lambda: _pinned(source, version, name, f"{chain.model} is a fork of it"))
-        failpoint("fork.after_pin")
+        context.failpoint("fork.after_pin")
         options = _options(wanted, manifest)
         retrying(lambda: fetch_file(source, manifest, path))
         table = rebased(retrying(lambda: read_table(chain.store, layout_of(manifest))), chain.folder)
     except RequestError as e:
         release()
         raise _placed(e) from e.__cause__
-    failpoint("fork.after_fetch")
+    context.failpoint("fork.after_fetch")
     return Fork(ForkPoint(source.model, source.goal_model_id, version), table, options, release)
 
 
@@ -140,10 +133,10 @@ def _options(wanted: ModelOptions, fork_source: Manifest) -> ModelOptions:
     return evolve(wanted, engine=fork_source.options.engine, storage_version=there)
 
 
-def open_fork(fork: Fork, path: Path, limits: LimitSettings) -> Database:
+def open_fork(fork: Fork, path: Path, limits: LimitSettings, on_stuck: OnStuck | None) -> Database:
     """Open the fetched file; raises `bad_source` if DuckDB cannot."""
     try:
-        return Database(path, limits)
+        return Database(path, limits, on_stuck=on_stuck)
     except CorruptError as e:
         raise RequestError(
             Code.BAD_SOURCE,

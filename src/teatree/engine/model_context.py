@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from attrs import frozen
+from attrs import evolve, frozen
 
 from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.requests import Request
+from teatree.contracts.manifest import ModelOptions
 from teatree.contracts.settings import LimitSettings
-from teatree.functions.arguments import Report, no_report
+from teatree.engine.database import OnStuck
+from teatree.functions.arguments import Context, Report, no_report
+from teatree.functions.history import History
 from teatree.functions.registry import Registry
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
@@ -22,7 +22,7 @@ class WriterHooks:
 
     report: Report = no_report
     """Publishes the progress of a long request."""
-    on_stuck: Callable[[Sequence[Request]], None] | None = None
+    on_stuck: OnStuck | None = None
     """Ends the process when requests of one transaction do not end, and no interrupt reaches them."""
 
 
@@ -33,8 +33,16 @@ class ModelContext:
     chain: Chain
     folder: ModelFolder
     limits: LimitSettings
-    """The defaults; a model's own options replace some."""
+    """The operator's; a model's own options replace some."""
     sources: Sources
     functions: Registry
     failpoint: Failpoint
     hooks: WriterHooks = WriterHooks()
+
+    def with_options(self, options: ModelOptions) -> ModelContext:
+        """Return the same with the limits that a model's options set."""
+        return evolve(self, limits=evolve(self.limits, **options.limits))
+
+    def for_functions(self, history: History | None = None) -> Context:
+        """Return what functions may use beside their handle."""
+        return Context(self.limits, self.sources, history, self.hooks.report)

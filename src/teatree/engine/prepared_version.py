@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import attrs
@@ -21,10 +20,17 @@ from teatree.contracts.manifest import (
 )
 from teatree.engine.batch import Applied
 from teatree.engine.handle import WriteHandle
-from teatree.engine.incarnation import CreatedModel
 from teatree.engine.snapshot import Capture
 from teatree.storage.chain import Chain
 from teatree.storage.segments import Entry, segment_ref
+
+
+@frozen
+class CapturedFile:
+    """What a version's manifest says of the model's file."""
+
+    capture: Capture
+    tables: tuple[TableEntry, ...]
 
 
 @frozen
@@ -96,19 +102,17 @@ def fence_after(newest: Manifest | None, chain: Chain, author: Author) -> Manife
 def batch_after(
     parent: Manifest,
     applied: Applied,
-    packed: Capture | None,
-    tables: Sequence[TableEntry],
-    *,
-    created: CreatedModel | None,
+    file: CapturedFile | None,
     ledger: LedgerRef,
     announced_version: int,
     author: Author,
 ) -> Manifest:
-    """Return a batch's manifest; `packed` and `tables` are its file's, `created` that of the present incarnation."""
+    """Return a batch's manifest; `file` is what was captured of the model's file, None if it has none."""
     if applied.version != parent.version + 1:
         raise OperatorError(Code.INTERNAL, f"Version {applied.version} does not follow {parent.version}.")
-    has_created = created if applied.has_created else None
-    changed = applied.has_created or applied.dropped or bool(applied.changed_tables)
+    creation = applied.creation
+    packed = file.capture if file is not None else None
+    changed = creation is not None or applied.dropped or bool(applied.changed_tables)
     return attrs.evolve(
         parent,
         version=applied.version,
@@ -126,10 +130,10 @@ def batch_after(
         last_effect_seq=applied.last_effect_seq,
         announced_version=announced_version,
         incarnation=_incarnation(applied, parent.incarnation),
-        fork_of=has_created.fork_of if has_created else None if applied.dropped else parent.fork_of,
-        options=has_created.options if has_created else parent.options,
+        fork_of=creation.fork_of if creation else None if applied.dropped else parent.fork_of,
+        options=creation.options if creation else parent.options,
         file=packed.layout if packed else None,
-        tables=tuple(tables),
+        tables=file.tables if file else (),
         pack=packed.pack if packed else None,
         outcomes=segment_ref(applied.version, applied.write_id, applied.segment, len(applied.entries)),
         ledger=ledger,
@@ -141,7 +145,7 @@ def batch_after(
 def _incarnation(applied: Applied, before: Incarnation) -> Incarnation:
     if applied.dropped:
         return Incarnation(created_seq=0, dropped_seq=applied.offset)
-    if applied.has_created:
+    if applied.creation is not None:
         return attrs.evolve(before, created_seq=applied.offset)
     return before
 

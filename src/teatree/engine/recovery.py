@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.manifest import Manifest, ModelState
 from teatree.engine.batch import Applied, archive_of
 from teatree.engine.commits import Commit
 from teatree.engine.ledger import Ledger
@@ -36,6 +36,21 @@ def recovered(commits: Sequence[Commit], fence: Manifest, ledger: Ledger, functi
         changed_tables=frozenset(name for c in commits for name in c.changed_tables),
         archive=archive_of(entries, functions),
         dropped=last.dropped,
+    )
+
+
+def applied_through(manifest: Manifest) -> Applied:
+    """Return a batch without requests: what was applied through a manifest."""
+    return Applied(
+        version=manifest.version,
+        write_id=manifest.write_id,
+        offset=manifest.offset,
+        log_at=manifest.log_at,
+        last_effect_seq=manifest.last_effect_seq,
+        entries=(),
+        segment=b"",
+        changed_tables=frozenset(),
+        dropped=manifest.state is ModelState.DROPPED,
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from teatree.contracts.failpoints import Failpoint
+from teatree.engine.model_context import ModelContext
 from teatree.engine.prepared_version import PreparedVersion
-from teatree.storage.chain import Chain
 
 
-def ship(prepared: PreparedVersion, chain: Chain, failpoint: Failpoint) -> None:
+def ship(prepared: PreparedVersion, context: ModelContext) -> None:
     """Upload a version and create its manifest. May be called again after a `RetryError`."""
-    store, manifest = chain.store, prepared.manifest
+    chain, failpoint, manifest = context.chain, context.failpoint, prepared.manifest
+    store = chain.store
     failpoint("manager.ship.before_pack")
     if prepared.capture is not None and manifest.pack is not None:
         store.put(chain.key(manifest.pack.key), prepared.capture.path)

@@ -16,14 +16,13 @@ from attrs import frozen
 
 from teatree.contracts.errors import CorruptError, RetryError, TeatreeError
 from teatree.contracts.manifest import Manifest
-from teatree.contracts.settings import LimitSettings
 from teatree.engine.changes import check_length
 from teatree.engine.commits import Commit, read_commits, read_identity, unshipped
 from teatree.engine.database import Database
+from teatree.engine.model_context import ModelContext
 from teatree.engine.spares import sweep
-from teatree.storage.chain import Chain
 from teatree.storage.model_folder import ModelFolder
-from teatree.storage.versions import Progress, materialise
+from teatree.storage.versions import materialise
 
 
 @frozen
@@ -36,30 +35,24 @@ class TakenOver:
     """Whether it came from the store rather than from this host's disk."""
 
 
-def take_file(
-    chain: Chain,
-    folder: ModelFolder,
-    newest: Manifest,
-    epoch: int,
-    limits: LimitSettings,
-    progress: Progress | None = None,
-) -> TakenOver:
-    """Return the model's file for a new epoch: the local one if it descends from `newest`, else a restored one."""
-    target = folder.database(epoch)
+def take_file(context: ModelContext, newest: Manifest) -> TakenOver:
+    """Return the model's file for the epoch of `newest`: the local one if it descends from it, else a restored one."""
+    folder = context.folder
+    target = folder.database(newest.epoch)
     local = _newest_local(folder)
     if local is not None:
         _discard_others(folder, local)
         if local.parent != target.parent:
             shutil.rmtree(target.parent, ignore_errors=True)
             local.parent.rename(target.parent)
-        taken_over = None if folder.restore_wanted.exists() else _resume(target, newest, limits)
+        taken_over = None if folder.restore_wanted.exists() else _resume(context, target, newest)
         if taken_over is not None:
             return taken_over
         put_aside(folder, target)
     folder.restore_wanted.unlink(missing_ok=True)
     sweep(folder)  # the room may be needed
-    materialise(chain.store, newest, target, progress)
-    taken_over = _resume(target, newest, limits)
+    materialise(context.chain.store, newest, target)
+    taken_over = _resume(context, target, newest)
     if taken_over is None:
         raise CorruptError(
             f"Version {newest.version} was restored but does not hold its own commit.", where=str(target)
@@ -83,10 +76,10 @@ def _discard_others(folder: ModelFolder, kept: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _resume(path: Path, newest: Manifest, limits: LimitSettings) -> TakenOver | None:
+def _resume(context: ModelContext, path: Path, newest: Manifest) -> TakenOver | None:
     """Open the file if it descends from `newest`; None if it must not be used."""
     try:
-        database = Database(path, limits)
+        database = Database(path, context.limits, on_stuck=context.hooks.on_stuck)
     except CorruptError:
         return None
     try:

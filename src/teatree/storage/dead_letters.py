@@ -43,7 +43,7 @@ class DeadLetter:
 tolerate_unknown_keys(DeadLetter)
 
 
-def keep_dead_letter(chain: Chain, request: Request, tries: int) -> None:
+def write_dead_letter(chain: Chain, request: Request, tries: int) -> None:
     """Keep a request that is about to be set aside; the same request again changes nothing."""
     letter = DeadLetter(
         model=request.model,
