@@ -67,7 +67,8 @@ class Writer:
     @property
     def limits(self) -> LimitSettings:
         """The limits of the model while it has a file, else the operator's."""
-        return self.model.limits if isinstance(self.model, OpenModel) else self.context.limits
+        model = self.model
+        return model.limits if isinstance(model, OpenModel) else self.context.limits
 
     @property
     def applied_position(self) -> LogPosition:
@@ -76,9 +77,10 @@ class Writer:
 
     @property
     def _taken_over(self) -> ModelWithoutFile | OpenModel:
-        if not isinstance(self.model, ModelWithoutFile | OpenModel):
+        model = self.model
+        if not isinstance(model, ModelWithoutFile | OpenModel):
             raise OperatorError(Code.INTERNAL, "The model is not open for writing.")
-        return self.model
+        return model
 
     def take_over(self, newest: Manifest | None) -> PreparedVersion | None:
         """Fence every other writer and open the file; return the capture of commits that a crash left unshipped.
