@@ -27,7 +27,7 @@ from teatree.storage.segments import Entry, segment_ref
 
 @frozen
 class CapturedFile:
-    """What a version's manifest says of the model's file."""
+    """What a version's manifest records about the model's file."""
 
     capture: Capture
     tables: tuple[TableEntry, ...]
