@@ -126,7 +126,7 @@ class SnippetStack:
             arguments, text = [sys.executable, "-c", _PYTHON], snippet.text
         else:
             before = f". {state}\n" if state.exists() else ""
-            arguments, text = ["bash", "-ea"], f"{before}{snippet.text}\ndeclare -px > {state}\n"
+            arguments, text = ["bash", "-e"], f"{before}set -a\n{snippet.text}\ndeclare -px > {state}\n"
         done = subprocess.run(
             arguments,
             input=text,
