@@ -71,7 +71,7 @@ class Dispatcher:
         self._failpoint = failpoint
         self._log = log
         self._drops = functions.with_nature(Nature.ENDS)
-        earlier = EarlierOutcomes(store, bus.subjects, limits, functions, lambda: bus.max_payload)
+        earlier = EarlierOutcomes(store, bus.subjects, limits, functions, bus.payload_bytes_max)
         self._rejecter = Rejecter(bus, earlier, functions, failpoint)
         self._managers = Managers(launcher, settings, failpoint, log, catalog)
         self._pings = Pings(bus)

@@ -12,18 +12,18 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, CorruptError, RetryError, TeatreeError
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.engine.archive import write_archive
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.writer import Writer
 from teatree.storage.archives import Archived, first_archive_since, read_answer, read_archive, record_answer
-from teatree.storage.chain import Chain
 from teatree.storage.disk import translating_disk_full
 from teatree.storage.packs import BlockTable
 from teatree.storage.versions import materialise
+from teatree_manager.context import ManagerContext
 from teatree_manager.follower import Follower, is_damage_of_store
 from teatree_manager.local_follower import LocalFollower
+from teatree_manager.waits import WaitingPart
 
 
 class ArchiveFollower(Follower):
@@ -38,32 +38,29 @@ class ArchiveFollower(Follower):
 
     def __init__(
         self,
-        chain: Chain,
+        context: ManagerContext,
         local: LocalFollower,
         reads: LocalReads,
         writer: Writer,
-        interval_ms: int,
-        failpoint: Failpoint,
         written: Callable[[Manifest], None],
         answered: Callable[[int], None],
     ) -> None:
         """`written` is called with each version that is archived, `answered` with each whose request is done."""
         super().__init__()
-        self._chain = chain
+        self._chain = context.chain
         self._local = local
         self._reads = reads
         self._writer = writer
-        self._interval_ms = interval_ms
-        self._failpoint = failpoint
+        self._interval_ms = context.settings.manager.archive_interval_ms
+        self._failpoint = context.failpoint
+        self._waits = context.waits
         self._written = written
         self._answered = answered
         self._barriers: list[tuple[Manifest, Sequence[str]]] = []
         self._last: Archived | None = None
         self._last_ms = float("-inf")
         self._asked = asyncio.Event()
-        self.over_limit: str | None = None
-        """The error of a table that needs more memory than an archive may use; None while none does."""
-        local.moved.append(self.wake)
+        local.subscribe(self.wake)
 
     def wait_for(self, manifest: Manifest, tables: Sequence[str]) -> None:
         """Archive these tables of a version, all if it names none; `answered` is called when they are archived."""
@@ -78,9 +75,12 @@ class ArchiveFollower(Follower):
             damage = await self._archive_asked()
             await self._archive_newest(may_wait=damage is None)
         except RetryError as e:
-            self.over_limit = str(e) if e.code is Code.OVER_LIMIT else None
+            if e.code is Code.OVER_LIMIT:  # it does not pass without an operator
+                self._waits.set(WaitingPart.ARCHIVE, f"the archive cannot be written: {e}")
+            else:
+                self._waits.clear(WaitingPart.ARCHIVE)
             raise
-        self.over_limit = None
+        self._waits.clear(WaitingPart.ARCHIVE)
         if damage is not None:
             raise damage
 

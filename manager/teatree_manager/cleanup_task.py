@@ -6,55 +6,33 @@ import asyncio
 import threading
 from datetime import UTC, datetime
 
-import structlog
 from typing_extensions import override
 
-from teatree.contracts.errors import TeatreeError
-from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.settings import RetentionSettings
-from teatree.storage.catalog import Catalog
-from teatree.storage.chain import Chain
 from teatree.storage.cleanup import Cleanup
-from teatree_manager.follower import Follower
+from teatree_manager.context import ManagerContext
+from teatree_manager.periodic_task import PeriodicTask
 
 LOOK_MS_MAX = 60_000
 """Milliseconds between checks whether a clean-up is due: the store holds when the last one ran, by any manager."""
 
 
-class CleanupTask(Follower):
-    """Cleans the model up when it is due. `health` reports an error, and the next check tries again."""
+class CleanupTask(PeriodicTask):
+    """Cleans the model up when it is due."""
 
     name = "cleanup"
 
-    def __init__(
-        self,
-        chain: Chain,
-        catalog: Catalog | None,
-        policy: RetentionSettings,
-        remember_days: int,
-        failpoint: Failpoint,
-    ) -> None:
-        super().__init__()
-        self._interval_ms = policy.interval_ms
+    def __init__(self, context: ManagerContext, remember_days: int) -> None:
+        policy = context.settings.retention
+        super().__init__(context.model, min(policy.interval_ms, LOOK_MS_MAX))
         self._stopping = threading.Event()
-        self._cleanup = Cleanup(chain, policy, remember_days, catalog, failpoint, self._stopping.is_set)
-        self._log = structlog.get_logger().bind(model=chain.model, follower=self.name)
+        self._cleanup = Cleanup(
+            context.chain, policy, remember_days, context.catalog, context.failpoint, self._stopping.is_set
+        )
 
     @override
     async def run(self) -> None:
-        if not self._interval_ms:
-            return
         try:
-            while True:
-                await asyncio.sleep(min(self._interval_ms, LOOK_MS_MAX) / 1000)
-                try:
-                    await self.work()
-                except TeatreeError as e:
-                    if str(e) != self.error:
-                        self._log.warning("could not clean up", error=str(e))
-                    self.error = str(e)
-                else:
-                    self.error = None
+            await super().run()
         finally:
             self._stopping.set()
 

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from abc import abstractmethod
+from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
+from typing_extensions import override
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.retry import Backoff, Retry
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
 from teatree.storage.disk import AWAY, FULL
+from teatree_manager.manager_task import ManagerTask
 
 DAMAGE_PAUSE_MS = 5_000
 """The pause before a damaged object is read again: it may be restored, or a newer version may not need it."""
 OVER_LIMIT_PAUSE_MS = 60_000
 """The pause before work that needs more memory than it may use is tried again: each try costs as much."""
 Found = TypeVar("Found")
-
-
-async def rounds(interval_ms: int) -> AsyncIterator[None]:
-    """Yield for ever, `interval_ms` apart at most, with jitter so that models do not coincide; never if it is 0."""
-    while interval_ms:
-        await asyncio.sleep(interval_ms / 1000 * random.uniform(0.5, 1))  # noqa: S311  no secret
-        yield
 
 
 async def retrying(read: Callable[[], Found], report: Callable[[TeatreeError], None]) -> Found:
@@ -41,32 +35,30 @@ async def retrying(read: Callable[[], Found], report: Callable[[TeatreeError], N
     return await Retry(report=report).in_thread(read_with_memory)
 
 
-class Follower(ABC):
+class Follower(ManagerTask):
     """One kind of work that follows the versions."""
 
-    name: str
     tolerated: tuple[type[TeatreeError], ...] = (RetryError,)
     """Errors after which the work is retried; any other ends the manager."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._log = structlog.get_logger().bind(follower=self.name)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self.error: str | None = None
-        """Why the follower waits; None while it works."""
-        self.damage: str | None = None
-        """What it cannot read in the store; None otherwise."""
 
     def wake(self) -> None:
         """Start the work, or repeat it if it runs."""
         self._idle.clear()
         self._wake.set()
 
+    @override
     async def drained(self) -> None:
         """Wait until there is no work left, or none that can be done before the store is repaired."""
         await self._idle.wait()
 
+    @override
     async def run(self) -> None:
         """Work for ever; tolerated errors and damage in the store are retried, any other error ends the manager.
 

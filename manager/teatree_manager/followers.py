@@ -3,92 +3,66 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest, TableEntry
-from teatree.contracts.settings import LimitSettings, ManagerSettings, RetentionSettings, ScrubSettings
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
 from teatree.engine.writer import Writer
-from teatree.storage.catalog import Catalog
-from teatree.storage.chain import Chain
-from teatree.storage.model_folder import ModelFolder
 from teatree.storage.segments import Entry
 from teatree_manager.archive_follower import ArchiveFollower
 from teatree_manager.catalog_follower import CatalogFollower
 from teatree_manager.cleanup_task import CleanupTask
-from teatree_manager.condition_follower import ConditionFollower
-from teatree_manager.follower import Follower
+from teatree_manager.condition_task import ConditionTask
+from teatree_manager.context import ManagerContext
 from teatree_manager.head_follower import HeadFollower
 from teatree_manager.local_follower import LocalFollower
 from teatree_manager.local_scrub_task import LocalScrubTask
+from teatree_manager.manager_task import ManagerTask
+from teatree_manager.outcome_publisher import OutcomePublisher
 from teatree_manager.scrub_task import ScrubTask
 
 
 class Followers:
     """The followers of one model. No outcome waits for them, except that of an `archive` request for its archive."""
 
-    def __init__(
-        self,
-        chain: Chain,
-        folder: ModelFolder,
-        catalog: Catalog | None,
-        limits: LimitSettings,
-        settings: ManagerSettings,
-        retention: RetentionSettings,
-        scrub: ScrubSettings,
-        failpoint: Failpoint,
-        writer: Writer,
-        archive_answered: Callable[[int], None],
-    ) -> None:
-        """`archive_answered` is called with each version whose `archive` request is done."""
+    def __init__(self, context: ManagerContext, writer: Writer, outcomes: OutcomePublisher) -> None:
+        """`outcomes` holds the outcome of each `archive` request back until it is archived."""
+        settings, chain, limits = context.settings, context.chain, writer.limits
         self._newest = 0
         self._faulty: tuple[TableEntry, ...] = ()
-        self.reads = LocalReads(limits, folder.archive_staging)
-        self._versions = LocalVersions(chain, folder, settings, failpoint)
+        self.reads = LocalReads(limits, context.folder.archive_staging)
+        self._versions = LocalVersions(chain, context.folder, settings.manager, context.failpoint)
         self.local = LocalFollower(self._versions, self.reads)
-        self._catalog = CatalogFollower(catalog, chain, failpoint) if catalog else None
+        self._catalog = CatalogFollower(context.catalog, chain, context.failpoint) if context.catalog else None
         self._archive = ArchiveFollower(
-            chain,
-            self.local,
-            self.reads,
-            writer,
-            settings.archive_interval_ms,
-            failpoint,
-            self._archived,
-            archive_answered,
+            context, self.local, self.reads, writer, self._archived, outcomes.archive_answered
         )
-        self._cleanup = CleanupTask(chain, catalog, retention, limits.remember_days, failpoint)
-        self._head = HeadFollower(chain, settings.head_interval_ms)
-        self._scrub = ScrubTask(chain, scrub)
-        self.condition = (
-            ConditionFollower(catalog, chain, self._scrub.remember, lambda: self.damage) if catalog else None
+        self._cleanup = CleanupTask(context, limits.remember_days)
+        self._head = HeadFollower(chain, settings.manager.head_interval_ms)
+        self._scrub = ScrubTask(chain, settings.scrub)
+        self._condition = (
+            ConditionTask(context, context.catalog, self._scrub.remember, self._current_damage)
+            if context.catalog
+            else None
         )
-        self._local_scrub = LocalScrubTask(self.local, self._versions, self.reads, scrub)
+        self._local_scrub = LocalScrubTask(chain.model, self.local, self._versions, self.reads, settings.scrub)
 
     @property
-    def followers(self) -> list[Follower]:
-        """All of them."""
-        followers = [self.local, self._head, self._archive, self._cleanup, self._scrub, self._local_scrub]
-        return [*followers, *(follower for follower in (self._catalog, self.condition) if follower is not None)]
+    def tasks(self) -> list[ManagerTask]:
+        """All followers and periodic tasks."""
+        tasks = [self.local, self._head, self._archive, self._cleanup, self._scrub, self._local_scrub]
+        return [*tasks, *(task for task in (self._catalog, self._condition) if task is not None)]
 
-    @property
-    def damage(self) -> dict[int, str]:
-        """What is damaged, by version: found by the scrubber, blocking a follower, or a table with a fault."""
+    def _current_damage(self) -> dict[int, str]:
+        """Return what is damaged, by version: found by a scrub, blocking a follower, or a table with a fault."""
         damage = dict(self._scrub.damaged)
         for entry in self._faulty:
             damage.setdefault(entry.changed_in, f"The table {entry.name!r} cannot be used: {entry.fault}")
-        for follower in self.followers:
-            if follower.damage is not None:
-                damage[self._newest] = follower.damage
+        for task in self.tasks:
+            if task.damage is not None:
+                damage[self._newest] = task.damage
         return damage
-
-    @property
-    def waiting_for(self) -> str | None:
-        """What blocks the archive until an operator acts; None otherwise."""
-        error = self._archive.over_limit
-        return None if error is None else f"the archive cannot be written: {error}"
 
     def _archived(self, manifest: Manifest) -> None:
         if self._catalog is not None:
@@ -116,8 +90,8 @@ class Followers:
 
     async def drained(self) -> None:
         """Wait until no follower has work: in order, since each may give work to those after it."""
-        for follower in self.followers:
-            await follower.drained()
+        for task in self.tasks:
+            await task.drained()
 
     async def close(self) -> None:
         """Close the local files."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from teatree.contracts.errors import RetryError
-from teatree.storage.chain import Chain
+from teatree.engine.writer import Writer
 from teatree.storage.published_mark import write_published
+from teatree_manager.outcome_publisher import OutcomePublisher
 
 LOOK_S = 1.0
 """Seconds between checks: while requests arrive, the manifests hold what the mark would."""
@@ -16,19 +16,18 @@ LOOK_S = 1.0
 class IdleMark:
     """Writes the mark once the outcomes of the newest version are published for good and no version follows it."""
 
-    def __init__(self, chain: Chain, marked: int, newest: Callable[[], int], published: Callable[[], int]) -> None:
-        """Mark up to the version that `published` returns; `marked` is the version that the store holds already."""
-        self._chain = chain
-        self._marked = marked
-        self._newest = newest
-        self._published = published
+    def __init__(self, writer: Writer, outcomes: OutcomePublisher) -> None:
+        self._chain = writer.context.chain
+        self._writer = writer
+        self._outcomes = outcomes
+        self._marked = outcomes.announced_version  # the store holds that already
 
     async def run(self) -> None:
         """Check until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
-            version = self._newest()
-            if version > self._marked and self._published() >= version:
+            version = self._writer.manifest.version
+            if version > self._marked and self._outcomes.announced_version >= version:
                 await self._write(version)
 
     async def _write(self, version: int) -> None:

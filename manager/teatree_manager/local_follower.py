@@ -42,10 +42,13 @@ class LocalFollower(Follower):
         """The version that the local file holds; None while there is none."""
         self.table: BlockTable | None = None
         """The block table of that file; the two change together, within one step of the event loop."""
-        self.moved: list[Callable[[], None]] = []
-        """Called when the local file is replaced or removed."""
+        self._subscribers: list[Callable[[], None]] = []
         self.served = 0
         """The newest version that reads answer for: its user tables are those of the local file."""
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever the local file is replaced or removed."""
+        self._subscribers.append(callback)
 
     def report(self, damage: DamagedVersionError) -> None:
         """Report that a reader met damage of the local file: it ends this manager, and the next one makes it again."""
@@ -117,7 +120,7 @@ class LocalFollower(Follower):
         return True
 
     def _notify_moved(self) -> None:
-        for callback in self.moved:
+        for callback in self._subscribers:
             callback()
 
     async def _tidy(self) -> None:

@@ -17,14 +17,14 @@ from teatree.engine.local_versions import LocalVersions
 from teatree.engine.spares import Spare
 from teatree.storage.packs import BlockTable, checksum
 from teatree.storage.versions import HEADER_BYTES, layout_of
-from teatree_manager.follower import Follower, rounds
 from teatree_manager.local_follower import LocalFollower
+from teatree_manager.periodic_task import PeriodicTask
 
 PIECE_BLOCKS = 16
 """Blocks read at once, 4 MiB: bounds how long the file is in use."""
 
 
-class LocalScrubTask(Follower):
+class LocalScrubTask(PeriodicTask):
     """Compares the newest local file, and then the spares, with their block tables, again and again.
 
     Every later file is made from them, so damage would stay. Damage of the newest ends the manager
@@ -34,11 +34,12 @@ class LocalScrubTask(Follower):
     """
 
     name = "local_scrub"
+    tolerated = ()
 
     def __init__(
-        self, local: LocalFollower, versions: LocalVersions, reads: LocalReads, settings: ScrubSettings
+        self, model: str, local: LocalFollower, versions: LocalVersions, reads: LocalReads, settings: ScrubSettings
     ) -> None:
-        super().__init__()
+        super().__init__(model, settings.interval_ms)
         self._local = local
         self._versions = versions
         self._reads = reads
@@ -47,11 +48,6 @@ class LocalScrubTask(Follower):
         """The block of the newest file at which the next piece begins; -1 before the first."""
         self.damaged_spares = 0
         """Spares that this manager found damaged."""
-
-    @override
-    async def run(self) -> None:
-        async for _ in rounds(self._settings.interval_ms):
-            await self.work()
 
     @override
     async def work(self) -> None:
@@ -112,7 +108,3 @@ class LocalScrubTask(Follower):
                 where=str(path),
             )
         return True
-
-    @override
-    async def drained(self) -> None:
-        """Return at once: the next manager continues."""

@@ -13,18 +13,18 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-import structlog
 from attrs import define, field
 
 from teatree.contracts.errors import TeatreeError
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import NoticeMessage, Outcome, Status
 from teatree.contracts.retry import Retry
 from teatree.engine.announce import Announcer
 from teatree.messaging.notices import NoticeWriter, TooLongError
 from teatree.storage.segments import Entry, Role
+from teatree_manager.context import ManagerContext
 from teatree_manager.follower import retrying
+from teatree_manager.waits import WaitingPart
 
 UNSYNCED_MS = 2_000
 """Milliseconds for which NATS may lose a notice if it is killed; it flushes them far sooner."""
@@ -50,11 +50,13 @@ class OutcomePublisher:
     """
 
     def __init__(
-        self, announcer: Announcer, notices: NoticeWriter, announced_version: int, failpoint: Failpoint
+        self, context: ManagerContext, announcer: Announcer, notices: NoticeWriter, announced_version: int
     ) -> None:
+        """Up to `announced_version` all outcomes are published."""
         self._announcer = announcer
         self._notices = notices
-        self._failpoint = failpoint
+        self._failpoint = context.failpoint
+        self._waits = context.waits
         self._queue: asyncio.Queue[tuple[Manifest, Sequence[Entry], bool] | None] = asyncio.Queue(WAITING_MAX)
         self._open: set[int] = set()
         self._all_announced = asyncio.Event()
@@ -68,9 +70,7 @@ class OutcomePublisher:
         self._recent: deque[tuple[float, int, _Part]] = deque()
         self._losses = notices.losses
         """Lost connections after which the last moments' notices were published again."""
-        self.waiting_for: str | None = None
-        """Why outcomes cannot be published; None while they can."""
-        self._log = structlog.get_logger().bind(model=announcer.chain.model)
+        self._log = context.log
 
     @property
     def announced_version(self) -> int:
@@ -172,7 +172,7 @@ class OutcomePublisher:
         """Publish parts until NATS has them, whatever it answers: no failure here ends a manager."""
         retry = Retry(again=_always, report=partial(self._report_unpublished, what))
         await retry.call_async(partial(self._publish_once, parts))
-        self.waiting_for = None
+        self._waits.clear(WaitingPart.OUTCOMES)
 
     async def _publish_once(self, parts: list[_Part]) -> None:
         losses = self._notices.losses
@@ -188,9 +188,8 @@ class OutcomePublisher:
         self._losses = losses
 
     def _report_unpublished(self, what: object, error: TeatreeError) -> None:
-        if str(error) != self.waiting_for:
+        if self._waits.set(WaitingPart.OUTCOMES, str(error)):
             self._log.warning("outcomes wait to be published", version=what, error=str(error))
-        self.waiting_for = str(error)
 
     def pass_over(self, version: int) -> None:
         """Count a version as published that was cleaned up meanwhile: only published ones are."""

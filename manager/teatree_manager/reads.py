@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,11 +14,12 @@ from teatree.contracts.names import new_id
 from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, Request, read_request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb_errors import DamagedVersionError
+from teatree.engine.writer import Writer
 from teatree.functions.arguments import Call, Context
 from teatree.functions.query import Query, read_query
 from teatree.functions.sources import Sources
 from teatree.messaging.asked_reads import AskedRead
-from teatree.storage.chain import Chain
+from teatree_manager.health import Health
 from teatree_manager.local_follower import LocalFollower
 from teatree_manager.read_pool import Asked, ReadPool
 
@@ -33,17 +34,16 @@ class DirectReads:
 
     def __init__(
         self,
-        chain: Chain,
-        limits: Callable[[], LimitSettings],
+        writer: Writer,
         sources: Sources,
         pool: ReadPool,
         local: LocalFollower,
-        health: Callable[[], dict[str, Any]],
+        health: Health,
         page_bytes_max: int,
     ) -> None:
-        """`limits` returns the model's current limits; `page_bytes_max` is what fits into one reply."""
-        self._chain = chain
-        self._limits = limits
+        """Answer by the writer's limits; `page_bytes_max` is what fits into one reply."""
+        self._chain = writer.context.chain
+        self._writer = writer
         self._sources = sources
         self._pool = pool
         self._local = local
@@ -60,7 +60,7 @@ class DirectReads:
     async def answer(self, read: AskedRead) -> tuple[bytes, Mapping[str, str]]:
         """Return the answer to one read."""
         if read.function == HEALTH_FUNCTION:
-            return dump_json(self._health()), {HEADER_CONTENT_TYPE: CONTENT_JSON}
+            return dump_json(self._health.report()), {HEADER_CONTENT_TYPE: CONTENT_JSON}
         self._running += 1
         try:
             return await self._query(read)
@@ -77,7 +77,7 @@ class DirectReads:
                 hint="Use query.",
             )
         request = read_request(self._chain.model, read.function, 0, datetime.now(UTC), dict(read.headers), read.body)
-        limits = self._limits()
+        limits = self._writer.limits
         call, query, min_version, wait_ms = self._read_call(request, limits)
         call.finish()
         if self._local.is_dropped:

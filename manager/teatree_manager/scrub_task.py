@@ -7,18 +7,16 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain as chained
 
-import structlog
 from typing_extensions import override
 
-from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.manifest import Manifest, ObjectRef
 from teatree.contracts.settings import ScrubSettings
 from teatree.storage.chain import Chain
 from teatree.storage.verification import Finding, Findings, check_object, check_outcomes
-from teatree_manager.follower import Follower, rounds
+from teatree_manager.periodic_task import PeriodicTask
 
 
-class ScrubTask(Follower):
+class ScrubTask(PeriodicTask):
     """Checks one version's manifest, pack and outcomes at a time: the newest first, then back through those kept.
 
     A manager first checks what the last one found damaged (the catalog keeps it, see ConditionFollower), then the
@@ -29,14 +27,13 @@ class ScrubTask(Follower):
     name = "scrub"
 
     def __init__(self, chain: Chain, settings: ScrubSettings) -> None:
-        super().__init__()
+        super().__init__(chain.model, settings.interval_ms)
         self._chain = chain
         self._settings = settings
         self._turns: Iterator[int] = iter(())
         self._begun = False
         self.damaged: dict[int, str] = {}
         """Damage by version; versions that are repaired or cleaned up are removed."""
-        self._log = structlog.get_logger().bind(model=chain.model, follower=self.name)
 
     def remember(self, damage: Mapping[int, str]) -> None:
         """Take over what an earlier manager found, to be checked first; ignored where scrubbing is disabled."""
@@ -45,16 +42,10 @@ class ScrubTask(Follower):
         self.damaged = {**damage, **self.damaged}
         self._turns = chained(sorted(damage, reverse=True), self._turns)
 
+    @property
     @override
-    async def run(self) -> None:
-        async for _ in rounds(self._settings.interval_ms):
-            try:
-                await self.work()
-            except RetryError as e:
-                self.error = str(e)
-            except TeatreeError as e:
-                self._log.error("scrubbing failed", error=str(e))
-                self.error = str(e)
+    def finding(self) -> str | None:
+        return next(iter(self.damaged.values()), None)
 
     @override
     async def work(self) -> None:
@@ -69,7 +60,6 @@ class ScrubTask(Follower):
             self._report(version, findings.found[0])
         elif self.damaged.pop(version, None):
             self._log.warning("the damage in the store was repaired", version=version)
-        self.error = next(iter(self.damaged.values()), None)
         await asyncio.sleep(read_bytes / self._settings.bytes_per_s)
 
     def _begin_round(self, kept: Sequence[int]) -> None:
@@ -104,7 +94,3 @@ class ScrubTask(Follower):
         if self.damaged.get(version) != what:
             self._log.error("the store is damaged", version=version, code=finding.code, error=what)
         self.damaged[version] = what
-
-    @override
-    async def drained(self) -> None:
-        """Return at once: the next manager continues."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 
 import structlog
 
@@ -11,17 +10,17 @@ from teatree.contracts.errors import TeatreeError
 from teatree.contracts.requests import Request
 from teatree.engine.announce import started_message
 from teatree.messaging.bus import Bus
-from teatree.storage.catalog import Catalog
 from teatree.storage.catalog_rows import started_row
+from teatree_manager.context import ManagerContext
 
 
 class StartedNotifier:
     """Publishes `started` on a request's subject and in the catalog, without delaying the work."""
 
-    def __init__(self, bus: Bus, catalog: Catalog | None, goal_model_id: uuid.UUID) -> None:
+    def __init__(self, context: ManagerContext, bus: Bus) -> None:
         self._bus = bus
-        self._catalog = catalog
-        self._goal_model_id = goal_model_id
+        self._catalog = context.catalog
+        self._goal_model_id = context.goal_model_id
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger()
 

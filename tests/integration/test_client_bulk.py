@@ -96,7 +96,7 @@ async def test_the_same_ids_again_are_already_applied(session: Session, fake_man
 
 async def test_one_too_large_stops_the_sending_with_an_error(session: Session, fake_manager: FakeManager) -> None:
     """The error has the code `body_too_large`."""
-    items = [*appends(3), ("append", {"table": "t", "rows": [{"x": "y" * session.bus.max_payload}]})]
+    items = [*appends(3), ("append", {"table": "t", "rows": [{"x": "y" * session.bus.payload_bytes_max()}]})]
     with pytest.raises(RequestError) as caught:
         await session.model("sales").send_many(items, batch=1)
     assert caught.value.code is Code.BODY_TOO_LARGE

@@ -141,7 +141,7 @@ async def test_arrow_rows_travel_as_a_stream(session: Session, fake_manager: Fak
 async def test_a_body_over_the_limit_is_not_sent(session: Session, fake_manager: FakeManager) -> None:
     """The client refuses what NATS would not take, with advice what to do instead."""
     with pytest.raises(RequestError, match="load") as caught:
-        await session.model("sales").append("sales", [{"text": "x" * session.bus.max_payload}])
+        await session.model("sales").append("sales", [{"text": "x" * session.bus.payload_bytes_max()}])
     assert caught.value.code is Code.BODY_TOO_LARGE
     await session.model("sales").append("sales", [{"id": 1}])
     assert len(fake_manager.requests) == 1

@@ -148,7 +148,7 @@ class TestSending:
     async def test_too_large(self, bus: Bus) -> None:
         """A body beyond the server's limit is refused before it is sent."""
         with pytest.raises(RequestError) as e:
-            await bus.publish_log(bus.subjects.request("sales", "append"), b"x" * (bus.max_payload + 1))
+            await bus.publish_log(bus.subjects.request("sales", "append"), b"x" * (bus.payload_bytes_max() + 1))
         assert e.value.code is Code.BODY_TOO_LARGE
         assert (await log_state(bus)).messages == 0
         await send(bus, "sales")  # the connection survived it
@@ -330,7 +330,7 @@ class TestBatches:
         subject = bus.subjects.request("sales", "append")
         publisher = BatchPublisher(bus)
         good = await publisher.put([(subject, b"1", {})] * 2)
-        bad = await publisher.put([(subject, b"2", {}), (subject, b"x" * (bus.max_payload + 1), {})])
+        bad = await publisher.put([(subject, b"2", {}), (subject, b"x" * (bus.payload_bytes_max() + 1), {})])
         later = await publisher.put([(subject, b"3", {})] * 2)
         assert (await good).last_seq == 2
         for task in (bad, later):

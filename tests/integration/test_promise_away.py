@@ -17,7 +17,7 @@ from teatree.contracts.settings import Settings, StoreSettings
 from teatree.embedded.nats import NatsServer
 from teatree.storage.migrations.migrate import migrate
 from teatree.storage.stores import open_store
-from teatree_manager.manager import IDLE_LOOK_MS
+from teatree_manager.activity import LOOK_MS
 
 
 def store_folder(installation: Installation) -> Path:
@@ -91,7 +91,7 @@ async def test_no_idle_exit_while_the_catalog_is_behind(installation: Installati
         manager = installation.manager(TEATREE_MANAGER_IDLE_EXIT_MS="1")
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         await until(lambda: connection.execute(waits).fetchone() != (0,), manager.output)
-        await asyncio.sleep(3 * IDLE_LOOK_MS / 1000)
+        await asyncio.sleep(3 * LOOK_MS / 1000)
         assert "leaving: idle" not in manager.output()
     assert await manager.exit_code() == 0
     assert versions_in_catalog(installation) == list(range(1, installation.chain.newest_version() + 1))

@@ -40,7 +40,7 @@ class _Site:
         self.reads = LocalReads(LIMITS, self.folder.archive_staging)
         self.versions = LocalVersions(model.chain, self.folder, settings, no_failpoint)
         self.local = LocalFollower(self.versions, self.reads)
-        self.scrub = LocalScrubTask(self.local, self.versions, self.reads, scrub)
+        self.scrub = LocalScrubTask("sales", self.local, self.versions, self.reads, scrub)
 
     async def insert(self, rows: int) -> None:
         """Publish a version with more rows, and make its snapshot file as the manager's follower does."""

@@ -24,6 +24,7 @@ from teatree.storage.archives import read_archive
 from teatree.storage.model_folder import model_folder
 from teatree.storage.segments import read_segment
 from teatree_manager.archive_follower import ArchiveFollower
+from teatree_manager.context import ManagerContext
 from teatree_manager.local_follower import LocalFollower
 
 
@@ -46,9 +47,8 @@ class _Site:
         folder = model_folder(self.model.settings.data, self.model.name)
         reads = LocalReads(LIMITS, folder.archive_staging)
         local = LocalFollower(LocalVersions(self.chain, folder, ManagerSettings(), no_failpoint), reads)
-        return ArchiveFollower(
-            self.chain, local, reads, self.model.writer, 1_000, no_failpoint, lambda _: None, self.answered.append
-        )
+        context = ManagerContext(self.model.settings, self.chain, folder, None, no_failpoint)
+        return ArchiveFollower(context, local, reads, self.model.writer, lambda _: None, self.answered.append)
 
     async def answer(self, barrier: Manifest) -> None:
         """Let the follower do the work that an `archive` request waits for."""

@@ -113,7 +113,9 @@ class BulkSender:
 
     def _encode(self, item: Item) -> Encoded:
         message = item if isinstance(item, Message) else Message(item[0], item[1])
-        return encode(message, self._bus.subjects, self._model, size_bytes_max=self._bus.max_payload, group=self._group)
+        return encode(
+            message, self._bus.subjects, self._model, size_bytes_max=self._bus.payload_bytes_max(), group=self._group
+        )
 
     # --- from batches into the log ---
 

@@ -85,7 +85,7 @@ class ModelRequests:
             message,
             bus.subjects,
             self.name,
-            size_bytes_max=bus.max_payload,
+            size_bytes_max=bus.payload_bytes_max(),
             group=group,
             expected_version=expected_version,
         )
@@ -120,7 +120,7 @@ class ModelRequests:
             headers[HEADER_ARGS] = letter.args
         subject = bus.subjects.request(self.name, letter.function)
         request = Encoded(headers[HEADER_REQUEST_ID], subject, headers, body)
-        check_size(request, bus.max_payload)
+        check_size(request, bus.payload_bytes_max())
         return await self._send_until_done(letter.function, request, timeout_ms)
 
     async def send_many(

@@ -163,9 +163,8 @@ class Bus:
         """The version of the connected server, as it writes it."""
         return self._client.server_version
 
-    @property
-    def max_payload(self) -> int:
-        """Bytes of headers and body that the server takes in one message."""
+    def payload_bytes_max(self) -> int:
+        """Return the bytes of headers and body that the server accepts in one message now."""
         return int(self._client.max_payload)
 
     async def wait_connected(self, timeout_ms: float) -> None:
@@ -202,7 +201,7 @@ class Bus:
         Raises `body_too_large` for what the server would not take.
         """
         block = headers if isinstance(headers, bytes) else encode_headers(headers) if headers else b""
-        return encode_frame(subject, body, block, reply, self.max_payload)
+        return encode_frame(subject, body, block, reply, self.payload_bytes_max())
 
     async def send(self, frames: Iterable[bytes]) -> None:
         """Send frames in their order, all over one connection; raises `unavailable` when there is none or it breaks."""

@@ -12,11 +12,16 @@ from typing import Any, cast
 import pytest
 
 from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.requests import LogPosition, Request
-from teatree.contracts.settings import LimitSettings
+from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
 from teatree.messaging.log import LogSlice
-from teatree_manager.crash_tracker import CrashTracker
-from teatree_manager.pipeline import Pipeline
+from teatree.storage.chain import Chain
+from teatree.storage.model_folder import model_folder
+from teatree.storage.stores import open_store
+from teatree_manager.context import ManagerContext
+from teatree_manager.file_thread import FileThread
+from teatree_manager.request_source import RequestSource
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -37,11 +42,12 @@ class Log:
         self.losses = 1
 
 
-def reading(log: Any, folder: Path) -> Pipeline:
-    """Return a pipeline that reads a log."""
-    writer = cast("Any", SimpleNamespace(limits=LimitSettings(), chain=SimpleNamespace(model="sales")))
+def reading(log: Any, folder: Path) -> tuple[RequestSource, ManagerContext]:
+    """Return the reading of a log, and what its manager's parts share."""
+    chain = Chain(open_store(StoreSettings(url=folder.as_uri())), "t", "sales")
+    context = ManagerContext(Settings(), chain, model_folder(folder, "sales"), None, no_failpoint)
     hints = cast("Any", SimpleNamespace(take=lambda: None, event=asyncio.Event()))
-    return Pipeline(writer, log, log, hints, CrashTracker(folder / "attempt", 3), 1_000, lambda: 0, lambda _: None)
+    return RequestSource(context, log, log, hints), context
 
 
 async def test_a_manager_that_leaves_waits_no_more(tmp_path: Path) -> None:
@@ -53,31 +59,34 @@ async def test_a_manager_that_leaves_waits_no_more(tmp_path: Path) -> None:
         raise RetryError(Code.UNAVAILABLE, "NATS is away.")
 
     log = cast("Any", SimpleNamespace(losses=0, read=away, at=away))
-    pipeline = reading(log, tmp_path)
-    task = asyncio.create_task(pipeline._read(3, LogPosition(3, AT)))
+    source, context = reading(log, tmp_path)
+    task = asyncio.create_task(source.read(3, LogPosition(3, AT), LimitSettings()))
     await asked.wait()
-    assert pipeline.waiting_for is not None
-    pipeline.stop()
+    assert context.waits.requests is not None
+    source.stop()
     assert (await task).requests == []
-    assert pipeline.waiting_for is None
+    assert context.waits.requests is None
 
 
 async def test_lost_between_read_and_check(tmp_path: Path) -> None:
     """What was read before the connection was lost is read again: the check after it looked at another server."""
     log = cast("Any", Log())
-    found = await reading(log, tmp_path)._read(3, LogPosition(3, AT))
+    source, _ = reading(log, tmp_path)
+    found = await source.read(3, LogPosition(3, AT), LimitSettings())
     assert [request.request_id for request in found.requests] == ["new"]
     assert log.reads == 2
 
 
-def test_leaving_does_not_wait_for_work_that_does_not_end(tmp_path: Path) -> None:
+async def test_leaving_does_not_wait_for_work_that_does_not_end(tmp_path: Path) -> None:
     """Work on the file is interrupted; if that has no effect, closing raises an error within a set time."""
     left, ended = threading.Event(), threading.Event()
-    pipeline = reading(cast("Any", None), tmp_path)
-    pipeline._writer = cast("Any", SimpleNamespace(leave=left.set, close=lambda: None))
-    pipeline._file_thread.submit(ended.wait)
+    thread = FileThread(tmp_path)
+    writer = cast("Any", SimpleNamespace(leave=left.set, close=lambda: None))
+    running = asyncio.create_task(thread.run(ended.wait))
+    await asyncio.sleep(0)
     with pytest.raises(TimeoutError):
-        pipeline.close(wait_ms_max=20)
+        await asyncio.to_thread(thread.close, writer, 20)
     assert left.is_set()
     ended.set()
-    pipeline.close()
+    await running
+    thread.close(writer)

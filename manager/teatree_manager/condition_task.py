@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Mapping
 
 from typing_extensions import override
 
 from teatree.contracts.errors import OperatorError, RetryError
-from teatree.contracts.retry import Backoff
 from teatree.storage.catalog import Catalog
-from teatree.storage.chain import Chain
-from teatree_manager.follower import Follower
+from teatree_manager.context import ManagerContext
+from teatree_manager.periodic_task import PeriodicTask
 
 LOOK_MS = 500
 """Milliseconds between checks: a shorter wait need not be recorded."""
@@ -20,46 +18,35 @@ DAMAGED_VERSIONS_MAX = 100
 """Damaged versions that are recorded: bounds the row."""
 
 
-class ConditionFollower(Follower):
+class ConditionTask(PeriodicTask):
     """Writes a changed condition into the catalog; nothing waits for it.
 
     Damage that an earlier manager recorded is not lost: it is read at the start and passed to `remember`.
     """
 
     name = "condition"
+    tolerated = (RetryError, OperatorError)
+    """A catalog that is unavailable or locked must not stop its model."""
 
     def __init__(
         self,
+        context: ManagerContext,
         catalog: Catalog,
-        chain: Chain,
         remember: Callable[[Mapping[int, str]], None],
         damage: Callable[[], Mapping[int, str]],
     ) -> None:
-        super().__init__()
+        """`damage` returns what is damaged now, by version."""
+        super().__init__(context.model, LOOK_MS)
         self._catalog = catalog
-        self._chain = chain
+        self._chain = context.chain
+        self._goal_model_id = context.goal_model_id
+        self._waits = context.waits
         self._remember = remember
         self._damage_now = damage
         self._recorded_waits: str | None = None
         self._damage: Mapping[int, str] = {}
         self._has_read = False
         self._one_at_a_time = asyncio.Lock()
-        self.waits: Callable[[], str | None] = lambda: None
-        """Returns why requests wait."""
-
-    @override
-    async def run(self) -> None:
-        backoff = Backoff()
-        while True:
-            try:
-                await self.work()
-            except (RetryError, OperatorError) as e:  # a catalog that is unavailable or locked must not stop its model
-                self.error = str(e)
-                await backoff.pause(e)
-            else:
-                self.error = None
-                backoff.reset()
-            await asyncio.sleep(LOOK_MS / 1000)
 
     @override
     async def work(self) -> None:
@@ -67,7 +54,7 @@ class ConditionFollower(Follower):
             await self._record()
 
     async def _record(self) -> None:
-        model_id = uuid.UUID(self._chain.goal_model_id)
+        model_id = self._goal_model_id
         if not self._has_read:
             row = await asyncio.to_thread(self._catalog.model, self._chain.model)
             if row is not None and row.goal_model_id == model_id:
@@ -75,7 +62,7 @@ class ConditionFollower(Follower):
                 self._damage = {int(version): what for version, what in (row.damage or {}).items()}
                 self._remember(self._damage)
             self._has_read = True
-        waits = self.waits()
+        waits = self._waits.model
         if waits != self._recorded_waits:
             await asyncio.to_thread(self._catalog.record_waits, model_id, self._chain.model, waits)
             self._recorded_waits = waits
