@@ -53,7 +53,7 @@ class ArchiveFollower(Follower):
         self._writer = writer
         self._interval_ms = context.settings.manager.archive_interval_ms
         self._failpoint = context.failpoint
-        self._waits = context.waits
+        self._reasons = context.waits
         self._written = written
         self._answered = answered
         self._barriers: list[tuple[Manifest, Sequence[str]]] = []
@@ -76,11 +76,11 @@ class ArchiveFollower(Follower):
             await self._archive_newest(may_wait=damage is None)
         except RetryError as e:
             if e.code is Code.OVER_LIMIT:  # it does not pass without an operator
-                self._waits.set(WaitingPart.ARCHIVE, f"the archive cannot be written: {e}")
+                self._reasons.set(WaitingPart.ARCHIVE, f"the archive cannot be written: {e}")
             else:
-                self._waits.clear(WaitingPart.ARCHIVE)
+                self._reasons.clear(WaitingPart.ARCHIVE)
             raise
-        self._waits.clear(WaitingPart.ARCHIVE)
+        self._reasons.clear(WaitingPart.ARCHIVE)
         if damage is not None:
             raise damage
 

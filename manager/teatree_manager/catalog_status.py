@@ -18,7 +18,7 @@ class CatalogStatus:
         self._log = context.log
 
     async def record_waits(self, why: str) -> None:
-        """Write why a manager cannot begin yet; once it runs, its `ConditionFollower` records that."""
+        """Write why a manager cannot begin yet; once it runs, its `ConditionTask` records that."""
         if self._catalog is None:
             return
         try:

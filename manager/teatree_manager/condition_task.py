@@ -40,7 +40,7 @@ class ConditionTask(PeriodicTask):
         self._catalog = catalog
         self._chain = context.chain
         self._goal_model_id = context.goal_model_id
-        self._waits = context.waits
+        self._reasons = context.waits
         self._remember = remember
         self._damage_now = damage
         self._recorded_waits: str | None = None
@@ -62,7 +62,7 @@ class ConditionTask(PeriodicTask):
                 self._damage = {int(version): what for version, what in (row.damage or {}).items()}
                 self._remember(self._damage)
             self._has_read = True
-        waits = self._waits.model
+        waits = self._reasons.model
         if waits != self._recorded_waits:
             await asyncio.to_thread(self._catalog.record_waits, model_id, self._chain.model, waits)
             self._recorded_waits = waits

@@ -56,7 +56,7 @@ class OutcomePublisher:
         self._announcer = announcer
         self._notices = notices
         self._failpoint = context.failpoint
-        self._waits = context.waits
+        self._reasons = context.waits
         self._queue: asyncio.Queue[tuple[Manifest, Sequence[Entry], bool] | None] = asyncio.Queue(WAITING_MAX)
         self._open: set[int] = set()
         self._all_announced = asyncio.Event()
@@ -172,7 +172,7 @@ class OutcomePublisher:
         """Publish parts until NATS has them, whatever it answers: no failure here ends a manager."""
         retry = Retry(again=_always, report=partial(self._report_unpublished, what))
         await retry.call_async(partial(self._publish_once, parts))
-        self._waits.clear(WaitingPart.OUTCOMES)
+        self._reasons.clear(WaitingPart.OUTCOMES)
 
     async def _publish_once(self, parts: list[_Part]) -> None:
         losses = self._notices.losses
@@ -188,7 +188,7 @@ class OutcomePublisher:
         self._losses = losses
 
     def _report_unpublished(self, what: object, error: TeatreeError) -> None:
-        if self._waits.set(WaitingPart.OUTCOMES, str(error)):
+        if self._reasons.set(WaitingPart.OUTCOMES, str(error)):
             self._log.warning("outcomes wait to be published", version=what, error=str(error))
 
     def pass_over(self, version: int) -> None:

@@ -41,7 +41,7 @@ class DirectReads:
         health: Health,
         page_bytes_max: int,
     ) -> None:
-        """Answer by the writer's limits; `page_bytes_max` is what fits into one reply."""
+        """Read by the writer's limits; `page_bytes_max` is what fits into one reply."""
         self._chain = writer.context.chain
         self._writer = writer
         self._sources = sources

@@ -35,7 +35,7 @@ class RetryingFile:
         self.writer = writer
         self.thread = thread
         self.crash_tracker = crash_tracker
-        self._waits = context.waits
+        self._reasons = context.waits
         self._source = source
         self._local = local
         self._log = context.log
@@ -76,10 +76,10 @@ class RetryingFile:
 
     def resume(self, part: WaitingPart) -> None:
         """Register that a part does not wait any more."""
-        self._waits.clear(part)
+        self._reasons.clear(part)
 
     def _register(self, part: WaitingPart, why: str) -> None:
-        if self._waits.set(part, why):
+        if self._reasons.set(part, why):
             self._log.warning("waiting", why=why)
 
     def _free_bytes(self) -> int:

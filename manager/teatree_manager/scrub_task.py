@@ -19,7 +19,7 @@ from teatree_manager.periodic_task import PeriodicTask
 class ScrubTask(PeriodicTask):
     """Checks one version's manifest, pack and outcomes at a time: the newest first, then back through those kept.
 
-    A manager first checks what the last one found damaged (the catalog keeps it, see ConditionFollower), then the
+    A manager first checks what the last one found damaged (the catalog keeps it, see ConditionTask), then the
     newest version, where most readers are, and then continues at a random one, so that even managers that run shortly
     check every version in time, without writing down how far they came.
     """

@@ -25,8 +25,8 @@ from teatree.functions.inserts import insert
 from teatree.functions.registry import Registry, built_in_functions
 from teatree.functions.traits import Function, Nature, Traits
 from teatree.functions.waiting_calls import CallGroup, WaitingCalls
+from teatree_manager.applier import Applier
 from teatree_manager.crash_tracker import CrashTracker
-from teatree_manager.pipeline import Pipeline
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 COUNTS = {"table": "counts", "columns": [{"name": "n", "type": "BIGINT"}], "primary_key": ["n"]}
@@ -158,18 +158,18 @@ def test_a_waiting_call_that_fails_harms_only_itself(model: OneWriter) -> None:
 
 
 def test_a_function_that_is_alone_has_a_batch(tmp_path: Path, functions: Registry) -> None:
-    """The pipeline ends a batch before it and after it."""
+    """A batch ends before it and after it."""
     writer = SimpleNamespace(
-        state=ModelState.ACTIVE, limits=LimitSettings(), chain=SimpleNamespace(model="m"), functions=functions
+        state=ModelState.ACTIVE, limits=LimitSettings(), context=SimpleNamespace(functions=functions)
     )
-    log = cast("Any", None)
-    crash_tracker = CrashTracker(tmp_path / "attempt", 3)
-    pipeline = Pipeline(cast("Any", writer), log, log, log, crash_tracker, 1_000, lambda: 0, lambda _: None)
+    file = SimpleNamespace(writer=writer, crash_tracker=CrashTracker(tmp_path / "attempt", 3))
+    context = SimpleNamespace(log=None)
+    applier = Applier(cast("Any", context), cast("Any", file), cast("Any", None))
     names = ["count", "append", "clear", "clear", "count"]
     rest = [Request("m", name, seq, AT, str(seq)) for seq, name in enumerate(names, 1)]
     batches: list[list[str]] = []
     while rest:
-        batch = pipeline._next_batch(rest)
+        batch = applier.next_batch(rest)
         batches.append([request.function for request in batch])
         rest = rest[len(batch) :]
     assert batches == [["count", "append"], ["clear"], ["clear"], ["count"]]

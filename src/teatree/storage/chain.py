@@ -29,7 +29,7 @@ those behind them, and S3 answers for all by one listing."""
 
 
 @frozen
-class ChainEnd:
+class ChainCheck:
     """What is known about the end of a chain."""
 
     newest: int
@@ -135,12 +135,12 @@ class Chain:
         """Return the number of the newest version, 0 if there is none; raises `corrupt` if it vanished."""
         return self._newest_of(self.end(known))
 
-    def _newest_of(self, end: ChainEnd) -> int:
+    def _newest_of(self, end: ChainCheck) -> int:
         if end.newest < end.known:
             raise self.missing_error(end.known, end.newest)
         return end.newest
 
-    def end(self, known: int = 0) -> ChainEnd:
+    def end(self, known: int = 0) -> ChainCheck:
         """Return what is known about the chain's end: three requests where `head` is not far behind."""
         head = read_head(self.store, self.folder)  # before the manifests: what it names was among them
         known = max(known, head.version if head else 0)
@@ -155,7 +155,7 @@ class Chain:
         if newest < known:
             newest = newest if self._exists(newest) else self._gallop()
             missing = [v for v in missing if v < newest] + self._confirmed(set(range(newest + 1, known + 1)))
-        return ChainEnd(newest, max(known, newest), tuple(missing))
+        return ChainCheck(newest, max(known, newest), tuple(missing))
 
     def _present(self, numbers: range) -> set[int]:
         keys = [self.manifest_key(number) for number in numbers]
@@ -180,7 +180,7 @@ class Chain:
                 high = middle
         return low
 
-    def report_missing(self, end: ChainEnd) -> None:
+    def report_missing(self, end: ChainCheck) -> None:
         """Warn of versions that vanished below the newest, which does not need them."""
         below = [version for version in end.missing if version < end.newest]
         if below:
