@@ -260,4 +260,4 @@ async def _in_time(work: Callable[[], T], ms_max: int) -> T:
 
 
 def _ms_since(began_s: float) -> float:
-    return round((time.monotonic() - began_s) * 1000, 1)
+    return round((time.monotonic() - began_s) * 1000, 3)
