@@ -29,14 +29,18 @@ class PeriodicTask(ManagerTask):
     @override
     async def run(self) -> None:
         async for _ in rounds(self._interval_ms):
-            try:
-                await self.work()
-            except self.tolerated as e:
-                if str(e) != self.error:
-                    self._log.warning("a periodic task failed", code=str(e.code), error=str(e))
-                self.error = str(e)
-            else:
-                self.error = self.finding
+            await self.run_once()
+
+    async def run_once(self) -> None:
+        """Work one round and set `error`; raises what is not tolerated."""
+        try:
+            await self.work()
+        except self.tolerated as e:
+            if str(e) != self.error:
+                self._log.warning("a periodic task failed", code=str(e.code), error=str(e))
+            self.error = str(e)
+        else:
+            self.error = self.finding
 
     @property
     def finding(self) -> str | None:

@@ -31,7 +31,7 @@ def model(object_store_settings: StoreSettings, tmp_path: Path) -> Iterator[Publ
 async def rounds(task: ScrubTask) -> None:
     """Check each version twice, wherever the first round begins."""
     for _ in range(12):
-        await task.work()
+        await task.run_once()
 
 
 def findings(task: ScrubTask) -> tuple[str | None, list[int]]:
