@@ -9,7 +9,6 @@ from teatree.contracts.manifest import ModelState
 from teatree.contracts.notices import Outcome, Status, outcome_of
 from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.batch import FAILED_CODES, Applied
-from teatree.engine.chain_end import ChainEnd
 from teatree.engine.incarnation import CreatedModel, create_model_file
 from teatree.engine.ledger import EarlierOutcome, LostOutcome
 from teatree.engine.model_context import ModelContext
@@ -17,6 +16,7 @@ from teatree.engine.outcomes import answer_again, outside_entries
 from teatree.engine.prepared_version import PreparedVersion
 from teatree.engine.takeover import discard_files
 from teatree.engine.transaction import NextVersion
+from teatree.engine.version_preparer import VersionPreparer
 from teatree.storage.segments import Entry, Role, encode_segment
 
 
@@ -26,38 +26,38 @@ class ModelWithoutFile:
     It has the operator's limits: those of an earlier incarnation do not bind the next.
     """
 
-    def __init__(self, context: ModelContext, end: ChainEnd, newest: Applied) -> None:
+    def __init__(self, context: ModelContext, preparer: VersionPreparer, newest: Applied) -> None:
         """`newest` is the batch that was applied last."""
         self.limits = context.limits
-        self.end = end
+        self.preparer = preparer
         self._context = context
         self._newest = newest
 
     @property
     def state(self) -> ModelState:
         """Absent or dropped."""
-        return ModelState.DROPPED if self._newest.dropped else self.end.base.manifest.state
+        return ModelState.DROPPED if self._newest.dropped else self.preparer.base.manifest.state
 
     @property
     def position(self) -> LogPosition:
         """The position of the last request that is published: nothing else keeps it."""
-        return self.end.base.manifest.position
+        return self.preparer.base.manifest.position
 
     def apply(self, request: Request, outside: Sequence[Outcome]) -> Applied | CreatedModel:
         """Apply a `create_model`; return the created model, or a batch without effect if it is refused or a resend.
 
         The outcomes in `outside` are kept with its outcome.
         """
-        ledger = self.end.ledger
-        next_version = self.end.next_version(self._newest)
+        ledger = self.preparer.ledger
+        next_version = self.preparer.next_version(self._newest)
         entries = outside_entries(outside, ledger)
         earlier = ledger.find([request.request_id]).get(request.request_id)
         if earlier is not None:
             return self._without_effect(next_version, request, (*entries, _resend(request, earlier)))
-        path = self._context.folder.database(self.end.base.manifest.epoch)
+        path = self._context.folder.database(self.preparer.base.manifest.epoch)
         try:
             created = create_model_file(
-                self._context, self.end.author.stream, request, next_version, path, outside=entries
+                self._context, self.preparer.author.stream, request, next_version, path, outside=entries
             )
         except (RequestError, RetryError) as e:
             if isinstance(e, RetryError) and e.code not in FAILED_CODES:
@@ -69,7 +69,7 @@ class ModelWithoutFile:
 
     def set_aside(self, request: Request, error: TeatreeError) -> Applied:
         """Keep that a request had no effect, with its error."""
-        return self._without_effect(self.end.next_version(self._newest), request, (_refused(request, error),))
+        return self._without_effect(self.preparer.next_version(self._newest), request, (_refused(request, error),))
 
     def rest_of(self, batch: Sequence[Request]) -> Sequence[Request]:
         """Return the requests of a batch that have no published outcome."""
@@ -79,16 +79,16 @@ class ModelWithoutFile:
         """Prepare the version of a batch that changed nothing."""
         self._context.failpoint("manager.capture.before_checkpoint")
         self._context.failpoint("manager.capture.after_pack")
-        return self.end.prepare(applied, None, announced_version)
+        return self.preparer.prepare(applied, None, announced_version)
 
     def _without_effect(self, next_version: NextVersion, request: Request, entries: tuple[Entry, ...]) -> Applied:
-        self.end.ledger.add(next_version.version, entries)
+        self.preparer.ledger.add(next_version.version, entries)
         self._newest = Applied(
             version=next_version.version,
             write_id=next_version.write_id,
             offset=request.seq,
             log_at=request.at,
-            last_effect_seq=self.end.base.manifest.last_effect_seq,
+            last_effect_seq=self.preparer.base.manifest.last_effect_seq,
             entries=entries,
             segment=encode_segment(entries),
             changed_tables=frozenset(),

@@ -15,7 +15,6 @@ from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.manifest import Manifest, ModelState
 from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.batch import Applied, Batch
-from teatree.engine.chain_end import ChainEnd
 from teatree.engine.changes import Checkpoint
 from teatree.engine.commits import Commit, adopt_commits, committed_position, read_commits
 from teatree.engine.database import Database, reopened
@@ -27,6 +26,7 @@ from teatree.engine.prepared_version import CapturedFile, PreparedVersion, table
 from teatree.engine.recovery import recovered
 from teatree.engine.snapshot import Capture, capture
 from teatree.engine.transaction import ModelFile
+from teatree.engine.version_preparer import VersionPreparer
 from teatree.storage.packs import BlockTable
 
 
@@ -56,11 +56,11 @@ class OpenModel:
     """
 
     def __init__(
-        self, context: ModelContext, end: ChainEnd, database: Database, captured: Captured, newest: Applied
+        self, context: ModelContext, preparer: VersionPreparer, database: Database, captured: Captured, newest: Applied
     ) -> None:
         """`context` has the model's own limits; `newest` is the batch that was applied last."""
         self.limits = context.limits
-        self.end = end
+        self.preparer = preparer
         self._context = context
         self._captured = captured
         self._newest = newest
@@ -85,8 +85,8 @@ class OpenModel:
 
     def recover(self, unshipped: Sequence[Commit]) -> Applied:
         """Take over commits that a crash left unshipped, as one batch."""
-        manifest = self.end.base.manifest
-        applied = recovered(unshipped, manifest, self.end.ledger, self._context.functions)
+        manifest = self.preparer.base.manifest
+        applied = recovered(unshipped, manifest, self.preparer.ledger, self._context.functions)
         with self.database.transaction():
             adopt_commits(self.database, manifest.content_version, applied.version, applied.write_id)
         self._newest = applied
@@ -120,7 +120,7 @@ class OpenModel:
             self._context.failpoint("manager.capture.before_checkpoint")
             file = None if applied.dropped else self._capture(model_file, applied)
             self._context.failpoint("manager.capture.after_pack")
-            return self.end.prepare(applied, file, announced_version)
+            return self.preparer.prepare(applied, file, announced_version)
 
     def compare_with(self, shipped: Capture) -> None:
         """Compare the next capture with one that was shipped."""
@@ -134,7 +134,7 @@ class OpenModel:
         return ModelFile(
             database=database,
             handle=WriteHandle(database, self.limits),
-            ledger=self.end.ledger,
+            ledger=self.preparer.ledger,
             context=self._context.for_functions(history),
             functions=self._context.functions,
             put_page=self._put_page,
@@ -143,7 +143,7 @@ class OpenModel:
 
     def _unchanged_since(self, manifest: Manifest) -> frozenset[str]:
         """Return the tables of a version that neither a later one changed nor the batch that is not shipped yet."""
-        base = self.end.base.manifest
+        base = self.preparer.base.manifest
         pending = self._newest.changed_tables if self._newest.version > base.version else frozenset()
         return unchanged_tables(manifest, base) - pending
 
@@ -198,14 +198,14 @@ class OpenModel:
                 self._file = InvalidatedFile(self.database, error)
 
     def _new_batch(self, model_file: ModelFile) -> Batch:
-        return Batch(model_file, self.end.next_version(self._newest), self._newest.last_effect_seq)
+        return Batch(model_file, self.preparer.next_version(self._newest), self._newest.last_effect_seq)
 
     def _capture(self, model_file: ModelFile, applied: Applied) -> CapturedFile:
         database = model_file.database
         database.checkpoint()
         self._context.failpoint("manager.capture.after_checkpoint")
         packed = self._pack(database, applied)
-        return CapturedFile(packed, table_entries(model_file.handle, self.end.base.manifest, applied))
+        return CapturedFile(packed, table_entries(model_file.handle, self.preparer.base.manifest, applied))
 
     def _pack(self, database: Database, applied: Applied) -> Capture:
         """Pack what differs from the version before; damage found here is the local file's."""

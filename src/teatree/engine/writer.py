@@ -15,7 +15,6 @@ from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.batch import Applied
-from teatree.engine.chain_end import Base, ChainEnd
 from teatree.engine.closed_model import ClosedModel, NotTakenOver
 from teatree.engine.incarnation import CreatedModel
 from teatree.engine.ledger import Ledger
@@ -26,6 +25,7 @@ from teatree.engine.prepared_version import Author, PreparedVersion, fence_after
 from teatree.engine.recovery import applied_through
 from teatree.engine.snapshot import captured_checkpoint
 from teatree.engine.takeover import discard_files, put_aside, take_file
+from teatree.engine.version_preparer import Base, VersionPreparer
 from teatree.storage.packs import BlockTable
 from teatree.storage.versions import read_table
 
@@ -51,12 +51,12 @@ class Writer:
             case ClosedModel() as closed:
                 return closed.manifest
             case ModelWithoutFile() | OpenModel() as model:
-                return model.end.base.manifest
+                return model.preparer.base.manifest
 
     @property
     def base(self) -> Base:
         """The newest shipped version and its blocks."""
-        return self._taken_over.end.base
+        return self._taken_over.preparer.base
 
     @property
     def state(self) -> ModelState:
@@ -95,12 +95,12 @@ class Writer:
         self.ledger.load(fence)
         chain, applied = self.context.chain, applied_through(fence)
         if fence.file is None:
-            end = ChainEnd(chain, self._author, self.ledger, Base(fence, BlockTable.empty(chain.folder)))
+            preparer = VersionPreparer(chain, self._author, self.ledger, Base(fence, BlockTable.empty(chain.folder)))
             discard_files(self.context.folder)
-            self.model = ModelWithoutFile(self.context, end, applied)
+            self.model = ModelWithoutFile(self.context, preparer, applied)
             return None
         table = read_table(chain.store, fence.file)
-        end = ChainEnd(chain, self._author, self.ledger, Base(fence, table))
+        preparer = VersionPreparer(chain, self._author, self.ledger, Base(fence, table))
         context = self.context.with_options(fence.options)
         taken_over = take_file(context, fence)
         try:
@@ -109,7 +109,7 @@ class Writer:
             taken_over.database.close()
             raise
         self.restored = taken_over.restored
-        model = self.model = OpenModel(context, end, taken_over.database, captured, applied)
+        model = self.model = OpenModel(context, preparer, taken_over.database, captured, applied)
         if not taken_over.unshipped:
             return None
         return model.capture(model.recover(taken_over.unshipped), fence.announced_version)
@@ -140,7 +140,7 @@ class Writer:
         result = model.apply(requests[0], outside)
         if isinstance(result, CreatedModel):
             context, captured = self.context.with_options(result.options), Captured(result.table, None)
-            self.model = OpenModel(context, model.end, result.database, captured, result.applied)
+            self.model = OpenModel(context, model.preparer, result.database, captured, result.applied)
             return result.applied
         return result
 
@@ -162,12 +162,12 @@ class Writer:
     def advance_base(self, prepared: PreparedVersion) -> None:
         """Take a shipped version as the base of the next; a file that it dropped is deleted."""
         model = self._taken_over
-        model.end.advance(prepared)
+        model.preparer.advance(prepared)
         if isinstance(model, OpenModel):
             if prepared.capture is not None:
                 model.compare_with(prepared.capture)
             if prepared.manifest.state is ModelState.DROPPED:
-                self.model = ModelWithoutFile(self.context, model.end, applied_through(prepared.manifest))
+                self.model = ModelWithoutFile(self.context, model.preparer, applied_through(prepared.manifest))
                 model.database.close()
                 discard_files(self.context.folder)
 

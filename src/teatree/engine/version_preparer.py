@@ -1,4 +1,4 @@
-"""The end of a model's chain: the newest version that was shipped, and the preparation of the next one.
+"""The preparation of the next version, on the newest shipped one.
 
 Concurrency: `base` may be read by any thread; the thread that owns the file calls everything else.
 """
@@ -26,8 +26,8 @@ class Base:
     """Where its blocks lie."""
 
 
-class ChainEnd:
-    """The newest shipped version, on which the next one is based."""
+class VersionPreparer:
+    """Prepares versions; each is based on the newest that was shipped."""
 
     def __init__(self, chain: Chain, author: Author, ledger: Ledger, base: Base) -> None:
         self.author = author
