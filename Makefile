@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: slow help install test demo bench lint types imports tests format pins clean torture fuzz
+.PHONY: docs pages slow help install test demo bench lint types imports tests format pins clean torture fuzz
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -31,6 +31,12 @@ torture: install ## break things by a seed and check all promises; SEED=1 MINUTE
 fuzz: install ## compare each converter of values with DuckDB's own text; SEED=1 MINUTES=10
 	@cd tests && ../$(BIN)/python -m fuzz $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10) $(ARGS)
 
+docs: install ## the pages as a website in build/docs; a broken link is an error
+	$(BIN)/mkdocs build --strict --quiet
+
+pages: install ## write the pages that are made from the code: docs/settings.md, docs/functions.md
+	$(BIN)/python .ci/pages.py
+
 lint: install
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
@@ -42,8 +48,10 @@ types: install
 imports: install
 	$(BIN)/lint-imports
 
+# Three at a time keep two cores busy: a third of a test's time is waiting. Each takes consecutive tests, so that what a
+# module's tests share is started once.
 tests: install
-	$(BIN)/pytest -n 2 -m "not slow" --durations 10
+	$(BIN)/pytest -n 3 --dist worksteal -m "not slow" --durations 10
 
 slow: install ## the tests that take many seconds each: older DuckDB releases, the rarer crashes
 	$(BIN)/pytest -n 2 -m slow
@@ -57,7 +65,7 @@ pins: install ## resolve requirements.txt anew from pyproject.toml; UPGRADE=--up
 	@test -x .make/uv/bin/uv || { $(PYTHON) -m venv .make/uv && .make/uv/bin/pip install --quiet uv; }
 	.make/uv/bin/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-		--extra server --extra embedded --extra dev --output-file requirements.txt pyproject.toml
+		--extra dev --extra docs --output-file requirements.txt pyproject.toml
 	@! grep -n '://' requirements.txt
 
 clean: ## remove all that make has made

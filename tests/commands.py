@@ -1,12 +1,14 @@
-"""Commands of `teatree` run in this process: a tenth of the time of one that is started, for tests that run many."""
+"""Commands of `teatree` run in this process: ten times faster than as processes, for tests that run many."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
 from unittest.mock import patch
 
 from attrs import frozen
@@ -15,16 +17,26 @@ from teatree.cli.main import run
 
 
 @frozen
-class Ended:
-    """What a command did."""
+class CommandResult:
+    """A command's exit code and output."""
 
-    returncode: int
-    stdout: str
-    stderr: str
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on standard output."""
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        """The JSON lines on standard output."""
+        return [json.loads(line) for line in self.out.splitlines()]
 
 
-def run_command(environ: Mapping[str, str], *arguments: str) -> Ended:
-    """Run a command under these variables, in a thread of its own: the caller's may have an event loop that runs."""
+def run_command(environ: Mapping[str, str], *arguments: str) -> CommandResult:
+    """Run a command under these variables, in a new thread: the caller's may run an event loop."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     with (
         patch.dict(os.environ, environ, clear=True),
@@ -33,7 +45,7 @@ def run_command(environ: Mapping[str, str], *arguments: str) -> Ended:
         ThreadPoolExecutor(1) as thread,
     ):
         code = thread.submit(run, arguments).result(timeout=90)
-    return Ended(code, _written(out), _written(err))
+    return CommandResult(code, _written(out), _written(err))
 
 
 def _written(stream: io.TextIOWrapper) -> str:

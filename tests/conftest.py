@@ -1,4 +1,4 @@
-"""Fixtures for all tests. Servers are real, start with the first test that asks, and live for the session.
+"""Fixtures for all tests. Servers are real, start with the first test that needs them, and run for the session.
 
 - `nats_server`: `NatsSettings` with a subject prefix of the test's own.
 - `postgres_server`: `PostgresSettings` of a new, empty database, dropped after the test.
@@ -6,10 +6,10 @@
 - `file_store`: `StoreSettings` of an empty local folder.
 - `object_store_settings`: a test that takes it runs twice, with `file_store` and with `s3_server`.
 - `service_settings`: `Settings` of NATS, PostgreSQL and `file_store` with an own data folder, for our processes.
-- `installation`: those, and processes of ours that the test starts: see `processes`.
+- `installation`: those, and processes that the test starts: see `processes`.
 - `servers`: the servers themselves (`servers.nats()`, …), to kill and start one; leave it running.
 
-`contracts.settings.connection_environ(settings)` gives the variables with which to start a process of ours.
+`contracts.settings.connection_environ(settings)` gives the variables with which to start our processes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from servers import TestServers
 from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
 from teatree.storage.migrations.migrate import migrate
 
-# These machines are noisy: a slow example is no failure.
+# These machines are noisy: a slow example is not a failure.
 hypothesis.settings.register_profile("teatree", deadline=None)
 hypothesis.settings.load_profile("teatree")
 
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServers]:
-    """Return the session's servers; none runs before it is asked for."""
+    """Return the session's servers; each starts when it is first used."""
     started = TestServers(tmp_path_factory.mktemp("servers"))
     yield started
     started.stop()
@@ -82,7 +82,7 @@ def service_settings(
 
 @pytest.fixture(scope="session")
 def manager_server() -> Iterator[ManagerServer]:
-    """Return what starts managers quickly."""
+    """Return a server that starts managers and dispatchers quickly."""
     server = ManagerServer()
     yield server
     server.close()
@@ -92,7 +92,7 @@ def manager_server() -> Iterator[ManagerServer]:
 async def installation(
     service_settings: Settings, manager_server: ManagerServer, tmp_path: Path
 ) -> AsyncIterator[Installation]:
-    """Return an installation with PostgreSQL and a store in a folder, in which nothing runs yet."""
+    """Return an installation with PostgreSQL and a store in a folder, without running processes."""
     migrate(service_settings.postgres)
     made = await Installation.make(service_settings, manager_server, tmp_path)
     yield made

@@ -1,4 +1,4 @@
-"""Damage to files and objects, as a disk does it."""
+"""Flip bits in files and objects, as a failing disk does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def flip(path: Path, place: int, bit: int = 4) -> None:
-    """Turn a bit over: `place` is a byte of the file, `bit` the one of it as a number."""
+    """Flip a bit: `place` is the offset of its byte, `bit` its mask."""
     with path.open("r+b") as file:
         file.seek(place)
         byte = file.read(1)[0]
@@ -15,5 +15,5 @@ def flip(path: Path, place: int, bit: int = 4) -> None:
 
 
 def flipped(body: bytes, place: int, bit: int = 4) -> bytes:
-    """Return an object's bytes with a bit of one of them turned over."""
+    """Return an object's bytes with one bit flipped."""
     return body[:place] + bytes([body[place] ^ bit]) + body[place + 1 :]

@@ -1,4 +1,4 @@
-"""A log, a store, a dispatcher, and managers that only seem to live: what tests of the dispatcher begin with."""
+"""A log, a store, a dispatcher and fake managers: the fixtures of the dispatcher's tests."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from teatree.contracts.exit_reason import ExitReason
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp
 from teatree.contracts.settings import DispatcherSettings
+from teatree.functions.registry import built_in_functions
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import position_at
 from teatree.messaging.notices import last_notice
@@ -22,19 +23,19 @@ from teatree.storage.catalog import Catalog
 from teatree.storage.chain import Chain
 from teatree.storage.objects import ObjectStore
 from teatree_dispatcher.catalog_view import CatalogView
-from teatree_dispatcher.launchers import Exit, Launcher
+from teatree_dispatcher.launchers import Launcher, ManagerExit
 from teatree_dispatcher.loop import Dispatcher
 
 SETTINGS = DispatcherSettings(poll_ms=100, restart_ms_min=20, restart_ms_max=200, purge_interval_ms=50)
 
 
-class StandIn(Launcher):
-    """Remembers what was launched; its managers live until the test ends them."""
+class FakeLauncher(Launcher):
+    """Records what was launched; its managers run until the test ends them."""
 
     def __init__(self) -> None:
         self.launched: list[str] = []
         self.alive: set[str] = set()
-        self.ended: list[Exit] = []
+        self.ended: list[ManagerExit] = []
         self.print = "0"
         self.dies_with: int | None = None
         self.reason: ExitReason | None = None
@@ -46,7 +47,7 @@ class StandIn(Launcher):
         if self.dies_with is None:
             self.alive.add(model)
         else:
-            self.ended.append(Exit(model, self.dies_with, self.reason))
+            self.ended.append(ManagerExit(model, self.dies_with, self.reason))
 
     @override
     def is_served(self, model: str) -> bool:
@@ -56,14 +57,14 @@ class StandIn(Launcher):
 
     @override
     def prepare(self) -> None:
-        """Nothing makes a stand-in quicker."""
+        """Do nothing: a fake manager needs no preparation."""
 
     @override
     def close(self) -> None:
-        """There is nothing to give up."""
+        """Do nothing: nothing was prepared."""
 
     @override
-    def exits(self) -> list[Exit]:
+    def exits(self) -> list[ManagerExit]:
         ended, self.ended = self.ended, []
         return ended
 
@@ -86,7 +87,7 @@ class StandIn(Launcher):
     def end(self, model: str, code: int) -> None:
         """End a manager."""
         self.alive.discard(model)
-        self.ended.append(Exit(model, code))
+        self.ended.append(ManagerExit(model, code))
 
 
 class World:
@@ -97,7 +98,7 @@ class World:
         self.store = store
         self.created = created
         self.accepted_at: dict[int, datetime] = {}
-        self.launcher = StandIn()
+        self.launcher = FakeLauncher()
         self.dispatcher = self.make(self.launcher)
         self.tasks: list[asyncio.Task[None]] = []
         self.stop = asyncio.Event()
@@ -108,7 +109,10 @@ class World:
         """Return a dispatcher that does not run yet."""
         log = structlog.get_logger()
         view = CatalogView(catalog, 100, log, self.bus.prefix, 1.0)
-        return Dispatcher(self.bus, self.store, view, launcher, settings=settings, failpoint=no_failpoint, log=log)
+        functions = built_in_functions()
+        return Dispatcher(
+            self.bus, self.store, view, launcher, functions, settings=settings, failpoint=no_failpoint, log=log
+        )
 
     def start(self, dispatcher: Dispatcher | None = None) -> None:
         """Run a dispatcher."""
@@ -152,7 +156,7 @@ class World:
                 content_write_id="0" * 16,
                 user_version=newest + 1,
                 last_effect_seq=offset,
-                said_version=0,
+                announced_version=0,
             )
         )
 
@@ -177,12 +181,12 @@ class World:
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110  a stand-in has no event to wait for
+        while not condition():  # noqa: ASYNC110  a fake manager has no event to wait for
             await asyncio.sleep(0.01)
 
 
-async def settle() -> None:
-    """Give the dispatcher time for several looks."""
+async def several_rounds() -> None:
+    """Give the dispatcher time for several rounds."""
     await asyncio.sleep(0.5)

@@ -1,7 +1,8 @@
-"""Starts managers by forking a process that has loaded their libraries: a hundred of them in the time of a few.
+"""Starts managers and dispatchers by forking a process that has loaded their libraries: much faster than a new Python.
 
 One JSON line on standard input for each order, one on standard output for each answer: `{"model", "log", "environ"}`
-starts a manager and returns its `pid`; `{"poll": pid}` returns its exit `code`, null while it lives. `"poison": id`
+starts a manager, with null as the model a dispatcher, and returns its `pid`; `{"poll": pid}` returns its exit `code`,
+null while it runs. `"poison": id`
 makes every `update` whose `where` is that id kill its manager, as a fault in a library would.
 """
 
@@ -16,9 +17,10 @@ from typing import Any
 
 import attrs
 
-from teatree.functions import registry
 from teatree.functions.arguments import Call
-from teatree_manager import __main__ as program
+from teatree.functions.registry import Registry, built_in_functions
+from teatree_dispatcher import __main__ as dispatcher
+from teatree_manager import __main__ as manager
 
 for _name in ("datasets.arrow", "datasets.arrow_stream", "datasets.fit", "datasets.rows", "storage.local"):
     import_module(f"teatree.{_name}")
@@ -45,14 +47,12 @@ def _start(order: dict[str, Any]) -> int:
         os.setsid()
         os.environ.clear()
         os.environ.update(order["environ"])
-        sys.argv = ["teatree_manager", order["model"]]
+        sys.argv = ["teatree_manager", order["model"]]  # a dispatcher does not read it
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
-        if "poison" in order:
-            _poison(order["poison"])
-        code = program.main()
+        code = _run(order)
     except BaseException:  # noqa: BLE001  a fork must not run on in its parent's code
         sys.excepthook(*sys.exc_info())
     finally:
@@ -60,15 +60,22 @@ def _start(order: dict[str, Any]) -> int:
         os._exit(code)
 
 
-def _poison(value: int) -> None:
-    update = registry.BUILT_INS["update"]
+def _run(order: dict[str, Any]) -> int:
+    if order["model"] is None:
+        return dispatcher.main()
+    return manager.main(_poisoned(order["poison"]) if "poison" in order else None)
+
+
+def _poisoned(value: int) -> Registry:
+    functions = built_in_functions()
+    update = functions.require("update")
 
     def run(db: Any, call: Call) -> Any:
         if json.loads(call.request.body)["where"] == {"id": value}:
             os.kill(os.getpid(), signal.SIGKILL)
         return update.run(db, call)
 
-    registry.BUILT_INS["update"] = attrs.evolve(update, run=run)  # type: ignore[index]  # a dict in truth
+    return functions.extended(attrs.evolve(update, run=run))
 
 
 if __name__ == "__main__":

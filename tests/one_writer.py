@@ -18,11 +18,17 @@ from teatree.contracts.names import new_id
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, HEADER_CONTENT_TYPE, Request, read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
+from teatree.engine.database import Database
+from teatree.engine.model_context import ModelContext, WriterHooks
+from teatree.engine.open_model import OpenModel
+from teatree.engine.prepared_version import Author
+from teatree.engine.shipping import ship
 from teatree.engine.writer import Writer
+from teatree.functions.registry import Registry, built_in_functions
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import model_folder
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = "good"
@@ -31,11 +37,17 @@ GOOD = "good"
 
 @attrs.frozen
 class Sent:
-    """A request to be made: arguments as JSON, or a body as it is."""
+    """A request to send: arguments as JSON, or a body as bytes."""
 
     function: str
     body: Any = b""
     headers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+def open_database(writer: Writer) -> Database:
+    """Return the database of a model that has a file."""
+    assert isinstance(writer.model, OpenModel)
+    return writer.model.database
 
 
 def arrow(columns: Mapping[str, Any] | pa.Table, compression: str | None = None) -> bytes:
@@ -56,20 +68,29 @@ def arrow_headers(**args: Any) -> dict[str, str]:
 class OneWriter:
     """A model `m` with the tables that it is made with, and an empty table `good`."""
 
-    def __init__(self, folder: Path, tables: list[dict[str, Any]] = [], limits: LimitSettings | None = None) -> None:  # noqa: B006
+    def __init__(
+        self,
+        folder: Path,
+        tables: list[dict[str, Any]] = [],  # noqa: B006
+        limits: LimitSettings | None = None,
+        functions: Registry | None = None,
+    ) -> None:
         self.sources = folder / "sources"
         self.sources.mkdir(parents=True)
         store = StoreSettings(url=(folder / "store").absolute().as_uri())
         self.chain = Chain(open_store(store), "t", "m")
-        self.writer = Writer(
+        self.progress: list[tuple[str, float, str]] = []
+        """The progress that requests reported: function, fraction, text."""
+        context = ModelContext(
             self.chain,
             model_folder(folder / "data", "m"),
-            StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"),
             limits or LimitSettings(),
             Sources((str(self.sources), str(folder / "data"), str(folder / "store")), store, folder / "data"),
-            {},
+            functions or built_in_functions(),
             no_failpoint,
+            WriterHooks(report=self._report),
         )
+        self.writer = Writer(context, Author(StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"), {}))
         self.writer.take_over(None)
         self._seq = 0
         self._good: list[int] = []
@@ -77,6 +98,9 @@ class OneWriter:
             good = {"table": GOOD, "columns": [{"name": "n", "type": "BIGINT"}]}
             (outcome,) = self.apply(Sent("create_model", {"tables": [good, *tables]}))
             assert outcome.status is Status.DONE, outcome.error
+
+    def _report(self, request: Request, fraction: float, text: str) -> None:
+        self.progress.append((request.function, fraction, text))
 
     def close(self) -> None:
         """Close the model's file."""
@@ -86,9 +110,9 @@ class OneWriter:
         """Apply requests as one batch, ship it, and return their outcomes; each has exactly one."""
         requests = [self._request(one) for one in sent]
         applied = self.writer.apply(requests)
-        draft = self.writer.capture(applied, 0)
-        self.writer.ship(draft)
-        self.writer.settle(draft)
+        prepared = self.writer.capture(applied, 0)
+        ship(prepared, self.writer.context)
+        self.writer.advance_base(prepared)
         outcomes = [entry.outcome for entry in applied.entries]
         assert [o.seq for o in outcomes] == [r.seq for r in requests]
         return outcomes
@@ -108,7 +132,7 @@ class OneWriter:
         assert self.rows(f"SELECT n FROM {GOOD} ORDER BY n") == [{"n": n} for n in self._good]
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
-        """Return what a query answers."""
+        """Return a query's rows."""
         (outcome,) = self.apply(Sent("query", {"sql": sql, "page_size": 10_000}))
         assert outcome.status is Status.DONE, outcome.error
         pages = [json.loads(self.chain.store.get(self.chain.key(page["ref"]))) for page in outcome.pages]

@@ -1,7 +1,7 @@
-"""An installation under test: managers and dispatchers as processes, requests, what was said, what can be read.
+"""An installation under test: managers and dispatchers as processes, requests, notices, and versions.
 
 `Installation.manager` and `.dispatcher` start processes with the environment of the test's own servers; `plan` arms
-failpoints for them. `told` and `check_chain` hold an installation to its promises.
+failpoints for them. `outcomes` and `check_chain` check the promises of an installation.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import ModelFolder, model_folder
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 from teatree.storage.versions import materialise
 
 MODEL = "sales"
 TERMINAL = frozenset({"done", "rejected", "failed"})
 WAIT_S = 60
-"""Seconds that any wait may take on a busy machine; nothing here asserts a time."""
+"""Seconds that any wait may take on a busy machine; no test here asserts a time."""
 LOOK_S = 0.02
 FAST = {
     "TEATREE_MANAGER_LEASE_MS": "5000",
@@ -53,7 +53,7 @@ FAST = {
 
 
 class ManagerServer:
-    """Starts managers quickly: see `manager_server`."""
+    """A process that forks managers and dispatchers quickly: see `manager_server`."""
 
     def __init__(self) -> None:
         self._server = subprocess.Popen(
@@ -74,7 +74,7 @@ class ManagerServer:
         return answer
 
     def close(self) -> None:
-        """End the server; managers are ended by those who started them."""
+        """End the server; tests end the managers that they start."""
         assert self._server.stdin is not None
         self._server.stdin.close()
         self._server.wait()
@@ -91,25 +91,25 @@ class Running:
 
     @property
     def code(self) -> int | None:
-        """Its exit code, negative for a signal; None while it lives."""
+        """Its exit code, negative for a signal; None while it runs."""
         if self._code is None:
             self._code = self._poll()
         return self._code
 
     async def exit_code(self) -> int:
         """Wait for its end."""
-        await until(lambda: self.code is not None, lambda: f"process {self.pid} to end: {self.said()}")
+        await until(lambda: self.code is not None, lambda: f"process {self.pid} to end: {self.output()}")
         assert self.code is not None
         return self.code
 
-    def said(self) -> str:
+    def output(self) -> str:
         """Return what it has printed."""
         return self.log.read_text() if self.log.exists() else ""
 
-    async def says(self, text: str) -> None:
-        """Wait until it has printed something."""
-        await until(lambda: text in self.said() or self.code is not None, lambda: f"{text!r} in {self.said()}")
-        assert text in self.said()
+    async def until_printed(self, text: str) -> None:
+        """Wait until it has printed a text."""
+        await until(lambda: text in self.output() or self.code is not None, lambda: f"{text!r} in {self.output()}")
+        assert text in self.output()
 
     async def is_stopped(self) -> None:
         """Wait until SIGSTOP has stopped it."""
@@ -117,7 +117,7 @@ class Running:
         def state() -> str:
             return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
-        await until(lambda: self.code is not None or state() == "T", lambda: f"a stop: {self.said()}")
+        await until(lambda: self.code is not None or state() == "T", lambda: f"a stop: {self.output()}")
         assert self.code is None
 
     def send(self, number: signal.Signals) -> None:
@@ -137,7 +137,7 @@ class Running:
 
 
 class Installation:
-    """NATS, a store and perhaps PostgreSQL, with one model and whoever works on it."""
+    """NATS, a store and perhaps PostgreSQL, with one model and the processes that work on it."""
 
     def __init__(self, settings: Settings, bus: Bus, server: ManagerServer, folder: Path) -> None:
         self.settings = settings
@@ -152,7 +152,7 @@ class Installation:
 
     @classmethod
     async def make(cls, settings: Settings, server: ManagerServer, folder: Path) -> Self:
-        """Return an installation in which nothing runs yet."""
+        """Return an installation without running processes."""
         bus = await Bus.connect(settings.nats, name="test")
         await ensure_streams(bus, log_bytes_max=50_000_000, notices_age_s=3600, notices_max=10_000)
         return cls(settings, bus, server, folder)
@@ -185,11 +185,10 @@ class Installation:
         order: dict[str, Any] = {"model": MODEL, "log": str(log), "environ": self.environ(plan, data, environ)}
         if poison is not None:
             order["poison"] = poison
-        pid = self._server.ask(**order)["pid"]
-        return self._started(Running(pid, lambda: self._server.ask(poll=pid)["code"], log))
+        return self._fork(order, log)
 
     async def created(self, body: Any, plan: dict[str, Any] | None = None, **options: Any) -> Running:
-        """Start a manager that creates the model; asked before it comes, since one with nothing to manage leaves."""
+        """Start a manager that creates the model, after its request: a manager without a model leaves."""
         await self.publish("create_model", body, "create")
         manager = self.manager(plan, **options)
         assert (await self.outcome("create"))["kind"] == "done"
@@ -198,21 +197,16 @@ class Installation:
     def dispatcher(self, plan: dict[str, Any] | None = None, **environ: str) -> Running:
         """Start a dispatcher."""
         log = self.folder / f"dispatcher-{len(self._running)}.log"
-        with log.open("ab") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "teatree_dispatcher"],
-                env=self.environ(plan, None, environ),
-                stderr=file,
-                stdout=file,
-            )
-        return self._started(Running(process.pid, process.poll, log))
+        return self._fork({"model": None, "log": str(log), "environ": self.environ(plan, None, environ)}, log)
 
-    def _started(self, process: Running) -> Running:
+    def _fork(self, order: dict[str, Any], log: Path) -> Running:
+        pid = self._server.ask(**order)["pid"]
+        process = Running(pid, lambda: self._server.ask(poll=pid)["code"], log)
         self._running.append(process)
         return process
 
     async def until_done(self, plan: dict[str, Any] | None = None, **options: Any) -> list[Running]:
-        """Start managers, the next when one dies, until every request has its outcome; the last one lives on."""
+        """Start managers, the next when one ends, until every request has its outcome; the last one keeps running."""
         started: list[Running] = []
         while len(started) < 20:
             manager = self.manager(plan, **options)
@@ -221,21 +215,21 @@ class Installation:
                 if not await self.waiting():
                     return started
                 await asyncio.sleep(LOOK_S)
-        raise AssertionError("\n".join(m.said() for m in started))
+        raise AssertionError("\n".join(m.output() for m in started))
 
     async def close(self) -> None:
-        """End everything; print what it said, for the report of a test that failed."""
+        """End all processes; print their output, for the report of a test that failed."""
         for process in self._running:
             process.send(signal.SIGKILL)
         end_processes(_processes_on(self._data), ask=signal.SIGKILL)
         for process in self._running:
-            print(f"--- {process.log.name}\n{process.said()}")
+            print(f"--- {process.log.name}\n{process.output()}")
         for log in (path for data in self._data for path in data.glob("*/manager.log")):
             print(f"--- {log}\n{log.read_text()}")
         await self.bus.close()
 
     def postgres(self) -> psycopg.Connection[tuple[Any, ...]]:
-        """Return a connection to the catalogue's database; its `with` closes it."""
+        """Return a connection to the catalog's database; its `with` closes it."""
         settings = self.settings.postgres
         return psycopg.connect(settings.url or "", password=settings.password)
 
@@ -244,11 +238,11 @@ class Installation:
         return model_folder(data or self.settings.data, MODEL)
 
     def manager_pid(self) -> int | None:
-        """Return the pid of the model's living manager, whoever started it."""
+        """Return the pid of the model's running manager."""
         found = read_process(self.local().process)
         return found.pid if found else None
 
-    async def gone(self, pid: int) -> None:
+    async def until_ended(self, pid: int) -> None:
         """Wait until a process has ended."""
         await until(lambda: process_id(pid) is None, lambda: f"process {pid} to end")
 
@@ -264,10 +258,10 @@ class Installation:
 
         await until_async(works)
 
-    # --- requests and what is said of them ---
+    # --- requests and notices ---
 
     async def publish(self, function: str, body: Any, request_id: str, **headers: str) -> int:
-        """Have the log accept a request; return its sequence."""
+        """Publish a request to the log; return its sequence."""
         subject = self.bus.subjects.request(MODEL, function)
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
         ack = await self.bus.publish_log(subject, payload, {"Teatree-Request-Id": request_id, **headers})
@@ -290,7 +284,7 @@ class Installation:
                         return outcome
                 await asyncio.sleep(LOOK_S)
 
-    async def said(self, request_id: str) -> bool:
+    async def has_outcome(self, request_id: str) -> bool:
         """Return whether a request has its outcome."""
         return request_id in await self.notices()
 
@@ -299,27 +293,27 @@ class Installation:
         return set(self.sent) - set(await self.notices())
 
     async def notices(self) -> dict[str, list[tuple[str, bytes]]]:
-        """Return the terminal notices that were said, by request id: kind and bytes."""
+        """Return the terminal notices by request id: kind and bytes."""
         found: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
         after = 0
-        while said := await read_notices(self.bus, self.bus.subjects.notify_model(MODEL), after=after):
-            for message in said:
+        while batch := await read_notices(self.bus, self.bus.subjects.notify_model(MODEL), after=after):
+            for message in batch:
                 tokens = message.subject.split(".")
                 if tokens[-1] in TERMINAL and tokens[-2] != "version" and len(tokens) == 5:
                     found[tokens[3]].append((tokens[-1], message.body))
-            after = said[-1].seq
+            after = batch[-1].seq
         return found
 
     async def group_notices(self, group: str) -> dict[int, list[bytes]]:
         """Return a bulk sender's notices by version."""
-        said = await read_notices(self.bus, self.bus.subjects.notify_group(MODEL, group))
+        batch = await read_notices(self.bus, self.bus.subjects.notify_group(MODEL, group))
         found: dict[int, list[bytes]] = defaultdict(list)
-        for message in said:
+        for message in batch:
             found[json.loads(message.body)["version"]].append(message.body)
         return found
 
-    async def told(self, ids: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
-        """Return the one outcome of every request, each held to be said in the same words however often it was said."""
+    async def outcomes(self, ids: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+        """Return the outcome of every request; all its notices must be the same bytes."""
         notices = await self.notices()
         outcomes: dict[str, dict[str, Any]] = {}
         for request_id in ids if ids is not None else self.sent:
@@ -328,13 +322,13 @@ class Installation:
         return outcomes
 
     async def ask(self, sql: str, **arguments: Any) -> list[dict[str, Any]]:
-        """Answer a direct read."""
+        """Send a direct read; return its rows."""
         body = json.dumps({"sql": sql, **arguments}).encode()
         async with asyncio.timeout(WAIT_S):
             while True:
                 try:
                     reply = await self.bus.request(self.bus.subjects.query(MODEL, "query"), body)
-                except RetryError:  # nobody listens yet
+                except RetryError:  # no manager subscribes yet
                     await asyncio.sleep(LOOK_S)
                     continue
                 if "Nats-Service-Error-Code" not in reply.headers:
@@ -342,10 +336,10 @@ class Installation:
                     return rows
                 await asyncio.sleep(LOOK_S)
 
-    # --- what can be read ---
+    # --- versions and objects ---
 
     def check_chain(self) -> list[Manifest]:
-        """Return all manifests, held to be without gaps, each the child of the one before, never going back."""
+        """Return all manifests, checked to be without gaps, each the child of the one before, with growing members."""
         manifests = [self.chain.get(number) for number in range(1, self.chain.newest_version() + 1)]
         for before, after in itertools.pairwise(manifests):
             assert after.parent_write_id == before.write_id
@@ -355,7 +349,7 @@ class Installation:
         return manifests
 
     def read(self, sql: str, version: int | None = None) -> list[tuple[Any, ...]]:
-        """Answer a query from a version's own blocks, the newest if none is named."""
+        """Return a query's rows from the blocks of a version, by default the newest."""
         number = version or self.chain.newest_version()
         path = self.folder / f"read-{number}.duckdb"
         materialise(self.chain.store, self.chain.get(number), path)
@@ -382,7 +376,7 @@ def _processes_on(folders: Iterable[Path]) -> list[ProcessId]:
 
 
 async def until(holds: Callable[[], bool], what: Callable[[], str] = lambda: "a condition") -> None:
-    """Return when a condition holds; fails, naming what was waited for, after a long time."""
+    """Wait until a condition holds; fail after a long time, with `what` in the message."""
     try:
         async with asyncio.timeout(WAIT_S):
             while not holds():  # noqa: ASYNC110  the condition is about other processes
@@ -392,7 +386,7 @@ async def until(holds: Callable[[], bool], what: Callable[[], str] = lambda: "a 
 
 
 async def until_async(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Return when a condition holds that takes asking."""
+    """Wait until an asynchronous condition holds."""
     async with asyncio.timeout(WAIT_S):
         while not await holds():  # noqa: ASYNC110  the condition is about other processes
             await asyncio.sleep(LOOK_S)

@@ -1,4 +1,4 @@
-"""A model whose versions are made in this process, by the writer that managers use: no NATS, no waiting."""
+"""A model whose versions are made in this process, by the writer that managers use, without NATS."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, Request
 from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
 from teatree.engine.batch import Applied
+from teatree.engine.model_context import ModelContext
+from teatree.engine.prepared_version import Author, PreparedVersion
+from teatree.engine.shipping import ship
 from teatree.engine.writer import Writer
+from teatree.functions.registry import built_in_functions
 from teatree.functions.sources import Sources
 from teatree.storage.chain import Chain
 from teatree.storage.model_folder import model_folder
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 
 LIMITS = LimitSettings(remember_rows_max=1_000_000, request_time_ms_max=3_600_000, rows_bytes_max=8_000_000_000)
 
@@ -33,17 +37,17 @@ class PublishedModel:
         self.settings = Settings(store=store, data=folder / "data")
         self.name = name
         self.chain = Chain(open_store(store), self.settings.nats.prefix, name)
-        self._writer = Writer(
+        context = ModelContext(
             self.chain,
             model_folder(self.settings.data, name),
-            StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"),
             limits,
             Sources((), store),
-            {"host": "test"},
+            built_in_functions(),
             no_failpoint,
         )
+        self._writer = Writer(context, Author(StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"), {"host": "test"}))
         self._writer.take_over(self.chain.newest())
-        self._seq = self._writer.applied_offset
+        self._seq = self._writer.applied_position.seq
 
     def __enter__(self) -> Self:
         return self
@@ -91,11 +95,15 @@ class PublishedModel:
         return self._writer.apply([request])
 
     def publish(self, applied: Applied) -> Manifest:
-        """Publish the version that holds what was applied."""
-        draft = self._writer.capture(applied, applied.version - 1)
-        self._writer.ship(draft)
-        self._writer.settle(draft)
-        return draft.manifest
+        """Publish the version that holds the applied requests."""
+        prepared = self._writer.capture(applied, applied.version - 1)
+        self.ship(prepared)
+        self._writer.advance_base(prepared)
+        return prepared.manifest
+
+    def ship(self, prepared: PreparedVersion) -> None:
+        """Upload a captured version."""
+        ship(prepared, self._writer.context)
 
     def create(self, tables: dict[str, dict[str, str]], **options: Any) -> Manifest:
         """Create the model with tables as {name: {column: type}}."""

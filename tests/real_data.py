@@ -69,7 +69,7 @@ SUMS = {
 
 
 @frozen
-class Day:
+class DailyLines:
     """One day's lines, and how they are to be sent."""
 
     date: str
@@ -78,12 +78,12 @@ class Day:
 
 
 @define
-class Run:
-    """What was sent and heard."""
+class SendRun:
+    """Requests that were sent, and their outcomes."""
 
     days: int
     receipts: list[Receipt] = field(factory=list)
-    """The outcomes of what was sent one by one."""
+    """The outcomes of requests that were sent one by one."""
     bulk_requests: int = 0
     done_days: int = 0
     requests_by_way: dict[str, int] = field(factory=dict)
@@ -98,14 +98,14 @@ class Checks:
         self.failed = 0
 
     def equal(self, what: str, expected: object, found: object) -> None:
-        """Compare, and say so."""
+        """Compare two values and print the result."""
         good = expected == found
         self.failed += not good
         print(f"{'ok    ' if good else 'FAILED'}  {what:<58} expected {expected}, found {found}", flush=True)
 
 
-def read_days(file: Path) -> list[Day]:
-    """Return the file's lines by day, in the file's order; the shortest day goes one line a request."""
+def read_days(file: Path) -> list[DailyLines]:
+    """Return the file's lines by day, in the file's order; the shortest day is sent as one line a request."""
     lines = pq.read_table(file, columns=list(COLUMNS))
     days_of_lines = lines.column("invoiced_at").cast(pa.date32())
     by_date = {day: lines.filter(pc.equal(days_of_lines, day)) for day in days_of_lines.unique().sort()}
@@ -113,12 +113,12 @@ def read_days(file: Path) -> list[Day]:
     days = []
     for place, (date, rows) in enumerate(by_date.items()):
         way = "one by one" if date == shortest else "JSON" if place % JSON_EVERY_DAYS == 2 else "Arrow"
-        days.append(Day(str(date), rows, way))
+        days.append(DailyLines(str(date), rows, way))
     return days
 
 
 def as_json(rows: pa.Table) -> list[dict[str, Any]]:
-    """Return rows as JSON carries them."""
+    """Return rows as JSON values."""
     return [{**row, "invoiced_at": row["invoiced_at"].isoformat()} for row in rows.to_pylist()]
 
 
@@ -128,7 +128,7 @@ def pieces(rows: pa.Table, rows_max: int) -> Iterator[pa.Table]:
         yield rows.slice(start, rows_max)
 
 
-async def send_day(model: Model, day: Day, run: Run) -> None:
+async def send_day(model: Model, day: DailyLines, run: SendRun) -> None:
     """Send a day's lines and wait until they are done."""
     match day.way:
         case "one by one":
@@ -153,22 +153,22 @@ async def send_day(model: Model, day: Day, run: Run) -> None:
     run.done_days += 1
 
 
-async def until_done(run: Run, days: int) -> None:
-    """Wait until as many days are done."""
+async def until_done(run: SendRun, days: int) -> None:
+    """Wait until this many days are done."""
     while run.done_days < days:  # noqa: ASYNC110 - polling is enough here
         await asyncio.sleep(POLL_S)
 
 
-async def kill_managers(data: Path, name: str, run: Run, kills: int) -> None:
+async def kill_managers(data: Path, name: str, run: SendRun, kills: int) -> None:
     """Kill the manager as often as asked, spread over the days."""
     file = model_folder(data, name).process
     for kill in range(1, kills + 1):
         await until_done(run, run.days * kill // (kills + 1))
-        while read_process(file) is None:  # noqa: ASYNC110 - a file says nothing when it changes
+        while read_process(file) is None:  # noqa: ASYNC110 - another process's file
             await asyncio.sleep(POLL_S)
         process = read_process(file)
         if process is None:
-            raise RuntimeError("The manager went as it was to be killed.")
+            raise RuntimeError("The manager ended before it could be killed.")
         done, at_s = run.done_days, time.monotonic()
         os.kill(process.pid, signal.SIGKILL)
         await until_done(run, done + 1)
@@ -176,9 +176,9 @@ async def kill_managers(data: Path, name: str, run: Run, kills: int) -> None:
         print(f"killed pid {process.pid} after {done} days; the next day was done {run.kills_ms[-1]:.0f} ms later")
 
 
-async def send_all(model: Model, days: list[Day], data: Path, kills: int) -> Run:
+async def send_all(model: Model, days: list[DailyLines], data: Path, kills: int) -> SendRun:
     """Send all days, by several senders at once."""
-    run = Run(days=len(days))
+    run = SendRun(days=len(days))
     waiting = iter(days)
 
     async def send() -> None:
@@ -213,7 +213,7 @@ def compare(checks: Checks, where: str, file: Path, lines: str, con: duckdb.Duck
 
 
 async def check_versions(checks: Checks, session: Session, model: Model, file: Path, barrier: Receipt) -> None:
-    """Check the newest version as a laptop gets it, the archive, and a direct read."""
+    """Check the newest version as pulled, the archive, and a direct read."""
     with tempfile.TemporaryDirectory(prefix="teatree-pulled-") as folder:
         path = Path(folder) / "pulled.duckdb"
         await model.pull(path)
@@ -231,14 +231,14 @@ async def check_versions(checks: Checks, session: Session, model: Model, file: P
     checks.equal("direct read: rows", expected, answer.to_arrow().column("rows")[0].as_py())
 
 
-def check_catalog(checks: Checks, settings: Settings, model: Model, run: Run, barrier: Receipt, rows: int) -> None:
+def check_catalog(checks: Checks, settings: Settings, model: Model, run: SendRun, barrier: Receipt, rows: int) -> None:
     """Check PostgreSQL, which lags: wait until it has reached the barrier."""
     postgres = Postgres(settings.postgres)
-    mine = {"id": model.chain().goal_model_id, "table": TABLE, "seq": barrier.seq}
+    parameters = {"id": model.chain().goal_model_id, "table": TABLE, "seq": barrier.seq}
     deadline_s = time.monotonic() + CATALOG_WAIT_S
     while True:
         with postgres.transaction() as session:
-            (head,) = session.rows("SELECT * FROM goal_model WHERE goal_model_id = %(id)s", mine)
+            (head,) = session.rows("SELECT * FROM goal_model WHERE goal_model_id = %(id)s", parameters)
         if head["applied_offset"] >= barrier.seq or time.monotonic() > deadline_s:
             break
         time.sleep(0.05)
@@ -246,18 +246,18 @@ def check_catalog(checks: Checks, settings: Settings, model: Model, run: Run, ba
         versions = session.rows(
             "SELECT count(*) AS number, min(version) AS first, max(version) AS last FROM goal_model_version"
             " WHERE goal_model_id = %(id)s",
-            mine,
+            parameters,
         )[0]
         parquet = session.rows(
             "SELECT rows FROM content_index WHERE goal_model_id = %(id)s AND kind = 'parquet'"
             " AND table_name = %(table)s ORDER BY version DESC LIMIT 1",
-            mine,
+            parameters,
         )
         states = session.rows(
             "SELECT state, function, count(*) AS number, count(DISTINCT seq) AS seqs,"
             " sum((result->>'rows')::bigint) AS rows FROM request_log"
             " WHERE goal_model_id = %(id)s AND seq <= %(seq)s GROUP BY state, function",
-            mine,
+            parameters,
         )
     postgres.close()
     tables = {table["name"]: table["rows"] for table in head["tables"]}
@@ -265,10 +265,10 @@ def check_catalog(checks: Checks, settings: Settings, model: Model, run: Run, ba
     done = {s["function"]: s for s in states if s["state"] == "done"}
     checks.equal("PostgreSQL: rows of the newest version", rows, tables.get(TABLE))
     checks.equal("PostgreSQL: rows of the newest Parquet file", rows, parquet[0]["rows"] if parquet else None)
-    checks.equal("PostgreSQL: rows that the requests' outcomes add up to", rows, int(done["append"]["rows"]))
+    checks.equal("PostgreSQL: sum of rows in the requests' outcomes", rows, int(done["append"]["rows"]))
     checks.equal("PostgreSQL: append requests done, each once", appends, done["append"]["number"])
     checks.equal("PostgreSQL: requests that are not done", 0, sum(s["number"] for s in states if s["state"] != "done"))
-    checks.equal("PostgreSQL: places in the log of all requests", appends + 2, sum(s["seqs"] for s in states))
+    checks.equal("PostgreSQL: sequences of all requests", appends + 2, sum(s["seqs"] for s in states))
     checks.equal("PostgreSQL: versions, gapless from 1", (versions["last"], 1), (versions["number"], versions["first"]))
     checks.equal("PostgreSQL: its newest version is the chain's", model.chain().newest_version(), versions["last"])
 
@@ -288,7 +288,7 @@ async def play(settings: Settings, file: Path, kills: int) -> int:
         print(f"{rows} lines of {len(days)} days in {ways} requests, {sent_s:.1f} s; version {barrier.version}")
         checks = Checks()
         checks.equal("kills", kills, len(run.kills_ms))
-        checks.equal("outcomes heard: rows", rows - bulk_rows(days), sum(r.result["rows"] for r in run.receipts))
+        checks.equal("outcomes received: rows", rows - bulk_rows(days), sum(r.result["rows"] for r in run.receipts))
         await check_versions(checks, session, model, file, barrier)
         await asyncio.to_thread(check_catalog, checks, settings, model, run, barrier, rows)
     print(f"{checks.failed} checks failed" if checks.failed else "all checks agree")
@@ -300,7 +300,7 @@ def as_columns() -> list[dict[str, str]]:
     return [{"name": name, "type": kind} for name, kind in COLUMNS.items()]
 
 
-def bulk_rows(days: list[Day]) -> int:
+def bulk_rows(days: list[DailyLines]) -> int:
     """Return the lines that are sent one a request."""
     return sum(day.rows.num_rows for day in days if day.way == "one by one")
 

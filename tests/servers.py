@@ -1,4 +1,4 @@
-"""The real servers that tests run against: each is started once per session, by the first test that asks for it."""
+"""The real servers that tests run against: each is started once per session, by the first test that needs it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import psycopg
+import pytest
 from attrs import evolve
 
 from teatree.contracts.settings import NatsSettings, PostgresSettings, StoreSettings
@@ -16,10 +17,14 @@ from teatree.embedded.seaweed import SeaweedServer
 from teatree.embedded.server import Server
 
 S = TypeVar("S", bound=Server)
+S3_IS_SLOW = pytest.mark.parametrize(
+    "object_store_settings", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
+)
+"""A test that asks nothing of a store but what other quick tests ask of S3 too: its S3 form repeats them."""
 
 
 class TestServers:
-    """NATS, PostgreSQL and an S3 server in one folder, started when first asked for.
+    """NATS, PostgreSQL and an S3 server in one folder, each started when it is first used.
 
     The server objects themselves (`nats()`, `postgres()`, `seaweed()`) are for tests that stop, kill or restart one;
     they must leave it running.
@@ -44,7 +49,7 @@ class TestServers:
         return self._started_once(SeaweedServer)
 
     def fresh_nats(self) -> NatsSettings:
-        """Return access to NATS under a subject prefix that nobody has used."""
+        """Return access to NATS under a new subject prefix."""
         return self.nats().settings(prefix=_fresh_name())
 
     def fresh_database(self) -> PostgresSettings:
@@ -54,16 +59,16 @@ class TestServers:
         return server.settings(name)
 
     def fresh_bucket_prefix(self) -> StoreSettings:
-        """Return access to S3 under a key prefix that nobody has used."""
+        """Return access to S3 under a new key prefix."""
         return self.seaweed().settings(prefix=_fresh_name())
 
     def drop_database(self, database: PostgresSettings) -> None:
-        """Drop a database that `fresh_database` made, and end what is still connected to it."""
+        """Drop a database that `fresh_database` made, and end its connections."""
         name = psycopg.conninfo.conninfo_to_dict(database.url or "")["dbname"]
         self.run_sql(self.postgres().superuser_settings(), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def stop(self) -> None:
-        """Stop all that was started."""
+        """Stop all servers that were started."""
         while self._started:
             self._started.popitem()[1].stop()
 

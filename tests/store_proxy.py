@@ -1,4 +1,4 @@
-"""An HTTP server before an S3 server: it forwards all, but for what a test makes it do wrong."""
+"""An HTTP server in front of an S3 server: it forwards requests, with the errors that a test chooses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from teatree.embedded.signed_request import S3Access, signed_status
 
 
 class StoreProxy:
-    """Stands before the store of some settings. Use as a context manager."""
+    """A proxy in front of the store of some settings. Use as a context manager."""
 
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
@@ -32,7 +32,7 @@ class StoreProxy:
         self.delay_s = 0.0
         """Seconds before the first byte of an answer."""
         self.requests = 0
-        """How many came."""
+        """The number of requests so far."""
         options = dict(parse_qsl(urlsplit(settings.url).query))
         target = urlsplit(options["endpoint"])
         self._access = S3Access(
@@ -43,12 +43,12 @@ class StoreProxy:
 
     @property
     def endpoint(self) -> str:
-        """Where it listens."""
+        """The URL of the proxy."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
     def settings(self) -> StoreSettings:
-        """How to reach the store through it."""
+        """The settings of the store through the proxy."""
         options = dict(parse_qsl(urlsplit(self._settings.url).query))
         base = self._settings.url.partition("?")[0]
         return evolve(self._settings, url=f"{base}?{urlencode({**options, 'endpoint': self.endpoint})}")
@@ -64,7 +64,7 @@ class StoreProxy:
         self._server.server_close()
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Forward one request and send what comes back."""
+        """Forward one request and return its answer."""
         self.requests += 1
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         time.sleep(self.delay_s)

@@ -1,8 +1,8 @@
-"""A reader in a process of its own: `python version_reader.py FOLDER HOLD_S` queries the newest local version for ever.
+"""A reader process: `python version_reader.py FOLDER HOLD_S` queries the newest local version until its input ends.
 
 With HOLD_S = 0 it opens `current.duckdb` anew for every query, else it keeps a version open for so many seconds. Every
-answer is checked; the first wrong one, or any error, ends it with a message. Ends well when its standard input is
-closed, and then prints how many queries it made of how many versions.
+result is checked; the first wrong one, or any error, ends the reader with a message. When its standard input is
+closed it exits with 0 and prints the numbers of its queries and versions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ QUERY = "SELECT count(*) % 100, sum(amount), max(batch), count(DISTINCT batch) *
 
 
 def main() -> None:
-    """Query until told to stop."""
+    """Query until standard input is closed."""
     path = Path(sys.argv[1]) / "current.duckdb"
     hold_s = float(sys.argv[2])
     queries, newest, versions = 0, -1, set()

@@ -1,4 +1,4 @@
-"""`python -m teatree_dispatcher`: settings from the environment, JSON lines on stderr, SIGTERM or SIGINT to stop."""
+"""`python -m teatree_dispatcher`: settings from the environment, JSON lines on stderr, SIGTERM or SIGINT stop it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from structlog.typing import FilteringBoundLogger
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.failpoints import failpoints
+from teatree.contracts.logs import forward_events
 from teatree.contracts.settings import Settings
+from teatree.functions.registry import built_in_functions
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.breaker import Breaker
 from teatree.storage.guarded import GuardedStore
-from teatree.storage.objects import ObjectStore, open_store
+from teatree.storage.objects import ObjectStore
 from teatree.storage.probe import ensure_probed
+from teatree.storage.stores import open_store
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.launchers import LocalLauncher
 from teatree_dispatcher.loop import Dispatcher
@@ -32,19 +35,19 @@ if TYPE_CHECKING:
 
 CONNECT_WAIT_MS = 30_000
 THREADS_MAX = 32
-"""Threads for what blocks: all looks of reads and of the loop at once, and the catalogue."""
+"""Threads for blocking work: all checks for reads and for the loop at once, and the catalog."""
 EXIT_RETRY = 75
 EXIT_OPERATOR = 78
 
 
 def main() -> int:
-    """Run the dispatcher; returns 0, 75 if it can be tried again, 78 if an operator has to look."""
+    """Run the dispatcher; returns 0, 75 if it can be tried again, 78 if an operator must act."""
     log = _logger()
     try:
         settings = read_settings(process_environ())
         _run(_dispatch(settings, log))
     except TeatreeError as e:
-        log.error("the dispatcher cannot run", **e.to_dict())  # noqa: TRY400  the code tells, a traceback does not
+        log.error("the dispatcher cannot run", **e.to_dict())  # noqa: TRY400  the code suffices without a traceback
         return EXIT_RETRY if isinstance(e, RetryError) else EXIT_OPERATOR
     return 0
 
@@ -80,27 +83,35 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
         dispatcher = Dispatcher(
             bus,
             store,
-            CatalogView(_catalog(settings), limits.poll_ms, log, settings.nats.prefix, limits.request_log_days),
+            CatalogView(
+                _catalog(settings),
+                limits.poll_ms,
+                log,
+                settings.nats.prefix,
+                limits.request_log_days,
+                limits.hanging_ms_min,
+            ),
             launcher,
+            built_in_functions(),
             settings=limits,
             limits=settings.limits,
             failpoint=failpoint,
             log=log,
         )
-        # Not by the event loop: uvloop keeps this signal for its own subprocesses.
-        signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(dispatcher.nudge))
+        # Not by the event loop: uvloop reserves this signal for its subprocesses.
+        signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(dispatcher.wake))
         log.info("the dispatcher runs", prefix=settings.nats.prefix, managers=sorted(launcher.served()))
         try:
             await dispatcher.run(stop)
         finally:
             launcher.close()
-        log.info("the dispatcher leaves; managers go on", managers=sorted(launcher.served()))
+        log.info("the dispatcher leaves; managers keep running", managers=sorted(launcher.served()))
     finally:
         await bus.close()
 
 
 async def _probe(store: ObjectStore, log: FilteringBoundLogger) -> None:
-    """Check a store that is new; one that is away or was never written to is checked by the first manager."""
+    """Check a new store; one that is unavailable or was never written to is checked by the first manager."""
     if not store.is_made():
         return
     try:
@@ -128,6 +139,7 @@ def _logger() -> FilteringBoundLogger:
         ],
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
+    forward_events(structlog.get_logger())
     logger: FilteringBoundLogger = structlog.get_logger(part="dispatcher")
     return logger
 

@@ -1,4 +1,4 @@
-"""The rows of the catalog as read last, and what the dispatcher records there: nothing waits for PostgreSQL."""
+"""The dispatcher's view of the catalog: the rows as read last, and what it records there. No work waits for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import TeatreeError
 from teatree.contracts.names import goal_model_id
+from teatree.contracts.settings import DispatcherSettings
 from teatree.storage.catalog import Catalog
 from teatree.storage.catalog_rows import ModelRow
 from teatree_dispatcher.clock import now_ms
@@ -19,13 +20,13 @@ from teatree_dispatcher.leases import LeaseWatch
 
 FIRST_ANSWER_S_MAX = 2.0
 TRIM_INTERVAL_MS = 3_600_000
-"""Milliseconds between looks for requests that the catalog need not list any more."""
+"""Milliseconds between deletions of requests that the catalog need not list any more."""
 TRIM_ROWS = 50_000
-"""Rows of one transaction that forgets requests: bounds its time."""
+"""Rows of one transaction that deletes requests: bounds its time."""
 
 
 class CatalogView:
-    """The catalogue's rows of models: hints that save questions to the store, and leases that ended."""
+    """The catalog's rows of models: hints that save reads of the store, and leases that ended."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class CatalogView:
         log: FilteringBoundLogger,
         prefix: str = "teatree",
         request_log_days: float = 0.0,
+        hanging_ms_min: int = DispatcherSettings().hanging_ms_min,
     ) -> None:
         """`request_log_days` is how long ended requests are listed; 0: for ever."""
         self._catalog = catalog
@@ -42,43 +44,43 @@ class CatalogView:
         self._request_log_days = request_log_days
         self._trimmed_at_ms = float("-inf")
         self._errors: dict[str, dict[str, Any]] = {}
-        self._waits: dict[str, str] = {}
+        self._waiting: dict[str, str] = {}
         self._log = log
         self._rows: dict[str, ModelRow] = {}
-        self._leases = LeaseWatch()
+        self._leases = LeaseWatch(hanging_ms_min)
         self._trouble: str | None = None
         self._answered = asyncio.Event()
 
     def version(self, model: str) -> int:
-        """Return the newest version that the catalogue has heard of, 0 if none."""
+        """Return the newest version that the catalog holds, 0 if none."""
         row = self._rows.get(model)
         return row.version if row else 0
 
     def report_error(self, model: str, error: dict[str, Any]) -> None:
-        """Have recorded why a model has no manager; its next manager clears that."""
+        """Write why a model has no manager, with the next update; its next manager clears that."""
         self._errors[model] = error
 
     def report_waits(self, model: str, why: str) -> None:
-        """Have recorded what a model without a manager waits for; its next manager clears that."""
-        self._waits[model] = why
+        """Write what a model without a manager waits for, with the next update; its next manager clears that."""
+        self._waiting[model] = why
 
     def forget_reports(self, model: str) -> None:
-        """Record nothing of a model whose next manager has been started."""
+        """Drop what is not recorded yet about a model whose next manager has been started."""
         self._errors.pop(model, None)
-        self._waits.pop(model, None)
+        self._waiting.pop(model, None)
 
     async def wait_first(self) -> None:
-        """Give the first answer a moment."""
+        """Wait a moment for the catalog's first answer."""
         if self._catalog is not None:
             await asyncio.wait({asyncio.ensure_future(self._answered.wait())}, timeout=FIRST_ANSWER_S_MAX)
 
     async def run(self, hanging: Callable[[str], None]) -> None:
-        """Ask again and again; `hanging` is told the models whose manager lets its lease end."""
+        """Update the view for ever; `hanging` is called with each model whose manager lets its lease end."""
         if self._catalog is None:
-            await asyncio.get_running_loop().create_future()  # for ever: there is nobody to ask
+            await asyncio.get_running_loop().create_future()  # for ever: there is no catalog
             return
         while True:
-            await self._ask(self._catalog)
+            await self._update(self._catalog)
             self._answered.set()
             if self._trouble is None:
                 leases = {name: row.lease_until for name, row in self._rows.items()}
@@ -86,30 +88,30 @@ class CatalogView:
                     hanging(model)
             await asyncio.sleep(self._interval_ms / 1000)
 
-    async def _ask(self, catalog: Catalog) -> None:
+    async def _update(self, catalog: Catalog) -> None:
         try:
             await self._record(catalog)
             self._rows = {row.name: row for row in await asyncio.to_thread(catalog.models)}
             await self._trim(catalog)
         except TeatreeError as e:
-            if self._trouble != str(e):  # once; what we know stays true, since the catalogue never leads
+            if self._trouble != str(e):  # once; rows read earlier stay usable, since the catalog never leads
                 self._trouble = str(e)
-                self._log.warning("goes on without the catalogue", **e.to_dict())
+                self._log.warning("the dispatcher continues without the catalog", **e.to_dict())
         else:
             self._trouble = None
 
     async def _record(self, catalog: Catalog) -> None:
         for model, error in list(self._errors.items()):
             await asyncio.to_thread(catalog.record_error, self._id(model), model, error)
-            if self._errors.get(model) is error:  # else another came meanwhile, and is recorded next
+            if self._errors.get(model) is error:  # else a newer one was reported meanwhile, and is recorded next
                 del self._errors[model]
-        for model, why in list(self._waits.items()):
+        for model, why in list(self._waiting.items()):
             await asyncio.to_thread(catalog.record_waits, self._id(model), model, why)
-            if self._waits.get(model) is why:
-                del self._waits[model]
+            if self._waiting.get(model) is why:
+                del self._waiting[model]
 
     async def _trim(self, catalog: Catalog) -> None:
-        """Forget a portion of the requests that ended long ago; more of them with the next look."""
+        """Delete a portion of the requests that ended long ago; the next update deletes more."""
         if not self._request_log_days or now_ms() - self._trimmed_at_ms < TRIM_INTERVAL_MS:
             return
         before = datetime.now(UTC) - timedelta(days=self._request_log_days)

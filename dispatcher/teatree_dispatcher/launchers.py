@@ -1,4 +1,4 @@
-"""Starting managers, and telling whether one lives: on this host, or wherever an implementation puts them."""
+"""Launchers: they start managers and find which ones run, on this host or wherever an implementation puts them."""
 
 from __future__ import annotations
 
@@ -20,74 +20,74 @@ from teatree.contracts.exit_reason import ExitReason, read_reason
 from teatree.contracts.process import ALLOCATOR_ENVIRON, read_process
 from teatree.contracts.settings import Settings
 from teatree.storage.model_folder import ModelFolder, model_folder
-from teatree_dispatcher.spare import Spare
+from teatree_dispatcher.spare import SpareManager
 
 LOG_BYTES_MAX = 10_000_000
 """Bytes of a manager's log beyond which the next manager begins a new one; one old one is kept."""
 
 
 @frozen
-class Exit:
+class ManagerExit:
     """A manager that has ended."""
 
     model: str
     code: int
-    """As `subprocess` tells it: negative for a signal."""
+    """As `subprocess` returns it: negative for a signal."""
     reason: ExitReason | None = None
-    """What it wrote down about its end, if it could."""
+    """The reason that it wrote, if it could."""
 
 
 class Launcher(abc.ABC):
-    """Starts managers that outlive it. Any number may serve the same models: managers exclude each other."""
+    """Starts managers that outlive it. Several launchers may serve the same models: managers exclude each other."""
 
     @abc.abstractmethod
     def launch(self, model: str) -> None:
-        """Start a manager and return at once, even if one lives: it can tell whether that one hangs.
+        """Start a manager and return at once, even if one runs: the new one finds whether that one hangs.
 
         Raises `RetryError` if that is not possible now.
         """
 
     @abc.abstractmethod
     def prepare(self) -> None:
-        """Make the next launch quick, if that is possible; called on every look."""
+        """Make the next launch quick, if that is possible; called in every round of the dispatcher."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Give up what was prepared; managers live on."""
+        """End what was prepared; managers keep running."""
 
     @abc.abstractmethod
     def is_served(self, model: str) -> bool:
-        """Return whether a manager lives, whoever started it."""
+        """Return whether a manager runs, started by this launcher or not."""
 
     @abc.abstractmethod
-    def exits(self) -> list[Exit]:
+    def exits(self) -> list[ManagerExit]:
         """Return the managers of this launcher that have ended since the last call."""
 
     @abc.abstractmethod
     def served(self) -> set[str]:
-        """Return the models that have a living manager, whoever started it."""
+        """Return the models whose manager runs, started by this launcher or not."""
 
     @abc.abstractmethod
     def dismiss(self, model: str) -> None:
-        """Ask a model's manager to finish what it has begun and end, if one lives on this host."""
+        """Ask a model's manager to finish its work and end, if one runs on this host."""
 
     @abc.abstractmethod
     def unfinished(self) -> set[str]:
-        """Return the models whose last manager ended before it had said all outcomes, and that nobody serves."""
+        """Return the models without a manager whose last one ended before it had published all outcomes."""
 
     @abc.abstractmethod
     def fingerprint(self, model: str) -> str:
-        """Return a text that changes when somebody has changed the model's files."""
+        """Return a text that changes when the model's files are changed by an operator."""
 
 
 class LocalLauncher(Launcher):
-    """Managers as processes on this host, each a session of its own; the lock on the model's folder tells who lives."""
+    """Managers as processes on this host, each in its own session; the lock on a model's folder shows that one runs."""
 
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
-        """`environ` and the connections of `settings` are passed on; never as arguments, which all can read."""
+        """`environ` and the connections of `settings` are passed on, never as arguments, which other users can read."""
         self._data = settings.data
         self._environ = {**ALLOCATOR_ENVIRON, **environ, **connection_environ(settings)}
-        self._spare = Spare(self._environ)
+        self._spare = SpareManager(self._environ)
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     @override
@@ -130,9 +130,9 @@ class LocalLauncher(Launcher):
         return _is_held(model_folder(self._data, model))
 
     @override
-    def exits(self) -> list[Exit]:
+    def exits(self) -> list[ManagerExit]:
         ended = [
-            Exit(model, child.returncode, read_reason(model_folder(self._data, model).last_exit, child.pid))
+            ManagerExit(model, child.returncode, read_reason(model_folder(self._data, model).last_exit, child.pid))
             for model, child in self._children
             if child.poll() is not None
         ]
@@ -169,7 +169,7 @@ class LocalLauncher(Launcher):
 def _is_held(folder: ModelFolder) -> bool:
     """Return whether a manager holds the folder's lock.
 
-    The process file is asked first: trying the lock, if only for a moment, could turn a manager away that starts now.
+    The process file is read first: even a short try of the lock could keep out a manager that starts now.
     """
     if read_process(folder.process) is not None:
         return True

@@ -1,13 +1,10 @@
-"""Leases that ended though their holder lives: it hangs, or PostgreSQL was away."""
+"""Watching for leases that ended though their holder runs: it hangs, or PostgreSQL was unavailable."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-HANG_MS = 6_000
-"""Milliseconds for which a lease is seen ended before it counts: more than a manager takes to renew it once PostgreSQL
-is back. A successor asks again, by the database's clock."""
 AGAIN_MS = 30_000
 """Milliseconds between two successors for one model."""
 
@@ -15,15 +12,17 @@ AGAIN_MS = 30_000
 class LeaseWatch:
     """Notices leases that stay ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, hanging_ms_min: int) -> None:
+        """`hanging_ms_min` is how long a lease must stay ended. A successor checks again, by the database's clock."""
+        self._hanging_ms_min = hanging_ms_min
         self._ended_at_ms: dict[str, float] = {}
 
     def hanging(self, leases: Mapping[str, datetime | None], now_ms: float) -> list[str]:
-        """Return the models whose manager should be challenged, given when each lease ends; None has no lease."""
+        """Return the models whose manager needs a contender, given when each lease ends, None without a lease."""
         now = datetime.now(UTC)
         ended = {model for model, until in leases.items() if until is not None and until < now}
         self._ended_at_ms = {model: self._ended_at_ms.get(model, now_ms) for model in ended}
-        found = [model for model in sorted(ended) if now_ms - self._ended_at_ms[model] >= HANG_MS]
+        found = [model for model in sorted(ended) if now_ms - self._ended_at_ms[model] >= self._hanging_ms_min]
         for model in found:
-            self._ended_at_ms[model] = now_ms + AGAIN_MS - HANG_MS
+            self._ended_at_ms[model] = now_ms + AGAIN_MS - self._hanging_ms_min
         return found

@@ -1,4 +1,4 @@
-"""Why a model cannot count in the log from its newest version, as its manager would find."""
+"""Faults of the log: why a model cannot continue in it from its newest version, as its manager would find."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from teatree.contracts.requests import LogPosition
 from teatree.messaging.bus import Bus
 from teatree.messaging.log_check import fault_of, read_advance
 from teatree.messaging.streams import log_state
-from teatree_dispatcher.placement import Published
+from teatree_dispatcher.placement import PublishedState
 
 
-async def log_fault(bus: Bus, model: str, known: Published) -> OperatorError | None:
-    """Return why a model cannot count from its newest version in this log, None if it can."""
+async def log_fault(bus: Bus, model: str, known: PublishedState) -> OperatorError | None:
+    """Return why a model cannot continue in this log from its newest version, None if it can."""
     if known.log_at is None or known.offset == 0:
         return None
     state = await log_state(bus)
@@ -21,5 +21,5 @@ async def log_fault(bus: Bus, model: str, known: Published) -> OperatorError | N
     if fault is None:
         return None
     mark = await read_advance(bus, model, position)
-    # Behind a mark that passes requests over nobody counts from the offset, until the model has gone on there.
+    # With a mark that passes requests over the offset is invalid until the model has continued after the mark.
     return fault if mark is None or mark.go_on_after > position.seq else None

@@ -1,8 +1,9 @@
 """The dispatcher's loop: every model with requests beyond its published offset has a manager, or gets one.
 
 It is level-triggered: everything is decided from the log and the chain as they are, never from events. Hints and ended
-managers only make it look sooner; the timer makes it look at all. One task runs the loop, one hears direct reads; both
-belong to one event loop, and what blocks (store, PostgreSQL) runs on threads. Stopping it stops no manager.
+managers only make it look sooner; the timer guarantees that it looks. One task runs the loop, one receives direct
+reads; both belong to one event loop, and blocking work (store, PostgreSQL) runs on threads. Stopping it stops no
+manager.
 """
 
 from __future__ import annotations
@@ -17,31 +18,32 @@ from structlog.typing import FilteringBoundLogger
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.settings import DispatcherSettings, LimitSettings
+from teatree.functions.registry import Registry
+from teatree.functions.traits import Nature
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import WakeHints, last_requests_of, last_sequences
 from teatree.messaging.streams import log_state
 from teatree.messaging.subjects import ADVANCED
 from teatree.storage.chain import Chain
 from teatree.storage.objects import ObjectStore
-from teatree_dispatcher.book import Book, LogPlace, Record
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.earlier_outcomes import EarlierOutcomes
-from teatree_dispatcher.judge import Judge
 from teatree_dispatcher.launchers import Launcher
 from teatree_dispatcher.log_fault import log_fault
 from teatree_dispatcher.managers import Managers
-from teatree_dispatcher.placement import Need, Published, need, published
+from teatree_dispatcher.model_registry import LogPlace, ModelRegistry, ModelStatus
+from teatree_dispatcher.placement import Need, PublishedState, need, published
 from teatree_dispatcher.purge import purge
 from teatree_dispatcher.reads import Pings, ReadObserver
+from teatree_dispatcher.rejecter import Rejecter
 
-DROP = "drop_model"
 HINT_PAUSE_S = 0.005
-"""Hints that come together are looked at together."""
-JUDGE_ROUNDS_MAX = 10
+"""Seconds to wait for further hints, so that they are handled together."""
+REJECT_ROUNDS_MAX = 10
 """Portions of requests rejected for one model before the others have their turn."""
 CHAINS_AT_ONCE = 8
-"""Chains asked at the same time when many models are new to us."""
+"""Chains read at the same time when many models are new."""
 
 
 class Dispatcher:
@@ -53,6 +55,7 @@ class Dispatcher:
         store: ObjectStore,
         catalog: CatalogView,
         launcher: Launcher,
+        functions: Registry,
         *,
         settings: DispatcherSettings,
         limits: LimitSettings | None = None,
@@ -67,29 +70,31 @@ class Dispatcher:
         self._settings = settings
         self._failpoint = failpoint
         self._log = log
-        self._judge = Judge(bus, EarlierOutcomes(store, bus.subjects, limits, lambda: bus.max_payload), failpoint)
+        self._drops = functions.with_nature(Nature.ENDS)
+        earlier = EarlierOutcomes(store, bus.subjects, limits, functions, bus.payload_bytes_max)
+        self._rejecter = Rejecter(bus, earlier, functions, failpoint)
         self._managers = Managers(launcher, settings, failpoint, log, catalog)
         self._pings = Pings(bus)
         self._reads = ReadObserver(bus, self._answer_read)
-        self._book = Book()
+        self._registry = ModelRegistry()
         self._place = LogPlace(losses=bus.losses)
         self._looked_at_ms = float("-inf")
         self._purged_at_ms = float("-inf")
         self._purge_fault: OperatorError | None = None
         self._trouble: str | None = None
-        self._nudged = asyncio.Event()
-        self._unjudged: set[str] = set()
+        self._woken = asyncio.Event()
+        self._unrejected: set[str] = set()
         """Models with more requests to reject, after the others had their turn."""
 
-    def nudge(self) -> None:
-        """Look now: a manager may have ended. May be called from a signal handler of the event loop."""
-        self._nudged.set()
+    def wake(self) -> None:
+        """Look now: a manager may have ended. May be called in a signal handler of the event loop."""
+        self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Dispatch until `stop` is set; managers live on."""
+        """Dispatch until `stop` is set; managers keep running."""
         hints = await WakeHints.open(self._bus)
         await self._reads.open()
-        beside = [asyncio.create_task(self._reads.run()), asyncio.create_task(self._catalog.run(self._challenge))]
+        beside = [asyncio.create_task(self._reads.run()), asyncio.create_task(self._catalog.run(self._start_contender))]
         stopping = asyncio.create_task(stop.wait())
         try:
             await self._catalog.wait_first()
@@ -98,13 +103,13 @@ class Dispatcher:
                 await asyncio.wait({turn, *beside, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 for task in (turn, *beside):
                     if task.done():
-                        task.result()  # raises a fault of ours: then the process ends with it
+                        task.result()  # raises a fault of ours, which ends the process
                 await _cancelled(turn)
         finally:
             await _cancelled(*beside, stopping)
 
     async def _turn(self, hints: WakeHints) -> None:
-        """Look, then wait for a hint, an ended manager or the timer; what went wrong is tried again with the timer."""
+        """Look, then wait for a hint, an ended manager or the timer; after an error the timer tries again."""
         try:
             if now_ms() - self._looked_at_ms >= self._settings.poll_ms:
                 await self._look_at_all(hints)
@@ -115,17 +120,17 @@ class Dispatcher:
             self._looked_at_ms = now_ms()
             if str(e) != self._trouble:  # once, not with every try
                 self._trouble = str(e)
-                self._log.warning("the dispatcher cannot look", **e.to_dict())
+                self._log.warning("the dispatcher cannot read the log", **e.to_dict())
             await asyncio.sleep(self._settings.poll_ms / 1000)
             return
         if self._trouble is not None:
             self._trouble = None
-            self._log.info("the dispatcher can look again")
+            self._log.info("the dispatcher can read the log again")
         await self._pause(hints)
 
     async def _pause(self, hints: WakeHints) -> None:
         due_ms = min(self._looked_at_ms + self._settings.poll_ms, self._managers.due_at_ms)
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._nudged, hints.event)]
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._woken, hints.event)]
         try:
             timeout_s = max(0.001, (due_ms - now_ms()) / 1000)
             await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -137,183 +142,183 @@ class Dispatcher:
     # --- looking -----------------------------------------------------------------------------------------------------
 
     async def _look_at_all(self, hints: WakeHints) -> None:
-        """Ask the log for all that is new, then look at every model that is not at rest."""
+        """Read from the log what is new, then look at every model that is not idle."""
         self._failpoint("dispatcher.look.before")
         self._looked_at_ms = now_ms()
-        self._nudged.clear()
+        self._woken.clear()
         self._retry_if_advanced(hints.take()[0])
         losses = self._bus.losses
         state = await log_state(self._bus)
         if state.created != self._place.created or state.last_seq < self._place.last_seq:
             self._begin_log(LogPlace(state.created, 0))
-        elif losses != self._place.losses:  # it may have lost its end and grown again
-            self._book.doubt()
+        elif losses != self._place.losses:  # it may have been truncated and grown again
+            self._registry.doubt()
             self._place = LogPlace(state.created, 0)
         after = self._place.last_seq
-        self._book.learn(
-            await last_sequences(self._bus, after=after), await last_requests_of(self._bus, DROP, after=after)
+        self._registry.learn(
+            await last_sequences(self._bus, after=after), await last_requests_of(self._bus, self._drops, after=after)
         )
         self._place = LogPlace(state.created, state.last_seq, losses)
         for model in self._managers.unfinished():
-            self._book.record(model)
+            self._registry.status(model)
         await self._take_exits()
-        await self._look_at(self._book, timed=True)
+        await self._look_at(self._registry, timed=True)
 
     def _begin_log(self, place: LogPlace) -> None:
-        """Begin anew with a log that we did not know; back-off goes on."""
+        """Begin anew with another log; the backoff of managers is kept."""
         if self._place.created is not None:
             self._log.error(
                 "the log was replaced", code=str(Code.LOG_REPLACED), now=place.created, was=self._place.created
             )
-        restarts = {record.model: record.restart for record in self._book}
+        restarts = {status.model: status.restart for status in self._registry}
         self._place = place
-        self._book = Book()
+        self._registry = ModelRegistry()
         for model, restart in restarts.items():
-            self._book.record(model).restart = restart
+            self._registry.status(model).restart = restart
 
     async def _look_at_hinted(self, hints: WakeHints) -> None:
-        """Look at the models that hints and ended managers name; those that a manager serves need nothing."""
-        self._nudged.clear()
+        """Look at the models that hints and ended managers name, without those that a manager serves."""
+        self._woken.clear()
         models, missed = hints.take()
         self._retry_if_advanced(models)
         if missed:
             await self._look_at_all(hints)
             return
-        again, self._unjudged = self._unjudged, set()
+        again, self._unrejected = self._unrejected, set()
         ended = await self._take_exits()
         asked = ended | {model for model in models if not self._is_well_served(model)}
         if asked:
-            self._book.learn(await last_sequences(self._bus, sorted(asked)), {})
+            self._registry.learn(await last_sequences(self._bus, sorted(asked)), {})
         for model in models:
             self._managers.used(model)
-        waiting = {record.model for record in self._book if record.restart.deaths and not record.was_served}
+        waiting = {status.model for status in self._registry if status.restart.crashes and not status.was_served}
         waiting |= set(self._managers.waiting)
-        await self._look_at([self._book.record(model) for model in sorted(asked | waiting | again)], timed=False)
+        await self._look_at([self._registry.status(model) for model in sorted(asked | waiting | again)], timed=False)
 
     def _retry_if_advanced(self, models: set[str]) -> None:
-        """Start managers again at once: an operator has resumed a model, or the models of a log that lost its end."""
+        """Start managers again at once: an operator has resumed a model, or the models after the log was truncated."""
         if ADVANCED not in models:
             return
         models.discard(ADVANCED)
-        for record in self._book:
-            record.retries_at_once = record.was_served  # that manager may have looked a moment too early
-            record.restart = attrs.evolve(record.restart, not_before_ms=0)
+        for status in self._registry:
+            status.retries_at_once = status.was_served  # that manager may have checked a moment too early
+            status.restart = attrs.evolve(status.restart, not_before_ms=0)
 
     def _is_well_served(self, model: str) -> bool:
-        record = self._book.find(model)
-        known = record.published if record else None
+        status = self._registry.find(model)
+        known = status.published if status else None
         return known is not None and known.is_alive and self._managers.is_served(model)
 
     async def _take_exits(self) -> set[str]:
-        return await self._managers.take_exits(self._book, self._ask_chain)
+        return await self._managers.take_exits(self._registry, self._ask_chain)
 
-    async def _look_at(self, records: Iterable[Record], *, timed: bool) -> None:
+    async def _look_at(self, statuses: Iterable[ModelStatus], *, timed: bool) -> None:
         self._managers.due_at_ms = float("inf")
-        records = list(records)
-        unfinished = self._managers.unfinished() if records else set()
-        for record in records:
-            record.is_unfinished = record.model in unfinished
-        busy = [record for record in records if not record.is_at_rest(self._place)]
+        statuses = list(statuses)
+        unfinished = self._managers.unfinished() if statuses else set()
+        for status in statuses:
+            status.is_unfinished = status.model in unfinished
+        busy = [status for status in statuses if not status.is_idle(self._place)]
         slots = asyncio.Semaphore(CHAINS_AT_ONCE)
-        await asyncio.gather(*(self._look_safely(record, slots, timed=timed) for record in busy))
-        await self._managers.make_room(self._book, self._ask_chain)
+        await asyncio.gather(*(self._look_safely(status, slots, timed=timed) for status in busy))
+        await self._managers.make_room(self._registry, self._ask_chain)
 
-    async def _look_safely(self, record: Record, slots: asyncio.Semaphore, *, timed: bool) -> None:
-        """Look at one model; its trouble is said, once, and is not the others'."""
+    async def _look_safely(self, status: ModelStatus, slots: asyncio.Semaphore, *, timed: bool) -> None:
+        """Look at one model; an error is reported once, and does not affect the others."""
         try:
             async with slots:
-                await self._look(record, timed=timed)
-            record.trouble = None
+                await self._look(status, timed=timed)
+            status.trouble = None
         except TeatreeError as e:
-            if record.trouble != str(e):
-                record.trouble = str(e)
-                self._log.warning("a model cannot be looked after", model=record.model, **e.to_dict())
+            if status.trouble != str(e):
+                status.trouble = str(e)
+                self._log.warning("a model cannot be looked after", model=status.model, **e.to_dict())
 
-    async def _look(self, record: Record, *, timed: bool) -> None:
+    async def _look(self, status: ModelStatus, *, timed: bool) -> None:
         """Find out what one model needs, confirm it with the chain, do it."""
-        is_fresh = record.name_error is not None
-        if record.name_error is not None:
-            record.published = Published()
-        # Asked before the chain is: what a manager that is gone by now has published is in the news then.
-        is_served = record.name_error is None and self._managers.is_served(record.model)
-        record.was_served = is_served
-        for _ in range(JUDGE_ROUNDS_MAX):
+        is_fresh = status.name_error is not None
+        if status.name_error is not None:
+            status.published = PublishedState()
+        # Checked before the chain is read: then what a manager published before it ended is read too.
+        is_served = status.name_error is None and self._managers.is_served(status.model)
+        status.was_served = is_served
+        for _ in range(REJECT_ROUNDS_MAX):
             if not is_served:
-                record.has_lost = await self._has_lost(record)
-            match need(record.facts(self._place, is_served=is_served)):
+                status.log_truncated = await self._is_truncated(status)
+            match need(status.placement_input(self._place, is_served=is_served)):
                 case Need.NOTHING:
                     break
-                case Need.JUDGE:
-                    await self._reject(record)
-                case Need.MANAGER if not self._managers.is_due(record):
+                case Need.REJECT:
+                    await self._reject(status)
+                case Need.MANAGER if not self._managers.is_due(status):
                     break
-                case Need.NEWS | Need.MANAGER if not is_fresh and (timed or not is_served):
+                case Need.REFRESH | Need.MANAGER if not is_fresh and (timed or not is_served):
                     try:
-                        record.published = await self._ask_chain(record)
+                        status.published = await self._ask_chain(status)
                     except CorruptError:
-                        if not is_served and self._managers.is_due(record):
-                            self._managers.start(record)  # it meets the same, and writes it where `models` reads
+                        if not is_served and self._managers.is_due(status):
+                            self._managers.start(status)  # it finds the same, and records it for `teatree models`
                         raise
                     is_fresh = True
                 case Need.MANAGER:
-                    self._managers.start(record)
+                    self._managers.start(status)
                     break
-                case Need.NEWS:  # as new as it gets: the manager is at it
+                case Need.REFRESH:  # it is fresh: the manager works on the rest
                     break
         else:
-            self._unjudged.add(record.model)
-            self.nudge()
-        if record.name_error is not None and record.is_at_rest(self._place):
-            self._book.forget(record.model)
+            self._unrejected.add(status.model)
+            self.wake()
+        if status.name_error is not None and status.is_idle(self._place):
+            self._registry.forget(status.model)
 
-    async def _has_lost(self, record: Record) -> bool:
-        """Return whether the log has lost a resting model's last request: others would be passed over in silence."""
-        known, place = record.published, self._place
-        if known is None or not record.is_to_check(place):
+    async def _is_truncated(self, status: ModelStatus) -> bool:
+        """Return whether the log lost an idle model's last request: later requests would be passed over silently."""
+        known, place = status.published, self._place
+        if known is None or not status.is_to_check(place):
             return False
-        fault = await log_fault(self._bus, record.model, known)
-        record.checked = (known.offset, place.losses)
+        fault = await log_fault(self._bus, status.model, known)
+        status.checked = (known.offset, place.losses)
         return fault is not None
 
-    def _challenge(self, model: str) -> None:
-        """Start a successor where a manager lives and lets its lease end."""
-        record = self._book.find(model)
-        if record is not None and record.was_served and self._managers.is_served(model):
-            self._managers.challenge(record)
+    def _start_contender(self, model: str) -> None:
+        """Start a successor where a manager runs and lets its lease end."""
+        status = self._registry.find(model)
+        if status is not None and status.was_served and self._managers.is_served(model):
+            self._managers.start_contender(status)
 
-    async def _ask_chain(self, record: Record) -> Published:
-        chain = Chain(self._store, self._bus.prefix, record.model)
-        known = max(record.published.version if record.published else 0, self._catalog.version(record.model))
+    async def _ask_chain(self, status: ModelStatus) -> PublishedState:
+        chain = Chain(self._store, self._bus.prefix, status.model)
+        known = max(status.published.version if status.published else 0, self._catalog.version(status.model))
         return published(await asyncio.to_thread(chain.newest, known))
 
-    # --- requests outside a life -------------------------------------------------------------------------------------
+    # --- requests outside an incarnation -----------------------------------------------------------------------------
 
-    async def _reject(self, record: Record) -> None:
-        if record.name_error is None and await self._catch_up(record):
+    async def _reject(self, status: ModelStatus) -> None:
+        if status.name_error is None and await self._catch_up(status):
             return
-        found = await self._judge.judge(record.model, record.position, record.name_error)
+        found = await self._rejecter.reject(status.model, status.position, status.name_error)
         if found.rejected:
-            self._log.info("rejected requests outside a life", model=record.model, count=found.rejected)
-        record.judged_seq, record.create_seq = found.judged_seq, found.create_seq
+            self._log.info("rejected requests outside an incarnation", model=status.model, count=found.rejected)
+        status.rejected_through, status.create_seq = found.rejected_through, found.create_seq
         if found.is_complete and not found.create_seq:
-            # Passes also what cannot be read under this name any more: purged, or a subject that is not UTF-8.
-            record.judged_seq = max(record.judged_seq, record.last_seq)
+            # Also passes requests that cannot be read under this name: purged, or a subject that is not UTF-8.
+            status.rejected_through = max(status.rejected_through, status.last_seq)
 
-    async def _catch_up(self, record: Record) -> bool:
-        """Ask the chain if the catalogue has heard of a newer version; return whether it had.
+    async def _catch_up(self, status: ModelStatus) -> bool:
+        """Read the chain if the catalog holds a newer version; return whether it does.
 
-        Raises `corrupt` if the chain lacks it: nothing is judged by a wrong store.
+        Raises `corrupt` if the chain lacks it: no request is rejected on the evidence of a wrong store.
         """
-        expected = self._catalog.version(record.model)
-        if record.published is not None and expected <= record.published.version:
+        expected = self._catalog.version(status.model)
+        if status.published is not None and expected <= status.published.version:
             return False
-        record.published = await self._ask_chain(record)
-        if expected > record.published.version:
+        status.published = await self._ask_chain(status)
+        if expected > status.published.version:
             raise OperatorError(
                 Code.CORRUPT,
-                f"The catalogue knows version {expected} of {record.model};"
-                f" the object store has {record.published.version}.",
-                where=Chain(self._store, self._bus.prefix, record.model).folder,
+                f"The catalog has version {expected} of {status.model};"
+                f" the object store has {status.published.version}.",
+                where=Chain(self._store, self._bus.prefix, status.model).folder,
                 hint="Is TEATREE_STORE_URL right? If it is, run `teatree catalog rebuild`.",
             )
         return True
@@ -321,33 +326,33 @@ class Dispatcher:
     # --- direct reads ------------------------------------------------------------------------------------------------
 
     async def _answer_read(self, model: str) -> TeatreeError | None:
-        """Bring back the manager that a read needs; return what to tell the reader, None while a manager serves."""
-        record = self._book.find(model) or Record(model)
-        if record.name_error is not None:
-            return record.name_error
+        """Start the manager that a read needs; return the error for the reader, None while a manager serves."""
+        status = self._registry.find(model) or ModelStatus(model)
+        if status.name_error is not None:
+            return status.name_error
         self._managers.used(model)
         if self._managers.is_served(model):
             return None if await self._pings.has_service(model) else self._managers.starting_error(model)
-        known = await self._ask_chain(record)
+        known = await self._ask_chain(status)
         if not known.is_alive:
-            return self._not_alive(record, known)
-        record = self._book.record(model)
-        record.published = known
-        if not self._managers.is_due(record):
-            return self._managers.waiting_error(record)
-        if not self._managers.start(record):
-            self.nudge()  # the look that follows makes room
-            return self._managers.waiting_error(record)
+            return self._not_alive(status, known)
+        status = self._registry.status(model)
+        status.published = known
+        if not self._managers.is_due(status):
+            return self._managers.waiting_error(status)
+        if not self._managers.start(status):
+            self.wake()  # the next round makes room
+            return self._managers.waiting_error(status)
         return self._managers.starting_error(model)
 
-    def _not_alive(self, record: Record, known: Published) -> TeatreeError:
-        if record.last_seq > max(record.judged_seq, known.offset):
+    def _not_alive(self, status: ModelStatus, known: PublishedState) -> TeatreeError:
+        if status.last_seq > max(status.rejected_through, known.offset):
             return RetryError(
-                Code.UNAVAILABLE, f"{record.model} has requests that were not applied yet.", where="model"
+                Code.UNAVAILABLE, f"{status.model} has requests that were not applied yet.", where="model"
             )
         return RequestError(
             Code.UNKNOWN_MODEL,
-            f"There is no model {record.model!r}.",
+            f"There is no model {status.model!r}.",
             where="model",
             hint="`teatree models` lists what there is.",
         )
@@ -364,24 +369,24 @@ class Dispatcher:
             self._log.info("purged the log", requests=purged)
         fault = self._purge_fault
         if fault is not None and str(fault) != str(before):  # once, not with every try
-            self._log.warning("nothing is purged until a model goes on", **fault.to_dict())
+            self._log.warning("nothing is purged until a model is resumed", **fault.to_dict())
 
     async def _done_with(self, model: str) -> int | None:
         if self._bus.losses != self._place.losses:
-            return None  # the log may have lost its end since we looked
-        record = self._book.find(model)
-        if record is None:
-            # Answered and forgotten if the name is none; a name that is one came after the look.
-            return self._place.last_seq if Record(model).name_error is not None else 0
-        if record.name_error is not None:
-            return record.judged_seq
-        known = await self._ask_chain(record)
+            return None  # the log may have been truncated since it was read
+        status = self._registry.find(model)
+        if status is None:
+            # An invalid name was answered and forgotten; a valid one arrived after the last round.
+            return self._place.last_seq if ModelStatus(model).name_error is not None else 0
+        if status.name_error is not None:
+            return status.rejected_through
+        known = await self._ask_chain(status)
         if known.offset and known.log_created != self._place.created:
-            return 0  # no purge makes this log the one that it counts in
+            return 0  # the offset belongs to another log
         self._purge_fault = await log_fault(self._bus, model, known)
         if self._purge_fault is not None:
             return None
-        return known.offset if known.is_alive else max(known.offset, record.judged_seq)
+        return known.offset if known.is_alive else max(known.offset, status.rejected_through)
 
 
 async def _cancelled(*tasks: asyncio.Future[Any]) -> None:

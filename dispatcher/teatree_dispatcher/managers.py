@@ -1,4 +1,4 @@
-"""Managers as the dispatcher sees them: started when due, and followed to their end."""
+"""The managers of a dispatcher: started when due, and watched until they end."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeErr
 from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, EXIT_STUCK
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.settings import DispatcherSettings
-from teatree_dispatcher.book import Book, Record
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.clock import now_ms
-from teatree_dispatcher.launchers import Exit, Launcher
-from teatree_dispatcher.placement import Published, after_exit
+from teatree_dispatcher.launchers import Launcher, ManagerExit
+from teatree_dispatcher.model_registry import ModelRegistry, ModelStatus
+from teatree_dispatcher.placement import PublishedState, after_exit
 from teatree_dispatcher.room import Room
 
-AskChain = Callable[[Record], Awaitable[Published]]
+AskChain = Callable[[ModelStatus], Awaitable[PublishedState]]
 
 
 class Managers:
-    """Starts managers with back-off."""
+    """Starts managers with backoff."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Managers:
         log: FilteringBoundLogger,
         conditions: CatalogView,
     ) -> None:
-        """`conditions` shows people what is wrong with a model that has no manager."""
+        """`conditions` records what is wrong with a model that has no manager."""
         self._conditions = conditions
         self._launcher = launcher
         self._settings = settings
@@ -41,44 +41,44 @@ class Managers:
         self._log = log
         self._room = Room(settings.managers_max, settings.evict_idle_ms_min)
         self.due_at_ms = float("inf")
-        """When the next manager that has to wait may be started."""
+        """When the next waiting manager may be started."""
 
     def is_served(self, model: str) -> bool:
-        """Return whether a manager lives."""
+        """Return whether a manager runs."""
         return self._launcher.is_served(model)
 
     def unfinished(self) -> set[str]:
-        """Return the models whose last manager left outcomes unsaid."""
+        """Return the models whose last manager left outcomes unpublished."""
         return self._launcher.unfinished()
 
-    def is_due(self, record: Record) -> bool:
+    def is_due(self, status: ModelStatus) -> bool:
         """Return whether a manager may be started now; otherwise `due_at_ms` comes no later than its turn."""
-        restart = record.restart
-        if restart.is_due(now_ms(), self._launcher.fingerprint(record.model) if restart.stopped_by else ""):
+        restart = status.restart
+        if restart.is_due(now_ms(), self._launcher.fingerprint(status.model) if restart.stopped_by else ""):
             return True
         self.due_at_ms = min(self.due_at_ms, restart.not_before_ms)
         return False
 
-    def start(self, record: Record) -> bool:
-        """Start a manager unless one lives; returns False if the model must wait for a place on this host."""
-        if self._launcher.is_served(record.model):
+    def start(self, status: ModelStatus) -> bool:
+        """Start a manager unless one runs; return False if the model must wait for a place on this host."""
+        if self._launcher.is_served(status.model):
             return True
-        is_new = record.model not in self._room.waiting
-        if not self._room.admits(record.model, self._launcher.served(), now_ms()):
+        is_new = status.model not in self._room.waiting
+        if not self._room.admits(status.model, self._launcher.served(), now_ms()):
             if is_new:
-                self._log.warning("no more managers on this host", model=record.model, waiting=len(self._room.waiting))
+                self._log.warning("no more managers on this host", model=status.model, waiting=len(self._room.waiting))
                 self._conditions.report_waits(
-                    record.model,
+                    status.model,
                     f"no manager can be started: {self._settings.managers_max} run on this host, and none of them is"
                     " idle (TEATREE_DISPATCHER_MANAGERS_MAX)",
                 )
             return False
-        self._launch(record)
-        self._log.info("started a manager", model=record.model, offset=record.offset_at_launch, log_seq=record.last_seq)
+        self._launch(status)
+        self._log.info("started a manager", model=status.model, offset=status.offset_at_launch, log_seq=status.last_seq)
         return True
 
     def used(self, model: str) -> None:
-        """Note that a model is asked for something: it is not the one to give up its place."""
+        """Note that a model is used: its manager is not idle."""
         self._room.used(model, now_ms())
 
     @property
@@ -86,71 +86,71 @@ class Managers:
         """The models that wait for a place on this host."""
         return self._room.waiting
 
-    async def make_room(self, book: Book, ask_chain: AskChain) -> None:
+    async def make_room(self, registry: ModelRegistry, ask_chain: AskChain) -> None:
         """Ask the least recently used idle managers to end, as many as other models wait for."""
         served = self._launcher.served()
         for model in self._room.candidates(served, now_ms()):
             if self._room.missing(served) <= 0:
                 return
-            record = book.record(model)
-            known = await ask_chain(record)
-            if known.offset < record.last_seq:
+            status = registry.status(model)
+            known = await ask_chain(status)
+            if known.offset < status.last_seq:
                 continue  # it has requests to apply
             self._log.info("an idle manager makes room", model=model, waiting=len(self._room.waiting))
             self._launcher.dismiss(model)
             self._room.dismissed(model, now_ms())
 
-    def challenge(self, record: Record) -> None:
-        """Start a manager beside one that lives but lets its lease end: it takes over if that one hangs, or leaves."""
-        self._log.warning("a manager hangs: starting another", model=record.model)
-        self._launch(record)
+    def start_contender(self, status: ModelStatus) -> None:
+        """Start a second manager where one lets its lease end: it takes over if that one hangs, else it leaves."""
+        self._log.warning("a manager hangs: starting another", model=status.model)
+        self._launch(status)
 
-    def _launch(self, record: Record) -> None:
+    def _launch(self, status: ModelStatus) -> None:
         self._failpoint("dispatcher.launch.before")
-        self._launcher.launch(record.model)
+        self._launcher.launch(status.model)
         self._failpoint("dispatcher.launch.after")
-        self._conditions.forget_reports(record.model)
-        record.was_served = True
-        record.offset_at_launch = record.published.offset if record.published else 0
+        self._conditions.forget_reports(status.model)
+        status.was_served = True
+        status.offset_at_launch = status.published.offset if status.published else 0
 
-    async def take_exits(self, book: Book, ask_chain: AskChain) -> set[str]:
-        """Learn which managers have ended, and decide when each may be started again; return their models."""
+    async def take_exits(self, registry: ModelRegistry, ask_chain: AskChain) -> set[str]:
+        """Find the managers that have ended, and decide when each may be started again; return their models."""
         ended = set()
-        for gone in self._launcher.exits():
-            record = book.record(gone.model)
-            progressed = await self._progressed(record, ask_chain)
-            record.was_served = False
-            record.restart = after_exit(
-                record.restart,
-                gone.code,
-                reason=_reason(gone),
+        for found in self._launcher.exits():
+            status = registry.status(found.model)
+            progressed = await self._progressed(status, ask_chain)
+            status.was_served = False
+            status.restart = after_exit(
+                status.restart,
+                found.code,
+                reason=_reason(found),
                 progressed=progressed,
-                fingerprint=self._launcher.fingerprint(gone.model),
+                fingerprint=self._launcher.fingerprint(found.model),
                 now_ms=now_ms(),
                 ms_min=self._settings.restart_ms_min,
                 ms_max=self._settings.restart_ms_max,
             )
-            if record.retries_at_once and record.restart.stopped_by is not None:
-                record.restart = attrs.evolve(record.restart, not_before_ms=0)
-            record.retries_at_once = False
-            ended.add(gone.model)
-            self._say(gone.model, gone.code, record)
-            if record.restart.is_stuck:
-                self._conditions.report_error(gone.model, _stuck_error(record))
+            if status.retries_at_once and status.restart.stopped_by is not None:
+                status.restart = attrs.evolve(status.restart, not_before_ms=0)
+            status.retries_at_once = False
+            ended.add(found.model)
+            self._log_exit(found.model, found.code, status)
+            if status.restart.is_stuck:
+                self._conditions.report_error(found.model, _stuck_error(status))
         self._launcher.prepare()
         return ended
 
-    async def _progressed(self, record: Record, ask_chain: AskChain) -> bool:
+    async def _progressed(self, status: ModelStatus, ask_chain: AskChain) -> bool:
         try:
-            record.published = await ask_chain(record)
+            status.published = await ask_chain(status)
         except TeatreeError as e:
-            # Counts as none: the back-off is longer, and the look that follows meets the same error and says so.
-            self._log.info("cannot tell how far a manager came", model=record.model, **e.to_dict())
+            # Counts as no progress: the backoff is longer, and the next round meets the same error and reports it.
+            self._log.info("a manager's progress could not be read", model=status.model, **e.to_dict())
             return False
-        return record.published.offset > record.offset_at_launch
+        return status.published.offset > status.offset_at_launch
 
-    def _say(self, model: str, code: int, record: Record) -> None:
-        wait_ms = max(0, round(record.restart.not_before_ms - now_ms()))
+    def _log_exit(self, model: str, code: int, status: ModelStatus) -> None:
+        wait_ms = max(0, round(status.restart.not_before_ms - now_ms()))
         match code:
             case 0:
                 self._log.info("a manager left", model=model)
@@ -162,11 +162,11 @@ class Managers:
                 self._log.error("a manager stopped for an operator", model=model, wait_ms=wait_ms)
             case _:
                 self._log.warning(
-                    "a manager died", model=model, code=code, deaths=record.restart.deaths, wait_ms=wait_ms
+                    "a manager crashed", model=model, code=code, crashes=status.restart.crashes, wait_ms=wait_ms
                 )
 
     def starting_error(self, model: str) -> RetryError:
-        """Return what to tell a reader whose model's manager is on its way, or about to leave."""
+        """Return the error for a reader whose model's manager is starting, or about to leave."""
         return RetryError(
             Code.UNAVAILABLE,
             f"The manager of {model} does not answer yet.",
@@ -174,41 +174,42 @@ class Managers:
             hint="Ask again in a moment.",
         )
 
-    def waiting_error(self, record: Record) -> RetryError:
-        """Return what to tell a reader whose model's manager may not be started yet."""
-        if record.model in self._room.waiting:
+    def waiting_error(self, status: ModelStatus) -> RetryError:
+        """Return the error for a reader whose model's manager may not be started yet."""
+        if status.model in self._room.waiting:
             return RetryError(
                 Code.UNAVAILABLE,
-                f"{record.model} waits for a place: {self._settings.managers_max} managers run on this host.",
+                f"{status.model} waits for a place: {self._settings.managers_max} managers run on this host.",
                 where="model",
                 hint="Ask again; TEATREE_DISPATCHER_MANAGERS_MAX allows more.",
             )
-        wait_s = max(0.0, record.restart.not_before_ms - now_ms()) / 1000
-        why = "stopped for an operator" if record.restart.stopped_by else "died and waits to be started again"
+        wait_s = max(0.0, status.restart.not_before_ms - now_ms()) / 1000
+        why = "stopped for an operator" if status.restart.stopped_by else "crashed and waits to be started again"
         return RetryError(
             Code.UNAVAILABLE,
-            f"The manager of {record.model} {why} ({wait_s:.0f} s).",
+            f"The manager of {status.model} {why} ({wait_s:.0f} s).",
             where="model",
-            hint="`teatree models` and its manager.log tell why.",
+            hint="`teatree models` and its manager.log show why.",
         )
 
 
-def _reason(gone: Exit) -> str | None:
-    """Return why a manager died, in the same words each time; None if it left, or if a part did not answer."""
-    if gone.code in (0, EXIT_ELSEWHERE, EXIT_OPERATOR, EXIT_STUCK) or (
-        gone.reason is not None and gone.reason.is_passing
+def _reason(ended: ManagerExit) -> str | None:
+    """Return why a manager crashed, in the same words each time; None if it left, or if a part was unavailable."""
+    if ended.code in (0, EXIT_ELSEWHERE, EXIT_OPERATOR, EXIT_STUCK) or (
+        ended.reason is not None and ended.reason.is_passing
     ):
         return None
-    if gone.reason is not None:
-        return f"{gone.reason.code}: {gone.reason.message}"
-    return f"ended by signal {-gone.code}" if gone.code < 0 else f"exit code {gone.code}"
+    if ended.reason is not None:
+        return f"{ended.reason.code}: {ended.reason.message}"
+    return f"ended by signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
 
 
-def _stuck_error(record: Record) -> dict[str, Any]:
+def _stuck_error(status: ModelStatus) -> dict[str, Any]:
     return OperatorError(
         Code.INTERNAL,
-        f"{record.restart.repeats} managers of {record.model} in a row died of the same: {record.restart.reason}",
+        f"{status.restart.repeats} managers of {status.model} in a row ended with the same error:"
+        f" {status.restart.reason}",
         where="manager.log",
-        hint=f"It is tried again in growing intervals; `teatree resume {record.model}` does so now, with --restore from"
-        " the newest version in the store.",
+        hint=f"A manager is started again in growing intervals; `teatree resume {status.model}` starts one now, with"
+        " --restore from the newest version in the store.",
     ).to_dict()

@@ -1,10 +1,10 @@
-"""Direct reads of stopped models: received beside whatever answers them, they bring a manager back.
+"""Direct reads of stopped models: the dispatcher receives all direct reads, and starts the managers they need.
 
-The dispatcher answers only when nothing else can: the model does not exist, or its manager comes or goes
-(`unavailable`: ask again). It never answers while a service listens.
+It answers only when no manager can: the model does not exist, or its manager starts or leaves (`unavailable`: ask
+again). It never answers while a service listens.
 
-Models are looked at side by side, a bounded number at once, and each by one look at a time: reads that come meanwhile
-wait for that model's next look and share it. So a slow store holds up the models whose chains it is slow to tell, and a
+Models are looked at concurrently, a bounded number at once, and each by one look at a time: reads that arrive meanwhile
+wait for that model's next look and share it. So a slow store delays only the models whose chains it reads slowly, and a
 client that asks a hundred times costs no more than one that asks once.
 """
 
@@ -14,41 +14,43 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from importlib.metadata import version
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
-from teatree.contracts.requests import CANCEL_FUNCTION
+from teatree.contracts.requests import CANCEL_FUNCTION, HEADER_VERSION
 from teatree.messaging.bus import Bus
 from teatree.messaging.frames import reply_subject
 from teatree.messaging.service import reply_error, service_name
 
 WAITING_MAX = 1_000
-"""Reads that wait to be looked at; further ones are passed over, and asked again by their senders."""
+"""Reads that wait for a look; further ones are dropped, and repeated by their senders."""
 LOOKS_MAX = 16
-"""Models looked at at once: each may hold a thread until the store's own time-out."""
+"""Models looked at at once: each may hold a thread until the store's time-out."""
 PING_TIMEOUT_MS = 200
 PING_EVERY_S = 0.25
 
 
-Answer = Callable[[str], Awaitable[TeatreeError | None]]
-"""Takes the model of a read, brings its manager back if need be, and returns what to answer, if anything."""
+AnswerRead = Callable[[str], Awaitable[TeatreeError | None]]
+"""Takes the model of a read, starts its manager if need be, and returns the error to answer with, if any."""
 
 
 class ReadObserver:
     """Receives all direct reads of an installation."""
 
-    def __init__(self, bus: Bus, answer: Answer) -> None:
+    def __init__(self, bus: Bus, answer: AnswerRead) -> None:
         self._bus = bus
         self._answer = answer
+        self._headers = {HEADER_VERSION: version("teatree")}
         self._waiting: dict[str, list[str]] = {}
-        """Reply subjects of the reads that wait, by model, in the order of their first."""
+        """Reply subjects of the waiting reads, by model, in the order of each model's first read."""
         self._count = 0
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._fault: BaseException | None = None
-        """A fault of ours in a look: it ends the dispatcher, as one in the loop does."""
+        """A fault of ours in a look: it ends the dispatcher, as in the loop."""
 
     async def open(self) -> None:
-        """Listen from now on."""
+        """Subscribe to the reads."""
         await self._bus.subscribe_sink(self._bus.subjects.queries_all, self._push)
 
     async def run(self) -> None:
@@ -96,22 +98,22 @@ class ReadObserver:
             return
         for reply in filter(None, replies):
             try:
-                await reply_error(self._bus, reply, error)
+                await reply_error(self._bus, reply, error, self._headers)
             except RetryError:
-                self._waiting.clear()  # the connection is lost: no client that asked can be answered any more
+                self._waiting.clear()  # the connection is lost: no earlier read can be answered any more
                 self._count = 0
                 return
 
 
 class Pings:
-    """Whether a model's service answers, asked at most every quarter of a second."""
+    """Pings of models' services, of each at most one in a quarter of a second."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._answers: dict[str, tuple[float, bool]] = {}
 
     async def has_service(self, model: str) -> bool:
-        """Return whether a service listens for reads of the model; one that is silent but there counts as listening."""
+        """Return whether a service listens for reads of the model, even if it is too busy to answer the ping."""
         now_s = time.monotonic()
         asked_s, answer = self._answers.get(model, (0.0, False))
         if now_s - asked_s < PING_EVERY_S:

@@ -1,23 +1,23 @@
-"""Room for managers on this host: which models wait for a place, and which idle manager gives up its own."""
+"""Room for managers on this host: which models wait for a place, and which idle manager must give up its place."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 FORGOTTEN_MS = 30_000
-"""Milliseconds after which a model that nobody asks a manager for does not wait any more, and after which a manager
-that was asked to end and did not is passed over no longer."""
+"""Milliseconds after which a model stops waiting if no manager is requested for it again, and after which a manager
+that was asked to end and did not may be asked again."""
 
 
 class Room:
-    """Places for managers, given out in the order of waiting; decides, and has no effects."""
+    """Places for managers, given out in the order of waiting. Decisions only, no effects."""
 
     def __init__(self, managers_max: int, idle_ms_min: float) -> None:
         """`idle_ms_min` is how long a manager must be unused before it may be asked to end."""
         self._managers_max = managers_max
         self._idle_ms_min = idle_ms_min
         self._waiting: dict[str, float] = {}
-        """When a manager was asked for last, by model, in the order of waiting."""
+        """When a manager was last requested, by model, in the order of waiting."""
         self._used_ms: dict[str, float] = {}
         self._dismissed_ms: dict[str, float] = {}
 
@@ -27,11 +27,11 @@ class Room:
         return tuple(self._waiting)
 
     def used(self, model: str, now_ms: float) -> None:
-        """Note that a model is asked for something."""
+        """Note that a model is used."""
         self._used_ms[model] = now_ms
 
     def admits(self, model: str, served: Collection[str], now_ms: float) -> bool:
-        """Return whether a manager may be started; a model that may not waits behind those before it."""
+        """Return whether a manager may be started; otherwise the model waits behind those before it."""
         self._waiting = {m: asked for m, asked in self._waiting.items() if now_ms - asked < FORGOTTEN_MS}
         order = list(self._waiting)
         ahead = order.index(model) if model in self._waiting else len(order)

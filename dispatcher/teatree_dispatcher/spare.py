@@ -1,6 +1,6 @@
-"""A spare manager: a process that has loaded its libraries and waits to be told its model.
+"""A spare manager: a process that has loaded its libraries and waits for a model.
 
-Loading them takes longer than taking a model over, so a model at rest answers its first request several times sooner.
+Loading them takes longer than taking a model over, so a stopped model answers its first request several times sooner.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-AFTER_DEATH_MS = 5_000
-"""Milliseconds between two spares if the first died while it waited: whatever ends it may well end the next."""
+AFTER_CRASH_MS = 5_000
+"""Milliseconds between two spares if the first crashed while it waited: the same cause may well end the next."""
 
 
-class Spare:
-    """At most one waiting process; it ends by itself when its pipe closes, so it never outlives the dispatcher."""
+class SpareManager:
+    """At most one waiting process; it ends when its pipe closes, so it never outlives the dispatcher."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
@@ -26,12 +26,12 @@ class Spare:
         self._not_before_s = 0.0
 
     def prepare(self) -> None:
-        """Start a spare if there is none, at once after one was taken, later after one that died by itself."""
+        """Start a spare if there is none: at once after one was taken, later after one that crashed."""
         is_waiting = self._process is not None and self._process.poll() is None
         if is_waiting or (self._process is not None and time.monotonic() < self._not_before_s):
             return
-        self._not_before_s = time.monotonic() + AFTER_DEATH_MS / 1000
-        with suppress(OSError):  # the next launch meets the same, and says so
+        self._not_before_s = time.monotonic() + AFTER_CRASH_MS / 1000
+        with suppress(OSError):  # the next launch meets the same error, and reports it
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "teatree_manager"],
                 stdin=subprocess.PIPE,
@@ -42,7 +42,7 @@ class Spare:
             )
 
     def take(self, model: str, log: Path) -> subprocess.Popen[bytes] | None:
-        """Give the spare its model and the file that it prints to; None if there is no spare to take."""
+        """Give the spare its model and log file; return it, or None if there is no spare."""
         process, self._process = self._process, None
         if process is None or process.stdin is None or process.poll() is not None:
             return None

@@ -1,10 +1,10 @@
 """`python -m teatree_manager [MODEL]`: one manager process.
 
-Without a model it loads its libraries and waits for one line of JSON on its standard input: `model`, and `log`, the
-file to print to; it leaves when the input ends. So the dispatcher keeps a spare.
+Without a model it is the dispatcher's spare: it loads its libraries and waits for one line of JSON on its standard
+input: `model`, and `log`, the file to print to; it exits when the input ends.
 
 Exit codes: 0 it left (idle, stopped, or its model was dropped), 75 another manager has the model, 78 an operator must
-look, 79 a request does not end, 1 anything else; the dispatcher starts it again after all but 78, after 79 at once.
+act, 79 a request does not end, 1 anything else; the dispatcher starts it again after all but 78, after 79 at once.
 """
 
 from __future__ import annotations
@@ -24,21 +24,24 @@ from teatree.contracts.data_folder import check_data_folder
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
 from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, reason_of, write_reason
+from teatree.contracts.logs import forward_events
 from teatree.contracts.names import check_model
+from teatree.functions.registry import Registry, built_in_functions
 from teatree.storage.model_folder import model_folder
-from teatree.storage.objects import ObjectStore, open_store
+from teatree.storage.objects import ObjectStore
+from teatree.storage.stores import open_store
 from teatree_manager.collector import collect_rarely
 from teatree_manager.manager import Manager, preload
 from teatree_manager.memory import limit_memory, started_threads
 
 THREADS_MAX = 32
-"""Threads for what blocks: each lane, pages and workers of direct reads, and the lease, which must wait for none."""
+"""Threads for what blocks: followers, pages and workers of direct reads, and the lease, which must wait for none."""
 EXIT_FAILED = 1
 EXIT_USAGE = 64
 
 
-def main() -> int:
-    """Run a manager; return its exit code."""
+def main(functions: Registry | None = None) -> int:
+    """Run a manager; return its exit code. `functions` are those of its model, by default the built-in ones."""
     if len(sys.argv) > 2:
         sys.stderr.write("usage: python -m teatree_manager [MODEL]\n")
         return EXIT_USAGE
@@ -59,11 +62,12 @@ def main() -> int:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    forward_events(structlog.get_logger())
     log = structlog.get_logger().bind(model=model)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(check_model(model), store, threads))
-    except Exception as e:  # noqa: BLE001  each has its exit code; its reason is written down for the dispatcher
+            runner.run(_run(check_model(model), store, threads, functions or built_in_functions()))
+    except Exception as e:  # noqa: BLE001  each has its exit code; the dispatcher reads its reason from a file
         _keep_reason(model, e)
         return _exit_code(e, log)
     log.info("left")
@@ -79,34 +83,34 @@ def _exit_code(error: Exception, log: FilteringBoundLogger) -> int:
             log.warning("leaving", error=str(error))
             return EXIT_ELSEWHERE if error.code is Code.BUSY else EXIT_FAILED
         case OperatorError():
-            log.error("stopped: an operator must look", error=str(error))
+            log.error("stopped: an operator must act", error=str(error))
             return EXIT_FAILED if error.code is Code.INTERNAL else EXIT_OPERATOR
         case RequestError():
             log.error("refused", error=str(error))
             return EXIT_USAGE
         case _:
-            log.error("ended by a fault of Teatree's own", exc_info=error)
+            log.error("ended by a fault in Teatree", exc_info=error)
             return EXIT_FAILED
 
 
 def _keep_reason(model: str, error: Exception) -> None:
     try:
         write_reason(model_folder(read_settings(process_environ()).data, model).last_exit, reason_of(error))
-    except (OSError, OperatorError) as e:  # the exit code is what is left
+    except (OSError, OperatorError) as e:  # the dispatcher still gets the exit code
         structlog.get_logger().warning("the reason of this exit could not be written", error=str(e))
 
 
 def _preload() -> ObjectStore | None:
-    """Load what any model needs; return the store, None if it cannot be opened: a model's manager tells why."""
+    """Load what any model needs; return the store, None if it cannot be opened: a model's manager reports why."""
     preload()
     try:
         return open_store(read_settings(process_environ()).store)
-    except Exception:  # noqa: BLE001  whatever it is, it meets it again
+    except Exception:  # noqa: BLE001  the model's manager opens it again and reports the error
         return None
 
 
 def _wait_for_model() -> str:
-    """Wait as a spare; return the model that it is for, "" if it is not needed."""
+    """Wait as a spare for a model; return it, "" if this process is not needed."""
     line = sys.stdin.readline()
     if not line:
         return ""
@@ -118,11 +122,11 @@ def _wait_for_model() -> str:
     return str(order["model"])
 
 
-async def _run(model: str, store: ObjectStore | None, threads: ThreadPoolExecutor) -> None:
+async def _run(model: str, store: ObjectStore | None, threads: ThreadPoolExecutor, functions: Registry) -> None:
     settings = read_settings(process_environ())
     check_data_folder(settings.data)
     limit_memory(settings.manager.process_memory_bytes_max)
-    manager = Manager(model, settings, store or open_store(settings.store))
+    manager = Manager(model, settings, store or open_store(settings.store), functions)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(threads)
     for number in (signal.SIGTERM, signal.SIGINT):

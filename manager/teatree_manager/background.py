@@ -1,4 +1,4 @@
-"""Tasks that run beside a manager's main work for as long as that lasts."""
+"""Background tasks of a manager: they run as long as its main work."""
 
 from __future__ import annotations
 

@@ -1,92 +1,68 @@
-"""All that follows a model's versions: the lanes, and what they hand on to each other."""
+"""The followers and periodic tasks of one model, and how they are connected."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest, TableEntry
-from teatree.contracts.settings import LimitSettings, ManagerSettings, RetentionSettings, ScrubSettings
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
 from teatree.engine.writer import Writer
-from teatree.storage.catalog import Catalog
-from teatree.storage.chain import Chain
-from teatree.storage.model_folder import ModelFolder
 from teatree.storage.segments import Entry
-from teatree_manager.archive_lane import ArchiveLane
-from teatree_manager.catalog_lane import CatalogLane
-from teatree_manager.cleanup_lane import CleanupLane
-from teatree_manager.condition_lane import ConditionLane
-from teatree_manager.head_lane import HeadLane
-from teatree_manager.lane import Lane
-from teatree_manager.local_lane import LocalLane
-from teatree_manager.local_scrub_lane import LocalScrubLane
-from teatree_manager.scrub_lane import ScrubLane
+from teatree_manager.archive_follower import ArchiveFollower
+from teatree_manager.catalog_follower import CatalogFollower
+from teatree_manager.cleanup_task import CleanupTask
+from teatree_manager.condition_task import ConditionTask
+from teatree_manager.context import ManagerContext
+from teatree_manager.head_follower import HeadFollower
+from teatree_manager.local_follower import LocalFollower
+from teatree_manager.local_scrub_task import LocalScrubTask
+from teatree_manager.manager_task import ManagerTask
+from teatree_manager.outcome_publisher import OutcomePublisher
+from teatree_manager.scrub_task import ScrubTask
 
 
 class Followers:
-    """The lanes of one model. None of them is waited for by an outcome, but an `archive` request's own."""
+    """The followers of one model. No outcome waits for them, except that of an `archive` request for its archive."""
 
-    def __init__(
-        self,
-        chain: Chain,
-        folder: ModelFolder,
-        catalog: Catalog | None,
-        limits: LimitSettings,
-        settings: ManagerSettings,
-        retention: RetentionSettings,
-        scrub: ScrubSettings,
-        failpoint: Failpoint,
-        writer: Writer,
-        archive_answered: Callable[[int], None],
-    ) -> None:
-        """`archive_answered` is called with each version whose `archive` request is done."""
+    def __init__(self, context: ManagerContext, writer: Writer, outcomes: OutcomePublisher) -> None:
+        """`outcomes` holds the outcome of each `archive` request back until it is archived."""
+        settings, chain, limits = context.settings, context.chain, writer.limits
         self._newest = 0
         self._faulty: tuple[TableEntry, ...] = ()
-        self.reads = LocalReads(limits, folder.outbox)
-        self._versions = LocalVersions(chain, folder, settings, failpoint)
-        self.local = LocalLane(self._versions, self.reads)
-        self._catalog = CatalogLane(catalog, chain, failpoint) if catalog else None
-        self._archive = ArchiveLane(
-            chain,
-            self.local,
-            self.reads,
-            writer,
-            settings.archive_interval_ms,
-            failpoint,
-            self._archived,
-            archive_answered,
+        self.reads = LocalReads(limits, context.folder.archive_staging)
+        self._versions = LocalVersions(chain, context.folder, settings.manager, context.failpoint)
+        self.local = LocalFollower(self._versions, self.reads)
+        self._catalog = CatalogFollower(context.catalog, chain, context.failpoint) if context.catalog else None
+        self._archive = ArchiveFollower(
+            context, self.local, self.reads, writer, self._archived, outcomes.archive_answered
         )
-        self._cleanup = CleanupLane(chain, catalog, retention, limits.remember_days, failpoint)
-        self._head = HeadLane(chain, settings.head_interval_ms)
-        self._scrub = ScrubLane(chain, scrub)
-        self.condition = ConditionLane(catalog, chain, self._scrub.remember, lambda: self.damage) if catalog else None
-        self._local_scrub = LocalScrubLane(self.local, self._versions, self.reads, scrub)
+        self._cleanup = CleanupTask(context, limits.remember_days)
+        self._head = HeadFollower(chain, settings.manager.head_interval_ms)
+        self._scrub = ScrubTask(chain, settings.scrub)
+        self._condition = (
+            ConditionTask(context, context.catalog, self._scrub.remember, self._current_damage)
+            if context.catalog
+            else None
+        )
+        self._local_scrub = LocalScrubTask(chain.model, self.local, self._versions, self.reads, settings.scrub)
 
     @property
-    def lanes(self) -> list[Lane]:
-        """The lanes there are."""
-        lanes = [self.local, self._head, self._archive, self._cleanup, self._scrub, self._local_scrub]
-        return [*lanes, *(lane for lane in (self._catalog, self.condition) if lane is not None)]
+    def tasks(self) -> list[ManagerTask]:
+        """All followers and periodic tasks."""
+        tasks = [self.local, self._head, self._archive, self._cleanup, self._scrub, self._local_scrub]
+        return [*tasks, *(task for task in (self._catalog, self._condition) if task is not None)]
 
-    @property
-    def damage(self) -> dict[int, str]:
-        """What is damaged, by version: found by the scrubber, keeping a lane back, or a table with a fault."""
+    def _current_damage(self) -> dict[int, str]:
+        """Return what is damaged, by version: found by a scrub, blocking a follower, or a table with a fault."""
         damage = dict(self._scrub.damaged)
         for entry in self._faulty:
             damage.setdefault(entry.changed_in, f"The table {entry.name!r} cannot be used: {entry.fault}")
-        for lane in self.lanes:
-            if lane.damage is not None:
-                damage[self._newest] = lane.damage
+        for task in self.tasks:
+            if task.damage is not None:
+                damage[self._newest] = task.damage
         return damage
-
-    @property
-    def waiting_for(self) -> str | None:
-        """What keeps the archive back that does not pass without an operator; None otherwise."""
-        error = self._archive.over_limit
-        return None if error is None else f"the archive cannot be written: {error}"
 
     def _archived(self, manifest: Manifest) -> None:
         if self._catalog is not None:
@@ -104,20 +80,20 @@ class Followers:
             self._catalog.follow(manifest, entries)
 
     def wait_for_archive(self, manifest: Manifest, tables: Sequence[str]) -> None:
-        """Have these tables of a version archived, or all if it names none."""
+        """Archive these tables of a version, all if it names none."""
         self._archive.wait_for(manifest, tables)
 
     @property
     def are_catching_up(self) -> bool:
-        """Whether the local file or the catalogue is: a model at rest has no next manager that would go on with it."""
+        """Whether the local file or the catalog lags: an idle model gets no next manager that would continue them."""
         return self.local.is_behind or (self._catalog is not None and self._catalog.is_catching_up)
 
     async def drained(self) -> None:
-        """Wait until nothing is left to do: each lane hands on to those after it."""
-        for lane in self.lanes:
-            await lane.drained()
+        """Wait until no follower has work: in order, since each may give work to those after it."""
+        for task in self.tasks:
+            await task.drained()
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close the local files."""
         await asyncio.to_thread(self.reads.close)
         await self.local.with_files(self._versions.close)

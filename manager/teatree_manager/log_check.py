@@ -1,4 +1,4 @@
-"""Whether it is our log: asked at the start, after all that was read, and closely after each lost connection."""
+"""Checking that the log is still the model's: at the start, after each read, and closely after a lost connection."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from teatree.messaging.streams import LogState
 class LogCheck:
     """Compares the log with what a model has read of it.
 
-    A log loses its end, or is put back, only while its server is down or its stream is not there. So the last message
-    that was read is looked at again when the connection was lost or the log has become shorter, not with every read.
+    A log is truncated or restored only while its server is down or its stream does not exist. So the last message that
+    was read is checked again when the connection was lost or the log has become shorter, not with every read.
     """
 
     def __init__(self, bus: Bus, model: str, stamp: StreamStamp, advance: Advance | None) -> None:
@@ -34,15 +34,15 @@ class LogCheck:
 
     @classmethod
     async def begin(cls, bus: Bus, model: str, newest: Manifest | None) -> LogCheck:
-        """Check the log that a model is to go on with from its newest version.
+        """Check the log that a model is to continue with from its newest version.
 
         Raises `log_replaced`, `log_behind` or `log_purged` where it must not; `wrong_configuration` if its versions
-        were published from a file: they know of no log.
+        were published from a file: they belong to no log.
         """
         if newest is not None and not newest.stream.name:
             raise OperatorError(
                 Code.WRONG_CONFIGURATION,
-                f"The versions of {model} were published from a DuckDB file: no requests can go on from them.",
+                f"The versions of {model} were published from a DuckDB file: no request can be applied to them.",
                 where=model,
                 hint=f"Create a model under another name, as a fork: `teatree fork {model} NEW`.",
             )
@@ -56,7 +56,7 @@ class LogCheck:
 
     @property
     def losses(self) -> int:
-        """Times that the connection was lost: what was read before and checked after may come from two logs."""
+        """Times that the connection was lost: a read before and a check after it may be of two different logs."""
         return self._bus.losses
 
     def begin_after(self, position: LogPosition) -> int:
@@ -67,7 +67,7 @@ class LogCheck:
     async def at(self, position: LogPosition) -> None:
         """Check that the log is still the same and holds all beyond `position`, the last request that was read.
 
-        Asked after a read: the stream that has our stamp now is the one that was read. Raises `log_replaced`,
+        Called after a read: the stream that has our stamp now is the one that was read. Raises `log_replaced`,
         `log_behind` or `log_purged`.
         """
         losses = self._bus.losses
@@ -80,6 +80,6 @@ class LogCheck:
         self._losses, self._last_seq = losses, state.last_seq
 
     async def _excuse(self, state: LogState, position: LogPosition, fault: OperatorError) -> None:
-        """Raise a fault unless this manager began with the mark that allows it: a later one is for the next manager."""
+        """Raise a fault unless this manager began with the mark that permits it; the next one uses a later mark."""
         if await advance_for(self._bus, state, self._model, position, fault) != self._advance:
             raise fault

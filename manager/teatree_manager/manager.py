@@ -1,28 +1,28 @@
-"""One manager: takes a model over, carries its requests into versions, says outcomes, answers reads, and leaves."""
+"""The manager of one model: takes it over, applies requests, publishes versions and outcomes, answers reads, leaves."""
 
 from __future__ import annotations
 
 import asyncio
-import resource
 import time
-import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 import duckdb
-import structlog
 
 from teatree.contracts.environment import process_environ
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
 from teatree.contracts.failpoints import failpoints
-from teatree.contracts.manifest import Manifest, Stub
+from teatree.contracts.manifest import Manifest, StreamStamp
+from teatree.contracts.retry import Backoff
 from teatree.contracts.settings import Settings
 from teatree.engine.announce import Announcer
-from teatree.engine.drafts import Draft
 from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
+from teatree.engine.model_context import ModelContext, WriterHooks
+from teatree.engine.prepared_version import Author, PreparedVersion
 from teatree.engine.writer import Writer
+from teatree.functions.registry import Registry
 from teatree.functions.sources import Sources
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader, WakeHints
@@ -37,32 +37,36 @@ from teatree.storage.objects import ObjectStore
 from teatree.storage.postgres import Postgres
 from teatree.storage.probe import ensure_probed
 from teatree.storage.published_mark import published_through
-from teatree.storage.segments import Entry, Role, read_segment
-from teatree_manager.attempts import Attempts
+from teatree_manager.activity import Activity
+from teatree_manager.applier import Applier
 from teatree_manager.background import Background
 from teatree_manager.catalog_status import CatalogStatus
-from teatree_manager.collector import collect_at_rest
+from teatree_manager.collector import collect_when_idle
+from teatree_manager.context import ManagerContext
+from teatree_manager.crash_tracker import CrashTracker
+from teatree_manager.file_thread import FileThread
 from teatree_manager.first_file import release_later
 from teatree_manager.followers import Followers
-from teatree_manager.lane import Backoff, patiently
+from teatree_manager.health import Health
+from teatree_manager.idle_mark import IdleMark
 from teatree_manager.log_check import LogCheck
-from teatree_manager.memory import resident_bytes
+from teatree_manager.outcome_publisher import OutcomePublisher
+from teatree_manager.ownership import Ownership
 from teatree_manager.pipeline import Pipeline
 from teatree_manager.progress import RequestProgress
 from teatree_manager.read_pool import ReadPool
 from teatree_manager.reads import DirectReads
-from teatree_manager.rest_mark import RestMark
-from teatree_manager.sayer import Sayer
-from teatree_manager.started import Started
+from teatree_manager.request_source import RequestSource
+from teatree_manager.retrying_file import RetryingFile
+from teatree_manager.started_notifier import StartedNotifier
 from teatree_manager.store_check import check_store
 from teatree_manager.store_waits import StoreWaits
 from teatree_manager.stuck import end_hung, end_over
-from teatree_manager.tenure import Tenure
+from teatree_manager.unannounced import UnannouncedVersions
 
 SERVICE_VERSION = "0.1.0"
 DRAIN_MS_MAX = 20_000
-"""Milliseconds that a leaving manager gives what follows the versions; the next one goes on with the rest."""
-IDLE_LOOK_MS = 250
+"""Milliseconds that a leaving manager gives its followers; the next manager continues their work."""
 REPLY_HEADERS_BYTES = 65_536
 """What a reply's headers may take of NATS' `max_payload`."""
 
@@ -70,54 +74,56 @@ REPLY_HEADERS_BYTES = 65_536
 class Manager:
     """Owns one model from taking it over until leaving it."""
 
-    def __init__(self, model: str, settings: Settings, store: ObjectStore) -> None:
-        """`store` is where the settings' store lies."""
-        self._model = model
-        self._settings = settings
-        self._failpoint = failpoints(settings.failpoints)
+    def __init__(self, model: str, settings: Settings, store: ObjectStore, functions: Registry) -> None:
+        """`store` is where the settings' store lies; `functions` are those that requests can call."""
+        self._functions = functions
         guarded = GuardedStore(store, Breaker("The object store", settings.breaker))
-        self._chain = Chain(guarded, settings.nats.prefix, model)
-        self._folder = model_folder(settings.data, model)
         breaker = Breaker("PostgreSQL", settings.breaker)
         self._postgres = Postgres(settings.postgres, breaker=breaker) if settings.postgres.url else None
-        self._catalog = Catalog(self._postgres) if self._postgres else None
-        self._status = CatalogStatus(self._catalog, self._chain.goal_model_id, model)
-        self._tenure = Tenure(
-            self._folder,
-            uuid.UUID(self._chain.goal_model_id),
+        self._context = ManagerContext(
+            settings=settings,
+            chain=Chain(guarded, settings.nats.prefix, model),
+            folder=model_folder(settings.data, model),
+            catalog=Catalog(self._postgres) if self._postgres else None,
+            failpoint=failpoints(settings.failpoints),
+        )
+        self._status = CatalogStatus(self._context)
+        self._ownership = Ownership(
+            self._context.folder,
+            self._context.goal_model_id,
             model,
             settings.host,
             self._postgres,
             settings.manager,
         )
-        self._log = structlog.get_logger().bind(model=model)
+        self._log = self._context.log
         self._stop = asyncio.Event()
-        self._pipeline: Pipeline | None = None
-        self._waits = StoreWaits(guarded, settings.breaker.slow_ms, self._status, self._stop, self._log)
+        self._source: RequestSource | None = None
+        self._store_waits = StoreWaits(self._context, guarded, self._status, self._stop)
         self._has_finished = False
-        """Whether nothing is left for a successor on this host to say."""
+        """Whether no outcome is left for a successor on this host to publish."""
 
     def stop(self) -> None:
         """Ask the manager to drain and leave."""
         self._stop.set()
-        if self._pipeline is not None:
-            self._pipeline.stop()
+        if self._source is not None:
+            self._source.stop()
 
     async def run(self) -> None:
-        """Manage the model until `stop`, until it is idle, or until something must be seen by an operator."""
+        """Manage the model until `stop` is called, until it is idle, or until an operator must act."""
         await self._acquire()
         try:
             # The lease is kept from now on: a restore may outlast it.
-            async with Background([self._tenure.keep(), self._waits.report_slow()]) as tasks:
+            async with Background([self._ownership.keep(), self._store_waits.report_slow()]) as tasks:
                 await tasks.until(self._connect_and_manage())
         except FencedError:
-            self._has_finished = True  # the other one says what this one did not
+            self._has_finished = True  # the other manager publishes what this one did not
             raise
         except OperatorError as e:
             await self._status.record_error(e)
             raise
         finally:
-            await asyncio.to_thread(self._tenure.release, has_finished=self._has_finished)
+            await asyncio.to_thread(self._ownership.release, has_finished=self._has_finished)
             if self._postgres is not None:
                 self._postgres.close()
 
@@ -126,7 +132,7 @@ class Manager:
         backoff = Backoff()
         while True:
             try:
-                return await asyncio.to_thread(self._tenure.acquire)
+                return await asyncio.to_thread(self._ownership.acquire)
             except RetryError as e:
                 if e.code is Code.BUSY or self._stop.is_set():
                     raise
@@ -135,66 +141,59 @@ class Manager:
                 await backoff.pause(e)
 
     async def _connect_and_manage(self) -> None:
-        bus = await self._connect()
+        settings = self._context.settings
+        try:
+            bus = await Bus.connect(
+                settings.nats, name=f"manager-{self._context.model}", wait_ms=settings.manager.take_over_wait_ms
+            )
+        except RetryError as e:
+            await self._status.record_waits(f"NATS is unavailable: {e}")
+            raise
         try:
             await self._manage(bus)
         finally:
             await bus.close()
 
-    async def _connect(self) -> Bus:
-        try:
-            return await Bus.connect(
-                self._settings.nats, name=f"manager-{self._model}", wait_ms=self._settings.manager.take_over_wait_ms
-            )
-        except RetryError as e:
-            await self._status.record_waits(f"NATS is away: {e}")
-            raise
-
     async def _manage(self, bus: Bus) -> None:
+        context = self._context
         newest, recorded_version = await asyncio.gather(self._newest(), self._status.version())
-        check_store(self._chain, self._folder, newest, recorded_version)
-        await self._waits.answer(partial(ensure_probed, self._chain.store))  # not before: it would make a lost folder
-        log_check = await LogCheck.begin(bus, self._model, newest)
-        writer = Writer(
-            self._chain,
-            self._folder,
-            log_check.stamp,
-            self._settings.limits,
-            Sources(self._settings.load_roots, self._settings.store, self._settings.data),
-            {"host": self._tenure.holder.host, "pid": self._tenure.holder.pid},
-            self._failpoint,
+        check_store(context.chain, context.folder, newest, recorded_version)
+        await self._store_waits.answer(
+            partial(ensure_probed, context.chain.store)
+        )  # before, it would make a lost folder
+        log_check = await LogCheck.begin(bus, context.model, newest)
+        crash_tracker = CrashTracker(context.folder.attempt, context.settings.limits.kill_tries_max)
+        writer = self._writer(bus, log_check.stamp, crash_tracker)
+        announcer = Announcer(
+            context.chain, bus.subjects, context.settings.limits, self._functions, bus.payload_bytes_max
         )
-        writer.report = RequestProgress(bus, asyncio.get_running_loop()).report
-        hints = await WakeHints.open(bus, self._model)
-        announcer = Announcer(self._chain, bus.subjects, self._settings.limits, lambda: bus.max_payload)
-        sayer = Sayer(announcer, NoticeWriter(bus), await self._published(newest), self._failpoint)
-        attempts = Attempts(self._folder.attempt, self._settings.limits.kill_tries_max)
-        writer.on_stuck = partial(end_over, attempts=attempts, log=self._log)
-        pipeline = self._pipeline = Pipeline(
-            writer,
-            LogReader(bus, self._model),
-            log_check,
-            hints,
-            attempts,
-            self._settings.manager.poll_ms,
-            lambda: sayer.said_version,
-            Started(bus, self._catalog, uuid.UUID(self._chain.goal_model_id)).say,
-        )
+        outcomes = OutcomePublisher(context, announcer, NoticeWriter(bus), await self._published(newest))
+        thread = FileThread(context.folder.root)
+        hints = await WakeHints.open(bus, context.model)
+        source = self._source = RequestSource(context, LogReader(bus, context.model), log_check, hints)
         if self._stop.is_set():
-            pipeline.stop()
+            source.stop()
         try:
-            left = await self._take_over(pipeline, writer, newest)
-            await self._serve(bus, pipeline, writer, sayer, left)
+            left = await self._take_over(thread, writer, newest)
+            followers = Followers(context, writer, outcomes)
+            file = RetryingFile(context, writer, thread, crash_tracker, source, followers.local)
+            applier = Applier(context, file, StartedNotifier(context, bus))
+            pipeline = Pipeline(source, applier, file, followers, outcomes)
+            try:
+                await self._serve(bus, pipeline, writer, outcomes, followers, left)
+            finally:
+                self._ownership.begin_leaving()
+                await asyncio.to_thread(pipeline.close)
         except DamagedFileError as e:
-            await pipeline.in_file_thread(writer.put_file_aside)
+            await thread.run(writer.put_file_aside)
             raise RetryError(
                 e.code,
                 f"{e.message} It was put aside.",
-                where=str(self._folder.quarantine),
+                where=str(context.folder.quarantine),
                 hint="The next manager restores the newest version and applies what follows it.",
             ) from e
         except DamagedVersionError as e:
-            await asyncio.to_thread(self._folder.distrusted.touch)
+            await asyncio.to_thread(context.folder.distrusted.touch)
             raise RetryError(
                 e.code,
                 f"{e.message} The local versions are not used any more.",
@@ -202,28 +201,46 @@ class Manager:
                 hint="The next manager makes them again out of the store.",
             ) from e
         finally:
-            self._tenure.begin_leaving()
+            self._ownership.begin_leaving()
             try:
-                await asyncio.to_thread(pipeline.close)
+                await asyncio.to_thread(thread.close, writer)
             except TimeoutError:
                 end_hung(self._log)
             await hints.close()
 
+    def _writer(self, bus: Bus, stamp: StreamStamp, crash_tracker: CrashTracker) -> Writer:
+        settings, holder = self._context.settings, self._ownership.holder
+        hooks = WriterHooks(
+            report=RequestProgress(bus, asyncio.get_running_loop()).report,
+            on_stuck=partial(end_over, crash_tracker=crash_tracker, log=self._log),
+        )
+        model = ModelContext(
+            self._context.chain,
+            self._context.folder,
+            settings.limits,
+            Sources(settings.load_roots, settings.store, settings.data),
+            self._functions,
+            self._context.failpoint,
+            hooks,
+        )
+        return Writer(model, Author(stamp, {"host": holder.host, "pid": holder.pid}))
+
     async def _published(self, newest: Manifest | None) -> int:
-        """Return up to which version everything is said, as far as the store tells."""
+        """Return the version up to which all outcomes are published, as far as the store holds that."""
         if newest is None:
             return 0
-        return await self._waits.answer(partial(published_through, self._chain.store, self._chain.folder, newest))
+        chain = self._context.chain
+        return await self._store_waits.answer(partial(published_through, chain.store, chain.folder, newest))
 
     async def _newest(self) -> Manifest | None:
-        return await self._waits.answer(self._chain.newest)
+        return await self._store_waits.answer(self._context.chain.newest)
 
-    async def _take_over(self, pipeline: Pipeline, writer: Writer, newest: Manifest | None) -> Draft | None:
+    async def _take_over(self, thread: FileThread, writer: Writer, newest: Manifest | None) -> PreparedVersion | None:
         begin = time.monotonic()
         backoff = Backoff()
         while True:
             try:
-                left = await pipeline.in_file_thread(writer.take_over, newest)
+                left = await thread.run(writer.take_over, newest)
                 break
             except RetryError as e:
                 self._log.warning("taking over waits", error=str(e))
@@ -234,7 +251,7 @@ class Manager:
                 newest = await self._newest()
         self._log.info(
             "took the model over",
-            epoch=writer.epoch,
+            epoch=writer.manifest.epoch,
             version=writer.manifest.version,
             offset=writer.manifest.offset,
             state=writer.state.value,
@@ -244,152 +261,83 @@ class Manager:
         )
         return left
 
-    async def _serve(self, bus: Bus, pipeline: Pipeline, writer: Writer, sayer: Sayer, left: Draft | None) -> None:
-        followers = Followers(
-            self._chain,
-            self._folder,
-            self._catalog,
-            writer.limits,
-            self._settings.manager,
-            self._settings.retention,
-            self._settings.scrub,
-            self._failpoint,
+    async def _serve(
+        self,
+        bus: Bus,
+        pipeline: Pipeline,
+        writer: Writer,
+        outcomes: OutcomePublisher,
+        followers: Followers,
+        left: PreparedVersion | None,
+    ) -> None:
+        context = self._context
+        settings = context.settings
+        self._store_waits.begin_serving()
+        pool = ReadPool(settings.reads, process_environ(), context.folder.read_temp, followers.reads.newest_file)
+        followers.local.subscribe(pool.release)
+        reads = DirectReads(
             writer,
-            sayer.archive_answered,
-        )
-
-        pipeline.make_room = followers.local.make_room
-        if followers.condition is not None:
-            self._waits.is_serving = True
-            followers.condition.waits = lambda: (
-                pipeline.waiting_for or sayer.waiting_for or followers.waiting_for or self._waits.slow()
-            )
-
-        async def shipped(draft: Draft) -> None:
-            followers.follow(draft.manifest, draft.entries, draft.archive)
-            await sayer.put(draft.manifest, draft.entries)
-
-        pool = ReadPool(self._settings.reads, process_environ(), self._folder.read_temp, followers.reads.newest_file)
-        followers.local.moved.append(pool.release)
-        direct = DirectReads(
-            self._chain,
-            lambda: writer.limits,
-            Sources((), self._settings.store),
+            Sources((), settings.store),
             pool,
             followers.local,
-            lambda: self._health(pipeline, writer, sayer, followers, pool),
-            bus.max_payload - min(REPLY_HEADERS_BYTES, bus.max_payload // 2),
+            Health(context, writer, outcomes, followers, pool),
+            bus.payload_bytes_max() - min(REPLY_HEADERS_BYTES, bus.payload_bytes_max() // 2),
         )
-        bus.on_reconnect(sayer.say_again)
+        bus.on_reconnect(outcomes.announce_again)
         service = await serve(
             bus,
-            self._model,
-            direct.answer,
-            self._settings.reads,
+            context.model,
+            reads.answer,
+            settings.reads,
             version=SERVICE_VERSION,
-            description=f"Direct reads of {self._model}",
+            description=f"Direct reads of {context.model}",
         )
         fence = writer.manifest
         if writer.restored:
             followers.local.hold()
         followers.follow(fence, ())
-        unsaid = range(sayer.said_version + 1, fence.version)
-        sayer.expect(unsaid)
-        mark = RestMark(self._chain, sayer.said_version, lambda: writer.manifest.version, lambda: sayer.said_version)
+        unannounced = range(outcomes.announced_version + 1, fence.version)
+        outcomes.expect(unannounced)
+        activity = Activity(context, pipeline, outcomes, followers, reads)
         background: list[Coroutine[Any, Any, None]] = [
-            sayer.run(),
-            *(lane.run() for lane in followers.lanes),
+            outcomes.run(),
+            *(task.run() for task in followers.tasks),
             followers.local.reported(),
-            release_later(followers.local, lambda: pipeline.is_at_rest and sayer.is_done),
-            collect_at_rest(lambda: pipeline.rested_ms if sayer.is_done else 0.0),
-            self._leave_when_idle(pipeline, direct, followers, sayer),
-            self._say_again(sayer, unsaid, followers),
-            mark.run(),
+            release_later(followers.local, activity.is_answered),
+            collect_when_idle(activity.idle_ms),
+            self._leave_when_idle(activity),
+            UnannouncedVersions(context, unannounced, outcomes, followers).run(),
+            IdleMark(writer, outcomes).run(),
         ]
         async with pool, Background(background) as tasks:
-            if left is not None:
-                pipeline.begin_shipping(left, shipped)
             try:
-                await tasks.until(pipeline.run(shipped))
+                await tasks.until(pipeline.run(left))
             finally:
-                self._tenure.begin_leaving()
+                self._ownership.begin_leaving()
             await service.close()
-            await self._drain(tasks, sayer, followers)
-            self._has_finished = sayer.is_done
+            await self._drain(tasks, outcomes, followers)
+            self._has_finished = outcomes.is_done
         await followers.close()
 
-    def _health(
-        self, pipeline: Pipeline, writer: Writer, sayer: Sayer, followers: Followers, pool: ReadPool
-    ) -> dict[str, Any]:
-        return {
-            "model": self._model,
-            "state": writer.state.value,
-            "epoch": writer.epoch,
-            "version": writer.manifest.version,
-            "offset": writer.manifest.offset,
-            "served_version": followers.local.served,
-            "said_version": sayer.said_version,
-            "waiting_for": pipeline.waiting_for,
-            "lanes": {lane.name: lane.error for lane in followers.lanes},
-            "read_workers": pool.pids,
-            "reads_waiting": pool.waiting,
-            "memory_bytes": resident_bytes(),
-            "memory_bytes_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "pid": self._tenure.holder.pid,
-        }
+    async def _leave_when_idle(self, activity: Activity) -> None:
+        await activity.until_idle()
+        self.stop()
 
-    async def _say_again(self, sayer: Sayer, versions: range, followers: Followers) -> None:
-        """Say what may not have been said before the last manager went; repeated notices are identical."""
-        for version in versions:
-            read = partial(self._read_again, version)
-            manifest, entries = await patiently(read, partial(self._tell_waiting, version))
-            if isinstance(manifest, Stub):  # a manager that was paused has marked it, and a clean-up taken it
-                sayer.pass_over(version)
-                continue
-            await sayer.put(manifest, entries)
-            for entry in entries:
-                if entry.role is Role.FIRST and entry.outcome.function == "archive" and entry.outcome.result:
-                    followers.wait_for_archive(manifest, entry.outcome.result.get("tables", ()))
-
-    def _read_again(self, version: int) -> tuple[Manifest | Stub, Sequence[Entry]]:
-        manifest = self._chain.entry(version)
-        if isinstance(manifest, Stub):
-            return manifest, ()
-        return manifest, read_segment(self._chain.store, self._chain.folder, manifest)
-
-    def _tell_waiting(self, version: int, error: RetryError) -> None:
-        self._log.warning("saying again waits", version=version, error=str(error))
-
-    async def _leave_when_idle(
-        self, pipeline: Pipeline, direct: DirectReads, followers: Followers, sayer: Sayer
-    ) -> None:
-        """Leave once nobody asked for anything for a time; who has more to say or tell would only be brought back."""
-        limit_ms = self._settings.manager.idle_exit_ms
-        while True:
-            await asyncio.sleep(IDLE_LOOK_MS / 1000)
-            now_ms = time.monotonic() * 1000
-            idle_ms = now_ms - max(pipeline.last_request_ms, direct.last_ms)
-            is_done = sayer.is_done and not pipeline.is_applying
-            if limit_ms and idle_ms > limit_ms and is_done and not followers.are_catching_up:
-                self._log.info("leaving: idle", idle_ms=round(idle_ms))
-                self.stop()
-                return
-
-    async def _drain(self, tasks: Background, sayer: Sayer, followers: Followers) -> None:
-        """Let what follows the versions come to its end, for a time."""
+    async def _drain(self, tasks: Background, outcomes: OutcomePublisher, followers: Followers) -> None:
+        """Let the followers finish their work, for a bounded time."""
 
         async def drained() -> None:
-            await asyncio.gather(sayer.drained(), followers.drained())
+            await asyncio.gather(outcomes.drained(), followers.drained())
 
         try:
             async with asyncio.timeout(DRAIN_MS_MAX / 1000):
                 await tasks.until(drained())
         except TimeoutError:
-            self._log.warning("left before everything had followed: the next manager goes on with it")
+            self._log.warning("left before all followers had finished: the next manager continues their work")
 
 
 def preload() -> None:
-    """Load what the first request will need, so that it need not wait for it."""
+    """Load what the first request needs, so that it does not wait for that."""
     for module in ("arrow", "arrow_stream", "fit", "rows", "json_values"):
         import_module(f"teatree.datasets.{module}")
     with duckdb.connect(":memory:") as con:

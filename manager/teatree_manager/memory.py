@@ -1,7 +1,7 @@
-"""The memory of the whole process, bounded by the kernel: DuckDB and Arrow leave their own limits here and there.
+"""A limit on the memory of the whole process, kept by the kernel: DuckDB and Arrow sometimes exceed their own limits.
 
 A function's result that DuckDB computes while it plans (`repeat('x', 3000000000)`), or a body that decodes to far more
-than it said, would otherwise take the memory of NATS and PostgreSQL on this machine. With the limit the allocation
+than it declares, would otherwise take the memory of NATS and PostgreSQL on this machine. With the limit the allocation
 fails, and with it that one request, as `over_limit`.
 """
 

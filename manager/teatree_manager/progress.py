@@ -1,4 +1,4 @@
-"""Publishing how far a long request is: best effort, for people and for clients that wait."""
+"""Notices of a long request's progress: best effort, for people and for clients that wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from teatree.engine.announce import progress_message
 from teatree.messaging.bus import Bus
 
 INTERVAL_S = 1.0
-"""Seconds between two notices of one request, and before its first: who finishes within publishes none."""
+"""Seconds between two notices of one request, and before its first: a shorter request publishes none."""
 
 
 class RequestProgress:
@@ -30,7 +30,7 @@ class RequestProgress:
         self._log = structlog.get_logger()
 
     def report(self, request: Request, fraction: float, text: str) -> None:
-        """Have it published if the last one is long enough ago; returns at once."""
+        """Publish a request's progress if its last notice is long enough ago; returns at once."""
         now = self._clock()
         if request.seq != self._seq:
             self._seq, self._due = request.seq, now + INTERVAL_S

@@ -1,4 +1,4 @@
-"""What a manager and its read workers say to each other: frames over a socket, each a kind, a length and a payload."""
+"""The frames between a manager and its read workers: over a socket, each a kind, a length and a payload."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 from attrs import frozen
 
 from teatree.contracts.settings import LimitSettings
-from teatree.functions.sql import Question
+from teatree.functions.query import Query
 
 FRAME = struct.Struct(">BI")
 HEAD = struct.Struct(">I")
@@ -22,14 +22,14 @@ NUMBER = struct.Struct(">Q")
 
 
 class FrameKind(IntEnum):
-    """What a frame is."""
+    """The kind of a frame."""
 
     READY = 1
     """From a worker: it has started."""
     ASK = 2
     """To a worker: a `ReadJob`, pickled. Nothing else is pickled: a worker trusts its manager, never the reverse."""
     NEXT = 3
-    """To a worker: the next page of the answer before."""
+    """To a worker: return the next page of the last answer."""
     RELEASE = 4
     """To a worker: close the version's file. It is not answered."""
     ANSWER = 5
@@ -43,13 +43,13 @@ class ReadJob:
     """One read for a worker."""
 
     number: int
-    """Tells it from the worker's other jobs: what interrupts it may come late."""
+    """Distinguishes it from the worker's other jobs: an interrupt may arrive late."""
     version: int
     path: Path
     """The version's file."""
     served: int
     """The newest version for which this file answers."""
-    question: Question
+    query: Query
     limits: LimitSettings
     temp_bytes_max: int
     """Bytes of this worker's temporary files."""
@@ -58,12 +58,12 @@ class ReadJob:
 
 
 def ask_frame(job: ReadJob) -> bytes:
-    """Return the frame that asks."""
+    """Return the frame that gives a worker a job."""
     return frame(FrameKind.ASK, pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
 
 
 def read_job(payload: bytes) -> ReadJob:
-    """Return what a frame asks."""
+    """Return the job of an `ASK` frame."""
     job: ReadJob = pickle.loads(payload)  # noqa: S301  it comes from our manager
     return job
 

@@ -1,7 +1,7 @@
-"""Who is held off: statements and clients whose reads had to be killed several times within a while.
+"""Holds on direct reads: statements and clients whose reads had to be killed several times within a while are refused.
 
 A statement is held off sooner than a client, so that one bad statement does not cost a client its others. Each further
-kill doubles the time; a read that is refused costs nothing and counts for nothing. Pure: the clock is passed in.
+kill doubles the time; a refused read does not count. Pure: the clock is passed in.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Record:
 
 
 class ReadHolds:
-    """The kills of one model's direct reads."""
+    """The kills and holds of one model's direct reads."""
 
     def __init__(self, settings: ReadSettings) -> None:
         self._settings = settings
@@ -50,7 +50,7 @@ class ReadHolds:
                 )
 
     def killed(self, client: str, statement: str, now_ms: float) -> None:
-        """Record that a read had to be killed, or killed its process."""
+        """Count that a read had to be killed, or killed its process."""
         settings = self._settings
         for kind, key in _keys(client, statement):
             record = self._records.pop((kind, key), None) or _Record()

@@ -1,8 +1,8 @@
 """The read workers of one model: started when reads wait, handed out by `ReadQueue`, ended when idle.
 
 All of it runs on the manager's event loop, which only forwards bytes: a read costs it one write and one read. A read
-that is past its time is interrupted, and its worker killed if that does not help; a worker that dies takes one read
-with it. Who causes that again and again is held off (`ReadHolds`).
+that is past its time is interrupted, and its worker killed if that does not help; a worker that crashes fails one read.
+Statements and clients that cause that repeatedly are held off (`ReadHolds`).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeErr
 from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb_errors import DamagedVersionError
-from teatree.functions.sql import Question
+from teatree.functions.query import Query
 from teatree_manager.read_frames import FrameKind, ReadJob, ask_frame, frame, read_reply
 from teatree_manager.read_holds import ReadHolds
 from teatree_manager.read_queue import ReadQueue, Ticket
-from teatree_manager.worker_process import Ended, Why, WorkerProcess
+from teatree_manager.worker_process import Why, WorkerEnded, WorkerProcess
 
 LOOK_S = 0.025
-"""Seconds between looks, while reads wait, whether one waits for too long or one that runs has become long."""
+"""Seconds between checks, while reads wait, whether one waits for too long or one that runs has become long."""
 FILE_TRIES_MAX = 3
-"""Version files that may go away under one read before its client is asked to repeat it."""
+"""Version files that may be removed under one read before its client is asked to repeat it."""
 
 StorePage = Callable[[int, int, bytes], Awaitable[None]]
 """Takes number, rows and body of a page after the first."""
@@ -42,7 +42,7 @@ class Asked:
     """What a client reads."""
 
     client: str
-    question: Question
+    query: Query
     limits: LimitSettings
     served: int
     """The newest version for which the newest file answers."""
@@ -50,7 +50,7 @@ class Asked:
 
 
 class ReadPool:
-    """Answers queries of one model in processes of their own."""
+    """Answers queries of one model in separate processes."""
 
     def __init__(
         self,
@@ -70,14 +70,14 @@ class ReadPool:
         self._running: dict[Ticket, WorkerProcess] = {}
         self._workers: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []
-        """The one that was busy last is handed out first, so that those that are not needed end."""
+        """The one that was busy last is handed out first, so that unneeded ones stay idle and are ended."""
         self._starting: asyncio.Task[None] | None = None
         self._look: asyncio.TimerHandle | None = None
         self._idle_look: asyncio.TimerHandle | None = None
         self._numbers = itertools.count(1)
         self._is_closed = False
         self._log = structlog.get_logger()
-        shutil.rmtree(temp, ignore_errors=True)  # of workers that died with the last manager
+        shutil.rmtree(temp, ignore_errors=True)  # left by workers of an earlier manager
 
     @property
     def pids(self) -> list[int]:
@@ -100,7 +100,7 @@ class ReadPool:
 
         Raises what the query raises, `timed_out`, `over_limit`, `held_off`, `unavailable`; DamagedVersionError.
         """
-        self._holds.check(asked.client, asked.question.sql, _now_ms())
+        self._holds.check(asked.client, asked.query.sql, _now_ms())
         ticket = self._queue.join(asked.client, _now_ms())
         try:
             while True:
@@ -117,7 +117,7 @@ class ReadPool:
             self._hand_out()
 
     def release(self) -> None:
-        """Have idle workers close the file of a version that is not the newest any more."""
+        """Let idle workers close files of versions that are not the newest any more."""
         newest = self._newest()
         for worker in self._idle:
             if newest is None or worker.version != newest[0]:
@@ -159,7 +159,7 @@ class ReadPool:
             for _ in range(1, head["pages"]):
                 page, page_body = _checked(*await worker.ask(frame(FrameKind.NEXT), limit_ms), worker, limit_ms)
                 await store_page(page["page"], page["rows"], page_body)
-        except Ended as e:
+        except WorkerEnded as e:
             if e.why is Why.MAKE_WAY:
                 raise _MadeWayError from None
             self._blame(asked, worker, e)
@@ -178,7 +178,7 @@ class ReadPool:
                 version=newest[0],
                 path=newest[1],
                 served=asked.served,
-                question=asked.question,
+                query=asked.query,
                 limits=asked.limits,
                 temp_bytes_max=asked.limits.temp_bytes_max // self._settings.workers_max,
                 first_page_bytes_max=asked.first_page_bytes_max,
@@ -186,13 +186,13 @@ class ReadPool:
             )
             try:
                 return _checked(*await worker.ask(ask_frame(job), limit_ms), worker, limit_ms)
-            except _GoneError:
+            except _FileRemovedError:
                 if tries == FILE_TRIES_MAX:
                     raise
         raise AssertionError
 
-    def _blame(self, asked: Asked, worker: WorkerProcess, ended: Ended) -> None:
-        self._holds.killed(asked.client, asked.question.sql, _now_ms())
+    def _blame(self, asked: Asked, worker: WorkerProcess, ended: WorkerEnded) -> None:
+        self._holds.killed(asked.client, asked.query.sql, _now_ms())
         self._log.warning(
             "a read ended its worker",
             pid=worker.pid,
@@ -200,10 +200,10 @@ class ReadPool:
             code=ended.code,
             memory_bytes_peak=ended.memory_bytes_peak,
             client=asked.client,
-            sql=asked.question.sql[:200],
+            sql=asked.query.sql[:200],
         )
 
-    def _ended_error(self, ended: Ended, limit_ms: int) -> TeatreeError:
+    def _ended_error(self, ended: WorkerEnded, limit_ms: int) -> TeatreeError:
         if ended.why is Why.TIME:
             return _timed_out(limit_ms)
         memory_bytes_max = self._settings.process_memory_bytes_max
@@ -218,13 +218,13 @@ class ReadPool:
             Code.INTERNAL,
             f"The query ended its process (exit code {ended.code}).",
             where="sql",
-            hint="That is a fault of DuckDB or of ours; other reads are not affected.",
+            hint="That is a fault of DuckDB or Teatree; other reads are not affected.",
         )
 
     # --- workers ---
 
     def _hand_out(self) -> None:
-        """Give waiting reads their workers; start one, or have a long read make way, if there are too few."""
+        """Give waiting reads their workers; start one, or let a long read make way, if there are too few."""
         if self._is_closed:
             return
         now_ms = _now_ms()
@@ -258,7 +258,7 @@ class ReadPool:
             worker = WorkerProcess(self._settings, self._environ, temp, self._free, self._ended)
             self._workers.add(worker)
             await worker.ready()
-        except (OSError, Ended) as e:
+        except (OSError, WorkerEnded) as e:
             self._log.error("a read worker could not be started", error=str(e))
             self._refuse_next(str(e))
         else:
@@ -268,7 +268,7 @@ class ReadPool:
             self._hand_out()
 
     def _refuse_next(self, reason: str) -> None:
-        """Answer one read that nothing can answer; the next has the next try."""
+        """Refuse one read because no worker could be started; the next read causes the next try."""
         ticket = self._queue.next(_now_ms())
         if ticket is not None:
             self._turns[ticket].set_exception(
@@ -276,7 +276,7 @@ class ReadPool:
             )
 
     def _free(self, worker: WorkerProcess) -> None:
-        """Take a worker back, unless it still owes an answer that no client waits for, or has ended."""
+        """Take a worker back, unless it has ended or still works on an answer that no client waits for."""
         if worker.is_busy or worker not in self._workers or worker in self._idle:
             return
         self._idle.append(worker)
@@ -294,7 +294,7 @@ class ReadPool:
         self._hand_out()
 
     def _look_for_idle(self) -> None:
-        """End the workers that were not needed for a time, now and as long as there are any."""
+        """End the workers that were idle for a time, now and periodically while there are any."""
         loop = asyncio.get_running_loop()
         idle_s = self._settings.idle_ms / 1000
         for worker in [worker for worker in self._idle if loop.time() - worker.free_since_s >= idle_s]:
@@ -307,8 +307,8 @@ class _MadeWayError(Exception):
     """The read was interrupted so that another could run."""
 
 
-class _GoneError(RetryError):
-    """The version's file was taken away before the worker opened it."""
+class _FileRemovedError(RetryError):
+    """The version's file was removed before the worker opened it."""
 
 
 def _checked(kind: int, payload: bytes, worker: WorkerProcess, limit_ms: int) -> tuple[dict[str, Any], bytes]:
@@ -323,7 +323,7 @@ def _checked(kind: int, payload: bytes, worker: WorkerProcess, limit_ms: int) ->
         raise _timed_out(limit_ms)
     if head["is_damaged"]:
         raise DamagedVersionError(head["message"], where=head["where"])
-    kind_of_error = _GoneError if head["is_gone"] else error_kind(code)
+    kind_of_error = _FileRemovedError if head["is_removed"] else error_kind(code)
     raise kind_of_error(code, head["message"], where=head["where"], hint=head["hint"])
 
 

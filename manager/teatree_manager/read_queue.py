@@ -1,9 +1,9 @@
-"""Which direct read runs next: fair between clients, with places that long reads cannot hold against new ones.
+"""The queue of direct reads: fair between clients, with places that long reads cannot hold against new ones.
 
-A read is long once it has run for a time; nobody knows before. Reads that wait for the first time have their turn
-client by client. While one of them waits and all places are taken, the long reads beyond their share make way, the
-youngest first: it is interrupted, and begins anew when one of the places for long reads is free. So each read makes way
-once at most, and while no read waits nothing is interrupted.
+A read counts as long once it has run for a time; that cannot be known before. Reads that wait for the first time have
+their turn client by client. While one of them waits and all places are taken, the long reads beyond their share make
+way, the youngest first: it is interrupted, and begins anew when one of the places for long reads is free. So each read
+makes way once at most, and while no read waits nothing is interrupted.
 
 Pure: the clock is passed in, and its user starts and interrupts.
 """
@@ -23,7 +23,7 @@ class Ticket:
     is_long: bool = False
     """Whether it had to make way: it waits for a place for long reads, and is not asked to again."""
     may_make_way: bool = True
-    """False once its answer is on the way: it is as good as done."""
+    """False once its answer is being returned."""
     joined_ms: float = 0
     began_ms: float = 0
     is_making_way: bool = False
@@ -46,7 +46,7 @@ class ReadQueue:
         return len(self._new) + len(self._long)
 
     def join(self, client: str, now_ms: float) -> Ticket:
-        """Have a client's read wait."""
+        """Add a client's read to those that wait."""
         ticket = Ticket(client, joined_ms=now_ms)
         self._new.append(ticket)
         return ticket
@@ -78,7 +78,7 @@ class ReadQueue:
     def must_make_way(self, now_ms: float) -> Ticket | None:
         """Return a running read to interrupt, so that one that never ran can start; None if there is none.
 
-        It counts as making way until it comes back by `wait_again` or `leave`.
+        It counts as making way until `wait_again` or `leave` is called for it.
         """
         making_way = sum(ticket.is_making_way for ticket in self._running)
         if len(self._new) <= making_way or len(self._running) < self._places:
@@ -102,7 +102,7 @@ class ReadQueue:
         return ticket.is_long or now_ms - ticket.began_ms >= self._long_ms
 
     def wait_again(self, ticket: Ticket) -> None:
-        """Have a read that made way wait for a place for long reads."""
+        """Let a read that made way wait for a place for long reads."""
         self._running.discard(ticket)
         ticket.is_making_way = False
         ticket.is_long = True

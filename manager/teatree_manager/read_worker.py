@@ -2,9 +2,9 @@
 
 It is started without any descriptor of its manager's but a socket (standard input) for jobs and a pipe for interrupts,
 and without its settings and credentials. It opens version files read-only, which holds DuckDB's shared lock on them.
-Nothing in DuckDB can harm the writer from here: whatever does not end in time is killed by the manager, and what
-crashes or fills the memory ends this process only. It ends with its manager: by the kernel's signal where there is one,
-and by the end of the pipe.
+No fault of DuckDB can harm the writer from here: the manager kills a worker that does not end in time, and a crash or
+full memory ends this process only. It ends with its manager: by the kernel's signal where there is one, and by the end
+of the pipe.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, HEADER_CONTE
 from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.open_version import OpenVersion
 from teatree.functions.pages import Page, each_page
-from teatree.functions.sql import Answer
+from teatree.functions.query import QueryResult
 from teatree_manager.memory import limit_memory
 from teatree_manager.read_frames import FRAME, NUMBER, FrameKind, ReadJob, frame, read_job, reply_frame
 
@@ -46,23 +46,23 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> NoReturn:
-    """Answer jobs until the manager is done with this worker."""
+    """Run jobs until the manager ends or closes this worker."""
     order = json.loads(sys.argv[1])
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal's or a service manager's go to the manager too
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or a service manager signals the manager too
         signal.signal(number, signal.SIG_IGN)
     _end_with(order["manager_pid"])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no gigabytes behind
     limit_memory(order["memory_bytes_max"])
-    gc.freeze()  # what was loaded stays: walking over it again and again would double the time of a page of JSON
+    gc.freeze()  # walking over all loaded objects again and again would double the time of a page of JSON
     Worker(socket.socket(fileno=0), Interrupts(order["control"]), Path(order["temp"])).run()
-    os._exit(0)  # nothing is left to tidy up, and libraries would report on theirs in the manager's log
+    os._exit(0)  # nothing is left to clean up, and libraries would report their own clean-up in the manager's log
 
 
 def _end_with(manager_pid: int) -> None:
-    """Have the kernel kill this process when its manager dies."""
+    """Make the kernel kill this process when its manager ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != manager_pid:  # it died a moment ago
+        if os.getppid() != manager_pid:  # it ended a moment ago
             os._exit(0)
 
 
@@ -70,7 +70,7 @@ class Interrupts:
     """A thread that reads from the manager while a job runs: which job to interrupt, and its own end."""
 
     def __init__(self, control: int) -> None:
-        """`control` is a pipe's descriptor: numbers of jobs come through it; its end is the manager's."""
+        """`control` is a pipe's descriptor: it carries numbers of jobs, and ends when the manager does."""
         self._control = control
         self._lock = threading.Lock()
         self._number: int | None = None
@@ -122,7 +122,7 @@ class Worker:
         """The page that was made last."""
 
     def run(self) -> None:
-        """Answer until the socket ends."""
+        """Run jobs until the socket ends."""
         self._jobs.sendall(frame(FrameKind.READY))
         while (found := self._receive()) is not None:
             kind, payload = found
@@ -157,9 +157,9 @@ class Worker:
             self._close()
             reply = _error(e, is_damaged=True)
         except FileNotFoundError:
-            reply = _error(RetryError(Code.UNAVAILABLE, "The version's file is not there any more."), is_gone=True)
+            reply = _error(RetryError(Code.UNAVAILABLE, "The version's file was removed."), is_removed=True)
         except TeatreeError as e:
-            if e.code is Code.OVER_LIMIT:  # what DuckDB keeps of it would be missing in the next read
+            if e.code is Code.OVER_LIMIT:  # memory that DuckDB still holds would be missing in the next read
                 self._forget_pages()
                 self._close()
             reply = _error(e)
@@ -168,7 +168,7 @@ class Worker:
             self._close()
             hint = "Ask for less at once, or have the model's limits raised."
             reply = _error(RetryError(Code.OVER_LIMIT, "The query needs more memory than it may use.", hint=hint))
-        except Exception as e:  # noqa: BLE001  a fault of ours is the answer of this one read
+        except Exception as e:  # noqa: BLE001  a fault of ours fails this one read only
             reply = _error(OperatorError(Code.INTERNAL, f"{type(e).__name__}: {e}", where="sql"))
         self._jobs.sendall(reply)
 
@@ -176,14 +176,14 @@ class Worker:
         self._forget_pages()
         opened = self._open(job)
         with self._interrupts.during(job.number, opened.connection.interrupt):
-            rows = self._rows = opened.answer(job.question.sql, job.question.parameters, job.limits)
+            rows = self._rows = opened.answer(job.query.sql, job.query.parameters, job.limits)
             self._check_size(job, 1)
-            self._pages = each_page(Answer(rows, job.question.page_rows, job.question.format), PAGES_MAX)
+            self._pages = each_page(QueryResult(rows, job.query.page_rows, job.query.format), PAGES_MAX)
             first = next(self._pages)
         if len(first.body) > job.first_page_bytes_max:
             raise _page_too_large("The first page", len(first.body), f"{job.first_page_bytes_max} fit into a reply")
         version = max(job.version, job.served)
-        count = max(1, -(-rows.num_rows // job.question.page_rows))
+        count = max(1, -(-rows.num_rows // job.query.page_rows))
         headers = {
             HEADER_CONTENT_TYPE: CONTENT_ARROW if first.format == "arrow" else CONTENT_JSON,
             "Teatree-Version": str(version),
@@ -192,7 +192,7 @@ class Worker:
         }
         if count == 1:
             self._forget_pages()
-        body = first.body if first.format == "arrow" else _with_facts(first.body, version, rows.num_rows)
+        body = first.body if first.format == "arrow" else _with_members(first.body, version, rows.num_rows)
         return reply_frame(FrameKind.ANSWER, {"headers": headers, "pages": count}, body)
 
     def _next(self, job: ReadJob) -> bytes:
@@ -200,19 +200,19 @@ class Worker:
         page = next(self._pages)
         if len(page.body) > job.page_bytes_max:
             raise _page_too_large(f"Page {page.number}", len(page.body), f"{job.page_bytes_max} is the most")
-        if page.number * job.question.page_rows >= self._rows.num_rows:
+        if page.number * job.query.page_rows >= self._rows.num_rows:
             self._forget_pages()
         return reply_frame(FrameKind.ANSWER, {"page": page.number, "rows": page.rows}, page.body)
 
     def _forget_pages(self) -> None:
-        """Give the memory of an answer back."""
+        """Free the memory of an answer."""
         self._pages, self._rows = iter(()), pa.table({})
 
     def _check_size(self, job: ReadJob, number: int) -> None:
-        """Refuse a page that could not be written as JSON: that ends the process where the memory does not suffice."""
+        """Refuse a page that is too large to be written as JSON: lack of memory there would end the process."""
         self._number = number
-        if job.question.format == "json":
-            page_rows = job.question.page_rows
+        if job.query.format == "json":
+            page_rows = job.query.page_rows
             size_bytes = self._rows.slice((number - 1) * page_rows, page_rows).nbytes
             if size_bytes > job.page_bytes_max:
                 raise _page_too_large(f"Page {number}", size_bytes, f"{job.page_bytes_max} is the most")
@@ -232,20 +232,20 @@ class Worker:
         self._opened = None
 
 
-def _error(error: TeatreeError, *, is_damaged: bool = False, is_gone: bool = False) -> bytes:
+def _error(error: TeatreeError, *, is_damaged: bool = False, is_removed: bool = False) -> bytes:
     where = None if error.where is None else _text(error.where)
     head: dict[str, Any] = {"code": str(error.code), "message": _text(error.message), "where": where}
     head["hint"] = None if error.hint is None else _text(error.hint)
-    return reply_frame(FrameKind.ERROR, {**head, "is_damaged": is_damaged, "is_gone": is_gone})
+    return reply_frame(FrameKind.ERROR, {**head, "is_damaged": is_damaged, "is_removed": is_removed})
 
 
 def _text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _with_facts(page: bytes, version: int, rows: int) -> bytes:
-    facts = dump_json({"version": version, "row_count": rows, "at": utc_text(datetime.now(UTC))})
-    return facts[:-1] + b"," + page[1:]
+def _with_members(page: bytes, version: int, rows: int) -> bytes:
+    members = dump_json({"version": version, "row_count": rows, "at": utc_text(datetime.now(UTC))})
+    return members[:-1] + b"," + page[1:]
 
 
 def _page_too_large(what: str, size_bytes: int, limit: str) -> RequestError:

@@ -1,10 +1,10 @@
-"""Answering direct reads: `query` on the newest local version, in a worker process; `health` on the manager itself."""
+"""The handler of direct reads: `query` on the newest local version, in a worker process; `health` of the manager."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,12 +14,13 @@ from teatree.contracts.names import new_id
 from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, Request, read_request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb_errors import DamagedVersionError
+from teatree.engine.writer import Writer
 from teatree.functions.arguments import Call, Context
+from teatree.functions.query import Query, read_query
 from teatree.functions.sources import Sources
-from teatree.functions.sql import Question, read_question
 from teatree.messaging.asked_reads import AskedRead
-from teatree.storage.chain import Chain
-from teatree_manager.local_lane import LocalLane
+from teatree_manager.health import Health
+from teatree_manager.local_follower import LocalFollower
 from teatree_manager.read_pool import Asked, ReadPool
 
 WAIT_MS_DEFAULT = 5_000
@@ -33,17 +34,16 @@ class DirectReads:
 
     def __init__(
         self,
-        chain: Chain,
-        limits: Callable[[], LimitSettings],
+        writer: Writer,
         sources: Sources,
         pool: ReadPool,
-        local: LocalLane,
-        health: Callable[[], dict[str, Any]],
+        local: LocalFollower,
+        health: Health,
         page_bytes_max: int,
     ) -> None:
-        """`limits` returns the model's own as they are now; `page_bytes_max` is what fits into one reply."""
-        self._chain = chain
-        self._limits = limits
+        """Read by the writer's limits; `page_bytes_max` is what fits into one reply."""
+        self._chain = writer.context.chain
+        self._writer = writer
         self._sources = sources
         self._pool = pool
         self._local = local
@@ -58,9 +58,9 @@ class DirectReads:
         return time.monotonic() * 1000 if self._running else self._last_ms
 
     async def answer(self, read: AskedRead) -> tuple[bytes, Mapping[str, str]]:
-        """Answer one read."""
+        """Return the answer to one read."""
         if read.function == HEALTH_FUNCTION:
-            return dump_json(self._health()), {HEADER_CONTENT_TYPE: CONTENT_JSON}
+            return dump_json(self._health.report()), {HEADER_CONTENT_TYPE: CONTENT_JSON}
         self._running += 1
         try:
             return await self._query(read)
@@ -77,26 +77,26 @@ class DirectReads:
                 hint="Use query.",
             )
         request = read_request(self._chain.model, read.function, 0, datetime.now(UTC), dict(read.headers), read.body)
-        limits = self._limits()
-        call, question, min_version, wait_ms = self._read_call(request, limits)
+        limits = self._writer.limits
+        call, query, min_version, wait_ms = self._read_call(request, limits)
         call.finish()
-        if self._local.is_gone:
+        if self._local.is_dropped:
             raise RequestError(Code.UNKNOWN_MODEL, f"There is no model {self._chain.model!r}.", where="model")
         if not await self._local.wait_for(max(min_version, 1), wait_ms):
             raise RetryError(
                 Code.TIMED_OUT,
-                f"Version {min_version} did not come within {wait_ms} ms; {self._local.served} is the newest here.",
+                f"Version {min_version} was not served within {wait_ms} ms; {self._local.served} is the newest here.",
                 where="min_version",
                 hint=f"It waits: {self._local.error}" if self._local.error else "Try again.",
             )
-        asked = Asked(read.client, question, limits, self._local.served, self._page_bytes_max)
+        asked = Asked(read.client, query, limits, self._local.served, self._page_bytes_max)
         try:
             return await self._read(asked)
         except DamagedVersionError as e:
             self._local.report(e)
             raise RetryError(
                 Code.UNAVAILABLE,
-                f"The local file of {self._chain.model} is damaged; it is being made again.",
+                f"The local file of {self._chain.model} is damaged; the next manager makes it again.",
                 where=e.where,
                 hint="Try again in a moment.",
             ) from e
@@ -115,11 +115,11 @@ class DirectReads:
             headers["Teatree-Refs"] = dump_json(refs).decode()
         return body, headers
 
-    def _read_call(self, request: Request, limits: LimitSettings) -> tuple[Call, Question, int, int]:
+    def _read_call(self, request: Request, limits: LimitSettings) -> tuple[Call, Query, int, int]:
         if request.invalid is not None:
             raise request.invalid
         call = Call(request, Context(limits, self._sources))
         wait_ms = call.integer("wait_ms", WAIT_MS_DEFAULT)
         if wait_ms > WAIT_MS_MAX:
             raise RequestError(Code.OUT_OF_RANGE, f"'wait_ms' is 0 to {WAIT_MS_MAX}, not {wait_ms}.", where="wait_ms")
-        return call, read_question(call, limits), call.integer("min_version", 0), wait_ms
+        return call, read_query(call, limits), call.integer("min_version", 0), wait_ms

@@ -1,4 +1,4 @@
-"""Whether the object store is the one with the model's versions: a new model in an empty one would hide them."""
+"""Checking that the object store holds the model's versions: a new model in an empty store would hide them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from teatree.storage.model_folder import ModelFolder
 
 
 def check_store(chain: Chain, folder: ModelFolder, newest: Manifest | None, recorded_version: int) -> None:
-    """Raise `corrupt` if the catalog or this host knows a version beyond the `newest` one of the store."""
+    """Raise `corrupt` if the catalog or this host has a version beyond the `newest` one of the store."""
     found_version = newest.version if newest else 0
     local_version = folder.newest_version()
     has_file = next(folder.read_write.glob("*/model.duckdb"), None) is not None
@@ -17,7 +17,7 @@ def check_store(chain: Chain, folder: ModelFolder, newest: Manifest | None, reco
         return
     known = "this host has its file"
     if recorded_version > found_version:
-        known = f"the catalogue knows version {recorded_version}"
+        known = f"the catalog has version {recorded_version}"
     elif local_version:
         known = f"this host has the file of version {local_version}"
     raise OperatorError(

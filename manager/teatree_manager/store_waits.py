@@ -1,4 +1,4 @@
-"""Waiting for the object store while a manager begins, and reporting that in the catalog."""
+"""Waits for the object store while a manager begins, and their report in the catalog."""
 
 from __future__ import annotations
 
@@ -6,63 +6,69 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from structlog.typing import FilteringBoundLogger
-
-from teatree.contracts.errors import RetryError
+from teatree.contracts.errors import RetryError, TeatreeError
+from teatree.contracts.retry import Retry, may_pass
 from teatree.storage.guarded import GuardedStore
 from teatree_manager.catalog_status import CatalogStatus
-from teatree_manager.lane import Backoff
+from teatree_manager.context import ManagerContext
+from teatree_manager.waits import WaitingPart
 
 T = TypeVar("T")
 SLOW_LOOK_MS = 500
-"""Milliseconds between looks whether the store lets a manager that begins wait."""
+"""Milliseconds between checks whether a manager that begins waits for the store."""
 
 
 class StoreWaits:
     """The waits of one manager for the object store."""
 
     def __init__(
-        self,
-        store: GuardedStore,
-        slow_ms: int,
-        status: CatalogStatus,
-        stop: asyncio.Event,
-        log: FilteringBoundLogger,
+        self, context: ManagerContext, store: GuardedStore, status: CatalogStatus, stop: asyncio.Event
     ) -> None:
         self._store = store
-        self._slow_ms = slow_ms
+        self._slow_ms = context.settings.breaker.slow_ms
+        self._reasons = context.waits
         self._status = status
         self._stop = stop
-        self._log = log
-        self.is_serving = False
-        """Whether the manager's `ConditionLane` reports why the model waits."""
+        self._log = context.log
+        self._is_serving = False
+
+    def begin_serving(self) -> None:
+        """Leave it to the manager's `ConditionTask` to record in the catalog why the model waits."""
+        self._is_serving = True
 
     async def answer(self, ask: Callable[[], T]) -> T:
-        """Return what the store answers, asked until it does; raises its RetryError once the manager is stopped."""
-        backoff = Backoff()
-        while True:
+        """Return what `ask` returns, retried until the store answers; raises RetryError once the manager is stopped."""
+
+        async def ask_once() -> T:
             try:
                 return await asyncio.to_thread(ask)
             except RetryError as e:
-                self._log.warning("the object store is away", error=str(e))
-                await self._status.record_waits(f"the object store is away: {e}")
-                if self._stop.is_set():
-                    raise
-                await backoff.pause(e)
+                self._log.warning("the object store is unavailable", error=str(e))
+                await self._status.record_waits(f"the object store is unavailable: {e}")
+                raise
 
-    def slow(self) -> str | None:
-        """Return that the object store lets a call wait for long, None if it does not."""
+        return await Retry(again=self._is_tried_again).call_async(ask_once)
+
+    def _is_tried_again(self, error: TeatreeError) -> bool:
+        return may_pass(error) and not self._stop.is_set()
+
+    def _slow(self) -> str | None:
+        """Return which call the object store has left waiting for long, None if there is none."""
         slow = self._store.slowest()
         if slow is None or slow.seconds * 1000 < self._slow_ms:
             return None
         return f"The object store has not answered for {self._slow_ms / 1000:g} s or longer: {slow.what}"
 
     async def report_slow(self) -> None:
-        """Record a slow store while the manager begins, in a row that its `ConditionLane` then writes; for ever."""
+        """Register that the store is slow, and write it to the catalog until the manager serves; run for ever."""
         reported = False
         while True:
             await asyncio.sleep(SLOW_LOOK_MS / 1000)
-            why = None if self.is_serving else self.slow()
-            if why is not None and not reported:
+            why = self._slow()
+            if why is None:
+                self._reasons.clear(WaitingPart.STORE)
+                continue
+            self._reasons.set(WaitingPart.STORE, why)
+            if not self._is_serving and not reported:
                 reported = True
                 await self._status.record_waits(why)

@@ -1,6 +1,6 @@
-"""Ending a manager whose file thread does not end: no thread can be ended, only its process.
+"""Ending a manager whose file thread does not end: a thread cannot be ended, only its process.
 
-What it holds goes with it: the kernel gives its locks back, a successor on this host proves the lease's holder dead.
+The kernel releases the locks of the process, and a successor on this host proves the lease's holder dead.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.exit_reason import EXIT_STUCK
 from teatree.contracts.requests import Request
-from teatree_manager.attempts import Attempts
+from teatree_manager.crash_tracker import CrashTracker
 
 EXIT_HUNG = 1
 
 
-def end_over(requests: Sequence[Request], attempts: Attempts, log: FilteringBoundLogger) -> NoReturn:
-    """End this process because requests that run together do not end; the file of attempts tells which."""
+def end_over(requests: Sequence[Request], crash_tracker: CrashTracker, log: FilteringBoundLogger) -> NoReturn:
+    """End this process because requests that run together do not end; `crash_tracker` notes which."""
     try:
         log.error("ending: a request does not end", first_seq=requests[0].seq, count=len(requests))
-        attempts.note_stuck(requests)
-    except OSError as e:  # then it counts as a death over the whole batch
+        crash_tracker.note_stuck(requests)
+    except OSError as e:  # then it counts as a crash over the whole batch
         log.error("the request that does not end could not be noted", error=str(e))  # noqa: TRY400
     finally:
         os._exit(EXIT_STUCK)
 
 
 def end_hung(log: FilteringBoundLogger) -> NoReturn:
-    """End this process because what runs on its file does not let it leave."""
+    """End this process because work on its file does not end."""
     try:
-        log.error("ending: what runs on the file does not end")
+        log.error("ending: work on the file does not end")
     finally:
         os._exit(EXIT_HUNG)

@@ -1,4 +1,4 @@
-"""A read worker as its manager sees it: started, asked, interrupted, killed."""
+"""A read worker's process as its manager sees it: started, given jobs, interrupted, killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from teatree.contracts.read_settings import ReadSettings
 from teatree_manager.read_frames import FRAME, NUMBER, FrameKind
 
 _ENVIRON = ("PATH", "PYTHON", "LD_", "LANG", "LC_", "TZ", "HOME", "TMPDIR", "MALLOC_", "VIRTUAL_ENV")
-"""Beginnings of the variables that a worker gets: none of ours, no credentials."""
+"""Prefixes of the variables that a worker gets: no settings and no credentials."""
 
 
 class Why(Enum):
@@ -36,7 +36,7 @@ class Why(Enum):
 
 
 @frozen
-class Ended(Exception):  # noqa: N818  not an error until it is known what it ended
+class WorkerEnded(Exception):  # noqa: N818  an error only if a read was running
     """The worker ended before it answered."""
 
     why: Why | None
@@ -61,7 +61,7 @@ class WorkerProcess(asyncio.Protocol):
         freed: Callable[[WorkerProcess], None],
         ended: Callable[[WorkerProcess], None],
     ) -> None:
-        """`temp` is this worker's own folder; `freed` is called when a job that no client waits for is over."""
+        """`temp` is this worker's folder; `freed` is called when a job that no client waits for has ended."""
         self._settings = settings
         self._temp = temp
         self._freed = freed
@@ -70,15 +70,15 @@ class WorkerProcess(asyncio.Protocol):
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._frame: asyncio.Future[tuple[int, bytes]] = self._loop.create_future()
-        """What it answers next; READY first."""
+        """The next frame from it; READY first."""
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self.is_busy = True
-        """Whether it owes an answer."""
+        """Whether it works on an answer."""
         self.why: Why | None = None
         """Why its job was interrupted."""
         self._is_reaped = False
-        self._gone = asyncio.Event()
+        self._has_ended = asyncio.Event()
         self._reaping: asyncio.Task[None] | None = None
         self.version: int | None = None
         """The version whose file it has open."""
@@ -91,7 +91,7 @@ class WorkerProcess(asyncio.Protocol):
         return self._process.pid
 
     async def ready(self) -> None:
-        """Wait until it has started; raises `Ended` if it has not."""
+        """Wait until it has started; raises `WorkerEnded` if it has not."""
         await self._loop.create_unix_connection(lambda: self, sock=self._jobs)
         self._timer = self._loop.call_later(self._settings.start_ms_max / 1000, self.kill)
         await self._frame
@@ -102,9 +102,9 @@ class WorkerProcess(asyncio.Protocol):
         return self._number
 
     async def ask(self, frame: bytes, limit_ms: float) -> tuple[int, bytes]:
-        """Return kind and payload of what it answers; it is interrupted after `limit_ms`, and killed a little later.
+        """Return kind and payload of its answer; it is interrupted after `limit_ms`, and killed a little later.
 
-        If this is cancelled the job is interrupted too, and `freed` called when it is over. Raises `Ended`.
+        If this is cancelled the job is interrupted too, and `freed` called when it has ended. Raises `WorkerEnded`.
         """
         self._frame = self._loop.create_future()
         self.is_busy = True
@@ -118,7 +118,7 @@ class WorkerProcess(asyncio.Protocol):
             raise
 
     def release(self) -> None:
-        """Have it close the version's file."""
+        """Let it close the version's file."""
         if self._transport is not None and self.version is not None:
             self._transport.write(FRAME.pack(FrameKind.RELEASE, 0))
             self.version = None
@@ -146,7 +146,7 @@ class WorkerProcess(asyncio.Protocol):
         if self._transport is None and not self._is_reaped:
             self._jobs.close()
             await self._reap()
-        await self._gone.wait()
+        await self._has_ended.wait()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -182,7 +182,7 @@ class WorkerProcess(asyncio.Protocol):
         self._reaping = self._loop.create_task(self._reap())
 
     async def _reap(self) -> None:
-        self.kill()  # one that closed its socket is of no use any more
+        self.kill()  # a worker that closed its socket cannot be used any more
         self._is_reaped = True
         self._stop_timer()
         _, status, used = await asyncio.to_thread(os.wait4, self.pid, 0)
@@ -190,17 +190,17 @@ class WorkerProcess(asyncio.Protocol):
         os.close(self._control)
         await asyncio.to_thread(shutil.rmtree, self._temp, ignore_errors=True)
         if not self._frame.done():
-            self._frame.set_exception(Ended(self.why, self._process.returncode, used.ru_maxrss * 1024))
+            self._frame.set_exception(WorkerEnded(self.why, self._process.returncode, used.ru_maxrss * 1024))
         self._ended(self)
-        self._gone.set()
+        self._has_ended.set()
 
 
 def _start(
     settings: ReadSettings, environ: Mapping[str, str], temp: Path
 ) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
-    """Start a worker; return it, our end of its socket, and that of its control pipe.
+    """Start a worker; return it, and the manager's ends of its socket and of its control pipe.
 
-    From the main thread: where the kernel ends it with its manager, it does so when the thread ends that started it.
+    Call it from the main thread: the kernel ends a worker when the thread that started it ends.
     """
     temp.mkdir(parents=True)
     jobs, theirs = socket.socketpair()

@@ -1,6 +1,6 @@
 """Teatree: one writer per DuckDB model behind a durable queue, and immutable versions for every reader.
 
-Everything here is loaded when it is first used: `import teatree` costs nothing.
+Each name is loaded on first use, so that `import teatree` stays fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from teatree.engine.open_file import OpenFile, Published
     from teatree.engine.open_file import open_file as open  # noqa: A004 - it is always written teatree.open
 
-_HOMES = {
+_MODULES = {
     "Attached": "client.attach",
     "Code": "contracts.errors",
     "Dataset": "datasets.dataset",
@@ -51,7 +51,7 @@ _HOMES = {
     "connect_sync": "client.sync",
     "open": "engine.open_file:open_file",
 }
-"""Where each name lives; behind a colon its name there."""
+"""The module of each name; after a colon, its name in that module."""
 
 __all__ = [
     "Attached",
@@ -84,10 +84,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    path = _MODULES.get(name)
+    if path is None:
         raise AttributeError(f"module 'teatree' has no attribute {name!r}")
-    module, _, alias = home.partition(":")
+    module, _, alias = path.partition(":")
     return getattr(import_module(f"teatree.{module}"), alias or name)
 
 

@@ -1,12 +1,12 @@
-"""How a benchmark tells its figures: one JSON line each."""
+"""Prints the figures of a benchmark, one JSON line each."""
 
 from __future__ import annotations
 
 import json
 
 
-def say(name: str, value: float, unit: str, baseline: float | None = None, what: str | None = None) -> None:
-    """Print one figure, with the baseline of the same run, what that is, and their ratio where there is one."""
+def report(name: str, value: float, unit: str, baseline: float | None = None, what: str | None = None) -> None:
+    """Print one figure, with a baseline of the same run, what it is, and their ratio if there is one."""
     line: dict[str, object] = {"name": name, "value": round(value, 3), "unit": unit}
     if baseline is not None:
         line |= {"baseline": round(baseline, 3), "baseline_is": what, "ratio": round(value / max(baseline, 1e-9), 4)}

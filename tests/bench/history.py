@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from figures import say
+from figures import report
 
 from published import PublishedModel
 from servers import TestServers, file_store
@@ -46,8 +46,8 @@ SAMPLES = 15
 MORE_VERSIONS = 200
 
 
-class History(PublishedModel):
-    """A model that gets old."""
+class AgingModel(PublishedModel):
+    """A model with a growing history."""
 
     def __init__(self, store: StoreSettings, folder: Path, name: str, tables: int) -> None:
         super().__init__(store, folder, name)
@@ -83,7 +83,7 @@ class History(PublishedModel):
         return manifest
 
     def open(self, version: int | None) -> None:
-        """Attach a version, nothing of it cached, and read one of its tables."""
+        """Attach a version without a cache and read one of its tables."""
         chain = Chain(self.chain.store, self.settings.nats.prefix, self.name)
         with duckdb.connect(":memory:") as con:
             attached = attach_chain(con, chain, self.settings, version=version, alias="m")
@@ -95,7 +95,7 @@ class History(PublishedModel):
         materialise(self.chain.store, self.chain.get(version), self._folder / f"{self.name}.duckdb")
 
     def packs(self, version: int) -> int:
-        """Return to how many packs a version refers."""
+        """Return the number of packs to which a version refers."""
         layout = self.chain.get(version).file
         if layout is None:
             return 0
@@ -104,11 +104,11 @@ class History(PublishedModel):
         return len(blocks | {leaf.pack for leaf in layout.leaves} | {layout.header.pack})
 
     def objects(self) -> Counter[str]:
-        """Return how many objects there are, by folder."""
+        """Return the numbers of objects by folder."""
         return Counter(info.key.split("/")[2] for info in self.chain.store.list(f"{self.chain.folder}/"))
 
     def clean(self, later: timedelta) -> tuple[Cleaned, float]:
-        """Clean up as if some time had passed; return what went and how long it took."""
+        """Clean up as if some time had passed; return what was deleted and how long it took."""
         begin = time.perf_counter()
         cleaned = Cleanup(self.chain, RetentionSettings(), 30).run(datetime.now(UTC) + later)
         return cleaned, time.perf_counter() - begin
@@ -119,58 +119,58 @@ def _filling(table: str) -> str:
 
 
 def compare(name: str, work: Callable[[], None], other: Callable[[], None]) -> None:
-    """Measure the same on the old and on the young model, in turn: what else the machine does hits both."""
+    """Measure the same on the old and on the young model, in turn, so that other load on the machine affects both."""
     took: dict[Callable[[], None], list[float]] = {work: [], other: []}
     for _ in range(SAMPLES):
         for one, samples in took.items():
             begin = time.perf_counter()
             one()
             samples.append((time.perf_counter() - begin) * 1000)
-    say(name, statistics.median(took[work]), "ms", statistics.median(took[other]), f"a model of {FEW} versions")
+    report(name, statistics.median(took[work]), "ms", statistics.median(took[other]), f"a model of {FEW} versions")
 
 
-def measure(old: History, young: History, versions: int) -> None:
+def measure(old: AgingModel, young: AgingModel, versions: int) -> None:
     """Measure an old model beside a young one, before and after it is cleaned up."""
     begin = time.perf_counter()
     first = old.grow(FEW).version
     newest = young.grow(FEW).version
     pin(old.chain, "oldest", first, "the oldest version that is kept")
     last = old.grow(versions - first).version
-    say("versions_made_per_s", (last - 1) / (time.perf_counter() - begin), "1/s")
+    report("versions_made_per_s", (last - 1) / (time.perf_counter() - begin), "1/s")
     openings(old, young, first, last, newest, "")
-    say("packs_of_newest", old.packs(last), "packs", young.packs(newest), f"a model of {FEW} versions")
+    report("packs_of_newest", old.packs(last), "packs", young.packs(newest), f"a model of {FEW} versions")
     took, sizes = np.array(old.took_ms), np.array(old.pack_bytes)
-    say("version_took_median", float(np.median(took)), "ms")
-    say("version_took_p99", float(np.percentile(took, 99)), "ms", float(np.median(took)), "the median")
+    report("version_took_median", float(np.median(took)), "ms")
+    report("version_took_p99", float(np.percentile(took, 99)), "ms", float(np.median(took)), "the median")
     early = float(sizes[:30].mean())
-    say("pack_mean", float(sizes.mean()), "bytes", early, "the first 30 versions, before anything is gathered")
-    say("pack_largest", float(sizes.max()), "bytes")
+    report("pack_mean", float(sizes.mean()), "bytes", early, "the first 30 versions, before anything is gathered")
+    report("pack_largest", float(sizes.max()), "bytes")
     clean_up(old)
     openings(old, young, first, last, newest, "_after_clean_up")
     packs = old.objects()["packs"]
     for _ in range(3):
         old.grow(MORE_VERSIONS)
         _, took_s = old.clean(timedelta(days=2))
-    say("next_clean_up", took_s, "s")
-    say("objects_packs_later", old.objects()["packs"], "objects", packs, f"{3 * MORE_VERSIONS} versions earlier")
+    report("next_clean_up", took_s, "s")
+    report("objects_packs_later", old.objects()["packs"], "objects", packs, f"{3 * MORE_VERSIONS} versions earlier")
 
 
-def openings(old: History, young: History, first: int, last: int, newest: int, when: str) -> None:
+def openings(old: AgingModel, young: AgingModel, first: int, last: int, newest: int, when: str) -> None:
     """Measure how long it takes to open the newest and the oldest version, and to pull the newest."""
     compare(f"open_newest{when}", lambda: old.open(None), lambda: young.open(None))
     compare(f"open_oldest{when}", lambda: old.open(first), lambda: young.open(None))
     compare(f"pull_newest{when}", lambda: old.pull(last), lambda: young.pull(newest))
 
 
-def clean_up(old: History) -> None:
+def clean_up(old: AgingModel) -> None:
     """Measure the first clean-up of a long history."""
     before = old.objects()
     cleaned, took_s = old.clean(timedelta(days=2))
     after = old.objects()
-    say("first_clean_up", took_s, "s")
-    say("versions_cleaned_up", cleaned.cleaned, "versions")
+    report("first_clean_up", took_s, "s")
+    report("versions_cleaned_up", cleaned.cleaned, "versions")
     for kind in ("packs", "outcomes", "manifests"):
-        say(f"objects_{kind}", after[kind], "objects", before[kind], "before the clean-up")
+        report(f"objects_{kind}", after[kind], "objects", before[kind], "before the clean-up")
 
 
 def main() -> None:
@@ -186,8 +186,8 @@ def main() -> None:
         try:
             store = servers.fresh_bucket_prefix() if options.s3 else file_store(folder / "store")
             with (
-                History(store, folder / "old", "old", options.tables) as old,
-                History(store, folder / "young", "young", options.tables) as young,
+                AgingModel(store, folder / "old", "old", options.tables) as old,
+                AgingModel(store, folder / "young", "young", options.tables) as young,
             ):
                 measure(old, young, options.versions)
         finally:

@@ -1,8 +1,8 @@
 """What reading a version lazily costs: `python tests/bench/lazy.py [--gigabytes 2] [--s3]`.
 
 Prints one JSON line a figure, as `speed.py` does. The model is made of generated rows in a sorted table; its versions
-lie in a local folder or, with `--s3`, on a real S3 server. The baseline of every query is the same query on an ordinary
-local file of the same version, measured in the same run.
+are stored in a local folder or, with `--s3`, on a real S3 server. The baseline of every query is the same query on an
+ordinary local file of the same version, measured in the same run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from attrs import evolve
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from figures import say
+from figures import report
 
 from published import PublishedModel
 from servers import TestServers, file_store
@@ -42,7 +42,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the model's file")
-    parser.add_argument("--s3", action="store_true", help="versions lie on an S3 server")
+    parser.add_argument("--s3", action="store_true", help="store versions in a real S3 server")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="teatree-bench-") as name:
         folder = Path(name)
@@ -52,7 +52,7 @@ def main() -> None:
 
 @contextmanager
 def store(folder: Path, *, s3: bool) -> Iterator[StoreSettings]:
-    """Give a store, for as long as the block lasts."""
+    """Yield a store."""
     if not s3:
         yield file_store(folder / "store")
         return
@@ -73,8 +73,8 @@ def measure(settings: StoreSettings, folder: Path, rows: int) -> None:
         pulled = pull_version(model.chain, file)
         took = time.perf_counter() - begin
         size = pulled.size_bytes
-        say("file_size", size / 1e6, "MB")
-        say("first_pull", took, "s", copy_s(file, folder / "copy.duckdb"), "copying the file")
+        report("file_size", size / 1e6, "MB")
+        report("first_pull", took, "s", copy_s(file, folder / "copy.duckdb"), "copying the file")
         lazy = evolve(model.settings, cache_folder=folder / "cache")
         first_look_up(model, lazy, file, rows, size)
         scans(model, lazy, file)
@@ -92,21 +92,21 @@ def fill(model: PublishedModel, rows: int) -> None:
 
 
 def first_look_up(model: PublishedModel, lazy: Settings, file: Path, rows: int, size: int) -> None:
-    """Measure one row's look-up by somebody who has nothing yet, and again."""
+    """Measure one row's look-up by a reader with an empty cache."""
     with duckdb.connect() as con:
         begin = time.perf_counter()
         attached = attach_chain(con, model.chain, lazy)
         found = con.execute(LOOK_UP.format("sales.", rows // 3)).fetchall()
         took = (time.perf_counter() - begin) * 1000
-        say("first_look_up_moved", attached.stats().fetched_bytes, "B", size, "the whole file")
-        say("first_look_up", took, "ms", local_ms(file, LOOK_UP.format("", rows // 3), found), "on a local file")
+        report("first_look_up_moved", attached.stats().fetched_bytes, "B", size, "the whole file")
+        report("first_look_up", took, "ms", local_ms(file, LOOK_UP.format("", rows // 3), found), "on a local file")
         attached.detach()
 
 
 def scans(model: PublishedModel, lazy: Settings, file: Path) -> None:
-    """Measure full scans: with nothing here, again in one connection, and with the blocks in the cache on disk.
+    """Measure full scans: without a cache, again in one connection, and with the blocks in the cache on disk.
 
-    Lazy and local scans take turns, so that what else the machine does meets both.
+    Lazy and local scans take turns, so that other load on the machine affects both.
     """
     opened_scan(file)  # the local file's pages are in memory
     with duckdb.connect() as con, local_connection(file) as local:
@@ -114,11 +114,11 @@ def scans(model: PublishedModel, lazy: Settings, file: Path) -> None:
         cold_local, expected = timed(local, SCAN.format(""))
         cold, answer = timed(con, SCAN.format("sales."))
         check(answer, expected)
-        say("cold_full_scan", cold, "ms", cold_local, "on a local file, opened anew")
+        report("cold_full_scan", cold, "ms", cold_local, "on a local file, opened anew")
         stats = attached.stats()
-        say("cold_full_scan_reads", stats.reads, "range reads", stats.fetched_blocks, "blocks fetched")
+        report("cold_full_scan_reads", stats.reads, "range reads", stats.fetched_blocks, "blocks fetched")
         turns = [(timed(con, SCAN.format("sales."))[0], timed(local, SCAN.format(""))[0]) for _ in range(REPEATS)]
-        say_turns("warm_full_scan", turns, "on a local file, again in one connection")
+        report_turns("warm_full_scan", turns, "on a local file, again in one connection")
         attached.detach()
     turns = []
     moved = 0
@@ -130,8 +130,8 @@ def scans(model: PublishedModel, lazy: Settings, file: Path) -> None:
             moved += attached.stats().fetched_bytes
             attached.detach()
         turns.append((took, opened_scan(file)[0]))
-    say_turns("full_scan_from_cache_on_disk", turns, "on a local file, opened anew")
-    say("full_scan_from_cache_on_disk_moved", moved / REPEATS, "B")
+    report_turns("full_scan_from_cache_on_disk", turns, "on a local file, opened anew")
+    report("full_scan_from_cache_on_disk_moved", moved / REPEATS, "B")
 
 
 def later_pull(model: PublishedModel, file: Path, rows: int) -> None:
@@ -145,9 +145,9 @@ def later_pull(model: PublishedModel, file: Path, rows: int) -> None:
     took = time.perf_counter() - begin
     changed = pulled.fetched_blocks * manifest.file.block_bytes if manifest.file else 0
     pack = manifest.pack.size_bytes if manifest.pack else 0
-    say("later_pull_moved", pulled.moved_bytes + len(manifest.to_json()), "B", changed, "the changed blocks")
-    say("later_pull_moved_but_manifest", pulled.moved_bytes, "B", pack, "the pack that the change made")
-    say("later_pull", took, "s", copy_s(file, file.with_name("copy.duckdb")), "copying the file")
+    report("later_pull_moved", pulled.moved_bytes + len(manifest.to_json()), "B", changed, "the changed blocks")
+    report("later_pull_moved_but_manifest", pulled.moved_bytes, "B", pack, "the pack that the change made")
+    report("later_pull", took, "s", copy_s(file, file.with_name("copy.duckdb")), "copying the file")
 
 
 def local_connection(file: Path) -> duckdb.DuckDBPyConnection:
@@ -156,7 +156,7 @@ def local_connection(file: Path) -> duckdb.DuckDBPyConnection:
 
 
 def local_ms(file: Path, sql: str, expected: Any) -> float:
-    """Return what opening the ordinary file and asking it takes."""
+    """Return the milliseconds that opening and querying the ordinary file takes."""
     begin = time.perf_counter()
     with local_connection(file) as con:
         found = con.execute(sql).fetchall()
@@ -166,20 +166,20 @@ def local_ms(file: Path, sql: str, expected: Any) -> float:
 
 
 def opened_scan(file: Path) -> tuple[float, Any]:
-    """Return the milliseconds of a scan of the ordinary file by a new connection, and its answer."""
+    """Return the milliseconds of a scan of the ordinary file by a new connection, and its rows."""
     with local_connection(file) as con:
         return timed(con, SCAN.format(""))
 
 
 def timed(con: duckdb.DuckDBPyConnection, sql: str) -> tuple[float, Any]:
-    """Return the milliseconds that an answer takes, and the answer."""
+    """Return the milliseconds that a query takes, and its rows."""
     begin = time.perf_counter()
     found = con.execute(sql).fetchall()
     return (time.perf_counter() - begin) * 1000, found
 
 
 def copy_s(file: Path, target: Path) -> float:
-    """Return what a plain copy of the file takes, synced."""
+    """Return the seconds that a plain, synced copy of the file takes."""
     import os  # noqa: PLC0415
     import shutil  # noqa: PLC0415
 
@@ -203,9 +203,9 @@ def check(found: Any, expected: Any) -> None:
         raise SystemExit(f"a wrong answer: {found}, not {expected}")
 
 
-def say_turns(name: str, turns: list[tuple[float, float]], what: str) -> None:
+def report_turns(name: str, turns: list[tuple[float, float]], what: str) -> None:
     """Print the medians of a figure and its baseline that were measured in turns."""
-    say(name, statistics.median(t for t, _ in turns), "ms", statistics.median(b for _, b in turns), what)
+    report(name, statistics.median(t for t, _ in turns), "ms", statistics.median(b for _, b in turns), what)
 
 
 if __name__ == "__main__":

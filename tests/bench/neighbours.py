@@ -1,4 +1,4 @@
-"""What one user's requests cost the others: `python tests/bench/neighbours.py [--seconds 60]`.
+"""How much one user's requests slow down another's: `python tests/bench/neighbours.py [--seconds 60]`.
 
 Prints one JSON line a figure: how long a colleague's append takes to be `done`, and a colleague's small direct read to
 be answered, at the median and at most, alone and beside each kind of hostile load: repeated keys, requests beyond the
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from figures import say
+from figures import report
 
 from teatree.client.message import Message
 from teatree.client.model import Model
@@ -97,7 +97,7 @@ LOADS: dict[str, Load] = {
 
 
 async def repeat(load: Load, model: Model) -> None:
-    """Put a load on a model until cancelled: whatever becomes of it, and two seconds between its requests."""
+    """Put a load on a model until cancelled, two seconds between its requests; their errors are ignored."""
     while True:
         with suppress(TeatreeError):
             await load(model)
@@ -105,7 +105,7 @@ async def repeat(load: Load, model: Model) -> None:
 
 
 async def timed(work: Callable[[int], Awaitable[object]], seconds: float) -> list[float]:
-    """Do something again and again for some seconds; return how long each took."""
+    """Call a function repeatedly for some seconds; return how long each call took."""
     took: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -130,8 +130,8 @@ async def measure(name: str, load: Load, seconds: float, data: Path, first_id: i
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
     for what, took in (("append", appends), ("read", reads)):
-        say(f"colleagues_{what}_median_beside_{name}", statistics.median(took), "s")
-        say(f"colleagues_{what}_longest_beside_{name}", max(took), "s")
+        report(f"colleagues_{what}_median_beside_{name}", statistics.median(took), "s")
+        report(f"colleagues_{what}_longest_beside_{name}", max(took), "s")
 
 
 async def run(data: Path, seconds: float) -> None:

@@ -1,8 +1,8 @@
-"""How soon a model goes on after a loss: `python tests/bench/recovery.py [--killed-mb 200] [--lost-mb 1000] [--s3]`.
+"""How soon a model resumes after a loss: `python tests/bench/recovery.py [--killed-mb 200] [--lost-mb 1000] [--s3]`.
 
 Prints one JSON line a figure: `name`, `value`, `unit`, and `baseline`, measured in the same run on the same machine.
 Everything is real: NATS, PostgreSQL, the store, the dispatcher and managers as processes. A manager is killed with
-SIGKILL while requests wait; its model's folder is deleted; each time the next `done` is waited for.
+SIGKILL while requests wait; its model's folder is deleted; each time the benchmark waits for the next `done`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import duckdb
-from figures import say
+from figures import report
 
 from teatree.client.model import Model
 from teatree.client.session import Session
 from teatree.contracts.settings import Settings
 from teatree.embedded.stack import Stack, StackOptions
 from teatree.storage.chain import Chain
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 
 KILLS = 10
 LOSSES = 5
@@ -71,7 +71,7 @@ async def filled(session: Session, folder: Path, name: str, size_mb: int) -> Mod
 
 
 async def killed(model: Model, settings: Settings) -> None:
-    """Measure the time from SIGKILL to the next `done`, also of a manager that has just been killed in its work."""
+    """Measure the time from SIGKILL to the next `done`."""
     await request_s(model)
     idle = [await request_s(model) for _ in range(KILLS)]
     took = []
@@ -80,14 +80,18 @@ async def killed(model: Model, settings: Settings) -> None:
         took.append(await request_s(model))
         await asyncio.sleep(1)
     baseline = statistics.median(idle) * 1000
-    say(
-        "sigkill_to_next_done_median", statistics.median(took) * 1000, "ms", baseline, "one request to a living manager"
+    report(
+        "sigkill_to_next_done_median",
+        statistics.median(took) * 1000,
+        "ms",
+        baseline,
+        "one request to a running manager",
     )
-    say("sigkill_to_next_done_max", max(took) * 1000, "ms", baseline, "one request to a living manager")
+    report("sigkill_to_next_done_max", max(took) * 1000, "ms", baseline, "one request to a running manager")
 
 
 async def lost(model: Model, settings: Settings, folder: Path) -> None:
-    """Measure the time from the loss of the whole folder to the next `done`; neither figure pays for earlier writes."""
+    """Measure the time from the loss of the whole folder to the next `done`; earlier writes are synced first."""
     took, copies = [], []
     for _ in range(LOSSES):
         await model.query("SELECT 1", min_version=(await model.append("t", [{"id": 1, "v": 1.0}])).version)
@@ -98,7 +102,7 @@ async def lost(model: Model, settings: Settings, folder: Path) -> None:
         remove(settings.data / model.name)
         took.append(await request_s(model))
         await asyncio.sleep(1)
-    say(
+    report(
         "lost_folder_to_next_done_median",
         statistics.median(took),
         "s",
@@ -128,7 +132,7 @@ def copy(settings: Settings, name: str, folder: Path) -> None:
 
 
 async def request_s(model: Model) -> float:
-    """Return the seconds from the sending of a request to its `done`."""
+    """Return the seconds from sending a request to its `done`."""
     return await timed_s(model.append("t", [{"id": 1, "v": 1.0}], timeout_ms=120_000))
 
 

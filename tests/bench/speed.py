@@ -25,7 +25,7 @@ from typing import Any
 import attrs
 import duckdb
 import numpy as np
-from figures import say
+from figures import report
 
 from teatree.client.message import Message, encode
 from teatree.client.session import Session
@@ -33,12 +33,12 @@ from teatree.contracts.manifest import LedgerRef, ManifestKind, ObjectRef
 from teatree.contracts.names import new_id
 from teatree.contracts.settings import Settings
 from teatree.embedded.stack import Stack, StackOptions
-from teatree.engine.drafts import new_write_id
+from teatree.engine.prepared_version import new_write_id
 from teatree.messaging.batches import BatchPublisher
 from teatree.storage.chain import Chain
-from teatree.storage.objects import open_store
 from teatree.storage.packs import checksum
 from teatree.storage.runs import write_run
+from teatree.storage.stores import open_store
 
 COLUMNS = [
     {"name": "id", "type": "BIGINT"},
@@ -68,19 +68,21 @@ async def measure(settings: Settings, folder: Path, seconds: float, remembered: 
     async with Session(settings) as session:
         await session.create_model("fresh", tables=[{"table": "sales", "columns": COLUMNS}])
         grouped = await throughput(session, "fresh", seconds)
-        say("grouped_requests_per_s", grouped, "1/s", baseline=autocommit, what="one-row autocommit INSERT into DuckDB")
+        report(
+            "grouped_requests_per_s", grouped, "1/s", baseline=autocommit, what="one-row autocommit INSERT into DuckDB"
+        )
         single = await single_notices_throughput(session, "fresh", seconds / 3)
-        say("single_notice_requests_per_s", single, "1/s", baseline=autocommit, what="one-row autocommit INSERT")
+        report("single_notice_requests_per_s", single, "1/s", baseline=autocommit, what="one-row autocommit INSERT")
         health = await model_health(session, "fresh")
-        say("manager_memory_peak", health["memory_bytes_peak"] / 1e6, "MB")
+        report("manager_memory_peak", health["memory_bytes_peak"] / 1e6, "MB")
         await latency(session, settings)
         await memory_of_old_model(session, settings, folder, remembered)
         old = await throughput(session, "old", seconds)
-        say("grouped_requests_per_s_remembering", old, "1/s", baseline=grouped, what=f"without {remembered} ids")
+        report("grouped_requests_per_s_remembering", old, "1/s", baseline=grouped, what=f"without {remembered} ids")
 
 
 async def throughput(session: Session, name: str, seconds: float) -> float:
-    """Return one-row appends a second, sent as a group, from the first publish to the last `done` heard."""
+    """Return one-row appends a second, sent as a group, from the first publish to the last `done` received."""
     begin = time.perf_counter()
     summary = await session.model(name).send_many(one_row_appends(begin + seconds), wait="done")
     took = time.perf_counter() - begin
@@ -90,26 +92,26 @@ async def throughput(session: Session, name: str, seconds: float) -> float:
 
 
 async def single_notices_throughput(session: Session, name: str, seconds: float) -> float:
-    """Return the same with one notice for each request instead of one a version."""
+    """Return one-row appends a second with one notice for each request instead of one a version."""
     bus = session.bus
-    heard = asyncio.Event()
+    received = asyncio.Event()
     count = sent = 0
 
-    def hear(subject: bytes, _reply: bytes, _headers: bytes | None, _body: bytes) -> None:
+    def receive(subject: bytes, _reply: bytes, _headers: bytes | None, _body: bytes) -> None:
         nonlocal count
         count += subject.endswith(b".done")
-        heard.set()
+        received.set()
 
-    stop = await bus.subscribe_sink(bus.subjects.notify_model(name), hear)
+    stop = await bus.subscribe_sink(bus.subjects.notify_model(name), receive)
     publisher = BatchPublisher(bus)
     begin = time.perf_counter()
     for chunk in batched(one_row_appends(begin + seconds), 1_000):
-        requests = [encode(m, bus.subjects, name, size_bytes_max=bus.max_payload) for m in chunk]
+        requests = [encode(m, bus.subjects, name, size_bytes_max=bus.payload_bytes_max()) for m in chunk]
         await publisher.put([(r.subject, r.body, r.headers) for r in requests])
         sent += len(requests)
     while count < sent:
-        heard.clear()
-        await asyncio.wait_for(heard.wait(), 60)
+        received.clear()
+        await asyncio.wait_for(received.wait(), 60)
     took = time.perf_counter() - begin
     await stop()
     return sent / took
@@ -132,7 +134,7 @@ def one_row_appends(until: float) -> Iterator[Message]:
 
 
 async def latency(session: Session, settings: Settings) -> None:
-    """Measure single requests to an idle model, and the first one to a model at rest."""
+    """Measure single requests to an idle model, and the first one to a model without a manager."""
     model = await session.create_model("idle", tables=[{"table": "sales", "columns": COLUMNS}])
     took: list[float] = []
     for number in range(SINGLE_REQUESTS):
@@ -142,23 +144,25 @@ async def latency(session: Session, settings: Settings) -> None:
         await asyncio.sleep(0.02)
     health = await model_health(session, "idle")
     fsync = fsync_ms(settings.data)
-    say("idle_request_to_done_median", statistics.median(took), "ms", baseline=fsync, what="one fsync")
-    say("idle_request_to_done_p95", sorted(took)[int(len(took) * 0.95)], "ms")
-    say("idle_manager_memory", health["memory_bytes"] / 1e6, "MB")
+    report("idle_request_to_done_median", statistics.median(took), "ms", baseline=fsync, what="one fsync")
+    report("idle_request_to_done_p95", sorted(took)[int(len(took) * 0.95)], "ms")
+    report("idle_manager_memory", health["memory_bytes"] / 1e6, "MB")
     stopped: list[float] = []
     for number in range(3):
-        await at_rest(settings, "idle")
+        await until_stopped(settings, "idle")
         begin = time.perf_counter()
         await model.append("sales", [{"id": number, "site": "a", "product": "b", "amount": 1.0}])
         stopped.append((time.perf_counter() - begin) * 1000)
     start = python_start_ms()
-    say("stopped_model_first_request_median", statistics.median(stopped), "ms", baseline=start, what="Python's start")
+    report(
+        "stopped_model_first_request_median", statistics.median(stopped), "ms", baseline=start, what="Python's start"
+    )
 
 
 async def memory_of_old_model(session: Session, settings: Settings, folder: Path, remembered: int) -> None:
     """Make a model that remembers many ids: its ledger gets a run of them, under a fence that carries it."""
     await session.create_model("old", tables=[{"table": "sales", "columns": COLUMNS}])
-    await at_rest(settings, "old")
+    await until_stopped(settings, "old")
     chain = Chain(open_store(settings.store), settings.nats.prefix, "old")
     newest = chain.newest()
     if newest is None or not remembered:
@@ -185,14 +189,14 @@ async def memory_of_old_model(session: Session, settings: Settings, folder: Path
     )
 
 
-async def at_rest(settings: Settings, name: str) -> None:
+async def until_stopped(settings: Settings, name: str) -> None:
     """Wait until a model's manager has left."""
     while (settings.data / name / "manager.json").exists():  # noqa: ASYNC110  another process's file
         await asyncio.sleep(0.1)
 
 
 async def model_health(session: Session, name: str) -> dict[str, Any]:
-    """Return what a manager says of itself."""
+    """Return a manager's health."""
     bus = session.bus
     reply = await bus.request(bus.subjects.query(name, "health"), b"{}", {}, timeout_ms=10_000)
     found: dict[str, Any] = json.loads(reply.body)
@@ -200,7 +204,7 @@ async def model_health(session: Session, name: str) -> dict[str, Any]:
 
 
 def autocommit_rows_per_s(path: Path) -> float:
-    """Return one-row autocommit inserts a second into a plain DuckDB file: what one would do without Teatree."""
+    """Return one-row autocommit inserts a second into a plain DuckDB file: what one has without Teatree."""
     with duckdb.connect(str(path)) as con:
         con.execute("CREATE TABLE sales(id BIGINT, site VARCHAR, product VARCHAR, amount DOUBLE)")
         begin = time.perf_counter()

@@ -20,18 +20,19 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pyarrow as pa
+from typing_extensions import override
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from figures import say
+from figures import report
 
 from published import LIMITS, PublishedModel
 from servers import TestServers, file_store
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import ManagerSettings, StoreSettings
-from teatree.engine.drafts import Draft
 from teatree.engine.local_versions import LocalVersions
+from teatree.engine.prepared_version import PreparedVersion
 from teatree.storage.model_folder import ModelFolder, model_folder
 
 COLUMNS = {"id": "BIGINT", "a": "BIGINT", "b": "BIGINT", "c": "DOUBLE", "batch": "BIGINT", "amount": "BIGINT"}
@@ -52,33 +53,33 @@ class Measured(PublishedModel):
         self.folder: ModelFolder = model_folder(self.settings.data, self.name)
         self.step_ms: dict[str, list[float]] = {"checkpoint": [], "capture": [], "ship": []}
         self.publish_ms: list[float] = []
-        self.draft: Draft | None = None
+        self.prepared: PreparedVersion | None = None
         self.batch = 0
         self._time_steps()
         self.create({"sales": COLUMNS})
 
     def _time_steps(self) -> None:
-        capture, ship = self._writer.capture, self._writer.ship
+        capture = self._writer.capture
 
-        def timed_capture(*arguments: object) -> Draft:
+        def timed_capture(*arguments: object) -> PreparedVersion:
             begin = time.perf_counter()
-            self.draft = capture(*arguments)  # type: ignore[arg-type]
+            self.prepared = capture(*arguments)  # type: ignore[arg-type]
             self.step_ms["capture"].append((time.perf_counter() - begin) * 1000)
-            return self.draft
-
-        def timed_ship(draft: Draft) -> None:
-            begin = time.perf_counter()
-            ship(draft)
-            self.step_ms["ship"].append((time.perf_counter() - begin) * 1000)
-            self.publish_ms.append(self.step_ms["capture"][-1] + self.step_ms["ship"][-1])
+            return self.prepared
 
         self._writer.capture = timed_capture  # type: ignore[method-assign, assignment]
-        self._writer.ship = timed_ship  # type: ignore[method-assign]
+
+    @override
+    def ship(self, prepared: PreparedVersion) -> None:
+        begin = time.perf_counter()
+        super().ship(prepared)
+        self.step_ms["ship"].append((time.perf_counter() - begin) * 1000)
+        self.publish_ms.append(self.step_ms["capture"][-1] + self.step_ms["ship"][-1])
 
     @property
     def file(self) -> Path:
         """The read-write file."""
-        return self.folder.database(self._writer.epoch)
+        return self.folder.database(self._writer.manifest.epoch)
 
     def append(self, rows: int) -> Manifest:
         """Append batches of a hundred rows whose amounts cancel out."""
@@ -121,7 +122,7 @@ def main() -> None:
                 cost(servers.fresh_bucket_prefix() if options.s3 else file_store(folder / f"store-{mb}"), folder, mb)
                 for mb in (options.small_mb, options.large_mb)
             )
-            say("commit_to_published_growth", large, "ms", baseline=small, what=f"at {options.small_mb} MB")
+            report("commit_to_published_growth", large, "ms", baseline=small, what=f"at {options.small_mb} MB")
             store = servers.fresh_bucket_prefix() if options.s3 else file_store(folder / "store-readers")
             readers(store, folder / "readers", options.versions)
         finally:
@@ -140,23 +141,25 @@ def cost(store: StoreSettings, folder: Path, size_mb: int) -> float:
         local_ms: list[float] = []
         for _ in range(SAMPLES):
             manifest = model.append(APPENDED_ROWS)
-            assert model.draft is not None
-            assert model.draft.capture is not None
+            assert model.prepared is not None
+            assert model.prepared.capture is not None
             assert manifest.pack is not None
             assert manifest.file is not None
-            uploaded += manifest.pack.size_bytes + len(model.draft.segment) + len(manifest.to_json())
-            changed += len(model.draft.capture.blocks) * manifest.file.block_bytes
+            uploaded += manifest.pack.size_bytes + len(model.prepared.segment) + len(manifest.to_json())
+            changed += len(model.prepared.capture.blocks) * manifest.file.block_bytes
             while (pause_ms := local.pause_ms(manifest)) > 0:
                 time.sleep(pause_ms / 1000)
             local_ms.append(timed_ms(lambda manifest=manifest: local.publish(manifest)))  # type: ignore[misc]
         copy_ms = statistics.median(timed_ms(lambda: copy(model.file, folder / "copy")) for _ in range(COPIES))
         publish_ms = statistics.median(model.publish_ms)
-        say(f"commit_to_published_{size_mb}mb", publish_ms, "ms", baseline=copy_ms, what="copying the file")
+        report(f"commit_to_published_{size_mb}mb", publish_ms, "ms", baseline=copy_ms, what="copying the file")
         for step, times in model.step_ms.items():
             if times:
-                say(f"{step}_{size_mb}mb", statistics.median(times), "ms")
-        say(f"uploaded_{size_mb}mb", uploaded / SAMPLES, "B", baseline=changed / SAMPLES, what="the changed blocks")
-        say(f"local_version_{size_mb}mb", statistics.median(local_ms), "ms", baseline=copy_ms, what="copying the file")
+                report(f"{step}_{size_mb}mb", statistics.median(times), "ms")
+        report(f"uploaded_{size_mb}mb", uploaded / SAMPLES, "B", baseline=changed / SAMPLES, what="the changed blocks")
+        report(
+            f"local_version_{size_mb}mb", statistics.median(local_ms), "ms", baseline=copy_ms, what="copying the file"
+        )
         local.drop()
     return publish_ms
 
@@ -186,18 +189,18 @@ def readers(store: StoreSettings, folder: Path, versions: int) -> None:
             for pack in sorted(model.folder.spool.iterdir())[:-8]:
                 pack.unlink()
         found = [reader.communicate()[0].split() for reader in started]
-        say("readers_failed", sum(reader.returncode != 0 for reader in started), "readers")
+        report("readers_failed", sum(reader.returncode != 0 for reader in started), "readers")
         if all(found):
-            say("reader_queries", sum(int(queries) for queries, _ in found), "queries")
-            say("reader_versions", int(found[0][1]), "versions", baseline=versions, what="versions published")
+            report("reader_queries", sum(int(queries) for queries, _ in found), "queries")
+            report("reader_versions", int(found[0][1]), "versions", baseline=versions, what="versions published")
         while local.tidy():
             time.sleep(0.05)
         local.close()
-        say("local_files_left", len(list(model.folder.versions.iterdir())), "files")
+        report("local_files_left", len(list(model.folder.versions.iterdir())), "files")
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file, as whoever has no blocks to compare must."""
+    """Copy a file, the baseline of a local version."""
     shutil.copyfile(source, target)
     target.unlink()
 

@@ -1,6 +1,6 @@
 """Write the store that `test_older_versions.py` reads: `python tests/data/make_store.py FOLDER`.
 
-Run once for each format of packs and manifests, by the release that wrote it first; what it wrote is never changed.
+Run once for each format of packs and manifests, by the first release that writes it; a store is not changed later.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m fuzz --seed 7 --minutes 10` (from `tests/`): every converter against DuckDB's own text of the value."""
+"""`python -m fuzz --seed 7 --minutes 10` (from `tests/`): every converter against DuckDB's text of the value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fuzz.run import Fuzzer
 
 
 def main() -> int:
-    """Run rounds until the time is over; 1 if a value differed, or a converter refused what it must take."""
+    """Run rounds until the time is over; 1 if a value differed, or a converter refused what it must accept."""
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="a number; drawn and printed if left out")
     parser.add_argument("--minutes", type=float, default=1.0)

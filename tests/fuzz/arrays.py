@@ -1,4 +1,4 @@
-"""Arrow arrays of drawn values, in any of the Arrow types that a sender may choose for them."""
+"""Arrow arrays of drawn values, in any Arrow type that a sender may choose."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fuzz.kinds import INTEGERS, UNITS, Kind
+from fuzz.kinds import INTEGERS, UNITS, SqlType
 from fuzz.values import PER_SECOND, Value, decimal_text
 
 _INTS = {
@@ -19,15 +19,15 @@ _INTS = {
 _EXACT = Context(prec=80)
 
 
-def arrow_array(kind: Kind, values: list[Value], rng: Random) -> pa.Array:
-    """Return values as an array; half of the time one that begins in the middle of its buffers."""
+def arrow_array(kind: SqlType, values: list[Value], rng: Random) -> pa.Array:
+    """Return values as an array; half of them begin in the middle of their buffers."""
     if rng.random() < 0.5:
         return _array(kind, values, rng)
     padded = [values[0], *values, values[-1]] if values else values
     return _array(kind, padded, rng).slice(1, len(values)) if values else _array(kind, values, rng)
 
 
-def _array(kind: Kind, values: list[Value], rng: Random) -> pa.Array:
+def _array(kind: SqlType, values: list[Value], rng: Random) -> pa.Array:
     nulls = [value.raw is None for value in values]
     mask = pa.array(nulls, pa.bool_()) if any(nulls) else None
     match kind.base:
@@ -66,7 +66,7 @@ def _plain_keys(keys: pa.Array) -> pa.Array:
     return keys.dictionary_decode() if pa.types.is_dictionary(keys.type) else keys
 
 
-def _scalars(kind: Kind, raws: list[Any], rng: Random) -> pa.Array:
+def _scalars(kind: SqlType, raws: list[Any], rng: Random) -> pa.Array:
     present = [raw for raw in raws if raw is not None]
     base = kind.base
     if base in INTEGERS:
@@ -146,7 +146,7 @@ def _integers(base: str, raws: list[Any], present: list[int], rng: Random) -> pa
     return pa.array(raws, arrow)
 
 
-def _decimals(kind: Kind, raws: list[Any], rng: Random) -> pa.Array:
+def _decimals(kind: SqlType, raws: list[Any], rng: Random) -> pa.Array:
     precision, scale = kind.numbers
     more = rng.randint(0, 38 - precision)
     numbers = [None if raw is None else _EXACT.create_decimal(decimal_text(raw, scale)) for raw in raws]

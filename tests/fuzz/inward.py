@@ -1,4 +1,4 @@
-"""Values on their way in: `append` of JSON rows and Arrow tables, `load` of Parquet, Arrow and CSV files."""
+"""Converters of input: `append` of JSON rows and Arrow tables, `load` of Parquet, Arrow and CSV files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fuzz.arrays import arrow_array
-from fuzz.kinds import INTEGERS, Kind
+from fuzz.kinds import INTEGERS, SqlType
 from fuzz.readback import interval
-from fuzz.report import Report
+from fuzz.report import FuzzReport
 from fuzz.texts import MOMENTS, as_duckdb
 from fuzz.truth import Truth, comparable
 from fuzz.values import Value, iso_interval
@@ -32,13 +32,12 @@ from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.engine.database import Database
 from teatree.engine.handle import WriteHandle
 from teatree.functions.arguments import Call, Context
-from teatree.functions.load import load
-from teatree.functions.rows import append
+from teatree.functions.registry import built_in_functions
 from teatree.functions.sources import Sources
 
 LIMITS = LimitSettings()
 ROUNDS_OF_A_FILE = 300
-"""Rounds after which the model's file is made anew: nothing checkpoints it."""
+"""Rounds after which the model's file is replaced by a new one: it is never checkpointed."""
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _DURATION = re.compile(
@@ -49,14 +48,15 @@ Insert = Callable[[Sequence[Value]], Sent]
 
 
 class UnwritableError(Exception):
-    """PyArrow does not write this as Parquet, or not without change."""
+    """PyArrow cannot write this as Parquet without change."""
 
 
 class Inward:
-    """The ways in, and a model's file that takes what they give."""
+    """The ways of input, and a model's file that stores the values."""
 
-    def __init__(self, folder: Path, truth: Truth, report: Report) -> None:
+    def __init__(self, folder: Path, truth: Truth, report: FuzzReport) -> None:
         self._folder = folder
+        self._functions = built_in_functions()
         self.truth = truth
         self._report = report
         self._context = Context(LIMITS, Sources((str(folder),), StoreSettings()))
@@ -71,7 +71,7 @@ class Inward:
         """Close the model's file."""
         self._database.close()
 
-    def begin(self, kind: Kind) -> None:
+    def begin(self, kind: SqlType) -> None:
         """Make a table of one column."""
         self._rounds += 1
         if self._rounds % ROUNDS_OF_A_FILE == 0:
@@ -87,13 +87,13 @@ class Inward:
         headers = {"Teatree-Request-Id": new_id(), **sent.headers}
         body = sent.body if isinstance(sent.body, bytes) else json.dumps(sent.body).encode()
         call = Call(read_request("m", sent.function, 1, _AT, headers, body), self._context)
-        (append if sent.function == "append" else load)(self._handle, call)
+        self._functions.require(sent.function).run(self._handle, call)
         return [row[0] for row in self._database.rows("SELECT c::VARCHAR FROM t")]
 
-    # --- values that must be taken ---
+    # --- values that must be accepted ---
 
-    def check(self, kind: Kind, values: Sequence[Value], rng: Random) -> None:
-        """Check that each way in takes all values of a kind, and stores them as they are."""
+    def check(self, kind: SqlType, values: Sequence[Value], rng: Random) -> None:
+        """Check that each way of input accepts all values of a type, and stores them exactly."""
         self.begin(kind)
         expected = self.truth.texts(kind, [value.sql for value in values])
         ways: dict[str, Insert] = {
@@ -108,7 +108,7 @@ class Inward:
             self._check(way, kind, values, expected, insert)
 
     def _check(
-        self, way: str, kind: Kind, values: Sequence[Value], expected: Sequence[str | None], insert: Insert
+        self, way: str, kind: SqlType, values: Sequence[Value], expected: Sequence[str | None], insert: Insert
     ) -> None:
         try:
             found = self.stored(insert(values))
@@ -153,15 +153,15 @@ class Inward:
 
     # --- texts that may be refused ---
 
-    def check_texts(self, kind: Kind, texts: Sequence[str]) -> None:
+    def check_texts(self, kind: SqlType, texts: Sequence[str]) -> None:
         """Check that each text is refused, or stored as DuckDB's own cast of it, without loss."""
         self.begin(kind)
         known = self.truth.cast(kind, as_duckdb(kind, texts))
         stripped = texts if kind.base in ("VARCHAR", "ENUM") else [text.strip() for text in texts]
         cells = self.truth.cast(kind, as_duckdb(kind, stripped))
         for text, own, of_cell in zip(texts, known, cells, strict=True):
-            told = json.dumps(text)
-            self._check_text("json texts", kind, text, self._of_json_text(kind, text, own), json_rows([told]))
+            notation = json.dumps(text)
+            self._check_text("json texts", kind, text, self._of_json_text(kind, text, own), json_rows([notation]))
             if _JSON_NUMBER.fullmatch(text) and kind.base != "JSON":
                 self._check_text("json numbers", kind, text, own, json_rows([text]))
             if text.strip() or kind.base in ("VARCHAR", "ENUM"):
@@ -172,8 +172,8 @@ class Inward:
                 sent = Sent("append", arrow(table), arrow_headers(table="t"))
                 self._check_text("arrow texts", kind, text, own, sent)
 
-    def check_cast(self, sent: Kind, taken: Kind, value: Value, right: str | None, request: Sent) -> None:
-        """Check that a value of one type is refused by another's column, or stored as it must be."""
+    def check_cast(self, sent: SqlType, taken: SqlType, value: Value, right: str | None, request: Sent) -> None:
+        """Check that a value of one type is refused by another's column, or stored exactly."""
         kind = f"{sent.sql} into {taken.sql}"
         try:
             (found,) = self.stored(request)
@@ -185,7 +185,7 @@ class Inward:
             pair = comparable(taken, right), comparable(taken, found)
             self._report.compare("arrow cast", kind, taken.base, value.sql, *pair)
 
-    def _of_json_text(self, kind: Kind, text: str, own: str | None) -> str | None:
+    def _of_json_text(self, kind: SqlType, text: str, own: str | None) -> str | None:
         match kind.base:
             case "JSON":
                 return json.dumps(text)
@@ -200,7 +200,7 @@ class Inward:
             case _:
                 return own
 
-    def _check_text(self, way: str, kind: Kind, text: str, right: str | None, sent: Sent) -> None:
+    def _check_text(self, way: str, kind: SqlType, text: str, right: str | None, sent: Sent) -> None:
         try:
             (found,) = self.stored(sent)
         except RequestError:
@@ -221,8 +221,8 @@ NUMBERS = {*INTEGERS, "DECIMAL"}
 _ARROW_TEXTS = {"VARCHAR", "ENUM", "JSON", "UUID", "HUGEINT", "UHUGEINT", "BIT", "TIMETZ"}
 
 
-def is_lossy(kind: Kind, text: str, found: str) -> bool:
-    """Whether a number or a moment lost digits on its way."""
+def is_lossy(kind: SqlType, text: str, found: str) -> bool:
+    """Return whether a number or a moment lost digits."""
     if kind.base in NUMBERS:
         return Decimal(text.strip().replace("_", "")) != Decimal(found)
     if kind.base in MOMENTS:
@@ -254,13 +254,13 @@ def _iso_interval(text: str) -> str | None:
 
 
 def may_refuse(way: str, value: Value) -> bool:
-    """Whether a way in has no form for a value."""
+    """Return whether a way of input cannot represent a value."""
     if way == "csv in":
         return value.beyond or "\\u0000" in value.json or "\0" in value.json
     return way != "json in" and value.beyond
 
 
-def csv_cell(kind: Kind, value: Value) -> str:
+def csv_cell(kind: SqlType, value: Value) -> str:
     """Return a value as a cell of CSV: its JSON, or the text itself."""
     if value.raw is None:
         return ""
@@ -275,7 +275,7 @@ def quoted_cell(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def _table(kind: Kind, values: Sequence[Value], rng: Random) -> pa.Table:
+def _table(kind: SqlType, values: Sequence[Value], rng: Random) -> pa.Table:
     return pa.table({"c": arrow_array(kind, list(values), rng)})
 
 

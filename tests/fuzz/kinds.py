@@ -1,4 +1,4 @@
-"""Types for the fuzzer, drawn at random and written as DuckDB's SQL; nothing here is shared with the converters."""
+"""Types for the fuzzer, drawn at random and written as DuckDB's SQL; no code is shared with the converters."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _WORDS = ("north", "SOUTH", "", "it's", "ü", "NULL", "a,b", ' "', "\n", "0")
 
 
 @frozen
-class Kind:
-    """One type: its SQL, and what it consists of."""
+class SqlType:
+    """One type: its SQL, and its parts."""
 
     base: str
     sql: str
-    parts: tuple[Kind, ...] = ()
+    parts: tuple[SqlType, ...] = ()
     names: tuple[str, ...] = ()
     """The names of a STRUCT's members, or an ENUM's values."""
     numbers: tuple[int, ...] = ()
@@ -43,50 +43,50 @@ class Kind:
 
     @property
     def bases(self) -> set[str]:
-        """All types that occur in it."""
+        """The names of all types that occur in it."""
         return {self.base}.union(*(part.bases for part in self.parts))
 
 
 def quoted(text: str) -> str:
-    """Return a text as SQL, whatever stands in it."""
+    """Return a text as SQL, whatever characters it has."""
     if text.isascii() and text.isprintable():
         return "'" + text.replace("'", "''") + "'"
     return f"decode(unhex('{text.encode().hex()}'))"
 
 
-def draw_scalar(rng: Random) -> Kind:
+def draw_scalar(rng: Random) -> SqlType:
     """Return a plain type."""
     match base := rng.choice(SCALARS):
         case "DECIMAL":
             precision = rng.choice((1, 4, 5, 9, 10, 15, 16, 18, 19, 28, 37, 38, rng.randint(1, 38)))
             scale = rng.choice((0, precision, rng.randint(0, precision)))
-            return Kind(base, f"DECIMAL({precision},{scale})", numbers=(precision, scale))
+            return SqlType(base, f"DECIMAL({precision},{scale})", numbers=(precision, scale))
         case "ENUM":
             words = tuple(rng.sample(_WORDS, rng.randint(1, len(_WORDS))))
             listed = ", ".join("'" + word.replace("'", "''") + "'" for word in words)
-            return Kind(base, f"ENUM({listed})", names=words)
+            return SqlType(base, f"ENUM({listed})", names=words)
         case _:
-            return Kind(base, base)
+            return SqlType(base, base)
 
 
-def draw_kind(rng: Random, depth: int = 3) -> Kind:
-    """Return a type, nested in one case of two."""
+def draw_kind(rng: Random, depth: int = 3) -> SqlType:
+    """Return a type; half of them are nested."""
     if depth == 0 or rng.random() < 0.5:
         return draw_scalar(rng)
     match base := rng.choice(NESTED):
         case "LIST":
             of = draw_kind(rng, depth - 1)
-            return Kind(base, f"{of.sql}[]", (of,))
+            return SqlType(base, f"{of.sql}[]", (of,))
         case "ARRAY":
             of, length = draw_kind(rng, depth - 1), rng.randint(1, 4)
-            return Kind(base, f"{of.sql}[{length}]", (of,), numbers=(length,))
+            return SqlType(base, f"{of.sql}[{length}]", (of,), numbers=(length,))
         case "STRUCT":
             names = tuple(rng.sample(_MEMBERS, rng.randint(1, 4)))
             parts = tuple(draw_kind(rng, depth - 1) for _ in names)
             members = ", ".join(
                 '"' + name.replace('"', '""') + f'" {part.sql}' for name, part in zip(names, parts, strict=True)
             )
-            return Kind(base, f"STRUCT({members})", parts, names)
+            return SqlType(base, f"STRUCT({members})", parts, names)
         case _:
             key, value = draw_scalar(rng), draw_kind(rng, depth - 1)
-            return Kind("MAP", f"MAP({key.sql}, {value.sql})", (key, value))
+            return SqlType("MAP", f"MAP({key.sql}, {value.sql})", (key, value))

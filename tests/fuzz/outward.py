@@ -1,4 +1,4 @@
-"""Values on their way out: JSON pages, Arrow pages, Python, Polars, the CLI's CSV, Parquet archives."""
+"""Converters of output: JSON pages, Arrow pages, Python, Polars, the CLI's CSV, Parquet archives."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from fuzz.kinds import Kind
+from fuzz.kinds import SqlType
 from fuzz.readback import arrow_values, json_sql, nested, python_sql
-from fuzz.report import Report
+from fuzz.report import FuzzReport
 from fuzz.truth import OwnText, Truth, comparable
 from fuzz.values import Value
-from teatree.cli.answers import print_answer
 from teatree.cli.output import Output
+from teatree.cli.query_reply import print_reply
 from teatree.client.query import join_pages
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
@@ -29,33 +29,35 @@ from teatree.datasets.dataset import Dataset
 from teatree.datasets.parquet import parquet_columns
 from teatree.engine.handle import fetch_rows
 from teatree.functions.pages import cut_pages
-from teatree.functions.sql import Answer
+from teatree.functions.query import QueryResult
 
 LIMITS = LimitSettings()
 PAGE_ROWS = 20
-Read = Callable[[Kind], list[str]]
+Read = Callable[[SqlType], list[str]]
 _REFUSES = (Code.OUT_OF_RANGE,)
 
 
 class Outward:
-    """The ways out of a real table."""
+    """The ways of output, from a real table."""
 
-    def __init__(self, folder: Path, truth: Truth, report: Report) -> None:
+    def __init__(self, folder: Path, truth: Truth, report: FuzzReport) -> None:
         self._folder = folder
         self._truth = truth
         self._report = report
         self.con = truth.con
         lossless(self.con)
 
-    def check(self, kind: Kind, values: Sequence[Value]) -> None:
-        """Store values as SQL, and check that each way out gives them again."""
+    def check(self, kind: SqlType, values: Sequence[Value]) -> None:
+        """Store values as SQL, and check that each way of output returns them."""
         self.con.execute(f"CREATE OR REPLACE TABLE o (i INTEGER, c {kind.sql})")
         rows = ", ".join(f"({place}, {value.sql})" for place, value in enumerate(values))
         self.con.execute(f"INSERT INTO o VALUES {rows}")
         stored = [row[0] for row in self.con.execute("SELECT c::VARCHAR FROM o ORDER BY i").fetchall()]
         self._check_some(kind, list(range(len(values))), values, stored)
 
-    def _check_some(self, kind: Kind, places: list[int], values: Sequence[Value], stored: Sequence[str | None]) -> None:
+    def _check_some(
+        self, kind: SqlType, places: list[int], values: Sequence[Value], stored: Sequence[str | None]
+    ) -> None:
         ways: dict[str, Read] = {
             "json out": self._json,
             "json client": self._json_client,
@@ -72,7 +74,7 @@ class Outward:
         self,
         way: str,
         read: Read,
-        kind: Kind,
+        kind: SqlType,
         places: list[int],
         values: Sequence[Value],
         stored: Sequence[str | None],
@@ -104,13 +106,13 @@ class Outward:
         return fetch_rows(self.con, "SELECT c FROM v", (), LIMITS)
 
     def _pages(self, form: str) -> list[bytes]:
-        return [page.body for page in cut_pages(Answer(self._rows(), PAGE_ROWS, form), 100)]
+        return [page.body for page in cut_pages(QueryResult(self._rows(), PAGE_ROWS, form), 100)]
 
-    def _json(self, kind: Kind) -> list[str]:
+    def _json(self, kind: SqlType) -> list[str]:
         pages = [json.loads(body, parse_float=_Written, parse_int=_Written) for body in self._pages("json")]
         return [nested(kind, _plain(kind, row["c"]), json_sql) for page in pages for row in page["rows"]]
 
-    def _json_client(self, kind: Kind) -> list[str]:
+    def _json_client(self, kind: SqlType) -> list[str]:
         rows = join_pages(self._pages("json"), is_arrow=False, where="fuzz").to_json_rows(as_written=True)
         again = json.loads(dump_json(rows), parse_float=_Written, parse_int=_Written)
         return [nested(kind, _plain(kind, row["c"]), json_sql) for row in again]
@@ -118,28 +120,28 @@ class Outward:
     def _dataset(self) -> Dataset:
         return join_pages(self._pages("arrow"), is_arrow=True, where="fuzz")
 
-    def _arrow(self, kind: Kind) -> list[str]:
+    def _arrow(self, kind: SqlType) -> list[str]:
         return arrow_values(kind, _one(self._dataset().to_arrow()))
 
-    def _python(self, kind: Kind) -> list[str]:
+    def _python(self, kind: SqlType) -> list[str]:
         return [nested(kind, row["c"], python_sql) for row in self._dataset().to_rows()]
 
-    def _polars(self, kind: Kind) -> list[str]:
+    def _polars(self, kind: SqlType) -> list[str]:
         frame = self._dataset().to_polars()
         series = frame["c"]
         if series.dtype in (pl.Int128, pl.UInt128):
             return ["NULL" if value is None else f"'{value}'::{kind.sql}" for value in series.to_list()]
         return arrow_values(kind, _one(pa.table(frame.to_arrow())))
 
-    def _csv(self, kind: Kind) -> list[str]:
+    def _csv(self, kind: SqlType) -> list[str]:
         sink = io.StringIO(newline="")
         with contextlib.redirect_stdout(sink):
-            print_answer(Output(json=True), self._dataset(), 1, "csv")
+            print_reply(Output(json=True), self._dataset(), 1, "csv")
         (header, *rows) = read_csv(sink.getvalue())
         assert header == ["c"], header
         return [csv_sql(kind, cell) for (cell,) in rows]
 
-    def _parquet(self, kind: Kind) -> list[str]:
+    def _parquet(self, kind: SqlType) -> list[str]:
         schema = Schema((Field("c", parse_dtype(kind.sql)),))
         path = self._folder / "archive.parquet"
         some = f"SELECT {parquet_columns(schema)} FROM v"
@@ -154,8 +156,8 @@ class _Written(str):
     __slots__ = ()
 
 
-def _plain(kind: Kind, value: Any) -> Any:
-    """Return a JSON column's value as text again; everything else as it is."""
+def _plain(kind: SqlType, value: Any) -> Any:
+    """Return a JSON column's value as text; other values unchanged."""
     if value is None:
         return None
     match kind.base:
@@ -189,7 +191,7 @@ def _one(table: pa.Table) -> pa.Array:
     return column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
 
 
-def csv_sql(kind: Kind, cell: str | None) -> str:
+def csv_sql(kind: SqlType, cell: str | None) -> str:
     """Return SQL for a cell of the CLI's CSV: nested values are JSON."""
     if cell is None:
         return "NULL"
@@ -206,7 +208,7 @@ def _quoted(text: str) -> str:
 
 
 def read_csv(text: str) -> list[list[str | None]]:
-    """Read CSV as RFC 4180 has it; an empty field without quotes is NULL."""
+    """Read CSV by RFC 4180; an empty field without quotes is NULL."""
     rows: list[list[str | None]] = [[]]
     place = 0
     while place < len(text):
@@ -228,8 +230,8 @@ def read_csv(text: str) -> list[list[str | None]]:
     return rows[:-1]
 
 
-def may_refuse(way: str, kind: Kind, value: Value) -> bool:
-    """Whether a way out has no form for a value: an interval of more than 292 years; what Polars' calendar lacks."""
+def may_refuse(way: str, kind: SqlType, value: Value) -> bool:
+    """Return whether a way of output cannot represent a value: an interval over 292 years, a date beyond Polars'."""
     if value.beyond and "INTERVAL" in kind.bases and way != "parquet out":
         return True
     return way == "polars out" and bool(kind.bases & POLARS_LACKS)

@@ -1,4 +1,4 @@
-"""What came out of a converter, as SQL that gives the value again: read with nothing of ours."""
+"""The output of a converter as SQL that reproduces the value, read without Teatree's code."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from fuzz.kinds import INTEGERS, UNITS, Kind, quoted
+from fuzz.kinds import INTEGERS, UNITS, SqlType, quoted
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _YEAR = re.compile(r"([+-]?)(\d{4,})(-\d\d-\d\d)")
 _DURATION = re.compile(r"P(?:(-?\d+)M)?(?:(-?\d+)D)?(?:T(-?)(\d+)(?:\.(\d{6}))?S)?")
 
 
-def nested(kind: Kind, value: Any, read: Callable[[Kind, Any], str]) -> str:
-    """Return SQL for a value of lists, objects and pairs, whose plain parts `read` writes."""
+def nested(kind: SqlType, value: Any, read: Callable[[SqlType, Any], str]) -> str:
+    """Return SQL for a value of lists, objects and pairs, whose scalars `read` converts."""
     if value is None:
         return "NULL"
     match kind.base:
@@ -53,8 +53,8 @@ def moment(text: str) -> str:
     return f"{year}{rest}{tail}"
 
 
-def json_sql(kind: Kind, value: Any) -> str:
-    """Return SQL for a plain JSON value; `value` keeps numbers as their texts."""
+def json_sql(kind: SqlType, value: Any) -> str:
+    """Return SQL for a plain JSON value; `value` has numbers as text."""
     match kind.base:
         case "BLOB":
             return f"unhex('{base64.b64decode(value).hex()}')"
@@ -87,12 +87,12 @@ def interval(months: int, days: int, micros: int) -> str:
     return f"(to_months({months}) + to_days({days}) + to_microseconds({micros}))"
 
 
-def arrow_values(kind: Kind, array: pa.Array) -> list[str]:
+def arrow_values(kind: SqlType, array: pa.Array) -> list[str]:
     """Return SQL for each value of an Arrow array."""
     return [_arrow(kind, array[place]) for place in range(len(array))]
 
 
-def _arrow(kind: Kind, one: pa.Scalar) -> str:
+def _arrow(kind: SqlType, one: pa.Scalar) -> str:
     if not one.is_valid:
         return "NULL"
     match kind.base:
@@ -114,7 +114,7 @@ def _arrow(kind: Kind, one: pa.Scalar) -> str:
             return _plain_arrow(kind, one)
 
 
-def _plain_arrow(kind: Kind, one: pa.Scalar) -> str:
+def _plain_arrow(kind: SqlType, one: pa.Scalar) -> str:
     arrow = one.type
     if pa.types.is_timestamp(arrow):
         return count_sql(one.value, arrow.unit, kind)
@@ -136,8 +136,8 @@ def _plain_arrow(kind: Kind, one: pa.Scalar) -> str:
     return python_sql(kind, value)
 
 
-def float_sql(value: float, kind: Kind) -> str:
-    """Return SQL for a float, whose every bit counts."""
+def float_sql(value: float, kind: SqlType) -> str:
+    """Return SQL for a float, exact to the bit."""
     return f"'{value!r}'::DOUBLE::{kind.sql}"
 
 
@@ -156,7 +156,7 @@ def time_sql(count: int, unit: str) -> str:
     return f"'{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{digits[:6]}'::TIME"
 
 
-def count_sql(count: int, unit: str, kind: Kind) -> str:
+def count_sql(count: int, unit: str, kind: SqlType) -> str:
     """Return SQL for a moment counted from 1970."""
     if abs(count) == 2**63 - 1:
         return f"'{'-' if count < 0 else ''}infinity'::{kind.sql}"
@@ -166,8 +166,8 @@ def count_sql(count: int, unit: str, kind: Kind) -> str:
     return f"make_timestamp({count * 10**6 // PER_SECOND[unit]})::{kind.sql}"
 
 
-def python_sql(kind: Kind, value: Any) -> str:
-    """Return SQL for a plain value of Python's own, or the text that stands for one."""
+def python_sql(kind: SqlType, value: Any) -> str:
+    """Return SQL for a plain Python value, or the text that represents one."""
     match value:
         case bool():
             return str(value).lower()

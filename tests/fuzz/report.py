@@ -1,4 +1,4 @@
-"""What a run found: counts by converter and type, refusals, and each difference with the way to see it again."""
+"""The result of a run: counts by converter and type, refusals, and differences with commands that reproduce them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from attrs import Factory, define, frozen
 
 DIFFERENCES_MAX = 40
-"""Differences after which a run ends: they are mostly the same one."""
+"""Differences after which a run ends; most have the same cause."""
 
 ALIKE_MAX = 2
 """Differences of one converter and one type that are kept."""
@@ -15,7 +15,7 @@ ALIKE_MAX = 2
 
 @frozen
 class Difference:
-    """A value that came out otherwise than DuckDB writes it."""
+    """A value that a converter changed."""
 
     converter: str
     kind: str
@@ -23,7 +23,7 @@ class Difference:
     expected: str
     found: str
     again: str
-    """The command that shows it again."""
+    """The command that reproduces it."""
 
     def __str__(self) -> str:
         return (
@@ -33,11 +33,11 @@ class Difference:
 
 
 @define
-class Report:
+class FuzzReport:
     """Counts and differences."""
 
     again: str = ""
-    """The command for the round that runs."""
+    """The command of the current round."""
     values: Counter[tuple[str, str]] = Factory(Counter)
     refused: Counter[tuple[str, str]] = Factory(Counter)
     differences: list[Difference] = Factory(list)
@@ -58,7 +58,7 @@ class Report:
             self.differ(converter, kind, given, expected, found)
 
     def differ(self, converter: str, kind: str, given: str, expected: object, found: object) -> None:
-        """Keep a difference, and two more of its sort."""
+        """Keep a difference, at most two of each converter and type."""
         self.differing[converter, kind] += 1
         if self.differing[converter, kind] > ALIKE_MAX:
             return
@@ -70,12 +70,12 @@ class Report:
         for converter in sorted({name for name, _ in self.values | self.refused}):
             bases = {base: n for (name, base), n in sorted(self.values.items()) if name == converter}
             refused = {base: n for (name, base), n in sorted(self.refused.items()) if name == converter}
-            lines.append(f"{converter:16} {sum(bases.values()):>9,} values: {_told(bases)}")
+            lines.append(f"{converter:16} {sum(bases.values()):>9,} values: {_counts_text(bases)}")
             if refused:
-                lines.append(f"{'':16} {sum(refused.values()):>9,} refused: {_told(refused)}")
+                lines.append(f"{'':16} {sum(refused.values()):>9,} refused: {_counts_text(refused)}")
         lines.append(f"{'all':16} {self.values.total():>9,} values, {self.refused.total():,} refused")
         return "\n".join(lines)
 
 
-def _told(counts: dict[str, int]) -> str:
+def _counts_text(counts: dict[str, int]) -> str:
     return " ".join(f"{base}={number}" for base, number in counts.items())

@@ -1,4 +1,4 @@
-"""Rounds of the fuzzer: each draws a type and values by the seed and its own number, and sends them every way."""
+"""Rounds of the fuzzer: each draws a type and values from the seed and its number, and checks every converter."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
-from fuzz.foreign import check_foreign, draw_pair
 from fuzz.inward import Inward
 from fuzz.kinds import draw_kind, draw_scalar
+from fuzz.other_clients import check_foreign, draw_pair
 from fuzz.outward import Outward
-from fuzz.report import DIFFERENCES_MAX, Report
+from fuzz.report import DIFFERENCES_MAX, FuzzReport
 from fuzz.texts import edge_texts
 from fuzz.truth import Truth
 from fuzz.values import draw_value
 
 VALUES = 30
-"""Values of a round, each way."""
+"""Values of a round."""
 
 
 class Fuzzer:
-    """The converters under test, and what was found so far."""
+    """The converters under test, and the report so far."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.report = Report()
+        self.report = FuzzReport()
         self._folder = tempfile.TemporaryDirectory(prefix="teatree-fuzz-")
         self._truth = Truth()
         self._inward = Inward(Path(self._folder.name), self._truth, self.report)
@@ -43,14 +43,14 @@ class Fuzzer:
         self._folder.cleanup()
 
     def run(self, seconds: float) -> int:
-        """Run until the time is over or too much differs; return the number of rounds."""
+        """Run until the time is over or too many values differ; return the number of rounds."""
         end_s = time.monotonic() + seconds
         number = 0
         while time.monotonic() < end_s and len(self.report.differences) < DIFFERENCES_MAX:
             try:
                 self.round(number)
             except Exception as e:
-                e.add_note(f"see it again: {self.report.again}")
+                e.add_note(f"reproduce it: {self.report.again}")
                 raise
             number += 1
         return number

@@ -1,4 +1,4 @@
-"""Texts near the edges of each type's grammar, and how DuckDB would write those that only we take."""
+"""Texts near the edges of each type's grammar, and DuckDB's form of those that only Teatree accepts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from random import Random
 
-from fuzz.kinds import INTEGERS, UNITS, Kind
+from fuzz.kinds import INTEGERS, UNITS, SqlType
 from fuzz.values import draw_value, integer
 
 MOMENTS = (*UNITS, "DATE", "TIME", "TIMETZ")
@@ -23,12 +23,12 @@ _WORDS = (
 _SEPARATORS = ("T", " ", "  ", "t", "", "_", "T ")
 
 
-def edge_texts(kind: Kind, rng: Random, count: int) -> list[str]:
-    """Return texts that are nearly of a type, or of it in an unusual way."""
+def edge_texts(kind: SqlType, rng: Random, count: int) -> list[str]:
+    """Return texts that are almost valid for a type, or valid in an unusual form."""
     return [_edge(kind, rng) for _ in range(count)]
 
 
-def _edge(kind: Kind, rng: Random) -> str:
+def _edge(kind: SqlType, rng: Random) -> str:
     match rng.randrange(10):
         case 0:
             return rng.choice(_WORDS)
@@ -43,7 +43,7 @@ def _edge(kind: Kind, rng: Random) -> str:
             return text if rng.random() < 0.4 else damaged(text, rng)
 
 
-def _moment(kind: Kind, rng: Random) -> str:
+def _moment(kind: SqlType, rng: Random) -> str:
     year = rng.choice(("2024", "1999", "0001", "9999", "0000", "+12345", "-0044", "12345", "24", "292277", "290308"))
     month, day = f"{rng.randint(0, 13):02}", f"{rng.randint(0, 32):02}"
     dash = rng.choice(("-", "-", "-", "-", "/", "", "."))
@@ -87,7 +87,7 @@ def _number(rng: Random) -> str:
 
 
 def damaged(text: str, rng: Random) -> str:
-    """Return a text in which a character or two are not what they were."""
+    """Return a text with a character or two changed."""
     characters = list(text)
     for _ in range(rng.choice((1, 1, 2))):
         place = rng.randint(0, len(characters))
@@ -103,8 +103,8 @@ def damaged(text: str, rng: Random) -> str:
     return "".join(characters)
 
 
-def as_duckdb(kind: Kind, texts: Sequence[str]) -> list[str]:
-    """Return texts as DuckDB reads what ISO 8601 writes otherwise: signed years, commas, offsets without colons."""
+def as_duckdb(kind: SqlType, texts: Sequence[str]) -> list[str]:
+    """Return DuckDB's form of texts that ISO 8601 writes differently: signed years, commas, offsets without colons."""
     return [_as_duckdb(text) if kind.base in MOMENTS else text for text in texts]
 
 

@@ -1,4 +1,4 @@
-"""DuckDB's own text of values: what every converter is compared with."""
+"""DuckDB's text of values, with which every converter is compared."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from fuzz.kinds import Kind
+from fuzz.kinds import SqlType
 
 EXPRESSIONS_MAX = 60
 """Expressions in one SELECT."""
 
 
 class OwnText(str):
-    """In place of SQL: DuckDB's own text already."""
+    """Text as DuckDB writes it, in place of SQL."""
 
     __slots__ = ()
 
 
 class Truth:
-    """A DuckDB of its own, in UTC."""
+    """A separate DuckDB, in UTC."""
 
     def __init__(self) -> None:
         self.con = duckdb.connect()
         self.con.execute("SET TimeZone = 'UTC'")
         self.con.execute("SET threads = 1")
 
-    def texts(self, kind: Kind, expressions: Sequence[str]) -> list[str | None]:
+    def texts(self, kind: SqlType, expressions: Sequence[str]) -> list[str | None]:
         """Return DuckDB's text of each expression as a value of a type."""
         found: list[str | None] = []
         if any(isinstance(sql, OwnText) for sql in expressions):
@@ -42,7 +42,7 @@ class Truth:
             ).fetchall()[0]
         return found
 
-    def cast(self, kind: Kind, texts: Sequence[str]) -> list[str | None]:
+    def cast(self, kind: SqlType, texts: Sequence[str]) -> list[str | None]:
         """Return DuckDB's text of each text's cast to a type, None where it refuses."""
         self.con.register("texts", pa.table({"x": pa.array(texts, pa.string())}))
         try:
@@ -53,8 +53,8 @@ class Truth:
             self.con.unregister("texts")
 
 
-def comparable(kind: Kind, text: str | None) -> Any:
-    """Return what two texts of one value share: for JSON its value, whose spaces and escapes are free."""
+def comparable(kind: SqlType, text: str | None) -> Any:
+    """Return a form in which two texts of one value are equal: JSON without its spaces and escapes."""
     if kind.base == "JSON" and text is not None:
         return _json(text)
     return "nan" if text == "-nan" and kind.base in ("FLOAT", "DOUBLE") else text

@@ -1,4 +1,4 @@
-"""Values of a type, drawn at random: each as SQL that DuckDB reads, as JSON that we take, and as what Arrow counts."""
+"""Values of a type, drawn at random: each as SQL for DuckDB, as JSON for Teatree, and as Arrow's value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import frozen
 
-from fuzz.kinds import INTEGERS, UNITS, Kind, quoted
+from fuzz.kinds import INTEGERS, UNITS, SqlType, quoted
 
 DAY = 86_400_000_000
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -38,7 +38,7 @@ class Value:
 NULL = Value("NULL", "null", None)
 
 
-def draw_value(kind: Kind, rng: Random, *, nullable: bool = True, wide: bool = False) -> Value:
+def draw_value(kind: SqlType, rng: Random, *, nullable: bool = True, wide: bool = False) -> Value:
     """Return a value; one in eight is NULL. With `wide` intervals go beyond what Arrow holds."""
     if nullable and rng.random() < 0.125:
         return NULL
@@ -83,12 +83,12 @@ def _member(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _joined(kind: Kind, parts: list[Value], begin: str, end: str, texts: list[str]) -> Value:
+def _joined(kind: SqlType, parts: list[Value], begin: str, end: str, texts: list[str]) -> Value:
     sql = f"[{', '.join(part.sql for part in parts)}]::{kind.sql}"
     return Value(sql, begin + ", ".join(texts) + end, parts, any(part.beyond for part in parts))
 
 
-def _map(kind: Kind, rng: Random, *, wide: bool) -> Value:
+def _map(kind: SqlType, rng: Random, *, wide: bool) -> Value:
     key, value = kind.parts
     keys: dict[str, Value] = {}
     for _ in range(rng.choice((0, 1, 2, 4))):
@@ -106,8 +106,8 @@ def _map(kind: Kind, rng: Random, *, wide: bool) -> Value:
     return Value(f"{sql}::{kind.sql}", text, pairs, any(part.beyond for pair in pairs for part in pair))
 
 
-def _identity(kind: Kind, value: Value) -> str:
-    """Tell keys apart as DuckDB does: 0.0 is -0.0, and intervals are equal by their length."""
+def _identity(kind: SqlType, value: Value) -> str:
+    """Return a key's identity as DuckDB compares keys: 0.0 is -0.0, and intervals are equal by their length."""
     if kind.base in ("FLOAT", "DOUBLE"):
         return str(value.raw + 0.0)
     if kind.base == "INTERVAL":
@@ -118,12 +118,12 @@ def _identity(kind: Kind, value: Value) -> str:
     return value.sql
 
 
-def _boolean(_: Kind, rng: Random) -> Value:
+def _boolean(_: SqlType, rng: Random) -> Value:
     flag = rng.random() < 0.5
     return Value(str(flag).lower(), str(flag).lower(), flag)
 
 
-def _float(kind: Kind, rng: Random) -> Value:
+def _float(kind: SqlType, rng: Random) -> Value:
     single = kind.base == "FLOAT"
     form, size = ("<f", 4) if single else ("<d", 8)
     plain = (
@@ -161,7 +161,7 @@ def _shortest(number: float, form: str) -> str:
     return repr(number)
 
 
-def _decimal(kind: Kind, rng: Random) -> Value:
+def _decimal(kind: SqlType, rng: Random) -> Value:
     precision, scale = kind.numbers
     limit = 10**precision - 1
     scaled = rng.choice((integer(rng, -limit, limit), rng.randint(-limit, limit), limit, -limit, 0))
@@ -177,23 +177,23 @@ def decimal_text(scaled: int, scale: int) -> str:
 
 
 def text(rng: Random) -> str:
-    """Return a text of which any character may be odd."""
+    """Return a text with unusual characters."""
     odd = "\0\t\n\r\x1b\x7f\x85\u2028\u200b'\"\\,;={}[]()% aNULLü€𝄞"
     many = rng.choice((0, 1, 2, 3, 8, 13, 40))
     return "".join(rng.choice(odd) if rng.random() < 0.6 else chr(rng.randint(32, 0x2FF)) for _ in range(many))
 
 
-def _varchar(_: Kind, rng: Random) -> Value:
+def _varchar(_: SqlType, rng: Random) -> Value:
     drawn = rng.choice((text(rng), text(rng), "NULL", "null", "", "true", "007", "1e5", "{}"))
     return Value(quoted(drawn), json.dumps(drawn, ensure_ascii=rng.random() < 0.5), drawn)
 
 
-def _blob(_: Kind, rng: Random) -> Value:
+def _blob(_: SqlType, rng: Random) -> Value:
     drawn = rng.randbytes(rng.choice((0, 1, 2, 3, 4, 16, 40)))
     return Value(f"unhex('{drawn.hex()}')", json.dumps(base64.b64encode(drawn).decode()), drawn)
 
 
-def _bit(_: Kind, rng: Random) -> Value:
+def _bit(_: SqlType, rng: Random) -> Value:
     drawn = "".join(rng.choice("01") for _ in range(rng.choice((1, 2, 7, 8, 9, 63, 64, 65))))
     return Value(f"'{drawn}'::BIT", f'"{drawn}"', drawn)
 
@@ -211,7 +211,7 @@ def _days(rng: Random) -> int:
     return rng.choice((rng.randint(-800_000, 3_000_000), rng.randint(0, 30_000), rng.randint(-(2**31) + 2, 2**31 - 2)))
 
 
-def _date(_: Kind, rng: Random) -> Value:
+def _date(_: SqlType, rng: Random) -> Value:
     if rng.random() < 0.05:
         word = rng.choice(sorted(INFINITE))
         return Value(f"'{word}'::DATE", f'"{word}"', (2**31 - 1) * (-1 if word[0] == "-" else 1))
@@ -221,7 +221,7 @@ def _date(_: Kind, rng: Random) -> Value:
 
 
 def clock(micros: int, unit: str = "us") -> str:
-    """Return a time of day, with the fraction that it has."""
+    """Return a time of day, with its fraction."""
     seconds, fraction = divmod(micros, PER_SECOND[unit])
     digits = len(str(PER_SECOND[unit])) - 1
     tail = f".{fraction:0{digits}}" if fraction else ""
@@ -233,12 +233,12 @@ def _micros(rng: Random) -> int:
     return rng.choice((rng.randrange(DAY), rng.randrange(DAY), *edges))
 
 
-def _time(_: Kind, rng: Random) -> Value:
+def _time(_: SqlType, rng: Random) -> Value:
     micros = _micros(rng)
     return Value(f"'{clock(micros)}'::TIME", f'"{clock(micros)}"', micros, micros == DAY)
 
 
-def _timetz(_: Kind, rng: Random) -> Value:
+def _timetz(_: SqlType, rng: Random) -> Value:
     micros = _micros(rng)
     offset = rng.choice((0, rng.randint(-57_599, 57_599), rng.randint(-15, 15) * 3600, rng.randint(-63, 63) * 900))
     at, size = clock(micros), abs(offset)
@@ -247,7 +247,7 @@ def _timetz(_: Kind, rng: Random) -> Value:
     return Value(f"'{at}{zone}'::TIMETZ", f'"{at}{zone}"', (micros, offset, f"{at}{zone}"))
 
 
-def _timestamp(kind: Kind, rng: Random) -> Value:
+def _timestamp(kind: SqlType, rng: Random) -> Value:
     unit = UNITS[kind.base]
     tail = "Z" if kind.base == "TIMESTAMPTZ" else ""
     if rng.random() < 0.05:
@@ -286,24 +286,24 @@ def _interval(rng: Random, *, wide: bool) -> Value:
     )
     sql = f"(to_months({months}) + to_days({days}) + to_microseconds({micros}))"
     if rng.random() < 0.5:
-        told = json.dumps({"months": months, "days": days, "micros": micros})
+        notation = json.dumps({"months": months, "days": days, "micros": micros})
     else:
-        told = f'"{iso_interval(months, days, micros)}"'
-    return Value(sql, told, (months, days, micros), abs(micros) > NANOSECONDS_MAX)
+        notation = f'"{iso_interval(months, days, micros)}"'
+    return Value(sql, notation, (months, days, micros), abs(micros) > NANOSECONDS_MAX)
 
 
-def _uuid(_: Kind, rng: Random) -> Value:
+def _uuid(_: SqlType, rng: Random) -> Value:
     drawn = uuid.UUID(bytes=rng.choice((rng.randbytes(16), b"\0" * 16, b"\xff" * 16)))
     return Value(f"'{drawn}'::UUID", f'"{drawn}"', drawn)
 
 
-def _enum(kind: Kind, rng: Random) -> Value:
+def _enum(kind: SqlType, rng: Random) -> Value:
     word = rng.choice(kind.names)
     return Value(f"{quoted(word)}::{kind.sql}", json.dumps(word), word)
 
 
 def json_document(rng: Random, depth: int = 2) -> str:
-    """Return compact JSON text, as every writer of it would agree."""
+    """Return compact JSON text, the same from every writer."""
     match rng.randrange(9 if depth else 7):
         case 0:
             return rng.choice(("true", "false", "null"))
@@ -325,9 +325,9 @@ def json_document(rng: Random, depth: int = 2) -> str:
             return "{" + ",".join(members) + "}"
 
 
-def _json(_: Kind, rng: Random) -> Value:
+def _json(_: SqlType, rng: Random) -> Value:
     document = json_document(rng)
-    while document == "null":  # in our JSON a NULL of SQL
+    while document == "null":  # it would be SQL's NULL
         document = json_document(rng)
     return Value(f"{quoted(document)}::JSON", document, document)
 

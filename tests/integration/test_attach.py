@@ -1,4 +1,4 @@
-"""Reading a version lazily: a normal read-only database whose blocks come as queries touch them; on every store."""
+"""Lazy reading: an attached read-only database whose blocks are fetched as queries touch them; on every store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from attrs import evolve
 from typing_extensions import override
 
 from published import PublishedModel
+from servers import S3_IS_SLOW, TestServers, file_store
 from teatree.client.attach import Attached, attach, attach_chain
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, RequestError, TeatreeError
@@ -29,23 +31,43 @@ from teatree.storage.versions import layout_of
 
 TABLES = {"sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DOUBLE"}}
 ROWS = 1_000_000
-FILL = f"INSERT INTO sales SELECT range, 'site-' || (range % 40), random() FROM range({ROWS})"
+"""Rows of the model that tests share."""
+OWN_ROWS = 200_000
+"""Rows of a model of a test's own: some blocks."""
 SCAN = "SELECT count(*), sum(id), min(site), max(site), sum(amount) > 0 FROM {}.sales"
 FAST = CacheSettings(follow_poll_ms=20)
 
 
+@contextmanager
+def published_model(store: StoreSettings, folder: Path, rows: int) -> Iterator[PublishedModel]:
+    """Yield a model of some blocks, its newest version 3."""
+    with PublishedModel(store, folder) as published:
+        published.create(TABLES)
+        published.sql(f"INSERT INTO sales SELECT range, 'site-' || (range % 40), random() FROM range({rows})")
+        yield published
+
+
 @pytest.fixture
 def model(object_store_settings: StoreSettings, tmp_path: Path) -> Iterator[PublishedModel]:
-    """Return a model of some blocks, its newest version 3."""
-    with PublishedModel(object_store_settings, tmp_path) as published:
-        published.create(TABLES)
-        published.sql(FILL)
+    """Return a model of the test's own, for tests that publish versions or damage objects."""
+    with published_model(object_store_settings, tmp_path, OWN_ROWS) as published:
+        yield published
+
+
+@pytest.fixture(scope="module", params=["file", "s3"])
+def read_model(
+    request: pytest.FixtureRequest, servers: TestServers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PublishedModel]:
+    """Return a model on each kind of store in turn that all tests of this module share: they only read it."""
+    folder = tmp_path_factory.mktemp("read_model")
+    store = servers.fresh_bucket_prefix() if request.param == "s3" else file_store(folder / "store")
+    with published_model(store, folder, ROWS) as published:
         yield published
 
 
 @pytest.fixture
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
-    """Return a connection of the caller's own, with more threads than this machine has cores."""
+    """Return a plain connection, with more threads than this machine has cores."""
     with duckdb.connect(config={"threads": 8}) as connection:
         yield connection
 
@@ -56,20 +78,20 @@ def cached(model: PublishedModel, tmp_path: Path) -> Settings:
 
 
 def one(con: duckdb.DuckDBPyConnection, sql: str) -> Any:
-    """Return the one value, or row, of an answer."""
+    """Return the one value, or row, of a result."""
     row = con.execute(sql).fetchone()
     assert row is not None
     return row[0] if len(row) == 1 else row
 
 
-def test_a_look_up_moves_a_little_and_a_scan_all_of_it_once(
-    model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
+def test_a_look_up_fetches_a_little_and_a_scan_everything_once(
+    read_model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     """Queries fetch what they touch; what was fetched is not fetched again, by this or another connection."""
-    settings = cached(model, tmp_path)
-    pack = model.chain.get(3).pack
+    settings = cached(read_model, tmp_path)
+    pack = read_model.chain.get(3).pack
     assert pack is not None
-    with attach_chain(con, model.chain, settings) as attached:
+    with attach_chain(con, read_model.chain, settings) as attached:
         assert one(con, "SELECT site FROM sales.sales WHERE id = 723456") == "site-16"
         assert attached.stats().fetched_bytes < pack.size_bytes / 4
         expected = (ROWS, ROWS * (ROWS - 1) // 2, "site-0", "site-9", True)
@@ -78,15 +100,15 @@ def test_a_look_up_moves_a_little_and_a_scan_all_of_it_once(
         assert cold.fetched_blocks <= layout_of(attached.manifest).block_count
         assert cold.reads < cold.fetched_blocks  # neighbours came together
         assert cold.fetched_bytes < 1.1 * pack.size_bytes
-    with duckdb.connect() as other, attach_chain(other, model.chain, settings) as again:
+    with duckdb.connect() as other, attach_chain(other, read_model.chain, settings) as again:
         assert one(other, SCAN.format("sales")) == expected
         assert again.stats().fetched_bytes == 0
         assert again.stats().cached_blocks > 0
 
 
-def test_an_attached_version_cannot_be_written(model: PublishedModel, con: duckdb.DuckDBPyConnection) -> None:
-    """It is a version: it never changes."""
-    with attach_chain(con, model.chain, model.settings):
+def test_an_attached_version_cannot_be_written(read_model: PublishedModel, con: duckdb.DuckDBPyConnection) -> None:
+    """Versions are immutable."""
+    with attach_chain(con, read_model.chain, read_model.settings):
         with pytest.raises(duckdb.Error, match="read-only"):
             con.execute("INSERT INTO sales.sales VALUES (1, 'a', 1.0)")
         assert one(con, "SELECT readonly FROM duckdb_databases() WHERE database_name = 'sales'") is True
@@ -101,7 +123,7 @@ def test_any_version_by_number_or_moment_beside_each_other(
     attach(con, "sales", version=3, alias="before", settings=model.settings)
     attach(con, "sales", at=model.chain.get(2).at, alias="empty", settings=model.settings)
     counts = "SELECT (SELECT count(*) FROM sales.sales), (SELECT count(*) FROM before.sales), (FROM empty.sales).id"
-    assert one(con, counts.replace(", (FROM empty.sales).id", "")) == (1_000, ROWS)
+    assert one(con, counts.replace(", (FROM empty.sales).id", "")) == (1_000, OWN_ROWS)
     assert one(con, "SELECT count(*) FROM empty.sales") == 0
     with pytest.raises(RequestError) as taken:
         attach(con, "sales", version=newest.version, settings=model.settings)
@@ -117,12 +139,12 @@ def test_any_version_by_number_or_moment_beside_each_other(
 
 
 def test_threads_that_share_a_handle_do_not_mix_their_places(
-    model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
+    read_model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    """Many queries on many threads, with next to no memory for blocks: every answer is right."""
-    tiny = evolve(cached(model, tmp_path), cache=CacheSettings(memory_bytes_max=1_000_000))
+    """Many queries on many threads, with next to no memory for blocks: every result is right."""
+    tiny = evolve(cached(read_model, tmp_path), cache=CacheSettings(memory_bytes_max=1_000_000))
     con.execute("SET memory_limit = '60MB'")
-    with attach_chain(con, model.chain, tiny):
+    with attach_chain(con, read_model.chain, tiny):
         ids = [(i * 7_919) % ROWS for i in range(60)]
 
         def look(number: int) -> bool:
@@ -138,7 +160,7 @@ def test_threads_that_share_a_handle_do_not_mix_their_places(
 
 
 class CountingStore(ObjectStore):
-    """A store that counts what is asked of it, slowly."""
+    """A slow store that records the ranges which are read."""
 
     def __init__(self, inner: ObjectStore) -> None:
         self.inner = inner
@@ -164,12 +186,12 @@ class CountingStore(ObjectStore):
 
 
 def test_a_block_that_many_want_is_fetched_once(
-    model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
+    read_model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    """However many threads ask for the same blocks at the same moment, the store is asked once for each."""
-    store = CountingStore(model.chain.store)
-    chain = Chain(store, model.settings.nats.prefix, "sales")
-    with attach_chain(con, chain, cached(model, tmp_path)) as attached:
+    """When many threads need the same blocks at the same moment, each block is fetched once."""
+    store = CountingStore(read_model.chain.store)
+    chain = Chain(store, read_model.settings.nats.prefix, "sales")
+    with attach_chain(con, chain, cached(read_model, tmp_path)) as attached:
 
         def scan(_: int) -> Any:
             with con.cursor() as cursor:
@@ -185,26 +207,26 @@ def test_a_block_that_many_want_is_fetched_once(
 def test_followers_move_between_queries_and_running_queries_keep_their_version(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    """Each version replaces the one before by itself; a stream, a transaction and a prepared statement stay whole."""
+    """Each version replaces the one before; a stream, a transaction and a prepared statement keep theirs."""
     with attach_chain(con, model.chain, cached(model, tmp_path), follow=True) as attached:
         con.execute("USE sales")
         reader = con.cursor().sql("SELECT id FROM sales.sales").to_arrow_reader(10_000)
         rows = reader.read_next_batch().num_rows
         transaction = con.cursor()
         transaction.execute("BEGIN")
-        assert one(transaction, "SELECT count(*) FROM sales.sales") == ROWS
+        assert one(transaction, "SELECT count(*) FROM sales.sales") == OWN_ROWS
         published = model.sql("DELETE FROM sales WHERE id >= 1000")
         wait_for(attached, published.version)
         assert one(con, "SELECT count(*) FROM sales") == 1_000
-        assert one(transaction, "SELECT count(*) FROM sales.sales") == ROWS
+        assert one(transaction, "SELECT count(*) FROM sales.sales") == OWN_ROWS
         transaction.execute("COMMIT")
         assert one(transaction, "SELECT count(*) FROM sales.sales") == 1_000
-        assert rows + sum(batch.num_rows for batch in reader) == ROWS
+        assert rows + sum(batch.num_rows for batch in reader) == OWN_ROWS
         reader.close()
 
 
 def wait_for(attached: Attached, version: int) -> None:
-    """Wait until a follower has moved."""
+    """Wait until a follower serves a version."""
     deadline = time.monotonic() + 60
     while attached.version < version:
         assert time.monotonic() < deadline, attached.error
@@ -214,7 +236,7 @@ def wait_for(attached: Attached, version: int) -> None:
 def test_a_reader_never_fails_while_versions_are_published(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    """Sums over whole versions stay right, query after query, while versions come."""
+    """Sums over whole versions stay right, query after query, while versions are published."""
     model.sql("DELETE FROM sales WHERE id >= 100000")
     versions = 15
     done = threading.Event()
@@ -240,19 +262,19 @@ def test_a_reader_never_fails_while_versions_are_published(
 
 
 def test_without_a_cache_folder_nothing_is_written(
-    model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
+    read_model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     """Lazy reading works without a disk."""
-    with attach_chain(con, model.chain, model.settings) as attached:
+    with attach_chain(con, read_model.chain, read_model.settings) as attached:
         assert one(con, "SELECT count(*) FROM sales.sales WHERE amount >= 0") == ROWS
         assert attached.stats().cached_blocks == 0
     assert not (tmp_path / "cache").exists()
 
 
-def test_what_rots_in_the_cache_is_fetched_again(model: PublishedModel, tmp_path: Path) -> None:
+def test_a_damaged_cached_block_is_fetched_again(read_model: PublishedModel, tmp_path: Path) -> None:
     """A cached block that changed on disk is never served."""
-    settings = cached(model, tmp_path)
-    with duckdb.connect() as con, attach_chain(con, model.chain, settings):
+    settings = cached(read_model, tmp_path)
+    with duckdb.connect() as con, attach_chain(con, read_model.chain, settings):
         before = one(con, SCAN.format("sales"))
     blocks = [path for path in (tmp_path / "cache" / "blocks").rglob("*") if path.is_file()]
     assert len(blocks) > 10
@@ -261,7 +283,7 @@ def test_what_rots_in_the_cache_is_fetched_again(model: PublishedModel, tmp_path
         body[len(body) // 2] ^= 1
         path.write_bytes(body)
     blocks[1].write_bytes(b"")
-    with duckdb.connect() as con, attach_chain(con, model.chain, settings) as attached:
+    with duckdb.connect() as con, attach_chain(con, read_model.chain, settings) as attached:
         assert one(con, SCAN.format("sales")) == before
         assert attached.stats().fetched_blocks > 0
 
@@ -270,7 +292,7 @@ def test_what_rots_in_the_cache_is_fetched_again(model: PublishedModel, tmp_path
 def test_damage_in_the_store_is_an_error_never_a_wrong_answer(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path, how: str
 ) -> None:
-    """A query that meets a damaged pack fails and says why; other versions still answer."""
+    """A query that reads a damaged pack fails with the reason; other versions can still be read."""
     model.sql("INSERT INTO sales SELECT range, md5(range::VARCHAR), random() FROM range(300000)")
     store, pack, other = model.chain.store, model.chain.get(3).pack, model.chain.get(4).pack
     assert pack is not None
@@ -303,10 +325,10 @@ def test_damage_in_the_store_is_an_error_never_a_wrong_answer(
     assert one(con, "SELECT count(*) FROM empty.sales") == 0
 
 
-def test_a_version_that_was_cleaned_up_is_said_so(
+def test_reading_a_version_that_was_cleaned_up_is_an_error(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    """Who still reads a version whose packs are gone, or opens one, hears that it was cleaned up."""
+    """Reading or attaching a version whose packs were deleted fails with the reason that it was cleaned up."""
     from teatree.contracts.manifest import stub_of  # noqa: PLC0415
 
     manifest = model.chain.get(3)
@@ -324,13 +346,15 @@ def test_a_version_that_was_cleaned_up_is_said_so(
         attach_chain(con, model.chain, model.settings, version=3, alias="again")
 
 
-def test_a_connection_that_was_detached_or_closed_lets_everything_go(model: PublishedModel, tmp_path: Path) -> None:
+def test_a_connection_that_was_detached_or_closed_releases_everything(
+    read_model: PublishedModel, tmp_path: Path
+) -> None:
     """Nothing is left of an attached version: no thread, no filesystem, no memory."""
     before = set(threading.enumerate())
     con = duckdb.connect()
-    attached = attach_chain(con, model.chain, cached(model, tmp_path), follow=True)
+    attached = attach_chain(con, read_model.chain, cached(read_model, tmp_path), follow=True)
     one(con, SCAN.format("sales"))
-    gone = weakref.ref(attached)
+    reference = weakref.ref(attached)
     attached.detach()
     attached.detach()
     assert one(con, "SELECT count(*) FROM duckdb_databases() WHERE database_name = 'sales'") == 0
@@ -338,7 +362,7 @@ def test_a_connection_that_was_detached_or_closed_lets_everything_go(model: Publ
     con.close()
     del attached, con
     gc.collect()
-    assert gone() is None
+    assert reference() is None
     # DuckDB's own threads stay listed as dummies after their end.
     left = [t for t in threading.enumerate() if t not in before and not t.name.startswith("Dummy-")]
     for thread in left:
@@ -346,7 +370,7 @@ def test_a_connection_that_was_detached_or_closed_lets_everything_go(model: Publ
     assert not [thread.name for thread in left if thread.is_alive()]
 
 
-@pytest.mark.parametrize("object_store_settings", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@S3_IS_SLOW
 def test_a_connection_is_closed_at_any_moment_of_following(model: PublishedModel, tmp_path: Path) -> None:
     """`con.close()` succeeds while the follower moves to another version, and the follower's thread ends with it."""
     model.sql("DELETE FROM sales")
@@ -367,15 +391,15 @@ def test_a_connection_is_closed_at_any_moment_of_following(model: PublishedModel
 
 
 @pytest.mark.parametrize("follow", ["False", "True"])
-def test_a_script_that_just_ends_ends_well(model: PublishedModel, tmp_path: Path, follow: str) -> None:
-    """Nobody has to detach: the end of the process is clean and prints nothing."""
+def test_a_script_that_just_ends_ends_well(read_model: PublishedModel, tmp_path: Path, follow: str) -> None:
+    """Detaching is optional: the process exits cleanly and prints nothing."""
     script = (
         "import duckdb, teatree\n"
         "con = duckdb.connect()\n"
         f"teatree.attach(con, 'sales', follow={follow})\n"
         "print(con.execute('SELECT count(*) FROM sales.sales WHERE amount >= 0').fetchone()[0])\n"
     )
-    settings = cached(model, tmp_path)
+    settings = cached(read_model, tmp_path)
     environ = connection_environ(settings) | {"TEATREE_CACHE_FOLDER": str(settings.cache_folder), "PATH": ""}
     ended = subprocess.run(
         [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=100, check=False

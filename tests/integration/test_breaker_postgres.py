@@ -1,4 +1,4 @@
-"""The breaker round a real PostgreSQL that goes away."""
+"""The circuit breaker around a real PostgreSQL that becomes unavailable."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from teatree.storage.breaker import Breaker
 from teatree.storage.catalog import Catalog
 from teatree.storage.migrations.migrate import migrate
 from teatree.storage.postgres import Postgres
-from teatree_manager.lane import Lane
+from teatree_manager.follower import Follower
 
-LANES = 8
-AWAY_S = 4.0
+FOLLOWERS = 8
+AWAY_S = 2.0
 
 
 class CountingPostgres(Postgres):
@@ -33,10 +33,10 @@ class CountingPostgres(Postgres):
         return super().connect()
 
 
-class AskingLane(Lane):
-    """Asks the catalogue once each time that it is poked."""
+class _CatalogFollower(Follower):
+    """Reads the catalog once each time that it is woken."""
 
-    name = "asking"
+    name = "reading"
 
     def __init__(self, catalog: Catalog) -> None:
         super().__init__()
@@ -49,26 +49,30 @@ class AskingLane(Lane):
         self.answers += 1
 
 
-async def test_many_lanes_try_little_and_all_catch_up(postgres_server: PostgresSettings, servers: TestServers) -> None:
-    """Eight lanes that find PostgreSQL away try it no more often than one would, and end all when it is back."""
+async def test_many_followers_try_little_and_all_catch_up(
+    postgres_server: PostgresSettings, servers: TestServers
+) -> None:
+    """Eight followers that find PostgreSQL unavailable try no more often than one would; all end when it is back."""
     migrate(postgres_server)
     postgres = CountingPostgres(postgres_server, Breaker("PostgreSQL", BreakerSettings()))
-    lanes = [AskingLane(Catalog(postgres)) for _ in range(LANES)]
-    running = [asyncio.create_task(lane.run()) for lane in lanes]
+    followers = [_CatalogFollower(Catalog(postgres)) for _ in range(FOLLOWERS)]
+    running = [asyncio.create_task(follower.run()) for follower in followers]
     await asyncio.to_thread(servers.postgres().stop)
     try:
         postgres.close()
-        for lane in lanes:
-            lane.poke()
+        for follower in followers:
+            follower.wake()
         await asyncio.sleep(AWAY_S)
         tries = postgres.tries
-        assert all(lane.error is not None and "PostgreSQL is away" in lane.error for lane in lanes)
+        assert all(
+            follower.error is not None and "PostgreSQL is unavailable" in follower.error for follower in followers
+        )
     finally:
         await asyncio.to_thread(servers.postgres().start)
     async with asyncio.timeout(60):
-        await asyncio.gather(*(lane.drained() for lane in lanes))
-    assert [(lane.answers, lane.error) for lane in lanes] == [(1, None)] * LANES
-    # As many as meet it at once, then growing pauses from 50 ms on: one try each, not one a lane.
-    assert tries <= LANES + 10
+        await asyncio.gather(*(follower.drained() for follower in followers))
+    assert [(follower.answers, follower.error) for follower in followers] == [(1, None)] * FOLLOWERS
+    # One try of each follower at first, then one try of all of them after each growing pause, from 50 ms on.
+    assert tries <= FOLLOWERS + 10
     for task in running:
         task.cancel()

@@ -1,9 +1,10 @@
-"""Cleaning up: what is kept stays whole, what is gone is told clearly, whatever happens at the same time."""
+"""Cleaning up: what is kept stays whole, what was deleted is reported as such, whatever happens meanwhile."""
 
 from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,9 @@ import attrs
 import duckdb
 import pytest
 
+from commands import run_command
 from published import LIMITS, PublishedModel
+from servers import S3_IS_SLOW
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError
 from teatree.contracts.failpoints import no_failpoint
@@ -22,23 +25,19 @@ from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.settings import RetentionSettings, StoreSettings
 from teatree.engine import compaction
 from teatree.engine.archive import ArchiveSource, write_archive
-from teatree.engine.drafts import new_write_id
-from teatree.engine.ledger import Prior
+from teatree.engine.ledger import EarlierOutcome
+from teatree.engine.prepared_version import new_write_id
 from teatree.storage.archives import read_archive
 from teatree.storage.chain import Chain
 from teatree.storage.cleanup import Cleaned, Cleanup
+from teatree.storage.deletions import read_deletions
 from teatree.storage.objects import NotFoundError
 from teatree.storage.pins import list_pins, pin, unpin
-from teatree.storage.plans import read_plans
 from teatree.storage.versions import materialise, read_table
 
 NOTHING = RetentionSettings(grace_ms=0, keep_all_hours=0, hourly_days=0, daily_days=0, archive_hours=0)
 """Keeps the newest and what is pinned."""
 COLUMNS = {"id": "BIGINT", "v": "BIGINT"}
-S3_IS_SLOW = pytest.mark.parametrize(
-    "object_store_settings", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
-)
-"""A test whose S3 form takes many seconds, where another one covers what S3 does otherwise."""
 
 
 @pytest.fixture
@@ -97,7 +96,7 @@ def grow(model: PublishedModel, versions: int, first: int = 0) -> None:
 
 
 def test_over_a_random_history_every_kept_version_reads_as_before(store: StoreSettings, tmp_path: Path) -> None:
-    """Whatever is pinned and cleaned up when: kept versions are whole, others say so, and no pack is left over."""
+    """Whatever is pinned and cleaned up when: kept versions are whole, others are stubs, and no pack is left over."""
     draw = random.Random(7)
     expected: dict[int, int] = {}
     pinned: set[int] = set()
@@ -129,7 +128,7 @@ def test_over_a_random_history_every_kept_version_reads_as_before(store: StoreSe
         assert kept == {newest} | pinned
         assert {v: total(chain, v, tmp_path) for v in kept} == {v: expected[v] for v in kept}
         assert keys(chain, "packs") == needed_packs(chain, kept)
-        assert read_plans(chain.store, chain.folder) == []
+        assert read_deletions(chain.store, chain.folder) == []
 
 
 @S3_IS_SLOW
@@ -171,22 +170,22 @@ def _change_one(model: PublishedModel, draw: random.Random, content: dict[str, i
 
 
 def test_the_policy_thins_by_the_manifests_times(store: StoreSettings, tmp_path: Path) -> None:
-    """A day later one version an hour is left, two weeks later one a day; what goes is told before it goes."""
+    """A day later one version an hour is left, two weeks later one a day; a dry run reports the same deletions."""
     with PublishedModel(store, tmp_path) as model:
         model.create({"t0": COLUMNS})
         grow(model, 4)
         chain, policy = model.chain, RetentionSettings()
         assert clean(chain, policy).cleaned == 0
-        told = clean(chain, policy, timedelta(days=2), dry_run=True)
+        dry = clean(chain, policy, timedelta(days=2), dry_run=True)
         assert [isinstance(chain.entry(v), Stub) for v in range(1, 7)] == [False] * 6
         done = clean(chain, policy, timedelta(days=2))
-        assert (told.cleaned, told.objects, told.bytes) == (done.cleaned, done.objects, done.bytes)
+        assert (dry.cleaned, dry.objects, dry.bytes) == (done.cleaned, done.objects, done.bytes)
         assert done.cleaned in (5, 4)  # a full hour may have passed just now
         assert clean(chain, policy, timedelta(days=2)).objects == 0
 
 
-def test_who_asks_for_a_version_that_was_cleaned_up_hears_so(store: StoreSettings, tmp_path: Path) -> None:
-    """Its number, that it was cleaned up, and the nearest versions that are there; a number beyond is just unknown."""
+def test_the_error_of_a_version_that_was_cleaned_up(store: StoreSettings, tmp_path: Path) -> None:
+    """It names the version, the reason and the nearest kept versions; a number beyond the newest is just unknown."""
     with PublishedModel(store, tmp_path) as model:
         model.create({"t0": COLUMNS})
         grow(model, 6)
@@ -205,8 +204,8 @@ def test_who_asks_for_a_version_that_was_cleaned_up_hears_so(store: StoreSetting
         assert list(chain.kept_numbers()) == [10, 9, 8, 3]
 
 
-def test_a_reader_in_the_middle_hears_that_objects_are_gone(store: StoreSettings, tmp_path: Path) -> None:
-    """A version whose packs go while it is read fails with the missing object's name, and leaves no file."""
+def test_a_reader_whose_objects_were_deleted(store: StoreSettings, tmp_path: Path) -> None:
+    """Reading a version whose packs were deleted fails with the missing object's name, and leaves no file."""
     with PublishedModel(store, tmp_path) as model:
         model.create({"t0": COLUMNS})
         manifest = model.request("append", rows(0, 50_000, 1))
@@ -219,7 +218,7 @@ def test_a_reader_in_the_middle_hears_that_objects_are_gone(store: StoreSettings
 
 
 def test_a_pin_comes_in_time_or_is_refused(store: StoreSettings, tmp_path: Path) -> None:
-    """Set before the plan it spares the version; set after it, it is refused and leaves nothing."""
+    """Set before the deletions are planned, a pin keeps its version; set later, it is refused and leaves nothing."""
     with PublishedModel(store, tmp_path) as model:
         model.create({"t0": COLUMNS})
         grow(model, 4)
@@ -245,7 +244,7 @@ def test_a_pin_comes_in_time_or_is_refused(store: StoreSettings, tmp_path: Path)
 
 
 def test_a_pin_ends(store: StoreSettings, tmp_path: Path) -> None:
-    """A pin holds until its end; that of a fork is not taken away by hand."""
+    """A pin holds until its end; that of a fork cannot be removed by hand."""
     with PublishedModel(store, tmp_path) as model:
         model.create({"t0": COLUMNS})
         grow(model, 3)
@@ -262,8 +261,8 @@ def test_a_pin_ends(store: StoreSettings, tmp_path: Path) -> None:
             unpin(chain, "fork-other")
 
 
-def test_a_writer_that_slept_is_still_fenced(store: StoreSettings, tmp_path: Path) -> None:
-    """A stub holds its number: who wants to create that version hears of the other writer; our own reply is known."""
+def test_a_paused_writer_is_still_fenced(store: StoreSettings, tmp_path: Path) -> None:
+    """A stub keeps its number: another writer that creates this version is fenced; the own version is recognized."""
     with PublishedModel(store, tmp_path) as model:
         model.create({"t0": COLUMNS})
         own = model.request("append", rows(0, 1, 1))
@@ -275,8 +274,8 @@ def test_a_writer_that_slept_is_still_fenced(store: StoreSettings, tmp_path: Pat
         assert isinstance(model.chain.entry(own.version), Stub)
 
 
-def test_what_a_writer_is_about_to_name_stays(store: StoreSettings, tmp_path: Path) -> None:
-    """A clean-up while a version is on its way takes nothing of it; what a fenced writer left behind goes."""
+def test_the_objects_of_an_unpublished_version_are_kept(store: StoreSettings, tmp_path: Path) -> None:
+    """A clean-up while a version is being published deletes nothing of it; what a fenced writer left is deleted."""
     with PublishedModel(store, tmp_path) as model:
         model.create({"t0": COLUMNS})
         grow(model, 3)
@@ -299,7 +298,7 @@ def test_what_a_writer_is_about_to_name_stays(store: StoreSettings, tmp_path: Pa
 
 @S3_IS_SLOW
 def test_the_next_manager_starts_from_what_is_left(store: StoreSettings, tmp_path: Path) -> None:
-    """After a clean-up a model is restored on another host, and a resend of each request hears its first outcome."""
+    """After a clean-up a model is restored on another host, and a resend of each request gets its first outcome."""
     with PublishedModel(store, tmp_path / "a") as model:
         model.create({"t0": COLUMNS})
         first, _ = model.send("append", rows(0, 1, 1))
@@ -311,7 +310,7 @@ def test_the_next_manager_starts_from_what_is_left(store: StoreSettings, tmp_pat
         assert total(model.chain, model.chain.newest_version(), tmp_path) == 73
         for outcome in (first, second):
             found = model.writer.ledger.find([outcome.request_id])[outcome.request_id]
-            assert isinstance(found, Prior)
+            assert isinstance(found, EarlierOutcome)
             assert found.entry.outcome == outcome
             assert isinstance(model.chain.entry(found.version or 0), Stub)
         grow(model, 3, first=300)
@@ -319,8 +318,8 @@ def test_the_next_manager_starts_from_what_is_left(store: StoreSettings, tmp_pat
         assert total(model.chain, model.chain.newest_version(), tmp_path) == 76
 
 
-def test_outcomes_are_forgotten_with_their_time(file_store: StoreSettings, tmp_path: Path) -> None:
-    """Beyond the days that ids are remembered, segments go, and an id that is still in a run counts as forgotten."""
+def test_outcomes_expire(file_store: StoreSettings, tmp_path: Path) -> None:
+    """After the days that ids are remembered, segments are deleted, and an id that is still in a run is not found."""
     with PublishedModel(file_store, tmp_path, limits=attrs.evolve(LIMITS, remember_days=0)) as model:
         model.create({"t0": COLUMNS})
         first, _ = model.send("append", rows(0, 1, 1))
@@ -339,7 +338,7 @@ def test_outcomes_are_forgotten_with_their_time(file_store: StoreSettings, tmp_p
 
 @S3_IS_SLOW
 def test_two_clean_ups_at_once(store: StoreSettings, tmp_path: Path) -> None:
-    """One that begins and ends within another: both come to their end, nothing that is kept is lost."""
+    """One clean-up begins and ends within another: both finish, nothing that is kept is lost."""
     with PublishedModel(store, tmp_path) as model:
         model.create({"t0": COLUMNS})
         grow(model, 6)
@@ -361,11 +360,11 @@ def test_two_clean_ups_at_once(store: StoreSettings, tmp_path: Path) -> None:
             assert kept == {newest}
             total(chain, newest, tmp_path)
             assert keys(chain, "packs") == needed_packs(chain, kept)
-            assert read_plans(chain.store, chain.folder) == []
+            assert read_deletions(chain.store, chain.folder) == []
 
 
 def test_archives_are_thinned_and_stay_whole(file_store: StoreSettings, tmp_path: Path) -> None:
-    """The newest archive and those asked for stay, with every file that they name, wherever it lies."""
+    """The newest archive and requested ones stay, with every file that they name, wherever it lies."""
     with PublishedModel(file_store, tmp_path) as model:
         chain = model.chain
         model.create({"t0": COLUMNS, "t1": COLUMNS})
@@ -379,10 +378,10 @@ def test_archives_are_thinned_and_stay_whole(file_store: StoreSettings, tmp_path
                 source = ArchiveSource(con, tmp_path)
                 before = write_archive(chain, manifest, source, before, wanted, no_failpoint)
         grow(model, 2, first=50)
-        asked = 6  # versions: fence 1, birth 2, then 3 to 8
+        requested = 6  # versions: fence 1, create_model 2, then 3 to 8
         clean(chain, attrs.evolve(NOTHING, keep_all_hours=1), timedelta(minutes=1))
         left = [v for v in range(1, 9) if read_archive(chain, v) is not None]
-        assert left == [asked, 8]
+        assert left == [requested, 8]
         for version in left:
             archived = read_archive(chain, version)
             assert archived is not None
@@ -399,7 +398,7 @@ def test_archives_are_thinned_and_stay_whole(file_store: StoreSettings, tmp_path
 
 
 def test_damage_stops_a_clean_up_before_it_deletes(file_store: StoreSettings, tmp_path: Path) -> None:
-    """A manifest that cannot be read ends the clean-up with its name; nothing was taken away."""
+    """A manifest that cannot be read ends the clean-up with an error that names it; nothing was deleted."""
     with PublishedModel(file_store, tmp_path) as model:
         model.create({"t0": COLUMNS})
         grow(model, 4)
@@ -433,7 +432,7 @@ PLACES = [
     indirect=["object_store_settings"],
 )
 def test_killed_anywhere(store: StoreSettings, tmp_path: Path, place: str) -> None:
-    """Killed at a place: every version is whole or a stub, and the next clean-up ends the work."""
+    """Killed at a failpoint: every version is whole or a stub, and the next clean-up finishes the work."""
     with PublishedModel(store, tmp_path) as model:
         model.create({"t0": COLUMNS})
         chain = model.chain
@@ -446,16 +445,16 @@ def test_killed_anywhere(store: StoreSettings, tmp_path: Path, place: str) -> No
         plan = tmp_path / "plan.json"
         hit = 2 if place.endswith("_stub") else 1
         plan.write_text(f'{{"{place}": {{"action": "crash", "hit": {hit}, "times": 1}}}}')
-        assert _gc(model, plan) == -9
+        _gc_killed(model, plan)
         for version in range(1, newest + 1):
             _whole_or_stub(chain, version, tmp_path)
         assert {v: total(chain, v, tmp_path) for v in sums} == sums
-        assert _gc(model, plan) == 0
+        assert run_command(_environ(model), "gc", model.name).code == 0
         kept = {v for v in range(1, newest + 1) if isinstance(chain.entry(v), Manifest)}
         assert kept == set(sums)
         assert {v: total(chain, v, tmp_path) for v in sums} == sums
         assert keys(chain, "packs") == needed_packs(chain, kept)
-        assert read_plans(chain.store, chain.folder) == []
+        assert read_deletions(chain.store, chain.folder) == []
 
 
 def _whole_or_stub(chain: Chain, version: int, folder: Path) -> None:
@@ -464,10 +463,17 @@ def _whole_or_stub(chain: Chain, version: int, folder: Path) -> None:
     total(chain, version, folder)
 
 
-def _gc(model: PublishedModel, plan: Path) -> int:
-    """Run `teatree gc` as a process; return its code."""
+def _gc_killed(model: PublishedModel, plan: Path) -> None:
+    """Run `teatree gc` as a process that a failpoint of this plan kills."""
+    command = [sys.executable, "-m", "teatree.cli.main", "gc", model.name]
+    environ = {**_environ(model), "TEATREE_FAILPOINTS": str(plan)}
+    assert subprocess.run(command, env=environ, check=False, stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
+
+
+def _environ(model: PublishedModel) -> dict[str, str]:
+    """Return the environment of a `teatree gc` that keeps only the newest version and what is pinned."""
     settings = attrs.evolve(model.settings, postgres=type(model.settings.postgres)())
-    environ = {
+    return {
         **os.environ,
         **connection_environ(settings),
         "TEATREE_RETENTION_GRACE_MS": "0",
@@ -475,6 +481,3 @@ def _gc(model: PublishedModel, plan: Path) -> int:
         "TEATREE_RETENTION_HOURLY_DAYS": "0",
         "TEATREE_RETENTION_DAILY_DAYS": "0",
     }
-    environ["TEATREE_FAILPOINTS"] = str(plan)
-    command = [sys.executable, "-m", "teatree.cli.main", "gc", model.name]
-    return subprocess.run(command, env=environ, check=False, stdout=subprocess.DEVNULL).returncode

@@ -1,4 +1,4 @@
-"""A manager that cleans up all the time: requests, restarts, resends and the catalogue do not notice."""
+"""A manager that cleans up all the time: requests, restarts, resends and the catalog are not affected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tidy_manager(installation: Installation, data: Path | None = None, interval_
     """Start a manager that keeps nothing but the newest version, and cleans up all the time."""
     return installation.manager(
         data=data,
-        TEATREE_RETENTION_GRACE_MS="500",  # its own lanes lag behind
+        TEATREE_RETENTION_GRACE_MS="500",  # its followers lag behind
         TEATREE_RETENTION_KEEP_ALL_HOURS="0",
         TEATREE_RETENTION_HOURLY_DAYS="0",
         TEATREE_RETENTION_DAILY_DAYS="0",
@@ -43,23 +43,23 @@ async def test_requests_and_restarts_beside_clean_ups(installation: Installation
             manager = tidy_manager(installation, installation.folder / f"host{number}")
     chain = installation.chain
     extra = 0
-    while not isinstance(chain.entry(5), Stub):  # what counts as said, and may go, is told by later versions
+    while not isinstance(chain.entry(5), Stub):  # later versions record how far outcomes are published
         await asyncio.sleep(0.2)
         extra += 1
         await installation.send("query", {"sql": "SELECT 1"}, f"extra{extra}")
-    before = await installation.told()
+    before = await installation.outcomes()
     for number in (0, 10, 25):
         await installation.send("append", rows(number), f"a{number}")
         await installation.send("update", {"table": "t", "set": {"v": 1}, "where": {"id": number}}, f"u{number}")
     assert await manager.leave() == 0
-    after = await installation.told()
+    after = await installation.outcomes()
     assert before.items() <= after.items()
     assert {o["kind"] for o in after.values()} == {"done"}
     assert installation.read("SELECT count(*), sum(v) FROM t") == [(30, 3)]
 
 
-async def test_a_model_at_rest_is_cleaned_up(installation: Installation) -> None:
-    """When nothing more comes, all versions but the newest go too, and the next manager says nothing again."""
+async def test_an_idle_model_is_cleaned_up(installation: Installation) -> None:
+    """Without further requests all versions but the newest are cleaned up, and no outcome is published again."""
     await installation.publish("create_model", table("id"), "create")
     manager = tidy_manager(installation)
     for number in range(3):
@@ -74,12 +74,12 @@ async def test_a_model_at_rest_is_cleaned_up(installation: Installation) -> None
     await installation.send("append", rows(9), "last")
     assert await manager.leave() == 0
     after = await installation.notices()
-    assert {name: said for name, said in after.items() if name != "last"} == before
+    assert {name: sent for name, sent in after.items() if name != "last"} == before
     assert installation.read("SELECT count(*) FROM t") == [(4,)]
 
 
-async def test_the_catalogue_knows_what_is_there(installation: Installation) -> None:
-    """After clean-ups every object of the store is listed and no other, and a rebuild says the same."""
+async def test_the_catalog_lists_what_exists(installation: Installation) -> None:
+    """After clean-ups exactly the objects of the store are listed, and a rebuild gives the same."""
     await installation.publish("create_model", table("id", "v", key="id"), "create")
     manager = tidy_manager(installation, interval_ms=0)
     for number in range(8):

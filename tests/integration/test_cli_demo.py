@@ -35,7 +35,7 @@ def environment() -> dict[str, str]:
 
 
 def test_every_number_agrees_though_the_manager_was_killed(tmp_path: Path) -> None:
-    """All that was sent is found by every way to look; no read failed; no process is left."""
+    """Every way to read finds all that was sent; no read failed; no process is left."""
     command = [*COMMAND, "--json", "--data", str(tmp_path / "demo")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=environment())
     assert done.returncode == 0, done.stdout + done.stderr
@@ -49,7 +49,7 @@ def test_every_number_agrees_though_the_manager_was_killed(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("after_s", [pytest.param(1.0, marks=pytest.mark.slow), 5.0])
 def test_ctrl_c_stops_all_of_it(tmp_path: Path, after_s: float) -> None:
-    """At any moment: exit code 130, one line at most, and nothing runs on."""
+    """At any moment: exit code 130, one line at most, and no process is left."""
     command = [*COMMAND, "--data", str(tmp_path / "demo")]
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     time.sleep(after_s)

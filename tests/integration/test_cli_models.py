@@ -1,4 +1,4 @@
-"""`teatree models` says of a model whether it is damaged, and what its requests wait for, to people and to programs."""
+"""`teatree models` shows whether a model is damaged and what its requests wait for, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from teatree.storage.archives import archived_versions
 from teatree.storage.migrations.migrate import migrate
 
 
-async def said(installation: Installation, *arguments: str) -> str:
+async def printed(installation: Installation, *arguments: str) -> str:
     """Return what `teatree models` prints."""
     done = await asyncio.to_thread(run_command, installation.environ(None, None, {}), "models", *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.code == 0, done.err
+    return done.out
 
 
 async def models(installation: Installation) -> list[tuple[str, str, str | None]]:
-    """Return name, state and reason of all models, and see that people are told the same."""
-    found: list[dict[str, Any]] = json.loads(await said(installation, "--json"))
-    told = await said(installation)
+    """Return name, state and reason of all models, and check that the text shows the same."""
+    found: list[dict[str, Any]] = json.loads(await printed(installation, "--json"))
+    text = await printed(installation)
     for model in found:
         state = f"{model['state']}: {model['why']}" if model["why"] else model["state"]
-        if state not in told:  # it went on between the two
+        if state not in text:  # it changed between the two commands
             return []
     return [(model["name"], model["state"], model["why"]) for model in found]
 
 
 async def becomes(installation: Installation, state: str, *reasons: str) -> None:
-    """Wait until the model has a state, for a reason with all of these words in it."""
+    """Wait until the model has a state, with a reason that contains all of these texts."""
 
     async def has_come() -> bool:
         seen[:] = await models(installation)
@@ -65,7 +65,7 @@ async def begin(installation: Installation) -> None:
 
 
 async def test_the_store_away(installation: Installation) -> None:
-    """While the store is away the model waits, with the version that does; then it is as before."""
+    """While the store is unavailable the model waits, with the version as the reason; then it is as before."""
     installation.manager()
     await begin(installation)
     await becomes(installation, "active")
@@ -80,7 +80,7 @@ async def test_the_store_away(installation: Installation) -> None:
 
 
 async def test_nats_away(service_settings: Settings, manager_server: ManagerServer, tmp_path: Path) -> None:
-    """While NATS is away the model waits for the log, and PostgreSQL says so."""
+    """While NATS is unavailable the model waits for the log, and the catalog shows it."""
     migrate(service_settings.postgres)
     with NatsServer(tmp_path / "nats") as nats:
         settings = attrs.evolve(service_settings, nats=nats.settings())
@@ -97,28 +97,27 @@ async def test_nats_away(service_settings: Settings, manager_server: ManagerServ
 
 
 async def test_postgres_away(installation: Installation, servers: TestServers) -> None:
-    """While PostgreSQL is away the models come from the store, and it is said why their state may not be all."""
+    """While PostgreSQL is unavailable the models come from the store, with a reason why their state may lack parts."""
     installation.manager()
     await begin(installation)
     servers.postgres().stop()
     try:
-        await becomes(installation, "active", "the catalogue is away")
+        await becomes(installation, "active", "the catalog is unavailable")
     finally:
         servers.postgres().start()
     await becomes(installation, "active")
 
 
 async def test_damage_in_the_store(installation: Installation) -> None:
-    """A model with a damaged version is damaged until it is found right again, whoever manages it, or nobody."""
+    """A model with a damaged version is damaged until a scrub finds it whole, whether it has a manager or not."""
     manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS="20")
     await begin(installation)
     manifest = installation.chain.newest()
     assert manifest is not None
     assert manifest.pack is not None
     newest = (await installation.send("append", rows(2), "a2"))["version"]
-    await installation.ask(
-        "SELECT 1", min_version=newest
-    )  # then no lane needs the pack, and it is the scrubber who tells
+    # From here on no follower needs the pack: the scrub finds the damage.
+    await installation.ask("SELECT 1", min_version=newest)
     await until(lambda: newest in archived_versions(installation.chain))
     key = installation.chain.key(manifest.pack.key)
     body = installation.chain.store.get(key)
@@ -137,7 +136,7 @@ async def test_damage_in_the_store(installation: Installation) -> None:
 
 
 async def test_a_manager_that_stops_for_damage(installation: Installation) -> None:
-    """A model whose newest manifest is damaged stops for an operator: that is damage, too."""
+    """A model whose newest manifest is damaged stops for an operator, and is shown as damaged."""
     manager = installation.manager()
     await begin(installation)
     assert await manager.leave() == 0

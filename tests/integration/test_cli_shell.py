@@ -1,4 +1,4 @@
-"""`teatree shell` and `teatree query --version`: versions answer from the command line, without any service."""
+"""`teatree shell` and `teatree query --version`: versions are queried from the command line, without any service."""
 
 from __future__ import annotations
 
@@ -13,38 +13,46 @@ from pathlib import Path
 import pytest
 
 from published import PublishedModel
+from servers import TestServers, file_store
 from teatree.cli.exits import Exit
 from teatree.cli.main import run
 from teatree.contracts.environment import connection_environ
-from teatree.contracts.settings import StoreSettings
 
 TABLES = {"sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DECIMAL(12,2)"}}
 
 
-@pytest.fixture
-def model(
-    object_store_settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module", params=["file", "s3"])
+def published(
+    request: pytest.FixtureRequest, servers: TestServers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PublishedModel]:
-    """Return a model whose versions 3 and 4 differ; the environment leads to its store."""
-    with PublishedModel(object_store_settings, tmp_path) as published:
-        published.create(TABLES)
-        published.sql("INSERT INTO sales SELECT range, 'site-' || (range % 3), 1.25 FROM range(9)")
-        published.sql("DELETE FROM sales WHERE id > 5")
-        for name, value in connection_environ(published.settings).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("TEATREE_CACHE_FOLDER", str(tmp_path / "cache"))
-        yield published
+    """Return a model on each kind of store in turn, whose versions 3 and 4 differ; the tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("published")
+    store = servers.fresh_bucket_prefix() if request.param == "s3" else file_store(folder / "store")
+    with PublishedModel(store, folder) as made:
+        made.create(TABLES)
+        made.sql("INSERT INTO sales SELECT range, 'site-' || (range % 3), 1.25 FROM range(9)")
+        made.sql("DELETE FROM sales WHERE id > 5")
+        yield made
+
+
+@pytest.fixture
+def model(published: PublishedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedModel:
+    """Return the model; the environment names its store and a cache of the test's own."""
+    for name, value in connection_environ(published.settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TEATREE_CACHE_FOLDER", str(tmp_path / "cache"))
+    return published
 
 
 SUM = "SELECT count(*) AS n, sum(amount) AS total FROM sales"
 
 
 def test_a_query_of_any_version_or_moment(model: PublishedModel, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    """`--version` and `--at` answer from that version, in every form, with parameters, exactly."""
+    """`--version` and `--at` query that version, in every format, with parameters, exactly."""
     assert run(["query", "sales", SUM, "--version", "3", "--json"]) == Exit.OK
-    answer = json.loads(capfdbinary.readouterr().out)
-    assert (answer["version"], answer["rows"][0]["n"]) == (3, 9)
-    assert str(answer["rows"][0]["total"]) == "11.25"
+    result = json.loads(capfdbinary.readouterr().out)
+    assert (result["version"], result["rows"][0]["n"]) == (3, 9)
+    assert str(result["rows"][0]["total"]) == "11.25"
     at = model.chain.get(4).at.isoformat()
     assert run(["query", "sales", f"{SUM} WHERE id < ?", "--param", "2", "--at", at, "--format", "csv"]) == Exit.OK
     assert capfdbinary.readouterr().out.decode().splitlines() == ["n,total", "2,2.50"]
@@ -64,10 +72,10 @@ def test_a_query_of_any_version_or_moment(model: PublishedModel, capfdbinary: py
         (SUM, ["--min-version", "3"], Exit.USAGE),
     ],
 )
-def test_what_a_version_does_not_answer_is_one_line(
+def test_a_query_that_is_refused_prints_one_line(
     model: PublishedModel, capfdbinary: pytest.CaptureFixture[bytes], sql: str, extra: list[str], code: Exit
 ) -> None:
-    """A wrong question gets an exit code and a line that says why."""
+    """A wrong query gives an exit code and one line with the reason."""
     assert run(["query", "sales", sql, "--version", "3", *extra]) == code
     error = capfdbinary.readouterr().err.decode()
     assert error.startswith("error[")
@@ -97,8 +105,8 @@ def test_a_shell_takes_statements_from_an_option_or_from_standard_input(
     assert ended.stdout.splitlines() == ["n,total", "9,11.25", "min(site)", "site-0"]
 
 
-def test_a_shell_on_a_terminal_goes_on_after_a_mistake(model: PublishedModel) -> None:
-    """A conversation: prompts name the version, statements span lines, a mistake is said and not the end."""
+def test_a_shell_on_a_terminal_continues_after_an_error(model: PublishedModel) -> None:
+    """Prompts name the version, statements span lines, an error is printed and does not end the shell."""
     leader, follower = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-m", "teatree.cli.main", "shell", "sales", "--version", "3"],
@@ -115,7 +123,7 @@ def test_a_shell_on_a_terminal_goes_on_after_a_mistake(model: PublishedModel) ->
     while True:
         try:
             piece = os.read(leader, 65_536)
-        except OSError:  # the terminal is gone with the child
+        except OSError:  # the terminal closes with the child
             break
         if not piece:
             break
@@ -131,14 +139,16 @@ def test_a_shell_on_a_terminal_goes_on_after_a_mistake(model: PublishedModel) ->
     assert "Traceback" not in text
 
 
-def test_the_end_of_a_version_is_said_to_a_shell(
-    model: PublishedModel, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
-) -> None:
-    """A missing pack is told as what it is, with the exit code for an operator."""
+def test_a_shell_reports_a_missing_pack(model: PublishedModel, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """A missing pack is named in the error, with the exit code for an operator."""
     pack = model.chain.get(3).pack
     assert pack is not None
-    model.chain.store.delete([model.chain.key(pack.key)])
-    assert run(["shell", "sales", "--version", "3", "-c", SUM]) == Exit.OPERATOR
+    key = model.chain.key(pack.key)
+    body = model.chain.store.get(key)
+    model.chain.store.delete([key])
+    code = run(["shell", "sales", "--version", "3", "-c", SUM])
+    model.chain.store.put(key, body)
+    assert code == Exit.OPERATOR
     error = capfdbinary.readouterr().err.decode()
     assert "is missing from the store" in error
     assert "teatree verify sales --version 3" in error

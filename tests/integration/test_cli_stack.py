@@ -1,10 +1,11 @@
-"""The command line against a stack that it started itself: the whole way, as a user goes it."""
+"""The command line against a stack that it started itself, as a user would use it."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shlex
 import signal
 import stat
 import subprocess
@@ -12,13 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
-from attrs import frozen
 
+from commands import CommandResult
 from teatree.cli.main import run
+from teatree.contracts.process import read_process
 from teatree.embedded.managers import find_managers
 
 TABLE = "sales(id BIGINT, site VARCHAR DEFAULT 'none', amount DECIMAL(18,2), PRIMARY KEY (id))"
@@ -30,33 +31,14 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("TEATREE_")}
 
 
-@frozen
-class Said:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one JSON document on standard output."""
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        """The JSON lines on standard output."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Said]
+Run = Callable[..., CommandResult]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return the folder of a running stack, ended by a Ctrl-C that leaves nothing but what was there.
+    """Return the folder of a running stack; a Ctrl-C at the end removes all that the stack added.
 
-    Its path is as odd as paths may be, its mode is not ours to change, and it holds settings that the user wrote.
+    Its path is as odd as paths may be, its mode must not be changed, and it holds settings that the user wrote.
     """
     folder = tmp_path_factory.mktemp("up") / 'it\'s a "f☃lder", 50%25 #1 [x]*'
     folder.mkdir(mode=0o755)
@@ -85,9 +67,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def teatree(data: Path) -> Run:
-    """Return how to run a command on the stack."""
+    """Return a function that runs a command on the stack."""
 
-    def run(*arguments: str, stdin: str | None = None) -> Said:
+    def run(*arguments: str, stdin: str | None = None) -> CommandResult:
         done = subprocess.run(
             [*COMMAND, *arguments, "--data", str(data)],
             input=stdin,
@@ -97,45 +79,45 @@ def teatree(data: Path) -> Run:
             check=False,
             env=environment(),
         )
-        return Said(done.returncode, done.stdout, done.stderr)
+        return CommandResult(done.returncode, done.stdout, done.stderr)
 
     return run
 
 
-def test_a_model_from_its_creation_to_a_file_on_this_disk(teatree: Run, tmp_path: Path) -> None:
+def test_a_model_from_its_creation_to_a_file_on_this_disk(teatree: Run, here: Run, tmp_path: Path) -> None:
     """create, send, query, models, versions, pull and drop, each with its result."""
     assert teatree("create", "sales", "--table", TABLE).code == 0
     row = {"id": 1, "site": "north", "amount": 9.50}
     sent = teatree("send", "sales", "append", json.dumps({"table": "sales", "rows": [row]}), "--json").json
     assert sent["result"] == {"rows": 1}
-    asked = teatree("query", "sales", "SELECT * FROM sales", "--json", "--min-version", str(sent["version"])).json
-    assert asked["rows"] == [{"id": 1, "site": "north", "amount": 9.5}]
-    assert asked["version"] >= sent["version"]
-    assert [m["name"] for m in teatree("models", "--json").json if m["state"] == "active"] == ["sales"]
-    assert teatree("versions", "sales", "--json", "--limit", "1").lines[0]["tables"] == {"sales": 1}
+    found = teatree("query", "sales", "SELECT * FROM sales", "--json", "--min-version", str(sent["version"])).json
+    assert found["rows"] == [{"id": 1, "site": "north", "amount": 9.5}]
+    assert found["version"] >= sent["version"]
+    assert [m["name"] for m in here("models", "--json").json if m["state"] == "active"] == ["sales"]
+    assert here("versions", "sales", "--json", "--limit", "1").lines[0]["tables"] == {"sales": 1}
     path = tmp_path / "sales.duckdb"
     assert teatree("pull", "sales", str(path)).code == 0
     with duckdb.connect(str(path), read_only=True) as con:
         assert con.execute("SELECT count(*) FROM sales").fetchall() == [(1,)]
-    asked = teatree("drop", "sales", stdin="")
-    assert (asked.code, "--yes" in asked.err) == (2, True)
-    assert teatree("drop", "sales", "--yes").code == 0
-    assert teatree("query", "sales", "SELECT 1", "--timeout-ms", "500").code in {3, 4}
+    refused = teatree("drop", "sales", stdin="")
+    assert (refused.code, "--yes" in refused.err) == (2, True)
+    assert here("drop", "sales", "--yes").code == 0
+    assert here("query", "sales", "SELECT 1", "--timeout-ms", "500").code in {3, 4}
 
 
 @pytest.fixture
 def here(data: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Return how to run a command in this process: it takes a tenth of the time of one that is started."""
+    """Return a function that runs a command in this process, in a tenth of the time of a new process."""
 
-    def run_here(*arguments: str) -> Said:
+    def run_here(*arguments: str) -> CommandResult:
         code = run([*arguments, "--data", str(data)])
-        return Said(code, *capfd.readouterr())
+        return CommandResult(code, *capfd.readouterr())
 
     return run_here
 
 
-def test_what_people_read_agrees_in_number(here: Run, tmp_path: Path) -> None:
-    """One row, two rows; a request that was refused is not introduced as done."""
+def test_printed_nouns_agree_in_number(here: Run, tmp_path: Path) -> None:
+    """One row, two rows; a request that was refused is not printed as done."""
     two_rows, bad_row = tmp_path / "two.jsonl", tmp_path / "bad.jsonl"
     two_rows.write_text('{"id": 2}\n{"id": 3}\n')
     bad_row.write_text('{"id": "no"}\n')
@@ -149,14 +131,14 @@ def test_what_people_read_agrees_in_number(here: Run, tmp_path: Path) -> None:
     assert here("query", "words", "SELECT 1 AS n").err.startswith("1 row, version ")
 
 
-def test_a_dropped_model_is_restored_as_the_message_says(here: Run) -> None:
-    """`restore` of a dropped model says that it has to be created first, and then works."""
+def test_a_dropped_model_is_restored_as_the_message_advises(here: Run) -> None:
+    """`restore` of a dropped model asks to create it first; after that it works."""
     here("create", "undone", "--table", TABLE)
     version = here("send", "undone", "append", '{"table": "sales", "rows": [{"id": 1}]}', "--json").json["version"]
     here("drop", "undone", "--yes")
-    said = here("restore", f"undone@{version}")
-    assert said.code == 3
-    assert f"`teatree create undone`, then restore undone@{version}" in said.err
+    refused = here("restore", f"undone@{version}")
+    assert refused.code == 3
+    assert f"`teatree create undone`, then restore undone@{version}" in refused.err
     assert here("create", "undone").code == 0
     again = here("restore", f"undone@{version}", "--json").json["version"]
     asked = here("query", "undone", "SELECT count(*) AS n FROM sales", "--json", "--min-version", str(again))
@@ -164,33 +146,33 @@ def test_a_dropped_model_is_restored_as_the_message_says(here: Run) -> None:
     assert here("watch", "neverthere").code == 3
 
 
-def test_a_file_of_this_machine_is_sent(here: Run, tmp_path: Path) -> None:
-    """CSV and Parquet, added, in place of all rows, and as a new table; nothing has to be allowed, nothing is lost."""
+def test_a_local_file_is_loaded(here: Run, tmp_path: Path) -> None:
+    """CSV and Parquet, appended, in place of all rows, and as a new table; no source has to be allowed."""
     assert here("create", "files", "--table", TABLE).code == 0
     german = tmp_path / "german.csv"
     rows = "".join(f"{i};Köln {i};{i},50\r\n" for i in range(45_000))
     german.write_bytes(f"ID;site;amount\r\n{rows}".encode("cp1252"))
     flags = ("--delimiter", ";", "--decimal", ",", "--encoding", "cp1252")
-    said = here("load", "files", "sales", str(german))
-    assert (said.code, "--delimiter" in said.err or "delimiter ';'" in said.err) == (3, True)
+    refused = here("load", "files", "sales", str(german))
+    assert (refused.code, "--delimiter" in refused.err or "delimiter ';'" in refused.err) == (3, True)
     loaded = here("load", "files", "sales", str(german), *flags, "--id", "jan", "--json").json
     assert (loaded["rows"], loaded["requests"]) == (45_000, 3)
     again = here("load", "files", "sales", str(german), *flags, "--id", "jan")
     assert again.code == 0, again.err
     bad = tmp_path / "bad.csv"
     bad.write_text("id,amount\n" + "".join(f"{i},1\n" for i in range(50_000, 90_000)) + "90000,x\n")
-    said = here("load", "files", "sales", str(bad))
-    assert (said.code, "line 40002, column amount: 'x'" in said.err) == (3, True)
+    refused = here("load", "files", "sales", str(bad))
+    assert (refused.code, "line 40002, column amount: 'x'" in refused.err) == (3, True)
     totals = "SELECT count(*) AS n, sum(amount)::VARCHAR AS a, max(site) AS s FROM sales"
-    asked = here("query", "files", totals, "--json").json["rows"]
-    assert asked == [{"n": 45_000, "a": f"{sum(range(45_000)) + 22_500}.00", "s": "Köln 9999"}]
+    found = here("query", "files", totals, "--json").json["rows"]
+    assert found == [{"n": 45_000, "a": f"{sum(range(45_000)) + 22_500}.00", "s": "Köln 9999"}]
     parquet = tmp_path / "new.parquet"
     with duckdb.connect() as con:
         con.execute(f"COPY (SELECT range AS id, 1.25::DECIMAL(9,2) AS amount FROM range(30000)) TO '{parquet}'")
     assert here("load", "files", "made", str(parquet), "--mode", "create").code == 0
     assert here("load", "files", "sales", str(parquet), "--mode", "replace").code == 0
     repeated = here("load", "files", "sales", str(parquet))
-    assert (repeated.code, "2 of 2 requests were refused; none of the rows is in." in repeated.err) == (3, True)
+    assert (repeated.code, "2 of 2 requests were refused; none of the rows was loaded." in repeated.err) == (3, True)
     both = "SELECT (SELECT count(*) FROM sales) AS a, (SELECT sum(id) FROM made) AS b"
     assert here("query", "files", both, "--json").json["rows"] == [{"a": 30_000, "b": 449_985_000}]
     one = tmp_path / "one.csv"
@@ -209,47 +191,50 @@ def test_a_file_of_this_machine_is_sent(here: Run, tmp_path: Path) -> None:
     assert "source_not_allowed" in here("load", "files", "sales", one.as_uri()).err
 
 
-def test_rows_in_bulk_from_a_pipe(teatree: Run) -> None:
+def test_rows_in_bulk_from_a_pipe(teatree: Run, here: Run, tmp_path: Path) -> None:
     """JSON lines on standard input become requests; the same id prefix again changes nothing."""
-    teatree("create", "bulk", "--table", TABLE)
+    here("create", "bulk", "--table", TABLE)
     rows = "".join(f'{{"id": {n}, "amount": 0.10}}\n' for n in range(5_000))
-    how = ("send", "bulk", "append", '{"table": "sales"}', "--rows", "-", "--rows-per-request", "100", "--id", "x")
-    first = teatree(*how, "--json", stdin=rows).json
-    again = teatree(*how, "--json", stdin=rows).json
+    file = tmp_path / "rows.jsonl"
+    file.write_text(rows)
+    how = ("send", "bulk", "append", '{"table": "sales"}', "--rows-per-request", "100", "--id", "x", "--json")
+    first = teatree(*how, "--rows", "-", stdin=rows).json
+    again = here(*how, "--rows", str(file)).json
     assert (first["sent"], first["applied"], first["already"]) == (50, 50, 0)
     assert (again["applied"], again["already"]) == (0, 50)
     sql = "SELECT count(*) AS n, sum(amount) AS s FROM sales"
-    found = teatree("query", "bulk", sql, "--format", "csv", "--min-version", str(first["version"]))
+    found = here("query", "bulk", sql, "--format", "csv", "--min-version", str(first["version"]))
     assert found.out == "n,s\n5000,500.00\n"
 
 
-def test_refusals_have_their_exit_codes(teatree: Run) -> None:
-    """A rejected request is 3 with code and place in one line, the refused ones of many are listed."""
-    teatree("create", "wrong", "--table", TABLE)
-    said = teatree("send", "wrong", "append", '{"table": "sales", "rows": [{"id": 1.5}]}')
-    assert said.code == 3
-    assert said.err.startswith("error[lossy_number]:")
-    assert "rows[0].id" in said.err
-    assert said.err.count("\n") == 1
-    assert said.out == ""
-    rows = '{"id": 1}\n{"id": "no"}\n{"id": 2}\n'
-    how = ("send", "wrong", "append", '{"table": "sales"}', "--rows", "-", "--rows-per-request", "1", "--json")
-    many = teatree(*how, stdin=rows)
+def test_refusals_have_their_exit_codes(here: Run, tmp_path: Path) -> None:
+    """A rejected request exits with 3, its code and place in one line; the refused ones of many are listed."""
+    here("create", "wrong", "--table", TABLE)
+    refused = here("send", "wrong", "append", '{"table": "sales", "rows": [{"id": 1.5}]}')
+    assert refused.code == 3
+    assert refused.err.startswith("error[lossy_number]:")
+    assert "rows[0].id" in refused.err
+    assert refused.err.count("\n") == 1
+    assert refused.out == ""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": 1}\n{"id": "no"}\n{"id": 2}\n')
+    how = ("send", "wrong", "append", '{"table": "sales"}', "--rows", str(rows), "--rows-per-request", "1", "--json")
+    many = here(*how)
     assert many.code == 3
     assert (many.json["applied"], many.json["refused"]) == (2, 1)
-    assert teatree("create", "wrong").code == 3
-    assert teatree("query", "nomodel", "SELECT 1").code == 3
-    assert teatree("pull", "nomodel", "/nonexistent/x").code == 3
+    assert here("create", "wrong").code == 3
+    assert here("query", "nomodel", "SELECT 1").code == 3
+    assert here("pull", "nomodel", "/nonexistent/x").code == 3
 
 
-def test_watching_ends_cleanly_with_ctrl_c(teatree: Run, data: Path) -> None:
-    """`watch --json` prints each notice as it comes; Ctrl-C is 130 without a trace."""
-    teatree("create", "watched", "--table", TABLE)
+def test_watching_ends_cleanly_with_ctrl_c(here: Run, data: Path) -> None:
+    """`watch --json` prints each notice as it arrives; Ctrl-C exits with 130, without a traceback."""
+    here("create", "watched", "--table", TABLE)
     command = [*COMMAND, "watch", "watched", "--all", "--json", "--data", str(data)]
     watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     assert watch.stdout is not None
     assert json.loads(watch.stdout.readline())["function"] == "create_model"
-    teatree("send", "watched", "append", '{"table": "sales", "rows": [{"id": 7}]}', "--id", "seven")
+    here("send", "watched", "append", '{"table": "sales", "rows": [{"id": 7}]}', "--id", "seven")
     while True:
         notice = json.loads(watch.stdout.readline())
         if notice["kind"] == "done" and notice["request_id"] == "seven":
@@ -260,41 +245,41 @@ def test_watching_ends_cleanly_with_ctrl_c(teatree: Run, data: Path) -> None:
     assert err == ""
 
 
-def test_queries_through_the_log_see_what_stands_before_them(here: Run) -> None:
-    """A question in the one order, in both forms of rows and with parameters."""
+def test_queries_through_the_log_see_earlier_requests(here: Run) -> None:
+    """A query in the order of the log, in both formats of rows and with parameters."""
     here("create", "ordered", "--table", TABLE)
     for n in range(3):
         row = {"id": n, "amount": n}
         here("send", "ordered", "append", json.dumps({"table": "sales", "rows": [row]}), "--no-wait")
     sql = "SELECT id, amount FROM sales WHERE id >= ? ORDER BY id"
-    said = here("query", "ordered", sql, "--param", "1", "--through-log", "--format", "jsonl")
-    assert said.lines == [{"id": 1, "amount": 1}, {"id": 2, "amount": 2}]
+    found = here("query", "ordered", sql, "--param", "1", "--through-log", "--format", "jsonl")
+    assert found.lines == [{"id": 1, "amount": 1}, {"id": 2, "amount": 2}]
     sql = "SELECT count(*) AS n FROM sales WHERE id < $top"
-    said = here("query", "ordered", sql, "--param", "top=2", "--through-log", "--format", "csv")
-    assert said.out == "n\n2\n"
+    found = here("query", "ordered", sql, "--param", "top=2", "--through-log", "--format", "csv")
+    assert found.out == "n\n2\n"
 
 
-def test_the_catalogue_is_told_again(here: Run) -> None:
+def test_the_catalog_is_rebuilt(here: Run) -> None:
     """`catalog rebuild` reads the object store and counts what it wrote."""
-    here("create", "told", "--table", TABLE)
-    newest = here("versions", "told", "--json").lines[0]["version"]
-    assert here("catalog", "rebuild", "--json").json["models"]["told"] >= newest
+    here("create", "rebuilt", "--table", TABLE)
+    newest = here("versions", "rebuilt", "--json").lines[0]["version"]
+    assert here("catalog", "rebuild", "--json").json["models"]["rebuilt"] >= newest
     deadline = time.monotonic() + 30
-    while "told" not in {m["name"] for m in here("models", "--json").json}:
+    while "rebuilt" not in {m["name"] for m in here("models", "--json").json}:
         assert time.monotonic() < deadline
 
 
 def test_history_diff_restore_and_fork(here: Run, tmp_path: Path) -> None:
-    """What changed between two versions is told; an earlier one comes back; a fork goes its own way."""
+    """`diff` prints what changed between two versions; `restore` brings back an earlier one; a fork is independent."""
     here("create", "plan", "--table", TABLE)
     for rows in ([{"id": 1, "amount": 1}, {"id": 2, "amount": 2}], [{"id": 3, "amount": 3}]):
         old = here("send", "plan", "append", json.dumps({"table": "sales", "rows": rows}), "--json").json["version"]
     change = {"statement": "UPDATE sales SET amount = amount + 10 WHERE id <= 2"}
     here("send", "plan", "sql", json.dumps(change))
     new = here("send", "plan", "delete", '{"table": "sales", "where": {"id": 3}}', "--json").json["version"]
-    (told,) = here("diff", "plan", str(old), str(new), "--rows", "1", "--json").json["tables"]
-    assert (told["rows_added"], told["rows_removed"], told["rows_changed"]) == (0, 1, 2)
-    assert {row["change"] for row in told["rows"]} == {"removed", "changed"}
+    (changes,) = here("diff", "plan", str(old), str(new), "--rows", "1", "--json").json["tables"]
+    assert (changes["rows_added"], changes["rows_removed"], changes["rows_changed"]) == (0, 1, 2)
+    assert {row["change"] for row in changes["rows"]} == {"removed", "changed"}
     moments = here("diff", "plan", "2100-01-01", "2100-01-01T12:00Z", "--json").json
     assert (moments["before"], moments["after"], moments["tables"]) == (new, new, [])
     assert here("diff", "plan", "yesterday", str(new)).code == 3
@@ -309,11 +294,108 @@ def test_history_diff_restore_and_fork(here: Run, tmp_path: Path) -> None:
         assert here("pull", model, str(path)).code == 0
         with duckdb.connect(str(path), read_only=True) as con:
             assert str(con.execute("SELECT sum(amount) FROM sales").fetchall()[0][0]) == total
-    asked = here("query", "trial", "SELECT sum(amount) AS s FROM sales", "--json").json
-    assert asked["rows"] == [{"s": 23.0}]
+    found = here("query", "trial", "SELECT sum(amount) AS s FROM sales", "--json").json
+    assert found["rows"] == [{"s": 23.0}]
     assert here("send", "trial", "append", '{"table": "sales", "rows": [{"id": 9}]}').code == 0
     for wrong in (("restore", "plan"), ("restore", "plan@x"), ("restore", "plan@1", "--at", "2026-01-01")):
         assert here(*wrong).code == 2
     assert here("restore", "plan@9999").code == 3
     assert here("fork", "plan", "trial").code == 3
-    assert here("fork", "nobody", "trial2").code == 3
+    assert here("fork", "unknown", "trial2").code == 3
+
+
+def test_status_shows_every_part_and_model(here: Run, teatree: Run, data: Path) -> None:
+    """Latency and version of each part; each model's version, waiting requests and manager; a model without manager."""
+    assert here("create", "observed", "--table", TABLE).code == 0
+    sent = here("send", "observed", "append", '{"table": "sales", "rows": [{"id": 1}]}', "--json").json
+    done = teatree("status", "--json")
+    assert (done.code, done.err) == (0, "")
+    parts = {part["name"]: part for part in done.json["parts"]}
+    assert {part["state"] for part in parts.values()} == {"ready"}
+    assert all(part["latency_ms"] > 0 and part["error"] is None for part in parts.values())
+    assert all(parts[name]["version"] for name in ("nats", "dispatcher", "postgres"))
+    assert "password" not in done.out
+    model = {model["name"]: model for model in done.json["models"]}["observed"]
+    assert (model["state"], model["waiting_requests"]) == ("active", 0)
+    assert model["version"] >= sent["version"]
+    manager = read_process(data / "observed" / "manager.json")
+    assert manager is not None
+    assert model["manager"]["pid"] == manager.pid
+    assert model["manager"]["memory_bytes"] > 1_000_000
+    os.kill(manager.pid, signal.SIGSTOP)  # it holds its subscription, and does not answer
+    try:
+        here("send", "observed", "append", '{"table": "sales", "rows": [{"id": 2}]}', "--no-wait")
+        stopped = {model["name"]: model for model in here("status", "--json").json["models"]}["observed"]
+    finally:
+        os.kill(manager.pid, signal.SIGCONT)
+    assert stopped["waiting_requests"] == 1
+    assert stopped["manager"]["error"]["code"] == "timed_out"
+    shown = here("status")
+    assert re.search(r"\n nats +ready +[\d.]+ +\d", shown.out)
+    assert re.search(r"\n observed +active", shown.out)
+
+
+def test_status_names_the_part_that_is_missing(here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part that does not answer is named, the others and the models are still shown, and the exit code is 4."""
+    addresses = {
+        "nats": ("TEATREE_NATS_URL", "nats://user:secret@127.0.0.1:1"),
+        "postgres": ("TEATREE_POSTGRES_URL", "postgresql://user:secret@127.0.0.1:1/x"),
+        "store": ("TEATREE_STORE_URL", "s3://bucket/x?endpoint=http://127.0.0.1:1&region=x"),
+    }
+    assert here("create", "still", "--table", TABLE).code == 0
+    for missing, (variable, value) in addresses.items():
+        with monkeypatch.context() as patched:
+            patched.setenv(variable, value)
+            patched.setenv("TEATREE_STORE_ACCESS_KEY", "secret")
+            patched.setenv("TEATREE_STORE_SECRET_KEY", "secret")
+            done = here("status", "--json")
+            assert done.code == 4, missing
+            states = {part["name"]: part["state"] for part in done.json["parts"]}
+            assert states[missing] in {"unavailable", "timed_out"}
+            assert {name for name, state in states.items() if state != "ready"} - {"dispatcher"} == {missing}
+            assert "still" in [model["name"] for model in done.json["models"]]
+            text = here("status")
+            assert text.code == 4
+            assert "secret" not in done.out + done.err + text.out + text.err
+
+
+def test_logs_of_a_running_stack(here: Run) -> None:
+    """Managers, the dispatcher and the servers have logs, each with a level that is known."""
+    assert here("create", "logged", "--table", TABLE).code == 0
+    assert "took the model over" in here("logs", "logged").out
+    started = here("logs", "dispatcher", "--json").lines
+    assert {"level", "event", "timestamp"} <= set(started[0])
+    for server in ("nats", "postgres"):
+        assert here("logs", server).out
+        assert here("logs", server, "--level", "critical").out == ""
+
+
+def test_a_shell_uses_the_stack_with_nothing_of_ours_installed(here: Run, data: Path, tmp_path: Path) -> None:
+    """README's lines: `. DIR/teatree.env`, then a plain NATS client publishes and a plain DuckDB reads."""
+    assert here("create", "plain", "--table", TABLE).code == 0
+    (tmp_path / "pub.py").write_text(
+        "import asyncio, os, sys, nats\n"
+        "async def main():\n"
+        "    client = await nats.connect(os.environ['TEATREE_NATS_URL'], user=os.environ['TEATREE_NATS_USER'],\n"
+        "        password=os.environ['TEATREE_NATS_PASSWORD'])\n"
+        "    await client.publish(sys.argv[1], sys.argv[2].encode())\n"
+        "    await client.drain()\n"
+        "asyncio.run(main())\n"
+    )
+    script = (
+        f"set -a; . {shlex.quote(str(data / 'teatree.env'))}; set +a\n"
+        f"{sys.executable} {tmp_path / 'pub.py'} teatree.request.plain.append "
+        """'{"table": "sales", "rows": [{"id": 2, "site": "Jena"}]}'\n"""
+        'printf "%s" "$TEATREE_DATA"'
+    )
+    assert subprocess.check_output(["/bin/sh", "-euc", script], text=True, env=environment()) == str(data)
+    current = data / "plain" / "current.duckdb"
+
+    def count() -> int:
+        with duckdb.connect(str(current), read_only=True) as con:
+            return len(con.sql("FROM sales").fetchall())
+
+    deadline_s = time.monotonic() + 30
+    while not (current.exists() and count() == 1):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from attrs import evolve
 
-from stand_in import StandIn, until
+from fake_manager import FakeManager, until
 from teatree import Session, connect
 from teatree.client import waiting
 from teatree.contracts.errors import Code, RequestError, RetryError
@@ -21,35 +21,35 @@ from teatree.contracts.settings import NatsSettings, Settings
 
 
 @pytest.fixture
-async def stand_in(nats_server: NatsSettings) -> AsyncIterator[StandIn]:
-    """Return what answers the model's requests."""
-    async with StandIn(nats_server, "sales") as stand_in:
-        yield stand_in
+async def fake_manager(nats_server: NatsSettings) -> AsyncIterator[FakeManager]:
+    """Return a fake manager that applies the model's requests."""
+    async with FakeManager(nats_server, "sales") as fake_manager:
+        yield fake_manager
 
 
 @pytest.fixture
-async def session(stand_in: StandIn) -> AsyncIterator[Session]:
+async def session(fake_manager: FakeManager) -> AsyncIterator[Session]:
     """Return an open session."""
-    async with connect(settings=Settings(nats=stand_in.settings)) as session:
+    async with connect(settings=Settings(nats=fake_manager.settings)) as session:
         yield session
 
 
-async def test_a_request_returns_when_it_is_done(session: Session, stand_in: StandIn) -> None:
-    """The receipt tells id, place in the log, version and result."""
+async def test_a_request_returns_when_it_is_done(session: Session, fake_manager: FakeManager) -> None:
+    """The receipt holds id, place in the log, version and result."""
     receipt = await session.model("sales").append("sales", [{"id": 1}, {"id": 2}])
     assert receipt.is_done
     assert receipt.result == {"rows": 2}
-    assert (receipt.seq, receipt.version) == (stand_in.requests[0].seq, 1)
-    assert receipt.request_id == stand_in.requests[0].request_id
+    assert (receipt.seq, receipt.version) == (fake_manager.requests[0].seq, 1)
+    assert receipt.request_id == fake_manager.requests[0].request_id
 
 
-async def test_accepted_returns_before_the_outcome(session: Session, stand_in: StandIn) -> None:
-    """`wait="accepted"` needs no manager; the outcome can be asked for later by the id."""
-    stand_in.silent = True
+async def test_accepted_returns_before_the_outcome(session: Session, fake_manager: FakeManager) -> None:
+    """`wait="accepted"` needs no manager; the outcome can be read later by the id."""
+    fake_manager.silent = True
     model = session.model("sales")
     receipt = await model.send("append", {"table": "sales"}, rows=[{"id": 1}], wait="accepted")
     assert not receipt.is_done
-    stand_in.silent = False
+    fake_manager.silent = False
     asking = asyncio.create_task(model.outcome(receipt.request_id))
     await model.send("append", {"table": "sales"}, rows=[{"id": 1}], request_id=receipt.request_id, wait="accepted")
     assert (await asking).seq is not None
@@ -57,18 +57,18 @@ async def test_accepted_returns_before_the_outcome(session: Session, stand_in: S
 
 @pytest.mark.parametrize(("kind", "raised"), [("rejected", RequestError), ("failed", RetryError)])
 async def test_another_outcome_raises_its_reason(
-    session: Session, stand_in: StandIn, kind: str, raised: type[Exception]
+    session: Session, fake_manager: FakeManager, kind: str, raised: type[Exception]
 ) -> None:
-    """`rejected` says fix the request, `failed` says try again; code, message and place are the notice's."""
+    """`rejected` and `failed` raise different errors; code, message and place are the notice's."""
     error = {"code": "unknown_table" if kind == "rejected" else "disk_full", "message": "No.", "where": "table"}
-    stand_in.decide = lambda _: (kind, {"error": error})
+    fake_manager.decide = lambda _: (kind, {"error": error})
     with pytest.raises(raised) as caught:
         await session.model("sales").append("nowhere", [{"id": 1}])
     assert caught.value.to_dict() == error  # type: ignore[attr-defined]
 
 
 async def test_a_missed_notice_is_looked_up(
-    session: Session, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+    session: Session, fake_manager: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The outcome is found in the stream if its live message never arrived."""
     monkeypatch.setattr(waiting, "LOOK_MS", 100)
@@ -81,46 +81,46 @@ async def test_a_missed_notice_is_looked_up(
     assert receipt.version == 1
 
 
-async def test_a_lost_outcome_is_told_again(
-    session: Session, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+async def test_a_lost_outcome_is_published_again(
+    session: Session, fake_manager: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a long silence the request is sent again under its id, and has one effect."""
+    """After a long time without an outcome the request is sent again under its id, and has one effect."""
     monkeypatch.setattr(waiting, "LOOK_MS", 50)
     monkeypatch.setattr(waiting, "RESEND_MS", 300)
-    stand_in.silent = True
+    fake_manager.silent = True
     sending = asyncio.create_task(session.model("sales").append("sales", [{"id": 1}], request_id="one"))
-    await until(lambda: bool(stand_in.requests))
-    stand_in.silent = False
+    await until(lambda: bool(fake_manager.requests))
+    fake_manager.silent = False
     assert (await sending).request_id == "one"
-    assert len(stand_in.requests) > 1
-    assert list(stand_in.applied) == ["one"]
+    assert len(fake_manager.requests) > 1
+    assert list(fake_manager.applied) == ["one"]
 
 
-async def test_too_late_tells_that_it_is_accepted(session: Session, stand_in: StandIn) -> None:
-    """A time-out names the request and says that it will still be applied."""
-    stand_in.silent = True
+async def test_a_time_out_reports_that_the_request_is_accepted(session: Session, fake_manager: FakeManager) -> None:
+    """The error names the request and reports that it will still be applied."""
+    fake_manager.silent = True
     with pytest.raises(RetryError, match=r"my-id.*will still be applied") as caught:
         await session.model("sales").append("sales", [{"id": 1}], request_id="my-id", timeout_ms=300)
     assert caught.value.code is Code.TIMED_OUT
 
 
-async def test_notices_on_the_way_are_heard(session: Session, stand_in: StandIn) -> None:
-    """`on_notice` hears `progress` before the outcome."""
-    heard: list[str] = []
-    stand_in.silent = True
+async def test_notices_before_the_outcome_are_received(session: Session, fake_manager: FakeManager) -> None:
+    """`on_notice` gets `progress` before the outcome."""
+    received: list[str] = []
+    fake_manager.silent = True
     sending = asyncio.create_task(
-        session.model("sales").load("sales", "x.parquet", on_notice=lambda n: heard.append(n.kind.value))
+        session.model("sales").load("sales", "x.parquet", on_notice=lambda n: received.append(n.kind.value))
     )
-    await until(lambda: bool(stand_in.requests))
-    stand_in.silent = False
-    await stand_in.say(stand_in.requests[0], "progress")
-    await stand_in.say(stand_in.requests[0], "done")
+    await until(lambda: bool(fake_manager.requests))
+    fake_manager.silent = False
+    await fake_manager.notify(fake_manager.requests[0], "progress")
+    await fake_manager.notify(fake_manager.requests[0], "done")
     await sending
-    assert heard == ["progress", "done"]
+    assert received == ["progress", "done"]
 
 
 @pytest.mark.parametrize("kind", ["table", "frame"])
-async def test_arrow_rows_travel_as_a_stream(session: Session, stand_in: StandIn, kind: str) -> None:
+async def test_arrow_rows_travel_as_a_stream(session: Session, fake_manager: FakeManager, kind: str) -> None:
     """A pyarrow table and a Polars frame become an Arrow body, the other arguments an ASCII header."""
     rows = {"id": [1, 2], "site": ["Zürich", None]}
     seen: list[Request] = []
@@ -129,7 +129,7 @@ async def test_arrow_rows_travel_as_a_stream(session: Session, stand_in: StandIn
         seen.append(request)
         return "done", {}
 
-    stand_in.decide = decide
+    fake_manager.decide = decide
     await session.model("sales").append("größe", pa.table(rows) if kind == "table" else pl.DataFrame(rows))
     assert seen[0].content_type == CONTENT_ARROW
     assert seen[0].args is not None
@@ -138,16 +138,16 @@ async def test_arrow_rows_travel_as_a_stream(session: Session, stand_in: StandIn
     assert pa.ipc.open_stream(seen[0].body).read_all().to_pydict() == rows
 
 
-async def test_a_body_over_the_limit_is_not_sent(session: Session, stand_in: StandIn) -> None:
-    """The client refuses what NATS would not take, and says what to do instead."""
+async def test_a_body_over_the_limit_is_not_sent(session: Session, fake_manager: FakeManager) -> None:
+    """The client refuses what NATS would not take, with advice what to do instead."""
     with pytest.raises(RequestError, match="load") as caught:
-        await session.model("sales").append("sales", [{"text": "x" * session.bus.max_payload}])
+        await session.model("sales").append("sales", [{"text": "x" * session.bus.payload_bytes_max()}])
     assert caught.value.code is Code.BODY_TOO_LARGE
     await session.model("sales").append("sales", [{"id": 1}])
-    assert len(stand_in.requests) == 1
+    assert len(fake_manager.requests) == 1
 
 
-async def test_the_built_in_functions_send_what_the_contract_says(session: Session, stand_in: StandIn) -> None:
+async def test_the_built_in_functions_send_their_arguments(session: Session, fake_manager: FakeManager) -> None:
     """Each convenience method is one request with the function's own arguments."""
     model = await session.create_model("sales", storage_version="v1.4.0", tables=[{"table": "t", "columns": []}])
     await model.create_table("t", {"id": "BIGINT"}, primary_key="id")
@@ -161,7 +161,7 @@ async def test_the_built_in_functions_send_what_the_contract_says(session: Sessi
     await model.archive(["t"])
     await model.drop_table("t")
     await session.drop_model("sales")
-    sent = [(r.function, json.loads(r.body)) for r in stand_in.requests]
+    sent = [(r.function, json.loads(r.body)) for r in fake_manager.requests]
     assert sent == [
         ("create_model", {"storage_version": "v1.4.0", "tables": [{"table": "t", "columns": []}]}),
         ("create_table", {"table": "t", "columns": [{"name": "id", "type": "BIGINT"}], "primary_key": ["id"]}),
@@ -178,7 +178,7 @@ async def test_the_built_in_functions_send_what_the_contract_says(session: Sessi
     ]
 
 
-async def test_nats_away_is_said_at_once(nats_server: NatsSettings) -> None:
+async def test_an_unreachable_nats_is_reported_at_once(nats_server: NatsSettings) -> None:
     """A session that cannot connect raises `unavailable`."""
     settings = Settings(nats=evolve(nats_server, url="nats://127.0.0.1:1"))
     with pytest.raises(RetryError) as caught:

@@ -1,4 +1,4 @@
-"""Promises of the sync face where it is used in odd ways: each ends in a clear error, none hangs."""
+"""Odd uses of the synchronous client: each ends in a clear error, none hangs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stand_in import StandIn
+from fake_manager import FakeManager
 from teatree import connect, connect_sync
 from teatree.client.sync import SyncSession
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
@@ -28,10 +28,10 @@ def sync_session(nats_server: NatsSettings) -> Iterator[SyncSession]:
 
 
 @pytest.fixture
-async def stand_in(nats_server: NatsSettings) -> AsyncIterator[StandIn]:
-    """Return what answers the model's requests."""
-    async with StandIn(nats_server, "sales") as stand_in:
-        yield stand_in
+async def fake_manager(nats_server: NatsSettings) -> AsyncIterator[FakeManager]:
+    """Return a fake manager that applies the model's requests."""
+    async with FakeManager(nats_server, "sales") as fake_manager:
+        yield fake_manager
 
 
 def refused(call: Callable[[], Any]) -> str:
@@ -42,7 +42,7 @@ def refused(call: Callable[[], Any]) -> str:
     return str(caught.value)
 
 
-def test_a_closed_session_says_so(sync_session: SyncSession) -> None:
+def test_a_closed_session_refuses_calls(sync_session: SyncSession) -> None:
     """Closing twice is fine; every later call is a clear error, and so is an iteration that had begun."""
     model = sync_session.model("sales")
     following = model.follow(after=0)
@@ -78,20 +78,20 @@ def test_a_call_that_runs_when_the_session_is_closed_ends(sync_session: SyncSess
 
 
 def test_a_session_is_not_used_inside_its_own_call(sync_session: SyncSession) -> None:
-    """A generator that `send_many` reads cannot ask the same session: it would wait for itself."""
+    """A generator that `send_many` reads cannot use the same session: the call would wait for itself."""
     model = sync_session.model("sales")
 
     def items() -> Iterator[tuple[str, dict[str, Any]]]:
         model.append("t", [{"id": 1}])
         yield "append", {}
 
-    assert "inside of its own call" in refused(lambda: model.send_many(items()))
+    assert "inside one of its calls" in refused(lambda: model.send_many(items()))
 
     def closing() -> Iterator[tuple[str, dict[str, Any]]]:
         sync_session.close()
         yield "append", {}
 
-    assert "inside of its own call" in refused(lambda: model.send_many(closing()))
+    assert "inside one of its calls" in refused(lambda: model.send_many(closing()))
 
 
 def test_a_session_belongs_to_its_process(sync_session: SyncSession) -> None:
@@ -117,9 +117,9 @@ def test_a_session_belongs_to_its_process(sync_session: SyncSession) -> None:
     os.close(write)
 
 
-async def test_threads_share_a_session(stand_in: StandIn) -> None:
+async def test_threads_share_a_session(fake_manager: FakeManager) -> None:
     """Calls from several threads run side by side, each with its own outcome."""
-    with connect_sync(settings=Settings(nats=stand_in.settings)) as session:
+    with connect_sync(settings=Settings(nats=fake_manager.settings)) as session:
         model = await asyncio.to_thread(session.create_model, "sales")
 
         def append(n: int) -> int | None:
@@ -131,7 +131,7 @@ async def test_threads_share_a_session(stand_in: StandIn) -> None:
 
 
 async def test_an_async_session_belongs_to_its_event_loop(nats_server: NatsSettings) -> None:
-    """A session that is used in another loop is refused in our words, not in asyncio's."""
+    """A session that is used in another loop is refused with Teatree's error, not with asyncio's."""
     async with connect(settings=Settings(nats=nats_server)) as session:
         model = session.model("sales")
         with pytest.raises(RequestError, match="another event loop"):
@@ -139,8 +139,8 @@ async def test_an_async_session_belongs_to_its_event_loop(nats_server: NatsSetti
 
 
 async def test_an_outcome_of_an_unknown_id_is_not_called_accepted(nats_server: NatsSettings) -> None:
-    """Asking for the outcome of a request that was never sent says that nothing shows it."""
+    """Reading the outcome of a request that was never sent fails, without a claim that it was accepted."""
     async with connect(settings=Settings(nats=nats_server)) as session:
-        with pytest.raises(RetryError, match="nothing shows that it was ever sent") as caught:
+        with pytest.raises(RetryError, match="there is no sign that it was ever sent") as caught:
             await session.model("sales").outcome("never-sent", timeout_ms=50)
     assert "accepted" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""A host that has all its managers, managers that die of the same again and again, and requests that ended long ago."""
+"""The limit of managers on a host, managers that crash repeatedly for one reason, and the expiry of old requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 import pytest
 
-from dispatcher_world import SETTINGS, World, settle, until
+from dispatcher_world import SETTINGS, World, several_rounds, until
 from teatree.contracts.exit_reason import ExitReason
 from teatree.contracts.manifest import ModelState
 from teatree.contracts.names import goal_model_id
@@ -30,27 +30,27 @@ def postgres(postgres_server: PostgresSettings) -> Iterator[Postgres]:
 
 
 def row(catalog: Catalog, model: str) -> ModelRow | None:
-    """Return what the catalog says of a model."""
+    """Return the catalog's row of a model."""
     return catalog.model(model)
 
 
 class TestRoom:
     async def test_an_idle_manager_makes_room(self, world: World) -> None:
-        """A model beyond the limit gets the place of the least recently used manager that has nothing to do."""
+        """A model beyond the limit takes the place of the least recently used idle manager."""
         for seq, model in enumerate(("a", "b"), 1):
             await world.send(model, "create_model", "x")
             world.publish(model, seq, ModelState.ACTIVE)
             world.launcher.alive.add(model)
         await world.send("b", "append", "busy")  # and is not applied
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, managers_max=2, evict_idle_ms_min=0)))
-        await settle()
+        await several_rounds()
         assert world.launcher.alive == {"a", "b"}
         await world.send("c", "create_model", "x")
         await until(lambda: "c" in world.launcher.alive)
         assert world.launcher.alive == {"b", "c"}
 
     async def test_no_one_is_idle(self, world: World, postgres: Postgres) -> None:
-        """While all managers are busy a further model waits, and people can see that and why."""
+        """While all managers are busy a further model waits, and the catalog shows it with the reason."""
         await world.send("a", "create_model", "x")
         world.launcher.alive.add("a")
         catalog = Catalog(postgres)
@@ -66,7 +66,7 @@ class TestRoom:
 
 class TestStuck:
     async def test_the_same_again(self, world: World, postgres: Postgres) -> None:
-        """A model whose managers die of the same three times is stopped with that error, not active; it is tried on."""
+        """A model whose managers end three times with one error is stopped with it, and managers are still started."""
         catalog = Catalog(postgres)
         world.launcher.dies_with = 1
         world.launcher.reason = ExitReason(1, "internal", "KeyError: 'x'")
@@ -82,21 +82,21 @@ class TestStuck:
         assert launched >= 3
         await until(lambda: len(world.launcher.launched) > launched)
 
-    async def test_a_part_that_is_away(self, world: World, postgres: Postgres) -> None:
-        """Managers that end because a part does not answer do not stop their model."""
+    async def test_an_unavailable_part(self, world: World, postgres: Postgres) -> None:
+        """Managers that end because NATS is unavailable do not stop their model."""
         catalog = Catalog(postgres)
         world.launcher.dies_with = 1
         world.launcher.reason = ExitReason(1, "unavailable", "NATS does not answer.", is_passing=True)
         await world.send("sales", "create_model", "x")
         world.start(world.make(world.launcher, catalog=catalog))
         await until(lambda: len(world.launcher.launched) > 4)
-        await settle()
+        await several_rounds()
         found = row(catalog, "sales")
         assert found is None or found.error is None
 
 
 async def test_old_requests_are_not_listed_for_ever(world: World, postgres: Postgres) -> None:
-    """Requests that ended longer ago than the setting leave the catalog; younger ones stay."""
+    """Requests that ended longer ago than the setting are deleted from the catalog; younger ones stay."""
     catalog = Catalog(postgres)
     model_id, now = goal_model_id(world.bus.prefix, "sales"), datetime.now(UTC)
     with postgres.transaction() as session:

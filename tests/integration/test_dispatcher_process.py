@@ -30,7 +30,7 @@ FAST = {
 }
 
 
-class Installation:
+class _Installation:
     """Dispatchers and managers of one data folder."""
 
     def __init__(self, settings: Settings, bus: Bus) -> None:
@@ -81,12 +81,12 @@ class Installation:
 
 
 @pytest.fixture
-async def installation(service_settings: Settings) -> AsyncIterator[Installation]:
+async def installation(service_settings: Settings) -> AsyncIterator[_Installation]:
     """Return an installation without PostgreSQL in which nothing runs yet."""
     settings = attrs.evolve(service_settings, postgres=PostgresSettings())
     bus = await Bus.connect(settings.nats, name="test")
     await ensure_streams(bus, log_bytes_max=50_000_000, notices_age_s=3600, notices_max=10_000)
-    made = Installation(settings, bus)
+    made = _Installation(settings, bus)
     yield made
     print(made.logs())
     made.close()
@@ -94,15 +94,15 @@ async def installation(service_settings: Settings) -> AsyncIterator[Installation
 
 
 def arguments(pid: int | None) -> str:
-    """Return a process's arguments, as everybody on the host can read them."""
+    """Return a process's arguments, which every user of the host can read."""
     return Path(f"/proc/{pid}/cmdline").read_text()
 
 
 TABLE = {"tables": [{"table": "t", "columns": [{"name": "id", "type": "BIGINT"}]}]}
 
 
-async def test_managers_outlive_dispatchers(installation: Installation) -> None:
-    """A dispatcher starts a manager and may come and go; a killed manager is brought back; nothing is lost."""
+async def test_managers_outlive_dispatchers(installation: _Installation) -> None:
+    """A manager keeps running over restarts of dispatchers; a killed manager is started again; nothing is lost."""
     dispatcher = installation.dispatcher()
     outcome = await installation.send("sales", "create_model", "a", TABLE)
     assert outcome["kind"] == "done", installation.logs()
@@ -124,12 +124,12 @@ async def test_managers_outlive_dispatchers(installation: Installation) -> None:
     outcome = await installation.send("sales", "append", "c", {"table": "t", "rows": [{"id": 2}]})
     assert outcome["kind"] == "done"
     assert installation.manager_pid("sales") not in {None, pid}
-    outcome = await installation.send("nobody", "append", "d", {"table": "t", "rows": [{"id": 2}]})
+    outcome = await installation.send("unknown", "append", "d", {"table": "t", "rows": [{"id": 2}]})
     assert outcome["kind"] == "rejected"
 
 
-async def test_idle_manager_comes_back(installation: Installation) -> None:
-    """An idle manager leaves; the next request, or the next read, brings the model back."""
+async def test_idle_manager_comes_back(installation: _Installation) -> None:
+    """An idle manager exits; the next request, or the next read, starts another one."""
     installation.dispatcher(TEATREE_MANAGER_IDLE_EXIT_MS="500")
     for i, (function, body) in enumerate((("create_model", TABLE), ("append", {"table": "t", "rows": [{"id": 1}]}))):
         outcome = await installation.send("sales", function, f"a{i}", body)
@@ -148,14 +148,14 @@ async def test_idle_manager_comes_back(installation: Installation) -> None:
     assert json.loads(reply.body)["rows"] == [{"n": 1}]
 
 
-async def test_hanging_manager(installation: Installation, postgres_server: PostgresSettings) -> None:
-    """A manager that is alive but lets its lease end is replaced; its request is applied by the successor."""
+async def test_hanging_manager(installation: _Installation, postgres_server: PostgresSettings) -> None:
+    """A manager that is alive but whose lease ends is replaced; its successor applies the request."""
     migrate(postgres_server)
     assert postgres_server.url
     postgres = {"TEATREE_POSTGRES_URL": postgres_server.url}
     if postgres_server.password:
         postgres["TEATREE_POSTGRES_PASSWORD"] = postgres_server.password
-    installation.dispatcher(TEATREE_MANAGER_LEASE_MS="1000", **postgres)
+    installation.dispatcher(TEATREE_MANAGER_LEASE_MS="1000", TEATREE_DISPATCHER_HANGING_MS_MIN="500", **postgres)
     assert (await installation.send("sales", "create_model", "a", TABLE))["kind"] == "done"
     pid = installation.manager_pid("sales")
     assert pid is not None
@@ -165,8 +165,8 @@ async def test_hanging_manager(installation: Installation, postgres_server: Post
     assert installation.manager_pid("sales") != pid
 
 
-async def test_no_secret_in_arguments(installation: Installation) -> None:
-    """Nobody can read a password from the processes' arguments or logs."""
+async def test_no_secret_in_arguments(installation: _Installation) -> None:
+    """The processes' arguments and logs hold no password."""
     installation.dispatcher()
     await installation.send("sales", "create_model", "a", TABLE)
     pid = installation.manager_pid("sales")
@@ -177,8 +177,8 @@ async def test_no_secret_in_arguments(installation: Installation) -> None:
     assert password not in installation.logs()
 
 
-async def test_cannot_run(installation: Installation) -> None:
-    """A dispatcher that cannot run says why in one line and leaves with a code that tells whether to try again."""
+async def test_cannot_run(installation: _Installation) -> None:
+    """A dispatcher that cannot run logs the reason in one line and exits with the code for an operator."""
     wrong = installation.dispatcher(TEATREE_NATS_PASSWORD="no")
     assert wrong.wait(20) == 78
     assert '"code": "not_authorized"' in installation.logs()

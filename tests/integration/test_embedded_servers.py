@@ -1,4 +1,4 @@
-"""The embedded servers: reachable with their secrets only, on loopback only, and back after any death."""
+"""The embedded servers: reachable with their secrets only, on loopback only, and recovered after any crash."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def kill_dead(server: Server) -> None:
 
 
 async def count_messages(settings: NatsSettings) -> int:
-    """Publish one message to a stream of the prefix's own; return how many the stream holds."""
+    """Publish one message to the prefix's stream; return how many it holds."""
     connection = await nats.connect(settings.url, user=settings.user, password=settings.password)
     try:
         jetstream = connection.jetstream()
@@ -66,7 +66,7 @@ def count_rows(settings: PostgresSettings) -> int:
 
 
 async def test_nats_keeps_acknowledged_messages_and_its_port_over_kill_9(tmp_path: Path) -> None:
-    """What was acknowledged is there after a kill, at the same address, for the same password."""
+    """Acknowledged messages are kept over a kill, at the same address, with the same password."""
     with NatsServer(tmp_path) as server:
         settings = server.settings()
         assert await count_messages(settings) == 1
@@ -76,21 +76,21 @@ async def test_nats_keeps_acknowledged_messages_and_its_port_over_kill_9(tmp_pat
         assert await count_messages(settings) == 2
 
 
-async def test_nats_wants_the_password(nats_server: NatsSettings) -> None:
-    """A client without the password is turned away."""
+async def test_nats_requires_the_password(nats_server: NatsSettings) -> None:
+    """A client without the password is refused."""
     with pytest.raises(nats.errors.Error, match="Authorization"):
         await nats.connect(nats_server.url, allow_reconnect=False)
 
 
 async def test_nats_syncs_every_message(servers: TestServers) -> None:
-    """The configuration that decides durability says so, and only its owner can read it."""
+    """The configuration syncs always, and only its owner can read it."""
     config = servers.nats().folder / "nats.conf"
     assert '"sync_interval":"always"' in config.read_text().replace(" ", "")
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
 
 
 def test_postgres_keeps_committed_rows_over_kill_9(tmp_path: Path) -> None:
-    """What was committed is there after a kill; the lock file left behind stops nobody."""
+    """Committed rows are kept over a kill; the lock file that is left does not prevent a start."""
     with PostgresServer(tmp_path) as server:
         assert count_rows(server.settings()) == 1
         kill_dead(server)
@@ -98,8 +98,8 @@ def test_postgres_keeps_committed_rows_over_kill_9(tmp_path: Path) -> None:
         assert count_rows(server.settings()) == 2
 
 
-def test_postgres_starts_although_its_old_pid_is_somebody_elses(tmp_path: Path) -> None:
-    """A pid in a lock file that was given to another process since does not keep the server from starting."""
+def test_postgres_starts_although_its_old_pid_is_in_use(tmp_path: Path) -> None:
+    """A pid in a lock file that another process has now does not prevent a start."""
     with PostgresServer(tmp_path) as server:
         assert count_rows(server.settings()) == 1
         kill_dead(server)
@@ -111,14 +111,14 @@ def test_postgres_starts_although_its_old_pid_is_somebody_elses(tmp_path: Path) 
         assert count_rows(server.settings()) == 2
 
 
-def test_postgres_wants_the_password(postgres_server: PostgresSettings) -> None:
-    """A client with another password is turned away, and there is no trusted one."""
+def test_postgres_requires_the_password(postgres_server: PostgresSettings) -> None:
+    """A client with another password is refused."""
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(postgres_server.url or "", password="wrong")
 
 
 def test_postgres_gives_its_owner_one_database_and_its_reader_a_look(servers: TestServers) -> None:
-    """Our role is no superuser and reaches no program or file; the reader's sees tables made later and changes none."""
+    """The owner is no superuser and reaches no program or file; the reader sees later tables too and changes none."""
     server = servers.postgres()
     settings = server.settings()
     with psycopg.connect(settings.url or "", password=settings.password, autocommit=True) as owner:
@@ -169,7 +169,7 @@ def test_a_database_in_another_encoding_is_refused(servers: TestServers, encodin
 
 
 def test_postgres_takes_a_folder_whose_path_is_too_long_for_a_socket(tmp_path: Path) -> None:
-    """The socket then lies in a short private folder, which goes with the server."""
+    """The socket is then in a short private folder, which is deleted with the server."""
     with PostgresServer(tmp_path / ("long" * 30)) as server:
         host = psycopg.conninfo.conninfo_to_dict(server.settings().url or "")["host"]
         assert stat.S_IMODE(Path(str(host)).stat().st_mode) == 0o700
@@ -178,27 +178,27 @@ def test_postgres_takes_a_folder_whose_path_is_too_long_for_a_socket(tmp_path: P
 
 
 def test_postgres_is_created_again_when_its_creation_was_cut_short(tmp_path: Path) -> None:
-    """Half a cluster is never taken for a whole one."""
+    """An incomplete cluster is never used."""
     (tmp_path / "cluster.part" / "base").mkdir(parents=True)
     with PostgresServer(tmp_path) as server:
         assert count_rows(server.settings()) == 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("home", ["open", "closed"])
-def test_postgres_runs_as_nobody_where_root_has_no_user_namespaces(tmp_path: Path, home: str) -> None:
+def test_postgres_runs_as_another_user_where_root_has_no_user_namespaces(tmp_path: Path, home: str) -> None:
     """Root in a container: the server can enter neither the folder nor, below a 0700 home, its programs."""
-    nobody = OtherUser(65534, 65534)
+    other_user = OtherUser(65534, 65534)
     folder = tmp_path / home
     folder.mkdir(mode=0o700 if home == "closed" else 0o755)
-    with PostgresServer(folder / "data", user=nobody) as server:
+    with PostgresServer(folder / "data", user=other_user) as server:
         assert server.pid is not None
         assert Path(f"/proc/{server.pid}").stat().st_uid == 65534
         assert count_rows(server.settings()) == 1
 
 
 def test_s3_keeps_objects_over_kill_9_and_checks_signatures(tmp_path: Path) -> None:
-    """An object that was stored is there after a kill, at the same address, for the holder of the key only."""
+    """Stored objects are kept over a kill, at the same address, for the holder of the key only."""
     with SeaweedServer(tmp_path) as server:
         settings = server.settings()
         access = s3_access(settings)
@@ -211,7 +211,7 @@ def test_s3_keeps_objects_over_kill_9_and_checks_signatures(tmp_path: Path) -> N
 
 
 def s3_access(settings: StoreSettings, secret: str | None = None) -> S3Access:
-    """Return where the settings' endpoint is and its keys."""
+    """Return the settings' endpoint and its keys."""
     port = int(settings.url.partition("endpoint=http://127.0.0.1:")[2].partition("&")[0])
     return S3Access("127.0.0.1", port, settings.access_key or "", secret or settings.secret_key or "")
 
@@ -256,8 +256,8 @@ def test_secrets_stay_out_of_arguments_logs_and_open_files(servers: TestServers,
     assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
 
 
-def test_a_port_that_was_taken_meanwhile_is_given_up(tmp_path: Path) -> None:
-    """Between two runs somebody else may take the port: the server moves instead of failing."""
+def test_a_port_that_was_taken_meanwhile_is_replaced(tmp_path: Path) -> None:
+    """When another process took the port between two runs, the server chooses another one."""
     with NatsServer(tmp_path) as server:
         port = int(server.settings().url.rpartition(":")[2])
     with socket.socket() as other:
@@ -269,8 +269,8 @@ def test_a_port_that_was_taken_meanwhile_is_given_up(tmp_path: Path) -> None:
             assert server.moved == f"client port {port} is taken, now {now}"
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
-    """The error carries the server's own last words, and nothing is left running."""
+def test_a_server_that_cannot_start_reports_the_reason(tmp_path: Path) -> None:
+    """The error holds the end of the server's log, and nothing is left running."""
     (tmp_path / "jetstream").write_text("not a folder")
     server = NatsServer(tmp_path)
     with pytest.raises(RetryError, match="storage directory is not a directory"):
@@ -279,23 +279,23 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 def test_an_object_store_whose_own_start_fails_is_started_again(tmp_path: Path) -> None:
-    """SeaweedFS' master can meet a nil pointer before it knows its leader: no user sees that."""
+    """SeaweedFS' master can panic with a nil pointer before it has a leader: it is started once more."""
     starts: list[int] = []
 
     class Panics(SeaweedServer):
         @override
         def _command(self) -> list[str]:
             starts.append(1)
-            said = "panic: nil pointer\nweed/topology.(*Topology).IsLeader(0x378a)"
-            return ["/bin/sh", "-c", f"echo '{said}'; exit 2"] if len(starts) == 1 else super()._command()
+            panic = "panic: nil pointer\nweed/topology.(*Topology).IsLeader(0x378a)"
+            return ["/bin/sh", "-c", f"echo '{panic}'; exit 2"] if len(starts) == 1 else super()._command()
 
     with Panics(tmp_path / "seaweed") as server:
         assert server.is_running()
     assert len(starts) == 2
 
 
-def test_no_part_of_the_object_store_answers_without_its_certificate(servers: TestServers) -> None:
-    """Any user of this host reaches its ports; but for S3, which checks signatures, none lets them in, nor a socket."""
+def test_the_object_store_requires_certificates(servers: TestServers) -> None:
+    """All ports but S3's, which checks signatures, refuse clients without a certificate; sockets are private."""
     server = servers.seaweed()
     open_port = s3_access(server.settings()).port
     connections = psutil.Process(server.pid).net_connections(kind="inet")
@@ -314,7 +314,7 @@ def test_no_part_of_the_object_store_answers_without_its_certificate(servers: Te
 
 
 def answer(port: int, *, encrypted: bool) -> bytes:
-    """Return what a port answers to who asks without a certificate how all is."""
+    """Return the reply of a port to a status request without a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2", "http/1.1"])

@@ -1,6 +1,6 @@
-"""The stack in one command: all of it starts, stops, and comes back after any death.
+"""The stack in one command: all of it starts, stops, and is recovered after any crash.
 
-The dispatcher and managers here are stand-ins that only live and die like real ones; the servers are real.
+The dispatcher and managers here are fakes that only start and end like real ones; the servers are real.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings,
 from teatree.embedded.stack import Stack, StackOptions, Step, StepState
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import log_state
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 
 DISPATCHER = """
 import os, subprocess, sys, time
@@ -58,18 +58,18 @@ Stack(StackOptions(data=Path(sys.argv[1]), environ=os.environ, managers_stop_ms_
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """Return an environment in which the dispatcher and the manager are stand-ins."""
+    """Return an environment in which the dispatcher and the manager are fakes."""
     for module, text in (("teatree_dispatcher", DISPATCHER), ("teatree_manager", MANAGER)):
-        (tmp_path / "stand_ins" / module).mkdir(parents=True)
-        (tmp_path / "stand_ins" / module / "__init__.py").touch()
-        (tmp_path / "stand_ins" / module / "__main__.py").write_text(text)
+        (tmp_path / "fakes" / module).mkdir(parents=True)
+        (tmp_path / "fakes" / module / "__init__.py").touch()
+        (tmp_path / "fakes" / module / "__main__.py").write_text(text)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TEATREE_")}
-    return {**kept, "PYTHONPATH": str(tmp_path / "stand_ins")}
+    return {**kept, "PYTHONPATH": str(tmp_path / "fakes")}
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Path]:
-    """Return a data folder; whatever still serves it when the test is over is a failure, and is ended."""
+    """Return a data folder; a process that still uses it when the test is over is a failure, and is ended."""
     folder = tmp_path / "data"
     yield folder
     left = processes_of(folder)
@@ -108,7 +108,7 @@ def wait_for_manager(data: Path) -> ProcessId:
 
 
 def run_stack(data: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a stack in a process of its own; return when it says that it is ready."""
+    """Start a stack in a separate process; return when it is ready."""
     process = subprocess.Popen([sys.executable, "-c", RUN, str(data)], env=dict(environ), start_new_session=True)
     wait_until(lambda: (data / "teatree.env").exists() or process.poll() is not None)
     assert process.poll() is None
@@ -128,8 +128,8 @@ async def check_serves(settings: Settings) -> None:
     assert store.get("x") == b"1"
 
 
-async def test_all_is_ready_when_teatree_env_is_there_and_gone_with_it(data: Path, environ: dict[str, str]) -> None:
-    """The file is private, gives every connection, and goes before anything else does."""
+async def test_teatree_env_exists_while_all_is_ready(data: Path, environ: dict[str, str]) -> None:
+    """The file is private, holds every connection, and is deleted before anything stops."""
     steps: list[Step] = []
     with Stack(StackOptions(data=data, environ=environ), steps.append) as stack:
         env_file = data / "teatree.env"
@@ -145,13 +145,13 @@ async def test_all_is_ready_when_teatree_env_is_there_and_gone_with_it(data: Pat
     assert not env_file.exists()
     ready = [step.part for step in steps if step.state is StepState.READY]
     assert sorted(ready[:2]) == ["nats", "postgres"]
-    assert ready[2:] == ["store", "streams", "catalogue", "dispatcher", "stack"]
+    assert ready[2:] == ["store", "streams", "catalog", "dispatcher", "stack"]
     stopped = [step.part for step in steps if step.state is StepState.STOPPED]
     assert stopped == ["dispatcher", "managers", "postgres", "nats"]
 
 
 async def test_with_s3_the_store_is_a_real_one(data: Path, environ: dict[str, str]) -> None:
-    """`--s3` gives an S3 server with keys of its own."""
+    """`--s3` starts an S3 server with new keys."""
     with Stack(StackOptions(data=data, s3=True, environ=environ)) as stack:
         assert stack.settings.store.url.startswith("s3://")
         await check_serves(stack.settings)
@@ -176,7 +176,7 @@ async def test_every_part_can_be_an_outside_one(
 def test_a_wrong_outside_part_is_a_clear_error_and_leaves_nothing(
     data: Path, environ: dict[str, str], postgres_server: PostgresSettings
 ) -> None:
-    """The error comes from the start, not from a manager later; what was started is stopped again."""
+    """The start raises the error, not a manager later; what was started is stopped again."""
     wrong = evolve(postgres_server, password="wrong")
     with pytest.raises(TeatreeError, match="password"):
         Stack(StackOptions(data, postgres=wrong, environ=environ)).start()
@@ -185,7 +185,7 @@ def test_a_wrong_outside_part_is_a_clear_error_and_leaves_nothing(
 
 
 def test_a_folder_in_use_is_refused(data: Path, environ: dict[str, str]) -> None:
-    """The second stack hears which process has the folder, and changes nothing."""
+    """The second stack fails with the process that has the folder, and changes nothing."""
     with Stack(StackOptions(data=data, environ=environ)):
         with pytest.raises(RetryError, match=str(os.getpid())):
             Stack(StackOptions(data=data, environ=environ)).start()
@@ -196,7 +196,7 @@ def test_a_folder_in_use_is_refused(data: Path, environ: dict[str, str]) -> None
     "number", [signal.SIGINT, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGHUP))]
 )
 def test_a_signal_stops_all_of_it(data: Path, environ: dict[str, str], number: signal.Signals) -> None:
-    """One Ctrl-C, and no process is left; a manager that does not listen is killed. More of them do no harm."""
+    """After one Ctrl-C no process is left; a manager that ignores signals is killed. Further Ctrl-C do no harm."""
     process = run_stack(data, {**environ, "MANAGER_IS": "deaf"})
     for _ in range(3):
         process.send_signal(number)
@@ -207,7 +207,7 @@ def test_a_signal_stops_all_of_it(data: Path, environ: dict[str, str], number: s
 
 @pytest.mark.parametrize("manager", ["written", "unwritten"])
 def test_the_next_run_recovers_from_sigkill(data: Path, environ: dict[str, str], manager: str) -> None:
-    """What a killed stack left is ended, known by more than its pid; then all starts again, at the same address."""
+    """The processes that a killed stack left are ended; then all starts again, at the same address."""
     process = run_stack(data, environ)
     if manager == "unwritten":
         (data / "sales" / "manager.json").unlink()
@@ -222,8 +222,8 @@ def test_the_next_run_recovers_from_sigkill(data: Path, environ: dict[str, str],
         wait_for_manager(data)
 
 
-def test_a_file_that_names_another_process_by_its_pid_harms_nobody(data: Path, environ: dict[str, str]) -> None:
-    """A pid that was given to somebody else since is not ended."""
+def test_a_process_that_has_an_old_pid_is_not_ended(data: Path, environ: dict[str, str]) -> None:
+    """A pid file does not match another process that has the same pid now."""
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     identity = process_id(bystander.pid)
     assert identity is not None
@@ -261,6 +261,6 @@ def test_no_secret_is_in_arguments_or_logs(data: Path, environ: dict[str, str]) 
         wait_for_manager(data)
         settings = stack.settings
         secrets = [settings.nats.password, settings.postgres.password, settings.store.secret_key]
-        said = [argument for one in processes_of(data) for argument in psutil.Process(one.pid).cmdline()]
-        said += [path.read_text(errors="replace") for path in data.rglob("*.log")]
-        assert all(secret and not any(secret in text for text in said) for secret in secrets)
+        seen = [argument for one in processes_of(data) for argument in psutil.Process(one.pid).cmdline()]
+        seen += [path.read_text(errors="replace") for path in data.rglob("*.log")]
+        assert all(secret and not any(secret in text for text in seen) for secret in secrets)

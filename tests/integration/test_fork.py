@@ -1,4 +1,4 @@
-"""A fork: a new model that begins as another one's version, its blocks left where they lie."""
+"""A fork: a new model that begins as a version of another one and shares its blocks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SUMS = "SELECT count(*), sum(hash(id, v)) FROM t"
 
 
 def test_a_fork_has_its_origins_tables_and_shares_its_blocks(origin: PublishedModel, tmp_path: Path) -> None:
-    """Rows, keys and types are those of the version; the store grows by the block table and our own tables only."""
+    """Rows, keys and types are those of the version; the store grows by the block table and Teatree's tables only."""
     there = origin.chain.newest()
     assert there is not None
     with _fork(origin, tmp_path) as twin:
@@ -70,13 +70,13 @@ def test_a_fork_has_its_origins_tables_and_shares_its_blocks(origin: PublishedMo
         ]
 
 
-def test_a_fork_is_a_model_of_its_own(origin: PublishedModel, tmp_path: Path) -> None:
-    """Own numbering, ids, options and life; neither sees what the other one does from then on."""
+def test_a_fork_is_an_independent_model(origin: PublishedModel, tmp_path: Path) -> None:
+    """It has its own version numbers, ids, options and incarnation; neither model sees later changes of the other."""
     before = origin.chain.newest()
     assert before is not None
     with _fork(origin, tmp_path) as twin:
         first = twin.request("create_model", {"from": {"model": "sales", "version": before.version}, "app": "trial"})
-        assert (first.version, first.offset, first.life.created_seq) == (2, 1, 1)
+        assert (first.version, first.offset, first.incarnation.created_seq) == (2, 1, 1)
         assert (first.options.app, first.options.storage_version) == ("trial", "v1.4.0")
         assert first.fork_of is not None
         assert (first.fork_of.model, first.fork_of.version) == ("sales", before.version)
@@ -94,7 +94,7 @@ def test_a_fork_is_a_model_of_its_own(origin: PublishedModel, tmp_path: Path) ->
 
 
 def test_a_fork_survives_its_manager_and_its_disk(origin: PublishedModel, tmp_path: Path) -> None:
-    """It is taken over on the same disk and on another one, from its own chain alone."""
+    """It is taken over on the same disk and on another one, from its own chain only."""
     with _fork(origin, tmp_path) as twin:
         twin.request("create_model", {"from": {"model": "sales"}})
         twin.sql("DELETE FROM t WHERE id < 10")
@@ -107,7 +107,7 @@ def test_a_fork_survives_its_manager_and_its_disk(origin: PublishedModel, tmp_pa
         assert _query(twin, restored, tmp_path, "SELECT count(*), min(id) FROM t") == [(ROWS, 0)]
 
 
-def test_a_fork_pins_all_that_its_blocks_lie_in(origin: PublishedModel, tmp_path: Path) -> None:
+def test_a_fork_pins_all_versions_that_hold_its_blocks(origin: PublishedModel, tmp_path: Path) -> None:
     """The origin's version is pinned, and for a fork of a fork the first origin's too."""
     there = origin.chain.newest()
     assert there is not None
@@ -127,7 +127,7 @@ def test_a_fork_pins_all_that_its_blocks_lie_in(origin: PublishedModel, tmp_path
 
 
 def test_a_dropped_model_comes_back_as_a_fork_of_itself(origin: PublishedModel, tmp_path: Path) -> None:
-    """The blocks are its own: nothing is written twice, and it goes on counting versions."""
+    """The blocks are its own: nothing is written twice, and version numbers continue."""
     last = origin.sql("UPDATE t SET v = 1 WHERE id = 1")
     dropped = origin.request("drop_model", {})
     assert (dropped.state, dropped.fork_of) == (ModelState.DROPPED, None)
@@ -142,8 +142,8 @@ def test_a_dropped_model_comes_back_as_a_fork_of_itself(origin: PublishedModel, 
 @pytest.mark.parametrize(
     ("args", "code", "where"),
     [
-        ({"from": {"model": "nobody"}}, Code.UNKNOWN_MODEL, "from.model"),
-        ({"from": {"model": "nobody", "version": 3}}, Code.UNKNOWN_VERSION, "from.version"),
+        ({"from": {"model": "unknown"}}, Code.UNKNOWN_MODEL, "from.model"),
+        ({"from": {"model": "unknown", "version": 3}}, Code.UNKNOWN_VERSION, "from.version"),
         ({"from": {"model": "sales", "version": 99}}, Code.UNKNOWN_VERSION, "from.version"),
         ({"from": {"model": "sales", "version": 1}}, Code.UNKNOWN_VERSION, "from.version"),
         ({"from": {"model": "sales", "version": 0}}, Code.OUT_OF_RANGE, "from.version"),
@@ -172,7 +172,7 @@ def test_a_wrong_fork_is_rejected_and_leaves_nothing(
 
 
 def test_a_damaged_origin_is_rejected_without_a_pin(file_store: StoreSettings, tmp_path: Path) -> None:
-    """It is told which object is damaged."""
+    """The error names the damaged object."""
     with PublishedModel(file_store, tmp_path) as origin, _fork(origin, tmp_path) as twin:
         origin.create({"t": {"x": "BIGINT"}})
         last = origin.sql("INSERT INTO t SELECT i FROM range(10000) r(i)")
@@ -189,8 +189,10 @@ def test_a_damaged_origin_is_rejected_without_a_pin(file_store: StoreSettings, t
 
 
 @pytest.mark.slow
-def test_a_fork_fails_when_the_store_stays_away(servers: TestServers, s3_server: StoreSettings, tmp_path: Path) -> None:
-    """It is tried for the set time and ends as failed; the next one succeeds."""
+def test_a_fork_fails_when_the_store_stays_unavailable(
+    servers: TestServers, s3_server: StoreSettings, tmp_path: Path
+) -> None:
+    """It is retried for the set time and ends as failed; the next one succeeds."""
     with PublishedModel(s3_server, tmp_path) as origin:
         origin.create({"t": {"x": "BIGINT"}})
         with PublishedModel(s3_server, tmp_path, "twin", evolve(LIMITS, load_retry_ms_max=600)) as twin:

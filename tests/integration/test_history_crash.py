@@ -29,7 +29,7 @@ PLACES = [
 
 @pytest.mark.parametrize(("name", "hit"), PLACES)
 async def test_a_manager_dies_over_a_restore_and_a_fork(installation: Installation, name: str, hit: int) -> None:
-    """Twice at one place; the third one brings the tables back, and the model back after it was dropped."""
+    """Two managers crash at one failpoint; the third restores the tables, and the model after it was dropped."""
     manager = await installation.created(table("id", "v", key="id"))
     old = await installation.send("append", rows(1, 2, 3, v=5), "fill")
     await installation.send("delete", {"table": "t", "where": {"id": 2}}, "delete")
@@ -43,10 +43,10 @@ async def test_a_manager_dies_over_a_restore_and_a_fork(installation: Installati
     plan = {name: {"action": "crash", "hit": hit, "times": 2}}
     managers = await installation.until_done(plan)
     assert await managers[-1].leave() == 0
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     assert {i: o["kind"] for i, o in outcomes.items()} == dict.fromkeys(outcomes, "done")
     installation.check_chain()
     assert installation.read("SELECT id FROM t ORDER BY id", outcomes["more"]["version"]) == [(1,), (2,), (3,), (4,)]
     assert installation.read("SELECT id, v FROM t ORDER BY id") == [(1, 5), (2, 5), (3, 5), (5, None)]
     assert [p.version for p in list_pins(installation.chain)] == [old["version"]]
-    assert list(installation.settings.data.rglob("annex*")) == []
+    assert list(installation.settings.data.rglob("attached_snapshot*")) == []

@@ -13,13 +13,13 @@ import pytest
 
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import BreakerSettings, ManagerSettings, PostgresSettings
-from teatree.storage.breaker import AwayError, Breaker
+from teatree.storage.breaker import Breaker, CircuitOpenError
 from teatree.storage.catalog import Catalog
 from teatree.storage.lease import Holder, Lease, this_process
 from teatree.storage.migrations.migrate import migrate
 from teatree.storage.model_folder import model_folder
 from teatree.storage.postgres import Postgres
-from teatree_manager.tenure import Tenure
+from teatree_manager.ownership import Ownership
 
 MODEL = uuid.UUID(int=7)
 LONG_MS = 600_000
@@ -42,8 +42,8 @@ def _holder() -> Holder:
     return this_process("here")
 
 
-def test_the_first_gets_it_and_the_second_hears_who_has_it(lease: Lease) -> None:
-    """A lease has one holder; who comes second learns the first one's process and the time left."""
+def test_the_first_gets_it_and_the_second_gets_its_holder(lease: Lease) -> None:
+    """A lease has one holder; a second process gets the first one's identity and the time left."""
     first, second = _holder(), _holder()
     assert lease.held() is None
     assert lease.acquire(first, LONG_MS) is None
@@ -56,7 +56,7 @@ def test_the_first_gets_it_and_the_second_hears_who_has_it(lease: Lease) -> None
 
 
 def test_an_ended_lease_is_free_to_take_and_cannot_be_renewed_after(lease: Lease) -> None:
-    """A holder that did not renew keeps its lease until another takes it; then it hears that it lost."""
+    """A holder that did not renew keeps its lease until another takes it; then renewing fails."""
     first, second = _holder(), _holder()
     assert lease.acquire(first, 0) is None
     assert lease.renew(first, 0)
@@ -69,7 +69,7 @@ def test_an_ended_lease_is_free_to_take_and_cannot_be_renewed_after(lease: Lease
 
 
 def test_a_released_lease_is_free(lease: Lease) -> None:
-    """Who leaves in order lets the next one in at once."""
+    """After an orderly release the next holder gets the lease at once."""
     first, second = _holder(), _holder()
     assert lease.acquire(first, LONG_MS) is None
     assert lease.release(first)
@@ -78,7 +78,7 @@ def test_a_released_lease_is_free(lease: Lease) -> None:
 
 
 def test_a_dead_holders_lease_is_seized_by_one(lease: Lease) -> None:
-    """Of two that saw the same dead holder one gets its lease; neither can take the other's by that knowledge."""
+    """Of two processes that saw the same dead holder one gets its lease; the other cannot seize it afterwards."""
     dead, first, second = _holder(), _holder(), _holder()
     assert lease.acquire(dead, LONG_MS) is None
     assert lease.seize(dead, first, LONG_MS)
@@ -88,26 +88,26 @@ def test_a_dead_holders_lease_is_seized_by_one(lease: Lease) -> None:
 
 
 def test_of_eight_at_once_one_gets_it(postgres_server: PostgresSettings, postgres: Postgres) -> None:
-    """However many ask at once, for a new model or after a lease ended, one gets it."""
+    """Of many that acquire at once, for a new model or after a lease ended, one gets it."""
     connections = [Postgres(postgres_server) for _ in range(8)]
     for turn in range(12):
-        number = turn // 2  # each model is asked for twice: when it is new, and when its lease has ended
+        number = turn // 2  # each model has two turns: when it is new, and when its lease has ended
         leases = [Lease(each, uuid.UUID(int=number), f"sales_{number}") for each in connections]
         start = threading.Barrier(8)
 
-        def ask(i: int, leases: list[Lease] = leases, start: threading.Barrier = start) -> bool:
+        def acquire(i: int, leases: list[Lease] = leases, start: threading.Barrier = start) -> bool:
             start.wait()
             return leases[i].acquire(_holder(), LONG_MS) is None
 
         with ThreadPoolExecutor(8) as pool:
-            assert list(pool.map(ask, range(8))).count(True) == 1
+            assert list(pool.map(acquire, range(8))).count(True) == 1
         held = leases[0].held()
         assert held is not None
         assert leases[0].renew(held.holder, 0)
 
 
 def test_no_breaker_refuses_a_lease(postgres_server: PostgresSettings, postgres: Postgres) -> None:
-    """A lease is kept as soon as PostgreSQL can be reached, whatever is refused meanwhile; then nothing is any more."""
+    """A lease is renewed as soon as PostgreSQL can be reached, though the breaker is open; then the breaker closes."""
     breaker = Breaker("PostgreSQL", BreakerSettings(failures_max=1, open_ms_min=LONG_MS, open_ms_max=LONG_MS))
     guarded = Postgres(postgres_server, breaker=breaker)
     lease, holder = Lease(guarded, MODEL, "sales"), _holder()
@@ -118,16 +118,16 @@ def test_no_breaker_refuses_a_lease(postgres_server: PostgresSettings, postgres:
         lambda: lease.release(holder),
     ]
     for use in uses:
-        with pytest.raises(AwayError), breaker.guard():
-            raise RetryError(Code.UNAVAILABLE, "Nobody answered.")
-        with pytest.raises(AwayError):
+        with pytest.raises(CircuitOpenError), breaker.guard():
+            raise RetryError(Code.UNAVAILABLE, "PostgreSQL does not answer.")
+        with pytest.raises(CircuitOpenError):
             Catalog(guarded).models()
         assert use()
         assert [row.name for row in Catalog(guarded).models()] == ["sales"]
 
 
-def test_the_catalogue_leaves_leases_alone(postgres: Postgres, lease: Lease) -> None:
-    """A lease survives a rebuild of the catalogue, and shows there."""
+def test_the_catalog_leaves_leases_alone(postgres: Postgres, lease: Lease) -> None:
+    """A lease survives a rebuild of the catalog, which shows it."""
     holder = _holder()
     assert lease.acquire(holder, LONG_MS) is None
     Catalog(postgres).clear()
@@ -140,19 +140,19 @@ def test_the_catalogue_leaves_leases_alone(postgres: Postgres, lease: Lease) -> 
     assert (found.writer["pid"], found.state) == (holder.pid, "absent")
 
 
-async def test_who_hangs_as_it_leaves_loses_its_lease(
+async def test_a_manager_that_hangs_at_its_exit_loses_its_lease(
     postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lease is renewed while its holder works, and ends a while after its leaving began, though the process lives."""
-    monkeypatch.setattr("teatree_manager.tenure.LEAVE_MS_MAX", 0)
-    tenure = Tenure(
+    """A lease is renewed while its holder works, and ends some time after its exit began, though the process runs."""
+    monkeypatch.setattr("teatree_manager.ownership.LEAVE_MS_MAX", 0)
+    ownership = Ownership(
         model_folder(tmp_path, "sales"), MODEL, "sales", "here", postgres, ManagerSettings(lease_ms=LONG_MS)
     )
-    tenure.acquire()
-    keeping = asyncio.create_task(tenure.keep())
+    ownership.acquire()
+    keeping = asyncio.create_task(ownership.keep())
     await asyncio.sleep(0)
     assert not keeping.done()
     keeping.cancel()
-    tenure.begin_leaving()
-    await tenure.keep()
-    tenure.release(has_finished=True)
+    ownership.begin_leaving()
+    await ownership.keep()
+    ownership.release(has_finished=True)

@@ -15,6 +15,7 @@ from attrs import evolve
 
 from servers import TestServers
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
+from teatree.contracts.notices import NoticeMessage
 from teatree.contracts.settings import NatsSettings
 from teatree.embedded.nats import NatsServer
 from teatree.messaging.batches import BatchPublisher, LogMessage, publish_batch
@@ -51,8 +52,8 @@ def _restart(server: NatsServer) -> None:
 
 
 class TestConnect:
-    async def test_nobody_there(self) -> None:
-        """An unreachable server is said so at once, without the password."""
+    async def test_unreachable(self) -> None:
+        """An unreachable server is reported at once, without the password."""
         with pytest.raises(RetryError) as e:
             await Bus.connect(NatsSettings(url="nats://me:secret@127.0.0.1:1"), name="t")
         assert e.value.code is Code.UNAVAILABLE
@@ -60,7 +61,7 @@ class TestConnect:
         assert "127.0.0.1:1" in str(e.value)
 
     async def test_wrong_password(self, nats_server: NatsSettings) -> None:
-        """A refused password is an operator's matter, at once."""
+        """A refused password is an operator's error, at once."""
         with pytest.raises(OperatorError) as e:
             await Bus.connect(evolve(nats_server, user="me", password="wrong"), name="t", wait_ms=60_000)
         assert e.value.code is Code.NOT_AUTHORIZED
@@ -69,7 +70,7 @@ class TestConnect:
 
 class TestStreams:
     async def test_again(self, bus: Bus) -> None:
-        """Streams that are there are left as they are, whatever sizes their operator chose."""
+        """Existing streams are left as they are, whatever sizes their operator chose."""
         before = await log_state(bus)
         await ensure_streams(bus, log_bytes_max=99_000_000, notices_age_s=7, notices_max=8)
         after = await log_state(bus)
@@ -77,7 +78,7 @@ class TestStreams:
         assert after.size_bytes_max == 50_000_000
 
     async def test_wrong(self, bus: Bus) -> None:
-        """A stream that would lose requests is refused, naming what is wrong."""
+        """A stream that would lose requests is refused with the wrong settings."""
         name = bus.subjects.requests_stream
         await bus.js(f"STREAM.DELETE.{name}")
         await bus.js(
@@ -109,7 +110,7 @@ class TestStreams:
         ids=lambda member: next(iter(member)),
     )
     async def test_unexpected_member(self, bus: Bus, member: dict[str, Any]) -> None:
-        """A stream with a setting that drops, rewrites or adds messages is refused, naming the setting."""
+        """A stream with a setting that drops, rewrites or adds messages is refused with the name of the setting."""
         name = bus.subjects.requests_stream
         await bus.js(f"STREAM.DELETE.{name}")
         await bus.js(f"STREAM.CREATE.{name}", {**log_config(bus, 1_000_000), **member})
@@ -119,7 +120,7 @@ class TestStreams:
         assert next(iter(member)) in str(e.value)
 
     async def test_operators_choice(self, bus: Bus) -> None:
-        """Copies, placement, compression, descriptions and sizes are an operator's to choose."""
+        """An operator may choose copies, placement, compression, descriptions and sizes."""
         name = bus.subjects.requests_stream
         await bus.js(f"STREAM.DELETE.{name}")
         chosen = {
@@ -147,7 +148,7 @@ class TestSending:
     async def test_too_large(self, bus: Bus) -> None:
         """A body beyond the server's limit is refused before it is sent."""
         with pytest.raises(RequestError) as e:
-            await bus.publish_log(bus.subjects.request("sales", "append"), b"x" * (bus.max_payload + 1))
+            await bus.publish_log(bus.subjects.request("sales", "append"), b"x" * (bus.payload_bytes_max() + 1))
         assert e.value.code is Code.BODY_TOO_LARGE
         assert (await log_state(bus)).messages == 0
         await send(bus, "sales")  # the connection survived it
@@ -210,7 +211,7 @@ class TestReading:
         assert len(got.requests) == 1
 
     async def test_after_purge(self, bus: Bus) -> None:
-        """What was purged is passed over; what is left reads without a hole."""
+        """Purged requests are skipped; the others are read without a gap."""
         await send(bus, "sales", 10)
         name = bus.subjects.requests_stream
         await bus.js(f"STREAM.PURGE.{name}", {"filter": bus.subjects.request_filter("sales"), "seq": 5})
@@ -218,7 +219,7 @@ class TestReading:
         assert [r.seq for r in got.requests] == [5, 6, 7, 8, 9, 10]
 
     async def test_by_number(self, bus: Bus) -> None:
-        """The leader tells the same of a message as any replica: whose it is and when it came, or none."""
+        """The leader and any replica return the same of a message: its model and its time, or none."""
         await send(bus, "sales", 3)
         await send(bus, "stock")
         await bus.js(f"STREAM.MSG.DELETE.{bus.subjects.requests_stream}", {"seq": 2})
@@ -227,7 +228,7 @@ class TestReading:
         assert [await leaders_message_of(bus, seq) for seq in range(1, 6)] == found
 
     async def test_forged_headers(self, bus: Bus) -> None:
-        """A sender's message cannot pose as the server's end of a read, or as another place in the log."""
+        """A sender's headers cannot imitate the server's end of a read, or another place in the log."""
         subject = bus.subjects.request("sales", "append")
         await bus.publish_log(subject, b"1", {"Nats-Sequence": "77", "Nats-Subject": "x.y", "Nats-Last-Sequence": "9"})
         block = b"NATS/1.0 204 EOB\r\nNats-Num-Pending: 0\r\nNats-Last-Sequence: 1\r\n\r\n"
@@ -258,7 +259,7 @@ class TestReading:
         assert [(r.request_id, r.invalid is not None) for r in requests] == [("seq-1", True), ("r0", False)]
 
     async def test_bad_envelopes(self, bus: Bus) -> None:
-        """A request with a bad name or id is read, with what is wrong about it."""
+        """A request with a bad name or id is read, with its error."""
         await bus.publish_log(f"{bus.prefix}.request.Bad-Model.append", b"{}", {})
         await bus.publish_log(f"{bus.prefix}.request.sales.append", b"{}", {"Teatree-Request-Id": "a b"})
         bad = (await LogReader(bus, "Bad-Model").read(0, requests_max=10, bytes_max=10**6)).requests[0]
@@ -270,7 +271,7 @@ class TestReading:
         assert bad.invalid.code is Code.BAD_REQUEST_ID
 
     async def test_last_sequences(self, bus: Bus) -> None:
-        """How far each model goes is one question, or as many as its subjects need."""
+        """The last sequence of each model, over any number of subjects."""
         assert await last_sequences(bus) == {}
         await send(bus, "sales", 3)
         await send(bus, "stock", 2)
@@ -329,7 +330,7 @@ class TestBatches:
         subject = bus.subjects.request("sales", "append")
         publisher = BatchPublisher(bus)
         good = await publisher.put([(subject, b"1", {})] * 2)
-        bad = await publisher.put([(subject, b"2", {}), (subject, b"x" * (bus.max_payload + 1), {})])
+        bad = await publisher.put([(subject, b"2", {}), (subject, b"x" * (bus.payload_bytes_max() + 1), {})])
         later = await publisher.put([(subject, b"3", {})] * 2)
         assert (await good).last_seq == 2
         for task in (bad, later):
@@ -354,12 +355,12 @@ class TestBatches:
 
 
 class TestNotices:
-    async def test_said(self, bus: Bus) -> None:
-        """What was said is stored and can be asked for later, one request's or the newest."""
+    async def test_published(self, bus: Bus) -> None:
+        """Published notices are stored and can be read later, all of a request or the newest."""
         notify = bus.subjects.notify
-        messages = [(notify("sales", f"id{i}", "done"), b"%d" % i, None) for i in range(3_000)]
-        await NoticeWriter(bus, in_flight_max=500).say(messages)
-        await NoticeWriter(bus).say([(notify("sales", "id7", kind), kind.encode(), {"A": "b"}) for kind in
+        messages: list[NoticeMessage] = [(notify("sales", f"id{i}", "done"), b"%d" % i, {}) for i in range(3_000)]
+        await NoticeWriter(bus, in_flight_max=500).publish(messages)
+        await NoticeWriter(bus).publish([(notify("sales", "id7", kind), kind.encode(), {"A": "b"}) for kind in
                                      ("started", "page", "page")])  # fmt: skip
         newest = await last_notice(bus, bus.subjects.notify_request("sales", "id7"))
         assert newest is not None
@@ -367,7 +368,7 @@ class TestNotices:
         done = await last_notice(bus, notify("sales", "id7", "done"))
         assert done is not None
         assert done.body == b"7"
-        assert await last_notice(bus, notify("sales", "nobody", "done")) is None
+        assert await last_notice(bus, notify("sales", "unknown", "done")) is None
         assert [m.body for m in await read_notices(bus, bus.subjects.notify_request("sales", "id7"))] == [
             b"7", b"started", b"page", b"page",
         ]  # fmt: skip
@@ -378,14 +379,14 @@ class TestNotices:
         """Without their stream notices are not lost in silence."""
         await bus.js(f"STREAM.DELETE.{bus.subjects.notices_stream}")
         with pytest.raises(RetryError) as e:
-            await NoticeWriter(bus).say([(bus.subjects.notify("sales", "a", "done"), b"", None)])
+            await NoticeWriter(bus).publish([(bus.subjects.notify("sales", "a", "done"), b"", {})])
         assert e.value.code is Code.UNAVAILABLE
         await ensure_streams(bus, log_bytes_max=1, notices_age_s=60, notices_max=9)
 
 
 class TestOutage:
     async def test_server_killed(self, bus: Bus, servers: TestServers) -> None:
-        """A killed server fails what was asked at once, loses nothing accepted, and all goes on by itself."""
+        """Over a kill of the server open requests fail at once, nothing accepted is lost, and the bus reconnects."""
         last = await send(bus, "sales", 20)
         sub = await bus.subscribe("some.subject")
         hints = await WakeHints.open(bus)
@@ -409,7 +410,7 @@ class TestOutage:
         assert hints.take()[1]
         await bus.publish("some.subject", b"on")
         assert (await sub.next(5_000)).body == b"on"
-        await NoticeWriter(bus).say([(bus.subjects.notify("sales", "a", "done"), b"", None)])
+        await NoticeWriter(bus).publish([(bus.subjects.notify("sales", "a", "done"), b"", {})])
 
     async def test_cut_while_reading(self, bus: Bus) -> None:
         """A connection cut in the middle of a read gives an error or all of it, never a part."""
@@ -431,7 +432,7 @@ class TestOutage:
 
 class TestSubscriptions:
     async def test_slow_reader(self, bus: Bus) -> None:
-        """A reader that is too slow hears that it missed something, and goes on."""
+        """A reader that is too slow gets an error about the missed messages, and can read further ones."""
         sub = await bus.subscribe("a.b", pending_max=10)
         for i in range(30):
             await bus.publish("a.b", b"%d" % i)

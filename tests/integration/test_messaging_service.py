@@ -29,7 +29,7 @@ REPEATED = {"Teatree-Request-Id": "one", "Teatree-Repeat-Ms": "100"}
 
 
 async def answer(read: AskedRead) -> tuple[bytes, Mapping[str, str]]:
-    """Echo, or fail as the function's name says."""
+    """Echo, or fail in the way that the function's name selects."""
     match read.function:
         case "wrong":
             raise RequestError(Code.UNKNOWN_TABLE, "There is no table 'x'.\r\nReally.", where="sql")
@@ -39,14 +39,14 @@ async def answer(read: AskedRead) -> tuple[bytes, Mapping[str, str]]:
             return b"x" * 10_000_000, {}
         case "slow":
             await asyncio.sleep(0.3)
-    return read.function.encode() + b":" + read.body, {"Answer": read.headers.get("Question", "")}
+    return read.function.encode() + b":" + read.body, {"Reply-Header": read.headers.get("Request-Header", "")}
 
 
 async def test_answers(bus: Bus) -> None:
     """A read is answered with body and headers of the handler."""
     async with await serve(bus, "sales", answer, READS, version="1.0.0"):
-        reply = await bus.request(bus.subjects.query("sales", "query"), b"hi", {"Question": "q"})
-        assert (reply.body, reply.headers) == (b"query:hi", {"Answer": "q"})
+        reply = await bus.request(bus.subjects.query("sales", "query"), b"hi", {"Request-Header": "q"})
+        assert (reply.body, reply.headers) == (b"query:hi", {"Reply-Header": "q"})
     with pytest.raises(RetryError) as e:
         await bus.request(bus.subjects.query("sales", "query"), b"hi")
     assert e.value.code is Code.UNAVAILABLE
@@ -57,7 +57,7 @@ async def test_answers(bus: Bus) -> None:
     [("wrong", "404", "unknown_table"), ("broken", "500", "internal"), ("large", "400", "result_too_large")],
 )
 async def test_errors(bus: Bus, function: str, number: str, code: str) -> None:
-    """A read that fails is answered with its error, by the convention's headers and in our own form; others go on."""
+    """A read that fails gets its error, in the convention's headers and in Teatree's body; others are not affected."""
     async with await serve(bus, "sales", answer, READS, version="1.0.0"):
         reply = await bus.request(bus.subjects.query("sales", function))
         assert reply.headers["Nats-Service-Error-Code"] == number
@@ -67,8 +67,8 @@ async def test_errors(bus: Bus, function: str, number: str, code: str) -> None:
 
 
 @pytest.mark.parametrize("reply", [b"\xff.x", b"a\x01b", "a\u2028b".encode()])
-async def test_replies_that_nobody_can_send(bus: Bus, reply: bytes) -> None:
-    """A read whose reply subject is no text is left unanswered; the connection and the others go on."""
+async def test_invalid_reply_subjects(bus: Bus, reply: bytes) -> None:
+    """A read whose reply subject is no text gets no reply; the connection and other reads are not affected."""
     subject = bus.subjects.query("sales", "query")
     missed = await bus.subscribe(subject)
     async with await serve(bus, "sales", answer, READS, version="1.0.0"):
@@ -86,7 +86,7 @@ async def test_limit(bus: Bus) -> None:
 
 
 class Counting:
-    """A handler that counts what it begins and ends, and answers when it may."""
+    """A handler that counts the reads that it begins, and returns when an event is set."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -104,7 +104,7 @@ class Counting:
 
 
 async def test_a_repeat_runs_nothing_twice(bus: Bus) -> None:
-    """A read that is asked again while it runs runs once, and the newest copy is answered."""
+    """A read that is repeated while it runs runs once, and the newest copy gets the reply."""
     subject = bus.subjects.query("sales", "query")
     counting = Counting()
     async with await serve(bus, "sales", counting, READS, version="1.0.0"):
@@ -119,14 +119,14 @@ async def test_a_repeat_runs_nothing_twice(bus: Bus) -> None:
 
 
 async def test_a_read_that_its_client_gives_up_is_cancelled(bus: Bus) -> None:
-    """Either by the client's word, or because its repeats have stopped."""
+    """Either by the client's `cancel`, or because its repeats have stopped."""
     subject = bus.subjects.query("sales", "query")
-    for says_so in (True, False):
+    for sends_cancel in (True, False):
         counting = Counting()
         async with await serve(bus, "sales", counting, ReadSettings(silent_ms_min=0), version="1.0.0"):
             with pytest.raises(RetryError):
                 await bus.request(subject, b"hi", REPEATED, timeout_ms=50)
-            if says_so:
+            if sends_cancel:
                 with pytest.raises(RetryError):
                     await bus.request(bus.subjects.query("sales", "cancel"), b"", REPEATED, timeout_ms=50)
             async with asyncio.timeout(10):
@@ -134,7 +134,7 @@ async def test_a_read_that_its_client_gives_up_is_cancelled(bus: Bus) -> None:
 
 
 async def test_running_reads_finish(bus: Bus) -> None:
-    """A service that is closed still answers the reads that it has begun."""
+    """A service that is closed still replies to the reads that it has begun."""
     service = await serve(bus, "sales", answer, READS, version="1.0.0")
     asked = asyncio.create_task(bus.request(bus.subjects.query("sales", "slow")))
     await asyncio.sleep(0.1)
@@ -143,7 +143,7 @@ async def test_running_reads_finish(bus: Bus) -> None:
 
 
 async def test_found_by_the_convention(bus: Bus) -> None:
-    """The `nats` tool's questions are answered: who is there, what for, how it goes."""
+    """The `nats` tool's PING, INFO and STATS requests get replies."""
     name = f"{bus.prefix}-query-sales"
     async with await serve(bus, "sales", answer, READS, version="1.2.3"):
         await bus.request(bus.subjects.query("sales", "query"))

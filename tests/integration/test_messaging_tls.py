@@ -1,4 +1,4 @@
-"""Connections to NATS over TLS, and those that can never succeed: an error within seconds that says what to do."""
+"""Connections to NATS over TLS, and those that can never succeed: an error with advice within seconds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TLS = Path(__file__).parents[1] / "data" / "tls"
 CA = str(TLS / "ca.pem")
 """Signed the certificate of `localhost` and 127.0.0.1; valid until 2126."""
 AT_ONCE_S = 30
-"""Far below the time for which a passing failure would be tried again."""
+"""Far below the time for which a transient failure is retried."""
 
 
 class ConfiguredNats(NatsServer):
@@ -55,7 +55,7 @@ def tls_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConfiguredNat
 
 
 async def failure(settings: NatsSettings) -> TeatreeError:
-    """Return the error of connecting, which has to come at once, however long one is ready to wait."""
+    """Return the error of connecting, which has to come at once although the caller would wait longer."""
     async with asyncio.timeout(AT_ONCE_S):
         with pytest.raises(TeatreeError) as caught:
             await Bus.connect(settings, name="test", wait_ms=60_000)
@@ -64,7 +64,7 @@ async def failure(settings: NatsSettings) -> TeatreeError:
 
 @pytest.mark.parametrize("scheme", ["nats", "tls"])
 async def test_an_unknown_authority_is_named_as_such(tls_nats: ConfiguredNats, scheme: str) -> None:
-    """A certificate that nothing here vouches for: the error says where to name the authority."""
+    """The error of an untrusted certificate names the setting for its authority."""
     settings = tls_nats.settings()
     error = await failure(evolve(settings, url=settings.url.replace("nats:", f"{scheme}:")))
     assert error.code is Code.WRONG_CONFIGURATION
@@ -73,7 +73,7 @@ async def test_an_unknown_authority_is_named_as_such(tls_nats: ConfiguredNats, s
 
 
 @pytest.mark.parametrize("scheme", ["nats", "tls"])
-async def test_tls_works_with_the_authority_without_a_word(
+async def test_tls_works_with_the_authority_without_warnings(
     tls_nats: ConfiguredNats, scheme: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With TEATREE_NATS_CA a bus connects, over a restart of the server too, and asyncio warns of nothing."""
@@ -101,8 +101,8 @@ async def test_no_password_goes_to_a_server_without_tls(nats_server: NatsSetting
         assert (error.code, "offers no TLS" in str(error)) == (Code.WRONG_CONFIGURATION, True)
 
 
-async def test_what_never_succeeds_is_not_tried_again(tls_nats: ConfiguredNats, nats_server: NatsSettings) -> None:
-    """A wrong password, an authority's file that is none, an address that is none."""
+async def test_permanent_failures_are_not_retried(tls_nats: ConfiguredNats, nats_server: NatsSettings) -> None:
+    """A wrong password, an invalid file of an authority, an invalid address."""
     assert (await failure(evolve(nats_server, password="wrong"))).code is Code.NOT_AUTHORIZED
     assert (await failure(evolve(tls_nats.settings(), password="wrong", ca=CA))).code is Code.NOT_AUTHORIZED
     for wrong in (
@@ -114,7 +114,7 @@ async def test_what_never_succeeds_is_not_tried_again(tls_nats: ConfiguredNats, 
 
 
 async def test_a_subject_that_is_not_granted_is_not_authorized(tmp_path: Path) -> None:
-    """A permission that lacks is an error that names the subject, not a time-out to be tried again."""
+    """A missing permission is an error that names the subject, not a time-out to be retried."""
     permissions = {"publish": {"deny": "teatree.request.>"}, "subscribe": {"deny": "teatree.notify.>"}}
     user = {"user": "guest", "password": "p", "permissions": permissions}
     with ConfiguredNats(tmp_path, {"authorization": {"users": [user]}}) as server:

@@ -1,4 +1,4 @@
-"""What every object store promises, asked of a local folder and of a real S3 server, each bare and behind a breaker."""
+"""The behaviour of every object store: a local folder and a real S3 server, each with and without a breaker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.contracts.settings import BreakerSettings, StoreSettings
 from teatree.storage.breaker import Breaker
 from teatree.storage.guarded import GuardedStore
-from teatree.storage.objects import NotFoundError, ObjectStore, open_store
+from teatree.storage.objects import NotFoundError, ObjectStore
+from teatree.storage.stores import open_store
 
 LARGE_BYTES = 33_000_000
 """More than goes to S3 in one overwriting put."""
@@ -32,7 +33,7 @@ def _keys(store: ObjectStore, prefix: str = "", start_after: str = "") -> list[s
 
 
 def test_what_was_put_is_read_whole_and_by_ranges(store: ObjectStore) -> None:
-    """An object has exactly the bytes written, over any range."""
+    """An object has exactly the bytes that were written, in any range."""
     store.put("packs/1", b"0123456789")
     assert store.get("packs/1") == b"0123456789"
     assert store.get_range("packs/1", 3, 4) == b"3456"
@@ -41,7 +42,7 @@ def test_what_was_put_is_read_whole_and_by_ranges(store: ObjectStore) -> None:
 
 
 def test_an_object_can_be_empty(store: ObjectStore) -> None:
-    """No bytes are bytes, too."""
+    """An empty object is created, read and not replaced like any other."""
     assert store.put_if_absent("stub", b"")
     assert store.get("stub") == b""
     assert not store.put_if_absent("stub", b"more")
@@ -49,15 +50,15 @@ def test_an_object_can_be_empty(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize(("offset", "length"), [(8, 3), (10, 1), (1_000, 5)])
-def test_a_range_beyond_the_end_is_corruption_not_a_short_answer(store: ObjectStore, offset: int, length: int) -> None:
-    """Who asks for bytes that a manifest promises gets them or an error."""
+def test_a_range_beyond_the_end_is_corruption_not_a_short_result(store: ObjectStore, offset: int, length: int) -> None:
+    """Reading a range returns all of its bytes or fails."""
     store.put("packs/1", b"0123456789")
     with pytest.raises(CorruptError):
         store.get_range("packs/1", offset, length)
 
 
-def test_a_missing_object_is_told_apart_by_its_key(store: ObjectStore, tmp_path: Path) -> None:
-    """Every way to read says which key is missing; a look is no error."""
+def test_the_error_of_a_missing_object_has_its_key(store: ObjectStore, tmp_path: Path) -> None:
+    """Every way to read names the missing key; `head` returns none."""
     store.put("models/there", b"")
     for read in (store.get, lambda key: store.get_range(key, 0, 1), lambda key: list(store.stream(key))):
         with pytest.raises(NotFoundError) as caught:
@@ -71,7 +72,7 @@ def test_a_missing_object_is_told_apart_by_its_key(store: ObjectStore, tmp_path:
 
 
 def test_put_replaces_and_create_does_not(store: ObjectStore) -> None:
-    """The conditional put never changes what is there; the plain one does."""
+    """The conditional put never changes an existing object; the plain one does."""
     assert store.put_if_absent("manifests/1", b"first")
     assert not store.put_if_absent("manifests/1", b"second")
     assert store.get("manifests/1") == b"first"
@@ -129,7 +130,7 @@ def test_one_store_serves_many_threads(store: ObjectStore) -> None:
     assert len(_keys(store, "archive/")) == 8
 
 
-def test_a_look_tells_size_and_time(store: ObjectStore) -> None:
+def test_head_returns_size_and_time(store: ObjectStore) -> None:
     """Size and time of an object are known without reading it, in UTC."""
     store.put("packs/1", b"12345")
     info = store.head("packs/1")
@@ -141,7 +142,7 @@ def test_a_look_tells_size_and_time(store: ObjectStore) -> None:
 
 
 def test_keys_are_listed_in_order_from_a_place_on(store: ObjectStore) -> None:
-    """A listing is in the order of keys, over folders, and begins after any key, there or not."""
+    """A listing is in the order of keys, over folders, and begins after any key, whether it exists or not."""
     keys = [f"models/{model}/manifests/{n:020}" for model in ("a", "b") for n in (1, 2, 9, 10, 300)]
     others = ["models/b/packs/1", "models/b/outcomes/1", "other/1", "models/é/manifests/1"]
     for key in [*others, *reversed(keys)]:
@@ -156,7 +157,7 @@ def test_keys_are_listed_in_order_from_a_place_on(store: ObjectStore) -> None:
     assert _keys(store, "nothing/") == []
 
 
-def test_a_listing_goes_on_over_pages(store: ObjectStore) -> None:
+def test_a_listing_spans_pages(store: ObjectStore) -> None:
     """A listing is complete beyond the thousand keys of one reply."""
     keys = [f"m/{i:04}" for i in range(1_050)]
     with ThreadPoolExecutor(8) as pool:
@@ -166,8 +167,8 @@ def test_a_listing_goes_on_over_pages(store: ObjectStore) -> None:
     assert _keys(store) == []
 
 
-def test_deleting_passes_over_what_is_missing(store: ObjectStore) -> None:
-    """A clean-up that was interrupted can be done again."""
+def test_deleting_skips_missing_objects(store: ObjectStore) -> None:
+    """Deleting again what was deleted is no error, so an interrupted clean-up can be repeated."""
     store.put("pages/1/1", b"")
     store.put("pages/2", b"")
     store.delete(["pages/1/1", "pages/never", "nowhere/at/all"])
@@ -189,7 +190,7 @@ def test_a_key_that_leads_elsewhere_is_refused(store: ObjectStore, key: str) -> 
 
 
 def test_names_may_hold_any_printable_text(store: ObjectStore) -> None:
-    """A table's name becomes part of a key: blanks, signs and umlauts come back as they went."""
+    """A table's name becomes part of a key: blanks, signs and umlauts are kept."""
     keys = sorted(f"archive/1/{name}.parquet" for name in ("sales 2024", "größe", "a+b%20&c?d=e#f", "日本", "O'Neill"))
     for key in keys:
         store.put(key, key.encode())

@@ -1,4 +1,4 @@
-"""How an S3 store tells what is wrong: with the server, the credentials, the bucket."""
+"""The errors of an S3 store: of the server, the credentials, the clock, the bucket."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from attrs import evolve
 
 from teatree.contracts.errors import Code, OperatorError, RetryError
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 from torture.preload import Clock
 
 USE = """
 import json, sys
 from teatree.contracts.errors import TeatreeError
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 store = open_store(StoreSettings(*json.loads(sys.stdin.read())))
 for use in (store.get, store.head, lambda key: store.put(key, b""), lambda key: list(store.list(key))):
     try:
@@ -29,11 +29,11 @@ for use in (store.get, store.head, lambda key: store.put(key, b""), lambda key: 
     except TeatreeError as e:
         print(e.code.value, e, sep=": ")
 """
-"""Say what a store tells of a read, a look, a write and a listing."""
+"""Prints the errors of a read, a `head`, a write and a listing."""
 
 
-def test_a_server_that_is_away_is_worth_another_try(s3_server: StoreSettings) -> None:
-    """Nobody listening is told within seconds, as an error to try again after, with the key and the store."""
+def test_an_unreachable_server_is_a_retryable_error(s3_server: StoreSettings) -> None:
+    """An unreachable server is reported within seconds, as a retryable error with the key and the store."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         away = f"s3://bucket/p?endpoint=http://127.0.0.1:{closed.getsockname()[1]}"
@@ -46,8 +46,8 @@ def test_a_server_that_is_away_is_worth_another_try(s3_server: StoreSettings) ->
             assert away in str(caught.value)
 
 
-def test_wrong_credentials_are_the_operators_to_mend(s3_server: StoreSettings) -> None:
-    """A wrong secret is told at once, and neither secret is repeated."""
+def test_wrong_credentials_are_an_operators_error(s3_server: StoreSettings) -> None:
+    """A wrong secret is reported at once, and the message holds neither secret."""
     store = open_store(evolve(s3_server, secret_key="guessed-wrong"))
     for use in (store.get, store.head, lambda key: store.put(key, b""), lambda key: list(store.list(key))):
         with pytest.raises(OperatorError) as caught:
@@ -58,14 +58,14 @@ def test_wrong_credentials_are_the_operators_to_mend(s3_server: StoreSettings) -
 
 
 @pytest.mark.parametrize("seconds", [3_600, -3_600])
-def test_a_clock_that_is_wrong_is_worth_another_try(s3_server: StoreSettings, tmp_path: Path, seconds: int) -> None:
-    """What the server refuses because of this host's clock is told as that, and not as wrong credentials."""
+def test_a_wrong_clock_is_a_retryable_error(s3_server: StoreSettings, tmp_path: Path, seconds: int) -> None:
+    """What the server refuses because of this host's clock is reported as that, and not as wrong credentials."""
     clock = Clock(tmp_path / "clock")
     if not clock.environ:
         pytest.skip("no compiler to make a clock that moves")
     clock.move(seconds)
     access = json.dumps([s3_server.url, s3_server.access_key, s3_server.secret_key])
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", USE],
         input=access,
         env={**os.environ, **clock.environ},
@@ -73,14 +73,14 @@ def test_a_clock_that_is_wrong_is_worth_another_try(s3_server: StoreSettings, tm
         text=True,
         check=True,
     ).stdout.splitlines()
-    assert len(told) == 4
-    for line in told:
+    assert len(printed) == 4
+    for line in printed:
         assert line.startswith("unavailable: ")
         assert f"{'ahead of' if seconds > 0 else 'behind'} the store's" in line
 
 
 def test_a_missing_bucket_is_no_empty_store(s3_server: StoreSettings) -> None:
-    """A bucket that is not there is a wrong configuration to readers, never a store without objects."""
+    """Readers report a bucket that does not exist as a wrong configuration, not as an empty store."""
     _, _, options = s3_server.url.partition("?")
     store = open_store(evolve(s3_server, url=f"s3://no-such-bucket/p?{options}"))
     for use in (store.get, store.head, lambda key: list(store.list(key))):

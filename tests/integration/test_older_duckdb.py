@@ -1,6 +1,6 @@
-"""A model made for readers with an older DuckDB stays readable by it, whatever is done to the model.
+"""A model made for readers with an older DuckDB stays readable by it, whatever requests change the model.
 
-Takes the older releases from the registry that pip is configured for; skipped where there is none.
+The older releases come from the registry that pip is configured for; skipped where there is none.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ QUERIES = (
     "SELECT text FROM sales WHERE id = 4242",
     "SELECT COLUMNS(*)::VARCHAR FROM every",
 )
-ASK = """
+SCRIPT = """
 import json, sys, duckdb
 with duckdb.connect(sys.argv[1], read_only=True) as con:
     print(json.dumps([[list(map(str, row)) for row in con.execute(q).fetchall()] for q in json.loads(sys.argv[2])]))
@@ -85,10 +85,10 @@ def test_an_older_duckdb_opens_a_pulled_file(
     with PublishedModel(file_store, tmp_path) as model:
         create(model, storage_version)
         manifest = change(model)
-        assert ask(pull(model, manifest, tmp_path), installed) == expected(tmp_path / "pulled.duckdb")
+        assert query_with(pull(model, manifest, tmp_path), installed) == expected(tmp_path / "pulled.duckdb")
     with PublishedModel(file_store, tmp_path / "elsewhere") as model:  # restores the file from the store
         manifest = change(model)
-        assert ask(pull(model, manifest, tmp_path), installed) == expected(tmp_path / "pulled.duckdb")
+        assert query_with(pull(model, manifest, tmp_path), installed) == expected(tmp_path / "pulled.duckdb")
 
 
 def create(model: PublishedModel, storage_version: str) -> None:
@@ -133,17 +133,17 @@ def pull(model: PublishedModel, manifest: Manifest, folder: Path) -> Path:
     return path
 
 
-def ask(path: Path, installed: Path) -> Any:
-    """Return the answers of an older release."""
+def query_with(path: Path, installed: Path) -> Any:
+    """Return the results of an older release."""
     environ = {**os.environ, "PYTHONPATH": str(installed)}
-    script = [sys.executable, "-c", ASK, str(path), json.dumps(QUERIES)]
+    script = [sys.executable, "-c", SCRIPT, str(path), json.dumps(QUERIES)]
     found = subprocess.run(script, env=environ, check=False, capture_output=True, text=True, timeout=60)
     assert found.returncode == 0, found.stderr
     return json.loads(found.stdout)
 
 
 def expected(path: Path) -> Any:
-    """Return our own DuckDB's answers."""
+    """Return the results of the present DuckDB."""
     with duckdb.connect(str(path), read_only=True) as con:
         con.execute("SET TimeZone = 'UTC'")
         return [[list(map(str, row)) for row in con.execute(query).fetchall()] for query in QUERIES]
@@ -153,10 +153,10 @@ def expected(path: Path) -> Any:
     ("storage_version", "kind"),
     [("v1.5.0", "TIMESTAMPTZ_NS"), ("v1.4.0", "STRUCT(a TIMESTAMPTZ_NS[])"), ("v1.2.0", "MAP(INTEGER, TIME_NS)")],
 )
-def test_a_type_that_the_older_duckdb_has_not_is_refused(
+def test_a_type_that_the_older_duckdb_lacks_is_refused(
     file_store: StoreSettings, tmp_path: Path, storage_version: str, kind: str
 ) -> None:
-    """One such column would make the whole file unreadable to it: create_table and alter_table say so."""
+    """One such column would make the whole file unreadable to it: create_table and alter_table reject it."""
     column = {"name": "x", "type": kind}
     with PublishedModel(file_store, tmp_path) as model:
         model.create({"t": {"id": "INTEGER"}}, storage_version=storage_version)

@@ -1,4 +1,4 @@
-"""A store that an earlier release wrote stays readable, and its model goes on from there (`tests/data/store-1`)."""
+"""A store that an earlier release wrote stays readable, and its model can be continued (`tests/data/store-1`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from teatree.client.verify import verify
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.storage.chain import Chain
 from teatree.storage.history import version_at
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 from teatree.storage.versions import materialise
 
 DATA = Path(__file__).parents[1] / "data"
@@ -27,13 +27,13 @@ QUERY = "SELECT count(*), coalesce(sum(amount), 0)::BIGINT FROM sales"
 
 @pytest.fixture(params=STORES, ids=lambda path: path.name)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
-    """Return a copy of a store that was written for good."""
+    """Return a copy of a store in `tests/data`."""
     shutil.copytree(request.param, tmp_path / "store")
     return file_store(tmp_path / "store")
 
 
 def test_every_version_is_read_in_every_way(store: StoreSettings, tmp_path: Path) -> None:
-    """Pulled, attached, verified and found by its moment, each version holds what it held."""
+    """Pulled, attached, verified and found by its time, each version holds what was written."""
     chain = Chain(open_store(store), Settings().nats.prefix, "sales")
     assert chain.newest_version() == 8
     assert verify(chain, all_versions=True).is_right
@@ -52,8 +52,8 @@ def test_every_version_is_read_in_every_way(store: StoreSettings, tmp_path: Path
         assert found.version >= version
 
 
-def test_its_model_goes_on(store: StoreSettings, tmp_path: Path) -> None:
-    """A manager of this release restores the model, goes on, restores an earlier version, and ids are remembered."""
+def test_its_model_continues(store: StoreSettings, tmp_path: Path) -> None:
+    """A manager of this release takes the model over, applies requests and restores an earlier version."""
     with PublishedModel(store, tmp_path) as model:
         assert model.chain.newest_version() == 9  # its fence
         manifest = model.request("append", {"table": "sales", "rows": [{"id": 1, "site": "new", "amount": "1.00"}]})

@@ -1,4 +1,4 @@
-"""Versions of anyone's DuckDB file, without any service."""
+"""Versions of any DuckDB file, without any service."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import teatree
 from damage import flip
 from processes import Installation
 from published import PublishedModel
+from servers import S3_IS_SLOW
 from teatree.cli.main import run
 from teatree.client.attach import attach
 from teatree.client.diff import diff_versions
@@ -28,7 +29,7 @@ from teatree.contracts.settings import Settings, StoreSettings
 from teatree.engine.open_file import OpenFile, open_file
 from teatree.storage.chain import Chain
 from teatree.storage.duckdb_file import is_open_for_writing_here
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 from teatree.storage.versions import layout_of
 
 ALL = "SELECT count(*), sum(x) FROM t"
@@ -36,7 +37,7 @@ ALL = "SELECT count(*), sum(x) FROM t"
 
 @pytest.fixture
 def settings(object_store_settings: StoreSettings, tmp_path: Path) -> Settings:
-    """Return what a laptop knows: a store."""
+    """Return settings with a store only."""
     return Settings(store=object_store_settings, data=tmp_path / "none")
 
 
@@ -61,7 +62,7 @@ def _rows(chain: Chain, folder: Path, version: int | None = None, sql: str = ALL
 
 
 def test_a_published_version_is_the_file(opened: OpenFile, chain: Chain, settings: Settings, tmp_path: Path) -> None:
-    """It is pulled, attached and compared as a model's is; the later one costs what changed."""
+    """It is pulled, attached and compared as a model's is; a later version uploads what changed."""
     first = opened.publish()
     assert (first.model, first.version, first.is_new, first.tables) == ("sales", 1, True, {"t": 300_000})
     opened.sql("INSERT INTO t SELECT 1 FROM range(10)")
@@ -77,8 +78,8 @@ def test_a_published_version_is_the_file(opened: OpenFile, chain: Chain, setting
         assert con.execute("SELECT count(*) FROM sales.t").fetchall() == [(300_010,)]
 
 
-def test_a_version_is_byte_for_byte_what_lies_on_the_disk(opened: OpenFile, chain: Chain, tmp_path: Path) -> None:
-    """After a publish the closed file and a pulled one are the same database, and nothing of ours is in it."""
+def test_a_version_equals_the_file_on_the_disk(opened: OpenFile, chain: Chain, tmp_path: Path) -> None:
+    """After a publish the closed file and a pulled one are the same database, without any table of Teatree."""
     opened.publish()
     opened.sql("DELETE FROM t WHERE x % 2 = 0")
     opened.publish()
@@ -94,8 +95,8 @@ def test_a_version_is_byte_for_byte_what_lies_on_the_disk(opened: OpenFile, chai
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("sales")) == ["sales.duckdb"]
 
 
-def test_publishing_what_is_there_already_writes_nothing(opened: OpenFile, chain: Chain, settings: Settings) -> None:
-    """The newest version answers, also to a publisher that begins anew."""
+def test_publishing_without_a_change_writes_nothing(opened: OpenFile, chain: Chain, settings: Settings) -> None:
+    """It returns the newest version, also after the file was opened again."""
     first = opened.publish()
     again = opened.publish()
     assert (again.version, again.is_new, again.pack_bytes) == (first.version, False, 0)
@@ -108,8 +109,9 @@ def test_publishing_what_is_there_already_writes_nothing(opened: OpenFile, chain
     assert chain.newest_version() == 2
 
 
+@S3_IS_SLOW
 def test_what_is_not_committed_is_not_published(opened: OpenFile, chain: Chain, tmp_path: Path) -> None:
-    """A transaction that is open stays open, and comes with the version after its commit."""
+    """An open transaction stays open, and is part of the version after its commit."""
     other = opened.connection.cursor()
     other.execute("BEGIN")
     other.execute("INSERT INTO t SELECT 7 FROM range(200_000)")
@@ -140,7 +142,7 @@ def test_publishing_beside_writers_gives_whole_versions(opened: OpenFile, chain:
                     con.execute("DELETE FROM pairs WHERE x = 0")
                 con.execute(f"INSERT INTO pairs VALUES (-{number})")
                 con.execute("COMMIT")
-        except BaseException as e:  # noqa: BLE001 - told by the test's own thread
+        except BaseException as e:  # noqa: BLE001 - the test's thread checks it
             failures.append(e)
 
     writers = [threading.Thread(target=write) for _ in range(2)]
@@ -160,7 +162,7 @@ def test_publishing_beside_writers_gives_whole_versions(opened: OpenFile, chain:
 def test_two_publishers_take_turns_or_one_is_fenced(
     opened: OpenFile, settings: Settings, chain: Chain, tmp_path: Path
 ) -> None:
-    """A first publish goes behind what is there; who then finds another's version before its own is told so."""
+    """A first publish follows the newest version; a publisher that finds another's newer version is fenced."""
     opened.publish()
     with open_file(tmp_path / "copy.duckdb", name="sales", settings=settings) as other:
         other.sql("CREATE TABLE t AS SELECT 1 AS x")
@@ -179,7 +181,7 @@ def test_two_publishers_take_turns_or_one_is_fenced(
 
 
 def test_publishers_at_the_same_time_lose_nothing(settings: Settings, chain: Chain, tmp_path: Path) -> None:
-    """Six files under one name at once: each gets a version of its own."""
+    """Six files under one name at once: each gets a separate version."""
     found: list[int] = []
 
     def publish(number: int) -> None:
@@ -197,6 +199,7 @@ def test_publishers_at_the_same_time_lose_nothing(settings: Settings, chain: Cha
     assert sums == {0, 1, 2, 3, 4, 5}
 
 
+@S3_IS_SLOW
 def test_a_file_of_any_kind_can_be_published(settings: Settings, tmp_path: Path) -> None:
     """Views, schemas, sequences, macros, indexes and types that models do not have come along."""
     with open_file(tmp_path / "any thing-1.duckdb", settings=settings) as file:
@@ -241,8 +244,9 @@ def test_a_model_can_begin_as_a_fork_of_a_published_file(settings: Settings, tmp
         assert [(t.name, t.rows, t.primary_key) for t in last.tables] == [("t", 200_001, ("x",))]
 
 
+@S3_IS_SLOW
 def test_a_name_of_a_model_with_a_log_is_refused(settings: Settings, tmp_path: Path) -> None:
-    """A publisher can never come between a manager and its chain."""
+    """A file can never be published into a manager's chain."""
     with PublishedModel(settings.store, tmp_path, "sales") as model:
         model.create({"t": {"x": "BIGINT"}})
         with open_file(tmp_path / "sales.duckdb", settings=settings) as file:
@@ -253,14 +257,14 @@ def test_a_name_of_a_model_with_a_log_is_refused(settings: Settings, tmp_path: P
 
 
 async def test_a_manager_leaves_a_published_file_alone(installation: Installation, tmp_path: Path) -> None:
-    """Requests under the name of a published file make its manager stop, with the way out; the chain stays."""
+    """Requests under the name of a published file make its manager stop with advice; the chain is unchanged."""
     with open_file(tmp_path / "sales.duckdb", settings=installation.settings) as file:
         file.sql("CREATE TABLE t AS SELECT 1 AS x")
         file.publish()
     await installation.publish("create_model", {}, "create")
     manager = installation.manager()
     assert await manager.exit_code() == EXIT_OPERATOR
-    assert "teatree fork sales NEW" in manager.said()
+    assert "teatree fork sales NEW" in manager.output()
     assert installation.chain.newest_version() == 1
 
 
@@ -274,7 +278,7 @@ HOLD = (
 
 @pytest.mark.parametrize("mode", ["rw", "r"])
 def test_a_file_in_use_by_another_process_is_refused(file_store: StoreSettings, tmp_path: Path, mode: str) -> None:
-    """It is told in one sentence, and works when the other one has gone."""
+    """The error names the other process, and opening works when that has ended."""
     path = tmp_path / "sales.duckdb"
     duckdb.connect(str(path)).close()
     holder = subprocess.Popen(
@@ -301,7 +305,7 @@ def test_a_file_in_use_in_this_process_is_refused_and_stays_locked(
     tmp_path: Path,
     link: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """The attempt does not drop the lock that the other connection has: POSIX would, for a file opened and closed."""
+    """The attempt does not release the other connection's lock, as POSIX would when a file is opened and closed."""
     path = named = tmp_path / "sales.duckdb"
     with duckdb.connect(str(path)) as con:
         con.execute("CREATE TABLE t(x INTEGER)")
@@ -314,10 +318,8 @@ def test_a_file_in_use_in_this_process_is_refused_and_stays_locked(
         assert _others_are_locked_out(path)
 
 
-def test_the_lock_holds_while_a_version_is_published_and_goes_with_the_last_connection(
-    file_store: StoreSettings, tmp_path: Path
-) -> None:
-    """Publishing reads the file without dropping its lock, and what outlives `close` keeps it."""
+def test_the_lock_holds_until_the_last_connection_is_closed(file_store: StoreSettings, tmp_path: Path) -> None:
+    """Publishing reads the file without releasing its lock, and a relation that outlives `close` keeps it."""
     path = tmp_path / "sales.duckdb"
     file = open_file(path, settings=Settings(store=file_store))
     file.sql("CREATE TABLE t AS SELECT 1 AS x")
@@ -335,7 +337,7 @@ def test_the_lock_holds_while_a_version_is_published_and_goes_with_the_last_conn
 
 
 def test_what_is_no_duckdb_file_is_refused(file_store: StoreSettings, tmp_path: Path) -> None:
-    """Other bytes, an empty file, smaller blocks, a place that is none, a name that is none."""
+    """Other bytes, an empty file, smaller blocks, a missing folder, an invalid name."""
     settings = Settings(store=file_store)
     text = tmp_path / "text.duckdb"
     text.write_text("no database " * 2_000)
@@ -360,7 +362,7 @@ def test_what_is_no_duckdb_file_is_refused(file_store: StoreSettings, tmp_path: 
 
 
 def test_a_damaged_block_is_never_published(file_store: StoreSettings, tmp_path: Path) -> None:
-    """DuckDB would open the file; the publisher says which block is damaged."""
+    """DuckDB would open the file; the error of publishing names the damaged block."""
     path = tmp_path / "sales.duckdb"
     with duckdb.connect(str(path)) as con:
         con.execute("CREATE TABLE t AS SELECT hash(i) AS x FROM range(300_000) r(i)")
@@ -373,8 +375,8 @@ def test_a_damaged_block_is_never_published(file_store: StoreSettings, tmp_path:
     assert Chain(open_store(file_store), settings.nats.prefix, "sales").newest_version() == 0
 
 
-def test_a_store_that_is_away_leaves_all_as_it_was(s3_server: StoreSettings, tmp_path: Path) -> None:
-    """The error says so, and the next publish succeeds."""
+def test_an_unavailable_store_changes_nothing(s3_server: StoreSettings, tmp_path: Path) -> None:
+    """Publishing fails as unavailable, and the next publish succeeds."""
     away = evolve(s3_server, url="s3://bucket/x?endpoint=http://127.0.0.1:9")
     with open_file(tmp_path / "sales.duckdb", settings=Settings(store=away)) as file:
         file.sql("CREATE TABLE t AS SELECT 1 AS x")
@@ -385,7 +387,7 @@ def test_a_store_that_is_away_leaves_all_as_it_was(s3_server: StoreSettings, tmp
         assert file.publish().version == 1
 
 
-# --- the library's and the command line's doors ---
+# --- the library and the command line ---
 
 
 def test_the_library_and_the_command_line_publish(
@@ -405,7 +407,7 @@ def test_the_library_and_the_command_line_publish(
     assert run(["publish", "sales.duckdb", "versions"]) == 0
     assert "version 2 of sales" in capfd.readouterr().out
     assert run(["publish", "sales.duckdb", (tmp_path / "versions").as_uri()]) == 0
-    assert "holds already" in capfd.readouterr().out
+    assert "sales.duckdb is unchanged since version 2 of sales." in capfd.readouterr().out
     assert run(["versions", "sales", "--store", "versions", "--json"]) == 0
     assert capfd.readouterr().out.count("\n") == 2
     assert run(["models", "--store", "versions", "--json"]) == 0
@@ -420,7 +422,7 @@ def test_the_library_and_the_command_line_publish(
     assert found == ["pulled.duckdb", "sales.duckdb", "versions"]
 
 
-def test_a_file_published_again_and_again_verifies_and_comes_back_equal(settings: Settings, tmp_path: Path) -> None:
+def test_a_file_published_repeatedly_verifies_and_is_pulled_unchanged(settings: Settings, tmp_path: Path) -> None:
     """Each publisher begins an epoch; second schemas, views, macros, sequences and indexes are part of the file."""
     path = tmp_path / "mine.duckdb"
     with open_file(path, settings=settings, name="mine") as file:

@@ -1,4 +1,4 @@
-"""PostgreSQL, the object store or NATS away: nothing is lost, and all catches up by itself."""
+"""PostgreSQL, the object store or NATS unavailable: nothing is lost, and all catches up afterwards."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from servers import TestServers
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.embedded.nats import NatsServer
 from teatree.storage.migrations.migrate import migrate
-from teatree.storage.objects import open_store
-from teatree_manager.manager import IDLE_LOOK_MS
+from teatree.storage.stores import open_store
+from teatree_manager.activity import LOOK_MS
 
 
 def store_folder(installation: Installation) -> Path:
@@ -25,14 +25,14 @@ def store_folder(installation: Installation) -> Path:
     return Path(installation.settings.store.url.removeprefix("file://"))
 
 
-def outcomes_in_catalogue(installation: Installation) -> dict[str, str]:
-    """Return the state of every request that PostgreSQL knows of."""
+def outcomes_in_catalog(installation: Installation) -> dict[str, str]:
+    """Return the state of every request in the catalog."""
     with installation.postgres() as connection:
         return dict(connection.execute("SELECT request_id, state FROM request_log").fetchall())
 
 
-def versions_in_catalogue(installation: Installation) -> list[int]:
-    """Return the numbers of the versions that PostgreSQL knows of."""
+def versions_in_catalog(installation: Installation) -> list[int]:
+    """Return the numbers of the versions in the catalog."""
     with installation.postgres() as connection:
         found = connection.execute("SELECT version FROM goal_model_version ORDER BY version").fetchall()
     return [number for (number,) in found]
@@ -44,15 +44,15 @@ def children_of(pid: int) -> list[int]:
 
 
 async def catches_up(installation: Installation) -> None:
-    """Wait until PostgreSQL knows every version and every outcome."""
+    """Wait until the catalog has every version and every outcome."""
     newest = installation.chain.newest_version()
-    await until(lambda: versions_in_catalogue(installation)[-1:] == [newest], lambda: "the catalogue")
-    assert versions_in_catalogue(installation) == list(range(1, newest + 1))
-    assert set(outcomes_in_catalogue(installation)) == set(installation.sent)
+    await until(lambda: versions_in_catalog(installation)[-1:] == [newest], lambda: "the catalog")
+    assert versions_in_catalog(installation) == list(range(1, newest + 1))
+    assert set(outcomes_in_catalog(installation)) == set(installation.sent)
 
 
 async def test_postgres_away(installation: Installation, servers: TestServers) -> None:
-    """Outcomes never wait for PostgreSQL: it can be away at the start and in between, and then has every row."""
+    """Outcomes never wait for PostgreSQL: unavailable at the start or later, it gets every row afterwards."""
     servers.postgres().stop()
     try:
         manager = await installation.created(table("id"))
@@ -72,13 +72,13 @@ async def test_postgres_away(installation: Installation, servers: TestServers) -
     await catches_up(installation)
     assert (await installation.send("append", rows(6), "a6"))["kind"] == "done"
     assert await manager.leave() == 0
-    await installation.told()
+    await installation.outcomes()
     installation.check_chain()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in range(1, 7)]
 
 
-async def test_no_rest_while_the_catalogue_is_behind(installation: Installation, servers: TestServers) -> None:
-    """A manager that nobody asks anything of leaves when the catalogue has its versions: it may be the last to come."""
+async def test_no_idle_exit_while_the_catalog_is_behind(installation: Installation, servers: TestServers) -> None:
+    """An idle manager exits when the catalog has its versions: perhaps no other manager follows."""
     servers.postgres().stop()
     try:
         manager = await installation.created(table("id"))
@@ -90,15 +90,15 @@ async def test_no_rest_while_the_catalogue_is_behind(installation: Installation,
         connection.execute("LOCK TABLE goal_model_version IN EXCLUSIVE MODE")
         manager = installation.manager(TEATREE_MANAGER_IDLE_EXIT_MS="1")
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        await until(lambda: connection.execute(waits).fetchone() != (0,), manager.said)
-        await asyncio.sleep(3 * IDLE_LOOK_MS / 1000)
-        assert "leaving: idle" not in manager.said()
+        await until(lambda: connection.execute(waits).fetchone() != (0,), manager.output)
+        await asyncio.sleep(3 * LOOK_MS / 1000)
+        assert "leaving: idle" not in manager.output()
     assert await manager.exit_code() == 0
-    assert versions_in_catalogue(installation) == list(range(1, installation.chain.newest_version() + 1))
+    assert versions_in_catalog(installation) == list(range(1, installation.chain.newest_version() + 1))
 
 
 async def test_postgres_stopped(installation: Installation, servers: TestServers) -> None:
-    """A PostgreSQL that hangs instead of being gone holds up no outcome either."""
+    """A PostgreSQL that hangs does not delay outcomes either."""
     await installation.created(table("id"))
     pid = servers.postgres().pid
     assert pid is not None
@@ -112,11 +112,11 @@ async def test_postgres_stopped(installation: Installation, servers: TestServers
         for process in (*children, pid):
             os.kill(process, signal.SIGCONT)
     await catches_up(installation)
-    await installation.told()
+    await installation.outcomes()
 
 
 async def test_store_away(installation: Installation) -> None:
-    """With the store's folder away nothing is said too early and nothing is lost; reads go on; then all is said."""
+    """Without the store's folder outcomes are held back and reads still work; afterwards all outcomes are published."""
     manager = await installation.created(table("id"))
     first = await installation.send("append", rows(1), "a1")
     await installation.ask("SELECT 1", min_version=first["version"])
@@ -124,44 +124,44 @@ async def test_store_away(installation: Installation) -> None:
     away = folder.with_name("away")
     folder.rename(away)
     await installation.publish("append", rows(2), "a2")
-    await manager.says("waits to be shipped")
+    await manager.until_printed("waits to be shipped")
     await installation.publish("append", rows(3), "a3")
     assert await installation.ask("SELECT id FROM t") == [{"id": 1}]
-    assert not await installation.said("a2")
+    assert not await installation.has_outcome("a2")
     assert not folder.exists()
     away.rename(folder)
     assert (await installation.outcome("a3"))["kind"] == "done"
-    await installation.told()
+    await installation.outcomes()
     installation.check_chain()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
 
 
 async def test_store_away_and_a_new_manager(installation: Installation) -> None:
-    """A manager that starts while the store's folder is away begins no second history; it goes on when that is back."""
+    """A manager that starts without the store's folder begins no second history; the next one finds it and resumes."""
     manager = await installation.created(table("id"))
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
-    await until(lambda: set(outcomes_in_catalogue(installation)) == set(installation.sent))
+    await until(lambda: set(outcomes_in_catalog(installation)) == set(installation.sent))
     folder = store_folder(installation)
     away = folder.with_name("away")
     folder.rename(away)
     await installation.publish("append", rows(2), "a2")
-    await manager.says("waits to be shipped")
+    await manager.until_printed("waits to be shipped")
     await manager.kill()
     successor = installation.manager()
     assert await successor.exit_code() == 78
-    assert "TEATREE_STORE_URL" in successor.said()
-    assert not await installation.said("a2")
+    assert "TEATREE_STORE_URL" in successor.output()
+    assert not await installation.has_outcome("a2")
     assert not folder.exists()
     away.rename(folder)
     installation.manager()
     assert (await installation.outcome("a2"))["kind"] == "done"
-    await installation.told()
+    await installation.outcomes()
     installation.check_chain()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,)]
 
 
 async def test_store_away_and_a_dispatcher(installation: Installation) -> None:
-    """A dispatcher that cannot see the store rejects nothing: the requests are answered when it is back."""
+    """A dispatcher that cannot read the store rejects nothing: the requests get their outcomes when it is back."""
     dispatcher = installation.dispatcher(TEATREE_MANAGER_IDLE_EXIT_MS="300")
     await installation.send("create_model", table("id"), "create")
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
@@ -170,12 +170,12 @@ async def test_store_away_and_a_dispatcher(installation: Installation) -> None:
     away = folder.with_name("away")
     folder.rename(away)
     await installation.publish("append", rows(2), "a2")
-    await dispatcher.says("a model cannot be looked after")
-    assert not await installation.said("a2")
+    await dispatcher.until_printed("a model cannot be looked after")
+    assert not await installation.has_outcome("a2")
     assert not folder.exists()
     away.rename(folder)
     assert (await installation.outcome("a2"))["kind"] == "done"
-    await installation.told()
+    await installation.outcomes()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,)]
 
 
@@ -193,8 +193,8 @@ async def test_s3_away(
         seaweed.stop()
         try:
             await installation.publish("append", rows(2), "a2")
-            await manager.says("waits to be shipped: unavailable: The object store is away")
-            assert not await installation.said("a2")
+            await manager.until_printed("waits to be shipped: unavailable: The object store is unavailable")
+            assert not await installation.has_outcome("a2")
         finally:
             seaweed.start()
         assert (await installation.outcome("a2"))["kind"] == "done"
@@ -203,7 +203,7 @@ async def test_s3_away(
         successor = installation.manager()
         assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
         assert await successor.leave() == 0
-        await installation.told()
+        await installation.outcomes()
         installation.check_chain()
         assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
     finally:
@@ -211,7 +211,7 @@ async def test_s3_away(
 
 
 async def test_nats_killed(service_settings: Settings, manager_server: ManagerServer, tmp_path: Path) -> None:
-    """NATS killed and started again, three times: every accepted request takes effect once and is answered."""
+    """NATS killed and started again, three times: every accepted request takes effect once and has an outcome."""
     migrate(service_settings.postgres)
     with NatsServer(tmp_path / "nats") as nats:
         settings = attrs.evolve(service_settings, nats=nats.settings())
@@ -229,7 +229,7 @@ async def test_nats_killed(service_settings: Settings, manager_server: ManagerSe
                 assert (await installation.outcome(request_id))["kind"] == "done"
             assert manager.code is None
             assert await manager.leave() == 0
-            await installation.told()
+            await installation.outcomes()
             installation.check_chain()
             assert installation.read("SELECT id FROM t ORDER BY id") == [(0,), (1,), (2,)]
         finally:
@@ -237,10 +237,10 @@ async def test_nats_killed(service_settings: Settings, manager_server: ManagerSe
 
 
 @pytest.mark.parametrize("what", ["store", "nats"])
-async def test_leaves_when_asked(
+async def test_exits_when_asked(
     service_settings: Settings, manager_server: ManagerServer, tmp_path: Path, what: str
 ) -> None:
-    """A manager that waits for what is away still leaves when it is asked to, and its successor goes on."""
+    """A manager that waits for an unavailable part still exits when it is asked to, and its successor resumes."""
     migrate(service_settings.postgres)
     with NatsServer(tmp_path / "nats") as nats:
         settings = attrs.evolve(service_settings, nats=nats.settings())
@@ -251,34 +251,34 @@ async def test_leaves_when_asked(
             if what == "store":
                 folder.rename(away)
                 await installation.publish("append", rows(1), "a1")
-                await manager.says("waits to be shipped")
+                await manager.until_printed("waits to be shipped")
                 await manager.leave()
                 away.rename(folder)
             else:
                 nats.stop()
-                await manager.says("the log cannot be read")
+                await manager.until_printed("the log cannot be read")
                 await manager.leave()
                 nats.start()
                 await installation.reconnected()
                 await installation.publish("append", rows(1), "a1")
             installation.manager()
             assert (await installation.outcome("a1"))["kind"] == "done"
-            await installation.told()
+            await installation.outcomes()
         finally:
             await installation.close()
 
 
 async def test_wrong_store(installation: Installation, tmp_path: Path) -> None:
-    """A manager that is told of another store begins nothing in it: the catalogue knows better."""
+    """A manager that is configured with another store begins nothing in it, since the catalog lists other versions."""
     manager = await installation.created(table("id"))
-    await until(lambda: set(outcomes_in_catalogue(installation)) == set(installation.sent))
+    await until(lambda: set(outcomes_in_catalog(installation)) == set(installation.sent))
     assert await manager.leave() == 0
     await installation.publish("append", rows(1), "a1")
     other = attrs.evolve(StoreSettings(), url=(tmp_path / "other").as_uri())
     wrong: dict[str, Any] = {"TEATREE_STORE_URL": other.url, "TEATREE_DATA": str(tmp_path / "fresh")}
     lost = installation.manager(**wrong)
     assert await lost.exit_code() == 78
-    assert "TEATREE_STORE_URL" in lost.said()
+    assert "TEATREE_STORE_URL" in lost.output()
     assert not [*open_store(other).list("")]
     right = installation.manager()
     assert (await installation.outcome("a1"))["kind"] == "done"

@@ -1,4 +1,4 @@
-"""A batch: neighbours commit, culprits are found, ids are answered as they were the first time."""
+"""A batch: wrong requests are found, the others commit, a used id gets its first outcome."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kinds(outcomes: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 async def test_culprits(installation: Installation) -> None:
-    """Of a batch with several culprits only these are refused, each with its reason; all others commit, in order."""
+    """Of a batch with several wrong requests only these are refused, with reasons; the others commit, in order."""
     publish = installation.publish
     await publish("create_model", table("id", "v", key="id"), "create")
     for i in range(20):
@@ -41,7 +41,7 @@ async def test_culprits(installation: Installation) -> None:
     await publish("append", {"table": "t", "rows": [{"id": 1.5}]}, "lossy")
     await publish("append", rows(200), "last")
     await apply_together(installation)
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     refused = {i: kind for i, kind in kinds(outcomes).items() if kind != "done"}
     assert refused == {
         "again7": "rejected constraint",
@@ -73,12 +73,12 @@ async def test_together_as_one_by_one(installation: Installation) -> None:
     await publish("alter_table", {"table": "t", "add": {"name": "w", "type": "BIGINT"}}, "alter")
     await publish("append", rows(2, w=5), "y")
     await apply_together(installation)
-    assert set(kinds(await installation.told()).values()) == {"done"}
+    assert set(kinds(await installation.outcomes()).values()) == {"done"}
     assert installation.read("SELECT id, w FROM t ORDER BY id") == [(1, None), (1, None), (1, None), (2, 5)]
 
 
 async def test_ids(installation: Installation) -> None:
-    """A resend is answered with the first outcome, in its batch and later; another body under its id is refused."""
+    """A resend gets the first outcome, in its batch and later; another body under its id is refused."""
     publish = installation.publish
     await publish("create_model", table("id", key="id"), "create")
     await publish("append", rows(1), "a")
@@ -94,8 +94,8 @@ async def test_ids(installation: Installation) -> None:
     await publish("append", rows(4), "reused")
     await publish("upsert", rows(1), "a")  # another function is another body
     await installation.send("append", rows(9), "end")
-    told = kinds(await installation.told(["create", "twin", "end"]))
-    assert told == {"create": "done", "twin": "rejected constraint", "end": "done"}
+    found = kinds(await installation.outcomes(["create", "twin", "end"]))
+    assert found == {"create": "done", "twin": "rejected constraint", "end": "done"}
     notices = await installation.notices()
     for request_id, count in (("a", 3), ("reused", 2)):
         done = [body for kind, body in notices[request_id] if kind == "done"]
@@ -108,18 +108,18 @@ async def test_ids(installation: Installation) -> None:
 
 
 async def test_ids_over_a_crash(installation: Installation) -> None:
-    """A resend in a version after its first, both committed and neither shipped when the manager dies: one answer."""
+    """A request and its resend, in two versions that a killed manager committed and did not upload: one outcome."""
     plan = {"manager.ship.before_manifest": {"action": "error", "hit": 2, "times": 1000}}
     manager = await installation.created(table("id"), plan)
     await installation.publish("append", rows(1), "a")
-    await manager.says("waits to be shipped")
+    await manager.until_printed("waits to be shipped")
     await installation.publish("append", rows(1), "a")
     await until(lambda: [*installation.local().read_write.glob("*/model.duckdb.wal")] != [])  # committed
     await manager.kill()
     await installation.publish("append", rows(2), "b")
     await apply_together(installation)
     await installation.send("append", rows(3), "c")
-    await installation.told()
+    await installation.outcomes()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
 
 
@@ -134,7 +134,7 @@ async def test_expected_version(installation: Installation) -> None:
     await installation.publish("append", {**rows(2), "expected_version": version}, "second")
     await installation.publish("append", {**rows(3), "expected_version": version + 100}, "future")
     await apply_together(installation)
-    assert kinds(await installation.told()) == {
+    assert kinds(await installation.outcomes()) == {
         "create": "done",
         "q": "done",
         "first": "done",
@@ -149,7 +149,7 @@ async def test_expected_version(installation: Installation) -> None:
     [(0, None), (30, None), (0, "manager.set_aside.before_letter"), (0, "manager.set_aside.after_letter")],
 )
 async def test_a_request_that_kills(installation: Installation, neighbours: int, place: str | None) -> None:
-    """A request that takes its manager down is set aside after a few tries and kept whole; its neighbours commit."""
+    """A request that crashes its manager is set aside after a few tries and kept whole; the others commit."""
     publish = installation.publish
     await publish("create_model", table("id", "v", key="id"), "create")
     for i in range(neighbours):
@@ -159,8 +159,8 @@ async def test_a_request_that_kills(installation: Installation, neighbours: int,
         await publish("update", {"table": "t", "set": {"v": i}, "where": {"id": i}}, f"u{i}")
     plan = {place: {"action": "crash", "hit": 1, "times": 2}} if place else None
     managers = await installation.until_done(plan, poison=666)
-    assert len(managers) <= (14 if place else 8)  # the request before it, not shipped yet, starts the count anew
-    outcomes = await installation.told()
+    assert len(managers) <= (14 if place else 8)  # the request before it, not uploaded yet, resets the count
+    outcomes = await installation.outcomes()
     assert {i: kind for i, kind in kinds(outcomes).items() if kind != "done"} == {"poison": "failed set_aside"}
     assert "took its manager down" in outcomes["poison"]["error"]["message"]
     assert installation.read("SELECT id, v FROM t ORDER BY id") == [(i, i) for i in range(neighbours)]
@@ -176,7 +176,7 @@ async def test_groups_over_a_crash(installation: Installation) -> None:
     for i in range(10):
         await publish("append", rows(i % 8), f"g{i}", **{"Teatree-Group": "bulk"})
     await publish("append", rows(100), "single")
-    plan = {"manager.say.after_notices": {"action": "crash", "hit": 2, "times": 1}}
+    plan = {"manager.announce.after_notices": {"action": "crash", "hit": 2, "times": 1}}
     installation.sent = ["create", "single"]
     await installation.until_done(plan)
     found = await installation.group_notices("bulk")
@@ -189,7 +189,7 @@ async def test_groups_over_a_crash(installation: Installation) -> None:
 
 
 async def test_resends_of_a_barrier(installation: Installation) -> None:
-    """A resend of an `archive` is answered by the manager that hears it, once the archive is there."""
+    """A resend of an `archive` gets its outcome from the manager that reads it, once the archive exists."""
     plan = {"manager.archive.before_table": {"action": "delay", "delay_ms": 500, "times": 2}}
     manager = await installation.created(table("id"), plan)
     await installation.publish("append", rows(1), "a1")
@@ -201,21 +201,21 @@ async def test_resends_of_a_barrier(installation: Installation) -> None:
     await installation.publish("archive", {}, "archive", **{"Teatree-Group": "late"})
     await installation.send("append", rows(4), "a4")
 
-    async def all_told() -> bool:
+    async def all_published() -> bool:
         return bool(await installation.group_notices("early") and await installation.group_notices("late"))
 
-    await until_async(all_told)
+    await until_async(all_published)
     for group, counts in (("early", {(0, 1), (1, 0), (1, 1)}), ("late", {(0, 1)})):
         for version, bodies in (await installation.group_notices(group)).items():
             assert len(set(bodies)) == 1, (group, version)
-            told = json.loads(bodies[0])
-            assert (told["applied"], told["already"]) in counts
+            notice = json.loads(bodies[0])
+            assert (notice["applied"], notice["already"]) in counts
     assert await manager.leave() == 0
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,), (4,)]
 
 
 async def test_a_crash_with_a_resend_of_a_barrier(installation: Installation) -> None:
-    """Who takes over goes on from a batch that was not published, also if a resend of an `archive` is in it."""
+    """A takeover resumes from a batch that was not published, also if a resend of an `archive` is in it."""
     manager = await installation.created(table("id"), {"manager.apply.after_commit": {"action": "crash", "hit": 2}})
     await installation.send("archive", {}, "archive")
     again = await installation.publish("archive", {}, "archive")

@@ -1,4 +1,4 @@
-"""A crash at each place: every accepted request has its one effect and its one outcome, whatever dies when."""
+"""A crash at each failpoint: every accepted request has its one effect and its one outcome."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ SOURCES = Path(__file__).parents[2]
 
 
 def failpoints(part: str) -> list[str]:
-    """Return the names of the places in which the manager or the dispatcher can be made to crash."""
+    """Return the names of the manager's or the dispatcher's failpoints."""
     paths = (path for folder in ("manager", "dispatcher", "src") for path in (SOURCES / folder).rglob("*.py"))
     pattern = re.compile(rf'failpoint\("({part}\.[a-z_.]+)"\)')
     return sorted({name for path in paths for name in pattern.findall(path.read_text())})
 
 
 FAILPOINTS = [name for name in failpoints("manager") if not name.startswith("manager.set_aside.")]
-"""Those of setting aside: `test_promise_batch`."""
+"""`test_promise_batch` has those of setting aside."""
 LATER = [
     name
     for name in FAILPOINTS
-    if name.split(".")[1] in {"ship", "capture", "apply", "say"} or name.endswith("before_record")
+    if name.split(".")[1] in {"ship", "capture", "apply", "announce"} or name.endswith("before_record")
 ]
 CASES = [
     *((name, 1) for name in FAILPOINTS),
@@ -34,7 +34,7 @@ CASES = [
 
 
 async def publish_all(installation: Installation) -> None:
-    """Have requests of many kinds accepted: resends, a stale one, wrong ones, a query with pages, an archive."""
+    """Publish requests of many kinds: resends, a stale one, wrong ones, a query with pages, an archive."""
     publish = installation.publish
     await publish("create_model", table("id", "v", key="id"), "create")
     await publish("append", rows(1, 2, 3), "a1")
@@ -60,16 +60,16 @@ CONTENT = [(1, 9), (2, 7), (3, None), (4, None), (5, 5), (6, 6)]
 
 @pytest.mark.parametrize(("name", "hit"), CASES)
 async def test_crash(installation: Installation, name: str, hit: int) -> None:
-    """A manager dies twice at one place; with the third, all requests have one effect and one outcome each."""
+    """Two managers crash at one failpoint; with the third, all requests have one effect and one outcome each."""
     await publish_all(installation)
     plan = {name: {"action": "crash", "hit": hit, "times": 2}}
     managers = await installation.until_done(plan)
-    while (code := await managers[-1].leave()) != 0:  # what follows the versions may be the last to come to the place
+    while (code := await managers[-1].leave()) != 0:  # a follower may reach the failpoint last
         assert code == -9
         managers += await installation.until_done(plan)
     if hit == 1:
         assert [m.code for m in managers] == [-9, -9, 0]
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     assert {i: o["kind"] for i, o in outcomes.items()} == {i: STATUS.get(i, "done") for i in outcomes}
     assert outcomes["q1"]["result"]["rows"] == 4
     manifests = installation.check_chain()
@@ -79,24 +79,26 @@ async def test_crash(installation: Installation, name: str, hit: int) -> None:
 
 @pytest.mark.parametrize("name", failpoints("dispatcher"))
 async def test_dispatcher_crash(installation: Installation, name: str) -> None:
-    """A dispatcher dies twice at one place, its managers live on: each request is answered, once."""
-    deaths = 1 if name == "dispatcher.launch.after" else 2  # what was launched lives: there is no second launch
-    plan = {name: {"action": "crash", "hit": 1, "times": deaths}}
+    """Two dispatchers crash at one failpoint, their managers keep running: each request has one outcome."""
+    crashes = (
+        1 if name == "dispatcher.launch.after" else 2
+    )  # the launched manager keeps running: there is no second launch
+    plan = {name: {"action": "crash", "hit": 1, "times": crashes}}
     fast = {"TEATREE_DISPATCHER_PURGE_INTERVAL_MS": "20", "TEATREE_DISPATCHER_RETENTION_DAYS": "0.0000001"}
     await installation.publish("append", rows(1), "early")
     await installation.publish("create_model", table("id"), "create")
     await installation.publish("append", rows(1), "a1")
     codes: list[int] = []
-    while len(codes) < deaths or await installation.waiting():
+    while len(codes) < crashes or await installation.waiting():
         dispatcher = installation.dispatcher(plan, **fast)
-        await until_async(partial(_is_over, dispatcher, installation, may_live=len(codes) == deaths))
+        await until_async(partial(_is_over, dispatcher, installation, may_live=len(codes) == crashes))
         if dispatcher.code is not None:
             codes.append(dispatcher.code)
-    assert codes == [-9] * deaths
+    assert codes == [-9] * crashes
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
     await installation.publish("append", rows(1), "a1")
     assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     assert {i: o["kind"] for i, o in outcomes.items() if o["kind"] != "done"} == {"early": "rejected"}
     installation.check_chain()
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]

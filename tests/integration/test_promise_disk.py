@@ -1,4 +1,4 @@
-"""A disk that is nearly full: what is not needed goes first, then requests wait, say why, and none is lost."""
+"""A disk that is nearly full: spares are deleted first, then requests wait with the reason, and none is lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MANY = f"INSERT INTO t SELECT range, (hash(range) >> 1)::BIGINT FROM range(1000,
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder on a small disk of its own."""
+    """Return a folder on a separate small disk."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
@@ -49,26 +49,26 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 class Ballast:
-    """What takes a disk's space away."""
+    """A file that takes up a disk's space."""
 
     def __init__(self, disk: Path) -> None:
         self._disk = disk
         self._path = disk / "ballast"
 
     def leave(self, free_bytes: int) -> None:
-        """Take all but some bytes."""
+        """Grow until only some bytes are free."""
         more = shutil.disk_usage(self._disk).free - free_bytes
         with self._path.open("ab") as file:
-            os.posix_fallocate(file.fileno(), file.tell(), more)
+            os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, more)
 
-    def go(self) -> None:
-        """Give it all back."""
+    def remove(self) -> None:
+        """Free all of its space."""
         self._path.unlink()
 
 
 @contextmanager
 def not_written(folder: Path) -> Iterator[None]:
-    """Let no file be made or deleted below a folder, as on a disk that is read-only."""
+    """Prevent that files are created or deleted below a folder, as on a read-only disk."""
     folders = [str(path) for path in (folder, *folder.rglob("*")) if path.is_dir()]
     if subprocess.run(["chattr", "+i", *folders], capture_output=True, check=False).returncode != 0:
         pytest.skip("this file system knows no immutable folders")
@@ -79,14 +79,14 @@ def not_written(folder: Path) -> Iterator[None]:
 
 
 def spares(folder: Path) -> list[Path]:
-    """Return the files that wait to be made into newer versions."""
+    """Return the spares."""
     return list(folder.glob("*.spare"))
 
 
 async def begin(
     installation: Installation, disk: Path, floor_bytes: int, plan: dict[str, Any] | None = None
 ) -> tuple[Running, int]:
-    """Return a manager with its folder on a disk, and the version that holds a large table; no archive comes after."""
+    """Return a manager with its folder on a disk, and the version that holds a large table; no archive follows."""
     manager = await installation.created(
         table("id", "v"),
         plan,
@@ -103,7 +103,7 @@ async def begin(
 
 
 def keep_open(path: Path) -> subprocess.Popen[str]:
-    """Return a process that has a version open, and reads it when its input ends."""
+    """Return a process that has a version open and reads it when its input ends."""
     reader = subprocess.Popen(
         [sys.executable, "-c", KEEP_OPEN, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -113,12 +113,12 @@ def keep_open(path: Path) -> subprocess.Popen[str]:
 
 
 async def seen(installation: Installation) -> ModelInfo:
-    """Return what is told of the model."""
+    """Return what `models` shows of the model."""
     return next(info for info in await connect(settings=installation.settings).models() if info.name == MODEL)
 
 
 async def test_a_nearly_full_disk(installation: Installation, disk: Path) -> None:
-    """Spares are given up before anybody waits; beyond that a request waits visibly, and is done when there is room."""
+    """Spares are deleted before a request waits; then one waits visibly, and is done when there is space."""
     manager, newest = await begin(installation, disk, FLOOR_BYTES)
     local, ballast = installation.local(disk), Ballast(disk)
     sent = 0
@@ -136,7 +136,7 @@ async def test_a_nearly_full_disk(installation: Installation, disk: Path) -> Non
 
     ballast.leave(FLOOR_BYTES - 5 * MB)  # a spare is more than that
     await append()
-    assert "gave old local files up" in manager.said()
+    assert "deleted old local files" in manager.output()
 
     ballast.leave(MB)
     await installation.publish("append", rows(sent + 1, v=1), "last")
@@ -148,10 +148,10 @@ async def test_a_nearly_full_disk(installation: Installation, disk: Path) -> Non
     await until_async(waits)
     await until(lambda: not spares(local.versions), lambda: f"spares to go: {spares(local.versions)}")
     await until(lambda: set(local.versions.iterdir()) == {held, local.current.resolve()})
-    assert not await installation.said("last")
+    assert not await installation.has_outcome("last")
     assert await installation.ask("SELECT count(*) AS n FROM t") == [{"n": ROWS + sent}]
 
-    ballast.go()
+    ballast.remove()
     assert (await installation.outcome("last"))["kind"] == "done"
 
     async def is_active() -> bool:
@@ -159,7 +159,7 @@ async def test_a_nearly_full_disk(installation: Installation, disk: Path) -> Non
 
     await until_async(is_active)
     assert reader.communicate(timeout=60)[0].startswith(f"({ROWS}, ")
-    assert all(outcome["kind"] == "done" for outcome in (await installation.told()).values())
+    assert all(outcome["kind"] == "done" for outcome in (await installation.outcomes()).values())
     installation.check_chain()
     assert installation.read("SELECT count(*) FROM t") == [(ROWS + sent + 1,)]
     await installation.ask("SELECT 1", min_version=installation.chain.newest_version())
@@ -169,7 +169,7 @@ async def test_a_nearly_full_disk(installation: Installation, disk: Path) -> Non
 
 
 async def test_no_room_to_restore(installation: Installation, disk: Path) -> None:
-    """Where the model's file was lost and there is no room for it, its manager waits, and goes on when there is."""
+    """When the model's file was lost and there is no space for it, its manager waits, and resumes when there is."""
     manager, _ = await begin(installation, disk, 100_000)
     local, ballast = installation.local(disk), Ballast(disk)
     await manager.kill()
@@ -179,39 +179,39 @@ async def test_no_room_to_restore(installation: Installation, disk: Path) -> Non
     versions = installation.chain.newest_version()
     await installation.publish("append", rows(1, v=1), "a1")
     manager = installation.manager(data=disk)
-    await manager.says("taking over waits")
+    await manager.until_printed("taking over waits")
     assert not spares(local.versions)
-    ballast.go()
+    ballast.remove()
     assert (await installation.outcome("a1"))["kind"] == "done"
     assert installation.chain.newest_version() == versions + 2  # its fence and the request, however often it was tried
     assert manager.code is None
 
 
 async def test_no_room_for_the_local_file(installation: Installation, disk: Path) -> None:
-    """Where a version's local file does not fit on the disk, requests go on, and it is made when there is room."""
+    """When a version's snapshot file does not fit on the disk, requests are applied, and it is made when it fits."""
     manager, version = await begin(installation, disk, 100_000)
     local, ballast = installation.local(disk), Ballast(disk)
     ballast.leave(3 * MB)
     assert (await installation.send("append", rows(1, v=1), "a1"))["kind"] == "done"
-    await manager.says("disk_full: The local file of version")
+    await manager.until_printed("disk_full: The local file of version")
     assert (await installation.send("append", rows(2, v=1), "a2"))["kind"] == "done"
     assert local.current.resolve() == local.version(version)
-    ballast.go()
+    ballast.remove()
     version = installation.chain.newest_version()
     assert await installation.ask("SELECT count(*) AS n FROM t", min_version=version) == [{"n": ROWS + 2}]
     assert manager.code is None
 
 
 async def test_a_disk_that_is_full_for_a_while(installation: Installation, disk: Path) -> None:
-    """A checkpoint that finds the disk full stops nothing: the same manager makes its version when there is room."""
+    """After a checkpoint on a full disk the same manager publishes its version when there is space."""
     place = "manager.capture.before_checkpoint"
     manager, _ = await begin(installation, disk, 0, {place: {"action": "delay", "delay_ms": 1_000, "hit": 3}})
     ballast, more = Ballast(disk), MANY.replace("range(1000, ", f"range({2 * ROWS}, {2 * ROWS} + ")
     await installation.publish("sql", {"statement": more}, "more")
     await until(lambda: any(installation.folder.glob(f"*.{place}.0")), lambda: "the checkpoint to come")
     ballast.leave(100_000)
-    await manager.says("has been invalidated")
-    ballast.go()
+    await manager.until_printed("has been invalidated")
+    ballast.remove()
     assert (await installation.outcome("more"))["kind"] == "done"
     assert (await installation.send("append", rows(1, v=1), "a1"))["kind"] == "done"
     assert installation.read("SELECT count(*) > 1000000 FROM t") == [(True,)]
@@ -219,21 +219,21 @@ async def test_a_disk_that_is_full_for_a_while(installation: Installation, disk:
 
 
 async def test_a_disk_that_is_read_only_for_a_while(installation: Installation, disk: Path) -> None:
-    """No request is blamed for a disk that cannot be written for a while: all wait, and are done after it."""
+    """No request fails because the disk cannot be written for a while: all wait, and are done afterwards."""
     manager, _ = await begin(installation, disk, 0)
     with not_written(installation.local(disk).root):
         await installation.publish("append", rows(1, v=1), "a1")
-        await manager.says("Operation not permitted")
+        await manager.until_printed("Operation not permitted")
     assert (await installation.outcome("a1"))["kind"] == "done"
     with not_written(installation.local(disk).read_write):
         await installation.publish("append", rows(2, v=1), "a2")
-        await manager.says("Cannot open file")
+        await manager.until_printed("Cannot open file")
     assert (await installation.outcome("a2"))["kind"] == "done"
     assert manager.code is None
     await manager.kill()
     with not_written(installation.local(disk).root):
         await installation.publish("append", rows(3, v=1), "a3")
         manager = installation.manager(data=disk)
-        await manager.says("cannot be acquired")
+        await manager.until_printed("cannot be acquired")
     assert (await installation.outcome("a3"))["kind"] == "done"
     assert manager.code is None

@@ -1,4 +1,4 @@
-"""The manager's disk is only a copy: lost or damaged, the model comes back from the store and the log."""
+"""The manager's disk is only a copy: when it is lost or damaged, the model is restored from the store and the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADER_BYTES = 12_288
 
 
 def delete_data(folder: Path) -> None:
-    """Delete all that the host has of the model, whatever a manager creates meanwhile."""
+    """Delete all local files of the model, also those that a manager creates meanwhile."""
     while folder.exists():
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -57,25 +57,25 @@ def cut_to_header(folder: Path) -> None:
 
 
 def flip_header(folder: Path) -> None:
-    """Turn a bit over in each database header."""
+    """Flip a bit in each database header."""
     for place in (4096 + 40, 8192 + 40):
         flip(model_file(folder), place)
 
 
 def flip_main_header(folder: Path) -> None:
-    """Turn a bit over in the first header part."""
+    """Flip a bit in the main header."""
     flip(model_file(folder), 40)
 
 
 def flip_blocks(folder: Path) -> None:
-    """Turn a bit over in every block."""
+    """Flip a bit in every block."""
     path = model_file(folder)
     for start in range(HEADER_BYTES, path.stat().st_size, 262_144):
         flip(path, start + 100)
 
 
 def flip_block(folder: Path, block: int) -> None:
-    """Turn a bit over in one block, of those that are there."""
+    """Flip a bit in one of the blocks."""
     path = model_file(folder)
     count = (path.stat().st_size - HEADER_BYTES) // 262_144
     flip(path, HEADER_BYTES + block % count * 262_144 + 100)
@@ -91,7 +91,7 @@ def empty_file(folder: Path) -> None:
     model_file(folder).write_bytes(b"")
 
 
-HARM = [
+DAMAGE = [
     delete_data,
     delete_wal,
     cut_wal,
@@ -100,7 +100,7 @@ HARM = [
     flip_header,
     flip_main_header,
     flip_blocks,
-    # Some are met on opening, others, 3 and 4 among them, only when captured.
+    # Some are found on opening, others, 3 and 4 among them, only when captured.
     *(partial(flip_block, block=block) for block in (0, 3)),
     *(pytest.param(partial(flip_block, block=block), marks=pytest.mark.slow) for block in (1, 2, 4, 5, 6, 7)),
     delete_file,
@@ -108,16 +108,16 @@ HARM = [
 ]
 
 
-def harm_name(harm: Any) -> str:
-    """Return what a case is called."""
-    return f"flip_block_{harm.keywords['block']}" if isinstance(harm, partial) else str(harm.__name__)
+def damage_name(damage: Any) -> str:
+    """Return the id of a case."""
+    return f"flip_block_{damage.keywords['block']}" if isinstance(damage, partial) else str(damage.__name__)
 
 
-@pytest.mark.parametrize("harm", HARM, ids=harm_name)
-async def test_harm(installation: Installation, harm: Callable[[Path], None]) -> None:
-    """A file that was harmed while its manager was down, with requests waiting, costs nothing but a restore."""
+@pytest.mark.parametrize("damage", DAMAGE, ids=damage_name)
+async def test_damage(installation: Installation, damage: Callable[[Path], None]) -> None:
+    """A file that was damaged while its manager was stopped is restored, and requests that wait are applied."""
     model = table("id", "v", key="id")
-    quiet = {"table": "quiet", "rows": [{"id": i} for i in range(5_000)]}  # nobody reads it again
+    quiet = {"table": "quiet", "rows": [{"id": i} for i in range(5_000)]}  # it is not read again
     manager = await installation.created(
         {"tables": [*model["tables"], {**model["tables"][0], "table": "quiet"}]},
         {"manager.ship.before_manifest": {"action": "error", "hit": 4, "times": 1000}},
@@ -125,23 +125,26 @@ async def test_harm(installation: Installation, harm: Callable[[Path], None]) ->
     await installation.send("append", quiet, "q1")
     await installation.send("append", rows(1, 2), "a1")
     await installation.publish("append", rows(3), "a2")
-    await manager.says("waits to be shipped")
+    await manager.until_printed("waits to be shipped")
     await installation.publish("append", rows(4), "a3")
     await until(lambda: wal(installation.local().root).exists())
-    await manager.kill()  # two versions are committed and not shipped, the second in the write-ahead log alone
+    await manager.kill()  # two versions are committed and not uploaded, the second in the write-ahead log only
     await installation.publish("update", {"table": "t", "set": {"v": 1}, "where": {"id": 3}}, "u1")
-    harm(installation.local().root)
-    *found_damage, successor = await installation.until_done()  # who finds damage while at work leaves it to the next
+    damage(installation.local().root)
+    (
+        *found_damage,
+        successor,
+    ) = await installation.until_done()  # a manager that finds damage later leaves the repair to the next
     assert len(found_damage) <= 1
     assert (await installation.send("append", rows(1), "again"))["kind"] == "rejected"
     assert await successor.leave() == 0
-    await installation.told()
+    await installation.outcomes()
     installation.check_chain()
     assert installation.read("SELECT id, v FROM t ORDER BY id") == [(1, None), (2, None), (3, 1), (4, None)]
 
 
 async def test_data_deleted_under_a_manager(installation: Installation) -> None:
-    """The data folder deleted under a working manager: the model comes back, all requests take effect."""
+    """The data folder deleted under a running manager: the model is restored, all requests take effect."""
     installation.dispatcher()
     await installation.send("create_model", table("id"), "create")
     await installation.send("append", rows(1), "a1")
@@ -149,6 +152,6 @@ async def test_data_deleted_under_a_manager(installation: Installation) -> None:
     await installation.publish("append", rows(2), "a2")
     await installation.publish("append", rows(3), "a3")
     outcome = await installation.outcome("a3")
-    await installation.told()
+    await installation.outcomes()
     found = await installation.ask("SELECT id FROM t ORDER BY id", min_version=outcome["version"])
     assert found == [{"id": 1}, {"id": 2}, {"id": 3}]

@@ -1,4 +1,4 @@
-"""A request beyond its limits fails alone: time, memory, temporary disk, and what DuckDB allocates outside of them."""
+"""A request beyond its limits fails alone: time, memory, temporary disk, and memory beyond DuckDB's account."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ BEYOND_SIZE: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 async def test_beyond_its_limits(installation: Installation) -> None:
-    """Each fails with the code of its limit, the requests around it are done, and the manager lives.
+    """Each fails with the code of its limit, the requests around it are done, and the manager keeps running.
 
-    Those beyond a size have all the time that they need on a slow machine.
+    Those beyond a size have no limit of time, for slow machines.
     """
     manager = await installation.created(table("id", "v"), **TIMES)
     await installation.publish("append", rows(0, v=1), "first")
@@ -69,7 +69,7 @@ SHORT: dict[str, Any] = {
 }
 
 
-async def test_what_no_interrupt_reaches_ends_its_manager_once(installation: Installation) -> None:
+async def test_a_request_that_cannot_be_interrupted_ends_its_manager_once(installation: Installation) -> None:
     """Each such request costs one manager and is `timed_out` without another try; those around it are done, once.
 
     They come in one batch, twice under the same id, while the manager may leave as idle, and nothing is set aside.
@@ -84,7 +84,7 @@ async def test_what_no_interrupt_reaches_ends_its_manager_once(installation: Ins
     installation.sent = list(dict.fromkeys(installation.sent))
     managers = await installation.until_done(TEATREE_MANAGER_IDLE_EXIT_MS="100", **SHORT)
     assert [m.code for m in managers[:-1]] == [EXIT_STUCK] * 2
-    outcomes = await installation.told()
+    outcomes = await installation.outcomes()
     codes = {name: o["error"]["code"] for name, o in outcomes.items() if o["kind"] != "done"}
     assert codes == {"query": "timed_out", "sql": "timed_out"}
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
@@ -92,8 +92,8 @@ async def test_what_no_interrupt_reaches_ends_its_manager_once(installation: Ins
     installation.check_chain()
 
 
-async def test_a_manager_killed_before_it_can_answer_leaves_what_it_knows(installation: Installation) -> None:
-    """The successor that dies over the neighbours does not make the next one try the endless request again."""
+async def test_a_timed_out_request_is_not_tried_again_after_a_crash(installation: Installation) -> None:
+    """When the successor crashes over the requests around it, the next manager does not try the endless one again."""
     await installation.publish("create_model", table("id", key="id"), "create")
     await installation.publish("append", rows(1), "before")
     await installation.publish("query", {"sql": NEVER}, "query")
@@ -118,7 +118,7 @@ TOO_BIG = [
 
 
 async def test_one_call_that_takes_all_memory_fails_alone(installation: Installation) -> None:
-    """However a statement takes it, it is `over_limit` in the same process, and those around it are done."""
+    """Any such statement fails with `over_limit` in the same process, and the requests around it are done."""
     tight: dict[str, Any] = {
         "TEATREE_LIMITS_MEMORY_BYTES_MAX": "64000000",
         "TEATREE_LIMITS_UNACCOUNTED_BYTES_MAX": "100000000",

@@ -1,4 +1,4 @@
-"""The log exchanged under a model: an error that an operator sees, never silence."""
+"""A log that was replaced, purged or truncated: its models stop with an error for an operator."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
+from commands import run_command
 from processes import MODEL, Installation, ManagerServer, Running, rows, table, until
 from teatree.cli.main import run
 from teatree.contracts.environment import connection_environ
@@ -23,6 +24,8 @@ from teatree.embedded.nats import NatsServer
 from teatree.messaging.notices import read_notices
 from teatree.messaging.streams import ensure_streams, log_state
 from teatree.storage.migrations.migrate import migrate
+
+ADVANCE = ("log", "advance", "--json")
 
 
 async def begin(installation: Installation) -> Running:
@@ -33,7 +36,7 @@ async def begin(installation: Installation) -> Running:
     return manager
 
 
-async def exchange(installation: Installation, requests: int) -> None:
+async def replace_log(installation: Installation, requests: int) -> None:
     """Delete the log and create it again, with some requests in it."""
     await installation.bus.js(f"STREAM.DELETE.{installation.bus.subjects.requests_stream}")
     await ensure_streams(installation.bus, log_bytes_max=50_000_000, notices_age_s=3600, notices_max=10_000)
@@ -43,7 +46,7 @@ async def exchange(installation: Installation, requests: int) -> None:
 
 
 def recorded_error(installation: Installation) -> dict[str, Any]:
-    """Return why the model is stopped, as PostgreSQL tells."""
+    """Return the error of the stopped model in the catalog."""
     with installation.postgres() as connection:
         found = connection.execute("SELECT error FROM goal_model WHERE name = %s", (MODEL,)).fetchone()
     assert found is not None
@@ -52,55 +55,55 @@ def recorded_error(installation: Installation) -> dict[str, Any]:
 
 
 async def stops_with(installation: Installation, manager: Running, code: str) -> None:
-    """Wait for a manager to stop for an operator, for a reason that everybody can see."""
+    """Wait for a manager to stop for an operator, with its error in its log and in the catalog."""
     assert await manager.exit_code() == 78
-    assert f"{code}: " in manager.said()
-    assert "Traceback" not in manager.said()
+    assert f"{code}: " in manager.output()
+    assert "Traceback" not in manager.output()
     assert recorded_error(installation)["code"] == code
 
 
 @pytest.mark.parametrize("requests", [0, 2, 6])
-async def test_exchanged_under_a_manager(installation: Installation, requests: int) -> None:
-    """The stream deleted and created again under a working manager, shorter or longer: it stops, applying nothing."""
+async def test_replaced_under_a_manager(installation: Installation, requests: int) -> None:
+    """The stream deleted and created again under a running manager, shorter or longer: it stops and applies nothing."""
     manager = await begin(installation)
     newest = installation.chain.newest_version()
-    await exchange(installation, requests)
+    await replace_log(installation, requests)
     await stops_with(installation, manager, "log_replaced")
     assert installation.chain.newest_version() == newest
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,)]
 
 
 async def test_deleted_under_a_manager(installation: Installation) -> None:
-    """The stream deleted and not created again: the manager says so and stops."""
+    """The stream deleted and not created again: the manager stops with an error that names it."""
     manager = await begin(installation)
     await installation.bus.js(f"STREAM.DELETE.{installation.bus.subjects.requests_stream}")
     await stops_with(installation, manager, "log_replaced")
-    assert installation.bus.subjects.requests_stream in manager.said()
+    assert installation.bus.subjects.requests_stream in manager.output()
 
 
-async def test_exchanged_while_at_rest(installation: Installation) -> None:
-    """The stream created again while nobody looks after the model: each manager that starts stops, and says why."""
+async def test_replaced_while_stopped(installation: Installation) -> None:
+    """The stream created again while the model has no manager: each manager that starts stops with the error."""
     manager = await begin(installation)
     assert await manager.leave() == 0
-    await exchange(installation, 6)
+    await replace_log(installation, 6)
     for _ in range(2):
         await stops_with(installation, installation.manager(), "log_replaced")
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,)]
 
 
-async def test_dispatcher_with_an_exchanged_log(installation: Installation) -> None:
-    """With a dispatcher too the model stops instead of its requests being lost or answered by mistake."""
+async def test_dispatcher_with_a_replaced_log(installation: Installation) -> None:
+    """With a dispatcher too the model stops, and its requests are neither lost nor rejected."""
     dispatcher = installation.dispatcher()
     await installation.send("create_model", table("id"), "create")
     assert (await installation.send("append", rows(1), "a1"))["kind"] == "done"
-    await exchange(installation, 1)
-    await dispatcher.says("a manager stopped for an operator")
+    await replace_log(installation, 1)
+    await dispatcher.until_printed("a manager stopped for an operator")
     assert recorded_error(installation)["code"] == "log_replaced"
     assert "new0" not in await installation.notices()
 
 
 async def test_purged_by_an_operator(installation: Installation) -> None:
-    """Requests purged before they were applied, by somebody else than the dispatcher: the model stops."""
+    """Requests purged by an operator before they were applied: the model stops."""
     manager = await begin(installation)
     assert await manager.leave() == 0
     last = [await installation.publish("append", rows(10 + i), f"lost{i}") for i in range(3)][-1]
@@ -111,10 +114,10 @@ async def test_purged_by_an_operator(installation: Installation) -> None:
 
 
 @pytest.mark.parametrize(("since", "code"), [(0, "log_behind"), (1, "log_replaced"), (5, "log_replaced")])
-async def test_put_back_from_an_older_copy(
+async def test_restored_from_an_older_copy(
     service_settings: Settings, manager_server: ManagerServer, tmp_path: Path, since: int, code: str
 ) -> None:
-    """A log put back from an older copy, shorter than the model has read or grown again with others: it stops."""
+    """A log restored from an older copy, too short or grown again with other requests: the model stops."""
     migrate(service_settings.postgres)
     with NatsServer(tmp_path / "nats") as nats:
         settings = attrs.evolve(service_settings, nats=nats.settings())
@@ -140,11 +143,11 @@ async def test_put_back_from_an_older_copy(
             await installation.close()
 
 
-# --- a log that lost its end -----------------------------------------------------------------------------------------
+# --- a truncated log --------------------------------------------------------------------------------------------------
 
 
-class Copied:
-    """An installation with a NATS of its own, whose log can be put back from a copy."""
+class RestorableLog:
+    """An installation with a separate NATS, whose log can be restored from a copy."""
 
     def __init__(self, installation: Installation, nats: NatsServer, folder: Path, monkeypatch: Any) -> None:
         self.installation = installation
@@ -162,8 +165,8 @@ class Copied:
         self._nats.start()
         await self.installation.reconnected()
 
-    async def put_back(self) -> None:
-        """Put the copy in the log's place: what came after it is lost."""
+    async def restore(self) -> None:
+        """Put the copy in the log's place: later requests are lost."""
         self._nats.stop()
         shutil.rmtree(self._jetstream)
         shutil.copytree(self._copy, self._jetstream)
@@ -171,7 +174,7 @@ class Copied:
         await self.installation.reconnected()
 
     async def cut_off(self, size_bytes: int, *, index: bool) -> None:
-        """Cut the end off the log's newest block, as lost power would; without `index` NATS' summary is lost too."""
+        """Truncate the log's newest block, as a power cut would; without `index` NATS' index is lost too."""
         self._nats.stop()
         folder = next(self._jetstream.rglob("streams/REQUESTS"))
         newest = max(folder.glob("msgs/*.blk"), key=lambda path: int(path.stem))
@@ -182,74 +185,74 @@ class Copied:
         await self.installation.reconnected()
 
     async def others(self, count: int) -> None:
-        """Have the log accept requests to another model."""
+        """Publish requests to another model."""
         subject = self.installation.bus.subjects.request("other", "append")
         for _ in range(count):
             await self.installation.bus.publish_log(subject, b"{}")
 
-    async def advance(self, **environ: str) -> dict[str, Any]:
+    async def advance(self) -> dict[str, Any]:
         """Run `teatree log advance`; return its report."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "teatree.cli.main", "log", "advance", "--json"),
-            env={**os.environ, **environ},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()
-        report: dict[str, Any] = json.loads(out)
+        done = await asyncio.to_thread(run_command, dict(os.environ), *ADVANCE)
+        assert done.code == 0, done.err
+        report: dict[str, Any] = done.json
         return report
+
+    async def advance_killed(self, plan: Path) -> None:
+        """Run `teatree log advance` as a process that a failpoint of this plan kills."""
+        environ = {**os.environ, "TEATREE_FAILPOINTS": str(plan)}
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "teatree.cli.main", *ADVANCE, env=environ)
+        assert await process.wait() == -signal.SIGKILL
 
 
 @pytest.fixture
-async def copied(
+async def restorable(
     service_settings: Settings, manager_server: ManagerServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Copied]:
-    """Return an installation whose log can be put back."""
+) -> AsyncIterator[RestorableLog]:
+    """Return an installation whose log can be restored."""
     migrate(service_settings.postgres)
     with NatsServer(tmp_path / "nats") as nats:
         settings = attrs.evolve(service_settings, nats=nats.settings())
         installation = await Installation.make(settings, manager_server, tmp_path)
-        yield Copied(installation, nats, tmp_path, monkeypatch)
+        yield RestorableLog(installation, nats, tmp_path, monkeypatch)
         await installation.close()
 
 
-async def lose_three(copied: Copied) -> Running:
-    """Return a manager whose model has applied three requests that the log loses now, while it is stopped."""
-    installation = copied.installation
+async def lose_three(restorable: RestorableLog) -> Running:
+    """Return a paused manager whose model has applied three requests that the log has lost now."""
+    installation = restorable.installation
     manager = await begin(installation)
-    await copied.keep()
+    await restorable.keep()
     for i in (3, 4, 5):
         assert (await installation.send("append", rows(i), f"a{i}"))["kind"] == "done"
     manager.send(signal.SIGSTOP)
-    await copied.put_back()
+    await restorable.restore()
     return manager
 
 
 @pytest.mark.parametrize(("others", "own"), [(0, 0), (0, 2), (0, 3), (0, 6), (3, 0), (9, 0), (2, 4), (4, 2)], ids=str)
-async def test_lost_end_and_on_again(copied: Copied, others: int, own: int) -> None:
-    """A log put back under a manager, and grown before it looks: it stops; after `log advance` all that is there holds.
+async def test_truncated_and_advanced(restorable: RestorableLog, others: int, own: int) -> None:
+    """A log restored under a manager, and grown before it looks: it stops, and resumes after `log advance`.
 
-    What was accepted since takes effect in its order, lost requests that are sent again take effect exactly once.
+    Requests accepted since take effect in their order; lost requests that are sent again take effect exactly once.
     """
-    installation = copied.installation
-    manager = await lose_three(copied)
-    await copied.others(others)
+    installation = restorable.installation
+    manager = await lose_three(restorable)
+    await restorable.others(others)
     for i in range(own):
         await installation.publish("append" if i else "create_table", _more(i), f"since{i}")
     newest = installation.chain.newest_version()
     manager.send(signal.SIGCONT)
-    assert await manager.exit_code() == 78, manager.said()
+    assert await manager.exit_code() == 78, manager.output()
     assert recorded_error(installation)["code"] in ("log_behind", "log_replaced")
     assert installation.chain.newest_version() == newest
-    for _ in range(2):  # whoever looks again comes to the same
+    for _ in range(2):  # every further manager finds the same
         assert await installation.manager().exit_code() == 78
 
-    report = await copied.advance()
-    assert [stray["model"] for stray in report["strays"]] == [MODEL]
-    assert report["strays"][0]["again"] == (own if own and others < 3 else 0)
-    again = await copied.advance()
-    assert (again["strays"], again["fillers"], again["last_seq"]) == ([], 0, report["last_seq"])
+    report = await restorable.advance()
+    assert [stalled["model"] for stalled in report["stalled_models"]] == [MODEL]
+    assert report["stalled_models"][0]["again"] == (own if own and others < 3 else 0)
+    again = await restorable.advance()
+    assert (again["stalled_models"], again["padding_messages"], again["last_seq"]) == ([], 0, report["last_seq"])
 
     installation.manager()
     outcomes = [await installation.outcome(f"since{i}") for i in range(own)]
@@ -260,10 +263,10 @@ async def test_lost_end_and_on_again(copied: Copied, others: int, own: int) -> N
     assert (await installation.outcome("a6"))["kind"] == "done"
     wanted = [(i,) for i in range(1, 7)]
     assert installation.read("SELECT id FROM t ORDER BY id") == wanted
-    assert (await installation.told(first)) == first
+    assert (await installation.outcomes(first)) == first
     if own:
         assert installation.read("SELECT id FROM u ORDER BY id") == [(i,) for i in range(1, own)]
-    assert (await copied.advance())["strays"] == []
+    assert (await restorable.advance())["stalled_models"] == []
     installation.check_chain()
 
 
@@ -274,10 +277,10 @@ def _more(i: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("place", ["filled", "copied", "before_mark", "marked"])
-async def test_advance_killed(copied: Copied, tmp_path: Path, place: str) -> None:
-    """Killed between its steps and run again, `log advance` comes to the same end; requests without an id too."""
-    installation = copied.installation
-    manager = await lose_three(copied)
+async def test_advance_killed(restorable: RestorableLog, tmp_path: Path, place: str) -> None:
+    """Killed between its steps and run again, `log advance` has the same result; also for requests without an id."""
+    installation = restorable.installation
+    manager = await lose_three(restorable)
     await installation.publish("append", rows(10), "since0")
     subject = installation.bus.subjects.request(MODEL, "append")
     await installation.bus.publish_log(subject, json.dumps(rows(11)).encode())
@@ -286,12 +289,11 @@ async def test_advance_killed(copied: Copied, tmp_path: Path, place: str) -> Non
     assert await manager.exit_code() == 78
     plan = tmp_path / "advance.json"
     plan.write_text(json.dumps({f"log.advance.{place}": {"action": "crash"}}))
-    with pytest.raises(AssertionError):
-        await copied.advance(TEATREE_FAILPOINTS=str(plan))
+    await restorable.advance_killed(plan)
     if place == "copied":
         assert await installation.manager().exit_code() == 78
-    report = await copied.advance(TEATREE_FAILPOINTS=str(plan))
-    assert len(report["strays"]) == (place != "marked")
+    report = await restorable.advance()
+    assert len(report["stalled_models"]) == (place != "marked")
     installation.manager()
     assert (await installation.send("append", rows(13), "since3"))["kind"] == "done"
     assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in (1, 2, 3, 4, 5, 10, 11, 12, 13)]
@@ -300,18 +302,18 @@ async def test_advance_killed(copied: Copied, tmp_path: Path, place: str) -> Non
 
 @pytest.mark.parametrize("index", [False, True])
 @pytest.mark.parametrize("since", [0, 1, 2, 5])
-async def test_newest_block_cut_off(copied: Copied, since: int, index: bool) -> None:  # noqa: FBT001
-    """The newest block without its end, whatever NATS makes of that: the model stops, and goes on when told to."""
-    installation = copied.installation
+async def test_newest_block_cut_off(restorable: RestorableLog, since: int, index: bool) -> None:  # noqa: FBT001
+    """With a truncated newest block, however NATS recovers it, the model stops, and resumes after `log advance`."""
+    installation = restorable.installation
     manager = await begin(installation)
     manager.send(signal.SIGSTOP)
-    await copied.cut_off(100, index=index)
+    await restorable.cut_off(100, index=index)
     for i in range(since):
         await installation.publish("append", rows(10 + i), f"since{i}")
     manager.send(signal.SIGCONT)
-    assert await manager.exit_code() == 78, manager.said()
+    assert await manager.exit_code() == 78, manager.output()
     assert recorded_error(installation)["code"] in ("log_behind", "log_replaced")
-    assert len((await copied.advance())["strays"]) == 1
+    assert len((await restorable.advance())["stalled_models"]) == 1
     installation.manager()
     for i in (1, 2):
         await installation.publish("append", rows(i), f"a{i}")
@@ -321,41 +323,41 @@ async def test_newest_block_cut_off(copied: Copied, since: int, index: bool) -> 
     assert not await installation.waiting()
 
 
-async def test_lost_twice(copied: Copied) -> None:
-    """What lets a model go on holds for that loss only: a log that loses its end once more is found again."""
-    installation = copied.installation
-    manager = await lose_three(copied)
+async def test_lost_twice(restorable: RestorableLog) -> None:
+    """An advance holds for one loss only: when the log is truncated once more, the model stops again."""
+    installation = restorable.installation
+    manager = await lose_three(restorable)
     manager.send(signal.SIGCONT)
     assert await manager.exit_code() == 78
-    await copied.advance()
+    await restorable.advance()
     second = installation.manager()
     assert await installation.ask("SELECT count(*) AS n FROM t") == [{"n": 5}]
     second.send(signal.SIGSTOP)
-    await copied.put_back()
-    await copied.others(9)
+    await restorable.restore()
+    await restorable.others(9)
     second.send(signal.SIGCONT)
     assert await second.exit_code() == 78
     assert await installation.manager().exit_code() == 78
-    assert len((await copied.advance())["strays"]) == 1
+    assert len((await restorable.advance())["stalled_models"]) == 1
     installation.manager()
     assert (await installation.send("append", rows(6), "a6"))["kind"] == "done"
     assert installation.read("SELECT count(*) FROM t") == [(6,)]
 
 
-async def test_unshipped_when_lost(copied: Copied) -> None:
-    """What a killed manager had applied and not published counts too: it is published, then the model stops for it."""
-    installation = copied.installation
+async def test_unshipped_when_lost(restorable: RestorableLog) -> None:
+    """What a killed manager had applied and not published is published, then the model stops for the lost request."""
+    installation = restorable.installation
     manager = await begin(installation)
-    await copied.keep()
+    await restorable.keep()
     await manager.leave()
     manager = installation.manager({"manager.ship.before_manifest": {"action": "crash"}})
     await installation.publish("append", rows(3), "a3")
     assert await manager.exit_code() == -signal.SIGKILL
-    await copied.put_back()
-    await copied.others(4)
+    await restorable.restore()
+    await restorable.others(4)
     await stops_with(installation, installation.manager(), "log_replaced")
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (3,)]
-    assert len((await copied.advance())["strays"]) == 1
+    assert len((await restorable.advance())["stalled_models"]) == 1
     installation.manager()
     assert (await installation.send("append", rows(3), "a3"))["kind"] == "done"
     assert (await installation.send("append", rows(4), "a4"))["kind"] == "done"
@@ -363,7 +365,7 @@ async def test_unshipped_when_lost(copied: Copied) -> None:
 
 
 async def test_purged_and_advanced(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests that somebody purged before they were applied are lost, and an operator may say so."""
+    """After a purge of requests that were not applied, `log advance` lets the model resume without them."""
     for name, value in connection_environ(installation.settings).items():
         monkeypatch.setenv(name, value)
     manager = await begin(installation)
@@ -378,35 +380,35 @@ async def test_purged_and_advanced(installation: Installation, monkeypatch: pyte
     assert installation.read("SELECT id FROM t ORDER BY id") == [(1,), (2,), (12,)]
 
 
-@pytest.mark.parametrize(("rests", "since"), [(False, 1), (True, 1), (True, 20)], ids=str)
-async def test_advance_with_a_dispatcher(copied: Copied, rests: bool, since: int) -> None:  # noqa: FBT001
-    """The dispatcher looks for models at rest, and starts managers as soon as they may go on; fillers get no answer."""
-    installation = copied.installation
-    dispatcher = installation.dispatcher(TEATREE_MANAGER_IDLE_EXIT_MS="500" if rests else "0")
+@pytest.mark.parametrize(("is_idle", "since"), [(False, 1), (True, 1), (True, 20)], ids=str)
+async def test_advance_with_a_dispatcher(restorable: RestorableLog, is_idle: bool, since: int) -> None:  # noqa: FBT001
+    """The dispatcher checks stopped models too, and starts managers after the advance; padding gets no outcome."""
+    installation = restorable.installation
+    dispatcher = installation.dispatcher(TEATREE_MANAGER_IDLE_EXIT_MS="500" if is_idle else "0")
     await installation.send("create_model", table("id"), "create")
-    await copied.keep()
+    await restorable.keep()
     for i in range(20):
         await installation.publish("append", rows(i), f"a{i}")
     assert (await installation.outcome("a19"))["kind"] == "done"
-    if rests:
+    if is_idle:
         await until(lambda: installation.manager_pid() is None)
-    await copied.put_back()
+    await restorable.restore()
     for i in range(since):
         await installation.publish("append", rows(100 + i), f"since{i}")
-    await dispatcher.says("a manager stopped for an operator")
-    report = await copied.advance()
-    assert report["fillers"] == max(0, 20 - since)
-    assert report["strays"][0]["again"] == since
+    await dispatcher.until_printed("a manager stopped for an operator")
+    report = await restorable.advance()
+    assert report["padding_messages"] == max(0, 20 - since)
+    assert report["stalled_models"][0]["again"] == since
     assert {(await installation.outcome(f"since{i}"))["kind"] for i in range(since)} == {"done"}
     assert installation.read("SELECT count(*) FROM t") == [(20 + since,)]
-    said = [m.subject for m in await read_notices(installation.bus, installation.bus.subjects.notices_all)]
-    assert not [subject for subject in said if "._" in subject]
-    assert "cannot be looked after" not in dispatcher.said()
+    subjects = [m.subject for m in await read_notices(installation.bus, installation.bus.subjects.notices_all)]
+    assert not [subject for subject in subjects if "._" in subject]
+    assert "cannot be looked after" not in dispatcher.output()
     assert not list(installation.settings.data.glob("_*"))
 
 
 async def test_nothing_wrong(installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """With a log that is as it should be `log advance` changes nothing, and says so."""
+    """With an intact log `log advance` changes nothing, and prints that."""
     for name, value in connection_environ(installation.settings).items():
         monkeypatch.setenv(name, value)
     await begin(installation)

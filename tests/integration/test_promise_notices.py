@@ -1,4 +1,4 @@
-"""Notices longer than the server takes: what is too long lies in the store, and no notice ends a manager."""
+"""Notices longer than the server accepts: what is too long is in the store, and no notice ends a manager."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from teatree.messaging.notices import read_notices
 KB = 1_024
 REFUSED = 1_500
 TABLES = [f"t{number:03d}_{'x' * 58}" for number in range(490)]
-"""Their names alone are longer than the smallest of the servers takes in a message."""
+"""Their names alone are longer than the largest message of the smaller server."""
 LONG = "SELECT range AS id, repeat('x', 1000) AS v FROM range(640)"
 """A page of 640 kB."""
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> NatsServer:
-    """Return a NATS server of this test's own, not started yet."""
+    """Return a separate NATS server that is not started yet."""
     return NatsServer(tmp_path / "nats")
 
 
@@ -39,7 +39,7 @@ async def small(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Installation]:
-    """Return an installation whose NATS server takes small messages only."""
+    """Return an installation whose NATS server accepts small messages only."""
     monkeypatch.setattr(nats, "MAX_PAYLOAD_BYTES", request.param)
     made = await begin(server, file_store, manager_server, tmp_path)
     yield made
@@ -54,8 +54,8 @@ async def begin(server: NatsServer, store: StoreSettings, managers: ManagerServe
     return await Installation.make(settings, managers, folder)
 
 
-async def test_notices_longer_than_the_server_takes(small: Installation) -> None:
-    """Pages, refusals of a group and versions reach their subscribers whole, whatever the server takes."""
+async def test_notices_longer_than_the_server_accepts(small: Installation) -> None:
+    """Pages, refusals of a group and versions reach their subscribers whole, whatever the server accepts."""
     columns = [{"name": "a", "type": "INT"}]
     manager = await small.created({"tables": [{"table": name, "columns": columns} for name in TABLES]})
     async with connect(settings=small.settings) as session:
@@ -79,7 +79,7 @@ async def test_a_limit_that_is_lowered(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A server that comes back taking less is sent less: its manager goes on, also with what it publishes again."""
+    """When a restarted server accepts less, its manager keeps publishing, also what it publishes again."""
     made = await begin(server, file_store, manager_server, tmp_path)
     manager = await made.created(table("id"))
     query = {"sql": LONG, "page_size": 1_000}

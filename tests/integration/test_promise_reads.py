@@ -1,4 +1,4 @@
-"""Direct reads run in processes of their own: none can harm the writer, keep others waiting, or outlive its manager."""
+"""Direct reads run in worker processes: none can affect the writer, delay others, or outlive its manager."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ TWO: dict[str, Any] = {"TEATREE_READS_WORKERS_MAX": "2", "TEATREE_READS_LONG_WOR
 
 
 def limited(query_time_ms_max: int) -> dict[str, Any]:
-    """Return a `create_model` body with a limit of the model's own."""
+    """Return a `create_model` body with a limit for this model."""
     return {**table("id"), "limits": {"query_time_ms_max": query_time_ms_max}}
 
 
 async def ask(installation: Installation, sql: str, **headers: str) -> dict[str, Any]:
-    """Return what a direct read is answered: an object with `rows`, or with `error`."""
+    """Return the reply of a direct read: an object with `rows`, or with `error`."""
     subject = installation.bus.subjects.query(MODEL, "query")
     reply = await installation.bus.request(subject, json.dumps({"sql": sql}).encode(), headers, timeout_ms=60_000)
-    answer: dict[str, Any] = json.loads(reply.body)
-    return answer
+    found: dict[str, Any] = json.loads(reply.body)
+    return found
 
 
 async def workers(installation: Installation) -> list[int]:
@@ -58,14 +58,14 @@ def _ticks(pid: int) -> int:
     return int(fields[11])
 
 
-def belongings(pid: int) -> tuple[list[str], bytes]:
-    """Return what a process has open, and its environment."""
+def resources(pid: int) -> tuple[list[str], bytes]:
+    """Return the open files and the environment of a process."""
     opened = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
     return opened, Path(f"/proc/{pid}/environ").read_bytes()
 
 
-async def test_what_cannot_be_interrupted_is_killed(installation: Installation) -> None:
-    """Under a limit that the model was given a moment ago; then the statement is held off, and nothing else is."""
+async def test_a_read_that_cannot_be_interrupted_is_killed(installation: Installation) -> None:
+    """Its worker is killed at the model's limit; after two times the statement, and no other, is held off."""
     manager = await installation.created(limited(600), **QUICKLY, **TWO)
     await installation.send("append", rows(1, 2), "a")
     assert (await ask(installation, "SELECT count(*) AS n FROM t"))["rows"] == [{"n": 2}]
@@ -85,7 +85,7 @@ async def test_what_cannot_be_interrupted_is_killed(installation: Installation) 
 async def test_a_worker_that_dies_takes_one_read_with_it(
     installation: Installation, number: signal.Signals, code: str
 ) -> None:
-    """Its read is answered with a clear error; the kernel kills what fills the memory."""
+    """Its read gets a clear error; a killed worker counts as over its memory limit."""
     await installation.created(table("id"))
     await ask(installation, "SELECT 42 AS n")
     asked = asyncio.create_task(ask(installation, NEVER))
@@ -95,7 +95,7 @@ async def test_a_worker_that_dies_takes_one_read_with_it(
 
 
 async def test_a_read_beyond_the_memory_is_over_limit(installation: Installation) -> None:
-    """Also where DuckDB allocates outside its own limit, and where its answer could not be written."""
+    """Also when DuckDB allocates beyond its own limit; a result that is too large has another code."""
     await installation.created(table("id"), TEATREE_READS_PROCESS_MEMORY_BYTES_MAX="1500000000")
     for sql, code in (
         ("SELECT length(repeat('x', 3000000000))", "over_limit"),
@@ -106,14 +106,14 @@ async def test_a_read_beyond_the_memory_is_over_limit(installation: Installation
     assert (await ask(installation, "SELECT 42 AS n"))["rows"] == [{"n": 42}]
 
 
-async def test_workers_have_nothing_of_their_managers_and_end_with_it(installation: Installation) -> None:
-    """None before the first read; no file but the version's, no socket but their own, no credentials."""
+async def test_workers_inherit_nothing_and_end_with_their_manager(installation: Installation) -> None:
+    """None runs before the first read; they have no file but the version's, one socket, and no credentials."""
     manager = await installation.created(table("id"))
     await installation.send("append", rows(1), "a")
     assert await workers(installation) == []
     assert (await ask(installation, "SELECT id FROM t"))["rows"] == [{"id": 1}]
     (pid,) = await workers(installation)
-    opened, environ = belongings(pid)
+    opened, environ = resources(pid)
     assert {path for path in opened if path.startswith("/") and not path.startswith("/dev/")} == {
         str(installation.local().current.resolve()),
         str(manager.log),
@@ -123,25 +123,25 @@ async def test_workers_have_nothing_of_their_managers_and_end_with_it(installati
     asked = asyncio.create_task(ask(installation, NEVER))
     await busy_worker(installation)
     await manager.kill()
-    await installation.gone(pid)
+    await installation.until_ended(pid)
     asked.cancel()
 
 
-async def test_idle_workers_end(installation: Installation) -> None:
+async def test_idle_workers_exit(installation: Installation) -> None:
     """After a time without reads there is none; the next read starts one."""
     await installation.created(table("id"), TEATREE_READS_IDLE_MS="200")
     for _ in range(2):
         assert (await ask(installation, "SELECT 42 AS n"))["rows"] == [{"n": 42}]
 
-        async def are_gone() -> bool:
+        async def have_ended() -> bool:
             return not await workers(installation)
 
-        await until_async(are_gone)
+        await until_async(have_ended)
     assert list(installation.local().read_temp.iterdir()) == []
 
 
-async def test_slow_reads_keep_no_small_one_waiting(installation: Installation) -> None:
-    """More slow reads than workers are all answered, and small ones of others before most of them."""
+async def test_slow_reads_delay_no_small_one(installation: Installation) -> None:
+    """More slow reads than workers all get results, and small ones get theirs before most of them."""
     await installation.created(table("id"), **QUICKLY, **TWO)
     await ask(installation, "SELECT 42 AS n")
     slow = [asyncio.create_task(ask(installation, SLOW)) for _ in range(3)]
@@ -154,7 +154,7 @@ async def test_slow_reads_keep_no_small_one_waiting(installation: Installation) 
 
 
 async def test_a_read_that_is_given_up_is_interrupted(installation: Installation) -> None:
-    """Its worker answers the next read; nothing was killed for it."""
+    """Its worker runs the next read; it was not killed."""
     await installation.created(table("id"), TEATREE_READS_WORKERS_MAX="1")
     headers = {"Teatree-Request-Id": new_id(), "Teatree-Repeat-Ms": "60000"}
     for_ever = "SELECT count(*) FROM range(10000000) a(i), range(10000000) b(j) WHERE hash(i, j) = 7"
@@ -169,7 +169,7 @@ async def test_a_read_that_is_given_up_is_interrupted(installation: Installation
 
 
 async def test_a_version_that_is_read_keeps_its_file(installation: Installation) -> None:
-    """A worker's file is not overwritten while it reads, however many versions follow; when idle it closes it."""
+    """A worker's file is not overwritten while it reads, however many versions follow; an idle worker closes it."""
     settings: dict[str, Any] = {"TEATREE_MANAGER_LOCAL_GRACE_MS": "20", "TEATREE_MANAGER_LOCAL_COPY_BYTES_MAX": "0"}
     await installation.created(table("id"), **settings)
     await installation.send("append", rows(*range(1000)), "a")

@@ -1,4 +1,4 @@
-"""Pulling a version: an ordinary file, patched later with what has changed, whole or as it was; on every store."""
+"""Pulling a version: an ordinary file that later pulls patch with the changed blocks; on every store."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from attrs import evolve
 
 from damage import flipped
 from published import PublishedModel
+from servers import S3_IS_SLOW
 from teatree.client.pull import pull_version
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.chain import Chain
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 from teatree.storage.versions import layout_of
 
 TABLES = {"sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DOUBLE"}}
@@ -54,7 +55,7 @@ def count(path: Path) -> int:
 
 
 def test_a_later_pull_moves_little_more_than_the_changed_blocks(model: PublishedModel, tmp_path: Path) -> None:
-    """A pull patches the file that is there; what it moves, manifest and block table included, is 1.2 x the change."""
+    """A pull patches the existing file; it moves, manifest and block table included, at most 1.2 x the change."""
     path = tmp_path / "mine" / "sales.duckdb"
     path.parent.mkdir()
     first = pull_version(model.chain, path)
@@ -71,7 +72,7 @@ def test_a_later_pull_moves_little_more_than_the_changed_blocks(model: Published
 
 
 def test_an_older_version_comes_back_bit_for_bit(model: PublishedModel, tmp_path: Path) -> None:
-    """Whatever lies at the path, the pulled file is exactly the version's."""
+    """Whatever file is at the path, the pulled one is exactly the version's."""
     append(model)
     fresh, used = tmp_path / "fresh.duckdb", tmp_path / "used.duckdb"
     pull_version(model.chain, fresh, version=3)
@@ -83,7 +84,7 @@ def test_an_older_version_comes_back_bit_for_bit(model: PublishedModel, tmp_path
 
 
 def test_a_moment_names_the_newest_version_of_that_time(model: PublishedModel, tmp_path: Path) -> None:
-    """`at` is the history's clock; before the first version there is none, after the last it is the newest."""
+    """`at` is compared with the versions' times; before the first there is none, after the last it is the newest."""
     path = tmp_path / "sales.duckdb"
     newest = append(model)
     for version in (3, 4):
@@ -102,8 +103,9 @@ def test_a_moment_names_the_newest_version_of_that_time(model: PublishedModel, t
     assert both.value.code == Code.USAGE
 
 
-def test_a_file_that_was_modified_is_not_believed(model: PublishedModel, tmp_path: Path) -> None:
-    """Bytes changed behind our back, even with the old times put back, never reach the pulled version."""
+@S3_IS_SLOW
+def test_a_modified_file_is_detected(model: PublishedModel, tmp_path: Path) -> None:
+    """Bytes that another program changed, even with the old times set again, never reach the pulled version."""
     path, pure = tmp_path / "sales.duckdb", tmp_path / "pure.duckdb"
     pull_version(model.chain, path)
     before = path.stat()
@@ -119,10 +121,9 @@ def test_a_file_that_was_modified_is_not_believed(model: PublishedModel, tmp_pat
     assert pull_version(model.chain, path, rehash=True).fetched_blocks == 0
 
 
-def test_rows_written_into_a_pulled_file_are_replaced_and_a_log_is_not_swallowed(
-    model: PublishedModel, tmp_path: Path
-) -> None:
-    """Somebody's own changes never mix into a version: checkpointed ones go, a write-ahead log is refused."""
+@S3_IS_SLOW
+def test_rows_written_into_a_pulled_file_are_replaced(model: PublishedModel, tmp_path: Path) -> None:
+    """Local changes never mix into a version: checkpointed ones are replaced, a write-ahead log is refused."""
     path = tmp_path / "sales.duckdb"
     pull_version(model.chain, path)
     with duckdb.connect(str(path)) as con:
@@ -134,14 +135,15 @@ def test_rows_written_into_a_pulled_file_are_replaced_and_a_log_is_not_swallowed
         assert busy.value.code == Code.BUSY
     pull_version(model.chain, path)
     assert count(path) == ROWS
-    path.with_name("sales.duckdb.wal").write_bytes(b"somebody's commits")
+    path.with_name("sales.duckdb.wal").write_bytes(b"local commits")
     with pytest.raises(RequestError) as log:
         pull_version(model.chain, path)
     assert "write-ahead log" in log.value.message
 
 
+@S3_IS_SLOW
 def test_a_reader_keeps_the_file_that_it_has_open(model: PublishedModel, tmp_path: Path) -> None:
-    """A pull under a reader changes nothing for it; who opens the path afterwards reads the new version."""
+    """A pull changes nothing for an open reader; opening the path afterwards reads the new version."""
     path = tmp_path / "sales.duckdb"
     pull_version(model.chain, path)
     child = subprocess.Popen(
@@ -166,8 +168,9 @@ def test_a_reader_keeps_the_file_that_it_has_open(model: PublishedModel, tmp_pat
     assert count(path) == ROWS + 1_000
 
 
-def test_another_process_that_writes_is_not_robbed_of_its_file(model: PublishedModel, tmp_path: Path) -> None:
-    """A file that is open for writing elsewhere is busy, and stays what it is."""
+@S3_IS_SLOW
+def test_a_file_that_another_process_writes_is_busy(model: PublishedModel, tmp_path: Path) -> None:
+    """A file that is open for writing elsewhere is busy, and is not changed."""
     path = tmp_path / "sales.duckdb"
     pull_version(model.chain, path, version=2)
     child = subprocess.Popen(
@@ -195,8 +198,8 @@ class _StopError(Exception):
 
 
 @pytest.mark.parametrize("begin", ["fresh", "patching"])
-def test_an_interrupted_pull_goes_on_where_it_was(model: PublishedModel, tmp_path: Path, begin: str) -> None:
-    """What arrived before the interruption is verified and kept; until the end the old file, or none, is there."""
+def test_an_interrupted_pull_resumes(model: PublishedModel, tmp_path: Path, begin: str) -> None:
+    """Blocks from before the interruption are verified and kept; until the end the path has the old file, or none."""
     path, pure = tmp_path / "sales.duckdb", tmp_path / "pure.duckdb"
     if begin == "patching":
         pull_version(model.chain, path, version=2)
@@ -222,8 +225,8 @@ def test_an_interrupted_pull_goes_on_where_it_was(model: PublishedModel, tmp_pat
     assert not part.exists()
 
 
-def test_a_killed_pull_leaves_the_old_file_and_goes_on(model: PublishedModel, tmp_path: Path) -> None:
-    """SIGKILL in the middle: the old file reads as before, and the next pull ends well."""
+def test_a_killed_pull_leaves_the_old_file_and_resumes(model: PublishedModel, tmp_path: Path) -> None:
+    """SIGKILL in the middle: the old file reads as before, and the next pull succeeds."""
     path = tmp_path / "sales.duckdb"
     pull_version(model.chain, path, version=2)
     script = (
@@ -232,7 +235,7 @@ def test_a_killed_pull_leaves_the_old_file_and_goes_on(model: PublishedModel, tm
         "from teatree.client.pull import pull_version\n"
         "from teatree.contracts.environment import process_environ, read_settings\n"
         "from teatree.storage.chain import Chain\n"
-        "from teatree.storage.objects import open_store\n"
+        "from teatree.storage.stores import open_store\n"
         "settings = read_settings(process_environ())\n"
         "def kill(done, total):\n"
         "    if done > total // 2: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -251,8 +254,9 @@ def test_a_killed_pull_leaves_the_old_file_and_goes_on(model: PublishedModel, tm
     assert count(path) == ROWS
 
 
-def test_a_full_disk_is_said_so_and_changes_nothing(model: PublishedModel, tmp_path: Path) -> None:
-    """Without room for the file there is a clear error, the old file as it was, and no part that takes what is left."""
+@S3_IS_SLOW
+def test_a_full_disk_is_an_error_and_changes_nothing(model: PublishedModel, tmp_path: Path) -> None:
+    """Without space for the file there is a clear error, the old file is unchanged, and no partial file is left."""
     path = tmp_path / "sales.duckdb"
     pull_version(model.chain, path, version=2)
     old = path.read_bytes()
@@ -270,6 +274,7 @@ def test_a_full_disk_is_said_so_and_changes_nothing(model: PublishedModel, tmp_p
     assert count(path) == ROWS
 
 
+@S3_IS_SLOW
 def test_a_file_that_is_no_database_is_left_alone(model: PublishedModel, tmp_path: Path) -> None:
     """A pull never overwrites what is not a DuckDB file, nor a folder."""
     path = tmp_path / "notes.txt"
@@ -281,19 +286,20 @@ def test_a_file_that_is_no_database_is_left_alone(model: PublishedModel, tmp_pat
     assert path.read_text() == "my only notes"
 
 
-def test_two_pulls_of_one_file_do_not_meet(model: PublishedModel, tmp_path: Path) -> None:
-    """The second one is told; the first one's file is whole."""
+@S3_IS_SLOW
+def test_two_pulls_of_one_file_exclude_each_other(model: PublishedModel, tmp_path: Path) -> None:
+    """The second one fails as busy; the first one's file is whole."""
     path = tmp_path / "sales.duckdb"
     errors: list[TeatreeError] = []
 
-    def meet(_: int, __: int) -> None:
+    def pull_too(_: int, __: int) -> None:
         if not errors:
             try:
                 pull_version(model.chain, path)
             except TeatreeError as e:
                 errors.append(e)
 
-    pull_version(model.chain, path, progress=meet)
+    pull_version(model.chain, path, progress=pull_too)
     assert [error.code for error in errors] == [Code.BUSY]
     assert count(path) == ROWS
 
@@ -317,7 +323,7 @@ def damaged(chain: Chain, key: str, how: str, other: str) -> None:
 def test_damage_in_the_store_is_an_error_never_a_file(
     model: PublishedModel, tmp_path: Path, what: str, how: str
 ) -> None:
-    """A missing, truncated, changed or exchanged pack or manifest is said so; the old file stays, no new one comes."""
+    """A missing, truncated, changed or swapped pack or manifest is an error; the old file stays, no new one is made."""
     append(model)
     path, new = tmp_path / "sales.duckdb", tmp_path / "new.duckdb"
     pull_version(model.chain, path, version=2)
@@ -337,11 +343,11 @@ def test_damage_in_the_store_is_an_error_never_a_file(
     assert count(path) == 0
 
 
-def test_a_store_without_credentials_is_said_so(s3_server: StoreSettings, tmp_path: Path) -> None:
-    """Who may not read hears that, and what to check; nothing is written."""
+def test_wrong_credentials_are_reported(s3_server: StoreSettings, tmp_path: Path) -> None:
+    """The error names the settings to check; nothing is written."""
     with PublishedModel(s3_server, tmp_path) as model:
         model.create(TABLES)
-        for keys in ({"access_key": "nobody", "secret_key": "nothing"},):
+        for keys in ({"access_key": "unknown", "secret_key": "nothing"},):
             chain = Chain(open_store(evolve(s3_server, **keys)), model.settings.nats.prefix, "sales")
             with pytest.raises(TeatreeError) as error:
                 pull_version(chain, tmp_path / "sales.duckdb")
@@ -352,7 +358,7 @@ def test_a_store_without_credentials_is_said_so(s3_server: StoreSettings, tmp_pa
 
 
 def test_blocks_that_a_lazy_reader_fetched_are_not_moved_again(model: PublishedModel, tmp_path: Path) -> None:
-    """The cache of lazy readers serves pulls too, verified as everything is."""
+    """Pulls use the cache of lazy readers too, and verify its blocks."""
     settings = evolve(model.settings, cache_folder=tmp_path / "cache")
     from teatree.client.attach import attach_chain  # noqa: PLC0415
 
@@ -364,8 +370,8 @@ def test_blocks_that_a_lazy_reader_fetched_are_not_moved_again(model: PublishedM
     shutil.rmtree(tmp_path / "cache")
 
 
-def test_an_unknown_model_or_version_is_said_so(model: PublishedModel, tmp_path: Path) -> None:
-    """Names that stand for nothing are the caller's to mend."""
+def test_an_unknown_model_or_version_is_reported(model: PublishedModel, tmp_path: Path) -> None:
+    """Unknown names and numbers are the caller's errors."""
     with pytest.raises(RequestError) as version:
         pull_version(model.chain, tmp_path / "a.duckdb", version=99)
     assert version.value.code == Code.UNKNOWN_VERSION
@@ -380,7 +386,7 @@ def test_an_unknown_model_or_version_is_said_so(model: PublishedModel, tmp_path:
 @pytest.mark.parametrize("mark", ["teatree.env", "sales/manager.lock", "store/.tmp/x"])
 @pytest.mark.parametrize("object_store_settings", ["file"], indirect=True)
 def test_nothing_is_pulled_among_an_installations_own_files(model: PublishedModel, tmp_path: Path, mark: str) -> None:
-    """A running stack's data folder, a model's and a store's are left alone, also through a link; others need exist."""
+    """A stack's data folder, a model's and a store's are refused, also through a link; other folders must exist."""
     own = tmp_path / "own"
     (own / mark).parent.mkdir(parents=True)
     (own / mark).touch()

@@ -1,4 +1,4 @@
-"""A pull that is killed at each of its steps: no half file under the final name, and the next pull goes on."""
+"""A pull that is killed at each of its steps: no partial file under the final name, and the next pull resumes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def count(path: Path) -> int:
 
 
 def killed_pull(model: PublishedModel, path: Path, place: str, folder: Path) -> int:
-    """Pull in another process that is told to die at a place; return its exit code."""
+    """Pull in another process that crashes at a failpoint; return its exit code."""
     plan = folder / "failpoints.json"
     plan.write_text(json.dumps({place: {"action": "crash"}}))
     environ = {**os.environ, **connection_environ(model.settings), "TEATREE_FAILPOINTS": str(plan)}
@@ -60,7 +60,7 @@ def killed_pull(model: PublishedModel, path: Path, place: str, folder: Path) -> 
 
 @pytest.mark.parametrize("place", [pytest.param(p, marks=[] if p in QUICK else [pytest.mark.slow]) for p in PLACES])
 def test_a_killed_pull_leaves_the_old_file_or_the_new_one(model: PublishedModel, tmp_path: Path, place: str) -> None:
-    """Whatever step it dies at, the file is the whole old version or the whole new one, and the next pull ends it."""
+    """After a crash at any step the file is the whole old version or the whole new one, and the next pull succeeds."""
     path = tmp_path / "t.duckdb"
     pull_version(model.chain, path)
     model.sql(FILL.format(ROWS, ROWS))
@@ -74,7 +74,7 @@ def test_a_killed_pull_leaves_the_old_file_or_the_new_one(model: PublishedModel,
 def test_a_killed_first_pull_leaves_no_file_and_the_next_one_moves_only_the_rest(
     model: PublishedModel, tmp_path: Path
 ) -> None:
-    """Nothing stands under the final name until it is whole; blocks that arrived are not fetched again."""
+    """No file has the final name until it is whole; blocks that arrived are not fetched again."""
     path, other = tmp_path / "t.duckdb", tmp_path / "other.duckdb"
     assert killed_pull(model, path, "pull.before_header", tmp_path) == -signal.SIGKILL
     assert not path.exists()

@@ -1,4 +1,4 @@
-"""`query` with `version`, through the log: an earlier version answers, in the order of the requests."""
+"""`query` with `version`, through the log: it reads an earlier version, in the order of the requests."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def rows_of(model: PublishedModel, outcome: Outcome) -> list[dict[str, Any]]:
     return rows
 
 
-def test_an_earlier_version_answers_through_the_log(object_store_settings: StoreSettings, tmp_path: Path) -> None:
-    """It sees that version and nothing since; a batch with restores and several of them is one like any other."""
+def test_an_earlier_version_is_queried_through_the_log(object_store_settings: StoreSettings, tmp_path: Path) -> None:
+    """It sees that version and nothing later, also between restores."""
     with PublishedModel(object_store_settings, tmp_path) as model:
         model.create({"t": {"x": "INTEGER"}})
         old = model.request("append", {"table": "t", "rows": [{"x": 1}]})
@@ -52,10 +52,10 @@ def test_an_earlier_version_answers_through_the_log(object_store_settings: Store
         ({"sql": "SELECT nothing FROM t", "version": 2}, Code.BAD_SQL, "sql"),
     ],
 )
-def test_what_cannot_be_answered_is_rejected(
+def test_wrong_queries_are_rejected(
     file_store: StoreSettings, tmp_path: Path, arguments: dict[str, Any], code: Code, where: str
 ) -> None:
-    """A version that is not there, and a statement that the guard refuses, name cause and place; the model goes on."""
+    """An unknown version, and a statement that the guard refuses: code and place; later requests are applied."""
     with PublishedModel(file_store, tmp_path) as model:
         model.create({"t": {"x": "INTEGER"}})
         outcome, _ = model.send("query", arguments)

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from published import LIMITS, PublishedModel
-from servers import TestServers
+from servers import S3_IS_SLOW, TestServers
 from teatree.contracts.errors import Code
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import Status
@@ -127,7 +127,7 @@ def test_restore_brings_back_tables_keys_and_defaults(model: PublishedModel, tmp
 
 
 def test_restore_keeps_offset_ids_and_own_tables(model: PublishedModel, tmp_path: Path) -> None:
-    """Only user tables go back: the offset goes on, used ids stay used, Teatree's own tables are the present ones."""
+    """Only user tables are restored: the offset advances, used ids stay used, Teatree's own tables are kept."""
     model.create({"t": {"x": "INTEGER"}})
     old = model.request("append", {"table": "t", "rows": [{"x": 1}]})
     model.request("append", {"table": "t", "rows": [{"x": 2}]})
@@ -139,8 +139,8 @@ def test_restore_keeps_offset_ids_and_own_tables(model: PublishedModel, tmp_path
         assert [c.offset for c in read_commits(database)][-1] == 4
 
 
-def test_restore_leaves_tables_alone_that_nothing_changed(model: PublishedModel) -> None:
-    """A restore costs what differs: a large table that is still the same is neither read nor written."""
+def test_restore_skips_unchanged_tables(model: PublishedModel) -> None:
+    """A large table that is still the same is neither read nor written."""
     model.create({"large": {"x": "BIGINT"}, "small": {"x": "BIGINT"}})
     model.sql("INSERT INTO large SELECT hash(i) // 2 FROM range(1_000_000) r(i)")
     old = model.sql("INSERT INTO small VALUES (1)")
@@ -155,7 +155,7 @@ def test_restore_leaves_tables_alone_that_nothing_changed(model: PublishedModel)
 
 
 def test_restore_goes_back_beyond_a_drop_of_the_model(model: PublishedModel, tmp_path: Path) -> None:
-    """Versions of an earlier life can be restored into the present one."""
+    """Versions of an earlier incarnation can be restored into the present one."""
     model.create({"t": {"x": "INTEGER"}})
     old = model.request("append", {"table": "t", "rows": [{"x": 1}]})
     dropped = model.request("drop_model", {})
@@ -166,6 +166,7 @@ def test_restore_goes_back_beyond_a_drop_of_the_model(model: PublishedModel, tmp
     assert (outcome.status, outcome.error and outcome.error["code"]) == (Status.REJECTED, Code.UNKNOWN_VERSION)
 
 
+@S3_IS_SLOW
 @pytest.mark.parametrize(
     ("args", "code"),
     [
@@ -181,7 +182,7 @@ def test_restore_goes_back_beyond_a_drop_of_the_model(model: PublishedModel, tmp
 def test_a_wrong_restore_is_rejected_and_changes_nothing(
     model: PublishedModel, args: dict[str, Any], code: Code
 ) -> None:
-    """It is told what is wrong, and the model goes on."""
+    """The error has its code, and later requests are applied."""
     model.create({"t": {"x": "INTEGER"}})
     outcome, after = model.send("restore", args)
     assert (outcome.status, outcome.error and outcome.error["code"]) == (Status.REJECTED, code)
@@ -189,8 +190,8 @@ def test_a_wrong_restore_is_rejected_and_changes_nothing(
     assert model.request("append", {"table": "t", "rows": [{"x": 1}]}).tables[0].rows == 1
 
 
-def test_a_damaged_version_is_rejected_and_its_model_goes_on(file_store: StoreSettings, tmp_path: Path) -> None:
-    """Bytes that do not match their hash, or are gone, are the request's trouble, not the model's."""
+def test_restoring_a_damaged_version_is_rejected(file_store: StoreSettings, tmp_path: Path) -> None:
+    """Bytes that do not match their hash, or are missing, fail the request and do not stop the model."""
     with PublishedModel(file_store, tmp_path) as model:
         model.create({"t": {"x": "INTEGER"}})
         old = model.request("append", {"table": "t", "rows": [{"x": 1}]})
@@ -206,13 +207,13 @@ def test_a_damaged_version_is_rejected_and_its_model_goes_on(file_store: StoreSe
         outcome, after = model.send("restore", {"version": old.version})
         assert (outcome.status, outcome.error and outcome.error["code"]) == (Status.REJECTED, Code.UNKNOWN_VERSION)
         assert [t.rows for t in after.tables] == [t.rows for t in now.tables] == [0]
-        assert list((tmp_path / "data").rglob("annex*")) == []
+        assert list((tmp_path / "data").rglob("attached_snapshot*")) == []
 
 
-def test_a_restore_fails_when_the_store_stays_away(
+def test_a_restore_fails_when_the_store_stays_unavailable(
     servers: TestServers, s3_server: StoreSettings, tmp_path: Path
 ) -> None:
-    """It is tried for the set time, ends as failed, and the model goes on."""
+    """It is retried for the set time and ends as failed; later requests are applied."""
     limits = attrs.evolve(LIMITS, load_retry_ms_max=600)
     with PublishedModel(s3_server, tmp_path, limits=limits) as model:
         model.create({"t": {"x": "INTEGER"}})
@@ -229,8 +230,8 @@ def test_a_restore_fails_when_the_store_stays_away(
         assert model.request("append", {"table": "t", "rows": [{"x": 3}]}).tables[0].rows == 1
 
 
-def test_a_restore_goes_on_when_the_store_is_back(file_store: StoreSettings, tmp_path: Path) -> None:
-    """What could not be read at first is read as soon as it can be: the request is done."""
+def test_a_restore_succeeds_when_the_store_is_back(file_store: StoreSettings, tmp_path: Path) -> None:
+    """A restore that could not read the store at first is retried and done."""
     with PublishedModel(file_store, tmp_path) as model:
         model.create({"t": {"x": "INTEGER"}})
         old = model.request("append", {"table": "t", "rows": [{"x": 1}]})
@@ -238,7 +239,7 @@ def test_a_restore_goes_on_when_the_store_is_back(file_store: StoreSettings, tmp
         assert old.pack is not None
         pack = Path(file_store.url.removeprefix("file://")) / model.chain.key(old.pack.key)
         whole = pack.rename(tmp_path / "pack")
-        pack.symlink_to(pack)  # ELOOP: the store cannot say what is there
+        pack.symlink_to(pack)  # ELOOP: the store cannot be read
         back = threading.Timer(0.2, whole.rename, (pack,))
         back.start()
         try:

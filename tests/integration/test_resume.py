@@ -1,4 +1,4 @@
-"""A model whose managers die of the same again and again is shown as stopped, and an operator can resume it."""
+"""A model whose managers crash repeatedly for one reason is shown as stopped, and an operator can resume it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teatree.client.session import Session
 
 
 async def test_resume_from_the_store(installation: Installation) -> None:
-    """After three deaths the catalog has the error; `resume --restore` takes the newest version and loses nothing."""
+    """After three crashes the catalog has the error; `resume --restore` takes the newest version and loses nothing."""
     manager = await installation.created(table("id"))
     await installation.send("append", rows(1), "a1")
     assert await manager.leave() == 0
@@ -44,8 +44,8 @@ async def test_resume_from_the_store(installation: Installation) -> None:
     await until_async(is_active)
 
 
-async def test_a_manager_writes_down_why_it_ends(installation: Installation) -> None:
-    """The error that ends a manager is kept for whoever starts the next one."""
+async def test_a_manager_records_why_it_ends(installation: Installation) -> None:
+    """The error that ends a manager is kept in a file for the dispatcher."""
     manager = await installation.created(table("id"))
     assert await manager.leave() == 0
     assert not installation.local().last_exit.exists()

@@ -1,4 +1,4 @@
-"""The scrubber reads whatever local versions are made from, however busy the model is and whatever the store holds."""
+"""The scrub of snapshot files and spares, however busy the model is and whatever the store holds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from damage import flip
+from event_logs import captured_events
 from published import LIMITS, PublishedModel
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.failpoints import no_failpoint
@@ -23,34 +23,34 @@ from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
 from teatree.storage.model_folder import model_folder
 from teatree.storage.versions import materialise
-from teatree_manager.local_lane import LocalLane
-from teatree_manager.local_scrub_lane import LocalScrubLane
+from teatree_manager.local_follower import LocalFollower
+from teatree_manager.local_scrub_task import LocalScrubTask
 
 PATCHING = ManagerSettings(local_grace_ms=20, local_copy_bytes_max=0)
 COPYING = ManagerSettings(local_grace_ms=20)
 BLOCK_BYTES = 262_144
 
 
-class Site:
-    """A model in this process, its local files, and the lanes that keep and check them."""
+class _Site:
+    """A model in this process, its local files, and the follower and the task that keep and check them."""
 
     def __init__(self, model: PublishedModel, settings: ManagerSettings, scrub: ScrubSettings) -> None:
         self.model = model
         self.folder = model_folder(model.settings.data, "sales")
-        self.reads = LocalReads(LIMITS, self.folder.outbox)
+        self.reads = LocalReads(LIMITS, self.folder.archive_staging)
         self.versions = LocalVersions(model.chain, self.folder, settings, no_failpoint)
-        self.local = LocalLane(self.versions, self.reads)
-        self.scrub = LocalScrubLane(self.local, self.versions, self.reads, scrub)
+        self.local = LocalFollower(self.versions, self.reads)
+        self.scrub = LocalScrubTask("sales", self.local, self.versions, self.reads, scrub)
 
     async def insert(self, rows: int) -> None:
-        """Publish a version with more rows, and its local file as the manager's lane does."""
+        """Publish a version with more rows, and make its snapshot file as the manager's follower does."""
         sql = f"INSERT INTO sales SELECT range, hash(range + {rows}) FROM range({rows})"
         self.local.follow(await asyncio.to_thread(self.model.sql, sql))
         while self.local.current is None or self.local.current.version < self.model.chain.newest_version():
             await self.local.work()
 
     async def spares(self) -> list[Path]:
-        """Publish until there are old files to make the next ones from."""
+        """Publish until there are spares; return them."""
         while not (found := sorted(self.folder.versions.glob("*.spare"))):
             await self.insert(10)
         return found
@@ -63,22 +63,22 @@ class Site:
 @contextmanager
 def a_site(
     store: StoreSettings, folder: Path, settings: ManagerSettings, bytes_per_s: int = 1_000_000_000
-) -> Iterator[Site]:
+) -> Iterator[_Site]:
     """Yield a model with one empty table."""
     with PublishedModel(store, folder) as model:
         model.create({"sales": {"id": "BIGINT", "amount": "UBIGINT"}})
-        site = Site(model, settings, ScrubSettings(interval_ms=1, bytes_per_s=bytes_per_s))
+        site = _Site(model, settings, ScrubSettings(interval_ms=1, bytes_per_s=bytes_per_s))
         yield site
         site.close()
 
 
-async def test_a_damaged_spare_is_told_and_never_patched(file_store: StoreSettings, tmp_path: Path) -> None:
-    """A bit that flips in a file that the next version would be made of is told, the file goes, versions stay whole."""
+async def test_a_damaged_spare_is_reported_and_never_patched(file_store: StoreSettings, tmp_path: Path) -> None:
+    """A spare with a flipped bit is reported and deleted, and no later version is made of it."""
     with a_site(file_store, tmp_path, PATCHING) as site:
         await site.insert(100_000)
         spare = (await site.spares())[0]
         flip(spare, spare.stat().st_size - BLOCK_BYTES // 2)
-        with capture_logs() as logs:
+        with captured_events() as logs:
             for _ in range(2):
                 await site.scrub.work()
         assert not spare.exists()
@@ -94,7 +94,7 @@ async def test_a_damaged_spare_is_told_and_never_patched(file_store: StoreSettin
 
 @pytest.mark.parametrize("is_damaged", [False, True], ids=["whole", "damaged"])
 async def test_a_busy_model_is_read_to_its_end(file_store: StoreSettings, tmp_path: Path, is_damaged: bool) -> None:  # noqa: FBT001
-    """Where each piece is followed by a newer version, damage at the end of the file is found all the same."""
+    """Damage at the end of the file is found although newer versions come between the pieces of a check."""
     with a_site(file_store, tmp_path, COPYING, bytes_per_s=40_000_000) as site:
         await site.insert(1_000_000)
         size = site.folder.current.stat().st_size
@@ -110,37 +110,37 @@ async def test_a_busy_model_is_read_to_its_end(file_store: StoreSettings, tmp_pa
         while not checking.done():
             await site.insert(1)
         if is_damaged:
-            with pytest.raises(DamagedVersionError, match="changed on the disk by itself"):
+            with pytest.raises(DamagedVersionError, match="changed on the disk"):
                 await checking
         else:
             await checking
 
 
-async def test_a_spare_that_somebody_deleted(file_store: StoreSettings, tmp_path: Path) -> None:
-    """A spare that is gone from under the lane is no damage, and ends nobody."""
+async def test_a_deleted_spare(file_store: StoreSettings, tmp_path: Path) -> None:
+    """A spare that was deleted during the check is no damage, and raises nothing."""
     with a_site(file_store, tmp_path, PATCHING) as site:
         await site.insert(100_000)
         for spare in await site.spares():
             spare.unlink()
-        with capture_logs() as logs:
+        with captured_events() as logs:
             await site.scrub.work()
         assert (logs, site.versions.spares()) == ([], [])
 
 
 async def test_a_local_file_with_an_unreadable_sector(file_store: StoreSettings, tmp_path: Path) -> None:
-    """Where the disk cannot read the newest local file, the next version's is made out of the store."""
+    """When the disk cannot read the newest snapshot file, the next version's is made from the store."""
     with a_site(file_store, tmp_path, COPYING) as site:
         await site.insert(100_000)
         newest = site.folder.current.resolve()
         newest.unlink()
-        newest.symlink_to("/proc/self/mem")  # whoever reads it meets EIO
+        newest.symlink_to("/proc/self/mem")  # reading it raises EIO
         await site.insert(10)
         assert site.local.current is not None
         materialise(site.model.chain.store, site.local.current, tmp_path / "fresh.duckdb")
         assert site.folder.current.read_bytes() == (tmp_path / "fresh.duckdb").read_bytes()
 
 
-async def test_the_scrubber_meets_an_unreadable_sector(
+async def test_the_scrub_reads_an_unreadable_sector(
     file_store: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sector that the disk cannot read is damage of that file, whether it is the newest or a spare."""
@@ -159,8 +159,8 @@ async def test_the_scrubber_meets_an_unreadable_sector(
         assert not spare.exists()
 
 
-async def test_an_archives_own_copy_is_damaged(file_store: StoreSettings, tmp_path: Path) -> None:
-    """A version laid down for an archive that is damaged there blames no other file: it is laid down again."""
+async def test_the_copy_for_an_archive_is_damaged(file_store: StoreSettings, tmp_path: Path) -> None:
+    """Damage in the file that an archive is made from is not attributed to another file: it is made again."""
     with a_site(file_store, tmp_path, COPYING) as site:
         await site.insert(100_000)
         manifest = site.local.current
@@ -184,14 +184,14 @@ async def test_an_archives_own_copy_is_damaged(file_store: StoreSettings, tmp_pa
             pytest.fail("its header is damaged")
 
 
-async def test_the_store_is_not_this_lanes_question(file_store: StoreSettings, tmp_path: Path) -> None:
-    """With every pack gone from the store the local files are checked as before, and nothing stops the manager."""
+async def test_local_files_are_checked_without_the_store(file_store: StoreSettings, tmp_path: Path) -> None:
+    """With every pack deleted from the store the local files are checked as before, without an error."""
     with a_site(file_store, tmp_path, PATCHING) as site:
         await site.insert(100_000)
         await site.spares()
         store = site.model.chain.store
         store.delete([info.key for info in store.list(site.model.chain.key("packs/"))])
-        with capture_logs() as logs:
+        with captured_events() as logs:
             await site.scrub.work()
         assert logs == []
         flip(site.folder.current.resolve(), 12_288 + 100)

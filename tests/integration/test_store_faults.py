@@ -1,4 +1,4 @@
-"""A store, or what stands before it, that does not do what S3 does: noticed at the start, waited out, or explained."""
+"""A store, or a proxy before it, that does not behave like S3: found at the start, retried, or explained."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryErr
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.engine.open_file import open_file
 from teatree.storage.chain import Chain
-from teatree.storage.objects import open_store
 from teatree.storage.probe import FOLDER, PASSED, ensure_probed
+from teatree.storage.stores import open_store
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def proxy(s3_server: StoreSettings) -> Iterator[StoreProxy]:
         yield running
 
 
-def test_a_store_is_probed_once_and_remembers_it(object_store_settings: StoreSettings) -> None:
-    """What a probe writes goes away, but for the mark; another store's mark does not count."""
+def test_a_store_is_probed_once(object_store_settings: StoreSettings) -> None:
+    """A probe deletes all that it wrote except its mark; another store's mark does not count."""
     store = open_store(object_store_settings)
     ensure_probed(store)
     assert [info.key for info in store.list(f"{FOLDER}/")] == [PASSED]
@@ -40,7 +40,7 @@ def test_a_store_is_probed_once_and_remembers_it(object_store_settings: StoreSet
 
 
 def test_a_store_without_conditions_is_refused(proxy: StoreProxy, tmp_path: Path) -> None:
-    """Nothing is published into a store that overwrites where it must create; the error says what it does not do."""
+    """Nothing is published into a store that overwrites where it must create; the error names what it lacks."""
     proxy.ignores_conditions = True
     with pytest.raises(OperatorError, match="ignores the condition of a write") as e:
         ensure_probed(open_store(proxy.settings))
@@ -55,7 +55,7 @@ def test_a_store_without_conditions_is_refused(proxy: StoreProxy, tmp_path: Path
 
 @pytest.mark.parametrize("operation", ["get", "put_if_absent", "list"])
 def test_redirects_end(proxy: StoreProxy, operation: str) -> None:
-    """A few are waited out; without end they are an error that names the place, after a few requests."""
+    """A few redirects are retried; after a few requests an endless one is an error that names its target."""
     store = open_store(proxy.settings)
     store.put("a/x", b"1")
     calls: dict[str, Callable[[], object]] = {
@@ -72,8 +72,8 @@ def test_redirects_end(proxy: StoreProxy, operation: str) -> None:
     assert proxy.requests <= 8
 
 
-def test_answers_cut_short_are_read_again_before_they_are_damage(proxy: StoreProxy, tmp_path: Path) -> None:
-    """One short answer here and there is no damage; answers that are always short are."""
+def test_short_replies_are_read_again_before_they_count_as_damage(proxy: StoreProxy, tmp_path: Path) -> None:
+    """Single short replies are no damage; replies that are always short are."""
     with PublishedModel(proxy.settings, tmp_path) as model:
         model.create({"sales": {"id": "BIGINT"}})
         model.sql("INSERT INTO sales SELECT range FROM range(100000)")

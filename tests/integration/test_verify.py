@@ -1,4 +1,4 @@
-"""`verify` finds whatever is wrong in a model's history, names it, and finds nothing where nothing is wrong."""
+"""`verify` finds and names any damage in a model's history, and finds nothing in an intact one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from published import PublishedModel
+from servers import S3_IS_SLOW
 from teatree.cli.exits import Exit
 from teatree.cli.main import run
 from teatree.client.verify import VerifyReport, verify
@@ -17,7 +18,7 @@ from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.manifest import ModelState, ObjectRef, stub_of
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 
 TABLES = {
     "sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DOUBLE"},
@@ -52,17 +53,17 @@ def flip(model: PublishedModel, key: str, place: float) -> None:
 
 
 def codes(report: VerifyReport) -> set[tuple[int, str]]:
-    """Return which versions have which kind of finding."""
+    """Return version and code of each finding."""
     return {(finding.version, finding.code) for finding in report.findings}
 
 
-def test_a_sound_history_is_right(model: PublishedModel, tmp_path: Path) -> None:
-    """Nothing is found, everything is looked at: each block once, and all rows of what each version changed."""
-    told: list[tuple[int, int]] = []
-    newest = verify(model.chain, progress=lambda done, total: told.append((done, total)), scratch=tmp_path)
+def test_an_intact_history_has_no_findings(model: PublishedModel, tmp_path: Path) -> None:
+    """Nothing is found and everything is checked: each block once, and all rows of what each version changed."""
+    reported: list[tuple[int, int]] = []
+    newest = verify(model.chain, progress=lambda done, total: reported.append((done, total)), scratch=tmp_path)
     assert newest.is_right, newest.findings
     assert (newest.versions, newest.tables >= 2, newest.rows >= ROWS + 10) == (1, True, True)
-    assert told[-1][0] == told[-1][1] or told[-1][0] > 0.9 * told[-1][1]
+    assert reported[-1][0] == reported[-1][1] or reported[-1][0] > 0.9 * reported[-1][1]
     history = verify(model.chain, all_versions=True)
     assert history.is_right, history.findings
     assert history.versions == 5
@@ -80,9 +81,10 @@ def test_odd_names_are_right(tmp_path: Path) -> None:
     assert report.is_right, report.findings
 
 
+@S3_IS_SLOW
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.97])
 def test_a_flipped_bit_in_a_pack_is_found(model: PublishedModel, place: float) -> None:
-    """Wherever the bit is, the pack's own hash tells; where a version needs the byte, its block is named as well."""
+    """The pack's own hash shows any flipped bit; when a version needs the byte, its block is named as well."""
     flip(model, model.chain.key(pack_of(model, 3).key), place)
     report = verify(model.chain, version=3)
     assert (3, Code.CORRUPT) in codes(report)
@@ -92,20 +94,21 @@ def test_a_flipped_bit_in_a_pack_is_found(model: PublishedModel, place: float) -
     assert all(finding.where for finding in history.findings)
 
 
-def test_a_missing_or_short_pack_is_found_with_all_that_it_takes_along(model: PublishedModel) -> None:
-    """Each version that needs a pack which is gone is named."""
+def test_a_missing_or_short_pack_is_found_with_all_versions_that_need_it(model: PublishedModel) -> None:
+    """Each version that needs a missing pack is named."""
     key = model.chain.key(pack_of(model, 3).key)
     body = model.chain.store.get(key)
     model.chain.store.put(key, body[: len(body) * 2 // 3])
     short = verify(model.chain)
     assert (5, Code.CORRUPT) in codes(short)
-    assert short.blocks > 0  # the blocks in the part that is left were found right
+    assert short.blocks > 0  # the blocks in the rest of the pack were checked
     model.chain.store.delete([key])
     history = verify(model.chain, all_versions=True)
     assert codes(history) >= {(3, Code.NOT_FOUND), (4, Code.NOT_FOUND), (5, Code.NOT_FOUND)}
     assert (2, Code.NOT_FOUND) not in codes(history)
 
 
+@S3_IS_SLOW
 def test_outcomes_are_checked(model: PublishedModel) -> None:
     """A damaged or missing outcome segment is found."""
     refs = {version: model.chain.get(version).outcomes for version in (3, 4)}
@@ -118,7 +121,7 @@ def test_outcomes_are_checked(model: PublishedModel) -> None:
 
 
 def test_broken_links_are_found(model: PublishedModel) -> None:
-    """A manifest that does not follow its predecessor, though sound in itself, is found."""
+    """A valid manifest that does not follow its predecessor is found."""
     manifest = model.chain.get(4)
     key = model.chain.manifest_key(4)
     for wrong in (
@@ -136,8 +139,9 @@ def test_broken_links_are_found(model: PublishedModel) -> None:
     assert (4, Code.CORRUPT) in codes(verify(model.chain, all_versions=True))
 
 
-def test_a_manifest_that_says_other_rows_than_the_file_has_is_found(model: PublishedModel) -> None:
-    """What DuckDB reads is compared with what the version says of itself."""
+@S3_IS_SLOW
+def test_a_manifest_with_wrong_row_counts_is_found(model: PublishedModel) -> None:
+    """What DuckDB reads is compared with the manifest."""
     manifest = model.chain.get(5)
     tables = tuple(attrs.evolve(t, rows=t.rows + 1) if t.name == "sales" else t for t in manifest.tables)
     model.chain.store.put(model.chain.manifest_key(5), attrs.evolve(manifest, tables=tables).to_json())
@@ -148,8 +152,9 @@ def test_a_manifest_that_says_other_rows_than_the_file_has_is_found(model: Publi
     assert not verify(model.chain).is_right
 
 
+@S3_IS_SLOW
 def test_cleaned_up_versions_are_no_damage(model: PublishedModel) -> None:
-    """What a clean-up left is counted, its links are checked, and nothing is missed of what is kept."""
+    """Stubs are counted, their links are checked, and the kept versions are whole without the others."""
     for version in (1, 3):
         stub = stub_of(model.chain.get(version))
         model.chain.store.put(model.chain.manifest_key(version), stub.to_json())
@@ -159,6 +164,7 @@ def test_cleaned_up_versions_are_no_damage(model: PublishedModel) -> None:
     assert report.rows >= ROWS + 10
 
 
+@S3_IS_SLOW
 def test_a_dropped_model_has_no_file_to_check(model: PublishedModel) -> None:
     """The chain of a model that was dropped is checked all the same."""
     manifest = model.request("drop_model", {})
@@ -167,8 +173,8 @@ def test_a_dropped_model_has_no_file_to_check(model: PublishedModel) -> None:
     assert verify(model.chain, all_versions=True).is_right
 
 
-def test_a_store_that_is_away_is_no_finding(model: PublishedModel, s3_server: StoreSettings) -> None:
-    """What can pass by itself is an error to try again after, never called damage."""
+def test_an_unavailable_store_is_no_finding(model: PublishedModel, s3_server: StoreSettings) -> None:
+    """A transient failure is a retryable error, never damage."""
     away = attrs.evolve(s3_server, url="s3://teatree/nothing?endpoint=http://127.0.0.1:9")
     chain = type(model.chain)(open_store(away), "teatree", "sales")
     with pytest.raises(RetryError):
@@ -177,10 +183,10 @@ def test_a_store_that_is_away_is_no_finding(model: PublishedModel, s3_server: St
         verify(type(model.chain)(model.chain.store, "teatree", "nothing"))
 
 
-def test_the_command_tells_and_has_an_exit_code(
+def test_the_command_prints_findings_and_has_an_exit_code(
     model: PublishedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """0 and a line if all is right, 5 and the findings if not; JSON for machines."""
+    """0 and a line without damage, 5 and the findings with damage; also as JSON."""
     for name, value in connection_environ(model.settings).items():
         monkeypatch.setenv(name, value)
     assert run(["verify", "sales", "--all", "--json", "--scratch", str(tmp_path)]) == Exit.OK

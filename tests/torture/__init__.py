@@ -1,1 +1,1 @@
-"""Nothing lost, under fault: a harness that breaks things (`python -m torture`), and a checker that would notice."""
+"""A harness that injects faults into a running stack (`python -m torture`), and a checker that finds every loss."""

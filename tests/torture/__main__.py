@@ -12,7 +12,7 @@ from torture.run import Options, torture
 
 
 def main() -> int:
-    """Run, print the summary, and what was violated; 1 if anything was."""
+    """Run; print violations and the summary; return 1 if there was a violation."""
     parser = argparse.ArgumentParser(prog="torture", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=1.0)
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="where a failed run leaves its history")
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # a run that is ended ends what it started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # ends what the run started
     failed = False
     for seed in range(args.seed, args.seed + args.runs):
         options = Options(

@@ -1,4 +1,4 @@
-"""The checker: replays the log on the oracle and holds everything that can be seen against it."""
+"""The checker: replays the log on the oracle and compares everything that can be observed with the result."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any
 
 from attrs import Factory, define
 
-from torture.evidence import TERMINAL, Said, Versions
+from torture.evidence import TERMINAL, StoredNotice, Versions
 from torture.loss import ModelLog
-from torture.oracle import Accepted, Oracle, Table, Verdict, digest
-from torture.workload import Heard
+from torture.oracle import Accepted, ExpectedTable, Oracle, Verdict, digest
+from torture.workload import ClientRecord
 
 VIOLATIONS_MAX = 50
-"""Violations told in full; more of them say nothing new."""
+"""Violations reported in full; further ones are only counted."""
 OF_STUBS = ("stub", "checksum")
 """Members in which a stub differs from the manifest that it stands for."""
 READ_AGAIN = 100
-"""Manifests that are read again at the end: each is as it was, or its stub."""
+"""Manifests that are read again at the end: each is unchanged, or replaced by its stub."""
 
 
 @define
 class Sample:
-    """A version that was pulled on the way."""
+    """A version that was pulled during the run."""
 
     model: str
     version: int
@@ -37,7 +37,7 @@ class Sample:
 
     @classmethod
     def of(cls, model: str, version: int, content: dict[str, list[str]]) -> Sample:
-        """Keep what was read of a version: it can be cleaned up before it is compared."""
+        """Keep the content of a version: it can be cleaned up before it is compared."""
         return cls(model, version, digest(content), zlib.compress(json.dumps(content).encode(), 1))
 
     def content(self) -> dict[str, list[str]]:
@@ -47,21 +47,21 @@ class Sample:
 
 
 @define
-class Old:
-    """What requests of other places in the log name: versions that were restored or forked."""
+class SourceVersions:
+    """Versions that restore and fork requests name."""
 
     wanted: frozenset[tuple[str, int]]
-    """Models and versions, read off the log."""
+    """Models and versions, read from the log."""
     damaged: bool
     """Whether objects in the store were damaged for some seconds."""
-    tables: dict[tuple[str, int], dict[str, Table]] = Factory(dict)
-    """What the replay had there."""
-    gone: set[tuple[str, int]] = Factory(set)
+    tables: dict[tuple[str, int], dict[str, ExpectedTable]] = Factory(dict)
+    """What the replay had at each of them."""
+    cleaned_up: set[tuple[str, int]] = Factory(set)
     """Those that were or are being cleaned up."""
 
     @classmethod
-    def of(cls, log: list[Accepted], *, damaged: bool) -> Old:
-        """Return what a log asks for."""
+    def of(cls, log: list[Accepted], *, damaged: bool) -> SourceVersions:
+        """Return the versions that the requests of a log name."""
         named = set()
         for request in log:
             args = json.loads(request.body or b"{}") if request.function in ("restore", "create_model") else {}
@@ -74,7 +74,7 @@ class Old:
 
 @define
 class Report:
-    """What was found."""
+    """Violations and counts of a run."""
 
     violations: list[str] = Factory(list)
     counts: dict[str, int] = Factory(lambda: defaultdict(int))
@@ -88,29 +88,31 @@ class Report:
 class ModelChecker:
     """Checks one model."""
 
-    def __init__(self, versions: Versions, log: ModelLog, said: list[Said], old: Old, report: Report) -> None:
+    def __init__(
+        self, versions: Versions, log: ModelLog, notices: list[StoredNotice], sources: SourceVersions, report: Report
+    ) -> None:
         self.model = versions.model
         self._versions = versions
-        self._old = old
+        self._sources = sources
         self._manifests = versions.refresh()
         self._offsets = [manifest["offset"] for manifest in self._manifests]
         self._log = log.requests
         self._lost = log.lost
         self._by_seq = {request.seq: request for request in self._log}
-        self._said = [notice for notice in said if notice.tokens[0] == self.model]
+        self._notices = [notice for notice in notices if notice.tokens[0] == self.model]
         self._report = report
         self._terminal = self._terminal_notices()
         self._refusals = self._refused()
         self.verdicts: dict[int, Verdict] = {}
 
-    def check(self, samples: list[Sample], heard: list[Heard]) -> Oracle:
+    def check(self, samples: list[Sample], records: list[ClientRecord]) -> Oracle:
         """Check all; returns the state at the end of the log."""
         self._check_chain()
         end = self._replay({s.version: s for s in samples if s.model == self.model})
         self._check_notices()
         self._check_groups()
         self._check_pages()
-        self._check_heard([h for h in heard if h.model == self.model])
+        self._check_records([record for record in records if record.model == self.model])
         return end
 
     def check_newest(self, oracle: Oracle, folder: Path) -> None:
@@ -124,26 +126,26 @@ class ModelChecker:
             self._compare(oracle, self._versions.content(number, folder), f"newest version {number}", number)
 
     def check_archive(self, oracle: Oracle, number: int, folder: Path) -> None:
-        """Compare a version's archive with the end of the log: a barrier stands there."""
+        """Compare a version's archive with the end of the log, where the archive request is."""
         archive = self._versions.archive(number, folder)
         if archive is None:
             self._violation(f"the archive request is done, but version {number} has no archive")
         else:
             self._compare(oracle, archive, f"archive of version {number}", number)
 
-    def check_catalogue(self, found: dict[str, Any]) -> list[str]:
-        """Return what the catalogue says otherwise than the chain and the oracle."""
+    def check_catalog(self, found: dict[str, Any]) -> list[str]:
+        """Return where the catalog differs from the chain and the oracle."""
         wrong: list[str] = []
         if not self._manifests:
             return wrong
         newest = self._manifests[-1]
         if (found.get("version"), found.get("offset")) != (newest["version"], newest["offset"]):
-            return [f"catalogue at {found.get('version')}, offset {found.get('offset')}; chain at {newest['version']}"]
+            return [f"catalog at {found.get('version')}, offset {found.get('offset')}; chain at {newest['version']}"]
         numbers = set(range(1, newest["version"] + 1))
         planned = self._versions.planned()
-        lacks = [n for n in sorted(numbers - set(found["versions"])) if not self._is_going(n, planned)]
+        lacks = [n for n in sorted(numbers - set(found["versions"])) if not self._is_cleaned_up(n, planned)]
         if lacks or not numbers.issuperset(found["versions"]):
-            wrong.append(f"catalogue lacks versions {lacks[:10]}, has {found['versions'][-3:]}")
+            wrong.append(f"catalog lacks versions {lacks[:10]}, has {found['versions'][-3:]}")
         for verdict in self.verdicts.values():
             if verdict.role != "first":
                 continue
@@ -163,7 +165,7 @@ class ModelChecker:
         before: dict[str, Any] | None = None
         for number, manifest in enumerate(self._manifests, 1):
             if manifest["version"] != number:
-                self._violation(f"manifest {number} says that it is {manifest['version']}")
+                self._violation(f"manifest {number} has the number {manifest['version']}")
             if before is not None:
                 for member in ("epoch", "offset", "at", "user_version", "last_effect_seq"):
                     if member in manifest.keys() & before.keys() and manifest[member] < before[member]:
@@ -185,52 +187,54 @@ class ModelChecker:
         place = bisect_left(self._offsets, seq)
         return place + 1 if place < len(self._offsets) else None
 
-    # --- what the oracle asks ---
+    # --- what the oracle needs of what was observed ---
 
     def offset_of(self, version: int) -> int:
-        """Return up to where in the log a version goes."""
+        """Return a version's offset in the log."""
         return int(self._offsets[version - 1])
 
-    def said(self, seq: int) -> tuple[str, str] | None:
-        """Return how a request was refused."""
+    def refusal_of(self, seq: int) -> tuple[str, str] | None:
+        """Return kind and code with which a request was refused; None if it was not."""
         return self._refusals.get(seq)
 
-    def tables_of(self, model: str, version: int) -> dict[str, Table] | None:
-        """Return what the replay had at a version."""
-        return self._old.tables.get((model, version))
+    def tables_of(self, model: str, version: int) -> dict[str, ExpectedTable] | None:
+        """Return the tables of the replay at a version."""
+        return self._sources.tables.get((model, version))
 
     def may_refuse(self, model: str, version: int, code: str) -> bool:
         """Return whether a version was or is being cleaned up, or could be damaged."""
-        gone = code == "unknown_version" and (model, version) in self._old.gone
-        return gone or (code == "bad_source" and self._old.damaged)
+        is_cleaned_up = code == "unknown_version" and (model, version) in self._sources.cleaned_up
+        return is_cleaned_up or (code == "bad_source" and self._sources.damaged)
 
     # --- the replay ---
 
     def _replay(self, samples: dict[int, Sample]) -> Oracle:
         oracle, place = Oracle(self), 0
         planned = self._versions.planned()
-        self._old.gone |= {(m, n) for m, n in self._old.wanted if m == self.model and self._is_going(n, planned)}
+        self._sources.cleaned_up |= {
+            (m, n) for m, n in self._sources.wanted if m == self.model and self._is_cleaned_up(n, planned)
+        }
         for manifest in self._manifests:
             while place < len(self._log) and self._log[place].seq <= manifest["offset"]:
                 self._apply(oracle, self._log[place])
                 place += 1
             self._check_manifest(oracle, manifest)
-            if oracle.alive and (self.model, manifest["version"]) in self._old.wanted:
-                self._old.tables[self.model, manifest["version"]] = copy.deepcopy(oracle.tables)
+            if oracle.alive and (self.model, manifest["version"]) in self._sources.wanted:
+                self._sources.tables[self.model, manifest["version"]] = copy.deepcopy(oracle.tables)
             sample = samples.get(manifest["version"])
             if sample is not None and oracle.alive:
                 self._report.counts["versions compared"] += 1
                 if digest(oracle.content()) != sample.digest:
                     self._compare(
-                        oracle, sample.content(), f"version {sample.version} as pulled on the way", sample.version
+                        oracle, sample.content(), f"version {sample.version} as pulled during the run", sample.version
                     )
         for request in self._log[place:]:
             self._apply(oracle, request)
         return oracle
 
-    def _is_going(self, number: int, planned: set[int]) -> bool:
-        """Return whether a version was cleaned up, or would have been if nobody had killed who began to."""
-        return number in planned or self._versions.is_gone(number)
+    def _is_cleaned_up(self, number: int, planned: set[int]) -> bool:
+        """Return whether a version was cleaned up, or a killed clean-up was about to."""
+        return number in planned or self._versions.is_cleaned_up(number)
 
     def _apply(self, oracle: Oracle, request: Accepted) -> None:
         verdict = oracle.apply(request)
@@ -238,16 +242,16 @@ class ModelChecker:
         self._report.counts[f"{verdict.role} {verdict.kind}" if verdict.role == "first" else verdict.role] += 1
 
     def _check_manifest(self, oracle: Oracle, manifest: dict[str, Any]) -> None:
-        if "stub" in manifest:  # it was cleaned up before anyone looked: a clock that ran ahead
+        if "stub" in manifest:  # cleaned up before it was read: a clock that ran ahead
             self._report.counts["stubs"] += 1
             return
         if oracle.alive != (manifest["state"] == "active"):
             self._violation(f"version {manifest['version']} is {manifest['state']}, alive should be {oracle.alive}")
             return
-        told = {table["name"]: table["rows"] for table in manifest["tables"]} if oracle.alive else {}
+        found = {table["name"]: table["rows"] for table in manifest["tables"]} if oracle.alive else {}
         right = {name: len(table.rows) for name, table in oracle.tables.items()}
-        if told != right:
-            self._violation(f"version {manifest['version']} tells rows {told}, not {right}")
+        if found != right:
+            self._violation(f"version {manifest['version']} names rows {found}, not {right}")
 
     def _compare(self, oracle: Oracle, content: dict[str, list[str]], what: str, version: int) -> None:
         right = oracle.content()
@@ -264,12 +268,12 @@ class ModelChecker:
                 lines += [f"  {name}: missing: {row[:150]}" for row in _surplus(should[1:], has[1:])[:10]]
         self._violation("\n".join(lines))
 
-    # --- what was said ---
+    # --- notices ---
 
     def _terminal_notices(self) -> dict[tuple[str, int], list[tuple[str, bytes]]]:
         """Return outcomes by request id and the sequence that they name."""
         found: dict[tuple[str, int], list[tuple[str, bytes]]] = defaultdict(list)
-        for notice in self._said:
+        for notice in self._notices:
             if len(notice.tokens) == 3 and notice.tokens[2] in TERMINAL and notice.tokens[1] != "group":
                 body = json.loads(notice.body)
                 found[notice.tokens[1], body.get("seq")].append((notice.tokens[2], notice.body))
@@ -277,8 +281,8 @@ class ModelChecker:
 
     def _refused(self) -> dict[int, tuple[str, str]]:
         found = {}
-        for (_, seq), said in self._terminal.items():
-            for kind, body in said:
+        for (_, seq), outcomes in self._terminal.items():
+            for kind, body in outcomes:
                 if kind != "done":
                     found[seq] = (kind, json.loads(body)["error"]["code"])
         for group in self._group_notices():
@@ -291,18 +295,22 @@ class ModelChecker:
         for verdict in self.verdicts.values():
             if verdict.group is None:
                 expected[verdict.request_id, verdict.answers] = verdict
-        for key, said in self._terminal.items():
+        for key, outcomes in self._terminal.items():
             if key in self._lost:
                 continue
             if key not in expected:
-                self._violation(f"an outcome was said that nobody asked for: {key}: {said[0]}", key[1])
-            elif len(set(said)) > 1:
-                self._violation(f"the outcome of {key} was said in different words: {sorted(set(said))}", key[1])
+                self._violation(
+                    f"an outcome was published for a request that is not in the log: {key}: {outcomes[0]}", key[1]
+                )
+            elif len(set(outcomes)) > 1:
+                self._violation(
+                    f"the outcome of {key} was published with different bodies: {sorted(set(outcomes))}", key[1]
+                )
         for key, verdict in expected.items():
-            said = self._terminal.get(key, [])
-            if not said:
-                self._violation(f"no outcome of {key} was said; it should be {verdict}", verdict.seq)
-            for kind, body in set(said):
+            outcomes = self._terminal.get(key, [])
+            if not outcomes:
+                self._violation(f"no outcome of {key} was published; it should be {verdict}", verdict.seq)
+            for kind, body in set(outcomes):
                 self._check_outcome(verdict, kind, json.loads(body))
 
     def _check_outcome(self, verdict: Verdict, kind: str, notice: dict[str, Any]) -> None:
@@ -322,41 +330,41 @@ class ModelChecker:
         answers = {
             (v.request_id, v.answers): v.answer for v in self.verdicts.values() if v.answer is not None and not v.group
         }
-        for notice in self._said:
+        for notice in self._notices:
             if len(notice.tokens) == 3 and notice.tokens[2] == "page":
                 page = json.loads(notice.body)
                 right = answers.get((notice.tokens[1], page["seq"]))
-                if "ref" in page and self._versions.is_gone(page["version"]):  # said again, late
+                if "ref" in page and self._versions.is_cleaned_up(page["version"]):  # published again, late
                     page["rows"] = right if page["row_count"] == len(right or ()) else None
                 if page.get("rows") != right:
                     self._violation(f"a query was answered {page.get('rows')}, not {right}", page["seq"])
                 self._report.counts["answers compared"] += 1
 
     def _group_notices(self) -> list[dict[str, Any]]:
-        return [json.loads(n.body) for n in self._said if n.tokens[1] == "group" and n.tokens[-1] == "done"]
+        return [json.loads(n.body) for n in self._notices if n.tokens[1] == "group" and n.tokens[-1] == "done"]
 
     def _check_groups(self) -> None:
         expected: dict[tuple[str, int | None], list[Verdict]] = defaultdict(list)
         for verdict in self.verdicts.values():
             if verdict.group is not None:
                 expected[verdict.group, self._version_of(verdict.seq)].append(verdict)
-        said: dict[tuple[str, int | None], set[str]] = defaultdict(set)
+        published: dict[tuple[str, int | None], set[str]] = defaultdict(set)
         for notice in self._group_notices():
-            said[notice["group"], notice["version"]].add(json.dumps(notice, sort_keys=True))
-        for key in expected.keys() | said.keys():
-            if len(said[key]) != 1 or key not in expected:
-                self._violation(f"group and version {key} has notices {said[key]}, requests {expected.get(key)}")
+            published[notice["group"], notice["version"]].add(json.dumps(notice, sort_keys=True))
+        for key in expected.keys() | published.keys():
+            if len(published[key]) != 1 or key not in expected:
+                self._violation(f"group and version {key} has notices {published[key]}, requests {expected.get(key)}")
                 continue
-            notice = json.loads(next(iter(said[key])))
+            notice = json.loads(next(iter(published[key])))
             refused = {(v.seq, v.kind, v.code) for v in expected[key] if v.kind != "done"}
-            told = {(r["seq"], r["status"], r["error"]["code"]) for r in notice["refusals"]}
+            found = {(r["seq"], r["status"], r["error"]["code"]) for r in notice["refusals"]}
             already = sum(v.role == "again" and v.kind == "done" for v in expected[key])
             counts = (len(expected[key]) - already - len(refused), already, len(refused))
-            if refused != told or counts != (notice["applied"], notice["already"], notice["refused"]):
-                self._violation(f"group and version {key} was told {notice}, not {counts}, refused {refused}")
+            if refused != found or counts != (notice["applied"], notice["already"], notice["refused"]):
+                self._violation(f"group and version {key} was answered {notice}, not {counts}, refused {refused}")
 
-    def _check_heard(self, heard: list[Heard]) -> None:
-        for one in heard:
+    def _check_records(self, records: list[ClientRecord]) -> None:
+        for one in records:
             if one.seq is not None and not self._is_lost(one):
                 request = self._by_seq.get(one.seq)
                 if request is None or (one.request_id and request.request_id != one.request_id):
@@ -364,13 +372,13 @@ class ModelChecker:
             if one.kind == "done" and one.function != "send_many":
                 kinds = {(v.kind, self._version_of(v.answers)) for v in self._verdicts_of(one.request_id)}
                 if ("done", one.version) not in kinds:
-                    self._violation(f"a client heard {one}; the log says {kinds}")
+                    self._violation(f"a client received {one}; the log has {kinds}")
             if one.kind == "refused":
                 codes = {v.code for v in self._verdicts_of(one.request_id)}
                 if one.code not in codes and one.request_id not in {request_id for request_id, _ in self._lost}:
-                    self._violation(f"a client heard {one}; the log says {codes}")
+                    self._violation(f"a client received {one}; the log has {codes}")
 
-    def _is_lost(self, one: Heard) -> bool:
+    def _is_lost(self, one: ClientRecord) -> bool:
         return any(seq == one.seq and one.request_id in ("", request_id) for request_id, seq in self._lost)
 
     def _verdicts_of(self, request_id: str) -> list[Verdict]:
@@ -387,7 +395,7 @@ class ModelChecker:
         self._report.violation("\n".join(lines))
 
     def _history(self, seq: int) -> list[str]:
-        """Return a request, its neighbours in the log, and what was said of it."""
+        """Return a request, its neighbours in the log, and its notices."""
         place = bisect_left([request.seq for request in self._log], seq)
         lines = []
         for request in self._log[max(0, place - 3) : place + 3]:
@@ -402,7 +410,7 @@ class ModelChecker:
         found = self._by_seq.get(seq)
         if found is not None:
             lines += [
-                f"    said at {n.place}: {n.body[:300]!r}" for n in self._said if n.tokens[1] == found.request_id
+                f"    notice at {n.place}: {n.body[:300]!r}" for n in self._notices if n.tokens[1] == found.request_id
             ][:10]
         return lines
 

@@ -1,5 +1,5 @@
 /* A clock that a test can move: preloaded into a process, it adds the seconds in the file that TORTURE_CLOCK names,
-   an int64, to whatever asks for the time of day. Monotonic clocks stay as they are. */
+   an int64, to the time of day. Monotonic clocks are unchanged. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
-"""What can be seen from outside: the log, the notices, versions, the catalogue, archives; by others' readers.
+"""What can be observed from outside: log, notices, versions, catalog and archives, by readers that are not Teatree's.
 
 The log and the notices are read with nats-py, manifests as JSON, versions with duckdb, archives as Parquet,
-the catalogue with psycopg. Only the pulling of a version is Teatree's: that is what is under test.
+the catalog with psycopg. Only the pull of a version is Teatree's: it is under test.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from teatree.client.pull import pull_version
 from teatree.contracts.settings import NatsSettings, Settings
 from teatree.storage.chain import Chain
-from teatree.storage.objects import NotFoundError, open_store
+from teatree.storage.objects import NotFoundError
+from teatree.storage.stores import open_store
 from torture.oracle import REPEATED_HEADER, UNUSABLE_ID, Accepted
 
 TERMINAL = ("done", "rejected", "failed")
@@ -28,8 +29,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @frozen
-class Said:
-    """One notice as it lies in the stream."""
+class StoredNotice:
+    """One notice as it is stored in the stream."""
 
     place: int
     tokens: tuple[str, ...]
@@ -54,7 +55,7 @@ async def read_stream(settings: NatsSettings, stream: str, subjects: str) -> lis
 
 
 async def read_log(settings: NatsSettings) -> list[Accepted]:
-    """Return everything that the log has, in its order."""
+    """Return all requests of the log, in its order."""
     return [_accepted(message) for message in await read_stream(settings, "REQUESTS", "teatree.request.>")]
 
 
@@ -78,10 +79,10 @@ def _accepted(message: Any) -> Accepted:
     return Accepted(seq, model, function, request_id, message.data, headers.get("Teatree-Group"), at)
 
 
-async def read_notices(settings: NatsSettings) -> list[Said]:
-    """Return everything that was ever said and is still kept."""
+async def read_notices(settings: NatsSettings) -> list[StoredNotice]:
+    """Return all notices that are still kept."""
     messages = await read_stream(settings, "NOTICES", "teatree.notify.>")
-    return [Said(m.metadata.sequence.stream, tuple(m.subject.split(".")[2:]), m.data) for m in messages]
+    return [StoredNotice(m.metadata.sequence.stream, tuple(m.subject.split(".")[2:]), m.data) for m in messages]
 
 
 class Versions:
@@ -99,21 +100,21 @@ class Versions:
         return self.manifests
 
     def read(self, number: int) -> dict[str, Any] | None:
-        """Return what lies under a manifest's key; None if nothing does."""
+        """Return the manifest or stub of a number; None if there is none."""
         try:
             manifest: dict[str, Any] = json.loads(self.chain.store.get(self.chain.manifest_key(number)))
         except NotFoundError:
             return None
         return manifest
 
-    def is_gone(self, number: int) -> bool:
+    def is_cleaned_up(self, number: int) -> bool:
         """Return whether a version was cleaned up."""
         return "stub" in (self.read(number) or {})
 
     def planned(self) -> set[int]:
-        """Return the versions that a clean-up which came to no end was about to take away."""
-        plans = [self.chain.store.get(info.key) for info in self.chain.store.list(self.chain.key("cleanup/"))]
-        return {number for plan in plans for number in json.loads(plan)["versions"]}
+        """Return the versions that an unfinished clean-up was about to delete."""
+        deletions = [self.chain.store.get(info.key) for info in self.chain.store.list(self.chain.key("cleanup/"))]
+        return {number for deletion in deletions for number in json.loads(deletion)["versions"]}
 
     def numbers(self) -> list[int]:
         """Return the numbers that have a manifest, by listing the store."""
@@ -122,7 +123,7 @@ class Versions:
         return sorted(int(name) for name in names if name.isdigit())
 
     def content(self, number: int, folder: Path) -> dict[str, list[str]]:
-        """Pull a version anew and return what stands in it."""
+        """Pull a version and return its content."""
         path = folder / f"{self.model}-{number}.duckdb"
         path.unlink(missing_ok=True)
         try:
@@ -133,7 +134,7 @@ class Versions:
                 file.unlink(missing_ok=True)
 
     def archive(self, number: int, folder: Path) -> dict[str, list[str]] | None:
-        """Return what stands in the Parquet archive of a version; None if it has none."""
+        """Return the content of the Parquet archive of a version; None if it has none."""
         store = self.chain.store
         try:
             index = json.loads(store.get(self.chain.key(f"archive/{number:020d}/index.json")))
@@ -164,11 +165,11 @@ def _table_content(con: duckdb.DuckDBPyConnection, source: str) -> list[str]:
     return [repr(columns), *sorted(repr(row) for row in con.execute(f"SELECT * FROM {source}").fetchall())]
 
 
-def catalogue(settings: Settings, model: str) -> dict[str, Any]:
-    """Return what PostgreSQL says of a model."""
+def catalog(settings: Settings, model: str) -> dict[str, Any]:
+    """Return PostgreSQL's rows about a model."""
     with psycopg.connect(settings.postgres.url or "", password=settings.postgres.password) as con:
         row = con.execute(
-            "SELECT goal_model_id, version, applied_offset, life, epoch FROM goal_model WHERE name = %s", [model]
+            "SELECT goal_model_id, version, applied_offset, lifecycle, epoch FROM goal_model WHERE name = %s", [model]
         ).fetchone()
         if row is None:
             return {}
@@ -179,6 +180,6 @@ def catalogue(settings: Settings, model: str) -> dict[str, Any]:
             "SELECT request_id, seq, state, version FROM request_log WHERE goal_model_id = %s", ids
         ).fetchall()
     return {
-        "version": row[1], "offset": row[2], "life": row[3], "epoch": row[4], "versions": numbers,
+        "version": row[1], "offset": row[2], "lifecycle": row[3], "epoch": row[4], "versions": numbers,
         "requests": {request_id: (seq, state, version) for request_id, seq, state, version in requests},
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""One fault: what goes wrong, when, and with whom."""
+"""One fault: what goes wrong, when, and for which model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from attrs import frozen
 
 from torture.stage import Stage
 
-LIVING_WAIT_S = 1.5
-"""Seconds that a fault waits for the manager that it is meant for."""
+MANAGER_WAIT_S = 1.5
+"""Seconds that a fault waits for its model's manager to start."""
 
 
 @frozen
@@ -27,29 +27,29 @@ class Fault:
     kind: str
     model: str
     chance: float
-    """From 0 to 1: whatever the fault leaves open (a place, a failpoint)."""
+    """From 0 to 1: chooses what the fault leaves open (a position, a failpoint)."""
     last_s: float
     """How long it lasts, if it lasts."""
 
 
 class ViolationError(Exception):
-    """The fault itself saw what must never be."""
+    """The fault's own check found a violation."""
 
 
 Inject = Callable[[Stage, Fault], str]
-"""Does it, returns when it is over, and tells what was done."""
+"""Injects the fault, returns when it is over, and describes what was done."""
 
 
-def living(stage: Stage, fault: Fault) -> int | None:
-    """Return the manager's pid; waits a little for one that is on its way."""
-    deadline = time.monotonic() + LIVING_WAIT_S
+def running_pid(stage: Stage, fault: Fault) -> int | None:
+    """Return the manager's pid; waits a little for one that is starting."""
+    deadline = time.monotonic() + MANAGER_WAIT_S
     while (pid := stage.manager_pid(fault.model)) is None and time.monotonic() < deadline:
         time.sleep(0.02)
     return pid
 
 
 def arm(stage: Stage, name: str, rule: dict[str, Any]) -> None:
-    """Let processes that start from now on meet a failpoint."""
+    """Arm a failpoint for processes that start from now on."""
     for marker in _markers(stage, name):
         marker.unlink()
     part = stage.plan.with_suffix(".part")
@@ -57,15 +57,15 @@ def arm(stage: Stage, name: str, rule: dict[str, Any]) -> None:
     part.replace(stage.plan)
 
 
-def met(stage: Stage, name: str) -> int:
-    """Return how often it has fired since."""
+def times_fired(stage: Stage, name: str) -> int:
+    """Return how often it has fired since it was armed."""
     return len(_markers(stage, name))
 
 
 def disarm(stage: Stage, name: str, times: int) -> int:
-    """Let it fire no more, in processes that have read of it neither; return how often it has."""
+    """Disarm it, also in processes that have read the plan; return how often it has fired."""
     stage.plan.write_text("{}")
-    fired = met(stage, name)
+    fired = times_fired(stage, name)
     for turn in range(times):
         stage.folder.joinpath(f"{stage.plan.name}.{name}.{turn}").touch()
     return fired
@@ -77,7 +77,7 @@ def _markers(stage: Stage, name: str) -> list[Path]:
 
 @cache
 def failpoint_names(prefix: str) -> list[str]:
-    """Return the names of all failpoints in the code that begin so."""
+    """Return the names of all failpoints in the code under a prefix."""
     sources = Path(__file__).parents[2]
     pattern = re.compile(rf'failpoint\("({prefix}\.[a-z_.]+)"\)')
     paths = (path for folder in ("manager", "dispatcher", "src") for path in (sources / folder).rglob("*.py"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from torture.fault import Fault, Inject, ViolationError, arm, disarm, failpoint_names, living
+from torture.fault import Fault, Inject, ViolationError, arm, disarm, failpoint_names, running_pid
 from torture.faults_disk import DISK
 from torture.faults_log import LOG
 from torture.faults_network import NETWORK
@@ -28,15 +28,15 @@ HINDERS_MANAGER = frozenset(
     {"kill_manager", "kill_manager_again", "kill_in_checkpoint", "pause_manager", "rival_manager", "leave", "failpoint"}
     | {"wal_cut", "wal_flipped", "wal_deleted", "file_flipped", "file_sector_bad", "data_lost"}
 )
-"""Faults that end or stop their model's manager: what it was to make whole waits for the next one."""
+"""Faults that end or stop their model's manager: its repairs wait for the next one."""
 HINDERS_ALL = frozenset({"kill_dispatcher", "postgres_away", "kill_s3", "pause_s3", "s3_cut", "s3_half_open"})
-"""Faults that do so to every model's, or take away what it makes it whole from."""
+"""Faults that do so to every model's, or make unavailable what it repairs from."""
 DAMAGES_STORE = frozenset({"pack_flipped", "manifest_flipped", "manifest_vanished"})
 """Faults that damage objects for some seconds."""
 
 
 _IN_VAIN = re.compile(
-    "no manager|no file|no disk|no compiler|nobody met|could not|is gone|killed 0|paused 0|fired 0|successor"
+    "no manager|no file|no disk|no compiler|met nothing|could not|has vanished|killed 0|paused 0|fired 0|successor"
     "|stopped None"
 )
 
@@ -59,23 +59,23 @@ def make_schedule(seed: int, run_s: float, *, s3: bool, kinds: tuple[str, ...] =
 
 
 def took_effect(done: str) -> bool:
-    """Return whether what `inject` tells was done was done to anybody."""
+    """Return whether `inject` had an effect, by its description."""
     return not _IN_VAIN.search(done)
 
 
 def inject(stage: Stage, fault: Fault) -> str:
-    """Do it, and return what was done; returns when it is over."""
+    """Inject a fault and return what was done, when it is over."""
     return FAULTS[fault.kind][1](stage, fault)
 
 
 def _kill_manager(stage: Stage, fault: Fault) -> str:
-    pid = living(stage, fault)
-    time.sleep(fault.chance / 5)  # some die as they start
+    pid = running_pid(stage, fault)
+    time.sleep(fault.chance / 5)  # some are killed while they start
     return f"killed {pid}" if send(pid, signal.SIGKILL) else "no manager"
 
 
 def _kill_manager_again(stage: Stage, fault: Fault) -> str:
-    """Kill each manager that comes, for a while: also while it starts, restores and repairs."""
+    """Kill each manager that starts, for a while: also while it starts, restores and repairs."""
     rng, killed = random.Random(fault.chance), 0
     deadline = time.monotonic() + fault.last_s
     while time.monotonic() < deadline:
@@ -86,7 +86,7 @@ def _kill_manager_again(stage: Stage, fault: Fault) -> str:
 
 def _pause_manager(stage: Stage, fault: Fault) -> str:
     """SIGSTOP past the lease: on its own host a successor proves it dead and takes over."""
-    pid = living(stage, fault)
+    pid = running_pid(stage, fault)
     if not send(pid, signal.SIGSTOP):
         return "no manager"
     time.sleep(LEASE_MS / 1000 + 3 * fault.last_s)
@@ -95,8 +95,8 @@ def _pause_manager(stage: Stage, fault: Fault) -> str:
 
 
 def _rival(stage: Stage, fault: Fault) -> str:
-    """SIGSTOP past the lease, a manager on "another host" takes over meanwhile; then both run, then the rival dies."""
-    pid = living(stage, fault)
+    """SIGSTOP past the lease while a manager on "another host" takes over; then both run, then the second ends."""
+    pid = running_pid(stage, fault)
     send(pid, signal.SIGSTOP)
     time.sleep(LEASE_MS / 1000)
     rival = stage.start_process(
@@ -139,7 +139,7 @@ def _failpoint(stage: Stage, fault: Fault) -> str:
 
 
 def _continue_stopped(stage: Stage, fault: Fault) -> None:
-    """Let processes that stopped themselves go on, past their lease, and start a dispatcher that ended itself."""
+    """Continue processes that a failpoint stopped, past their lease, and start a dispatcher that a failpoint ended."""
     for pid in [stage.dispatcher.pid, *(stage.manager_pid(model) for model in MODELS)]:
         if pid is not None and _is_stopped(pid):
             time.sleep(LEASE_MS / 1000 + fault.last_s)
@@ -181,7 +181,7 @@ def _kill_server(name: str) -> Callable[[Stage, Fault], str]:
 
 
 def _pause_server(name: str) -> Callable[[Stage, Fault], str]:
-    """Stop a server with all its children for a while: connections stay, nobody answers."""
+    """Stop a server with all its children for a while: connections stay open without answers."""
 
     def run(stage: Stage, fault: Fault) -> str:
         server = next(part for part in stage.servers() if part.name == name)
@@ -198,7 +198,7 @@ def _pause_server(name: str) -> Callable[[Stage, Fault], str]:
 
 def _leave(stage: Stage, fault: Fault) -> str:
     """Ask the manager to leave while requests arrive."""
-    pid = living(stage, fault)
+    pid = running_pid(stage, fault)
     if not send(pid, signal.SIGTERM):
         return "no manager"
     time.sleep(fault.last_s / 2)
@@ -209,8 +209,8 @@ OPEN = "import duckdb, sys; duckdb.connect(sys.argv[1], read_only=sys.argv[2] ==
 
 
 def _file_opened(stage: Stage, fault: Fault) -> str:
-    """Open the read-write file in a process of its own: who gets in while a manager has it has broken the lock."""
-    pid = living(stage, fault)
+    """Open the read-write file in another process: success beside a manager means that the lock is broken."""
+    pid = running_pid(stage, fault)
     files = sorted((stage.data / fault.model).glob("rw/*/model.duckdb"))
     if pid is None or not files or not _has_open(pid, files[-1]):
         return "no manager"
@@ -218,7 +218,7 @@ def _file_opened(stage: Stage, fault: Fault) -> str:
     tried = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if not tried.returncode and _has_open(pid, files[-1]):
         raise ViolationError(f"{files[-1]} could be opened beside the manager {pid}")
-    return f"a rival of {pid} was told {tried.stderr[-100:]!r}" if tried.returncode else f"{pid} is gone"
+    return f"beside {pid}, DuckDB answered {tried.stderr[-100:]!r}" if tried.returncode else f"{pid} has vanished"
 
 
 def _has_open(pid: int, path: Path) -> bool:
@@ -244,14 +244,14 @@ def _clock_moved(clock_of: Callable[[Stage], Clock]) -> Inject:
 
 
 def _postgres_away(stage: Stage, fault: Fault) -> str:
-    """PostgreSQL is away for a minute or two, while managers die and come."""
+    """PostgreSQL is unavailable for a minute or two, while managers are killed and started."""
     stage.kill(stage.postgres)
     deadline, killed = time.monotonic() + 60 + 25 * fault.last_s, 0
     while time.monotonic() < deadline:
         time.sleep(5)
         killed += send(stage.manager_pid(fault.model), signal.SIGKILL)
     stage.postgres.start()
-    return f"away for {60 + 25 * fault.last_s:.0f} s, {killed} managers killed meanwhile"
+    return f"unavailable for {60 + 25 * fault.last_s:.0f} s, {killed} managers killed meanwhile"
 
 
 def _nothing(stage: Stage, fault: Fault) -> str:

@@ -1,4 +1,4 @@
-"""Faults of the disk: what lies in a model's folder is lost, cut, flipped, or finds no room."""
+"""Faults of the disk: files in a model's folder are lost, cut, flipped, unreadable, or the disk is full."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 import psutil
 
 from damage import flip
-from torture.fault import Fault, Inject, arm, disarm, living, met
-from torture.stage import Stage, send, wait_gone
+from torture.fault import Fault, Inject, arm, disarm, running_pid, times_fired
+from torture.stage import Stage, send, wait_ended
 
 CHECKPOINT = "manager.capture.before_checkpoint"
 COMMITTED_WAIT_S = 4.0
-"""Seconds in which a manager has to come to the place between its commit and its checkpoint."""
+"""Seconds in which a manager has to reach the point between its commit and its checkpoint."""
 
 
 def _data_lost(stage: Stage, fault: Fault) -> str:
-    """Kill the manager and delete all that the model has on this host."""
-    pid = living(stage, fault)
+    """Kill the manager and delete the model's folder on this host."""
+    pid = running_pid(stage, fault)
     send(pid, signal.SIGKILL)
-    wait_gone(pid)
+    wait_ended(pid)
     shutil.rmtree(stage.data / fault.model, ignore_errors=True)
     return f"killed {pid}, deleted its folder"
 
@@ -33,13 +33,13 @@ def _damage(suffix: str, how: Callable[[Path, random.Random], str]) -> Callable[
     """Kill the manager and, before the next one opens it, damage its read-write file or the log beside it."""
 
     def run(stage: Stage, fault: Fault) -> str:
-        living(stage, fault)
+        running_pid(stage, fault)
         # A stopped dispatcher starts no successor that could have the file open while it is damaged.
         send(stage.dispatcher.pid, signal.SIGSTOP)
         try:
             pid = stage.manager_pid(fault.model)
             send(pid, signal.SIGKILL)
-            wait_gone(pid)
+            wait_ended(pid)
             if stage.manager_pid(fault.model) is not None:
                 return "a successor was there already"
             files = sorted((stage.data / fault.model).glob(f"rw/*/model.duckdb{suffix}"))
@@ -71,8 +71,8 @@ def _delete(path: Path, rng: random.Random) -> str:
 
 
 def _file_limit(stage: Stage, fault: Fault) -> str:
-    """Let the manager's files grow to a small size only: its writes fail in the middle, as on a full disk."""
-    pid = living(stage, fault)
+    """Limit the size of the manager's files: its writes fail in the middle, as on a full disk."""
+    pid = running_pid(stage, fault)
     if pid is None:
         return "no manager"
     limit = random.Random(fault.chance).choice([0, 4_096, 100_000, 300_000, 800_000])
@@ -83,20 +83,20 @@ def _file_limit(stage: Stage, fault: Fault) -> str:
         time.sleep(fault.last_s)
         process.rlimit(psutil.RLIMIT_FSIZE, before)
     except psutil.NoSuchProcess:
-        return f"{pid} is gone"
+        return f"{pid} has vanished"
     return f"limited the files of {pid} to {limit} bytes"
 
 
 def _damage_wal(how: Callable[[Path, random.Random], str]) -> Inject:
-    """Damage the write-ahead log of a manager that stands between a commit and its checkpoint: there, there is one."""
+    """Damage the write-ahead log of a manager between a commit and its checkpoint: only there it has one."""
     damage = _damage(".wal", how)
 
     def run(stage: Stage, fault: Fault) -> str:
-        pid = living(stage, fault)
+        pid = running_pid(stage, fault)
         arm(stage, CHECKPOINT, {"action": "stop", "hit": 1 + int(fault.chance * 3), "times": 1})
         send(pid, signal.SIGKILL)  # the next one reads the plan
         deadline = time.monotonic() + COMMITTED_WAIT_S
-        while time.monotonic() < deadline and not met(stage, CHECKPOINT):
+        while time.monotonic() < deadline and not times_fired(stage, CHECKPOINT):
             time.sleep(0.02)
         disarm(stage, CHECKPOINT, 1)
         return damage(stage, fault)
@@ -106,11 +106,11 @@ def _damage_wal(how: Callable[[Path, random.Random], str]) -> Inject:
 
 def _kill_in_checkpoint(stage: Stage, fault: Fault) -> str:
     """SIGKILL within milliseconds of the moment at which a checkpoint begins."""
-    pid = living(stage, fault)
+    pid = running_pid(stage, fault)
     arm(stage, CHECKPOINT, {"action": "delay", "delay_ms": 30, "hit": 1 + int(fault.chance * 3), "times": 1})
     send(pid, signal.SIGKILL)
     deadline = time.monotonic() + COMMITTED_WAIT_S
-    while time.monotonic() < deadline and not met(stage, CHECKPOINT):
+    while time.monotonic() < deadline and not times_fired(stage, CHECKPOINT):
         time.sleep(0.002)
     if not disarm(stage, CHECKPOINT, 1):
         return "no manager came to a checkpoint"
@@ -122,7 +122,7 @@ def _kill_in_checkpoint(stage: Stage, fault: Fault) -> str:
 def _disk_full(stage: Stage, fault: Fault) -> str:
     """Fill the disk of the data folder to its last byte, then free it."""
     if not stage.has_own_disk:
-        return "no disk of its own: mounting a tmpfs takes root"
+        return "no disk: mounting a tmpfs takes root"
     ballast = stage.data / "ballast"
     left = random.Random(fault.chance).choice([0, 4_096, 50_000, 300_000])
     try:
@@ -137,23 +137,23 @@ def _disk_full(stage: Stage, fault: Fault) -> str:
 
 
 def _sectors(pattern: str, *, dead: bool) -> Inject:
-    """Let the newest file of some kind be unreadable for a while; `dead` if its manager is killed before."""
+    """Make the newest file of some kind unreadable for a while; `dead` if its manager is killed first."""
 
     def run(stage: Stage, fault: Fault) -> str:
         if not stage.sectors.environ:
             return "no compiler"
-        pid = living(stage, fault)
+        pid = running_pid(stage, fault)
         files = sorted((stage.data / fault.model).glob(pattern), key=lambda path: (len(path.name), path))
         if not files:
             return "no file"
         try:
-            stage.sectors.go_bad(files[-1].resolve())
+            stage.sectors.break_file(files[-1].resolve())
         except FileNotFoundError:
             return "no file"
         if dead:
             send(pid, signal.SIGKILL)
         time.sleep(fault.last_s + 1)
-        stage.sectors.heal()
+        stage.sectors.repair()
         return f"{files[-1].name} was unreadable"
 
     return run

@@ -1,6 +1,6 @@
-"""Faults of the log itself: its end is cut off, as a power failure does, or it is put back from an older copy.
+"""Faults of the log itself: its end is cut off, as a power failure does, or it is restored from an older copy.
 
-What was accepted and is lost can be lost only here; an operator then says `teatree log advance`, and all goes on.
+Only these faults may lose accepted requests; an operator then runs `teatree log advance`, and all models resume.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torture.fault import Fault, Inject, ViolationError
 from torture.stage import Stage
 
 OPERATOR_S = 3.0
-"""Seconds until the operator comes."""
+"""Seconds until the operator acts."""
 ADVANCE_TRIES_MAX = 10
 
 
@@ -28,7 +28,7 @@ def _streams(folder: Path) -> Path:
 
 
 def _remember(stage: Stage) -> int:
-    """Read the log of a NATS that is dead, by another server on a copy of it; return how many requests it had."""
+    """Read the log of a killed NATS, through another server on a copy of it; return how many requests it had."""
     copy = stage.folder / f"nats-{len(stage.logs_before)}"
     shutil.copytree(_streams(stage.nats.folder), _streams(copy))
     with NatsServer(copy) as server:
@@ -38,11 +38,11 @@ def _remember(stage: Stage) -> int:
 
 
 def _advance(stage: Stage) -> str:
-    """Do what an operator does: twice, since what a manager had not published yet may come to light after the first."""
-    said = [_advance_once(stage)]
+    """Run an operator's command, twice: what a manager had not published before the first shows only at the second."""
+    reports = [_advance_once(stage)]
     time.sleep(OPERATOR_S)
-    said.append(_advance_once(stage))
-    return " ".join(said)
+    reports.append(_advance_once(stage))
+    return " ".join(reports)
 
 
 def _advance_once(stage: Stage) -> str:

@@ -1,4 +1,4 @@
-"""Faults of the network and of the servers behind it, by the proxies through which our processes reach them."""
+"""Faults of the network and of the servers behind it, through the proxies in front of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torture.stage import Stage
 from torture.workload import MODELS
 
 STRETCH = {"nats": 1.0, "postgres": 4.0, "seaweed": 2.0}
-"""How much longer than a fault's own time a part is unreachable: PostgreSQL may be away for long."""
+"""By how much a fault's duration is multiplied: PostgreSQL may be unavailable for long."""
 
 REBUILD_TRIES_MAX = 10
 REBUILD_S_MAX = 600
@@ -25,7 +25,7 @@ SUBSCRIPTIONS = 200
 
 
 def _through(name: str, mode: Mode) -> Inject:
-    """Let a proxy be in a mode for a while."""
+    """Set a proxy's mode for a while."""
 
     def run(stage: Stage, fault: Fault) -> str:
         proxy = stage.proxies[name]
@@ -33,15 +33,15 @@ def _through(name: str, mode: Mode) -> Inject:
         proxy.set(mode)
         time.sleep(fault.last_s * STRETCH[name])
         proxy.set("pass")
-        met = proxy.hits - before
-        return f"{mode} met {met} times" if met else "nobody met it"
+        hits = proxy.hits - before
+        return f"{mode} met {hits} times" if hits else "met nothing"
 
     return run
 
 
 @contextmanager
 def _raw_nats(stage: Stage) -> Iterator[socket.socket]:
-    """Yield a connection that speaks NATS' protocol by hand, past the proxy."""
+    """Yield a plain connection to NATS, past the proxy."""
     settings = stage.nats.settings()
     host, _, port = settings.url.removeprefix("nats://").rpartition(":")
     options = {"user": settings.user, "pass": settings.password, "verbose": False, "pedantic": False}
@@ -59,20 +59,20 @@ def _slow_consumer(stage: Stage, fault: Fault) -> str:
     with _raw_nats(stage) as connection:
         connection.sendall(b"".join(b"SUB teatree.> %d\r\n" % number for number in range(SUBSCRIPTIONS)))
         time.sleep(2 * fault.last_s)
-    return f"{SUBSCRIPTIONS} subscriptions that nobody read"
+    return f"{SUBSCRIPTIONS} subscriptions that were not read"
 
 
 def _false_hints(stage: Stage, fault: Fault) -> str:
-    """Wake everybody and nobody: hints without a request, in any order, and for models that there are not."""
+    """Publish hints without requests, in any order, also for models that do not exist."""
     rng, count = random.Random(fault.chance), 0
     deadline = time.monotonic() + fault.last_s
     with _raw_nats(stage) as connection:
         while time.monotonic() < deadline:
-            model = rng.choice([*MODELS, "nobody", "NO-NAME", "x" * 100])
+            model = rng.choice([*MODELS, "missing", "NO-NAME", "x" * 100])
             connection.sendall(f"PUB teatree.wake.{model} 2\r\n{{}}\r\n".encode())
             count += 1
             time.sleep(0.003)
-    return f"{count} hints of nothing"
+    return f"{count} hints without requests"
 
 
 def _nats_loop(stage: Stage, fault: Fault) -> str:
@@ -86,7 +86,7 @@ def _nats_loop(stage: Stage, fault: Fault) -> str:
 
 
 def _postgres_rebuilt(stage: Stage, fault: Fault) -> str:
-    """Drop the database under everybody's hands, create it empty, and tell it again from the object store."""
+    """Drop the database while it is in use, create it empty, and rebuild it from the object store."""
     stage.drop_database()
     time.sleep(fault.last_s)
     command = [sys.executable, "-m", "teatree.cli.main", "catalog", "rebuild", "--json"]
@@ -95,8 +95,8 @@ def _postgres_rebuilt(stage: Stage, fault: Fault) -> str:
             command, env=stage.environ(), capture_output=True, text=True, timeout=REBUILD_S_MAX, check=False
         )
         if not done.returncode:
-            return f"dropped it; told again after {tries} tries"
-    return f"dropped it; it could not be told again: {done.stderr[-300:]}"
+            return f"dropped it; rebuilt after {tries} tries"
+    return f"dropped it; it could not be rebuilt: {done.stderr[-300:]}"
 
 
 NETWORK: dict[str, tuple[int, Inject, bool]] = {

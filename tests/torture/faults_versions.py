@@ -1,4 +1,4 @@
-"""Faults of versions: clean-ups and pulls killed on the way, and damage to what readers have, in the store and here."""
+"""Faults of versions: clean-ups and pulls that are killed, and damage to objects in the store and to local files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUSY_TRIES_MAX = 20
 BACK_MAX = 20
 """How far behind the newest version one is chosen."""
 NOTICED_S = 0.5
-"""Seconds for which damage counts as there after it was mended: who met it may not have said so yet."""
+"""Seconds for which damage still counts after its repair: a reader that found it may not have reported it yet."""
 PULL = """
 import sys
 from pathlib import Path
@@ -32,7 +32,7 @@ from teatree.client.pull import pull_version
 from teatree.contracts.failpoints import failpoints
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.storage.chain import Chain
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 settings = read_settings(process_environ())
 chain = Chain(open_store(settings.store), settings.nats.prefix, sys.argv[1])
 pull_version(chain, Path(sys.argv[2]), version=int(sys.argv[3]), failpoint=failpoints(settings.failpoints))
@@ -40,7 +40,7 @@ pull_version(chain, Path(sys.argv[2]), version=int(sys.argv[3]), failpoint=failp
 
 
 def _choose(stage: Stage, fault: Fault) -> tuple[Versions, int]:
-    """Return a version that is not long ago, 0 if there is none."""
+    """Return a recent version, 0 if there is none."""
     versions = Versions(stage.settings, fault.model)
     newest = versions.chain.newest_version()
     back = int(fault.chance * BACK_MAX)
@@ -52,7 +52,7 @@ def _choose(stage: Stage, fault: Fault) -> tuple[Versions, int]:
 
 @contextmanager
 def _armed(stage: Stage, fault: Fault, prefix: str) -> Iterator[dict[str, str]]:
-    """Yield an environment with a failpoint that the command's own process meets, and nobody else."""
+    """Yield an environment with a failpoint for the command's process only."""
     rng, plan = random.Random(fault.chance), stage.folder / "own-failpoints.json"
     action = rng.choice(["crash", "crash", "error", "delay"])
     rule = {"action": action, "hit": rng.randint(1, 3), "times": 1, "delay_ms": 1_000}
@@ -76,13 +76,13 @@ def _run(stage: Stage, *command: str, environ: dict[str, str] | None = None) -> 
 
 
 def _clean_up(stage: Stage, fault: Fault) -> str:
-    """Pin a version, kill a `teatree gc` somewhere, run it again: the pinned one reads as before."""
+    """Pin a version, kill a `teatree gc` at a failpoint, run it again: the pinned version is unchanged."""
     versions, number = _choose(stage, fault)
     command = ("-m", "teatree.cli.main", "gc", fault.model, "--json")
     try:
         pin(versions.chain, PIN, number, "torture")
     except RequestError:
-        return f"version {number} is gone"
+        return f"version {number} has vanished"
     try:
         before = versions.content(number, stage.folder)
         with _armed(stage, fault, "gc") as environ:
@@ -93,7 +93,7 @@ def _clean_up(stage: Stage, fault: Fault) -> str:
                 break
             time.sleep(1)
         if second.returncode:
-            raise ViolationError(f"`teatree gc` cannot go on after {first.stderr[-500:]}: {second.stderr[-500:]}")
+            raise ViolationError(f"`teatree gc` cannot resume after {first.stderr[-500:]}: {second.stderr[-500:]}")
         try:
             after = versions.content(number, stage.folder)
         except TeatreeError as e:
@@ -106,7 +106,7 @@ def _clean_up(stage: Stage, fault: Fault) -> str:
 
 
 def _pull_killed(stage: Stage, fault: Fault) -> str:
-    """Kill a pull somewhere and pull again: the file is the version, or the one before, and never anything else."""
+    """Kill a pull at a failpoint and pull again: the file holds the version or the one before, never anything else."""
     versions, number = _choose(stage, fault)
     path = stage.folder / f"{fault.model}-pulled.duckdb"
     command = ("-c", PULL, fault.model, str(path), str(number))
@@ -115,7 +115,7 @@ def _pull_killed(stage: Stage, fault: Fault) -> str:
     try:
         pin(versions.chain, PIN, number, "torture")
     except RequestError:
-        return f"version {number} is gone"
+        return f"version {number} has vanished"
     try:
         right, old = versions.content(number, stage.folder), file_content(path) if path.exists() else None
         with _armed(stage, fault, "pull") as environ:
@@ -131,7 +131,7 @@ def _pull_killed(stage: Stage, fault: Fault) -> str:
 
 
 def _flip_object(key_of: Callable[[Versions, int], str | None]) -> Inject:
-    """Flip a bit of an object: `teatree verify` must say so, and must find nothing once it is back as it was."""
+    """Flip a bit of an object: `teatree verify` must report it, and find nothing once it is restored."""
 
     def run(stage: Stage, fault: Fault) -> str:
         versions, number = _choose(stage, fault)
@@ -149,27 +149,31 @@ def _flip_object(key_of: Callable[[Versions, int], str | None]) -> Inject:
             store.put(key, bytes(damaged))
         except (RequestError, NotFoundError):
             stage.is_damaged = False
-            return f"version {number} is gone"
+            return f"version {number} has vanished"
         try:
-            met = _run(stage, *command)
+            verified = _run(stage, *command)
             time.sleep(fault.last_s)
         finally:
             store.put(key, whole)
-            mended = _run(stage, *command)
+            repaired = _run(stage, *command)
             unpin(versions.chain, PIN)
             time.sleep(NOTICED_S)
             stage.is_damaged = False
-        if not met.returncode:
-            raise ViolationError(f"a bit of {key} is flipped, and `teatree verify` finds nothing: {met.stdout[-500:]}")
-        if mended.returncode:
-            raise ViolationError(f"{key} is as it was, and `teatree verify` says {mended.stdout}{mended.stderr}"[-900:])
-        return f"flipped a bit of {key}, found: {(met.stdout + met.stderr)[-200:]!r}"
+        if not verified.returncode:
+            raise ViolationError(
+                f"a bit of {key} is flipped, and `teatree verify` finds nothing: {verified.stdout[-500:]}"
+            )
+        if repaired.returncode:
+            raise ViolationError(
+                f"{key} is restored, and `teatree verify` reports {repaired.stdout}{repaired.stderr}"[-900:]
+            )
+        return f"flipped a bit of {key}, found: {(verified.stdout + verified.stderr)[-200:]!r}"
 
     return run
 
 
 def _vanish(stage: Stage, fault: Fault) -> str:
-    """Take a manifest away: `verify` must say so, a pull gives nothing older, and all is right once it is back."""
+    """Delete a manifest and restore it: `verify` must report it while it is missing, and a pull gives nothing older."""
     versions, number = _choose(stage, fault)
     if not number:
         return "no manager has made a version"
@@ -180,29 +184,33 @@ def _vanish(stage: Stage, fault: Fault) -> str:
         pin(versions.chain, PIN, number, "torture")
         whole = store.get(key)
     except (RequestError, NotFoundError):
-        return f"version {number} is gone"
+        return f"version {number} has vanished"
     newest = versions.chain.newest_version()
     stage.is_damaged = True
     try:
         store.delete([key])
-        met = _run(stage, *verify)
+        verified = _run(stage, *verify)
         pulled = _run(stage, "-m", "teatree.cli.main", "pull", fault.model, str(path), "--json")
         time.sleep(fault.last_s)
     finally:
         store.put_if_absent(key, whole)
-        mended = _run(stage, *verify)
+        repaired = _run(stage, *verify)
         unpin(versions.chain, PIN)
         time.sleep(NOTICED_S)
         stage.is_damaged = False
-    if not met.returncode:
-        raise ViolationError(f"{key} has vanished, and `teatree verify` finds nothing: {met.stdout[-500:]}")
+    if not verified.returncode:
+        raise ViolationError(f"{key} has vanished, and `teatree verify` finds nothing: {verified.stdout[-500:]}")
     if not pulled.returncode and json.loads(pulled.stdout)["version"] < newest:
         raise ViolationError(f"{key} has vanished, and a pull gives an older version: {pulled.stdout}")
     if store.get(key) != whole:
         raise ViolationError(f"another manifest was written under {key}, which had vanished")
-    if mended.returncode:
-        raise ViolationError(f"{key} is back, and `teatree verify` says {mended.stdout}{mended.stderr}"[-900:])
-    return f"version {number} of {newest} vanished; verify ended with {met.returncode}, pull with {pulled.returncode}"
+    if repaired.returncode:
+        raise ViolationError(
+            f"{key} is restored, and `teatree verify` reports {repaired.stdout}{repaired.stderr}"[-900:]
+        )
+    return (
+        f"version {number} of {newest} vanished; verify ended with {verified.returncode}, pull with {pulled.returncode}"
+    )
 
 
 def _pack(versions: Versions, number: int) -> str | None:
@@ -215,7 +223,7 @@ def _manifest(versions: Versions, number: int) -> str | None:
 
 
 def _local_flipped(stage: Stage, fault: Fault) -> str:
-    """Flip a bit of the newest local version's file, which readers have: an error at most, and it heals."""
+    """Flip a bit of the newest local version's file, which readers have open: an error at most, then it is repaired."""
     rng = random.Random(fault.chance)
     current = stage.data / fault.model / "current.duckdb"
     try:

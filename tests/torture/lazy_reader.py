@@ -1,7 +1,7 @@
 """A reader process on "another laptop": attaches versions out of the store, holds each for a while, and reads it twice.
 
-`python -m torture.lazy_reader MODEL`, until its standard input ends; settings from the environment. It prints what it
-must not see, as `torture.reader` does. That the store is away, or that a version was cleaned up, may be told it.
+`python -m torture.lazy_reader MODEL`, until its standard input ends; settings from the environment. It prints
+violations, as `torture.reader` does. An unavailable store and a version that was cleaned up are none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import duckdb
 
 import teatree
 from teatree.contracts.errors import Code, TeatreeError
-from torture.reader import say, wait
+from torture.reader import report, wait
 
 PAUSE_S = 0.5
 HOLD_S_MAX = 4.0
@@ -24,7 +24,7 @@ QUERY = "SELECT count(*), coalesce(sum(v), 0), coalesce(sum(a), 0) FROM m.pairs"
 
 
 def main() -> None:
-    """Read until told to stop."""
+    """Read until standard input ends."""
     model = sys.argv[1]
     stop = threading.Event()
     threading.Thread(target=wait, args=(stop,), daemon=True).start()
@@ -41,23 +41,23 @@ def main() -> None:
                 except duckdb.Error as e:
                     fault = attached.take_fault()
                     if fault is None:
-                        say(error=f"version {attached.version}, read lazily: {type(e).__name__}: {e}")
+                        report(error=f"version {attached.version}, read lazily: {type(e).__name__}: {e}")
                     continue
                 version = attached.version
             reads += 1
             seen.add(version)
             if first != second or first is None or first[1] != 0 or first[0] % 2:
-                say(error=f"version {version}, read lazily: {first}, then {second}")
+                report(error=f"version {version}, read lazily: {first}, then {second}")
             if version < newest:
-                say(error=f"the newest version went back from {newest} to {version}")
+                report(error=f"the newest version went back from {newest} to {version}")
             newest = max(newest, version)
         except TeatreeError as e:
             fault = e
         finally:
             con.close()
             if fault is not None and fault.code not in ALLOWED:
-                say(error=f"read lazily: {fault}", code=str(fault.code))
-    say(reads=reads, versions=len(seen), at_s=time.time())
+                report(error=f"read lazily: {fault}", code=str(fault.code))
+    report(reads=reads, versions=len(seen), at_s=time.time())
 
 
 if __name__ == "__main__":

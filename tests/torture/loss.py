@@ -1,4 +1,4 @@
-"""What a log that lost its end, once or more often, comes to for one model: by copies of it, and by its chain."""
+"""Which requests of a model count after the log lost its end, once or more often: by copies of it and by its chain."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from attrs import frozen
 from torture.oracle import Accepted
 
 SAME_S = 1e-5
-"""Seconds within which two times of one message lie: readers round differently."""
+"""Seconds by which two times of one message may differ: readers round differently."""
 
 MARKS = "_advanced"
-"""What stands for a model in the subjects of marks."""
+"""The token in place of a model in the subjects of marks."""
 
 Key = tuple[int, int]
 
@@ -35,7 +35,7 @@ def model_log(
     """Return the log of a model; `before` holds the whole log as it was at each loss.
 
     What was lost counts if a version holds it. What was stored after a loss and before the model's mark does not, up to
-    where that says: it was stored again behind it.
+    the sequence that the mark names: it was stored again behind it.
     """
     marks = [json.loads(r.body) for one in (*before, log) for r in one if (r.model, r.function) == (MARKS, model)]
     moved = [(mark["go_on_after"], _tick_of(mark["at"])) for mark in marks]

@@ -1,7 +1,7 @@
 """The simple model: what the requests of a log must have done, in plain dicts and lists.
 
-It shares no code with what it checks: it has its own idea of tables, types, keys, ids and lives, for the requests that
-`workload` sends. `Oracle.apply` takes one accepted request after the other and tells how it must end.
+It shares no code with what it checks: it implements tables, types, keys, ids and incarnations a second time, for the
+requests that `workload` sends. `Oracle.apply` takes accepted requests in order and returns how each must end.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from attrs import Factory, define, frozen
 
 BAD = "bad--"
-"""An id `bad--<code>--…` says that the request is wrong whatever the state, and with which code it must be refused."""
+"""Prefix of an id `bad--<code>--…`: the request must be refused with this code, in any state."""
 HEAVY = "heavy--"
-"""An id `heavy--<code>--…` says that the request is beyond a limit, and with which code it must fail."""
+"""Prefix of an id `heavy--<code>--…`: the request is beyond a limit and must fail with this code."""
 UNUSABLE_ID, REPEATED_HEADER = "bad_request_id", "bad_header"
 """Stand for the function of a request whose id cannot be used, or which has its id's header twice."""
 COUNTER_SQL = "UPDATE counter SET n = n + ? WHERE id = ?"
@@ -26,25 +26,25 @@ PAIR_SQL = "INSERT INTO pairs VALUES (?, ?), (?, ?)"
 COUNTER_QUERY = "SELECT id, n FROM counter ORDER BY id"
 PAIRS_QUERY = "SELECT count(*) AS c, CAST(coalesce(sum(v), 0) AS BIGINT) AS s FROM pairs"
 FAILED_CODES = frozenset({"set_aside", "timed_out", "over_limit", "source_unavailable"})
-"""With these a request may be `failed` though nothing is wrong with it."""
+"""Codes with which a valid request may be `failed`."""
 
 Row = dict[str, Any]
 
 
 class Past(Protocol):
-    """What was seen from outside, as far as the state alone does not tell how a request ends."""
+    """What was observed, where the state alone does not determine how a request ends."""
 
     def offset_of(self, version: int) -> int:
-        """Return up to where in the log a version of this model goes."""
+        """Return the offset of a version of this model."""
 
-    def said(self, seq: int) -> tuple[str, str] | None:
+    def refusal_of(self, seq: int) -> tuple[str, str] | None:
         """Return kind and code with which a request was refused; None if it was not."""
 
-    def tables_of(self, model: str, version: int) -> dict[str, Table] | None:
-        """Return what the replay had at a version of any model; None if there was no model."""
+    def tables_of(self, model: str, version: int) -> dict[str, ExpectedTable] | None:
+        """Return the tables of the replay at a version of any model; None if there was no model."""
 
     def may_refuse(self, model: str, version: int, code: str) -> bool:
-        """Return whether something was done to a version, so that a request for it may be rejected with a code."""
+        """Return whether a request for a version may be rejected with a code: it was cleaned up or damaged."""
 
 
 class RefusedError(Exception):
@@ -70,7 +70,7 @@ class Accepted:
 
     @property
     def identity(self) -> tuple[str, bytes]:
-        """What makes a resend the same request."""
+        """What a resend has in common with its request."""
         return self.function, self.body
 
 
@@ -87,15 +87,15 @@ class Verdict:
     answer: list[Row] | None = None
     """Rows of a query's only page."""
     role: str = "first"
-    """`first`, `again`, `reused`, or `outside` a model's life."""
+    """`first`, `again`, `reused`, or `outside` a model's incarnations."""
     answers: int = 0
     group: str | None = None
     is_outside: bool = False
-    """Whether the first outcome of its id lies outside the model's incarnations: no version holds that."""
+    """Whether the first outcome of its id is outside the model's incarnations: no version holds it."""
 
 
 @define
-class Table:
+class ExpectedTable:
     """Rows by their key, or by a running number if there is none."""
 
     columns: dict[str, str]
@@ -146,7 +146,7 @@ class Oracle:
     """The state of one model after some of its requests."""
 
     past: Past
-    tables: dict[str, Table] = Factory(dict)
+    tables: dict[str, ExpectedTable] = Factory(dict)
     alive: bool = False
     firsts: dict[str, tuple[Accepted, Verdict]] = Factory(dict)
     last_effect_seq: int = 0
@@ -174,7 +174,7 @@ class Oracle:
         return verdict
 
     def _first(self, request: Accepted) -> Verdict:
-        kind, code = self.past.said(request.seq) or ("", "")
+        kind, code = self.past.refusal_of(request.seq) or ("", "")
         if request.request_id.startswith(HEAVY) and code != "set_aside":
             return self._verdict(request, "failed", code=request.request_id.split("--")[1])
         if kind == "failed" and code in FAILED_CODES:
@@ -209,7 +209,7 @@ class Oracle:
 
     # --- functions: each returns the count that its result names, and the rows that a query answers ---
 
-    def _table(self, args: Row) -> Table:
+    def _table(self, args: Row) -> ExpectedTable:
         if args["table"] not in self.tables:
             raise RefusedError("unknown_table")
         return self.tables[args["table"]]
@@ -231,8 +231,8 @@ class Oracle:
         self.tables = self._tables_of(request, request.model, args["version"])
         return None, None
 
-    def _tables_of(self, request: Accepted, model: str, version: int) -> dict[str, Table]:
-        kind, code = self.past.said(request.seq) or ("", "")
+    def _tables_of(self, request: Accepted, model: str, version: int) -> dict[str, ExpectedTable]:
+        kind, code = self.past.refusal_of(request.seq) or ("", "")
         if kind == "rejected" and self.past.may_refuse(model, version, code):
             raise RefusedError(code)
         tables = self.past.tables_of(model, version)
@@ -251,7 +251,7 @@ class Oracle:
                 return None, None
             raise RefusedError("table_exists")
         columns = {column["name"]: column["type"] for column in args["columns"]}
-        self.tables[args["table"]] = Table(columns, tuple(args.get("primary_key", ())))
+        self.tables[args["table"]] = ExpectedTable(columns, tuple(args.get("primary_key", ())))
         return None, None
 
     def _alter_table(self, args: Row) -> tuple[None, None]:
@@ -294,7 +294,7 @@ class Oracle:
     def _replace(self, args: Row) -> tuple[int, None]:
         table = self._table(args)
         table.check_rows(args["rows"], fill=True)
-        fresh = Table(table.columns, table.key)
+        fresh = ExpectedTable(table.columns, table.key)
         fresh.insert(args["rows"])
         table.rows = fresh.rows
         table.next_row = fresh.next_row
@@ -343,12 +343,12 @@ class Oracle:
             return 2, None
         assert args["statement"] == DELETE_SQL
         rows = self.tables["items"].rows
-        gone = [
+        matching = [
             k for k, row in rows.items() if row["qty"] is not None and row["qty"] < values[0] and k[0] % 7 == values[1]
         ]
-        for key in gone:
+        for key in matching:
             del rows[key]
-        return len(gone), None
+        return len(matching), None
 
     def _query(self, args: Row) -> tuple[int, list[Row]]:
         if args["sql"] == COUNTER_QUERY:
@@ -379,5 +379,5 @@ def _by_id(row: Row) -> int:
 
 
 def digest(content: dict[str, list[str]]) -> str:
-    """Return what two equal contents have in common."""
+    """Return a hash of a content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

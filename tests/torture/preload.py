@@ -1,4 +1,4 @@
-"""Tricks on our processes: a preloaded library in C, if there is a compiler, and a file that tells it what to do."""
+"""Preloaded C libraries that change what our processes see, if there is a compiler; a file holds their parameters."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-class Trick:
-    """One library and the int64 numbers that it reads; writing them takes effect at once, zeros are none."""
+class Preload:
+    """One library and the int64 numbers that it reads; writing them takes effect at once, zeros turn it off."""
 
     def __init__(self, folder: Path, source: str, variable: str, count: int) -> None:
         """`variable` is the environment variable by which the library finds its `count` numbers."""
         folder.mkdir(parents=True)
         self._variable = variable
         self._numbers = folder / "numbers"
-        self._library = folder / "trick.so"
+        self._library = folder / "preload.so"
         self._numbers.write_bytes(bytes(8 * count))
         compiler = shutil.which("cc")
         if compiler is not None:
@@ -28,46 +28,46 @@ class Trick:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment in which a process is tricked; empty if there is no compiler."""
+        """The environment that preloads the library; empty if there is no compiler."""
         if not self._library.exists():
             return {}
         return {"LD_PRELOAD": str(self._library), self._variable: str(self._numbers)}
 
-    def tell(self, *numbers: int) -> None:
-        """Let it be so from now on."""
+    def set(self, *numbers: int) -> None:
+        """Write the numbers."""
         with self._numbers.open("r+b") as file:
             file.write(struct.pack(f"{len(numbers)}q", *numbers))
 
 
-class Clock(Trick):
+class Clock(Preload):
     """The time of day, which can be moved."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "clock.c", "TORTURE_CLOCK", 1)
 
     def move(self, seconds: int) -> None:
-        """Let it be so far from the true time."""
-        self.tell(seconds)
+        """Set the distance from the true time."""
+        self.set(seconds)
 
 
-class Sectors(Trick):
-    """A disk whose sectors can go bad: one file at a time cannot be read beyond its header."""
+class Sectors(Preload):
+    """Bad sectors of a disk: one file at a time cannot be read beyond its header."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "sectors.c", "TORTURE_SECTORS", 2)
 
-    def go_bad(self, path: Path) -> None:
-        """Let a file be unreadable."""
+    def break_file(self, path: Path) -> None:
+        """Make a file unreadable."""
         found = path.stat()
-        self.tell(found.st_dev, found.st_ino)
+        self.set(found.st_dev, found.st_ino)
 
-    def heal(self) -> None:
-        """Let all be readable again."""
-        self.tell(0, 0)
+    def repair(self) -> None:
+        """Make all files readable again."""
+        self.set(0, 0)
 
 
 def joined(*environs: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of several tricks at once."""
+    """Return an environment that preloads several libraries."""
     found = {name: value for environ in environs for name, value in environ.items()}
     libraries = [environ["LD_PRELOAD"] for environ in environs if environ]
     return {**found, "LD_PRELOAD": ":".join(libraries)} if libraries else {}

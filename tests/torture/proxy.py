@@ -1,8 +1,8 @@
-"""A TCP proxy between our processes and a server: it cuts, holds, delays and loses what goes through it.
+"""A TCP proxy between our processes and a server: it cuts, holds, delays and loses data.
 
 One thread and event loop for each proxy, in the process of the harness. Addresses are `host:port` or the path of a unix
-socket. What HTTP faults do is done to whole connections: an answer in place of the server's, or none at all though the
-server has done what it was asked.
+socket. HTTP faults hit whole connections: an answer in place of the server's, or none at all although the server has
+served the request.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ DRAIN_S = 0.2
 """Seconds for which a request is still read after it was answered in the server's place."""
 
 Mode = Literal["pass", "cut", "half_open", "delay", "answer_500", "answer_503", "lose_reply", "lose", "reorder"]
-"""`cut`: no connection lives. `half_open`: they stay, and nothing comes through. `lose_reply`: the request arrives.
+"""`cut`: no connection is open. `half_open`: they stay open and forward nothing. `lose_reply`: the request arrives.
 
-`lose` and `reorder` are of NATS: some messages never come, some hints and notices come after those that follow them.
+`lose` and `reorder` are for NATS: some messages are dropped, some hints and notices arrive after later ones.
 """
 
 ANSWERS = {"answer_500": b"500 Internal Server Error", "answer_503": b"503 Slow Down"}
@@ -31,7 +31,7 @@ LOST_SHARE, LATE_SHARE = 0.1, 0.3
 
 
 class Messages:
-    """What a NATS server says on one connection, from its beginning, cut into protocol lines and whole messages."""
+    """What a NATS server sends on one connection, cut into protocol lines and whole messages."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -40,14 +40,14 @@ class Messages:
         self.hits = 0
 
     def through(self, mode: Mode, chunk: bytes) -> bytes:
-        """Return what comes through of what was said; in any other mode, all that was held and the chunk."""
+        """Return what is forwarded; in any other mode, all that was held and the chunk."""
         self._rest += chunk
         if mode not in ("lose", "reorder"):
             held, self._rest, self._late = b"".join([*self._late, self._rest]), b"", []
             return held
         found: list[bytes] = []
-        while (said := self._next()) is not None:
-            found += self._met(mode, said)
+        while (message := self._next()) is not None:
+            found += self._met(mode, message)
         return b"".join(found)
 
     def _next(self) -> bytes | None:
@@ -56,29 +56,29 @@ class Messages:
         size = len(line) + 2 + (int(line.rsplit(b" ", 1)[1]) + 2 if is_message and end else 0)
         if not end or len(self._rest) < size:
             return None
-        said, self._rest = self._rest[:size], self._rest[size:]
-        return said
+        message, self._rest = self._rest[:size], self._rest[size:]
+        return message
 
-    def _met(self, mode: Mode, said: bytes) -> list[bytes]:
-        if not said.startswith((b"MSG ", b"HMSG ")):
-            return [said]
+    def _met(self, mode: Mode, message: bytes) -> list[bytes]:
+        if not message.startswith((b"MSG ", b"HMSG ")):
+            return [message]
         if mode == "lose" and self._rng.random() < LOST_SHARE:
             self.hits += 1
             return []
-        is_hint = any(part in said.split(b" ", 2)[1] for part in (b".wake.", b".notify."))
+        is_hint = any(part in message.split(b" ", 2)[1] for part in (b".wake.", b".notify."))
         if mode == "reorder" and is_hint and not self._late and self._rng.random() < LATE_SHARE:
             self.hits += 1
-            self._late = [said]
+            self._late = [message]
             return []
         late, self._late = self._late, []
-        return [said, *late]
+        return [message, *late]
 
 
 class Proxy:
-    """Forwards connections to one server, as the mode of the moment says."""
+    """Forwards connections to one server according to its mode."""
 
     def __init__(self, server: str, listen: str = "127.0.0.1:0") -> None:
-        """`listen` with port 0 takes a free one: `address` tells which."""
+        """`listen` with port 0 takes a free one: `address` has it."""
         self._server = server
         self._mode: Mode = "pass"
         self.hits = 0
@@ -107,7 +107,7 @@ class Proxy:
         self._mode = mode
         self._changed.set()
         self._changed = asyncio.Event()
-        if held or mode in ("cut", "lose", "reorder"):  # messages can be told apart from a connection's beginning on
+        if held or mode in ("cut", "lose", "reorder"):  # messages can be parsed only from a connection's beginning
             self._cut_all()
 
     def _cut_all(self) -> None:
@@ -135,7 +135,7 @@ class Proxy:
             else:
                 host, _, port = self._server.rpartition(":")
                 theirs, to_them = await asyncio.open_connection(host, int(port))
-        except OSError:  # the server is away: so is this
+        except OSError:  # the server is unavailable: so is this
             writer.transport.abort()
             return
         pair = (writer, to_them)
@@ -155,7 +155,7 @@ class Proxy:
     async def _pump(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, answer_to: asyncio.StreamWriter | None = None
     ) -> None:
-        """Forward one direction; `answer_to` is the client of a request's way."""
+        """Forward one direction; `answer_to` is the client, if requests go this way."""
         messages = Messages() if answer_to is None and self._mode in ("lose", "reorder") else None
         while chunk := await source.read(CHUNK_BYTES):
             mode = self._mode

@@ -1,4 +1,4 @@
-"""A reader process: opens `current.duckdb` in a loop with plain duckdb, and prints all that it must not see.
+"""A reader process: opens `current.duckdb` in a loop with plain duckdb, and prints every violation.
 
 `python -m torture.reader CURRENT`, until its standard input ends. Lines: `{"at_s", "error"}`, then `{"reads"}`.
 """
@@ -21,7 +21,7 @@ PAIRS = "SELECT count(*), coalesce(sum(v), 0), count(*) % 2 FROM pairs"
 
 
 def main() -> None:
-    """Read until told to stop."""
+    """Read until standard input ends."""
     current = Path(sys.argv[1])
     stop = threading.Event()
     threading.Thread(target=wait, args=(stop,), daemon=True).start()
@@ -38,21 +38,21 @@ def main() -> None:
                     stop.wait(SLOW_S)
                     again = con.execute(PAIRS).fetchone()
                     if again != row:
-                        say(error=f"version {target} was {row} and is {again} under an open connection")
+                        report(error=f"version {target} was {row} and is {again} under an open connection")
             reads += 1
             seen.add(target)
             if row is None or row[1] != 0 or row[2] != 0:
-                say(error=f"version {target}: half a request is visible: {row}")
+                report(error=f"version {target}: half a request is visible: {row}")
             if int(target) < newest:
-                say(error=f"current.duckdb went back from {newest} to {target}")
+                report(error=f"current.duckdb went back from {newest} to {target}")
             newest = max(newest, int(target))
         except FileNotFoundError as e:
             if exists:
-                say(error=f"current.duckdb is gone: {e}")
+                report(error=f"current.duckdb has vanished: {e}")
                 exists = False
         except duckdb.Error as e:
-            say(error=f"{type(e).__name__}: {e}")
-    say(reads=reads, versions=len(seen))
+            report(error=f"{type(e).__name__}: {e}")
+    report(reads=reads, versions=len(seen))
 
 
 def wait(stop: threading.Event) -> None:
@@ -61,7 +61,7 @@ def wait(stop: threading.Event) -> None:
     stop.set()
 
 
-def say(**facts: object) -> None:
+def report(**facts: object) -> None:
     """Print a line of facts."""
     print(json.dumps({"at_s": time.time(), **facts}), flush=True)
 

@@ -20,27 +20,27 @@ from attrs import Factory, asdict, define
 
 from teatree import connect
 from teatree.contracts.errors import Code, RetryError, TeatreeError
-from torture.checker import ModelChecker, Old, Report, Sample
-from torture.evidence import Versions, catalogue, read_log, read_notices
+from torture.checker import ModelChecker, Report, Sample, SourceVersions
+from torture.evidence import Versions, catalog, read_log, read_notices
 from torture.fault import Fault, ViolationError
 from torture.faults import DAMAGES_STORE, HINDERS_ALL, HINDERS_MANAGER, LOSES_DISK, inject, make_schedule, took_effect
 from torture.loss import model_log
 from torture.stage import Stage
-from torture.workload import CREATE, LIFE, MAIN, MODELS, SECOND, Client, Heard
+from torture.workload import CREATE, MAIN, MODELS, RECREATED, SECOND, Client, ClientRecord
 
-SETTLE_S = 90
-"""Seconds in which all must have caught up once no more faults come."""
+RECOVERY_S = 90
+"""Seconds in which all parts must have caught up after the last fault."""
 LATE_S = 15
-"""Seconds of these after which the history of a run that held all promises is kept too: what was so late?"""
+"""Seconds of these after which the history of a run without violations is kept too, to find what was late."""
 DISK_GRACE_S = 15
-"""Seconds after the loss of the local disk, or after the last fault that kept the model's manager from making it whole,
+"""Seconds after the loss of the local disk, or after the last fault that kept the model's manager from repairing it,
 in which a local reader may find nothing, or meet an error."""
 DISK_GRACE_S_MAX = 60
-"""Seconds of this in all, however many faults follow each other: in a long run there is always another one."""
+"""Seconds of this in all, however many faults follow each other: in a long run another one always follows."""
 SKEW_S = 4_000
-"""Seconds after a clock was moved in which a reader, whose clock is moved too, can tell of it."""
+"""Seconds after a clock was moved in which a reader, whose clock is moved too, can report an error."""
 STORE_GRACE_S = 30
-"""Seconds for which an object that a fault damaged can be met."""
+"""Seconds for which a reader can meet an object that a fault damaged."""
 
 
 @define
@@ -60,27 +60,27 @@ class Options:
 
 
 @define
-class Run:
+class TortureRun:
     """One run in progress."""
 
     options: Options
     stage: Stage
     started_s: float = Factory(time.time)
     events: list[dict[str, Any]] = Factory(list)
-    heard: list[Heard] = Factory(list)
+    records: list[ClientRecord] = Factory(list)
     samples: dict[tuple[str, int], Sample] = Factory(dict)
     versions: dict[str, Versions] = Factory(dict)
-    """What was read of each chain as it grew: a clean-up leaves less."""
-    gone: set[tuple[str, int]] = Factory(set)
+    """The manifests of each chain as it grew: a clean-up leaves only stubs."""
+    cleaned_up: set[tuple[str, int]] = Factory(set)
     """Those of the samples that were cleaned up."""
     report: Report = Factory(Report)
     over: threading.Event = Factory(threading.Event)
-    """Set when nothing more is to be broken, also by a Ctrl-C."""
+    """Set when no more faults are to be injected, also by a Ctrl-C."""
     readers: list[subprocess.Popen[str]] = Factory(list)
     reads: int = 0
 
     def event(self, event: str, **facts: Any) -> None:
-        """Note something for the history."""
+        """Add an event to the history."""
         entry = {"at_s": round(time.time() - self.started_s, 3), "event": event, **facts}
         self.events.append(entry)
         if event == "violation":
@@ -88,9 +88,9 @@ class Run:
         if not self.options.quiet and event in ("fault", "violation", "phase"):
             print(json.dumps(entry), flush=True)
 
-    # --- on the way ---
+    # --- during the run ---
 
-    def torment(self, schedule: list[Fault]) -> None:
+    def inject_faults(self, schedule: list[Fault]) -> None:
         """Inject faults one after the other until the time is over."""
         for fault in schedule:
             if time.time() + fault.after_s - self.started_s > self.options.run_s or self.over.wait(fault.after_s):
@@ -99,16 +99,16 @@ class Run:
             try:
                 done = inject(self.stage, fault)
             except ViolationError as e:
-                done = "saw a violation"
+                done = "found a violation"
                 self.event("violation", what=f"{fault.kind}: {e}")
             except (TeatreeError, OSError, subprocess.SubprocessError) as e:
                 done = f"could not: {e}"
             self.event("fault", **asdict(fault), done=done, begun_s=begun_s, over_s=time.time())
-            for name, said in self.stage.fallen().items():
-                self.event("violation", what=f"{name} had died by itself: {said}")
+            for name, log in self.stage.restart_dead().items():
+                self.event("violation", what=f"{name} died without a fault: {log}")
 
     def sample(self, stop: threading.Event) -> None:
-        """Pull versions while all goes on, new ones and old ones again: what a number stands for never changes."""
+        """Pull versions during the run, new ones and old ones again: the content of a version never changes."""
         rng = random.Random(f"{self.options.seed}-samples")
         folder = self.stage.folder / "pulled"
         folder.mkdir()
@@ -121,12 +121,14 @@ class Run:
                 self._unreadable("the manifests", e)
                 continue
             active = [m["version"] for m in self.versions[model].manifests[-50:] if m.get("state") == "active"]
-            pulled = [number for name, number in self.samples if name == model and (name, number) not in self.gone]
+            pulled = [
+                number for name, number in self.samples if name == model and (name, number) not in self.cleaned_up
+            ]
             number = rng.choice(pulled) if pulled and rng.random() < 0.3 else rng.choice(active or [0])
             try:
                 if number:
                     self._sample(model, number, folder)
-            except TeatreeError as e:  # the store went away between the pull and the look for its stub
+            except TeatreeError as e:  # the store became unavailable between the pull and the read of its stub
                 self._unreadable(f"the manifest of version {number} of {model}", e)
 
     def _sample(self, model: str, number: int, folder: Path) -> None:
@@ -134,9 +136,9 @@ class Run:
         try:
             found = Sample.of(model, number, versions.content(number, folder))
         except TeatreeError as e:
-            if e.code is Code.UNKNOWN_VERSION and versions.is_gone(number):
+            if e.code is Code.UNKNOWN_VERSION and versions.is_cleaned_up(number):
                 self.report.counts["cleaned up"] += 1
-                self.gone.add((model, number))
+                self.cleaned_up.add((model, number))
             else:
                 self._unreadable(f"version {number} of {len(versions.manifests)} of {model}", e)
             return
@@ -145,7 +147,7 @@ class Run:
             self.event("violation", what=f"version {number} of {model} reads otherwise than before")
 
     def _unreadable(self, what: str, error: Exception) -> None:
-        """Judge that something could not be read: a store that is away, or damaged for the moment, says so."""
+        """Report what could not be read, unless the store is unavailable or damaged by a fault."""
         code = error.code if isinstance(error, TeatreeError) else Code.CORRUPT
         if not (
             (code is Code.CORRUPT and self.stage.is_damaged) or (self.options.s3 and isinstance(error, RetryError))
@@ -153,7 +155,7 @@ class Run:
             self.event("violation", what=f"{what} cannot be read: {error}")
 
     def start_readers(self) -> None:
-        """Start a reader process of either kind for each model that lives all the time."""
+        """Start a reader process of either kind for each model that exists during the whole run."""
         environ = self.stage.environ(TEATREE_CACHE_FOLDER=str(self.stage.folder / "cache"))
         for model in (MAIN, SECOND):
             current = self.stage.data / model / "current.duckdb"
@@ -170,17 +172,17 @@ class Run:
                 )
 
     def end_readers(self) -> None:
-        """End them and judge what they saw."""
+        """End them and check what they reported."""
         lost = list(self._graces())
         for reader in self.readers:
             output, _ = reader.communicate("", timeout=30)
             for line in map(json.loads, output.splitlines()):
                 self.reads += line.get("reads", 0)
-                gone = any(start <= line["at_s"] <= end for start, end in lost)
+                in_grace = any(start <= line["at_s"] <= end for start, end in lost)
                 skewed = [e["begun_s"] for e in self.events if e.get("kind") == "clock_moved"]
                 if line.get("code") == "not_authorized" and any(abs(line["at_s"] - s) <= SKEW_S for s in skewed):
-                    continue  # the clock went back between S3's refusal and the look at it
-                if "error" in line and not (gone and "went back" not in line["error"]):
+                    continue  # the clock moved back between S3's refusal and its report
+                if "error" in line and not (in_grace and "went back" not in line["error"]):
                     self.event("violation", what=f"a reader met an error: {line}")
         self.readers.clear()
 
@@ -209,7 +211,7 @@ class Run:
         self.start_readers()
         clients = [
             Client(
-                f"c{i}", random.Random(f"{self.options.seed}-client-{i}"), self.stage.settings, self.heard,
+                f"c{i}", random.Random(f"{self.options.seed}-client-{i}"), self.stage.settings, self.records,
                 self.event, self.options.pause_s,
             )
             for i in range(self.options.clients)
@@ -222,54 +224,54 @@ class Run:
             kinds=self.options.kinds,
             gap_s=self.options.gap_s,
         )
-        torment = asyncio.to_thread(self.torment, schedule)
+        faults = asyncio.to_thread(self.inject_faults, schedule)
         sampling = asyncio.create_task(asyncio.to_thread(self.sample, stop_samples))
         self.started_s = time.time()
         try:
-            self._judge(await asyncio.gather(torment, asyncio.sleep(self.options.run_s), return_exceptions=True))
+            self._check_ends(await asyncio.gather(faults, asyncio.sleep(self.options.run_s), return_exceptions=True))
             self.event("phase", phase="faults are over")
             await asyncio.to_thread(self.stage.repair)
         finally:
             self.over.set()
             stop.set()
             stop_samples.set()
-            self._judge(await asyncio.gather(*tasks, sampling, return_exceptions=True))
+            self._check_ends(await asyncio.gather(*tasks, sampling, return_exceptions=True))
 
-    def _judge(self, ends: Iterable[BaseException | None]) -> None:
-        """Tell what ended before its time: the run goes on without it, to its verdict."""
+    def _check_ends(self, ends: Iterable[BaseException | None]) -> None:
+        """Report parts of the harness that ended early: the run continues without them, to its checks."""
         for end in ends:
             if end is not None:
                 self.event("violation", what=f"a part of the harness ended early: {end!r}")
 
     # --- at the end ---
 
-    async def settle(self) -> None:
-        """Wait until all that was accepted is applied, said and recorded; then ask for an archive."""
-        self.event("phase", phase="settling")
+    async def drain(self) -> None:
+        """Wait until all accepted requests are applied, published and recorded; then request an archive."""
+        self.event("phase", phase="draining")
         async with connect(settings=self.stage.settings, wait_ms=10_000) as session:
             for model in (MAIN, SECOND):
                 try:
                     receipt = await session.model(model).send(
-                        "archive", {}, request_id="last-archive", timeout_ms=SETTLE_S * 1000
+                        "archive", {}, request_id="last-archive", timeout_ms=RECOVERY_S * 1000
                     )
                     archived = receipt.result.get("archive", receipt.version)  # a later one if its own is damaged
                     self.event("phase", phase="archived", model=model, version=archived)
                 except TeatreeError as e:
-                    self.event("violation", what=f"{model} does not recover within {SETTLE_S} s: {e}")
+                    self.event("violation", what=f"{model} does not recover within {RECOVERY_S} s: {e}")
 
     async def check(self) -> None:
-        """Hold everything against the log; what lags is given time."""
+        """Compare everything with the log; what lags has time to catch up."""
         folder = self.stage.folder / "checked"
         folder.mkdir()
         began_s = time.monotonic()
-        deadline = began_s + (5 if self.report.violations else SETTLE_S)
+        deadline = began_s + (5 if self.report.violations else RECOVERY_S)
         while True:
             report = Report()
-            log, said = await read_log(self.stage.settings.nats), await read_notices(self.stage.settings.nats)
+            log, notices = await read_log(self.stage.settings.nats), await read_notices(self.stage.settings.nats)
             ever = [request for one in (*self.stage.logs_before, log) for request in one]
-            old = Old.of(ever, damaged=any(event.get("kind") in DAMAGES_STORE for event in self.events))
+            sources = SourceVersions.of(ever, damaged=any(event.get("kind") in DAMAGES_STORE for event in self.events))
             for model in MODELS:
-                await asyncio.to_thread(self._check_model, model, log, said, old, report, folder)
+                await asyncio.to_thread(self._check_model, model, log, notices, sources, report, folder)
             if not report.violations or time.monotonic() > deadline:
                 break
             self.event(
@@ -283,25 +285,27 @@ class Run:
             self.report.counts[name] += count
         self.report.counts["requests"] = len(log)
 
-    def _check_model(self, model: str, log: list[Any], said: list[Any], old: Old, report: Report, folder: Path) -> None:
+    def _check_model(
+        self, model: str, log: list[Any], notices: list[Any], sources: SourceVersions, report: Report, folder: Path
+    ) -> None:
         versions = self.versions[model]
         own = model_log(model, self.stage.logs_before, log, versions.refresh())
         report.counts["lost"] += len(own.lost)
-        checker = ModelChecker(versions, own, said, old, report)
-        oracle = checker.check(list(self.samples.values()), self.heard)
+        checker = ModelChecker(versions, own, notices, sources, report)
+        oracle = checker.check(list(self.samples.values()), self.records)
         report.counts["versions"] += len(versions.manifests)
         checker.check_newest(oracle, folder)
-        if model != LIFE:
+        if model != RECREATED:
             done = [e["version"] for e in self.events if e.get("phase") == "archived" and e["model"] == model]
             for number in done:
                 checker.check_archive(oracle, number, folder)
-        for wrong in checker.check_catalogue(catalogue(self.stage.settings, model)):
+        for wrong in checker.check_catalog(catalog(self.stage.settings, model)):
             report.violation(f"[{model}] {wrong}")
 
-    # --- telling ---
+    # --- reporting ---
 
     def summary(self) -> str:
-        """Return the one line."""
+        """Return the one line of summary."""
         faults = Counter(e["kind"] for e in self.events if e["event"] == "fault" and took_effect(e["done"]))
         facts = {
             "seed": self.options.seed,
@@ -315,25 +319,25 @@ class Run:
         return "torture " + json.dumps(facts)
 
     def dump(self, folder: Path) -> None:
-        """Leave schedule, history, what was heard and the ends of all logs in a folder."""
+        """Write faults, history, clients' records and the ends of all logs to a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(event, default=str) for event in self.events]
         (folder / "history.jsonl").write_text("\n".join(lines) + "\n")
-        heard = [json.dumps(asdict(one)) for one in self.heard]
-        (folder / "heard.jsonl").write_text("\n".join(heard) + "\n")
+        records = [json.dumps(asdict(one)) for one in self.records]
+        (folder / "records.jsonl").write_text("\n".join(records) + "\n")
         (folder / "violations.txt").write_text("\n\n".join(self.report.violations) + "\n")
         for name, text in self.stage.logs().items():
             (folder / name.replace("/", "-")).write_text(text)
 
 
 def torture(options: Options) -> tuple[Report, str]:
-    """Run once; returns what was found, and the summary. A failure leaves its history in a folder that is named."""
+    """Run once; returns report and summary. A failed run writes its history to a folder and prints its path."""
     folder = Path(tempfile.mkdtemp(prefix="tt-"))
-    run = Run(options, Stage(folder, s3=options.s3))
+    run = TortureRun(options, Stage(folder, s3=options.s3))
     try:
         run.stage.start()
         asyncio.run(run.drive())
-        asyncio.run(run.settle())
+        asyncio.run(run.drain())
         run.end_readers()
         asyncio.run(run.check())
     finally:
@@ -343,7 +347,7 @@ def torture(options: Options) -> tuple[Report, str]:
         if run.report.violations or sys.exc_info()[0] is not None:
             kept = options.keep or Path(tempfile.mkdtemp(prefix=f"torture-{options.seed}-"))
             run.dump(kept)
-            print(f"seed {options.seed}: the history lies in {kept}")
+            print(f"seed {options.seed}: the history is in {kept}")
         run.stage.stop()
         shutil.rmtree(folder, ignore_errors=True)
     return run.report, run.summary()

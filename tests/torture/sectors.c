@@ -1,4 +1,4 @@
-/* A disk that cannot read some of what it holds: preloaded into a process, it answers EIO to whoever reads the file whose
+/* A disk that cannot read some of what it holds: preloaded into a process, it answers EIO to reads of the file whose
    device and inode stand in the file that TORTURE_SECTORS names, two int64, zeros for none, beyond its first 12 KiB. */
 #define _GNU_SOURCE
 #include <dlfcn.h>

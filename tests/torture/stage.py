@@ -1,4 +1,4 @@
-"""The real stack, part by part, so that each can be killed, stopped and started when a schedule says so."""
+"""The real stack, part by part, so that a schedule can kill, stop and start each."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PACE = {
     "TEATREE_RETENTION_INTERVAL_MS": "5000",
     "TEATREE_SCRUB_INTERVAL_MS": "1000",
 }
-"""A fast life: leases end, managers leave and come back, versions are cleaned up within a short run."""
+"""Short intervals: leases end, managers leave and return, versions are cleaned up within a short run."""
 
 
 class MovedPostgres(PostgresServer):
@@ -80,27 +80,27 @@ class Stage:
         self.sources = folder / "sources"
         self.nats = NatsServer(folder / "nats")
         self.clock = Clock(folder / "clock")
-        """Of all our processes."""
+        """The clock of all our processes."""
         self.sectors = Sectors(folder / "sectors")
-        """Of the disk that they see."""
+        """The disk that they see."""
         self.postgres_clock = Clock(folder / "postgres-clock")
         self.postgres = MovedPostgres(folder / "postgres", self.postgres_clock)
         self.seaweed = SeaweedServer(folder / "seaweed") if s3 else None
         self.settings = Settings()
         self.proxies: dict[str, Proxy] = {}
-        """By the server's name: all processes of ours reach it through its proxy."""
+        """By the server's name: our processes reach it through its proxy."""
         self.logs_before: list[list[Accepted]] = []
-        """All that the log had, each time before a fault took its end away."""
+        """The requests of the log, each time before a fault cut off its end."""
         self.is_damaged = False
         """Whether an object in the store is damaged at this moment."""
         self.has_own_disk = False
-        """Whether the data folder is a small file system of its own."""
+        """Whether the data folder is a separate small file system."""
         self._dispatcher: DispatcherProcess | None = None
         self._others: list[subprocess.Popen[bytes]] = []
 
     @property
     def dispatcher(self) -> DispatcherProcess:
-        """The dispatcher that runs all the time, but for faults."""
+        """The dispatcher that runs unless a fault stops it."""
         assert self._dispatcher is not None
         return self._dispatcher
 
@@ -153,13 +153,13 @@ class Stage:
         return evolve(store, url=store.url.replace(endpoint[0], f"http://{proxy.address}"))
 
     def drop_database(self) -> None:
-        """Drop the catalogue's database, whoever uses it, and create it empty."""
+        """Drop the catalog's database, also while it is in use, and create it empty."""
         create = f"CREATE DATABASE {DATABASE} OWNER {USER}"
         for statement in (f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)", create):
             self._run_sql(statement)
 
     def _run_sql(self, statement: str) -> None:
-        """Run a statement; managers that connect again at once can be in its way for a moment."""
+        """Run a statement; managers that reconnect at once can block it for a moment."""
         for left in reversed(range(SQL_TRIES_MAX)):
             try:
                 TestServers.run_sql(self.postgres.superuser_settings(), statement)
@@ -171,7 +171,7 @@ class Stage:
                 return
 
     def kill(self, part: Server | DispatcherProcess) -> int | None:
-        """SIGKILL a part; return its pid once it is gone: its first thread can be a zombie before the last is dead."""
+        """SIGKILL a part; return its pid once all its threads have ended: the first can be a zombie before the last."""
         pid = part.pid
         send(pid, signal.SIGKILL)
         while part.pid is not None:
@@ -179,7 +179,7 @@ class Stage:
         return pid
 
     def servers(self) -> list[Server]:
-        """Return those that a run of ours needs beneath it."""
+        """Return the servers that a run needs."""
         return [self.nats, self.postgres, *([self.seaweed] if self.seaweed else [])]
 
     async def _ensure_streams(self) -> None:
@@ -195,7 +195,7 @@ class Stage:
         return {**found, **connection_environ(self.settings), **PACE, **own, **more}
 
     def manager_pid(self, model: str) -> int | None:
-        """Return the pid of the model's living manager."""
+        """Return the pid of the model's running manager."""
         found = read_process(self.data / model / "manager.json")
         return found.pid if found else None
 
@@ -214,7 +214,7 @@ class Stage:
         return process
 
     def repair(self) -> None:
-        """Undo every fault: all parts run, nothing is stopped, nobody who was started by hand lives."""
+        """Undo every fault: all parts run, none is stopped, processes that faults started are killed."""
         self.plan.write_text("{}")
         (self.data / "ballast").unlink(missing_ok=True)
         for clock in (self.clock, self.postgres_clock):
@@ -234,8 +234,8 @@ class Stage:
             if found is not None:
                 send(found.pid, signal.SIGCONT)
 
-    def fallen(self) -> dict[str, str]:
-        """Return the servers that have died by themselves, and their last words; they are started again."""
+    def restart_dead(self) -> dict[str, str]:
+        """Start servers again that died without a fault; return the ends of their logs."""
         found = {}
         for server in self.servers():
             if not server.is_running():
@@ -259,7 +259,7 @@ class Stage:
             subprocess.run(["umount", "-l", str(self.data)], check=True)
 
     def logs(self) -> dict[str, str]:
-        """Return the ends of what our processes said."""
+        """Return the ends of our processes' logs."""
         files = [part.log_path for part in [*self.servers(), self.dispatcher] if part.log_path.exists()]
         files += [*self.data.glob("*/manager.log*"), *self.folder.glob("*by-hand.log")]
         return {str(path.relative_to(self.folder)): path.read_text(errors="replace")[-20_000:] for path in files}
@@ -275,7 +275,7 @@ def family(pid: int | None) -> list[Any]:
 
 
 def send(pid: int | None, number: signal.Signals) -> bool:
-    """Send a signal; returns whether there was anyone to hear it."""
+    """Send a signal; returns whether the process exists."""
     try:
         if pid is not None:
             os.kill(pid, number)
@@ -284,8 +284,8 @@ def send(pid: int | None, number: signal.Signals) -> bool:
     return pid is not None
 
 
-def wait_gone(pid: int | None, wait_s: float = 5) -> None:
-    """Wait until a killed process is gone."""
+def wait_ended(pid: int | None, wait_s: float = 5) -> None:
+    """Wait until a killed process has ended."""
     deadline = time.monotonic() + wait_s
     while pid is not None and psutil.pid_exists(pid) and time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""What clients send: random requests from a seed, and what each client heard of them."""
+"""What clients send: random requests from a seed, and what each client learned of them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.settings import Settings
 from torture.oracle import BAD, COUNTER_QUERY, COUNTER_SQL, DELETE_SQL, HEAVY, PAIR_SQL, PAIRS_QUERY
 
-MAIN, SECOND, LIFE = "main", "second", "life"
-MODELS = (MAIN, SECOND, LIFE)
-"""Two that live through all of it, and one that is dropped and created again."""
+MAIN, SECOND, RECREATED = "main", "second", "recreated"
+MODELS = (MAIN, SECOND, RECREATED)
+"""Two that exist during the whole run, and one that is dropped and created again."""
 IDS_MAX = 300
 COUNTERS = 3
 EXTRA = ("t0", "t1", "t2", "t3")
@@ -42,7 +42,7 @@ def _columns(kinds: dict[str, str]) -> list[dict[str, str]]:
 
 HEAVY_READ_CODES = frozenset({"timed_out", "over_limit", "result_too_large", "unavailable", "busy"})
 LIMITS = {"query_time_ms_max": 4_000, "request_time_ms_max": 4_000, "rows_bytes_max": 50_000_000}
-"""So that requests beyond a limit are over soon."""
+"""Low, so that requests beyond a limit end soon."""
 NEVER = "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000)) AS a"
 """DuckDB does not interrupt this, and it takes hours."""
 TOO_BIG = "SELECT range AS a, repeat('x', 1000000) AS v FROM range(200)"
@@ -53,9 +53,9 @@ HEAVY_REQUESTS: list[tuple[str, str, Any]] = [
     ("over_limit", "sql", {"statement": "INSERT INTO items (id, name) SELECT 1000000, repeat('x', 3000000000)"}),
     ("over_limit", "query", {"sql": "SELECT list_aggregate(range(500000000), 'sum') AS n"}),
 ]
-"""With what each must fail."""
+"""Each with the code with which it must fail."""
 HEAVY_PAUSE_S = 120.0
-"""Seconds from one such request of a client to its next, on average: each holds its model up for its limit."""
+"""Seconds from one such request of a client to its next, on average: each occupies its model until its limit."""
 CREATE = {
     "limits": LIMITS,
     "tables": [
@@ -64,7 +64,7 @@ CREATE = {
         {"table": "counter", "columns": _columns({"id": "BIGINT", "n": "BIGINT"}), "primary_key": ["id"]},
     ],
 }
-CREATE_LIFE = {"tables": [{"table": "items", "columns": _columns(ITEMS), "primary_key": ["id"]}]}
+CREATE_INCARNATION = {"tables": [{"table": "items", "columns": _columns(ITEMS), "primary_key": ["id"]}]}
 
 BAD_REQUESTS: list[tuple[str, str, Any]] = [
     ("unknown_table", "append", {"table": "nowhere", "rows": [{"id": 1}]}),
@@ -93,7 +93,7 @@ BAD_REQUESTS: list[tuple[str, str, Any]] = [
 
 
 @define
-class Heard:
+class ClientRecord:
     """What one client knows of one request."""
 
     at_s: float
@@ -102,7 +102,7 @@ class Heard:
     function: str
     request_id: str
     seq: int | None = None
-    """Where the log accepted it, if the client was told."""
+    """Its sequence, if the client received one."""
     kind: str | None = None
     code: str | None = None
     version: int | None = None
@@ -111,12 +111,12 @@ class Heard:
 
 @define
 class Client:
-    """One client: a session of its own, one request after the other."""
+    """One client with its session; it sends one request after the other."""
 
     name: str
     rng: random.Random
     settings: Settings
-    heard: list[Heard]
+    records: list[ClientRecord]
     on_event: Callable[..., None]
     pause_s: float = 0.05
     history: dict[str, deque[tuple[str, Any, str]]] = Factory(dict)
@@ -124,7 +124,7 @@ class Client:
     heavy_at_s: float = Factory(lambda self: time.time() + self.rng.random() * HEAVY_PAUSE_S, takes_self=True)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send requests until told to stop; nothing that is away ends this."""
+        """Send requests until `stop` is set, also while parts are unavailable."""
         while not stop.is_set():
             try:
                 async with connect(settings=self.settings, name=self.name, wait_ms=2_000) as session:
@@ -143,8 +143,8 @@ class Client:
         return f"{prefix}{self.name}-{self.count}"
 
     async def _step(self, model: Model) -> None:
-        if model.name == LIFE:
-            await self._send(model, *self._life(model))
+        if model.name == RECREATED:
+            await self._send(model, *self._recreated(model))
             return
         if time.time() > self.heavy_at_s:
             self.heavy_at_s = time.time() + 2 * self.rng.random() * HEAVY_PAUSE_S
@@ -172,41 +172,41 @@ class Client:
 
     async def _send(self, model: Model, function: str, args: Any, request_id: str, **options: Any) -> None:
         self.history.setdefault(model.name, deque(maxlen=HISTORY_MAX)).append((function, args, request_id))
-        heard = Heard(time.time(), self.name, model.name, function, request_id)
-        self.heard.append(heard)
+        record = ClientRecord(time.time(), self.name, model.name, function, request_id)
+        self.records.append(record)
         wait: Wait = "accepted" if self.rng.random() < 0.6 else "done"
         try:
             if isinstance(args, bytes):
-                await self._publish(model, function, args, heard)
+                await self._publish(model, function, args, record)
                 return
             receipt = await model.send(
                 function, args, request_id=request_id, wait=wait, timeout_ms=TIMEOUT_MS, **options
             )
-            heard.seq = receipt.seq if wait == "accepted" else None
+            record.seq = receipt.seq if wait == "accepted" else None
             if wait == "done":
-                heard.kind, heard.version = "done", receipt.version
-                heard.count = receipt.result.get("rows") if isinstance(receipt.result, dict) else None
+                record.kind, record.version = "done", receipt.version
+                record.count = receipt.result.get("rows") if isinstance(receipt.result, dict) else None
         except TeatreeError as e:
-            heard.kind = "unheard" if e.code in ("unavailable", "timed_out", "busy") else "refused"
-            heard.code = str(e.code)
+            record.kind = "unknown" if e.code in ("unavailable", "timed_out", "busy") else "refused"
+            record.code = str(e.code)
 
-    async def _publish(self, model: Model, function: str, body: bytes, heard: Heard, **headers: str) -> None:
-        bus = model._session.bus
+    async def _publish(self, model: Model, function: str, body: bytes, record: ClientRecord, **headers: str) -> None:
+        bus = model.connection.bus
         if not headers:
-            headers = {"Teatree-Request-Id": heard.request_id}
+            headers = {"Teatree-Request-Id": record.request_id}
         ack = await bus.publish_log(bus.subjects.request(model.name, function), body, headers)
-        heard.seq = ack.seq
+        record.seq = ack.seq
 
     async def _without_id(self, model: Model) -> None:
-        """Publish as any NATS client would: without an id, or with one that cannot be used."""
-        heard = Heard(time.time(), self.name, model.name, "append", "")
-        self.heard.append(heard)
+        """Publish as any NATS client can: without an id, or with one that cannot be used."""
+        record = ClientRecord(time.time(), self.name, model.name, "append", "")
+        self.records.append(record)
         body = json.dumps(self._pair()).encode()
         headers = {"X-Torture": "1"} if self.rng.random() < 0.7 else {"Teatree-Request-Id": "no.such*id"}
         try:
-            await self._publish(model, "append", body, heard, **headers)
+            await self._publish(model, "append", body, record, **headers)
         except TeatreeError as e:
-            heard.kind, heard.code = "unheard", str(e.code)
+            record.kind, record.code = "unknown", str(e.code)
 
     async def _in_other_cases(self, model: Model) -> None:
         """Publish one id twice under names of other cases, or both names in one message, which must be refused."""
@@ -215,15 +215,15 @@ class Client:
         both = dict.fromkeys(names, request_id)
         sent = [both] if self.rng.random() < 0.3 else [{name: request_id} for name in names]
         for headers in sent:
-            heard = Heard(time.time(), self.name, model.name, "append", "" if len(headers) > 1 else request_id)
-            self.heard.append(heard)
+            record = ClientRecord(time.time(), self.name, model.name, "append", "" if len(headers) > 1 else request_id)
+            self.records.append(record)
             try:
-                await self._publish(model, "append", body, heard, **headers)
+                await self._publish(model, "append", body, record, **headers)
             except TeatreeError as e:
-                heard.kind, heard.code = "unheard", str(e.code)
+                record.kind, record.code = "unknown", str(e.code)
 
     async def _heavy(self, model: Model) -> None:
-        """Send what goes beyond a limit, behind the log or past it: it must harm nobody else."""
+        """Send what goes beyond a limit, through the log or past it: no other request may fail for it."""
         if self.rng.random() < 0.4:
             try:
                 await model.query(self.rng.choice((NEVER, TOO_BIG)), timeout_ms=20_000)
@@ -249,12 +249,12 @@ class Client:
         await self._send(model, function, args, request_id)
 
     async def _stale(self, model: Model) -> None:
-        """Read, think, write: refused if somebody else wrote meanwhile."""
+        """Read, then write with `expected_version`: refused if another client wrote in between."""
         try:
             answer = await model.query(COUNTER_QUERY, format="json", timeout_ms=3_000)
         except TeatreeError:
             return
-        version = model._session.seen_version(model.name)
+        version = model.connection.seen_version(model.name)
         if version is None or len(answer) == 0:
             return
         args = {"table": "counter", "set": {"n": self.rng.randrange(1000)}, "where": {"id": 0}}
@@ -270,17 +270,17 @@ class Client:
 
     async def _send_many(self, model: Model, items: list[Message]) -> None:
         group = self._id("group-")
-        heard = Heard(time.time(), self.name, model.name, "send_many", group)
-        self.heard.append(heard)
+        record = ClientRecord(time.time(), self.name, model.name, "send_many", group)
+        self.records.append(record)
         try:
             summary = await model.send_many(items, group=group, wait="done", timeout_ms=TIMEOUT_MS)
         except TeatreeError as e:
-            heard.kind, heard.code = "unheard", str(e.code)
+            record.kind, record.code = "unknown", str(e.code)
             return
-        heard.kind, heard.count = "summary", summary.applied + summary.already + summary.refused
+        record.kind, record.count = "summary", summary.applied + summary.already + summary.refused
         least = min(summary.applied, summary.already, summary.refused)
-        if heard.count != summary.sent or least < 0 or len(summary.refusals) > summary.refused:
-            self.on_event("violation", what=f"{summary.sent} sent in group {group}, {heard.count} told: {summary}")
+        if record.count != summary.sent or least < 0 or len(summary.refusals) > summary.refused:
+            self.on_event("violation", what=f"{summary.sent} sent in group {group}, {record.count} reported: {summary}")
 
     # --- requests ---
 
@@ -309,7 +309,7 @@ class Client:
 
     def _version_of(self, model: Model) -> int:
         """Return a version that was the newest one not long ago."""
-        seen = model._session.seen_version(model.name) or 1
+        seen = model.connection.seen_version(model.name) or 1
         return max(seen - self.rng.randrange(6), 1)
 
     def _pair(self) -> dict[str, Any]:
@@ -381,13 +381,13 @@ class Client:
             (4, 2, 4, 2, 2, 1, 6, 6, 2, 1),
         )[0]
 
-    def _life(self, model: Model) -> tuple[str, Any, str]:
+    def _recreated(self, model: Model) -> tuple[str, Any, str]:
         kind = self.rng.random()
         if kind < 0.1:
             return "drop_model", {}, self._id()
         if kind < 0.25:
-            origin = model._session.model(self.rng.choice((MAIN, SECOND)))
+            origin = Model(model.connection, self.rng.choice((MAIN, SECOND)))
             return "create_model", {"from": {"model": origin.name, "version": self._version_of(origin)}}, self._id()
         if kind < 0.4:
-            return "create_model", CREATE_LIFE, self._id()
+            return "create_model", CREATE_INCARNATION, self._id()
         return "append", {"table": "items", "rows": [self._item()]}, self._id()

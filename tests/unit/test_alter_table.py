@@ -51,7 +51,7 @@ ADDED = [*COMPUTED, *LITERALS, *ODD]
 
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWriter]:
-    """Return one model for all of the file."""
+    """Return one model for all tests of this file."""
     table = {"table": "t", "columns": [{"name": "id", "type": "BIGINT"}]}
     opened = OneWriter(tmp_path_factory.mktemp("model"), [table])
     yield opened
@@ -64,7 +64,7 @@ def done(*outcomes: Outcome) -> None:
 
 
 def table(name: str, key: list[str], rows: int) -> list[Sent]:
-    """Return the requests that make a table of the columns a, id, b and fill it."""
+    """Return the requests that create a table with the columns a, id, b and fill it."""
     columns: list[dict[str, Any]] = [
         {"name": "a", "type": "VARCHAR", "default": "x", "nullable": False},
         {"name": "id", "type": "BIGINT"},
@@ -89,7 +89,7 @@ def table(name: str, key: list[str], rows: int) -> list[Sent]:
     ids=str,
 )
 def test_a_column_is_added(writer: OneWriter, key: list[str], rows: int, *, nullable: bool) -> None:
-    """A column of any type and default, NULL or not, joins any table; old rows and new ones have its default."""
+    """A column of any type and default, NULL or not, is added to any table; old and new rows have its default."""
     names = {f"t{place}": added for place, added in enumerate(ADDED) if nullable or added[1] is not None}
     done(*writer.apply(*(one for name in names for one in table(name, key, rows))))
     adds = []
@@ -114,7 +114,7 @@ def test_a_column_is_added(writer: OneWriter, key: list[str], rows: int, *, null
 
 
 def test_what_was_added_is_checked(writer: OneWriter) -> None:
-    """A table that was made anew still refuses NULL and keys that are there; a column without a value is refused."""
+    """A rewritten table still refuses NULL and existing keys; a column without a value is refused."""
     done(*writer.apply(*table("c", ["id"], 3)))
     add = {"name": "c", "type": "TIMESTAMP", "nullable": False}
     refused = writer.between(Sent("alter_table", {"table": "c", "add": add}))
@@ -132,7 +132,7 @@ def test_what_was_added_is_checked(writer: OneWriter) -> None:
 
 
 def test_a_column_before_the_key_is_dropped(writer: OneWriter) -> None:
-    """Wherever a column stands, it can be dropped: rows keep their order; keys, defaults and NOT NULL stay."""
+    """A column can be dropped in any position: rows keep their order; keys, defaults and NOT NULL stay."""
     for drop, rows in itertools.product(("a", "b"), (0, 3)):
         done(*writer.apply(*table("d", ["id"], rows)))
         done(*writer.apply(Sent("alter_table", {"table": "d", "drop": drop})))
@@ -178,7 +178,7 @@ def _request(draw: random.Random, number: int) -> Sent:
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_alterations_beside_other_requests(tmp_path: Path, seed: int) -> None:
-    """Random alterations beside changes of the same tables: done or refused the same however they were batched."""
+    """Random alterations beside changes of the same tables: the outcomes do not depend on the batches."""
     draw = random.Random(seed)
     sent = [*table("f", ["id"], 5), *table("g", [], 5), *(_request(draw, number) for number in range(60))]
     results = []

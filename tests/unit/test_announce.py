@@ -1,4 +1,4 @@
-"""What a version's notices look like where the server takes only short messages."""
+"""Notices of a version where the server accepts only short messages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import attrs
 
 from published import LIMITS, PublishedModel
 from teatree.client.notice import read_notice, whole_notice
-from teatree.contracts.notices import Kind, Outcome, Status
+from teatree.contracts.notices import Kind, NoticeMessage, Outcome, Status
 from teatree.contracts.settings import StoreSettings
-from teatree.engine.announce import Announcer, Message
+from teatree.engine.announce import Announcer
+from teatree.functions.registry import built_in_functions
 from teatree.messaging.subjects import Subjects
 from teatree.storage.segments import Entry
 
@@ -21,15 +22,17 @@ LONG = ["x" * 1_000] * 100
 
 
 async def test_a_result_longer_than_the_server_takes(tmp_path: Path) -> None:
-    """A `done` notice that is too long names an object with all of it; its subscriber gets the same as ever."""
+    """A `done` notice that is too long refers to an object with its result; a subscriber gets the whole result."""
     with PublishedModel(StoreSettings(url=(tmp_path / "store").as_uri()), tmp_path) as model:
         manifest = model.create({"t": {"id": "BIGINT"}})
         store = model.chain.store
         outcome = Outcome(7, "r7", "archive", b"", Status.DONE, datetime(2026, 1, 1, tzinfo=UTC), result=LONG)
         limits = attrs.evolve(LIMITS, page_bytes_max=10_000_000)
 
-        def messages(payload_bytes_max: int) -> list[Message]:
-            announcer = Announcer(model.chain, Subjects("teatree"), limits, lambda: payload_bytes_max)
+        def messages(payload_bytes_max: int) -> list[NoticeMessage]:
+            announcer = Announcer(
+                model.chain, Subjects("teatree"), limits, built_in_functions(), lambda: payload_bytes_max
+            )
             return announcer.messages(manifest, [Entry(outcome)], late=True)
 
         made = [messages(PAYLOAD_BYTES_MAX), messages(PAYLOAD_BYTES_MAX), messages(8_000_000)]

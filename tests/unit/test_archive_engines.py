@@ -1,4 +1,4 @@
-"""Archives are read by DuckDB, Polars and PyArrow as they lie: every type and value; an index tells what there is."""
+"""Archives are read by DuckDB, Polars and PyArrow without conversion: every type and value, and the index of files."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ ENGINES: dict[str, Callable[[Path], pa.Table]] = {
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_reads_every_type(file_store: StoreSettings, tmp_path: Path, engine: str) -> None:
-    """A file of an archive, read as it lies by an engine that knows nothing of us, holds the table's values."""
+    """A file of an archive, read by another engine without conversion, holds the table's values."""
     columns = {f"c{number}": kind for number, kind in enumerate(VALUES)}
     with PublishedModel(file_store, tmp_path) as model:
         model.create({"t": columns})
@@ -82,12 +82,12 @@ def test_an_engine_reads_every_type(file_store: StoreSettings, tmp_path: Path, e
             con.execute("SET TimeZone = 'UTC'")
             con.register("found", found)
             for name, kind in columns.items():
-                told = con.execute(f"SELECT {name}::VARCHAR FROM t").fetchall()
-                assert con.execute(f"SELECT CAST({name} AS {kind})::VARCHAR FROM found").fetchall() == told, kind
+                expected = con.execute(f"SELECT {name}::VARCHAR FROM t").fetchall()
+                assert con.execute(f"SELECT CAST({name} AS {kind})::VARCHAR FROM found").fetchall() == expected, kind
 
 
-def test_the_index_tells_all_that_a_reader_needs(file_store: StoreSettings, tmp_path: Path) -> None:
-    """Beside the files lies a JSON index: for every table its file, rows, bytes, checksum, columns and key."""
+def test_the_index_has_all_that_a_reader_needs(file_store: StoreSettings, tmp_path: Path) -> None:
+    """Each archive has a JSON index: for every table its file, rows, bytes, checksum, columns and key."""
     with PublishedModel(file_store, tmp_path) as model:
         model.create({"sales": {"id": "INTEGER", "amount": "DECIMAL(18,2)"}, "sites": {"name": "VARCHAR"}})
         first = archive(model, model.sql("INSERT INTO sales VALUES (1, 2.5), (2, 3)"), tmp_path)
@@ -107,7 +107,7 @@ def test_the_index_tells_all_that_a_reader_needs(file_store: StoreSettings, tmp_
 def archive(model: PublishedModel, manifest: Manifest, folder: Path, before: Archived | None = None) -> Archived:
     """Archive a version as a manager does."""
     path = folder / f"{manifest.version}.duckdb"
-    reads = LocalReads(LimitSettings(), folder / "outbox")
+    reads = LocalReads(LimitSettings(), folder / "archive_staging")
 
     def restore() -> Path:
         materialise(model.chain.store, manifest, path)

@@ -1,4 +1,4 @@
-"""Direct reads that were asked: copies are one read, who gave up is noticed, a flood crowds out itself."""
+"""Direct reads in the queue: copies are one read, abandoned reads are found, a flood crowds out only itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SETTINGS = ReadSettings(waiting_max=4, waiting_bytes_max=100, silent_repeats_max
 
 
 def read(client: str, number: int, request_id: str | None = None, body: bytes = b"x", repeat_ms: int = 0) -> AskedRead:
-    """Return a read as it comes from a connection."""
+    """Return a read of a client's connection."""
     headers = {"Teatree-Repeat-Ms": str(repeat_ms)} if repeat_ms else {}
     if request_id is not None:
         headers["Teatree-Request-Id"] = request_id
@@ -26,8 +26,8 @@ def test_a_copy_joins_and_moves_the_reply() -> None:
     assert (first.reply, first.asked_ms) == ("_INBOX.a.2", 2)
 
 
-def test_what_differs_is_a_read_of_its_own() -> None:
-    """Another client, id, body or function, and reads without an id."""
+def test_what_differs_is_another_read() -> None:
+    """A read with another client, id, body or function, or without an id, is not a copy."""
     reads = AskedReads(SETTINGS)
     reads.add(read("a", 1, "id"))
     reads.add(read("a", 2))
@@ -35,8 +35,8 @@ def test_what_differs_is_a_read_of_its_own() -> None:
         assert not reads.repeated(other)
 
 
-def test_who_does_not_repeat_has_given_up() -> None:
-    """After three intervals without a repeat; a client that never said that it repeats is waited for."""
+def test_a_client_that_stops_repeating_has_given_up() -> None:
+    """A read is abandoned after three intervals without a repeat; one without an interval is kept."""
     reads = AskedReads(SETTINGS)
     repeating, asking_once = read("a", 0, "id", repeat_ms=1_000), read("b", 0, "id")
     reads.add(repeating)
@@ -47,8 +47,8 @@ def test_who_does_not_repeat_has_given_up() -> None:
     assert reads.given_up(5_000) == []
 
 
-def test_who_repeats_often_may_miss_many() -> None:
-    """A client that repeats its question every second is waited for as long as one that does so every five seconds."""
+def test_a_client_that_repeats_often_may_miss_many() -> None:
+    """A client that repeats its query every second may be silent as long as one that repeats every five seconds."""
     reads = AskedReads(ReadSettings(silent_repeats_max=2, silent_ms_min=15_000))
     often, rarely = read("a", 0, "id", repeat_ms=1_000), read("b", 0, "id", repeat_ms=6_000)
     reads.add(often)
@@ -59,20 +59,20 @@ def test_who_repeats_often_may_miss_many() -> None:
 
 
 def test_intervals_out_of_range_are_none() -> None:
-    """Whatever a client writes there."""
+    """An invalid interval counts as no interval."""
     for text in ("", "-1", "1e3", "99", "60001", "٣٣٣", "1" * 5_000, "100\n100"):
         assert AskedRead("query", {"Teatree-Repeat-Ms": text}, b"", "_INBOX.a.1", 0).repeat_ms == 0
 
 
 def test_a_flood_crowds_out_itself() -> None:
-    """At the bound the newest read of the client that asks most is refused, whoever comes."""
+    """At the bound the newest read of the client with the most reads is refused, whichever client sends the next."""
     reads = AskedReads(SETTINGS)
     flood = [read("flood", number) for number in range(4)]
     for asked in flood:
         assert reads.crowded_out(asked) is None
         reads.add(asked)
-    mine = read("flood", 5)
-    assert reads.crowded_out(mine) is mine
+    own = read("flood", 5)
+    assert reads.crowded_out(own) is own
     other = read("other", 6)
     assert reads.crowded_out(other) is flood[3]
     reads.remove(flood[3])
@@ -80,7 +80,7 @@ def test_a_flood_crowds_out_itself() -> None:
 
 
 def test_bodies_are_bounded_together() -> None:
-    """A few large ones fill the queue as many small ones do, and leave their room behind."""
+    """A few large bodies fill the queue as many small ones do; removed reads free their bytes."""
     reads = AskedReads(SETTINGS)
     large = read("a", 1, body=b"x" * 90)
     reads.add(large)

@@ -1,6 +1,6 @@
 """A bad request harms only itself: it is rejected with a code, a cause and a place; its neighbours in the batch commit.
 
-Each case stands in one batch between two good appends. A line tells the request, then the code, a part of the sentence
+Each case is in one batch between two good appends. A line has the request, then the code, a part of the sentence
 and the place.
 """
 
@@ -51,12 +51,12 @@ def sent(function: str, body: Any = b"", **headers: str) -> Sent:
 
 
 def raw(column: str, json: str) -> Sent:
-    """Return an append of one value as it is written in JSON."""
+    """Return an append of one value, given as JSON."""
     return Sent("append", f'{{"table": "t", "rows": [{{"{column}": {json}}}]}}'.encode())
 
 
 def body(json: bytes) -> Sent:
-    """Return an append with a body of its own."""
+    """Return an append with this body."""
     return Sent("append", json)
 
 
@@ -91,7 +91,7 @@ def columns(*columns: Any, **more: Any) -> Sent:
 
 
 def column(name: str = "a", type: Any = "INTEGER", **more: Any) -> dict[str, Any]:
-    """Return a column as `create_table` takes it."""
+    """Return a column for `create_table`."""
     return {"name": name, "type": type, **more}
 
 
@@ -101,7 +101,7 @@ def alter(table: str, **change: Any) -> Sent:
 
 
 def ints(*values: Any, bits: int = 64) -> pa.Array:
-    """Return whole numbers in Arrow."""
+    """Return an Arrow array of whole numbers."""
     return pa.array(values, getattr(pa, f"int{bits}")())
 
 
@@ -341,7 +341,7 @@ def test_a_bad_request_is_rejected_with_its_cause_and_place(
 
 
 def check_sentence(message: str) -> None:
-    """Check that people can read it: no line breaks, nothing endless, none of the words that only our code knows."""
+    """Check that people can read it: no line breaks, bounded length, no internal names."""
     assert "\n" not in message
     assert len(message) <= 2_000
     assert message.endswith((".", "…", "?")), message
@@ -349,7 +349,7 @@ def check_sentence(message: str) -> None:
         assert word not in message
 
 
-def test_a_key_that_a_neighbour_has_just_taken_is_refused(model: OneWriter) -> None:
+def test_a_key_that_a_neighbour_has_just_inserted_is_refused(model: OneWriter) -> None:
     """Of two requests in one batch with the same key the first is done and the second rejected."""
     first, second, third = model.apply(k({"id": 7, "v": "a"}), k({"id": 7, "v": "b"}), k({"id": 8, "v": "c"}))
     assert [o.status for o in (first, second, third)] == [Status.DONE, Status.REJECTED, Status.DONE]

@@ -1,4 +1,4 @@
-"""Whatever bytes come as a body or a statement: one outcome each, the process lives, the neighbours commit."""
+"""Any bytes as a body or a statement: one outcome each, the process survives, the neighbours commit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from one_writer import OneWriter, Sent, arrow, arrow_headers
 from teatree.contracts.errors import Code
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
-from teatree.functions.registry import BUILT_INS
+from teatree.functions.registry import built_in_functions
 
 LIMITS = evolve(LimitSettings(), query_time_ms_max=1_000, request_time_ms_max=1_000, rows_bytes_max=20_000_000)
-FUNCTIONS = sorted(set(BUILT_INS) - {"create_model", "drop_model", "archive", "restore"})
+FUNCTIONS = sorted(set(built_in_functions().functions) - {"create_model", "drop_model", "archive", "restore"})
 fuzz = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -90,7 +90,7 @@ def check(model: OneWriter, *requests: Sent) -> None:
 
 
 def arguments(function: str, given_values: dict[str, Any]) -> bytes:
-    """Return arguments that get past the first checks more often than chance would have it."""
+    """Return arguments that pass the first checks more often than random ones."""
     own = {"table": "t"} if function not in ("sql", "query") else {}
     return json.dumps({**own, **given_values}).encode()
 
@@ -112,7 +112,7 @@ def test_any_arguments(model: OneWriter, function: str, body: dict[str, Any]) ->
 @fuzz
 @given(rows=st.lists(st.dictionaries(st.sampled_from(sorted(TYPES)), values, max_size=4), max_size=4))
 def test_any_rows(model: OneWriter, rows: list[dict[str, Any]]) -> None:
-    """Any values in any columns end in one outcome, whichever way the rows are meant."""
+    """Any values in any columns end in one outcome, as rows of any function."""
     sent = [
         Sent("append", {"table": "t", "rows": rows}),
         Sent("upsert", {"table": "t", "rows": rows, "key": sorted(rows[0])[:1] if rows else ["i"]}),
@@ -145,7 +145,7 @@ def test_any_damage_to_an_arrow_stream(model: OneWriter, data: st.DataObject) ->
 @fuzz
 @given(words=st.lists(st.sampled_from(WORDS), max_size=14) | st.lists(st.text(max_size=8), max_size=3))
 def test_any_statement(model: OneWriter, words: list[str]) -> None:
-    """Any text as a statement or a question ends in one outcome."""
+    """Any text as a statement or a query ends in one outcome."""
     text = " ".join(words)
     check(
         model, Sent("query", {"sql": f"SELECT {text}"}), Sent("query", {"sql": text}), Sent("sql", {"statement": text})

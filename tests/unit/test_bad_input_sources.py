@@ -50,7 +50,7 @@ def write_sources(folder: Path) -> None:
         "ragged.csv": b"n\n1,2\n", "empty.csv": b"", "latin.csv": b"t\n\xff\n", "head.csv": b"\xff\n1\n",
         "twice.csv": b"n,N\n1,2\n", "huge.csv": b"n\n99999999999999999999\n", "digits.csv": b"dec\n1.005\n",
         "moment.csv": b"ts\n2020-01-01T00:00:00.123456789\n", "bool.csv": b"n\ntrue\n",
-        "open.csv": b'id,t\n1,a\n2,"b\n3,c\n', "stray.csv": b'id,t\n1,"a"b\n2,c\n', "german.csv": b"t;dec\r\na;1,5\r\n",
+        "open.csv": b'id,t\n1,a\n2,"b\n3,c\n', "tail.csv": b'id,t\n1,"a"b\n2,c\n', "german.csv": b"t;dec\r\na;1,5\r\n",
         "junk.arrow": b"ARROW1junkjunk", "empty.arrow": b"", "cut.arrow": arrow({"n": [1, 2]})[:100],
         "bomb.arrow": arrow({"t": ["x" * 100_000_000]}, "zstd"),
         "exact.csv": b"h,t,dec,uh,n_\n-36893488147419103233,007,0.10,36893488147419103233,\n",
@@ -137,7 +137,7 @@ FILES = [
     ("late.csv", "good", "type_mismatch", "'x' is not a value of type BIGINT", "line 700002, column n"),
     ("ragged.csv", "good", "bad_source", "It has 2 cells; the first line has 1", "line 2"),
     ("open.csv", "t", "bad_source", "A quote opens here and is never closed", "line 3"),
-    ("stray.csv", "t", "bad_source", "text follows its closing quote", "line 2"),
+    ("tail.csv", "t", "bad_source", "text follows its closing quote", "line 2"),
     ("empty.csv", "good", "bad_source", "'empty.csv' is empty", "line 1"),
     ("latin.csv", "t", "bad_source", r"Line 2 is not utf-8: byte 0xff in b'\xff", "line 2"),
     ("head.csv", "good", "bad_source", "Line 1 is not utf-8: byte 0xff", "line 1"),
@@ -203,7 +203,7 @@ def check_rejected(model: OneWriter, request: Sent, code: str, part: str, where:
 
 @pytest.mark.parametrize(("uri", "code", "part"), PLACES)
 def test_a_place_that_is_wrong_or_not_allowed_is_rejected(model: OneWriter, uri: Any, code: str, part: str) -> None:
-    """`load` reads regular files in the allowed folder only, whatever leads out of it."""
+    """`load` reads only regular files in the allowed folder, also by links and `..`."""
     place = uri.replace("{sources}", str(model.sources)) if isinstance(uri, str) else uri
     check_rejected(model, Sent("load", {"table": "good", "uri": place}), code, part, "uri")
 
@@ -212,7 +212,7 @@ def test_a_place_that_is_wrong_or_not_allowed_is_rejected(model: OneWriter, uri:
 def test_a_file_that_is_wrong_is_rejected(
     model: OneWriter, name: str, table: str, code: str, part: str, where: str
 ) -> None:
-    """A damaged file, or one whose values the table cannot hold, leaves no row behind."""
+    """A damaged file, or one whose values the table cannot hold, changes no row."""
     check_rejected(model, Sent("load", {"table": table, "uri": str(model.sources / name)}), code, part, where)
 
 
@@ -224,8 +224,8 @@ def test_a_wrong_use_of_load_is_rejected(
     check_rejected(model, Sent("load", {**arguments, "uri": str(model.sources / name)}), code, part, where)
 
 
-def test_what_the_installation_keeps_is_never_read(tmp_path: Path) -> None:
-    """A root inside the data folder opens itself only, and no model's folder or server's, though it is named."""
+def test_files_of_the_installation_are_never_read(tmp_path: Path) -> None:
+    """A root inside the data folder allows only itself, never a model's or server's folder, even if it is named."""
     for name in ("loads", "m", "_store"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.csv").write_text("n\n1\n")
@@ -242,7 +242,7 @@ def test_what_the_installation_keeps_is_never_read(tmp_path: Path) -> None:
 
 
 def test_the_store_itself_is_never_read() -> None:
-    """Neither by an address in S3, though a root allows it."""
+    """An S3 address of the store is refused, even if a root allows it."""
     sources = Sources(("s3://bucket",), StoreSettings(url="s3://bucket/own?endpoint=http://127.0.0.1:1"))
     with pytest.raises(RequestError) as caught, sources.local_file("s3://bucket/own/models/x/packs/1.parquet"):
         pass
@@ -257,9 +257,8 @@ def test_a_small_file_of_much_text_is_loaded_in_pieces(model: OneWriter) -> None
 
 
 def test_a_long_load_reports_how_far_it_is(model: OneWriter) -> None:
-    """After each piece of the file, with the rows so far; the manager publishes some of it."""
-    seen: list[tuple[str, float, str]] = []
-    model.writer.report = lambda request, fraction, text: seen.append((request.function, fraction, text))
+    """A load reports after each piece of the file, with the rows so far."""
+    seen = model.progress
     for name, rows in (("late.parquet", 300_001), ("many.csv", 2_000_000), ("long.arrow", 9_000)):
         seen.clear()
         uri = str(model.sources / name)
@@ -272,8 +271,8 @@ def test_a_long_load_reports_how_far_it_is(model: OneWriter) -> None:
         assert [fraction for _, fraction, _ in seen] == sorted(fraction for _, fraction, _ in seen)
 
 
-def test_csv_values_keep_what_they_are(model: OneWriter) -> None:
-    """Digits beyond a double, leading zeros, NaN and NA are what the file says; only an empty field is null."""
+def test_csv_values_are_exact(model: OneWriter) -> None:
+    """Digits beyond a double, leading zeros, NaN and NA are kept; only an empty field is null."""
     uris = [str(model.sources / name) for name in ("exact.csv", "nulls.csv")]
     new = [{"name": name, "type": kind} for name, kind in (("n_", "INTEGER"),)]
     model.apply(Sent("alter_table", {"table": "t", "add": new[0]}))
@@ -317,7 +316,7 @@ OPTIONS = [
 def test_a_model_with_wrong_options_is_not_created(
     tmp_path: Path, options: Any, code: str, part: str, where: str
 ) -> None:
-    """A wrong `create_model` is rejected and leaves nothing; a right one after it begins the model."""
+    """A wrong `create_model` is rejected and leaves nothing; a right one after it creates the model."""
     writer = OneWriter(tmp_path)
     (outcome,) = writer.apply(Sent("create_model", options))
     error = outcome.error or {}

@@ -44,15 +44,15 @@ KEYS: dict[str, list[Any]] = {
 """Types that a key can have, with values of which some are equal and some nearly."""
 
 
-def told(outcome: Outcome) -> tuple[object, ...]:
-    """Return what its sender is told of a request."""
+def published(outcome: Outcome) -> tuple[object, ...]:
+    """Return the members of an outcome that its sender receives."""
     return outcome.request_id, outcome.status, outcome.result, outcome.error
 
 
 def apply_all(
     folder: Path, setup: list[Sent], sent: list[Sent], cuts: random.Random | None
 ) -> tuple[list[Any], list[Any]]:
-    """Apply requests to a new model, one by one or cut into batches; return what was told and what the tables hold."""
+    """Apply requests to a new model, one by one or in batches; return their outcomes and the content of the tables."""
     writer = OneWriter(folder, [{"table": "none", "columns": [{"name": "id", "type": "BIGINT"}]}])
     assert {o.status for o in writer.apply(*setup)} == {Status.DONE}
     outcomes: list[Outcome] = []
@@ -64,11 +64,11 @@ def apply_all(
     names = [one.body["table"] for one in setup if one.function == "create_table"]
     held = [writer.rows(f"SELECT COLUMNS(*)::VARCHAR FROM {name} ORDER BY ALL") for name in names]
     writer.close()
-    return [told(outcome) for outcome in outcomes], held
+    return [published(outcome) for outcome in outcomes], held
 
 
 def with_ids(sent: list[Sent], seed: int) -> list[Sent]:
-    """Give requests ids, the same in each try."""
+    """Return the requests with ids that depend on the seed only."""
     return [
         Sent(one.function, one.body, {"Teatree-Request-Id": f"r{seed}-{place}", **one.headers})
         for place, one in enumerate(sent)
@@ -79,7 +79,7 @@ def with_ids(sent: list[Sent], seed: int) -> list[Sent]:
     "first", [0, 6, *(pytest.param(place, marks=pytest.mark.slow) for place in range(12, len(KEYS), 6))]
 )
 def test_keys_of_every_type_are_refused_as_the_index_does(tmp_path: Path, first: int) -> None:
-    """Whether a key is there is decided as DuckDB's index decides it, for every type, alone and with another column."""
+    """A key exists if DuckDB's index has it, for every type, alone and with another column."""
     draw = random.Random(first)
     kinds = list(KEYS)[first : first + 6]
     setup, sent = [], []
@@ -136,8 +136,8 @@ def _request(draw: random.Random, seen: list[Sent]) -> Sent:
 
 
 @pytest.mark.parametrize("statement", ["UPDATE t SET id = 5 - id", "UPDATE t SET id = id + 1"])
-def test_keys_that_change_places(tmp_path: Path, statement: str) -> None:
-    """An UPDATE whose rows take each other's keys is done, whatever was committed or checkpointed just before it."""
+def test_keys_that_are_exchanged(tmp_path: Path, statement: str) -> None:
+    """An UPDATE whose rows exchange their keys is done, whatever was committed or checkpointed just before it."""
     columns = [{"name": "id", "type": "INTEGER"}]
     setup = [Sent("create_table", {"table": "t", "columns": columns, "primary_key": ["id"]})]
     insert = [Sent("append", {"table": "t", "rows": [{"id": n}]}) for n in range(5)]
@@ -165,7 +165,7 @@ def test_keys_that_change_places(tmp_path: Path, statement: str) -> None:
     ],
 )
 def test_results_do_not_depend_on_batches(tmp_path: Path, seed: int) -> None:
-    """Appends that repeat keys, beside all else that changes rows, come to the same in batches of any size."""
+    """Appends that repeat keys, beside other changes, have the same results in batches of any size."""
     draw = random.Random(seed)
     kinds: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
         "one": ([{"name": "a", "type": "BIGINT"}], ["a"]),
@@ -195,7 +195,7 @@ def test_results_do_not_depend_on_batches(tmp_path: Path, seed: int) -> None:
 
 
 def test_refused_appends_cost_no_transaction_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch in which every other append repeats a key is run twice: to find out, and with the keys looked up."""
+    """A batch in which every other append repeats a key is run twice: once as it is, once with the keys looked up."""
     transactions: list[int] = []
     inner = Batch._in_transaction
 
@@ -233,7 +233,7 @@ def test_refused_statements_cost_one_transaction_each(tmp_path: Path, monkeypatc
 
 
 def test_a_commit_that_did_nothing_is_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """COMMIT after an error that was swallowed returns success and rolls back: nothing is told of such a batch."""
+    """COMMIT after an error that was swallowed returns success and rolls back: such a batch has no outcomes."""
 
     def swallowed(database: Database, commit: Commit, shipped_version: int | None) -> None:
         record_commit(database, commit, shipped_version)

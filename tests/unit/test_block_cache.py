@@ -1,4 +1,4 @@
-"""The cache of blocks on disk: bounded, shared by processes, never wrong."""
+"""The cache of blocks on disk is bounded, shared by processes, and verified."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def block(number: int) -> tuple[bytes, bytes]:
 
 
 def test_what_was_put_is_found_again_by_any_process(tmp_path: Path) -> None:
-    """A block is there for everyone who uses the folder."""
+    """Every process that uses the folder finds a block."""
     digest, body = block(1)
     cache = BlockCache(tmp_path / "cache", 100 * BLOCK)
     assert cache.get(digest) is None
@@ -34,8 +34,8 @@ def test_what_was_put_is_found_again_by_any_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
-def test_damaged_blocks_are_missing_and_gone(tmp_path: Path, damage: str) -> None:
-    """Whatever happens to a file, it is not served."""
+def test_damaged_blocks_are_missing_and_removed(tmp_path: Path, damage: str) -> None:
+    """A damaged file is never served."""
     digest, body = block(1)
     cache = BlockCache(tmp_path, 100 * BLOCK)
     cache.put(digest, body)
@@ -45,8 +45,8 @@ def test_damaged_blocks_are_missing_and_gone(tmp_path: Path, damage: str) -> Non
     assert not path.exists()
 
 
-def test_the_longest_unused_blocks_go_first(tmp_path: Path) -> None:
-    """The folder stays within its limit, and what was read lately stays in it."""
+def test_the_least_recently_used_blocks_are_evicted_first(tmp_path: Path) -> None:
+    """The folder stays within its limit, and keeps recently read blocks."""
     limit = 32 * BLOCK
     cache = BlockCache(tmp_path, limit)
     digests = []
@@ -67,14 +67,14 @@ def test_the_longest_unused_blocks_go_first(tmp_path: Path) -> None:
 
 
 def test_a_cache_too_small_for_a_block_keeps_none(tmp_path: Path) -> None:
-    """A tiny limit is kept, too."""
+    """A tiny limit holds, too."""
     cache = BlockCache(tmp_path, 2 * BLOCK)
     assert not cache.put(*block(1))
     assert cache.size_bytes() == 0
 
 
 def test_leftovers_of_a_crash_are_cleaned_up(tmp_path: Path) -> None:
-    """A file that never got its name is removed once it is old, and never counted as a block."""
+    """A temporary file of a killed writer is removed once it is old, and never counted as a block."""
     cache = BlockCache(tmp_path, 32 * BLOCK)
     cache.put(*block(1))
     shard = next((tmp_path / "blocks").iterdir())
@@ -112,8 +112,8 @@ def test_processes_that_write_at_once_stay_within_the_limit(tmp_path: Path) -> N
     assert not list((tmp_path / "cache").rglob("*.tmp"))
 
 
-def test_a_place_that_cannot_be_used_is_said_so(tmp_path: Path) -> None:
-    """A cache that is no folder is the operator's to mend."""
+def test_a_cache_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
+    """A cache path that is no folder is an OperatorError."""
     (tmp_path / "file").write_text("")
     with pytest.raises(OperatorError) as error:
         BlockCache(tmp_path / "file" / "cache", 48 * BLOCK)

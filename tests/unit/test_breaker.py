@@ -1,4 +1,4 @@
-"""The breaker round the object store and PostgreSQL, with a clock of the test's own."""
+"""The circuit breaker around the object store and PostgreSQL, with a manual clock."""
 
 from __future__ import annotations
 
@@ -9,44 +9,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
+from event_logs import captured_events
+from manual_clock import ManualClock
 from servers import file_store
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
 from teatree.contracts.settings import BreakerSettings
-from teatree.storage.breaker import AwayError, Breaker
+from teatree.storage.breaker import Breaker, CircuitOpenError
 from teatree.storage.guarded import GuardedStore
 from teatree.storage.local import LocalObjectStore
-from teatree.storage.objects import NotFoundError, ObjectStore, open_store
+from teatree.storage.objects import NotFoundError, ObjectStore
+from teatree.storage.stores import open_store
 
 SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
-GONE = RetryError(Code.UNAVAILABLE, "Nobody answered.")
-
-
-class Clock:
-    """A clock that stands unless it is moved."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+NO_ANSWER = RetryError(Code.UNAVAILABLE, "No answer.")
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """Return a clock that stands."""
-    return Clock()
+def clock() -> ManualClock:
+    """Return a clock that the test moves."""
+    return ManualClock()
 
 
 @pytest.fixture
-def breaker(clock: Clock) -> Breaker:
+def breaker(clock: ManualClock) -> Breaker:
     """Return a closed breaker."""
     return Breaker("The sea", SETTINGS, clock)
 
 
-def _fail(breaker: Breaker, error: BaseException = GONE, **options: Any) -> None:
-    """Let one call fail; it is told whether it was refused by what is raised."""
+def _fail(breaker: Breaker, error: BaseException = NO_ANSWER, **options: Any) -> None:
+    """Let one call fail; the error shows whether it was refused."""
     with breaker.guard(**options):
         raise error
 
@@ -62,41 +54,43 @@ def _refused(breaker: Breaker) -> bool:
     try:
         with breaker.guard():
             return False
-    except AwayError:
+    except CircuitOpenError:
         return True
 
 
 def test_a_few_failures_in_a_row_open_it(breaker: Breaker) -> None:
-    """A lost connection now and then is told as it is; several in a row, whoever meets them, refuse the next call."""
+    """A lost connection is raised unchanged; after several in a row, by any callers, the next call is refused."""
     for _ in range(4):
         for _ in range(SETTINGS.failures_max - 1):
             with pytest.raises(RetryError) as caught:
                 _fail(breaker)
-            assert caught.value is GONE
+            assert caught.value is NO_ANSWER
         assert not _refused(breaker)
     _open(breaker)
     assert _refused(breaker)
 
 
-def test_a_refusal_says_what_why_and_how_long(breaker: Breaker) -> None:
-    """Who is refused hears the code that it would have heard, the part, its error and when it is tried again."""
+def test_a_refusal_names_part_error_and_pause(breaker: Breaker) -> None:
+    """The error of a refused call has the failure's code and names the part, its error and the time of the next try."""
     _open(breaker)
     with pytest.raises(RetryError) as caught:
         _fail(breaker)
     assert caught.value.code is Code.UNAVAILABLE
-    assert str(caught.value) == ("unavailable: The sea is away: Nobody answered. It is tried again at least every 3 s.")
+    assert str(caught.value) == (
+        "unavailable: The sea is unavailable: No answer. It is tried again at least every 3 s."
+    )
 
 
-def test_all_hear_the_same_while_it_is_away(breaker: Breaker, clock: Clock) -> None:
-    """Refused or having looked, once or again, callers hear one text: so nobody logs it anew with every try."""
+def test_all_get_the_same_message_while_it_is_unavailable(breaker: Breaker, clock: ManualClock) -> None:
+    """Refused calls and failed probes raise the same message, so that callers log it once."""
     _open(breaker)
-    heard = set()
+    messages = set()
     for i in range(10):
         clock.now_s += 1
-        with pytest.raises(AwayError) as caught:
-            _fail(breaker, RetryError(Code.UNAVAILABLE, f"Nobody answered {i}."))
-        heard.add(str(caught.value))
-    assert len(heard) == 1
+        with pytest.raises(CircuitOpenError) as caught:
+            _fail(breaker, RetryError(Code.UNAVAILABLE, f"No answer {i}."))
+        messages.add(str(caught.value))
+    assert len(messages) == 1
 
 
 @pytest.mark.parametrize(
@@ -109,8 +103,8 @@ def test_all_hear_the_same_while_it_is_away(breaker: Breaker, clock: Clock) -> N
         OperatorError(Code.NOT_AUTHORIZED, "No."),
     ],
 )
-def test_an_answer_is_no_failure(breaker: Breaker, clock: Clock, answer: TeatreeError) -> None:
-    """What answers is not away, whatever it says: it neither opens the breaker nor leaves it open."""
+def test_an_answer_is_no_failure(breaker: Breaker, clock: ManualClock, answer: TeatreeError) -> None:
+    """An error that the part returns shows that it is available: it never opens the breaker, and closes it."""
     for _ in range(2 * SETTINGS.failures_max):
         with pytest.raises(type(answer)) as caught:
             _fail(breaker, answer)
@@ -122,8 +116,8 @@ def test_an_answer_is_no_failure(breaker: Breaker, clock: Clock, answer: Teatree
     assert not breaker.refuses()
 
 
-def test_the_pauses_grow_with_jitter_up_to_a_limit(breaker: Breaker, clock: Clock) -> None:
-    """It is left alone for longer and longer, never beyond the limit, and two breakers look at different times."""
+def test_the_pauses_grow_with_jitter_up_to_a_limit(breaker: Breaker, clock: ManualClock) -> None:
+    """Pauses between probes grow up to the limit, and two breakers probe at different times."""
     random.seed(1)
     pauses_ms = []
     _open(breaker)
@@ -132,7 +126,7 @@ def test_the_pauses_grow_with_jitter_up_to_a_limit(breaker: Breaker, clock: Cloc
         while breaker.refuses():
             clock.now_s += 0.001
         pauses_ms.append((clock.now_s - begin_s) * 1000)
-        with pytest.raises(AwayError):
+        with pytest.raises(CircuitOpenError):
             _fail(breaker)
     for i, pause_ms in enumerate(pauses_ms):
         limit_ms = min(SETTINGS.open_ms_max, SETTINGS.open_ms_min * 2**i)
@@ -140,8 +134,8 @@ def test_the_pauses_grow_with_jitter_up_to_a_limit(breaker: Breaker, clock: Cloc
     assert len({round(pause_ms) for pause_ms in pauses_ms[5:]}) > 1
 
 
-def test_one_looks_and_the_others_are_refused(breaker: Breaker, clock: Clock) -> None:
-    """When the time is over, one call goes through; until it knows, others do not, and its success lets all through."""
+def test_one_probes_and_the_others_are_refused(breaker: Breaker, clock: ManualClock) -> None:
+    """After the pause one call is let through as a probe; others are refused until it succeeds."""
     _open(breaker)
     clock.now_s += 3
     with breaker.guard():
@@ -150,11 +144,11 @@ def test_one_looks_and_the_others_are_refused(breaker: Breaker, clock: Clock) ->
     assert not _refused(breaker)
     with pytest.raises(RetryError) as caught:
         _fail(breaker)
-    assert caught.value is GONE  # it begins to count anew
+    assert caught.value is NO_ANSWER  # the count starts again
 
 
-def test_one_that_hangs_holds_up_nobody_for_long(breaker: Breaker, clock: Clock) -> None:
-    """A look that hears nothing is followed by the next one after the longest pause, whose success lets all through."""
+def test_a_probe_that_hangs_is_followed_by_another(breaker: Breaker, clock: ManualClock) -> None:
+    """A probe without an answer is followed by another after the longest pause, whose success closes the breaker."""
     _open(breaker)
     clock.now_s += 3
     with breaker.guard():
@@ -167,8 +161,8 @@ def test_one_that_hangs_holds_up_nobody_for_long(breaker: Breaker, clock: Clock)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit(), ValueError("a fault of ours")])
-def test_a_look_that_tells_nothing_is_made_again(breaker: Breaker, clock: Clock, error: BaseException) -> None:
-    """One that was given up says neither that the part is back nor that it is away: the next call looks."""
+def test_a_probe_without_a_result_is_repeated(breaker: Breaker, clock: ManualClock, error: BaseException) -> None:
+    """A cancelled probe neither closes nor opens the breaker: the next call is the probe."""
     _open(breaker)
     clock.now_s += 3
     with pytest.raises(type(error)):
@@ -178,56 +172,56 @@ def test_a_look_that_tells_nothing_is_made_again(breaker: Breaker, clock: Clock,
 
 
 def test_some_calls_are_never_refused(breaker: Breaker) -> None:
-    """A call that must be tried is, at any time, and what it finds is found for all; its failures delay no look."""
+    """A call with `always` is tried at any time; its success closes the breaker, its failures delay no probe."""
     _open(breaker)
     assert breaker.refuses()
-    with pytest.raises(AwayError):
+    with pytest.raises(CircuitOpenError):
         _fail(breaker, always=True)
     with breaker.guard(always=True):
         assert _refused(breaker)
     assert not _refused(breaker)
 
 
-def test_a_success_from_before_closes_and_a_failure_does_not_count(breaker: Breaker, clock: Clock) -> None:
-    """Calls that were under way when it opened: a success is welcome, a failure puts no look off."""
+def test_a_success_from_before_closes_and_a_failure_does_not_count(breaker: Breaker, clock: ManualClock) -> None:
+    """Of calls that began before it opened, a success closes it, and a failure delays no probe."""
     before = [breaker.guard() for _ in range(6)]
     for call in before:
         call.__enter__()
     _open(breaker)
     for call in before[:5]:
-        with pytest.raises(AwayError):
-            call.__exit__(type(GONE), GONE, None)
+        with pytest.raises(CircuitOpenError):
+            call.__exit__(type(NO_ANSWER), NO_ANSWER, None)
     clock.now_s += SETTINGS.open_ms_min / 1000
     assert not breaker.refuses()
     before[5].__exit__(None, None, None)
     assert not _refused(breaker)
 
 
-def test_opening_and_closing_are_logged_once(clock: Clock) -> None:
-    """An operator reads one line when a part goes away, with its error, and one when it is back, with the time."""
-    with capture_logs() as logs:
+def test_opening_and_closing_are_logged_once(clock: ManualClock) -> None:
+    """One line is logged when a part becomes unavailable, with its error, and one with the duration when it is back."""
+    with captured_events() as logs:
         breaker = Breaker("The sea", SETTINGS, clock)
         _open(breaker)
         for _ in range(4):
             clock.now_s += 3
-            with pytest.raises(AwayError):
+            with pytest.raises(CircuitOpenError):
                 _fail(breaker)
         clock.now_s += 3
         assert not _refused(breaker)
         assert not _refused(breaker)
     assert logs == [
         {
-            "event": "away: refused until it answers",
+            "event": "unavailable: calls are refused until it answers",
             "log_level": "warning",
             "what": "The sea",
-            "error": "unavailable: Nobody answered.",
+            "error": "unavailable: No answer.",
         },
-        {"event": "back", "log_level": "info", "what": "The sea", "away_ms": 15_000},
+        {"event": "available again", "log_level": "info", "what": "The sea", "unavailable_ms": 15_000},
     ]
 
 
-def test_every_call_of_a_store_is_guarded(breaker: Breaker, clock: Clock, tmp_path: Path) -> None:
-    """Whatever is asked of a store that is known to be away is refused without a try, and done when it is back."""
+def test_every_call_of_a_store_is_guarded(breaker: Breaker, clock: ManualClock, tmp_path: Path) -> None:
+    """Every call of a store that is known to be unavailable is refused without a try, and made when it is back."""
     store = open_store(file_store(tmp_path / "store"))
     store.put("a/1", b"one")
     guarded = GuardedStore(store, breaker)
@@ -244,11 +238,11 @@ def test_every_call_of_a_store_is_guarded(breaker: Breaker, clock: Clock, tmp_pa
         "delete": lambda: guarded.delete(["a/1"]),
         "present": lambda: guarded.present(["a/1"]),
     }
-    asks_nothing = {"url", "is_made"}
-    assert set(calls) == {name for name in vars(ObjectStore) if not name.startswith("_")} - asks_nothing
+    local = {"url", "is_made"}
+    assert set(calls) == {name for name in vars(ObjectStore) if not name.startswith("_")} - local
     _open(breaker)
     for call in calls.values():
-        with pytest.raises(AwayError):
+        with pytest.raises(CircuitOpenError):
             call()
     assert [info.key for info in store.list("")] == ["a/1"]
     assert not copy.exists()
@@ -260,7 +254,7 @@ def test_every_call_of_a_store_is_guarded(breaker: Breaker, clock: Clock, tmp_pa
 
 
 def test_a_guarded_store_knows_its_slowest_call(tmp_path: Path) -> None:
-    """A call that does not return is told with its key for as long as it runs, also one of a list."""
+    """A call that does not return is reported with its key while it runs, also one of a list."""
     entered, leave = threading.Event(), threading.Event()
 
     class SlowStore(LocalObjectStore):

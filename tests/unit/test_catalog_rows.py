@@ -1,4 +1,4 @@
-"""How manifests and outcomes become rows of the catalogue."""
+"""How manifests and outcomes become rows of the catalog."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from teatree.storage.catalog_rows import (
     ContentKind,
     RequestState,
     content_rows,
-    model_facts,
-    object_uri,
+    model_columns,
     page_rows,
     parquet_row,
     request_rows,
     version_row,
 )
+from teatree.storage.objects import object_uri
 
 MODEL = uuid.UUID(int=1)
 NOW = datetime(2026, 3, 4, 5, 6, 7, 8, tzinfo=UTC)
@@ -57,7 +57,7 @@ def _manifest(**changes: Any) -> Manifest:
         content_write_id="00",
         user_version=3,
         last_effect_seq=30,
-        said_version=2,
+        announced_version=2,
         file=FileLayout(12_288, 262_144, 0, Extent("p", 0, 1, "c"), (), ("b",)),
         tables=(TableEntry("sales", Schema((Field("id", parse_dtype("BIGINT"), nullable=False),)), 7, ("id",), 3),),
         pack=ObjectRef("packs/3", 100, "aa"),
@@ -71,18 +71,18 @@ def _outcome(**changes: Any) -> Outcome:
     return evolve(Outcome(30, "r1", "append", b"", Status.DONE, NOW, result={"rows": 1}, group="g"), **changes)
 
 
-def test_a_version_says_what_its_manifest_says() -> None:
+def test_a_version_has_the_numbers_of_its_manifest() -> None:
     """Model and version rows hold the manifest's numbers and its tables' columns."""
-    facts = model_facts(_manifest(), STORE)
+    facts = model_columns(_manifest(), STORE)
     assert (facts.goal_model_id, facts.name, facts.version, facts.applied_offset) == (MODEL, "sales", 3, 30)
-    assert (facts.life, facts.size_bytes, facts.store_url) == ("active", 12_288, STORE)
+    assert (facts.lifecycle, facts.size_bytes, facts.store_url) == ("active", 12_288, STORE)
     assert facts.tables[0]["columns"] == [{"name": "id", "type": "BIGINT", "nullable": False}]
     row = version_row(_manifest())
     assert (row.version, row.pack_bytes, row.requests, row.changed_tables) == (3, 100, 2, ("sales",))
 
 
-def test_objects_are_named_where_others_find_them() -> None:
-    """Each object of a version is a row with its place, size and hash; the snapshot's are its manifest's."""
+def test_objects_are_rows_with_their_uris() -> None:
+    """Each object of a version is a row with its URI, size and hash; the snapshot's row has its manifest's."""
     snapshot, pack, outcomes = content_rows(_manifest(), STORE)
     body = _manifest().to_json()
     assert (snapshot.kind, snapshot.uri) == (ContentKind.SNAPSHOT, f"{FOLDER}/manifests/{3:020}")
@@ -110,7 +110,7 @@ def test_outcomes_become_requests_and_pages() -> None:
     assert (stored.uri, stored.rows, stored.checksum) == (f"{FOLDER}/pages/3/r2/1", 4, "dd")
 
 
-def test_uris_leave_out_what_is_no_place() -> None:
+def test_uris_have_no_connection_options() -> None:
     """A URI names the object alone: no options of the connection; in a file URL signs are encoded."""
     assert object_uri("s3://b?endpoint=http://x", "a b") == "s3://b/a b"
     assert object_uri("file:///a%20b/", "c d#e") == "file:///a%20b/c%20d%23e"

@@ -1,4 +1,4 @@
-"""What the dispatcher records in the catalog: all of it, also what comes while the catalog is being written."""
+"""The dispatcher records every report in the catalog, also those that arrive during a write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVERY = 4
 
 
 class Rows:
-    """A catalog that keeps what it is given; during the first record of each kind another report arrives."""
+    """A catalog that keeps its rows; during the first record of each kind another report arrives."""
 
     def __init__(self) -> None:
         self.view: CatalogView | None = None
@@ -47,7 +47,7 @@ class Rows:
 
 
 async def test_what_is_reported_during_a_record_is_recorded_next() -> None:
-    """The newest reason of a model stands in the catalog in the end."""
+    """The catalog has the newest reason of a model in the end."""
     rows = Rows()
     view = rows.view = CatalogView(cast("Catalog", rows), 1, structlog.get_logger())
     view.report_error("m", {"code": "first"})

@@ -1,7 +1,7 @@
-"""Finding changed blocks through DuckDB's free list finds what hashing every block finds, whatever was done to a file.
+"""Finding changed blocks through DuckDB's free list finds what hashing every block finds, after any change of a file.
 
-`TEATREE_TEST_ROUNDS` says how many random batches each case runs; the default suits a quick run, a thorough one is
-thousands.
+`TEATREE_TEST_ROUNDS` sets the number of random batches of each case; the default suits a quick run, a thorough one
+needs thousands.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from teatree.engine.block_file import BLOCK_BYTES
 from teatree.engine.changes import changeable, read_checkpoint
 from teatree.engine.database import Database
 from teatree.engine.snapshot import Capture, capture, captured_checkpoint
-from teatree.storage.packs import BlockTable, unpack
+from teatree.storage.frames import unpack
+from teatree.storage.packs import BlockTable
 from teatree.storage.versions import HEADER_BYTES
 
 ROUNDS = int(os.environ.get("TEATREE_TEST_ROUNDS", "30"))
 READ_EVERY = 10
 """Rounds between full reads of the mirrored file."""
 BLOCKS_MAX = 400
-"""Size beyond which the file is emptied: rounds are to be many rather than large."""
+"""Size beyond which the file is emptied, to keep rounds short."""
 
 _CRASHING = """
 import os, signal, sys
@@ -119,7 +120,7 @@ class Mirror:
             assert copy.read(HEADER_BYTES) == self.database.read_at(0, HEADER_BYTES)
 
     def read(self) -> None:
-        """Every table of the copy reads as that of the file, and every block that DuckDB names is one that we know."""
+        """Every table of the copy equals that of the file, and every block that DuckDB names is in the block table."""
         tables = [n for (n,) in self.database.rows("SELECT table_name FROM duckdb_tables() WHERE NOT internal")]
         named = {b for (b,) in self.database.rows("SELECT block_id FROM pragma_metadata_info()")}
         assert self.last is not None
@@ -148,7 +149,7 @@ def forget(last: Capture, *, unknown: bool) -> Capture:
 
 @pytest.mark.parametrize(("seed", "storage_version"), [(1, None), (2, None), (3, "v1.4.0"), (4, "v1.2.0")])
 def test_random_batches_are_captured_whole(tmp_path: Path, seed: int, storage_version: str | None) -> None:
-    """Whatever is done to a file, the copy made of packs equals it, and few blocks were looked at."""
+    """After any change the copy made of packs equals the file, and few blocks were read."""
     mirror = Mirror(tmp_path, seed, storage_version)
     for number in range(ROUNDS):
         mirror.mutations.batch(mirror.database)
@@ -191,7 +192,7 @@ def test_a_crashed_file_is_captured_whole(tmp_path: Path, how: str) -> None:
     mirror.database.close()
 
 
-def test_a_checkpoint_that_nobody_captured_is_not_skipped(tmp_path: Path) -> None:
+def test_a_checkpoint_that_was_not_captured_is_not_skipped(tmp_path: Path) -> None:
     """Two checkpoints between two captures: a block may have been freed by one and used again by the other."""
     mirror = Mirror(tmp_path, 11, None)
     for number in range(ROUNDS // 3):
@@ -240,7 +241,7 @@ def test_a_damaged_block_is_not_captured(tmp_path: Path) -> None:
 
 
 def flip(path: Path, at: int) -> None:
-    """Flip a bit of a file that is open in this process; the descriptor is left open, else DuckDB's lock would go."""
+    """Flip a bit of a file that is open in this process; closing the descriptor would release DuckDB's lock."""
     descriptor = os.open(path, os.O_RDWR)
     byte = os.pread(descriptor, 1, at)
     os.pwrite(descriptor, bytes([byte[0] ^ 4]), at)

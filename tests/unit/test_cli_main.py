@@ -1,4 +1,4 @@
-"""The command line: what it costs to start, how it fails."""
+"""The command line: its start-up cost and its errors."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ COMMANDS = _COMMANDS
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`--help` of each command shows an example, the common options and the exit codes."""
     assert run([*command.split(), "--help"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for expected in (f"Example: teatree {command}", "--data", "--json", "Exit codes"):
-        assert expected in said
+        assert expected in printed
 
 
 @pytest.mark.parametrize("command", [(), ("catalog",), ("log", "--help")])
 def test_help_describes_each_command_in_one_line(
     command: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The list of commands says what each does, and 80 columns are enough for it."""
+    """The list of commands describes each in one line of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
     assert run([*command]) == 0
     lines = [line.strip("│ ").split() for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
@@ -42,18 +42,18 @@ def test_help_describes_each_command_in_one_line(
 @pytest.mark.parametrize(
     "arguments", [["models"], ["versions", "sales"], ["query", "sales", "SELECT 1"], ["gc"], ["watch", "sales"]]
 )
-def test_without_a_stack_commands_say_what_is_missing(
+def test_without_a_stack_commands_name_what_is_missing(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """No command answers out of a folder that nobody named: it names --data and TEATREE_DATA; a typing error shows."""
+    """Without a data folder a command fails and names --data and TEATREE_DATA; a mistyped variable is named."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("TEATREE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TEATREE_DTA", "somewhere")
     assert run(arguments) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    warning, error = said.err.splitlines()
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    warning, error = printed.err.splitlines()
     assert warning.startswith("warning: TEATREE_DTA in the environment is not a setting")
     assert "Did you mean TEATREE_DATA?" in warning
     assert "--data" in error
@@ -64,12 +64,12 @@ def test_without_a_stack_commands_say_what_is_missing(
 
 
 @pytest.mark.parametrize("name", ["a file", "what?", "back\\slash", "a file/below"])
-def test_up_refuses_what_can_be_no_data_folder(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_up_refuses_what_cannot_be_a_data_folder(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A file, and a path that DuckDB would misread, are refused before anything is started."""
     (tmp_path / "a file").touch()
     assert run(["up", "--data", str(tmp_path / name)]) in {2, 5}
-    said = capsys.readouterr().err
-    assert "data folder" in said or "is a file, not a folder" in said
+    printed = capsys.readouterr().err
+    assert "data folder" in printed or "is a file, not a folder" in printed
     assert [path.name for path in tmp_path.iterdir()] == ["a file"]
 
 
@@ -104,12 +104,12 @@ def test_help_loads_nothing_heavy() -> None:
     ],
 )
 def test_wrong_usage_is_one_line_and_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong command line ends with exit code 2 and says what is wrong in one line, nothing on standard output."""
+    """A wrong command line ends with exit code 2 and one line of error, nothing on standard output."""
     assert run(arguments) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("error[")
-    assert said.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error[")
+    assert printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_wrong_usage_is_one_line_and_2(arguments: list[str], capsys: pytest.Capt
         (OperatorError(Code.INTERNAL, "x"), 1),
     ],
 )
-def test_exit_codes_follow_from_what_to_do_next(error: TeatreeError, code: int) -> None:
+def test_exit_codes_follow_from_the_group_of_the_error(error: TeatreeError, code: int) -> None:
     """Each group of errors has its exit code."""
     assert exit_code(error) == code
 
@@ -134,13 +134,15 @@ def test_an_error_is_one_line_with_place_and_advice() -> None:
     assert error_line(error) == "error[bad_sql]: Parser Error: SELEC (at sql) Write SELECT."
 
 
-def test_nothing_running_tells_what_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_running_stack_the_error_names_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A folder without a running stack is exit code 4 and names the command that starts one."""
     assert run(["send", "sales", "append", "{}", "--data", str(tmp_path)]) == 4
     assert f"teatree up --data {tmp_path}" in capsys.readouterr().err
 
 
-def test_a_mistake_of_ours_is_one_line_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_one_line_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """An unexpected exception is exit code 1 without a trace."""
 
     def boom(*_: object) -> None:
@@ -151,12 +153,12 @@ def test_a_mistake_of_ours_is_one_line_too(capsys: pytest.CaptureFixture[str], m
     assert capsys.readouterr().err == "error[internal]: ZeroDivisionError: by zero TEATREE_DEBUG=1 shows where.\n"
 
 
-def test_unquoted_sql_is_told_from_its_second_word_on(capsys: pytest.CaptureFixture[str]) -> None:
-    """SQL without quotes is several arguments: the message names the first that is too many, and quotes."""
+def test_unquoted_sql_is_refused_from_its_second_word_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """SQL without quotes is several arguments: the message names the first surplus one, and quotes."""
     assert run(["query", "sales", "SELECT", "site", "FROM", "sales"]) == 2
-    said = capsys.readouterr().err
-    assert "from 'site' on" in said
-    assert "single quotes" in said
+    printed = capsys.readouterr().err
+    assert "from 'site' on" in printed
+    assert "single quotes" in printed
 
 
 @pytest.mark.parametrize("command", ["models", "versions", "pull", "verify", "shell"])
@@ -178,15 +180,15 @@ def test_a_list_of_an_unknown_model_is_an_error(
     """A mistyped model does not look like one without versions, pins or dead letters."""
     monkeypatch.setenv("TEATREE_STORE_URL", tmp_path.as_uri())
     assert run([command, "sale"]) == 3
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("error[unknown_model]: The object store has no model 'sale'.")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error[unknown_model]: The object store has no model 'sale'.")
 
 
 def test_the_folder_of_another_user_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A teatree.env that this user may not read is an error about permissions, none of teatree itself."""
+    """A teatree.env that this user may not read is an error about permissions, not an internal one."""
 
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
@@ -196,8 +198,8 @@ def test_the_folder_of_another_user_is_named(
     assert f"This user may not read {tmp_path}/teatree.env" in capsys.readouterr().err
 
 
-def test_an_early_interrupt_leaves_no_trace() -> None:
-    """A Ctrl-C while the command's own code is being loaded is exit code 130 without a word."""
+def test_an_early_interrupt_prints_nothing() -> None:
+    """A Ctrl-C while the command's own code is being loaded is exit code 130 without output."""
     script = (
         "import sys, importlib.abc\n"
         "class Interrupted(importlib.abc.MetaPathFinder):\n"

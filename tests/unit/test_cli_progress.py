@@ -1,4 +1,4 @@
-"""How far a request is: on the bar of `load` and `send`, and in the lines of `watch`."""
+"""Progress of a request: in the bar of `load` and `send`, and in the lines of `watch`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def notice(kind: str, **members: Any) -> Notice:
 
 
 def test_a_bar_follows_progress() -> None:
-    """Other notices do not move it; what the text holds never acts on the terminal."""
+    """Other notices do not move it; control characters of the text are escaped."""
     moved: list[tuple[int, int, str]] = []
     show = progress_shower(lambda done, total, description: moved.append((done, total, description)))
     for one in (notice("started"), notice("progress", fraction=0.25, text="250\x1b rows"), notice("done", version=3)):
@@ -27,5 +27,5 @@ def test_a_bar_follows_progress() -> None:
 
 
 def test_watch_prints_progress() -> None:
-    """With the request, the part that is done, and the text."""
+    """A line has the request, the share that is done, and the text."""
     assert _what(notice("progress", fraction=0.25, text="250 rows")) == "load id1: 25%, 250 rows"

@@ -1,4 +1,4 @@
-"""Reading tables as people write them."""
+"""Tables in the notation of the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from teatree.contracts.errors import Code, RequestError
 
 
 def test_a_table_becomes_the_arguments_of_create_table() -> None:
-    """Types with brackets, quoted names, NOT NULL, DEFAULT and both forms of PRIMARY KEY are understood."""
+    """Types with brackets, quoted names, NOT NULL, DEFAULT and both forms of PRIMARY KEY are parsed."""
     text = """ "my sales" ( id BIGINT not null, site VARCHAR DEFAULT 'no, where''s', amount DECIMAL(18, 2) DEFAULT 1.50,
         kind ENUM('a', 'b)'), tags VARCHAR[], place STRUCT(x INTEGER, y INTEGER), n INTEGER DEFAULT -3 NULL,
         ok BOOLEAN DEFAULT true, PRIMARY KEY (id, "site") )"""
@@ -39,7 +39,7 @@ def test_a_table_becomes_the_arguments_of_create_table() -> None:
     ["", "sales", "sales(", "sales()", "sales(id)", "sales(id BIGINT,)", "sales(id BIGINT))", "sales(a INT DEFAULT b)"],
 )
 def test_anything_else_is_a_usage_error_with_an_example(text: str) -> None:
-    """The message says what is wrong, the hint how to write it."""
+    """The message names the error, the hint shows the notation."""
     with pytest.raises(RequestError) as caught:
         read_table(text)
     assert caught.value.code is Code.USAGE

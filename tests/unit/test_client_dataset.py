@@ -18,7 +18,7 @@ def schema_of(**columns: str) -> Schema:
 
 
 def test_rows_of_json_come_back_with_every_digit() -> None:
-    """JSON values become columns of the schema's types; what a row leaves out is NULL."""
+    """JSON values become columns of the schema's types; a missing column is NULL."""
     schema = schema_of(id="BIGINT", amount="DECIMAL(18,2)", kind="ENUM('a', 'b')")
     found = Dataset.from_rows([{"id": 1, "amount": "0.10", "kind": "b"}, {"id": 2}], schema)
     assert found.to_rows() == [
@@ -30,7 +30,7 @@ def test_rows_of_json_come_back_with_every_digit() -> None:
     assert repr(found).startswith("Dataset(2 rows: id BIGINT, ")
 
 
-def test_arrow_libraries_take_it_as_it_is() -> None:
+def test_arrow_libraries_read_it() -> None:
     """Pyarrow and Polars read a dataset, and a dataset reads them."""
     found = Dataset.from_arrow(pl.DataFrame({"id": [1, 2]}))
     assert pa.table(found).to_pydict() == {"id": [1, 2]}
@@ -47,12 +47,12 @@ def test_sums_are_numbers_everywhere() -> None:
 
 
 def test_no_rows_keep_their_columns() -> None:
-    """An empty answer still tells its columns."""
+    """An empty result still has its columns."""
     assert Dataset.from_rows([], schema_of(id="BIGINT")).to_arrow().column_names == ["id"]
 
 
 def test_a_wrong_row_is_named() -> None:
-    """The error says which value of which row."""
+    """The error names the value and the row."""
     with pytest.raises(RequestError) as caught:
         Dataset.from_rows([{"id": 1}, {"id": "x"}], schema_of(id="BIGINT"))
     assert caught.value.where == "rows[1].id"

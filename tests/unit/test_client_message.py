@@ -1,4 +1,4 @@
-"""Requests as they are published."""
+"""Requests as the client publishes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def body_of(args: dict[str, Any]) -> bytes:
 
 
 def test_a_message_is_what_a_manager_reads() -> None:
-    """The published headers give back id and group, and no header that JetStream would deduplicate by."""
+    """The published headers have id and group, and no header by which JetStream would deduplicate."""
     message = Message("append", {"table": "t"}, rows=[{"id": 1}], request_id="my-1")
     encoded = encode(message, Subjects(), "sales", size_bytes_max=1_000_000, group="g1", expected_version=3)
     assert encoded.subject == "teatree.request.sales.append"
@@ -47,14 +47,14 @@ def test_values_travel_without_loss() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, [{"x": math.nan}]])
 def test_what_json_would_change_is_refused(value: Any) -> None:
-    """NaN never becomes null in silence; the place is named."""
+    """NaN is refused, not turned into null; the error names its place."""
     with pytest.raises(RequestError) as caught:
         body_of({"rows": value})
     assert caught.value.code is Code.BAD_ARGUMENT
     assert str(caught.value.where).startswith("rows")
 
 
-def test_numbers_typed_on_the_command_line_stay_as_typed() -> None:
+def test_numbers_typed_on_the_command_line_keep_their_digits() -> None:
     """No digit is lost between the shell and the log."""
     text = '{"amount":1234567890.12345678901234567890,"n":123456789012345678901234567890,"e":1e400}'
     assert body_of(read_args(text, "ARGS")).decode() == text
@@ -65,6 +65,6 @@ def test_numbers_typed_on_the_command_line_stay_as_typed() -> None:
     [("No", "append", "1"), ("sales", "x.y", "1"), ("sales", "append", "a b"), ("sales", "append", "seq-1")],
 )
 def test_names_are_checked_before_anything_is_sent(model: str, function: str, request_id: str) -> None:
-    """A name that could not be a subject, and a reserved id, are refused here."""
+    """A name that cannot be part of a subject, and a reserved id, are refused by the client."""
     with pytest.raises(RequestError):
         encode(Message(function, {}, request_id=request_id), Subjects(), model, size_bytes_max=1_000)

@@ -1,4 +1,4 @@
-"""Which blocks a version takes over from older packs."""
+"""Which blocks a version copies from older packs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from teatree.engine.compaction import (
     LARGE_BLOCKS,
     LEAF_PACKS_MAX,
     PACKS_MAX,
-    choose_moves,
+    choose_relocations,
     scattered_leaves,
 )
 from teatree.storage.packs import ENTRY, LEAF_ENTRIES, Entries
@@ -31,7 +31,7 @@ def small_packs(entries: Entries, used: np.ndarray) -> int:
     st.integers(0, 2**32 - 1),
 )
 def test_packs_stay_few_and_cost_stays_bounded(blocks: int, changes: int, unused: float, seed: int) -> None:
-    """Over hundreds of versions small packs stay few, a version moves few blocks, and what is not read is not moved."""
+    """Over hundreds of versions small packs stay few, a version moves few blocks, and unused blocks are not moved."""
     rng = np.random.default_rng(seed)
     entries = np.zeros(blocks, ENTRY)
     moved_in_all = 0
@@ -39,28 +39,28 @@ def test_packs_stay_few_and_cost_stays_bounded(blocks: int, changes: int, unused
     for version in range(1, versions + 1):
         used = rng.random(blocks) >= unused
         changed = rng.integers(blocks, size=changes).tolist()
-        moves = choose_moves(entries, changed, used)
-        assert len(moves.blocks) < 2 * LARGE_BLOCKS
-        assert used[list(moves.blocks)].all()
-        assert not used[list(moves.unused)].any()
-        assert set(changed).isdisjoint(moves.blocks + moves.unused)
-        moved_in_all += len(moves.blocks)
-        entries["pack"][[*changed, *moves.blocks, *moves.unused]] = version
-        assert small_packs(entries, used) <= PACKS_MAX * 1.5  # what is read changes between two captures
+        relocations = choose_relocations(entries, changed, used)
+        assert len(relocations.blocks) < 2 * LARGE_BLOCKS
+        assert used[list(relocations.blocks)].all()
+        assert not used[list(relocations.unused)].any()
+        assert set(changed).isdisjoint(relocations.blocks + relocations.unused)
+        moved_in_all += len(relocations.blocks)
+        entries["pack"][[*changed, *relocations.blocks, *relocations.unused]] = version
+        assert small_packs(entries, used) <= PACKS_MAX * 1.5  # which blocks are used changes between two captures
     assert moved_in_all <= 3 * changes * versions + 2 * LARGE_BLOCKS
 
 
 def test_a_growing_model_moves_each_block_about_once() -> None:
-    """Where every version adds one block for ever, few small packs are left and a block moves twice at most."""
+    """If every version adds one block, few small packs are left and a block moves twice at most."""
     entries = np.zeros(0, ENTRY)
     moved_in_all = 0
     for version in range(1, 2_501):
         grown = np.zeros(version, ENTRY)
         grown[:-1] = entries
         used = np.ones(version, np.bool_)
-        moves = choose_moves(entries, [version - 1], used[:-1])
-        grown["pack"][[version - 1, *moves.blocks]] = version
-        moved_in_all += len(moves.blocks)
+        relocations = choose_relocations(entries, [version - 1], used[:-1])
+        grown["pack"][[version - 1, *relocations.blocks]] = version
+        moved_in_all += len(relocations.blocks)
         entries = grown
         assert small_packs(entries, used) <= PACKS_MAX
     assert moved_in_all <= 2 * 2_500
@@ -68,7 +68,7 @@ def test_a_growing_model_moves_each_block_about_once() -> None:
 
 
 def test_leaves_are_gathered() -> None:
-    """However often leaves are written one by one, they lie in few packs."""
+    """Leaves that are written one by one end in few packs."""
     leaves = [Extent("0", 0, 1, "")] * 100
     written = 0
     for version in range(1, 1_000):

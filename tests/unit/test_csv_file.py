@@ -1,4 +1,4 @@
-"""CSV files: read exactly as they were written, in whatever blocks, or refused with line and column."""
+"""CSV files are read exactly, in blocks of any size, or refused with line and column."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def refusal(folder: Path, data: str | bytes, types: dict[str, str] | None = None
 
 
 def schema_of(types: dict[str, str]) -> Schema:
-    """Return the columns of these types; `!` ends one that takes no null."""
+    """Return the columns of these types; `!` ends one that is NOT NULL."""
     fields = (Field(name, parse_dtype(kind.rstrip("!")), nullable=kind[-1] != "!") for name, kind in types.items())
     return Schema(tuple(fields))
 
@@ -58,7 +58,7 @@ class TestRecords:
     @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252"])
     def test_cells_are_the_same_in_blocks_of_any_size(self, tmp_path: Path, newline: str, encoding: str) -> None:
-        """Line breaks, quotes, delimiters and letters of several bytes can stand at a block's end."""
+        """Line breaks, quotes, delimiters and letters of several bytes can be at a block's end."""
         rows = [["ä\r\nb", 'c"d'], ['"', "\r\n"], ["e,f", ""], ["\n", "g\r"], ["x", "Köln\r"]]
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator=newline, quoting=csv.QUOTE_ALL).writerows([["a", "b"], *rows])
@@ -132,11 +132,11 @@ class TestRecords:
             assert part in error.message
 
     def test_a_file_without_quotes(self, tmp_path: Path) -> None:
-        """An empty `quote` takes them for letters."""
+        """With an empty `quote` they are ordinary characters."""
         assert read(tmp_path, 'a,b\n5" pipe,"\n', TEXTS, quote="")[1] == [['5" pipe', '"']]
 
     def test_empty_lines(self, tmp_path: Path) -> None:
-        """They are left out, but where records have one cell: there each is an empty one."""
+        """They are skipped, except where records have one cell: there each is an empty cell."""
         assert read(tmp_path, "\n\na,b\n\n1,x\n\n", TEXTS)[1] == [["1", "x"]]
         assert read(tmp_path, "n\n1\n\n2\n", {"n": "INTEGER"})[1] == [[1], [None], [2]]
 
@@ -156,7 +156,7 @@ class TestRecords:
 
 class TestHeader:
     def test_names_are_matched_in_any_case_and_order(self, tmp_path: Path) -> None:
-        """As tables and columns are elsewhere."""
+        """Column names match without regard to case."""
         assert read(tmp_path, "B,A\n1,2\n", TEXTS) == ({"b": "VARCHAR", "a": "VARCHAR"}, [["1", "2"]])
 
     def test_without_header(self, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ class TestHeader:
 
     @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
     def test_another_delimiter_is_named(self, tmp_path: Path, delimiter: str) -> None:
-        """A header that does not fit names the delimiter that it looks like."""
+        """A header that does not fit names the delimiter that the file seems to use."""
         data = f"a{delimiter}b\n1{delimiter}2\n"
         for types in (TEXTS, None):
             assert f"delimiter {delimiter!r}" in (refusal(tmp_path, data, types).hint or "")
@@ -193,13 +193,13 @@ class TestCells:
         ],
     )
     def test_types_are_the_tables(self, tmp_path: Path, kind: str, cells: list[str], wanted: list[Any]) -> None:
-        """Each cell is a value of the column's type, however late a form comes up."""
+        """Each cell is a value of the column's type, however late its notation appears."""
         data = "x,y\n" + "".join(f"{cell},\n" for cell in cells)
         found = read(tmp_path, data, {"x": kind, "y": "VARCHAR"}, 4)[1]
         assert ["nan" if x != x else x for x, _ in found] == wanted  # noqa: PLR0124
 
     def test_moments(self, tmp_path: Path) -> None:
-        """Days and moments in ISO 8601, or as the options say."""
+        """Days and moments in ISO 8601, or in the form of the options."""
         types = {"d": "DATE", "t": "TIMESTAMP", "z": "TIMESTAMPTZ"}
         iso = read(tmp_path, "d,t,z\n2026-12-31,2026-12-31,2026-12-31T10:00+01:00\n,2026-12-31 10:00:00.5,\n", types)[1]
         german = read(
@@ -231,14 +231,14 @@ class TestCells:
             assert [str(row[3]) for row in rows] == ["2026-12-31", "None", "2026-01-01"]
 
     @pytest.mark.parametrize("number", ["1.5", "1.23.456", "1.2345", "12,3,4", ".123", "1 234"])
-    def test_marks_between_thousands_stand_before_three_digits(self, tmp_path: Path, number: str) -> None:
-        """A number that was written in another way is refused, not made ten times as large."""
+    def test_thousands_separators_precede_three_digits(self, tmp_path: Path, number: str) -> None:
+        """A number in another notation is refused, not read as ten times as large."""
         data = f"x\n{number}\n"
         error = refusal(tmp_path, data, {"x": "DOUBLE"}, delimiter=";", decimal=",", thousands=".")
         assert (error.code, error.where) == (Code.TYPE_MISMATCH, "line 2, column x")
 
     def test_nulls(self, tmp_path: Path) -> None:
-        """An empty cell is NULL, a quoted one the empty text; other types know no empty text."""
+        """An empty cell is NULL, a quoted one the empty text; other types have no empty text."""
         types = {"t": "VARCHAR", "n": "INTEGER"}
         assert read(tmp_path, 't,n\n,\n"",""\nNULL,\n', types)[1] == [[None, None], ["", None], ["NULL", None]]
         found = read(tmp_path, 't,n\n,NULL\nNULL,"NULL"\n"NULL",1\n', types, null="NULL")[1]
@@ -281,8 +281,8 @@ class TestCells:
         ),
     )
     @example(texts=["065535.5"], kind="DECIMAL(38,38)")  # Arrow's own cast wraps around
-    def test_the_quick_way_is_the_exact_way(self, texts: list[str | None], kind: str) -> None:
-        """What Arrow converts at once is what our own converter makes of each value."""
+    def test_the_fast_conversion_is_exact(self, texts: list[str | None], kind: str) -> None:
+        """Arrow's conversion of a column equals our converter's of each value."""
         dtype = parse_dtype(kind)
         cells = pa.array(texts, pa.string())
         quick = csv_cells._numbers(cells, dtype)  # type: ignore[arg-type]
@@ -316,7 +316,7 @@ class TestGuesses:
         ],
     )
     def test_a_type_holds_all_cells_of_the_file(self, tmp_path: Path, cells: list[str], kind: str) -> None:
-        """The widest form counts, wherever it stands; what a type would change stays a text."""
+        """The widest form of any cell decides; a column that a number type would change is text."""
         for order in (cells, cells[::-1]):
             data = "x,y\n" + "".join(f"{cell},\n" for cell in order)
             assert read(tmp_path, data, None, 3)[0]["x"] == kind
@@ -332,7 +332,7 @@ class TestGuesses:
         )
     )
     def test_what_was_guessed_can_be_read(self, tmp_path: Path, cells: list[str]) -> None:
-        """No cell is refused by the type that was made of all of them."""
+        """The guessed type accepts every cell."""
         data = "x,y\n" + "".join(f"{cell},\n" for cell in cells)
         types, rows = read(tmp_path, data, None, 3)
         if types["x"] == "VARCHAR":

@@ -1,4 +1,4 @@
-"""Promises of Arrow rows coming in: exactly the table's types, or a refusal that names the row; never a crash."""
+"""Arrow rows are converted exactly to the table's types, or refused with their row; never a crash."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fit(array: pa.Array, kind: str) -> list[Any]:
 
 
 def opaque(name: str, values: Sequence[bytes], width: int = 16) -> pa.Array:
-    """Return an array of one of DuckDB's own Arrow types."""
+    """Return an array of one of DuckDB's Arrow extension types."""
     return pa.ExtensionArray.from_storage(
         pa.opaque(pa.binary(width), name, "DuckDB"), pa.array(values, pa.binary(width))
     )
@@ -114,8 +114,8 @@ ACCEPTED: list[tuple[pa.Array, str, list[Any]]] = [
 
 
 @pytest.mark.parametrize(("array", "kind", "expected"), ACCEPTED)
-def test_what_fits_is_taken(array: pa.Array, kind: str, expected: list[Any]) -> None:
-    """A value that the type can hold arrives in a real table as that value, whatever its way of being written."""
+def test_what_fits_is_accepted(array: pa.Array, kind: str, expected: list[Any]) -> None:
+    """A value that the type can hold is stored as that value, in any notation."""
     assert fit(array, kind) == expected
     assert fit(pa.concat_arrays([pa.nulls(3, array.type), array, array]).slice(3), kind) == expected * 2
 
@@ -223,7 +223,7 @@ COMPRESSIONS = (None, "lz4", "zstd")
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_whole_streams_are_read(compression: str | None) -> None:
-    """A stream is read as what was written, compressed or not; Polars' own form too."""
+    """A stream is read exactly, compressed or not, also in Polars' form."""
     assert read_arrow_stream(stream(TABLE, compression), MEGABYTE).equals(TABLE)
     sink = io.BytesIO()
     frame = pl.DataFrame({"c": ["a" * 30, None], "n": [1, 2]})
@@ -271,7 +271,7 @@ def test_invalid_text_is_refused() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damaged_streams_are_refused(data: st.DataObject) -> None:
-    """Whatever is cut off or changed, the answer is rows that are valid or a refusal, and the process lives."""
+    """A truncated or changed stream gives valid rows or a refusal, and the process survives."""
     whole = stream(TABLE, data.draw(st.sampled_from(COMPRESSIONS)))
     body = bytearray(whole[: data.draw(st.one_of(st.just(len(whole)), st.integers(0, len(whole))))])
     for place, byte in data.draw(st.lists(st.tuples(st.integers(0, max(len(body) - 1, 0)), st.integers(0, 255)))):
@@ -283,7 +283,7 @@ def test_damaged_streams_are_refused(data: st.DataObject) -> None:
         assert e.code in (Code.BAD_ARROW, Code.BODY_TOO_LARGE, Code.TYPE_MISMATCH)  # noqa: PT017 - either may happen
     else:
         table.validate(full=True)
-        with contextlib.suppress(decimal.InvalidOperation):  # a scale beyond what Python's own Decimal takes
+        with contextlib.suppress(decimal.InvalidOperation):  # a scale beyond Python's Decimal
             repr(table.to_pylist())
 
 
@@ -305,7 +305,7 @@ def dictionary(start: int, arrow: pa.DataType) -> pa.Array:
 
 @pytest.mark.parametrize("arrow", [pa.string(), pa.string_view(), pa.large_string()], ids=str)
 def test_dictionaries_differ_from_batch_to_batch(arrow: pa.DataType) -> None:
-    """Each batch of a stream has its own, of texts or views, in a column or within a list or struct."""
+    """Each batch of a stream has another dictionary, of texts or views, in a column or within a list or struct."""
     wanted = [f"word {i} of a text" for i in range(200)]
     texts = read_arrow_stream(batches_of_dictionaries(lambda start: dictionary(start, arrow)), 10**6)
     assert fit_table(texts, one_column("VARCHAR")).column(0).to_pylist() == wanted

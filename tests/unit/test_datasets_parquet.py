@@ -1,4 +1,4 @@
-"""Promises of Parquet archives: casting a column back to its type gives the values that were in the table."""
+"""Parquet archives: casting a column to its type restores the values of the table."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ VALUES = {
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_archives_keep_every_value(tmp_path: Path, kind: str) -> None:
-    """What Parquet would round or cut is written so that it is not."""
+    """Values that Parquet would round or truncate are written in an exact form."""
     schema = Schema((Field('a "b', parse_dtype(kind)),))
     file = tmp_path / "t.parquet"
     with duckdb.connect() as con:
@@ -55,5 +55,5 @@ def test_archives_keep_every_value(tmp_path: Path, kind: str) -> None:
         con.execute(f"COPY (SELECT {parquet_columns(schema)} FROM t) TO '{file}' (FORMAT parquet, COMPRESSION zstd)")
         con.execute("CREATE TABLE back AS FROM t LIMIT 0").fetchall()
         con.execute(f"INSERT INTO back SELECT CAST(COLUMNS(*) AS {kind}) FROM '{file}'").fetchall()
-        told = con.execute("SELECT typeof(x), x::VARCHAR FROM t r(x)").fetchall()
-        assert con.execute("SELECT typeof(x), x::VARCHAR FROM back r(x)").fetchall() == told
+        expected = con.execute("SELECT typeof(x), x::VARCHAR FROM t r(x)").fetchall()
+        assert con.execute("SELECT typeof(x), x::VARCHAR FROM back r(x)").fetchall() == expected

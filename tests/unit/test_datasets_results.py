@@ -1,4 +1,4 @@
-"""Promises of answers: each value of DuckDB's own in Arrow, Python, Polars and JSON, exactly or not at all."""
+"""Query results: each DuckDB value in Arrow, Python, Polars and JSON, exactly or refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HUGE_MAX, UHUGE_MAX = 2**127 - 1, 2**128 - 1
 
 
 def answer(expression: str) -> Dataset:
-    """Return one value as an answer holds it, in a column `x`."""
+    """Return a result with one value in a column `x`."""
     with duckdb.connect() as con:
         lossless(con)
         con.execute("SET TimeZone = 'UTC'")
@@ -76,7 +76,7 @@ def test_nested_wide_integers_are_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "python", "polars", "told"),
+    ("expression", "python", "polars", "text"),
     [
         ("TIME '24:00:00'", "24:00:00", None, "24:00:00"),
         ("TIME '23:59:59.5'", time(23, 59, 59, 500_000), time(23, 59, 59, 500_000), "23:59:59.500000"),
@@ -94,12 +94,12 @@ def test_nested_wide_integers_are_numbers() -> None:
         ("'{\"a\": 1.50}'::JSON", '{"a": 1.50}', '{"a": 1.50}', {"a": 1.5}),
     ],
 )
-def test_odd_values_are_exact_or_refused(expression: str, python: Any, polars: Any, told: Any) -> None:
-    """What Python lacks is the text that JSON has; what Polars lacks is refused with the value and what to do."""
+def test_odd_values_are_exact_or_refused(expression: str, python: Any, polars: Any, text: Any) -> None:
+    """A value that Python cannot represent is JSON's text; one that Polars cannot is refused with a hint."""
     found = answer(expression)
     assert one(found.to_rows()) == python
-    if told is not ...:
-        assert one(found.to_json_rows()) == told
+    if text is not ...:
+        assert one(found.to_json_rows()) == text
     if polars is None:
         with pytest.raises(RequestError) as caught:
             found.to_polars()
@@ -109,7 +109,7 @@ def test_odd_values_are_exact_or_refused(expression: str, python: Any, polars: A
 
 
 def test_intervals_are_structs_in_polars() -> None:
-    """An INTERVAL is its three parts in Polars, however deep, and can be sent back."""
+    """An INTERVAL is a struct of its three parts in Polars, at any depth, and can be sent back."""
     found = answer("[INTERVAL '1 month -2 days 3.5 seconds', NULL]")
     frame = found.to_polars()
     assert frame["x"].to_list() == [[{"months": 1, "days": -2, "micros": 3_500_000}, None]]
@@ -132,8 +132,8 @@ def test_intervals_beyond_292_years_of_hours_are_refused(sign: str) -> None:
 @pytest.mark.parametrize(
     "expression", ["union_value(a := 1)", "1::VARIANT", "[1::BIGNUM]", "'POINT(1 2)'::GEOMETRY", "{'a': 1::VARIANT}"]
 )
-def test_types_that_no_answer_holds_are_refused(expression: str) -> None:
-    """A type of which Arrow has only DuckDB's own bytes is refused by name, with what to do."""
+def test_types_that_no_result_can_have_are_refused(expression: str) -> None:
+    """A type that Arrow has only as DuckDB's internal bytes is refused by name, with a hint."""
     with pytest.raises(RequestError) as caught:
         answer(expression)
     assert caught.value.code == Code.TYPE_MISMATCH
@@ -151,6 +151,6 @@ def test_json_keeps_every_digit() -> None:
         "c": 0,
     }
     assert dump_json(found.to_json_rows(as_written=True)).decode() == f'[{{"x":{text}}}]'
-    for odd in ('{"a": NaN}', '{"a": 1, "a": 2}'):  # what DuckDB takes for JSON, though it is none, or none of ours
+    for odd in ('{"a": NaN}', '{"a": 1, "a": 2}'):  # DuckDB accepts this as JSON, Teatree does not
         written = dump_json(answer(f"'{odd}'::JSON").to_json_rows(as_written=True))
         assert one(json.loads(written)) == odd

@@ -1,4 +1,4 @@
-"""Promises of rows as JSON: every value arrives exactly, or is refused at its place; results come back as they went."""
+"""Rows as JSON: every value is stored exactly, or refused at its place, and is returned as it was sent."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ JSON_VALUES = st.recursive(
 
 
 def values_of(dtype: Dtype) -> st.SearchStrategy[Any]:
-    """Return JSON values of a type, as `parse_json` would give them."""
+    """Return JSON values of a type, as `parse_json` returns them."""
     match dtype:
         case Boolean():
             return st.booleans()
@@ -110,7 +110,7 @@ def values_of(dtype: Dtype) -> st.SearchStrategy[Any]:
 
 @pytest.fixture
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database that hands out Arrow data without loss."""
+    """Open a database that returns Arrow data without loss."""
     with duckdb.connect() as con:
         lossless(con)
         con.execute("SET TimeZone = 'UTC'").fetchall()
@@ -135,7 +135,7 @@ def through_duckdb(con: duckdb.DuckDBPyConnection, table: pa.Table, schema: Sche
 @settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_values_round_trip(data: st.DataObject) -> None:
-    """Every value of every type goes JSON, Arrow, DuckDB, Arrow, JSON, and again, and stays the same."""
+    """Every value of every type is converted from JSON to Arrow, DuckDB, Arrow and JSON, twice, without change."""
     dtype = data.draw(DTYPES)
     schema = Schema((Field("c", dtype),))
     rows = [{"c": v} for v in data.draw(st.lists(st.none() | values_of(dtype), min_size=1, max_size=4))]
@@ -149,17 +149,17 @@ def test_values_round_trip(data: st.DataObject) -> None:
     table.validate(full=True)
     assert table.schema.equals(to_arrow_schema(schema), check_metadata=True)
     assert from_arrow_schema(table.schema) == schema
-    with duckdb.connect() as con:  # a new one each time: what breaks one breaks it for good
+    with duckdb.connect() as con:  # a new one each time: an error makes it unusable
         lossless(con)
         back = through_duckdb(con, table, schema)
-    told = rows_to_json(back, schema)
-    assert told == rows_to_json(table, schema)
+    found = rows_to_json(back, schema)
+    assert found == rows_to_json(table, schema)
     again = parse_json(dump_json(rows_to_json(back, schema, as_written=True)))
-    assert rows_to_json(decoder.to_table(decoder.decode(again)), schema) == told
+    assert rows_to_json(decoder.to_table(decoder.decode(again)), schema) == found
 
 
 def one(kind: str, value: Any, *, nullable: bool = True) -> Any:
-    """Return one value as it comes back from Arrow."""
+    """Return one value after its conversion to Arrow."""
     schema = Schema((Field("c", parse_dtype(kind), nullable=nullable),))
     decoder = RowDecoder(schema)
     body = value if isinstance(value, bytes) else dump_json(value)
@@ -167,7 +167,7 @@ def one(kind: str, value: Any, *, nullable: bool = True) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("kind", "sent", "told"),
+    ("kind", "sent", "expected"),
     [
         ("INTEGER", b"2.0", 2),
         ("INTEGER", b"2e3", 2000),
@@ -204,9 +204,9 @@ def one(kind: str, value: Any, *, nullable: bool = True) -> Any:
         ("STRUCT(a INTEGER, b VARCHAR)", b'{"A": 1}', {"a": 1, "b": None}),
     ],
 )
-def test_values_are_told_exactly(kind: str, sent: bytes, told: Any) -> None:
-    """A value comes back as itself; a number that a double would round comes back as a string."""
-    assert one(kind, sent) == told
+def test_values_are_exact(kind: str, sent: bytes, expected: Any) -> None:
+    """A value is returned exactly; a number that a double would round is returned as a string."""
+    assert one(kind, sent) == expected
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_values_are_refused(kind: str, sent: bytes, code: Code) -> None:
 
 
 def test_nested_places() -> None:
-    """A refusal within a nested value names the way to it."""
+    """A refusal within a nested value names its path."""
     schema = Schema((Field("c", parse_dtype("STRUCT(tags MAP(VARCHAR, INTEGER)[])")),))
     with pytest.raises(RequestError) as caught:
         RowDecoder(schema).decode([{"c": {"tags": [{}, {"x": 1, "y": "no"}]}}], "body.rows")
@@ -291,13 +291,13 @@ SALES = Schema(
 
 
 def test_groups(con: duckdb.DuckDBPyConnection) -> None:
-    """Rows are grouped by whether they leave columns to their defaults; other columns left out are NULL."""
+    """Rows are grouped by the columns that they leave to defaults; other missing columns are NULL."""
     decoder = RowDecoder(SALES)
     first = decoder.decode([{"ID": 1}, {"note": "x", "id": 2}, {"id": 3, "at": "2021-01-01"}])
     assert [(group.columns, len(group.rows)) for group in first] == [(("id", "note"), 2), (("id", "note", "at"), 1)]
     second = decoder.decode([{"id": 4, "note": None}])
-    told = through_duckdb(con, decoder.to_table([first[0], second[0]]), SALES)
-    assert rows_to_json(told, SALES) == [
+    stored = through_duckdb(con, decoder.to_table([first[0], second[0]]), SALES)
+    assert rows_to_json(stored, SALES) == [
         {"id": 1, "note": None, "at": "2020-01-01"},
         {"id": 2, "note": "x", "at": "2020-01-01"},
         {"id": 4, "note": None, "at": "2020-01-01"},
@@ -321,14 +321,14 @@ def test_groups(con: duckdb.DuckDBPyConnection) -> None:
     ],
 )
 def test_rows_are_refused(rows: Any, code: Code, where: str) -> None:
-    """What is wrong with a row itself is said at its place."""
+    """An error of a row names its place."""
     with pytest.raises(RequestError) as caught:
         RowDecoder(SALES).decode(rows)
     assert (caught.value.code, caught.value.where) == (code, where)
 
 
-def test_many_sets_of_keys_are_forgotten() -> None:
-    """A sender that makes up ever new orders of keys costs no memory."""
+def test_many_sets_of_keys_cost_no_memory() -> None:
+    """A sender with ever new orders of keys does not fill the memory."""
     schema = Schema(tuple(Field(f"c{i}", parse_dtype("INTEGER")) for i in range(200)))
     decoder = RowDecoder(schema)
     for i in range(1200):
@@ -338,7 +338,7 @@ def test_many_sets_of_keys_are_forgotten() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "told"),
+    ("kind", "value", "expected"),
     [
         ("INTEGER", 5, 5),
         ("INTEGER", None, None),
@@ -358,8 +358,8 @@ def test_many_sets_of_keys_are_forgotten() -> None:
         ("TIMETZ", "10:00:00+01:00", "10:00:00+01:00"),
     ],
 )
-def test_defaults(con: duckdb.DuckDBPyConnection, kind: str, value: Any, told: Any) -> None:
-    """A default is a value, never SQL, and survives a table made again from the schema that was read."""
+def test_defaults(con: duckdb.DuckDBPyConnection, kind: str, value: Any, expected: Any) -> None:
+    """A default is a value, never SQL, and is kept by a table that is created from the schema as read."""
     schema = Schema(
         (Field("id", Integer()), Field("c", parse_dtype(kind), default=default_sql(value, parse_dtype(kind))))
     )
@@ -367,12 +367,12 @@ def test_defaults(con: duckdb.DuckDBPyConnection, kind: str, value: Any, told: A
         con.execute("DROP TABLE IF EXISTS d").fetchall()
         con.execute(create_table_sql("d", schema)).fetchall()
         con.execute("INSERT INTO d (id) VALUES (1)").fetchall()
-        assert rows_to_json(con.sql("FROM d").to_arrow_table(), schema)[0]["c"] == told
+        assert rows_to_json(con.sql("FROM d").to_arrow_table(), schema)[0]["c"] == expected
         schema = read_table(con, "d").schema
 
 
 def test_default_expressions(con: duckdb.DuckDBPyConnection) -> None:
-    """The few expressions that a default may be are computed for each row."""
+    """The few expressions that a default may have are computed for each row."""
     for text, kind in (
         ("now()", "TIMESTAMPTZ"),
         ("current_date", "DATE"),
@@ -399,7 +399,7 @@ def test_default_expressions(con: duckdb.DuckDBPyConnection) -> None:
 
 @pytest.mark.parametrize("name", ["a", 'a"b', "select", "a b", "ä", "a;b", "a--b", "x" * 200])
 def test_names_are_quoted(con: duckdb.DuckDBPyConnection, name: str) -> None:
-    """Any allowed name is only ever a name."""
+    """An allowed name is never interpreted as SQL."""
     schema = Schema((Field(name, Integer(), nullable=False), Field("other", Varchar())))
     con.execute(f"DROP TABLE IF EXISTS {quote(name)}").fetchall()
     con.execute(create_table_sql(name, schema, [name.upper() if name == "a" else name])).fetchall()
@@ -408,7 +408,7 @@ def test_names_are_quoted(con: duckdb.DuckDBPyConnection, name: str) -> None:
 
 
 def test_results(con: duckdb.DuckDBPyConnection) -> None:
-    """A result's columns are described by their types; a type that JSON has no form for is refused in a sentence."""
+    """A result's columns are described by their types; a type that JSON cannot represent is refused in a sentence."""
     relation = con.sql("SELECT 1 AS a, NULL AS b, [true] AS c, 'x'::ENUM('x') AS d, sum(1) AS e")
     schema = result_schema(relation)
     table = plain_table(exportable(relation, schema).to_arrow_table(), schema)
@@ -440,7 +440,7 @@ SHORT_CUTS = [
 @pytest.mark.parametrize("text", SHORT_CUTS)
 @pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"])
 def test_a_moment_in_an_unusual_form_loses_nothing(kind: str, text: str) -> None:
-    """A text that is not a moment in ISO 8601's extended form is refused; none loses a fraction in silence."""
+    """A text that is not a moment in ISO 8601's extended form is refused; none silently loses a fraction."""
     with pytest.raises(RequestError) as caught:
         one(kind, text)
     assert caught.value.code == Code.TYPE_MISMATCH

@@ -1,4 +1,4 @@
-"""Telling from a model's folder whether a manager lives."""
+"""Finding from a model's folder whether a manager runs, and starting managers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from teatree.contracts.process import own_process
 from teatree.contracts.settings import Settings
 from teatree.storage.model_folder import ModelFolder, model_folder
 from teatree_dispatcher.launchers import LOG_BYTES_MAX, LocalLauncher, _rotate
-from teatree_dispatcher.spare import Spare
+from teatree_dispatcher.spare import SpareManager
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def folder(tmp_path: Path) -> ModelFolder:
     return made
 
 
-def test_nobody(launcher: LocalLauncher, folder: ModelFolder) -> None:
-    """No folder, no lock file, or a lock that nobody holds: no manager."""
+def test_no_manager(launcher: LocalLauncher, folder: ModelFolder) -> None:
+    """No folder, no lock file, or a lock that no process holds: no manager."""
     assert not launcher.is_served("other")
     assert not launcher.is_served("sales")
     folder.lock.touch()
@@ -44,7 +44,7 @@ def test_nobody(launcher: LocalLauncher, folder: ModelFolder) -> None:
 
 
 def test_lock(launcher: LocalLauncher, folder: ModelFolder) -> None:
-    """A held lock tells of a manager, whoever started it; asking does not take it."""
+    """A held lock shows a manager, started by this launcher or not; the check does not take it."""
     descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     assert launcher.is_served("sales")
@@ -57,7 +57,7 @@ def test_lock(launcher: LocalLauncher, folder: ModelFolder) -> None:
 
 
 def test_process_file(launcher: LocalLauncher, folder: ModelFolder) -> None:
-    """The manager's own file is believed while that very process lives."""
+    """The manager's process file counts while that very process runs."""
     me = own_process()
     folder.process.write_bytes(dump_json(attrs.asdict(me)))
     assert launcher.is_served("sales")
@@ -66,7 +66,7 @@ def test_process_file(launcher: LocalLauncher, folder: ModelFolder) -> None:
 
 
 def test_fingerprint(launcher: LocalLauncher, folder: ModelFolder) -> None:
-    """A model's fingerprint changes when somebody has touched its files, and not by itself."""
+    """A model's fingerprint changes when its files are changed, and only then."""
     before = launcher.fingerprint("sales")
     assert launcher.fingerprint("sales") == before
     folder.read_write.mkdir()
@@ -74,7 +74,7 @@ def test_fingerprint(launcher: LocalLauncher, folder: ModelFolder) -> None:
 
 
 def test_cannot_start(tmp_path: Path) -> None:
-    """A folder that cannot be made is said to be retried, with its place."""
+    """A folder that cannot be made is a retryable error that names its path."""
     blocked = tmp_path / "file"
     blocked.touch()
     with pytest.raises(RetryError) as e:
@@ -83,7 +83,7 @@ def test_cannot_start(tmp_path: Path) -> None:
 
 
 def test_a_spare_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A spare that dies by itself is not followed by another at once, one that was taken is."""
+    """A spare that crashes is not replaced at once, one that was taken is."""
     started: list[subprocess.Popen[bytes]] = []
     begin = subprocess.Popen
 
@@ -92,7 +92,7 @@ def test_a_spare_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
         return started[-1]
 
     monkeypatch.setattr("teatree_dispatcher.spare.subprocess.Popen", popen)
-    spare = Spare({"PYTHONHOME": "/nonexistent"})
+    spare = SpareManager({"PYTHONHOME": "/nonexistent"})
     spare.prepare()
     started[0].wait()
     for _ in range(100):
@@ -105,7 +105,7 @@ def test_a_spare_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_log_is_bounded(tmp_path: Path) -> None:
-    """A manager's log begins anew when it has grown, and one old one is kept."""
+    """A manager's log is rotated when it has grown, and one old log is kept."""
     log = tmp_path / "manager.log"
     _rotate(log)
     log.write_bytes(b"x" * (LOG_BYTES_MAX + 1))

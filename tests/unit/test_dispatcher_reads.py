@@ -1,4 +1,4 @@
-"""Direct reads that the dispatcher answers: models side by side, each by one look at a time."""
+"""Direct reads that the dispatcher answers: models concurrently, each by one look at a time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from teatree_dispatcher import reads
 from teatree_dispatcher.reads import ReadObserver
 
 
-class FakeBus:
-    """Takes a subscription and remembers the answers."""
+class _FakeBus:
+    """Takes a subscription and records the answers."""
 
     def __init__(self) -> None:
         self.subjects = Subjects("t")
@@ -31,7 +31,7 @@ class FakeBus:
         self.answers[reply] = json.loads(body)["error"]["code"]
 
     def ask(self, model: str, reply: str, function: str = "query") -> None:
-        """Ask as a client does."""
+        """Send a read as a client does."""
         self.sink(f"t.query.{model}.{function}".encode(), reply.encode(), None, b"{}")
 
 
@@ -54,9 +54,9 @@ class Looks:
 
 
 @pytest.fixture
-def bus() -> FakeBus:
-    """Return a connection that is none."""
-    return FakeBus()
+def bus() -> _FakeBus:
+    """Return a fake connection."""
+    return _FakeBus()
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def looks() -> Looks:
 
 
 @pytest.fixture
-async def running(bus: FakeBus, looks: Looks) -> AsyncIterator[asyncio.Task[None]]:
+async def running(bus: _FakeBus, looks: Looks) -> AsyncIterator[asyncio.Task[None]]:
     """Run an observer."""
     observer = ReadObserver(cast("Bus", bus), looks)
     await observer.open()
@@ -76,69 +76,69 @@ async def running(bus: FakeBus, looks: Looks) -> AsyncIterator[asyncio.Task[None
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def settle() -> None:
-    """Let everything happen that can."""
+async def let_run() -> None:
+    """Let all tasks run until they wait."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 @pytest.mark.usefixtures("running")
-async def test_a_slow_look_holds_up_its_own_model_only(bus: FakeBus, looks: Looks) -> None:
+async def test_a_slow_look_holds_up_its_own_model_only(bus: _FakeBus, looks: Looks) -> None:
     """The store is slow for one model; reads of others are answered meanwhile."""
     looks.gates["slow"] = asyncio.Event()
     bus.ask("slow", "r1")
     bus.ask("fast", "r2")
     bus.ask("gone", "r3")
-    await settle()
+    await let_run()
     assert bus.answers == {"r2": "unavailable", "r3": "unknown_model"}
     looks.gates["slow"].set()
-    await settle()
+    await let_run()
     assert bus.answers["r1"] == "unavailable"
 
 
 @pytest.mark.usefixtures("running")
-async def test_reads_of_one_model_share_a_look(bus: FakeBus, looks: Looks) -> None:
-    """All that wait are answered by one; what comes during a look is answered by the next."""
+async def test_reads_of_one_model_share_a_look(bus: _FakeBus, looks: Looks) -> None:
+    """All waiting reads are answered by one look; reads that arrive during a look are answered by the next."""
     looks.gates["slow"] = asyncio.Event()
     bus.ask("slow", "r0")
     bus.ask("slow", "r1")
-    await settle()
+    await let_run()
     for number in range(2, 100):
         bus.ask("slow", f"r{number}")
-    await settle()
+    await let_run()
     assert looks.begun == ["slow"]
     looks.gates["slow"].set()
-    await settle()
+    await let_run()
     assert looks.begun == ["slow", "slow"]
     assert len(bus.answers) == 100
 
 
 @pytest.mark.usefixtures("running")
-async def test_looks_are_bounded(bus: FakeBus, looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_looks_are_bounded(bus: _FakeBus, looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more models are looked at at once than may be; the others follow, and reads beyond the bound are dropped."""
     monkeypatch.setattr(reads, "LOOKS_MAX", 3)
     monkeypatch.setattr(reads, "WAITING_MAX", 8)
     looks.gates |= {f"m{number}": asyncio.Event() for number in range(10)}
     for number in range(10):
         bus.ask(f"m{number}", f"r{number}")
-    await settle()
+    await let_run()
     assert looks.begun == ["m0", "m1", "m2"]
     for gate in looks.gates.values():
         gate.set()
-    await settle()
+    await let_run()
     assert sorted(bus.answers) == [f"r{number}" for number in range(8)]
 
 
 @pytest.mark.usefixtures("running")
-async def test_a_read_given_up_wakes_nothing(bus: FakeBus, looks: Looks) -> None:
-    """A client's word that it waits no longer is not a read."""
+async def test_a_read_given_up_wakes_nothing(bus: _FakeBus, looks: Looks) -> None:
+    """A client's message that it waits no longer is not a read."""
     bus.ask("sales", "r1", "cancel")
-    await settle()
+    await let_run()
     assert looks.begun == []
 
 
-async def test_a_fault_of_ours_ends_the_observer(bus: FakeBus, running: asyncio.Task[None]) -> None:
-    """It must not stay unseen: the dispatcher ends with it and is started again."""
+async def test_a_fault_of_ours_ends_the_observer(bus: _FakeBus, running: asyncio.Task[None]) -> None:
+    """It must not stay unseen: it ends the dispatcher, which is started again."""
     bus.ask("fault", "r1")
     with pytest.raises(ValueError, match="fault"):
         await asyncio.wait_for(running, 5)

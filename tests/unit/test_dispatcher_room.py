@@ -1,4 +1,4 @@
-"""Which models wait for a place on a host with as many managers as it may have, and who makes room."""
+"""Which models wait for a place on a host with as many managers as it may have, and which manager makes room."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from teatree_dispatcher.room import FORGOTTEN_MS, Room
 
 
 def test_in_the_order_of_waiting() -> None:
-    """A place goes to the model that waits longest, however often others ask."""
+    """A place is given to the model that waits longest, however often others ask."""
     room = Room(2, 0)
     served = {"a", "b"}
     assert not room.admits("c", served, 1)
@@ -19,7 +19,7 @@ def test_in_the_order_of_waiting() -> None:
     assert not room.waiting
 
 
-def test_nobody_makes_room_for_nobody() -> None:
+def test_no_manager_makes_room_while_there_is_a_place() -> None:
     """While there is a place, no manager is asked to end."""
     room = Room(2, 0)
     assert room.admits("a", set(), 0)
@@ -28,7 +28,7 @@ def test_nobody_makes_room_for_nobody() -> None:
 
 
 def test_the_least_recently_used_first() -> None:
-    """The manager that was asked for something longest ago is the first to make room; one in use is never asked."""
+    """The manager that was used longest ago is the first to make room; one in use is never asked to."""
     room = Room(3, 1_000)
     for model, at in (("a", 100), ("b", 50), ("c", 9_500)):
         room.used(model, at)
@@ -44,7 +44,7 @@ def test_the_least_recently_used_first() -> None:
 
 
 def test_a_manager_that_does_not_end() -> None:
-    """Another one is asked if the first has not ended after a time."""
+    """The manager is asked again if it has not ended after a time."""
     room = Room(1, 0)
     room.used("a", 0)
     assert not room.admits("b", {"a"}, 1)
@@ -55,7 +55,7 @@ def test_a_manager_that_does_not_end() -> None:
 
 
 def test_a_model_that_needs_none_any_more() -> None:
-    """A model that has not asked for a while holds up no other."""
+    """A model whose manager was not requested for a while delays no other."""
     room = Room(1, 0)
     assert not room.admits("gone", {"a"}, 0)
     assert not room.admits("b", {"a"}, FORGOTTEN_MS - 1)

@@ -1,4 +1,4 @@
-"""What DuckDB raises is told in the group of what its hearer does next."""
+"""DuckDB's errors are translated to the group that decides what the caller does next."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ FULL = 'Could not write file "/d/model.duckdb": No space left on device'
     ],
 )
 def test_a_disk_that_refuses_is_tried_again(text: str, code: Code) -> None:
-    """Also where the disk refused a COMMIT, which DuckDB tells in another class: no operator is called."""
+    """Also where the disk refused a COMMIT, which DuckDB raises as another class: it needs no operator."""
     error = translate(duckdb.Error(text))
     assert isinstance(error, RetryError)
     assert error.code is code
 
 
 def test_a_sector_that_cannot_be_read_is_damage() -> None:
-    """What the disk cannot read is as good as gone: the file is put aside, and nobody waits for it."""
+    """A file that the disk cannot read is damaged: it is quarantined, not retried."""
     text = 'IO Error: Could not read from file "/d/model.duckdb": Input/output error'
     assert isinstance(translate(duckdb.Error(text)), DamagedFileError)
 
 
-def test_words_of_a_sender_are_no_fault_of_the_disk() -> None:
-    """A key that reads like a disk's complaint is refused as any other key."""
+def test_a_senders_value_is_no_fault_of_the_disk() -> None:
+    """A key whose text looks like a disk error is refused as any other key."""
     text = 'Constraint Error: Duplicate key "id: Could not write: No space left" violates primary key constraint.'
     assert isinstance(translate(duckdb.Error(text)), RequestError)
 
@@ -66,15 +66,15 @@ def test_words_of_a_sender_are_no_fault_of_the_disk() -> None:
         (f"Out of Memory Error: {FAILED}failed to allocate data of size 1.0 GiB", Code.OVER_LIMIT),
     ],
 )
-def test_a_database_that_was_given_up_is_a_class_of_its_own(text: str, code: Code) -> None:
-    """What DuckDB invalidated is never asked again: its error says so whatever began it."""
+def test_an_invalidated_database_has_its_own_class(text: str, code: Code) -> None:
+    """An invalidated database is not used again: its error has one class, whatever the cause."""
     error = translate(duckdb.Error(text))
     assert isinstance(error, InvalidatedError)
     assert error.code is code
 
 
-def test_a_database_that_a_fault_of_duckdb_gave_up_is_not_tried_again() -> None:
-    """An INTERNAL error would come again with the same statement: it ends the manager, which counts its crashes."""
+def test_a_database_that_a_bug_of_duckdb_invalidated_is_not_retried() -> None:
+    """An INTERNAL error would be raised again by the same statement: it ends the manager, which counts its crashes."""
     error = translate(duckdb.Error(f"{FATAL}INTERNAL Error: Attempted to access index 7 within vector of size 3"))
     assert isinstance(error, OperatorError)
     assert not isinstance(error, InvalidatedError)

@@ -1,4 +1,4 @@
-"""Settings read from the environment: what no setting can be is refused when it is read, not met later."""
+"""Settings read from the environment: invalid values are refused when they are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from teatree.contracts.errors import Code, OperatorError
     ["TEATREE_LIMITS_REMEMBER_DAYS", "TEATREE_RETENTION_KEEP_ALL_HOURS", "TEATREE_DISPATCHER_RETENTION_DAYS"],
 )
 def test_no_such_number(tmp_path: Path, variable: str, value: str) -> None:
-    """A number below none, beyond all use or that is none is refused: it would forget ids, or clean versions up."""
+    """A number out of range, or a value that is no number, is refused: it would drop ids, or clean versions up."""
     with pytest.raises(OperatorError) as refused:
         read_settings({variable: value}, tmp_path)
     assert refused.value.code is Code.WRONG_CONFIGURATION
@@ -25,7 +25,7 @@ def test_no_such_number(tmp_path: Path, variable: str, value: str) -> None:
 
 
 def test_zero(tmp_path: Path) -> None:
-    """Zero is for what can be without: a pause, a margin, a limit that says so; never for what must be there."""
+    """Zero is allowed for a pause, a margin or an optional limit, never for a required one."""
     settings = read_settings({"TEATREE_RETENTION_INTERVAL_MS": "0", "TEATREE_RETENTION_HOURLY_DAYS": "0"}, tmp_path)
     assert (settings.retention.interval_ms, settings.retention.hourly_days) == (0, 0.0)
     for name in ("LIMITS_REMEMBER_DAYS", "LIMITS_THREADS", "READS_WORKERS_MAX", "DISPATCHER_MANAGERS_MAX"):

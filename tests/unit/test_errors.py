@@ -1,4 +1,4 @@
-"""Promises of the error tree."""
+"""The tree of error classes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from teatree.engine.rows_watch import TooManyRowsError, UnsureRowsError
 from teatree.engine.transaction import UnexpectedError
 from teatree.messaging.batches import _UnsentError
 from teatree.messaging.jetstream import ApiError
-from teatree.storage.breaker import AwayError, Breaker
+from teatree.storage.breaker import Breaker, CircuitOpenError
 from teatree.storage.objects import NotFoundError
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -33,7 +33,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 
 @pytest.mark.parametrize("code", list(Code))
 def test_every_code_is_explained(code: Code) -> None:
-    """Whoever gets a code finds it in docs/errors.md."""
+    """Every code is described in docs/errors.md."""
     assert f"`{code}`" in PAGE.read_text()
 
 
@@ -53,7 +53,7 @@ async def unsent(text: str) -> _UnsentError:
 
 
 def make(kind: type[TeatreeError], text: str, where: str | None, hint: str | None) -> TeatreeError:
-    """Return an error of a kind; one whose constructor is another has its line here."""
+    """Return an error of a kind; classes with other constructors have a line here."""
     if kind is FencedError:
         return FencedError(text, where=where)
     if issubclass(kind, CorruptError):
@@ -62,8 +62,8 @@ def make(kind: type[TeatreeError], text: str, where: str | None, hint: str | Non
         return UnexpectedError(text, ValueError(text))
     if kind is NotFoundError:
         return NotFoundError(text, text)
-    if kind is AwayError:
-        return AwayError(Breaker("A part", BreakerSettings()), "A part", text, 5)
+    if kind is CircuitOpenError:
+        return CircuitOpenError(Breaker("A part", BreakerSettings()), "A part", text, 5)
     if kind is ApiError:
         return ApiError(Code.LOG_FULL, text, number=7, where=text, hint=hint)
     if kind is TooManyRowsError:
@@ -76,13 +76,13 @@ def make(kind: type[TeatreeError], text: str, where: str | None, hint: str | Non
 
 
 def pickled(error: TeatreeError) -> Any:
-    """Return an error as another process gets it."""
-    return pickle.loads(pickle.dumps(error))  # noqa: S301  its own bytes
+    """Return an error after pickling, as another process receives it."""
+    return pickle.loads(pickle.dumps(error))  # noqa: S301  bytes of this process
 
 
 @given(text=st.text(), where=st.none() | st.text(), hint=st.none() | st.text())
 def test_every_error_is_pickled_and_copied(text: str, where: str | None, hint: str | None) -> None:
-    """A copy of an error, made in this process or in another one, is of its kind and says the same."""
+    """A copy of an error, made in this process or in another one, has the same class and message."""
     for module in pkgutil.walk_packages(teatree.__path__, "teatree."):
         if "migrations.env" not in module.name and "__main__" not in module.name:
             importlib.import_module(module.name)
@@ -102,8 +102,8 @@ def fail() -> None:
     raise RequestError(Code.BAD_NAME, "No model has this name.", where="sales")
 
 
-def test_a_worker_that_raises_leaves_its_pool_whole() -> None:
-    """An error of ours that is raised in a worker of a ProcessPoolExecutor arrives, and the pool works on."""
+def test_a_worker_that_raises_does_not_break_its_pool() -> None:
+    """An error from a worker of a ProcessPoolExecutor is raised in the parent, and the pool keeps working."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         for _ in range(2):
             with pytest.raises(RequestError, match="No model has"):
@@ -112,7 +112,7 @@ def test_a_worker_that_raises_leaves_its_pool_whole() -> None:
 
 
 def test_a_copy_keeps_what_a_kind_adds() -> None:
-    """What a kind of error adds survives; a breaker, which belongs to its process, does not."""
+    """A class's additional members are copied; a breaker, which belongs to its process, is not."""
     assert pickled(NotFoundError("a/b", "file:///x")).key == "a/b"
-    assert pickled(make(AwayError, "gone", None, None)).breaker is None
+    assert pickled(make(CircuitOpenError, "gone", None, None)).breaker is None
     assert isinstance(pickled(RequestError(Code.USAGE, "no")), RequestError)

@@ -1,4 +1,4 @@
-"""A file of the client's own becomes requests of bounded size, the same ones each time."""
+"""A client's file becomes requests of bounded size, the same ones each time."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_a_wrong_row_is_found_before_anything_is_sent(tmp_path: Path) -> None:
     assert caught.value.where == "line 3, column kind"
 
 
-def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    """A damaged, missing or unknown file is the file's fault, not ours."""
+def test_a_file_that_is_invalid_is_refused(tmp_path: Path) -> None:
+    """A damaged, missing or unknown file is refused with its cause."""
     (tmp_path / "junk.parquet").write_bytes(b"junk")
     (tmp_path / "name.txt").write_bytes(b"id\n1\n")
     for name in ("junk.parquet", "name.txt", "nothing.csv"):
@@ -76,7 +76,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_without_rows_is_one_request(tmp_path: Path) -> None:
-    """So that `replace` leaves no row."""
+    """With it `replace` deletes all rows."""
     path = tmp_path / "head.csv"
     path.write_text("id\n")
     (only,) = requests(FileRows(path))

@@ -1,4 +1,4 @@
-"""The first local file after a restore lets requests go first, but no read waits for it in vain."""
+"""The first local file after a restore yields to requests, but no read waits for it in vain."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from teatree.contracts.settings import ManagerSettings, StoreSettings
 from teatree.engine.local_reads import LocalReads
 from teatree.engine.local_versions import LocalVersions
 from teatree.storage.model_folder import ModelFolder, model_folder
-from teatree_manager.local_lane import LocalLane
+from teatree_manager.local_follower import LocalFollower
 
 
 @asynccontextmanager
-async def held(store: StoreSettings, folder: Path) -> AsyncIterator[tuple[LocalLane, ModelFolder]]:
-    """Yield a lane that runs, holds its first file back, and has its folder."""
+async def held(store: StoreSettings, folder: Path) -> AsyncIterator[tuple[LocalFollower, ModelFolder]]:
+    """Yield a running follower that holds its first file back, and its folder."""
     with PublishedModel(store, folder) as model:
         place = model_folder(model.settings.data, model.name)
-        reads = LocalReads(LIMITS, place.outbox)
+        reads = LocalReads(LIMITS, place.archive_staging)
         versions = LocalVersions(model.chain, place, ManagerSettings(), no_failpoint)
-        lane = LocalLane(versions, reads)
-        lane.hold()
-        lane.follow(model.create({"t": {"id": "BIGINT"}}))
-        running = asyncio.create_task(lane.run())
+        follower = LocalFollower(versions, reads)
+        follower.hold()
+        follower.follow(model.create({"t": {"id": "BIGINT"}}))
+        running = asyncio.create_task(follower.run())
         await asyncio.sleep(0.1)
         assert not place.versions.exists()
-        assert lane.is_behind
-        yield lane, place
+        assert follower.is_behind
+        yield follower, place
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         reads.close()
         versions.close()
 
 
-@pytest.mark.parametrize("who", ["a read", "its manager"])
-async def test_it_waits_until_it_is_wanted(file_store: StoreSettings, tmp_path: Path, who: str) -> None:
-    """A read has it made at once, without a word of the manager's."""
-    async with held(file_store, tmp_path) as (lane, folder):
-        if who == "its manager":
-            lane.release()
-        assert await lane.wait_for(1, 60_000)
+@pytest.mark.parametrize("caller", ["a read", "its manager"])
+async def test_it_waits_until_it_is_needed(file_store: StoreSettings, tmp_path: Path, caller: str) -> None:
+    """A read causes it to be made at once, without a call of the manager."""
+    async with held(file_store, tmp_path) as (follower, folder):
+        if caller == "its manager":
+            follower.release()
+        assert await follower.wait_for(1, 60_000)
         assert folder.current.exists()

@@ -1,4 +1,4 @@
-"""A short form of the fuzzer (`make fuzz`): each converter of values against DuckDB's own text of them."""
+"""A short form of the fuzzer (`make fuzz`): each converter of values against DuckDB's text of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROUNDS = 10
 
 @pytest.mark.parametrize("seed", [11, None], ids=["fixed", "drawn"])
 def test_every_value_is_the_one_that_duckdb_writes(seed: int | None) -> None:
-    """What each converter takes or gives is what DuckDB writes; a value of a type is taken and given by all."""
+    """Each converter reads and writes values as DuckDB does, and accepts every value of a type."""
     drawn = secrets.randbelow(10**9) if seed is None else seed
     with Fuzzer(drawn) as fuzzer:
         for number in range(ROUNDS):

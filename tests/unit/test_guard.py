@@ -1,4 +1,4 @@
-"""Promises of the gate for SQL: what users need passes, and nothing that passes leaves the user's tables."""
+"""The gate for SQL: what users need passes, and nothing that passes reaches beyond the user's tables."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ WHEN MATCHED AND u.a = $1 THEN UPDATE SET b = CASE WHEN true THEN $2 END \
 WHEN NOT MATCHED THEN ERROR 'no ' || u.c RETURNING *
 """.strip().splitlines()
 
-# What must never pass, wherever it stands: FILE is a file with a secret, DATABASE the database's own.
+# What must never pass, in any position: FILE is a file with a secret, DATABASE the database's file.
 TABLES_REFUSED = """
 'FILE'
 "FILE"
@@ -264,7 +264,7 @@ BROKEN = [
 ]
 
 
-class World:
+class _GuardedModel:
     """A model's database as the manager opens it, and files that no SQL may read or write."""
 
     def __init__(self, folder: Path) -> None:
@@ -284,7 +284,7 @@ class World:
         self.before = self.state()
 
     def state(self) -> tuple[Any, ...]:
-        """Return all that no statement may change."""
+        """Return everything that no statement may change."""
         return (
             self.con.execute("FROM _teatree.log").fetchall(),
             self.con.execute("SELECT name, value FROM duckdb_settings() ORDER BY name").fetchall(),
@@ -302,7 +302,7 @@ class World:
         return sql.replace("FILE", str(self.file)).replace("OTHER", str(other)).replace("DATABASE", str(self.database))
 
     def run_if_allowed(self, sql: str) -> bool:
-        """Run what the gate lets through, and look for damage."""
+        """Run a statement if the gate allows it, and check for damage."""
         checks = (check_query, check_statement)
         allowed = False
         for check in checks:
@@ -325,40 +325,40 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_GuardedModel]:
     """One model for all tests: none of them may change it."""
-    world = World(tmp_path_factory.mktemp("model"))
-    yield world
-    world.con.close()
+    model = _GuardedModel(tmp_path_factory.mktemp("model"))
+    yield model
+    model.con.close()
 
 
 @pytest.mark.parametrize("sql", QUERIES)
-def test_queries_pass(world: World, sql: str) -> None:
-    """What analysts write in a SELECT passes as a query, and not as a change."""
-    check_query(sql, world.con)
+def test_queries_pass(model: _GuardedModel, sql: str) -> None:
+    """A SELECT as analysts write it passes as a query, and not as a change."""
+    check_query(sql, model.con)
     with pytest.raises(RequestError) as caught:
-        check_statement(sql, world.con)
+        check_statement(sql, model.con)
     assert caught.value.code == Code.SQL_NOT_ALLOWED
 
 
 @pytest.mark.parametrize("sql", CHANGES)
-def test_changes_pass(world: World, sql: str) -> None:
+def test_changes_pass(model: _GuardedModel, sql: str) -> None:
     """An INSERT, UPDATE, DELETE or MERGE passes as a change of its table, and not as a query."""
-    statement = check_statement(sql, world.con)
+    statement = check_statement(sql, model.con)
     assert statement.table == "t"
     words = sql.upper().replace("TRUNCATE", "DELETE").split()
     assert statement.kind == StatementKind(next(w for w in words if w.lower() in set(StatementKind)).lower())
     with pytest.raises(RequestError) as caught:
-        check_query(sql, world.con)
+        check_query(sql, model.con)
     assert caught.value.code == Code.SQL_NOT_ALLOWED
 
 
-def refused(world: World, sql: str, *codes: Code) -> None:
+def refused(model: _GuardedModel, sql: str, *codes: Code) -> None:
     """Check that neither gate opens, and that the refusal has a code and a sentence."""
-    sql = world.named(sql)
+    sql = model.named(sql)
     for check in (check_query, check_statement):
         with pytest.raises(RequestError) as caught:
-            check(sql, world.con)
+            check(sql, model.con)
         assert caught.value.code in codes, caught.value
         assert caught.value.where
 
@@ -367,8 +367,8 @@ REFUSALS = (Code.SQL_NOT_ALLOWED, Code.UNKNOWN_TABLE, Code.BAD_SQL)
 
 
 @pytest.mark.parametrize("table", TABLES_REFUSED)
-def test_foreign_tables_are_refused(world: World, table: str) -> None:
-    """No file, no table of ours or of the system, no function that reads them, wherever a table can stand."""
+def test_foreign_tables_are_refused(model: _GuardedModel, table: str) -> None:
+    """No file, no internal or system table, and no function that reads them is allowed where a table can be."""
     for sql in (
         f"SELECT * FROM {table}",
         f"FROM t, {table}",
@@ -397,12 +397,12 @@ def test_foreign_tables_are_refused(world: World, table: str) -> None:
         f"MERGE INTO t USING u ON true WHEN MATCHED THEN DELETE RETURNING (SELECT count(*) FROM {table})",
         f"WITH x AS (SELECT * FROM {table}) MERGE INTO t USING x ON true WHEN MATCHED THEN DELETE",
     ):
-        refused(world, sql, *REFUSALS)
+        refused(model, sql, *REFUSALS)
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS_REFUSED)
-def test_foreign_functions_are_refused(world: World, expression: str) -> None:
-    """No function that reads settings, files or other SQL, or keeps state, wherever an expression can stand."""
+def test_foreign_functions_are_refused(model: _GuardedModel, expression: str) -> None:
+    """No function that reads settings, files or other SQL, or keeps state, is allowed where an expression can be."""
     for sql in (
         f"SELECT {expression}",
         f"SELECT 1 FROM t WHERE {expression} IS NULL GROUP BY a HAVING {expression} IS NULL",
@@ -415,27 +415,27 @@ def test_foreign_functions_are_refused(world: World, expression: str) -> None:
         f"MERGE INTO t USING u ON {expression} IS NULL WHEN MATCHED THEN DELETE",
         f"MERGE INTO t USING u ON true WHEN MATCHED THEN UPDATE SET b = {expression}",
     ):
-        refused(world, sql, *REFUSALS)
+        refused(model, sql, *REFUSALS)
 
 
 @pytest.mark.parametrize("sql", STATEMENTS_REFUSED)
-def test_foreign_statements_are_refused(world: World, sql: str) -> None:
-    """Nothing but one statement of the allowed kinds passes, whatever it hides behind."""
+def test_foreign_statements_are_refused(model: _GuardedModel, sql: str) -> None:
+    """Only one statement of the allowed kinds passes, in any disguise."""
     for text in (sql, sql.lower().replace("file", "FILE"), f"/* x */ {sql} -- y", f"\n\t{sql};", f"-- x\n{sql}"):
         if not text.lower().startswith("insert into t values (1, 'x'); drop"):
-            refused(world, text, *REFUSALS)
+            refused(model, text, *REFUSALS)
 
 
 @pytest.mark.parametrize("sql", BROKEN)
-def test_broken_sql_is_refused(world: World, sql: str) -> None:
-    """What is no SQL, too long or too deep is refused in a sentence."""
-    refused(world, sql, *REFUSALS)
+def test_broken_sql_is_refused(model: _GuardedModel, sql: str) -> None:
+    """Invalid, too long or too deep SQL is refused in a sentence."""
+    refused(model, sql, *REFUSALS)
 
 
-def test_a_refusal_says_where(world: World) -> None:
+def test_a_refusal_names_the_place(model: _GuardedModel) -> None:
     """A refusal names the function or table and its place."""
     with pytest.raises(RequestError, match=r"'read_text' is not allowed, at character 15") as caught:
-        check_query("SELECT * FROM read_text('x')", world.con)
+        check_query("SELECT * FROM read_text('x')", model.con)
     assert caught.value.where == "sql"
 
 
@@ -451,17 +451,17 @@ def mutations(draw: st.DrawFn) -> str:
         place = draw(st.integers(0, len(words)))
         new = draw(st.one_of(st.sampled_from(PIECES), st.sampled_from(SEEDS).map(lambda sql: f"({sql})")))
         words[place : place + draw(st.integers(0, 2))] = [new]
-    glue = draw(st.sampled_from([" ", "\n", " /* x */ ", "\t"]))
-    sql = glue.join(words)
+    separator = draw(st.sampled_from([" ", "\n", " /* x */ ", "\t"]))
+    sql = separator.join(words)
     cases: list[Callable[[str], str]] = [str, str.upper, str.lower, str.swapcase]
     return draw(st.sampled_from(cases))(sql) if draw(st.booleans()) else sql
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sql=mutations())
-def test_what_passes_does_no_harm(world: World, sql: str) -> None:
-    """Whatever the gate lets through reads no file, changes no setting and does not touch our own schema."""
-    world.run_if_allowed(world.named(sql))
+def test_what_passes_does_no_harm(model: _GuardedModel, sql: str) -> None:
+    """Whatever the gate lets through reads no file, changes no setting and does not change the internal schema."""
+    model.run_if_allowed(model.named(sql))
 
 
 VIEWS = ("pg_settings", "duckdb_tables", "duckdb_settings", "sqlite_master", "pragma_database_list")
@@ -469,14 +469,14 @@ OURS = {"ours", "a", "b", "x", "NULL", "None"}
 
 
 def spellings(name: str) -> list[str]:
-    """Return ways to write a name that DuckDB may or may not take for the same."""
+    """Return spellings of a name, which DuckDB may or may not consider equal."""
     odd = name.replace("k", "\u212a").replace("s", "\u017f")
     return [name, name, name, name.upper(), f'"{name.title()}"', f'"{odd}"', f"main.{name}", f"system.main.{name}"]
 
 
 @st.composite
 def scoped_queries(draw: st.DrawFn, names: tuple[str, ...], depth: int = 3) -> str:
-    """Return a query of one column `a`, made of WITH names that are in reach, shadowed, recursive or out of reach."""
+    """Return a query of one column `a`, with WITH names that are in scope, shadowed, recursive or out of scope."""
 
     def name() -> str:
         return draw(st.sampled_from(spellings(draw(st.sampled_from(names)))))
@@ -496,7 +496,7 @@ def scoped_queries(draw: st.DrawFn, names: tuple[str, ...], depth: int = 3) -> s
         seen = f"SELECT n::VARCHAR AS a FROM {name()} n"
         return draw(st.sampled_from(["SELECT 'ours' AS a", seen, seen]))
     before = ""
-    mentions: list[str] = []  # DuckDB looks at no WITH name that nothing uses
+    mentions: list[str] = []  # DuckDB ignores unused WITH names
     if draw(st.booleans()):
         before = draw(st.sampled_from(["WITH ", "WITH RECURSIVE "]))
         before += ", ".join(common_table() for _ in range(draw(st.integers(1, 2)))) + " "
@@ -530,27 +530,27 @@ WRAPPERS = (
 )
 
 
-def run_scoped(world: World, sql: str) -> tuple[RequestError | None, duckdb.Error | None, list[Any]]:
-    """Return the guard's refusal, and what DuckDB makes of the statement without the guard."""
+def run_scoped(model: _GuardedModel, sql: str) -> tuple[RequestError | None, duckdb.Error | None, list[Any]]:
+    """Return the guard's refusal, and DuckDB's result without the guard."""
     refusal: RequestError | None = None
     try:
-        (check_query if sql.startswith(("WITH", "SELECT", "(", "SUMM")) else check_statement)(sql, world.con)
+        (check_query if sql.startswith(("WITH", "SELECT", "(", "SUMM")) else check_statement)(sql, model.con)
     except RequestError as e:
         refusal = e
-    world.con.execute("BEGIN").fetchall()
+    model.con.execute("BEGIN").fetchall()
     try:
-        return refusal, None, world.con.execute(sql).fetchall()
+        return refusal, None, model.con.execute(sql).fetchall()
     except duckdb.Error as e:
         return refusal, e, []
     finally:
-        world.con.execute("ROLLBACK").fetchall()
+        model.con.execute("ROLLBACK").fetchall()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sql=scoped_queries(VIEWS), wrapper=st.sampled_from(WRAPPERS))
-def test_a_with_name_opens_no_internal_view(world: World, sql: str, wrapper: str) -> None:
+def test_a_with_name_opens_no_internal_view(model: _GuardedModel, sql: str, wrapper: str) -> None:
     """However WITH names are nested, shadowed and spelled, what passes shows no row of an internal view."""
-    refusal, _, rows = run_scoped(world, wrapper.format(sql))
+    refusal, _, rows = run_scoped(model, wrapper.format(sql))
     if refusal is None and not wrapper.startswith("SUMMARIZE"):
         assert set(re.findall(r"[^\W\d]\w*", repr(rows))) <= OURS
     if refusal is None and wrapper.startswith("SUMMARIZE"):
@@ -559,34 +559,34 @@ def test_a_with_name_opens_no_internal_view(world: World, sql: str, wrapper: str
 
 @settings(max_examples=75, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sql=scoped_queries(("ka", "sb", "c")), wrapper=st.sampled_from(WRAPPERS))
-def test_with_names_reach_as_far_as_in_duckdb(world: World, sql: str, wrapper: str) -> None:
+def test_with_names_reach_as_far_as_in_duckdb(model: _GuardedModel, sql: str, wrapper: str) -> None:
     """The guard finds a WITH name exactly where DuckDB does."""
-    refusal, error, _ = run_scoped(world, wrapper.format(sql))
+    refusal, error, _ = run_scoped(model, wrapper.format(sql))
     if error is None:
         assert refusal is None or refusal.code is Code.BAD_SQL, refusal
     elif refusal is None:
         assert not isinstance(error, duckdb.CatalogException), error
 
 
-def test_a_refusal_ends_no_transaction(world: World) -> None:
-    """Asking leaves an open transaction as it was, whatever the answer."""
-    world.con.execute("BEGIN").fetchall()
-    world.con.execute("INSERT INTO t VALUES (77, 'in the transaction')").fetchall()
+def test_a_refusal_ends_no_transaction(model: _GuardedModel) -> None:
+    """A check leaves an open transaction unchanged, whatever its result."""
+    model.con.execute("BEGIN").fetchall()
+    model.con.execute("INSERT INTO t VALUES (77, 'in the transaction')").fetchall()
     for sql in (*BROKEN, *STATEMENTS_REFUSED, "SELECT 1" + " + 1" * 900, "SELECT * FROM read_text('x')", "FROM t"):
         for check in (check_query, check_statement):
             with contextlib.suppress(RequestError):
-                check(world.named(sql), world.con)
-    assert world.con.execute("SELECT b FROM t WHERE a = 77").fetchall() == [("in the transaction",)]
-    world.con.execute("ROLLBACK").fetchall()
+                check(model.named(sql), model.con)
+    assert model.con.execute("SELECT b FROM t WHERE a = 77").fetchall() == [("in the transaction",)]
+    model.con.execute("ROLLBACK").fetchall()
 
 
-def test_locked_down(world: World) -> None:
-    """The second lock holds by itself: without the gate, files and settings are still out of reach."""
+def test_locked_down(model: _GuardedModel) -> None:
+    """Without the gate, DuckDB's configuration still denies files and settings."""
     for sql in ("FROM '{0}'", "SET threads = 1", "COPY t TO '{1}'", "INSTALL httpfs", "ATTACH '{1}' AS x"):
         with pytest.raises(duckdb.Error):
-            world.con.execute(sql.format(world.file, world.folder / "other.csv")).fetchall()
-    assert world.state() == world.before
+            model.con.execute(sql.format(model.file, model.folder / "other.csv")).fetchall()
+    assert model.state() == model.before
     frame = pa.table({"a": [1]})
     assert frame.num_rows
     with pytest.raises(duckdb.Error):
-        world.con.execute("FROM frame").fetchall()
+        model.con.execute("FROM frame").fetchall()

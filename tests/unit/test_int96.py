@@ -1,4 +1,4 @@
-"""Parquet's INT96 moments: exact in every column and part of one, or refused; never wrapped."""
+"""Parquet's INT96 moments: exact in every column, also nested, or refused; never wrapped."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_any_moment_is_what_was_written(tmp_path: Path, shape: str, moments: lis
 
 
 def test_nanoseconds_are_kept_or_refused(tmp_path: Path) -> None:
-    """Digits beyond microseconds are kept where nanoseconds hold all of the column, and never cut off."""
+    """Digits beyond microseconds are kept if nanoseconds can represent the whole column, and never cut off."""
     fine = pa.array([1_700_000_000_123_456_789, -1, None], pa.timestamp("ns"))
     found = read(tmp_path / "x.parquet", fine)
     assert found.cast(pa.int64()).to_pylist() == [1_700_000_000_123_456_789, -1, None]

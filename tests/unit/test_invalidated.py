@@ -1,4 +1,4 @@
-"""After DuckDB gives its open database up, the same writer opens it again: nothing is lost or done twice."""
+"""After DuckDB invalidates its open database, the same writer opens it again: nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from one_writer import open_database
 from published import LIMITS, PublishedModel
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.notices import Status
@@ -41,7 +42,7 @@ def path_of(model: PublishedModel) -> Path:
 
 @contextmanager
 def full_beyond(size_bytes: int) -> Iterator[None]:
-    """Let no file of this process grow beyond some bytes, as on a disk that is full."""
+    """Limit the size of this process's files, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
@@ -53,7 +54,7 @@ def full_beyond(size_bytes: int) -> Iterator[None]:
 
 
 def test_a_checkpoint_that_failed(model: PublishedModel) -> None:
-    """A disk that is full for some checkpoints stops nothing: the version is captured when there is room again."""
+    """A disk that is full for some checkpoints stops no request: the version is captured when there is space again."""
     applied = model.apply("sql", {"statement": SECOND})
     with full_beyond(path_of(model).stat().st_size):
         for _ in range(3):
@@ -66,10 +67,9 @@ def test_a_checkpoint_that_failed(model: PublishedModel) -> None:
 
 
 def test_a_checkpoint_over_the_memory(model: PublishedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint that does not fit into the model's memory is made with more of it, in the same process."""
+    """A checkpoint that does not fit into the model's memory is repeated with more memory, in the same process."""
     applied = model.apply("sql", {"statement": SECOND})
-    database = model.writer._database
-    assert database is not None
+    database = open_database(model.writer)
 
     def refuse() -> None:
         raise InvalidatedError(Code.OVER_LIMIT, "failed to allocate data of size 1.0 GiB")
@@ -80,8 +80,8 @@ def test_a_checkpoint_over_the_memory(model: PublishedModel, monkeypatch: pytest
     assert model.publish(applied).tables[0].rows == 500_000
 
 
-class Losing(Database):
-    """A database that DuckDB gives up in a COMMIT, after or before the disk has it."""
+class _LosingDatabase(Database):
+    """A database that DuckDB invalidates in a COMMIT, after or before it is on disk."""
 
     lose: bool | None = None
     """Whether the next COMMIT reaches the disk; None: it succeeds."""
@@ -95,12 +95,11 @@ class Losing(Database):
 
 @pytest.mark.parametrize("reached", [True, False])
 def test_a_commit_that_failed(model: PublishedModel, *, reached: bool) -> None:
-    """A COMMIT of which DuckDB does not know whether the disk has it takes effect once, with its outcome."""
-    database = model.writer._database
-    assert database is not None
-    database.__class__ = Losing
+    """A COMMIT that may or may not be on disk takes effect once, with its outcome."""
+    database = open_database(model.writer)
+    database.__class__ = _LosingDatabase
     database.lose = reached  # type: ignore[attr-defined]
-    seq = model.writer.applied_offset + 1
+    seq = model.writer.applied_position.seq + 1
     batch = [
         Request(model.name, "append", seq + i, datetime.now(UTC), f"r{i}", b'{"table": "t", "rows": [{"id": -1}]}')
         for i in range(2)
@@ -117,7 +116,7 @@ def test_a_commit_that_failed(model: PublishedModel, *, reached: bool) -> None:
 
 
 def test_a_file_that_lost_its_log(model: PublishedModel) -> None:
-    """Where the file does not hold what was committed to it, it is damaged: the next manager restores another."""
+    """A file without a committed transaction is damaged: the next manager restores another."""
     applied = model.apply("sql", {"statement": SECOND})
     path = path_of(model)
     with full_beyond(path.stat().st_size), pytest.raises(RetryError):
@@ -128,7 +127,7 @@ def test_a_file_that_lost_its_log(model: PublishedModel) -> None:
 
 
 def test_taking_over_on_a_full_disk(tmp_path: Path) -> None:
-    """Who takes over while the disk is full tries again in the same process, with one fence."""
+    """A take-over on a full disk is retried in the same process, with one fence."""
     store = StoreSettings(url=(tmp_path / "store").as_uri())
     with PublishedModel(store, tmp_path) as made:
         made.create({"t": {"id": "BIGINT", "v": "BIGINT"}})
@@ -141,17 +140,17 @@ def test_taking_over_on_a_full_disk(tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(RetryError):
                 writer.take_over(made.chain.newest())
-    draft = writer.take_over(made.chain.newest())
-    assert draft is not None
+    prepared = writer.take_over(made.chain.newest())
+    assert prepared is not None
     assert newest is not None
-    assert draft.manifest.version == newest.version + 1  # its fence holds
-    assert draft.manifest.tables[0].rows == 500_000
+    assert prepared.manifest.version == newest.version + 1  # its fence holds
+    assert prepared.manifest.tables[0].rows == 500_000
     writer.close()
     assert path.exists()
 
 
 def test_a_disk_that_refuses_to_open_damages_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that cannot be opened since the disk is read-only is not put aside: opening it is tried again."""
+    """A file that cannot be opened since the disk is read-only is not quarantined: opening it is retried."""
     path = tmp_path / "model.duckdb"
     Database(path, LIMITS).close()
 
@@ -166,11 +165,11 @@ def test_a_disk_that_refuses_to_open_damages_nothing(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("function", ["sql", "query"])
 def test_more_than_can_be_allocated(model: PublishedModel, function: str) -> None:
-    """What needs more than any memory is over its limit, in the same process, whatever DuckDB calls it."""
+    """A request that needs more than any memory is `over_limit`, in the same process, whatever error DuckDB raises."""
     array = "(CASE WHEN range > 9 THEN NULL END)::INTEGER[100000][100000][100000]"
     select = f"SELECT range, length({array}::VARCHAR) FROM range(3)"
     args = {"sql": select} if function == "query" else {"statement": f"INSERT INTO t {select}"}
-    seq = model.writer.applied_offset + 1
+    seq = model.writer.applied_position.seq + 1
     request = Request(model.name, function, seq, datetime.now(UTC), "huge", json.dumps(args).encode())
     with pytest.raises(InvalidatedError):
         model.writer.apply([request])

@@ -1,4 +1,4 @@
-"""Proof of death: what one process can know about another one that holds a lease."""
+"""Whether the holder of a lease is dead, as another process can prove it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from attrs import evolve
 from teatree.storage.lease import is_alive, process_of, this_process
 
 
-def test_a_process_knows_itself_alive() -> None:
-    """A holder made here is this process; two of them differ."""
+def test_this_process_is_alive() -> None:
+    """A holder made here names this process; two holders have different ids."""
     holder = this_process("here")
     assert holder.pid == os.getpid()
     assert is_alive(holder, "here") is True
@@ -21,21 +21,21 @@ def test_a_process_knows_itself_alive() -> None:
     assert process_of(holder).pid == holder.pid
 
 
-def test_of_another_host_or_boot_nobody_here_knows() -> None:
-    """A pid says nothing about another machine's process, nor about one before the last boot."""
+def test_a_holder_on_another_host_or_boot_is_unknown() -> None:
+    """A pid identifies no process of another machine or before the last boot."""
     holder = this_process("here")
     assert is_alive(holder, "there") is None
     assert is_alive(evolve(holder, boot_id="another"), "here") is None
 
 
 def test_a_pid_used_again_is_another_process() -> None:
-    """The start time tells a process from a later one with its pid."""
+    """The start time distinguishes a process from a later one with its pid."""
     holder = this_process("here")
     assert is_alive(evolve(holder, started=holder.started - 1), "here") is False
 
 
 def test_a_zombie_is_dead() -> None:
-    """A killed process whose parent has not looked yet holds nothing any more."""
+    """A killed process holds nothing, also before its parent waits for it."""
     script = "from teatree.storage.lease import this_process as t; print(t('here').started, flush=True); input()"
     child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None

@@ -35,12 +35,12 @@ def model(tmp_path: Path) -> PublishedModel:
 
 
 def text(number: int) -> str:
-    """Return a long value that is like no other."""
+    """Return a long value, different for each number."""
     return f"{number:07d}" * (VALUE_BYTES // 7)
 
 
 def test_values_of_some_megabytes(model: PublishedModel, tmp_path: Path) -> None:
-    """98 of 7 MB, appended by and by, are all there: in versions, in what ORDER BY and LIMIT read, in the archive."""
+    """98 values of 7 MB, appended one by one, are in versions, in results of ORDER BY and LIMIT, and in the archive."""
     with model:
         for start in range(0, ROWS, AT_ONCE):
             ids = list(range(start, start + AT_ONCE))
@@ -52,7 +52,7 @@ def test_values_of_some_megabytes(model: PublishedModel, tmp_path: Path) -> None
         rows = version.answer("SELECT v FROM t ORDER BY id LIMIT 2", (), limits)
         assert rows["v"].to_pylist() == [text(0), text(1)]
         version.close()
-        reads = LocalReads(limits, tmp_path / "outbox")
+        reads = LocalReads(limits, tmp_path / "archive_staging")
         reads.switch(manifest.version, path)
         with reads.source(manifest.version, lambda: path) as source:
             archived = write_archive(model.chain, manifest, source, None, (), no_failpoint)

@@ -1,4 +1,4 @@
-"""A version that is damaged in the store stops no model: only requests that need it meet that."""
+"""A version that is damaged in the store stops no model: only requests that need it fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def model(tmp_path: Path) -> OneWriter:
 
 @pytest.mark.parametrize("damage", ["manifest", "outcomes", "flipped"])
 def test_a_resend_whose_outcome_is_lost(model: OneWriter, damage: str) -> None:
-    """A resend is failed with what is damaged and has no second effect; once that is repaired it is answered."""
+    """A resend fails with the damaged object and has no second effect; after the repair it has its outcome."""
     version = next(v for v in range(1, 9) if "first" in _ids(model, v))
     manifest = model.chain.get(version)
     assert manifest.outcomes is not None
@@ -53,7 +53,7 @@ def test_a_resend_whose_outcome_is_lost(model: OneWriter, damage: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::teatree.contracts.errors.DamageWarning")
 def test_an_expected_version_that_vanished(file_store: StoreSettings, tmp_path: Path) -> None:
-    """Who takes over below a hole knows all ids; a request that expects the vanished version is rejected with that."""
+    """A manager that takes over after a missing version has all ids; a request that expects it is rejected."""
     with PublishedModel(file_store, tmp_path) as made:
         made.create({"t": {"id": "BIGINT"}})
         sent = [made.send("append", {"table": "t", "rows": [{"id": number}]}) for number in range(4)]

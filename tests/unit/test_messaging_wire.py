@@ -1,4 +1,4 @@
-"""What goes over the wire: subjects, headers, frames, JetStream's errors."""
+"""The wire protocol: subjects, headers, frames, JetStream's errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from teatree.messaging.subjects import Subjects
 
 class TestSubjects:
     def test_addresses(self) -> None:
-        """Subjects read as DESIGN.md, section 4, says."""
+        """Subjects have the form of DESIGN.md, section 4."""
         s = Subjects()
         assert s.request("sales", "append") == "teatree.request.sales.append"
         assert s.request_filter("sales") == "teatree.request.sales.*"
@@ -38,7 +38,7 @@ class TestSubjects:
         assert s.parse_query("teatree.query.sales.q") == ("sales", "q")
 
     def test_streams_of_installations_differ(self) -> None:
-        """Several installations on one NATS have streams of their own."""
+        """Several installations on one NATS have different streams."""
         assert (Subjects().requests_stream, Subjects().notices_stream) == ("REQUESTS", "NOTICES")
         assert (Subjects("plan-b").requests_stream, Subjects("plan-b").notices_stream) == (
             "REQUESTS_plan-b",
@@ -54,12 +54,12 @@ class TestSubjects:
 
     @pytest.mark.parametrize("name", ["..", "*", ">", "a.b", "", "Sales", "a b", "a\r\nPUB x 0\r\n"])
     def test_bad_names(self, name: str) -> None:
-        """A name that is not one never becomes part of a subject."""
+        """An invalid name never becomes part of a subject."""
         for model, function in ((name, "append"), ("sales", name)):
             with pytest.raises(RequestError) as e:
                 Subjects().request(model, function)
             assert e.value.code is Code.BAD_NAME
-        if name != "Sales":  # a broken rule, but a token: what arrived under it can be answered
+        if name != "Sales":  # invalid, but a token: requests under it can be answered
             with pytest.raises(RequestError):
                 Subjects().notify(name, "id", "done")
 
@@ -72,12 +72,12 @@ class TestSubjects:
 
 class TestHeaders:
     def test_both_ways(self) -> None:
-        """What went in comes out."""
+        """Decoding returns what was encoded."""
         headers = {"Teatree-Request-Id": "a", "Teatree-Args": '{"ü": "a: b"}', "Empty": ""}
         assert decode_headers(encode_headers(headers)) == headers
 
     @pytest.mark.parametrize("value", ["a\r\nNats-Batch-Id: x", "a\n", " a", "a ", "\0"])
-    def test_not_as_it_was(self, value: str) -> None:
+    def test_changed_values(self, value: str) -> None:
         """A value that would arrive changed, or as another header, is refused."""
         with pytest.raises(RequestError) as e:
             encode_headers({"Teatree-Args": value})
@@ -90,18 +90,18 @@ class TestHeaders:
         assert e.value.code is Code.BAD_HEADER
 
     def test_last_value_wins(self) -> None:
-        """A sender cannot speak for the server, which appends its own headers."""
+        """A sender cannot replace headers that the server appends."""
         assert decode_headers(b"NATS/1.0\r\nNats-Sequence: 1\r\nNats-Sequence: 7\r\n\r\n") == {"Nats-Sequence": "7"}
 
     @pytest.mark.parametrize("header", HEADERS)
     def test_any_case(self, header: str) -> None:
-        """A request's header counts in any case: an id that was overlooked would have two effects."""
+        """A request's header is found in any case: an id that was overlooked would take effect twice."""
         for name in (header.lower(), header.upper(), header.title(), header.swapcase(), f"{header} "):
             assert decode_headers(b"NATS/1.0\r\n%b: a\r\n\r\n" % name.encode()) == {header: "a"}
 
     @pytest.mark.parametrize("header", HEADERS)
     def test_repeated(self, header: str) -> None:
-        """A request with a header of its own twice is rejected, in any case and with the same value too."""
+        """A request with one of its headers twice is rejected, in any case and also with the same value."""
         for second in (header, header.lower(), header.upper()):
             for value in ("application/json", "b"):
                 block = f"NATS/1.0\r\n{header}: application/json\r\n{second}: {value}\r\n\r\n".encode()
@@ -165,7 +165,7 @@ class TestErrors:
         assert "why" in error.message
 
     def test_not_a_receipt(self) -> None:
-        """A subscriber's chatter is not taken for a receipt."""
+        """A subscriber's reply is not mistaken for a receipt."""
         for body in (b"", b"+OK", b"[]", b"{}"):
             with pytest.raises(RetryError):
                 read_ack(body, "s")
@@ -179,7 +179,7 @@ class TestErrors:
 
 
 def test_differences_name_members() -> None:
-    """What is wrong with a stream is said member by member; the server leaves out members at their default."""
+    """Differences of a stream are reported by member; the server omits members at their default."""
     wanted = {"storage": "file", "allow_atomic": True, "max_age": 0, "republish": {"src": "a", "headers_only": True}}
     assert differences(wanted, {"storage": "file", "allow_atomic": True, "republish": wanted["republish"]}) == []
     faults = differences(wanted, {"storage": "memory", "max_age": 5, "republish": {"src": "a"}}, frozenset({"max_age"}))

@@ -1,4 +1,4 @@
-"""What the object store in a folder promises beyond the common behaviour: crashes, leftovers, its URL."""
+"""The object store in a folder, beyond the common behaviour: crashes, leftovers, its URL."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ import pytest
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.objects import ObjectStore, open_store
+from teatree.storage.objects import ObjectStore
+from teatree.storage.stores import open_store
 
 _WRITER = """
 import sys
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 store = open_store(StoreSettings(url=sys.argv[1]))
 body = bytes(8_000_000)
 print("ready", flush=True)
@@ -48,7 +49,7 @@ def test_a_killed_writer_leaves_whole_objects_only(tmp_path: Path) -> None:
 
 
 def test_old_leftovers_are_removed_at_open_and_young_ones_kept(tmp_path: Path) -> None:
-    """What a killed writer left goes away after a day; what another writer is busy with stays."""
+    """Temporary files of a killed writer are removed after a day; younger ones are kept."""
     store = open_store(StoreSettings(url=tmp_path.as_uri()))
     store.put("a", b"")
     old, young = tmp_path / ".tmp" / "1-old", tmp_path / ".tmp" / "1-young"
@@ -63,15 +64,15 @@ def test_old_leftovers_are_removed_at_open_and_young_ones_kept(tmp_path: Path) -
 
 
 def test_opening_touches_nothing(tmp_path: Path) -> None:
-    """A reader who names a wrong folder does not create it."""
+    """A reader of a wrong folder does not create it."""
     store = open_store(StoreSettings(url=(tmp_path / "no" / "store").as_uri()))
     assert list(store.list("")) == []
     assert store.head("a/b") is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_emptied_folder_goes_and_comes_back(tmp_path: Path) -> None:
-    """Clean-up leaves no empty folders, and a writer that had one open makes it again."""
+def test_an_emptied_folder_is_removed_and_created_again(tmp_path: Path) -> None:
+    """Clean-up leaves no empty folders, and a writer that had one open creates it again."""
     store, cleaner = (open_store(StoreSettings(url=tmp_path.as_uri())) for _ in range(2))
     store.put("archive/1/sales.parquet", b"1")
     cleaner.delete(["archive/1/sales.parquet"])
@@ -80,8 +81,8 @@ def test_an_emptied_folder_goes_and_comes_back(tmp_path: Path) -> None:
     assert cleaner.get("archive/1/sales.parquet") == b"2"
 
 
-def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk is an error to try again after, and leaves nothing behind."""
+def test_a_full_disk_is_reported_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is a RetryError, and leaves no file."""
     store = open_store(StoreSettings(url=tmp_path.as_uri()))
     store.put("a", b"")
 
@@ -99,7 +100,7 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_key_cannot_be_another_ones_folder(tmp_path: Path) -> None:
-    """The clash of a file and a folder is an error of the key, and harms neither."""
+    """A conflict of a file and a folder is an error of the key, and changes neither."""
     store = open_store(StoreSettings(url=tmp_path.as_uri()))
     store.put("a/b", b"1")
     for key in ("a", "a/b/c"):
@@ -137,7 +138,7 @@ def test_a_listing_of_many_folders_skips_what_lies_before(tmp_path: Path) -> Non
     ],
 )
 def test_a_url_that_names_no_store_is_refused_without_its_secrets(url: str) -> None:
-    """A wrong URL is the operator's to mend, and a password in it is not repeated."""
+    """A wrong URL is an OperatorError, which does not repeat its password."""
     with pytest.raises(OperatorError) as caught:
         open_store(StoreSettings(url=url))
     assert caught.value.code == Code.WRONG_CONFIGURATION
@@ -145,17 +146,17 @@ def test_a_url_that_names_no_store_is_refused_without_its_secrets(url: str) -> N
 
 
 def test_a_local_store_does_not_load_boto3(tmp_path: Path) -> None:
-    """Who works in a folder does not wait for S3's libraries."""
+    """A local store does not import S3's libraries."""
     script = (
         "import sys; from teatree.contracts.settings import StoreSettings;"
-        "from teatree.storage.objects import open_store;"
+        "from teatree.storage.stores import open_store;"
         "open_store(StoreSettings(url=sys.argv[1])).put('a', b''); sys.exit('boto3' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script, tmp_path.as_uri()], check=False).returncode == 0
 
 
-def test_a_folder_that_comes_while_it_is_looked_at(tmp_path: Path) -> None:
-    """Threads that open a new store together, each to write and look, never take its folder for one that went away."""
+def test_a_folder_that_is_created_during_a_check(tmp_path: Path) -> None:
+    """Threads that open a new store at once, write and list, never report its folder as unavailable."""
 
     def write_and_look(store: ObjectStore, start: threading.Barrier, number: int) -> None:
         start.wait()
@@ -169,8 +170,8 @@ def test_a_folder_that_comes_while_it_is_looked_at(tmp_path: Path) -> None:
             list(pool.map(partial(write_and_look, store, start), range(8)))
 
 
-def test_a_folder_that_is_away(tmp_path: Path) -> None:
-    """What lies in a folder that was there and is not is away, not gone, and no new folder takes its place."""
+def test_a_folder_that_is_unavailable(tmp_path: Path) -> None:
+    """Objects of a folder that has vanished are unavailable, not missing, and no new folder takes its place."""
     store = open_store(StoreSettings(url=(tmp_path / "store").as_uri()))
     assert store.head("a/b") is None
     store.put("a/b", b"1")

@@ -1,4 +1,4 @@
-"""A Parquet file of any size and shape is read in batches of bounded memory, and its rows are what they were."""
+"""A Parquet file of any size and shape is read in batches of bounded memory, without change of its rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets import parquet_rows, source_rows
 from teatree.datasets.source_rows import read_chunks
-from teatree.functions import load as load_module
+from teatree.functions.builtins import load as load_module
 
 ROWS_BYTES_MAX = 50_000_000
 WORDS = {"table": "words", "columns": [{"name": "id", "type": "BIGINT"}, {"name": "word", "type": "VARCHAR"}]}
@@ -41,7 +41,7 @@ def words(count: int) -> pa.Table:
 def test_rows_are_those_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row_group_size: int, *, use_dictionary: bool, gathered_max: int
 ) -> None:
-    """However its row groups lie, and whether their dictionaries are gathered or not."""
+    """Rows are the same for any row groups, whether their dictionaries are merged or not."""
     monkeypatch.setattr(parquet_rows, "DICTIONARY_BYTES_MAX", gathered_max)
     monkeypatch.setattr(parquet_rows, "EXPANDING_ROWS_MAX", 300)
     monkeypatch.setattr(source_rows, "CHUNK_ROWS_MAX", 2_500)
@@ -53,8 +53,8 @@ def test_rows_are_those_of_the_file(
     assert 4 <= len(chunks) <= 8
 
 
-def test_texts_that_do_not_repeat_are_not_gathered_over_the_file(tmp_path: Path) -> None:
-    """What Arrow holds while it reads does not grow with the file."""
+def test_dictionaries_of_unique_texts_are_not_merged(tmp_path: Path) -> None:
+    """Arrow's memory while it reads does not grow with the file."""
     path = tmp_path / "words.parquet"
     with pq.ParquetWriter(path, pa.schema([("id", pa.int64()), ("word", pa.string())]), use_dictionary=["word"]) as out:
         for group in range(40):
@@ -79,7 +79,7 @@ def test_one_row_group_of_gigabytes_is_read_in_parts(tmp_path: Path) -> None:
 
 
 def test_a_small_file_of_gigabytes_is_over_limit(model: OneWriter) -> None:
-    """What would not fit into memory as it commits is refused while it is loaded, and its neighbours are done."""
+    """A file that would not fit into memory at its commit is refused during the load, and its neighbours are done."""
     path = model.sources / "bomb.parquet"
     word = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), pa.array(["x" * 1_000_000]))
     pq.write_table(pa.table({"id": range(400), "word": word}), path, compression="zstd")
@@ -92,7 +92,7 @@ def test_a_small_file_of_gigabytes_is_over_limit(model: OneWriter) -> None:
 def test_memory_is_not_the_files_fault(
     model: OneWriter, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    """What our own memory does not hold is `over_limit`, never `bad_source`."""
+    """A lack of memory in the manager is `over_limit`, never `bad_source`."""
 
     def starved(*_: object) -> None:
         raise error("malloc of size 2147483648 failed")

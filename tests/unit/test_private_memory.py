@@ -1,4 +1,4 @@
-"""What a statement allocates beyond its limit fails at once, and leaves the process and its other threads alone."""
+"""A statement that allocates beyond its limit fails at once, without harm to other threads of the process."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ TOO_BIG = [
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_what_is_too_big_fails_at_once_and_alone() -> None:
-    """Whichever way a statement fills the memory, it is `over_limit`; threads beside it allocate and start."""
+    """A statement that fills the memory in any way is `over_limit`; other threads allocate and start."""
     statements = [*TOO_BIG, "INSERT INTO t VALUES (1, 'y')"]
     done = subprocess.run(
         [sys.executable, "-c", RUN, json.dumps(statements)],
@@ -80,7 +80,7 @@ def test_what_is_too_big_fails_at_once_and_alone() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    codes, failed, rows = json.loads(done.stdout.splitlines()[-1])  # DuckDB may show its progress before
+    codes, failed, rows = json.loads(done.stdout.splitlines()[-1])  # DuckDB may print its progress before
     assert dict(zip(statements, codes, strict=True)) == {**dict.fromkeys(TOO_BIG, "over_limit"), statements[-1]: "done"}
     assert failed == []
     assert rows == [4000, "x"]
@@ -108,6 +108,6 @@ assert limit() == 3_000_000_000
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_what_works_beside_a_statement_takes_nothing_from_it() -> None:
-    """An archive has its own share as long as it runs, and the process's limit is never passed."""
+    """An archive has a separate share while it runs, and the process's limit is never exceeded."""
     done = subprocess.run([sys.executable, "-c", BESIDE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,20 +1,21 @@
-"""Which ranges are read, and which blocks ahead of the reader: decisions without a store."""
+"""Which ranges are read, and which blocks are read ahead, without a store."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teatree.storage.range_reads import Frame, plan_reads
+from teatree.storage.frames import Frame
+from teatree.storage.range_reads import plan_reads
 from teatree.storage.read_ahead import ReadAhead
 
 
-def frame(item: int, offset: int, length: int = 100, key: str = "pack") -> Frame[int]:
+def frame(number: int, offset: int, length: int = 100, key: str = "pack") -> Frame:
     """Return a frame."""
-    return Frame(item, key, offset, length)
+    return Frame(number, key, offset, length, length, b"")
 
 
-def test_neighbours_come_by_one_read() -> None:
+def test_neighbours_share_one_read() -> None:
     """Frames with small gaps share a read; far ones and those of other objects do not."""
     frames = [frame(3, 10_000), frame(1, 0), frame(2, 150), frame(4, 0, key="other")]
     reads = list(plan_reads(frames, gap_bytes_max=50))
@@ -25,11 +26,11 @@ def test_neighbours_come_by_one_read() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 300), st.sampled_from("ab"))), st.integers(0, 400))
 def test_every_frame_is_read_once_and_no_read_is_too_long(places: list[tuple[int, int, str]], gap: int) -> None:
-    """Whatever is wanted, in whatever order, is in exactly one read that is as short as it can be."""
-    frames = [Frame(number, key, offset, length) for number, (offset, length, key) in enumerate(places)]
+    """Every frame, in any order, is in exactly one read, which is as short as possible."""
+    frames = [frame(number, offset, length, key) for number, (offset, length, key) in enumerate(places)]
     reads = list(plan_reads(frames, read_bytes_max=1_000, gap_bytes_max=gap))
     found = [f for read in reads for f in read.frames]
-    assert sorted(f.item for f in found) == list(range(len(frames)))
+    assert sorted(f.number for f in found) == list(range(len(frames)))
     for read in reads:
         assert read.length <= 1_000
         assert read.offset == min(f.offset for f in read.frames)
@@ -38,13 +39,13 @@ def test_every_frame_is_read_once_and_no_read_is_too_long(places: list[tuple[int
 
 
 def test_a_look_up_reads_nothing_ahead() -> None:
-    """Places without order are no scan."""
+    """Blocks without order are no scan."""
     ahead = ReadAhead(32)
     assert all(not ahead.after(block, block, 1_000) for block in (5, 900, 7, 300, 4))
 
 
 def test_a_scan_is_read_ahead_by_no_more_than_it_has_read() -> None:
-    """What is fetched in vain never exceeds what was wanted, and a long scan finds nearly all of it on its way."""
+    """Blocks read ahead in vain never exceed those needed, and most blocks of a long scan are read ahead."""
     ahead = ReadAhead(32)
     fetched: set[int] = set()
     late = 0
@@ -58,8 +59,8 @@ def test_a_scan_is_read_ahead_by_no_more_than_it_has_read() -> None:
     assert max(fetched) == 199
 
 
-def test_scans_side_by_side_are_told_apart() -> None:
-    """Each of several threads' scans is a run of its own."""
+def test_concurrent_scans_are_distinguished() -> None:
+    """The scan of each thread is a separate run."""
     ahead = ReadAhead(32)
     fetched: set[int] = set()
     for step in range(20):

@@ -1,4 +1,4 @@
-"""Statements and clients whose reads had to be killed are held off for a time; no one else is."""
+"""Statements and clients whose reads had to be killed are held off for a time; no others are."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_time_grows_up_to_a_limit_and_is_forgotten() -> None:
     assert not is_held(holds, "b", "bad", 30_001)
 
 
-def test_the_error_says_until_when() -> None:
+def test_the_error_names_the_end_of_the_hold() -> None:
     """The sender of the read can act on it."""
     holds = ReadHolds(SETTINGS)
     for _ in range(2):
@@ -67,7 +67,7 @@ def test_the_error_says_until_when() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest records go."""
+    """The oldest records are dropped."""
     monkeypatch.setattr(read_holds, "REMEMBERED_MAX", 10)
     holds = ReadHolds(SETTINGS)
     for number in range(100):

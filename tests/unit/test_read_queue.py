@@ -21,7 +21,7 @@ def start(reads: ReadQueue, now_ms: float) -> list[Ticket]:
 
 
 def make_way(reads: ReadQueue, now_ms: float) -> list[Ticket]:
-    """Have all make way that must."""
+    """Let all reads make way that must."""
     found = []
     while (ticket := reads.must_make_way(now_ms)) is not None:
         found.append(ticket)
@@ -31,7 +31,7 @@ def make_way(reads: ReadQueue, now_ms: float) -> list[Ticket]:
 
 
 def test_how_long_reads_wait_that_could_run() -> None:
-    """Tells when another worker is worth its start: not while all places are taken, nor for a long read's turn."""
+    """It shows when another worker is worth its start: not while all places are taken, nor for a long read's turn."""
     reads = queue(places=2, long_places=1)
     assert reads.waited_ms(100) == 0
     reads.join("a", 10)
@@ -47,7 +47,7 @@ def test_how_long_reads_wait_that_could_run() -> None:
 
 
 def test_clients_take_turns() -> None:
-    """A client that asks a hundred times waits for itself; each client's own reads keep their order."""
+    """A client with a hundred reads delays only itself; the reads of one client keep their order."""
     reads = queue(places=2, long_places=1)
     flood = [reads.join("flood", 0) for _ in range(100)]
     other = [reads.join("other", 0) for _ in range(2)]
@@ -93,7 +93,7 @@ def test_long_reads_beyond_their_share_make_way_for_new_ones() -> None:
     assert make_way(reads, 2_100) == [slow[2]]
 
 
-def test_who_made_way_runs_on_a_place_for_long_reads() -> None:
+def test_a_read_that_made_way_runs_on_a_place_for_long_reads() -> None:
     """It waits until one is free, though others are, and then keeps its place."""
     reads = queue()
     slow = [reads.join("slow", 0) for _ in range(4)]
@@ -128,7 +128,7 @@ def test_new_reads_never_keep_long_ones_waiting_for_ever() -> None:
 
 
 def test_a_read_whose_answer_is_on_the_way_does_not_make_way() -> None:
-    """It is as good as done."""
+    """Interrupting it would not free a place sooner."""
     reads = queue(places=2, long_places=1)
     slow = [reads.join("slow", 0) for _ in range(2)]
     start(reads, 0)

@@ -15,7 +15,7 @@ from teatree.messaging.subjects import Subjects
 from teatree_manager.progress import RequestProgress
 
 
-class FakeBus:
+class _FakeBus:
     """Keeps what is published."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ def request(seq: int) -> Request:
 async def test_some_reports_are_published() -> None:
     """Reports between two notices are dropped, also before the first one; another thread may report."""
     clock = [100.0]
-    bus: Any = FakeBus()
+    bus: Any = _FakeBus()
     reporter = RequestProgress(bus, asyncio.get_running_loop(), lambda: clock[0])
     for seq in (1, 2):
         for step in range(31):
@@ -58,8 +58,8 @@ async def test_some_reports_are_published() -> None:
 
 
 async def test_a_report_that_is_not_published_harms_nothing() -> None:
-    """NATS is away: the work goes on."""
-    bus: Any = FakeBus()
+    """NATS is unavailable: the work continues."""
+    bus: Any = _FakeBus()
     bus.away = True
     reporter = RequestProgress(bus, asyncio.get_running_loop())
     reporter._seq = 1

@@ -59,7 +59,7 @@ def test_what_is_kept(steps: list[int], later_s: int) -> None:
 def test_often_and_rarely_end_the_same(
     steps: list[int], policy: RetentionSettings, looks_s: list[int], pinned: int
 ) -> None:
-    """Cleaning up at any moments on the way leaves exactly what one clean-up at the end leaves."""
+    """Clean-ups at any times leave exactly the versions that one clean-up at the end leaves."""
     versions = history(steps)
     end = versions[-1][1] + timedelta(seconds=looks_s[0])
     left = versions
@@ -73,7 +73,7 @@ def test_often_and_rarely_end_the_same(
 
 @given(STEPS, POLICIES)
 def test_the_count_is_bounded_by_the_policy(steps: list[int], policy: RetentionSettings) -> None:
-    """However many versions there are, beyond the first hours only one an hour and one a day stay."""
+    """However many versions there are, beyond the first hours only one an hour and one a day are kept."""
     versions = history(steps)
     now = versions[-1][1]
     kept = kept_versions(versions, now, policy)

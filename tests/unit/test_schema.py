@@ -1,4 +1,4 @@
-"""Promises of the contracts' types: their text is DuckDB's, and reading it back loses nothing."""
+"""The types of the contracts: their text is DuckDB's, and parsing it loses nothing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ DTYPES = st.recursive(PLAIN, _nest, max_leaves=6)
 @settings(deadline=None)
 @given(DTYPES)
 def test_text_round_trip(dtype: Dtype) -> None:
-    """Reading a type's text gives the type, in any spacing of JSON, and through the one converter."""
+    """Parsing a type's text returns the type, with any spaces in its JSON, and through the converter."""
     assert parse_dtype(str(dtype)) == dtype
     schema = Schema((Field("a", dtype, nullable=False, default="now()"), Field("b", dtype)))
     assert structure(parse_json(dump_json(unstructure(schema))), Schema, "test") == schema
@@ -74,7 +74,7 @@ def test_text_round_trip(dtype: Dtype) -> None:
 @settings(deadline=None)
 @given(DTYPES)
 def test_duckdb_agrees(dtype: Dtype) -> None:
-    """DuckDB takes a type's text and tells a text that reads back as the same type."""
+    """DuckDB accepts a type's text and returns a text that is parsed as the same type."""
     with duckdb.connect() as con:
         con.execute(f"CREATE TABLE t (c {dtype})").fetchall()
         ((text,),) = con.execute("SELECT data_type FROM duckdb_columns() WHERE table_name = 't'").fetchall()
@@ -125,7 +125,7 @@ def test_aliases(text: str, dtype: Dtype) -> None:
     ],
 )
 def test_refused(text: object) -> None:
-    """What is not a type is refused as a bad argument, at its place, and never in another way."""
+    """What is not a type is refused as `bad_argument`, at its place."""
     with pytest.raises(RequestError) as caught:
         parse_dtype(text, "columns[3].type")
     assert caught.value.code == Code.BAD_ARGUMENT
@@ -134,7 +134,7 @@ def test_refused(text: object) -> None:
 
 @given(st.text(st.sampled_from("intdecmalSTRUC MAP()[],'\"0123\0\ud800"), max_size=40))
 def test_any_text_is_a_type_or_refused(text: str) -> None:
-    """No text makes reading a type fail in another way than being refused."""
+    """Parsing any text returns a type or is refused."""
     try:
         parse_dtype(text)
     except RequestError as e:
@@ -150,7 +150,7 @@ def test_depth_is_bounded() -> None:
 
 
 def test_columns_are_found_in_any_case() -> None:
-    """A schema looks columns up as DuckDB does, and refuses two that DuckDB could not tell apart."""
+    """A schema looks columns up as DuckDB does, and refuses two that DuckDB could not distinguish."""
     schema = Schema((Field("Id", Integer(64)), Field("name", Varchar())))
     assert schema["iD"] is schema.fields[0]
     assert "NAME" in schema
@@ -165,6 +165,6 @@ def test_columns_are_found_in_any_case() -> None:
 
 
 def test_a_damaged_type_is_corrupt() -> None:
-    """A stored schema that no longer names a type is corruption, not a user's mistake."""
+    """An invalid type in a stored schema is corruption, not a user's error."""
     with pytest.raises(CorruptError):
         structure({"fields": [{"name": "a", "dtype": "INTEGR"}]}, Schema, "manifest")

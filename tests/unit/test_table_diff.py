@@ -1,4 +1,4 @@
-"""The difference of two tables, held against what counting in Python finds."""
+"""The difference of two tables, compared with a count in Python."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def _diff(con: duckdb.DuckDBPyConnection, rows_max: int = 100) -> TableDiff:
 
 
 def _counts(found: TableDiff) -> tuple[int, int, int]:
-    told = Counter(row.change for row in found.rows)
+    shown = Counter(row.change for row in found.rows)
     counts = (found.rows_added, found.rows_removed, found.rows_changed)
-    assert tuple(told[change] for change in Change) == counts
+    assert tuple(shown[change] for change in Change) == counts
     return counts
 
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_rows_without_a_key_are_a_multiset_difference(con: duckdb.DuckDBPyConnection, data: st.DataObject) -> None:
-    """Duplicates count, NULL equals NULL, and nothing that reads differently is taken for equal."""
+    """Duplicates count, NULL equals NULL, and different values are never equal."""
     kinds = tuple(data.draw(st.lists(st.sampled_from(TYPES), min_size=1, max_size=3)))
     old, new = data.draw(_rows(kinds)), data.draw(_rows(kinds))
     columns = [f"c{i} {kind}" for i, kind in enumerate(kinds)]
@@ -103,7 +103,7 @@ def test_rows_with_a_key_are_added_removed_or_changed(con: duckdb.DuckDBPyConnec
 @given(old=_keyed_rows(("VARCHAR", "BIGINT")), new=_keyed_rows(("BIGINT", "VARCHAR")))
 @settings(max_examples=40, deadline=None)
 def test_a_column_that_one_side_has_not_is_null_there(con: duckdb.DuckDBPyConnection, old: Rows, new: Rows) -> None:
-    """Columns are matched by name; what was dropped or added with a value changed its row."""
+    """Columns are matched by name; a dropped or added column with a value changes its row."""
     _fill(con, "old", ["id BIGINT PRIMARY KEY", "gone VARCHAR", "B BIGINT"], old)
     _fill(con, "new", ["id BIGINT PRIMARY KEY", "b BIGINT", "come VARCHAR"], new)
     before = {key: (b, gone, "NULL") for key, gone, b in old}
@@ -118,7 +118,7 @@ def _changes(found: TableDiff) -> list[tuple[Any, ...]]:
     return [(c.what, c.column, c.before, c.after) for c in found.schema]
 
 
-def test_changes_of_the_schema_are_told(con: duckdb.DuckDBPyConnection) -> None:
+def test_changes_of_the_schema_are_reported(con: duckdb.DuckDBPyConnection) -> None:
     """Types, defaults, NOT NULL and keys; values of a column whose type changed are compared as texts."""
     _fill(
         con, "old", ["id BIGINT", "a INTEGER", "b VARCHAR", "c DATE DEFAULT '2024-01-01'"], [("1", "7", "'x'", "NULL")]
@@ -140,7 +140,7 @@ def test_changes_of_the_schema_are_told(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_a_table_on_one_side_is_added_or_dropped_whole(con: duckdb.DuckDBPyConnection) -> None:
-    """All its rows come or go, some of them are shown."""
+    """All its rows are added or removed, some of them are shown."""
     _fill(con, "new", ["x INTEGER", '"odd ""name" VARCHAR'], [("1", "NULL"), ("2", "'b'")])
     table = read_tables(con, "new")["t"]
     added = diff_table(con, None, ("new", table), 1)
@@ -151,7 +151,7 @@ def test_a_table_on_one_side_is_added_or_dropped_whole(con: duckdb.DuckDBPyConne
 
 
 def test_keys_of_several_columns_and_odd_names(con: duckdb.DuckDBPyConnection) -> None:
-    """Matched in any order of columns, shown in the order of the key."""
+    """Keys match in any order of columns, and are shown in the order of the key."""
     _fill(
         con,
         "old",
@@ -169,8 +169,8 @@ def test_keys_of_several_columns_and_odd_names(con: duckdb.DuckDBPyConnection) -
     assert [row.after for row in found.rows] == [{"v": "2", "B C": "x", "A": "1"}, {"v": "3", "B C": "x", "A": "2"}]
 
 
-def test_other_schemas_are_looked_at_and_ours_is_not(con: duckdb.DuckDBPyConnection) -> None:
-    """Tables have the names that people know them by; Teatree's own are nobody's data."""
+def test_other_schemas_are_compared_and_the_internal_one_is_not(con: duckdb.DuckDBPyConnection) -> None:
+    """Tables have their qualified names; Teatree's internal tables are not compared."""
     con.execute("CREATE SCHEMA old.planning")
     con.execute("CREATE TABLE old.planning.Goals(x INTEGER)")
     con.execute("CREATE SCHEMA old._teatree")

@@ -24,7 +24,7 @@ FOLDED_ALIKE = (
     ("\N{LATIN SMALL LETTER LONG S}", "s"),
     ("\N{KELVIN SIGN}", "k"),
 )
-"""Names that Python or SQL's `lower` takes for one, and DuckDB's catalog for two."""
+"""Names that are equal for Python or SQL's `lower`, and different for DuckDB's catalog."""
 
 
 def created(name: str, **columns: str) -> Sent:
@@ -45,7 +45,7 @@ def code_of(outcome: Outcome) -> str:
 
 
 def newest(writer: OneWriter) -> Manifest:
-    """Return the newest manifest, as a reader reads it."""
+    """Return the newest manifest, as readers parse it."""
     manifest = writer.chain.newest()
     assert manifest is not None
     return manifest
@@ -60,8 +60,8 @@ def writer(tmp_path: Path) -> Iterator[OneWriter]:
 
 
 @pytest.mark.parametrize(("one", "two"), FOLDED_ALIKE)
-def test_names_are_one_where_duckdb_says_so(writer: OneWriter, one: str, two: str) -> None:
-    """A to Z are a to z in a table's, a column's and a member's name; no other letters are alike."""
+def test_names_are_equal_where_duckdbs_are(writer: OneWriter, one: str, two: str) -> None:
+    """A to Z equal a to z in the name of a table, a column and a member; no other letters are equal."""
     kind = f'STRUCT("{one}" INTEGER, "{two}" INTEGER)'
     done(*writer.apply(created(one, **{one: "INTEGER", two: kind}), created(two, v="INTEGER")))
     row = {one: 1, two: {one: 2, two: 3}}
@@ -83,7 +83,7 @@ def test_names_are_one_where_duckdb_says_so(writer: OneWriter, one: str, two: st
 
 
 def test_a_type_is_read_back_though_its_text_grew(writer: OneWriter) -> None:
-    """What a sender may write as a type is never too long to be read from the file, a manifest or an Arrow schema."""
+    """An accepted type is never too long to be read from the file, a manifest or an Arrow schema."""
     enum = "ENUM(" + ",".join(f"'v{i:011d}'" for i in range(65_536)) + ")"
     members = "STRUCT(" + ",".join(f"a{i} DEC" for i in range(60)) + ")"
     nested = f"MAP({members},{members}[])"
@@ -102,7 +102,7 @@ def test_a_type_is_read_back_though_its_text_grew(writer: OneWriter) -> None:
 
 
 def test_descriptions_are_bounded(writer: OneWriter) -> None:
-    """What all tables take in a manifest has a limit, whichever request goes beyond it; the model goes on."""
+    """The size of all tables in a manifest has a limit for every function; the model continues."""
     enum = "ENUM(" + ",".join(f"'{'v' * 30_000}{i}'" for i in range(33)) + ")"
     done(*writer.apply(*(created(f"e{i}", c=enum) for i in range(8))))
     add = {"name": "more", "type": enum}
@@ -114,7 +114,7 @@ def test_descriptions_are_bounded(writer: OneWriter) -> None:
 
 
 def test_one_table_reads_as_all_do() -> None:
-    """One table is looked up with the same result as a scan of the catalog has for it, whatever its columns are."""
+    """The look-up of one table has the same result as a scan of the catalog, for any columns."""
     with duckdb.connect() as con:
         con.execute(
             """CREATE TABLE "a ""b.c"("x.y" ENUM('it''s'), "s t" STRUCT("q r" DECIMAL(5, 1), "SELECT" TIMETZ[]),
@@ -147,7 +147,7 @@ def forked(tmp_path: Path) -> Iterator[OneWriter]:
 
 
 def test_a_table_that_cannot_be_described_harms_only_itself(forked: OneWriter) -> None:
-    """Requests of it are refused, its neighbours are done, versions are published and name its fault."""
+    """Requests for it are refused, its neighbours are done, versions are published and name its error."""
     for bad in (
         Sent("append", {"table": "odd", "rows": [{"id": 1}]}),
         Sent("alter_table", {"table": "odd", "rename": {"id": "x"}}),
@@ -165,7 +165,7 @@ def test_a_table_that_cannot_be_described_harms_only_itself(forked: OneWriter) -
 
 
 def test_a_table_that_cannot_be_described_is_dropped_and_restored(forked: OneWriter) -> None:
-    """`drop_table` takes it away; `restore` brings back versions with it, and without it."""
+    """`drop_table` removes it; `restore` restores versions with it and without it."""
     first = newest(forked).version
     done(*forked.apply(Sent("drop_table", {"table": "odd"})))
     second = newest(forked)
@@ -181,7 +181,7 @@ def test_a_table_that_cannot_be_described_is_dropped_and_restored(forked: OneWri
 
 
 def test_a_schema_change_reads_one_table(writer: OneWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables are made and dropped without a scan of the catalog for each, also after a rollback."""
+    """Tables are created and dropped without a scan of the catalog for each, also after a rollback."""
     scans: list[int] = []
 
     def counted(con: duckdb.DuckDBPyConnection) -> object:

@@ -30,7 +30,7 @@ def commit(offset: int) -> Commit:
 
 
 def insert(database: Database, value: int, row: Commit) -> None:
-    """Insert a row in a transaction of its own, the offset first."""
+    """Insert a row in a separate transaction, the offset first."""
     with database.transaction():
         record_commit(database, row, 0)
         database.rows("INSERT INTO t VALUES (?)", (value,))
@@ -48,7 +48,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def test_commit_after_an_error(database: Database) -> None:
-    """DuckDB's COMMIT after an error returns success and rolls back: the offset tells, and did not move."""
+    """DuckDB's COMMIT after an error returns success and rolls back: the offset, which did not change, shows it."""
     with database.transaction():
         record_commit(database, commit(2), 0)
         with pytest.raises(RequestError):
@@ -58,7 +58,7 @@ def test_commit_after_an_error(database: Database) -> None:
 
 
 def test_constraint_at_commit(database: Database) -> None:
-    """What the database refuses while it commits leaves nothing, and the next transaction begins clean."""
+    """A commit that the database refuses changes nothing, and the next transaction starts clean."""
     insert(database, 1, commit(2))
     with pytest.raises(RequestError) as refused:
         insert(database, 1, commit(3))
@@ -84,7 +84,7 @@ def test_killed_inside_a_transaction(database: Database) -> None:
 
 
 def test_one_process(database: Database) -> None:
-    """Opening a file that is open elsewhere is `busy`; a damaged one is `corrupt`, whatever its path says of locks."""
+    """Opening a file that is open elsewhere is `busy`; a damaged one is `corrupt`, whatever its path contains."""
     database.checkpoint()
     with pytest.raises(duckdb.Error, match="already"):
         duckdb.connect(str(database.path))

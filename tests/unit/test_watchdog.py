@@ -10,15 +10,17 @@ import duckdb
 import pytest
 from attrs import evolve
 
-from one_writer import OneWriter, Sent, arrow, arrow_headers
+from one_writer import OneWriter, Sent, arrow, arrow_headers, open_database
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
 from teatree.engine import rows_watch
 from teatree.engine.batch import Batch
 from teatree.engine.duckdb_errors import InvalidatedError, translate
+from teatree.engine.shipping import ship
 from teatree.engine.watchdog import Watchdog, own_bytes
-from teatree.functions.registry import BUILT_INS
+from teatree.functions.registry import built_in_functions
+from teatree.functions.traits import Function
 
 FOR_EVER = "SELECT count(*) FROM range(10000000) a(i), range(10000000) b(j) WHERE hash(i, j) = 7"
 UNREACHED = "SELECT levenshtein(repeat('a', 28000), repeat('b', 28000))"
@@ -44,7 +46,7 @@ def model(tmp_path: Path) -> Iterator[OneWriter]:
 
 
 def run(con: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Run a statement, Teatree's errors instead of DuckDB's."""
+    """Run a statement; raise Teatree's errors instead of DuckDB's."""
     try:
         con.execute(sql).fetchall()
     except duckdb.Error as e:
@@ -52,7 +54,7 @@ def run(con: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 def test_what_an_interrupt_reaches_is_not_reported(con: duckdb.DuckDBPyConnection) -> None:
-    """It ends as `timed_out`, and nothing else happens."""
+    """It ends as `timed_out` without a report."""
     reported = threading.Event()
     watchdog = Watchdog(con.interrupt, stuck_ms_max=5_000)
     with pytest.raises(RetryError, match="longer than 100 ms") as e, watchdog.limit(100, "It", on_stuck=reported.set):
@@ -71,7 +73,7 @@ def test_what_an_interrupt_reaches_is_not_reported(con: duckdb.DuckDBPyConnectio
     ],
 )
 def test_what_no_interrupt_reaches_is_reported_while_it_runs(con: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Wherever it hangs, in its plan or later: the report comes before its end."""
+    """Whether it hangs while it is planned or later, it is reported before its end."""
     reported, ended = threading.Event(), threading.Event()
     order: list[bool] = []
 
@@ -103,7 +105,7 @@ def test_a_commit_is_reported_and_never_interrupted() -> None:
 
 
 def test_memory_of_the_process_is_watched(con: duckdb.DuckDBPyConnection) -> None:
-    """What runs while the process has more than it may is interrupted as `over_limit`, and the next one is not."""
+    """A statement is interrupted as `over_limit` while the process exceeds its memory, and the next one is not."""
     watchdog = Watchdog(con.interrupt, resident_bytes_max=own_bytes() - 1)
     with pytest.raises(RetryError) as e, watchdog.limit(60_000, "It"):
         run(con, FOR_EVER)
@@ -113,7 +115,7 @@ def test_memory_of_the_process_is_watched(con: duckdb.DuckDBPyConnection) -> Non
 
 
 def test_time_between_statements_counts(con: duckdb.DuckDBPyConnection) -> None:
-    """What Python does with a result is within the limit too."""
+    """The time that Python needs for a result counts too."""
     watchdog = Watchdog(con.interrupt)
     with pytest.raises(RetryError) as e, watchdog.limit(0, "It") as block:
         block.check()
@@ -149,8 +151,8 @@ def test_rows_that_a_request_makes_are_bounded(tmp_path: Path, kind: str) -> Non
     model.close()
 
 
-def test_rows_below_the_limit_are_made_again_and_again(model: OneWriter) -> None:
-    """Each request has the limit for itself, in one batch too."""
+def test_each_request_has_the_limit_of_rows(model: OneWriter) -> None:
+    """Each request has the whole limit, also within one batch."""
     statements = [
         Sent("sql", {"statement": f"INSERT INTO words SELECT range, repeat('{c}', 10000) FROM range(1000)"})
         for c in "abcd"
@@ -159,7 +161,7 @@ def test_rows_below_the_limit_are_made_again_and_again(model: OneWriter) -> None
 
 
 def test_rows_of_others_are_not_counted_in_the_end(model: OneWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests that were not measured before a longer one are done all the same, and one beyond the limit is not."""
+    """Requests that were not measured before a longer one are done, and one beyond the limit is not."""
     monkeypatch.setattr(rows_watch, "BASE_MS", 60_000)
     many = [
         Sent("sql", {"statement": f"INSERT INTO words SELECT range, repeat('{c}', 10000) FROM range(1000)"})
@@ -172,7 +174,7 @@ def test_rows_of_others_are_not_counted_in_the_end(model: OneWriter, monkeypatch
 
 
 def test_a_commit_without_memory_is_over_limit(tmp_path: Path) -> None:
-    """What DuckDB finds out only as it commits is one request's fault, not the database's."""
+    """An error that DuckDB raises only at the commit fails one request and does not stop the manager."""
     model = OneWriter(tmp_path, [WORDS], evolve(LimitSettings(), memory_bytes_max=64_000_000))
     statement = "INSERT INTO words SELECT range, repeat('x', 1000000) FROM range(150)"
     outcome = model.between(Sent("sql", {"statement": statement}))
@@ -182,9 +184,8 @@ def test_a_commit_without_memory_is_over_limit(tmp_path: Path) -> None:
 
 
 def test_a_request_interrupted_because_its_manager_leaves_has_no_outcome(model: OneWriter) -> None:
-    """It is neither refused nor applied: the next manager applies it."""
-    database = model.writer._database
-    assert database is not None
+    """It is neither refused nor applied; the next manager applies it."""
+    database = open_database(model.writer)
     timer = threading.Timer(0.3, model.writer.leave)
     timer.start()
     with pytest.raises(RetryError) as e:
@@ -199,7 +200,7 @@ WIDE = {"table": "wide", "columns": [{"name": f"c{i}", "type": "BIGINT"} for i i
 
 @pytest.mark.parametrize("rows", [{"c1": 1}, {}])
 def test_columns_that_are_left_out_count(tmp_path: Path, rows: dict[str, int]) -> None:
-    """Short rows of a wide table take its columns: they are refused before they are made."""
+    """Short rows of a wide table count with all its columns: they are refused before they are built."""
     model = OneWriter(tmp_path, [WIDE], LIMITS)
     for sent in (
         Sent("append", {"table": "wide", "rows": [rows] * 30_000}),
@@ -211,8 +212,8 @@ def test_columns_that_are_left_out_count(tmp_path: Path, rows: dict[str, int]) -
     model.close()
 
 
-def test_appends_wait_for_each_other_no_longer_than_their_rows_fit(tmp_path: Path) -> None:
-    """Many that are allowed one by one are inserted as their rows come to the limit, and each has its outcome."""
+def test_appends_are_inserted_together_up_to_the_limit(tmp_path: Path) -> None:
+    """Many appends, each within the limit, are inserted whenever their rows reach it, and each has its outcome."""
     model = OneWriter(tmp_path, [WIDE], LIMITS)
     sent = [Sent("append", {"table": "wide", "rows": [{"c1": i}] * 15_000}) for i in range(4)]
     wrong = Sent("append", {"table": "wide", "rows": [{"c1": "x"}]})
@@ -223,48 +224,46 @@ def test_appends_wait_for_each_other_no_longer_than_their_rows_fit(tmp_path: Pat
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_what_makes_duckdb_give_up_for_memory_is_not_tried_for_ever(
-    model: OneWriter, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
+def test_a_request_that_invalidates_duckdb_for_memory_is_not_retried_for_ever(tmp_path: Path, count: int) -> None:
     """The file is opened again, and the request is refused; those around it are done."""
 
     def greedy(*_: object) -> None:
         raise InvalidatedError(Code.OVER_LIMIT, "Allocation failure.")
 
-    monkeypatch.setitem(BUILT_INS, "replace", evolve(BUILT_INS["replace"], run=greedy))
+    model = OneWriter(tmp_path, [WORDS], LIMITS, built_in_functions().extended(Function("greedy", greedy)))
     words = Sent("append", {"table": "words", "rows": [{"id": 1, "word": "a"}]})
-    bad = Sent("replace", {"table": "words", "rows": []})
+    bad = Sent("greedy")
     requests = [model._request(sent) for sent in ([words] * count + [bad] + [words] * count)]
     with pytest.raises(InvalidatedError):
         model.writer.apply(requests)
     for _ in range(4):
         try:
-            applied = model.writer.apply([r for r in requests if r.seq > model.writer.applied_offset])
+            applied = model.writer.apply([r for r in requests if r.seq > model.writer.applied_position.seq])
             break
         except InvalidatedError:
             continue
     statuses = [entry.outcome.status for entry in applied.entries]
     assert statuses == [Status.DONE] * count + [Status.FAILED] + [Status.DONE] * count
-    draft = model.writer.capture(applied, 0)
-    model.writer.ship(draft)
-    model.writer.settle(draft)
+    prepared = model.writer.capture(applied, 0)
+    ship(prepared, model.writer.context)
+    model.writer.advance_base(prepared)
     assert model.rows("SELECT count(*) AS n FROM words") == [{"n": 2 * count}]
+    model.close()
 
 
-def test_memory_that_a_failed_update_took_is_given_back(tmp_path: Path) -> None:
-    """DuckDB keeps the texts of updates that it undid; with the file opened again those that follow have all memory."""
+def test_memory_of_a_failed_update_is_freed(tmp_path: Path) -> None:
+    """DuckDB keeps the texts of updates that it rolled back; after a reopen the next requests have all memory."""
     model = OneWriter(tmp_path, [WORDS], evolve(LIMITS, memory_bytes_max=64_000_000))
     model.apply(Sent("sql", {"statement": "INSERT INTO words SELECT range, repeat('a', 10000) FROM range(1000)"}))
     outcome = model.between(Sent("sql", {"statement": "UPDATE words SET word = repeat('y', 200000)"}))
     assert (outcome.status, (outcome.error or {}).get("code")) == (Status.FAILED, "over_limit")
     model.check_good_rows()
-    assert model.writer._database is not None
-    assert model.writer._database.held_bytes() < 8_000_000
+    assert open_database(model.writer).held_bytes() < 8_000_000
     model.close()
 
 
 def test_a_request_that_leaves_no_memory_to_refuse_it_is_refused(
-    model: OneWriter, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is opened again and the refusal committed; the request is not tried again."""
     runs = 0
@@ -277,17 +276,17 @@ def test_a_request_that_leaves_no_memory_to_refuse_it_is_refused(
 
     def full(_: Batch) -> None:
         monkeypatch.undo()
-        monkeypatch.setitem(BUILT_INS, "replace", evolve(BUILT_INS["replace"], run=greedy))
         raise RetryError(Code.OVER_LIMIT, "Failed to allocate data.")
 
-    monkeypatch.setitem(BUILT_INS, "replace", evolve(BUILT_INS["replace"], run=greedy))
+    model = OneWriter(tmp_path, [WORDS], LIMITS, built_in_functions().extended(Function("greedy", greedy)))
     words = Sent("append", {"table": "words", "rows": [{"id": 1, "word": "a"}]})
-    requests = [model._request(sent) for sent in (Sent("replace", {"table": "words", "rows": []}), words)]
+    requests = [model._request(sent) for sent in (Sent("greedy"), words)]
     with pytest.raises(RetryError):
         model.writer.apply(requests)
     applied = model.writer.apply(model.writer.rest_of(requests))
     assert [entry.outcome.status for entry in applied.entries] == [Status.FAILED, Status.DONE]
     assert runs == 1
-    draft = model.writer.capture(applied, 0)
-    model.writer.ship(draft)
-    model.writer.settle(draft)
+    prepared = model.writer.capture(applied, 0)
+    ship(prepared, model.writer.context)
+    model.writer.advance_base(prepared)
+    model.close()

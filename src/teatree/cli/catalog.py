@@ -27,7 +27,7 @@ def rebuild(*, common: Common = DEFAULT) -> None:
     if settings.postgres.url is None:
         raise OperatorError(
             Code.WRONG_CONFIGURATION,
-            "There is no PostgreSQL to write to.",
+            "No PostgreSQL is configured.",
             where="TEATREE_POSTGRES_URL",
             hint="Set it, or name the folder of a running stack with --data.",
         )
@@ -36,22 +36,22 @@ def rebuild(*, common: Common = DEFAULT) -> None:
     if output.json:
         output.line({"models": counts})
         return
-    output.say(
-        f"In the catalog again: {counted(sum(counts.values()), 'version')} of {counted(len(counts), 'model')}.", "green"
+    output.message(
+        f"The catalog holds {counted(sum(counts.values()), 'version')} of {counted(len(counts), 'model')}.", "green"
     )
 
 
 def _rebuild(settings: Settings, advance: Advance) -> dict[str, int]:
     from teatree.storage.catalog import Catalog  # noqa: PLC0415
     from teatree.storage.migrations.migrate import migrate  # noqa: PLC0415
-    from teatree.storage.objects import open_store  # noqa: PLC0415
     from teatree.storage.postgres import Postgres  # noqa: PLC0415
-    from teatree.storage.projection import rebuild as rebuild_catalogue  # noqa: PLC0415
+    from teatree.storage.projection import rebuild as rebuild_catalog_command  # noqa: PLC0415
+    from teatree.storage.stores import open_store  # noqa: PLC0415
 
     migrate(settings.postgres)  # the database may be a new one
     postgres = Postgres(settings.postgres, application="teatree-cli")
     try:
-        return rebuild_catalogue(
+        return rebuild_catalog_command(
             open_store(settings.store),
             Catalog(postgres),
             settings.nats.prefix,

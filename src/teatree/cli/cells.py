@@ -1,4 +1,4 @@
-"""The cells of printed rows: each value as one text that says it exactly."""
+"""The cells of printed rows: each value as an exact text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from teatree.datasets.dataset import Dataset
 
 _QUOTED = re.compile(r'[",\r\n]|^[ \t]|[ \t]$|^$')
-"""What stands in quotes: what a reader would take for the end of a field, might strip, or would take for NULL."""
+"""What is quoted: what a reader could take for the end of a field, strip, or take for NULL."""
 
 
 def table_cells(column: pa.ChunkedArray, dtype: Dtype) -> list[str | None]:
@@ -53,5 +53,5 @@ def csv_columns(rows: Dataset) -> Iterator[list[str]]:
 
 
 def csv_field(text: str) -> str:
-    """Return a text as a field of CSV; the empty text stands in quotes, since an empty field is NULL."""
+    """Return a text as a field of CSV; the empty text is quoted, since an empty field is NULL."""
     return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text

@@ -49,4 +49,4 @@ def create(
     if output.json:
         output.line({"model": model, "tables": [t["table"] for t in tables]})
     else:
-        output.say(f"{model} is there, with {len(tables)} table{'s' * (len(tables) != 1)}.", "green")
+        output.message(f"{model} is created, with {len(tables)} table{'s' * (len(tables) != 1)}.", "green")

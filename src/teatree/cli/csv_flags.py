@@ -13,26 +13,26 @@ CSV = Group("CSV files", sort_key=50)
 @Parameter(name="*")
 @frozen
 class CsvFlags:
-    """How a CSV file is written."""
+    """The format of a CSV file."""
 
     delimiter: Annotated[str | None, Parameter(group=CSV, allow_leading_hyphen=True)] = None
-    """Between cells, a comma if left out (in a .tsv a tab): one character, or \\t for a tab."""
+    """Character between cells, a comma if left out (in a .tsv a tab); \\t for a tab."""
     quote: Annotated[str | None, Parameter(group=CSV, allow_leading_hyphen=True)] = None
-    """Round cells, a double quote if left out; empty: nothing is quoted."""
+    """Quote character, a double quote if left out; empty if nothing is quoted."""
     encoding: Annotated[str | None, Parameter(group=CSV)] = None
-    """UTF-8 if left out: cp1252, latin-1, utf-16, …"""
+    """Encoding, UTF-8 if left out: cp1252, latin-1, utf-16, …"""
     null: Annotated[tuple[str, ...] | None, Parameter(group=CSV, allow_leading_hyphen=True)] = None
-    """A cell that is NULL, an empty one if left out; can be repeated."""
+    """A cell that means NULL, an empty one if left out; can be repeated."""
     decimal: Annotated[str | None, Parameter(group=CSV)] = None
-    """Before the fraction of a number: . or ,"""
+    """Character before the fraction of a number: . or ,"""
     thousands: Annotated[str | None, Parameter(group=CSV)] = None
-    """Between each three digits of a whole number, none if left out."""
+    """Character between groups of three digits, none if left out."""
     date_format: Annotated[str | None, Parameter(group=CSV)] = None
-    """How days are written, in strptime's letters: %d.%m.%Y. ISO 8601 if left out."""
+    """Format of dates, in strptime's letters: %d.%m.%Y. ISO 8601 if left out."""
     timestamp_format: Annotated[str | None, Parameter(group=CSV)] = None
-    """How moments are written, likewise."""
+    """Format of timestamps, likewise."""
     no_header: Annotated[bool, Parameter(group=CSV, negative="")] = False
-    """The first line does not name the columns: they are the table's, in order."""
+    """The first line does not name the columns: they are those of the table, in order."""
 
     @property
     def given(self) -> dict[str, Any]:

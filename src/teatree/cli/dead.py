@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from teatree.cli.exits import usage
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output, size_text
 from teatree.cli.receipts import print_receipt
 from teatree.cli.running import with_session, with_store
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from teatree.storage.dead_letters import DeadLetter
 
 SHOWN_CHARS_MAX = 4_000
-"""Characters of a body that a person is shown; --save writes all of it."""
+"""Characters of a body that are printed; --save writes all of it."""
 TIMEOUT_MS = 60_000
 
 
 def dead(
-    model: str,
+    model: ModelName,
     request_id: str | None = None,
     /,
     *,
@@ -37,7 +37,7 @@ def dead(
 ) -> None:
     """List requests that were set aside, show one, or send it again.
 
-    They were set aside because they took their manager down.
+    They were set aside because they crashed their manager.
 
     Example: teatree dead sales
 
@@ -48,20 +48,20 @@ def dead(
     model
         The model's name.
     request_id
-        Show this one whole.
+        Show this one in full.
     save
         Write its body into this file.
     send
-        Send it again under a new id, once what it died of is mended, and wait for the outcome.
+        Send it again under a new id, once the cause of the crash is repaired, and wait for the outcome.
     drop
-        Forget it; its outcome stays. With --send, only when it is done.
+        Delete it; its outcome stays. With --send, only once it is done.
     timeout_ms
         How long to wait for the outcome.
     """
     output = Output(json=common.json)
     if request_id is None:
         if save or send or drop:
-            raise usage("--save, --send and --drop are for one request.", f"`teatree dead {model}` lists their ids.")
+            raise usage("--save, --send and --drop need a request id.", f"`teatree dead {model}` lists their ids.")
         _print_all(output, model, with_store(common, lambda s: _letters(s, model)))
         return
     wanted = request_id
@@ -72,7 +72,7 @@ def dead(
     letter, body = with_store(common, look)
     if save is not None:
         save.write_bytes(body)
-        output.remark(f"{size_text(len(body))} are in {save}.")
+        output.remark(f"{size_text(len(body))} were written to {save}.")
 
     async def again(session: Session) -> Receipt:
         return await session.model(model).send_again(letter, body, timeout_ms=timeout_ms)
@@ -81,7 +81,7 @@ def dead(
         print_receipt(output, with_session(common, again))
     if drop:
         with_store(common, lambda s: asyncio.to_thread(_forget, s, letter))
-        output.remark(f"The dead letter of {wanted} is gone.")
+        output.remark(f"The dead letter of {wanted} was deleted.")
     if not (send or drop or save):
         _print_one(output, letter, body)
 
@@ -126,13 +126,13 @@ def _print_one(output: Output, letter: DeadLetter, body: bytes) -> None:
     members = unstructure(letter)
     output.table(("", ""), ((name, members[name]) for name in members if members[name] is not None))
     text = arguments if isinstance(arguments, str) else _pretty(arguments)
-    output.say(text[:SHOWN_CHARS_MAX])
+    output.message(text[:SHOWN_CHARS_MAX])
     if len(text) > SHOWN_CHARS_MAX or letter.args is not None:
-        output.remark("--save FILE writes its whole body.")
+        output.remark("--save FILE writes the whole body.")
 
 
 def _arguments(letter: DeadLetter, body: bytes) -> Any:
-    """Return what the request was given: an object if it is one, else the text as it came."""
+    """Return the request's arguments: an object if they are one, else the raw text."""
     from teatree.contracts.codec import parse_json  # noqa: PLC0415
     from teatree.contracts.errors import RequestError  # noqa: PLC0415
 

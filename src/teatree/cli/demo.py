@@ -18,20 +18,20 @@ from teatree.cli.output import Output, counted
 from teatree.contracts.environment import connection_environ, process_environ, read_settings
 
 if TYPE_CHECKING:
-    from teatree.cli.demo_run import Report
+    from teatree.cli.demo_run import DemoReport
     from teatree.contracts.settings import Settings
 
 MODEL = "demo"
 
 
 def demo(*, s3: Annotated[bool, Parameter(negative="")] = False, common: Common = DEFAULT) -> int:
-    """See it work on this machine, in a minute.
+    """Run a demonstration on this machine, in a minute.
 
     Many writers, a killed manager, every number compared.
 
-    Starts everything in a temporary folder, has sales of four sites written at once, kills the manager with SIGKILL
-    half-way while a reader goes on reading, and compares every number that was sent with what is found in the end.
-    Leaves nothing behind; with --data it uses that folder and leaves the files.
+    Starts everything in a temporary folder, writes sales of four sites concurrently, kills the manager with SIGKILL
+    half-way while a reader keeps reading, and compares every number that was sent with what the model holds in the end.
+    Leaves no files; with --data it uses that folder and leaves the files.
 
     Example: teatree demo
 
@@ -49,7 +49,7 @@ def demo(*, s3: Annotated[bool, Parameter(negative="")] = False, common: Common 
     with folder as data:
         output.remark(f"starting NATS, PostgreSQL, the object store and the dispatcher in {data} …")
         stack = Stack(StackOptions(data=Path(data), s3=s3, environ=environ))
-        with _stopped_whole(stack.stop):
+        with _uninterrupted_stop(stack.stop):
             stack.start()
             output.remark("everything runs")
             report = asyncio.run(_play(stack.settings, output))
@@ -59,8 +59,8 @@ def demo(*, s3: Annotated[bool, Parameter(negative="")] = False, common: Common 
 
 
 @contextmanager
-def _stopped_whole(stop: Callable[[], None]) -> Iterator[None]:
-    """Stop the stack at the end, without letting a second Ctrl-C break that off."""
+def _uninterrupted_stop(stop: Callable[[], None]) -> Iterator[None]:
+    """Stop the stack at the end, ignoring a second Ctrl-C meanwhile."""
     try:
         yield
     finally:
@@ -71,7 +71,7 @@ def _stopped_whole(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-async def _play(settings: Settings, output: Output) -> Report:
+async def _play(settings: Settings, output: Output) -> DemoReport:
     from teatree.cli.demo_run import Demo  # noqa: PLC0415
     from teatree.client.session import connect  # noqa: PLC0415
 
@@ -81,12 +81,12 @@ async def _play(settings: Settings, output: Output) -> Report:
     return await Demo(settings, name, output.remark).run()
 
 
-def _is_good(report: Report) -> bool:
+def _is_good(report: DemoReport) -> bool:
     reads = report.reads
     return all(check.agrees for check in report.checks) and reads.count > 0 and not reads.failed and not reads.halves
 
 
-def _print(output: Output, report: Report) -> None:
+def _print(output: Output, report: DemoReport) -> None:
     reads = report.reads
     if output.json:
         checks = [
@@ -101,7 +101,7 @@ def _print(output: Output, report: Report) -> None:
     rows = [(c.what, c.where, c.sent, c.found, "yes" if c.agrees else "NO") for c in report.checks]
     rows.append(
         (
-            "reads that failed or saw half",
+            "reads that failed or saw a part",
             f"{counted(reads.count, 'read')} of {counted(reads.versions, 'version')}",
             "0",
             str(reads.failed + reads.halves),
@@ -109,12 +109,12 @@ def _print(output: Output, report: Report) -> None:
         )
     )
     output.table(("what", "where", "sent", "found", "agrees"), rows, right=("sent", "found"))
-    output.say(
+    output.message(
         f"{counted(report.requests, 'request')} in {counted(report.versions, 'version')} and {report.seconds:.1f} s. "
         f"The manager was killed half-way; the first request sent after that was done {report.away_ms:,.0f} ms later. "
         f"The slowest read took {reads.slowest_ms:.0f} ms."
     )
     if _is_good(report):
-        output.say("Every number agrees: nothing was lost, nothing counted twice.", "bold green")
+        output.message("Every number agrees: nothing was lost or counted twice.", "bold green")
     else:
-        output.say("Some numbers do not agree.", "bold red")
+        output.message("Some numbers do not agree.", "bold red")

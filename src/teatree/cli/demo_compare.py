@@ -1,4 +1,4 @@
-"""The demo's end: every number that was sent against what is found, by every way that there is to look."""
+"""The demo's checks: every number that was sent against what each way of reading finds."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from teatree.cli.demo_data import SITES, VISITS, Tally, to_text
+from teatree.cli.demo_data import SITES, VISITS, SalesTotals, to_text
 
 if TYPE_CHECKING:
     from teatree.client.session import Session
 
 LOOK_EVERY_S = 0.2
 CATCH_UP_S_MAX = 20.0
-"""How long PostgreSQL, which lags, may take to catch up."""
+"""How long the catalog, which lags, may take to catch up."""
 
 
 @frozen
@@ -31,52 +31,52 @@ class Check:
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing is missing and nothing is twice."""
+        """Whether the two are equal: nothing is missing or counted twice."""
         return self.sent == self.found
 
 
 class Comparison:
-    """Compares what was sent with what is found, by every way that there is to look."""
+    """Compares what was sent with what each way of reading finds."""
 
-    def __init__(self, session: Session, model: str, tally: Tally) -> None:
+    def __init__(self, session: Session, model: str, totals: SalesTotals) -> None:
         self._session = session
         self._model = session.model(model)
-        self._tally = tally
+        self._totals = totals
 
     async def checks(self) -> list[Check]:
-        """Return every number twice."""
-        return [*await self._queried(), *await self._pulled(), await self._archived(), await self._catalogued()]
+        """Return every number, as sent and as found."""
+        return [*await self._queried(), *await self._pulled(), await self._archived(), await self._cataloged()]
 
     async def _queried(self) -> list[Check]:
-        tally, where = self._tally, "direct read"
+        totals, where = self._totals, "direct read"
         rows = await self._rows("SELECT count(*), count(DISTINCT id), sum(quantity), sum(amount) FROM sales")
         count, distinct, quantity, amount = rows[0]
         checks = [
-            Check("rows of sales", str(tally.rows), str(count), where),
-            Check("different ids", str(tally.rows), str(distinct), where),
-            Check("sum of quantity", str(tally.quantity), str(quantity), where),
-            Check("sum of amount", to_text(tally.cents), str(amount), where),
+            Check("rows of sales", str(totals.rows), str(count), where),
+            Check("different ids", str(totals.rows), str(distinct), where),
+            Check("sum of quantity", str(totals.quantity), str(quantity), where),
+            Check("sum of amount", to_text(totals.cents), str(amount), where),
         ]
         by_site = dict(await self._rows("SELECT site, sum(amount) FROM sales GROUP BY site"))
         for site in SITES:
-            sent = to_text(tally.cents_by_site[site])
+            sent = to_text(totals.cents_by_site[site])
             checks.append(Check(f"amount of {site}", sent, str(by_site.get(site)), where))
         count, amount = (await self._rows("SELECT count(*), sum(amount) FROM goals"))[0]
-        goals = f"{len(tally.goals)} goals, {to_text(sum(tally.goals.values()))}"
+        goals = f"{len(totals.goals)} goals, {to_text(sum(totals.goals.values()))}"
         return [*checks, Check("goals, the last of each", goals, f"{count} goals, {amount}", where)]
 
     async def _rows(self, sql: str) -> list[tuple[Any, ...]]:
-        dataset = await self._model.query(sql, min_version=self._tally.version)
+        dataset = await self._model.query(sql, min_version=self._totals.version)
         return [tuple(row.values()) for row in dataset.to_rows()]
 
     async def _pulled(self) -> list[Check]:
-        """Look into a file that was put together from the object store alone."""
+        """Check a file that was pulled from the object store alone."""
         with tempfile.TemporaryDirectory(prefix="teatree-demo-pulled-") as folder:
             path = Path(folder) / f"{self._model.name}.duckdb"
             pulled = await self._model.pull(path)
-            found = await asyncio.to_thread(_look_into, path)
+            found = await asyncio.to_thread(_read_file, path)
         where = f"version {pulled.version}, pulled"
-        sent = (self._tally.rows, to_text(self._tally.cents), self._tally.visits, self._tally.visitors)
+        sent = (self._totals.rows, to_text(self._totals.cents), self._totals.visits, self._totals.visitors)
         names = ("rows of sales", "sum of amount", "rows of visits", "sum of customers")
         return [Check(name, str(a), str(b), where) for name, a, b in zip(names, sent, found, strict=True)]
 
@@ -84,16 +84,16 @@ class Comparison:
         from teatree.storage.archives import read_archive  # noqa: PLC0415
 
         receipt = await self._model.archive()
-        self._tally.requests += 1
+        self._totals.requests += 1
         chain = self._model.chain()
         archived = await asyncio.to_thread(read_archive, chain, receipt.version or 0)
         rows = {name: ref.rows for name, ref in archived.files.items()} if archived else {}
-        sent = {"goals": len(self._tally.goals), "sales": self._tally.rows, "visits": VISITS}
+        sent = {"goals": len(self._totals.goals), "sales": self._totals.rows, "visits": VISITS}
         return Check("rows by table", _listed(sent), _listed(rows), f"Parquet of version {receipt.version}")
 
-    async def _catalogued(self) -> Check:
-        """Look into PostgreSQL, which may lag a little."""
-        sent = self._tally.requests + 1  # and `create_model`
+    async def _cataloged(self) -> Check:
+        """Check the catalog, which may lag a little."""
+        sent = self._totals.requests + 1  # and `create_model`
         give_up_s = time.monotonic() + CATCH_UP_S_MAX
         while True:
             found = await asyncio.to_thread(self._count_requests)
@@ -117,7 +117,7 @@ class Comparison:
         return int(rows[0]["count"])
 
 
-def _look_into(path: Path) -> tuple[Any, ...]:
+def _read_file(path: Path) -> tuple[Any, ...]:
     import duckdb  # noqa: PLC0415
 
     with duckdb.connect(str(path), read_only=True) as con:

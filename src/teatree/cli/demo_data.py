@@ -1,4 +1,4 @@
-"""The demo's world: sales by site, product, customer and salesperson, made up the same way every time."""
+"""The demo's data: sales by site, product, customer and salesperson, generated deterministically."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CUSTOMERS = 200
 SALESPERSONS = 12
 DAYS = 60
 SALES_PER_DAY = 10
-"""Rows of one request: a reader that ever counts another number has seen half of one."""
+"""Rows of one request: a count that is not a multiple of it shows that a reader saw part of a request."""
 GOAL_EVERY_DAYS = 5
 VISITS = 20_000
 FIRST_DAY = date(2026, 1, 1)
@@ -53,19 +53,19 @@ TABLES: tuple[dict[str, Any], ...] = (
 
 
 @frozen
-class Day:
-    """What one site sends for one day: its sales, and now and then a goal computed from the sales so far."""
+class DailySales:
+    """The data of one site and day: its sales, and on some days a goal computed from the sales so far."""
 
     sales: list[dict[str, Any]]
     goal: dict[str, Any] | None
 
 
 @define
-class Tally:
-    """What was sent and is done, added up: the numbers that the model must hold in the end."""
+class SalesTotals:
+    """The sums of all requests that are done: the numbers that the model must hold in the end."""
 
     version: int = 0
-    """The newest one that holds any of it."""
+    """The newest version that holds any of them."""
     requests: int = 0
     rows: int = 0
     quantity: int = 0
@@ -75,7 +75,7 @@ class Tally:
     cents_by_site: dict[str, int] = field(factory=lambda: dict.fromkeys(SITES, 0))
     goals: dict[tuple[str, str], int] = field(factory=dict)
 
-    def heard(self, version: int | None) -> None:
+    def saw_version(self, version: int | None) -> None:
         """Note the version of an outcome."""
         self.version = max(self.version, version or 0)
 
@@ -100,10 +100,10 @@ class Tally:
         self.visitors += sum(row["customer"] for row in rows)
 
 
-def days_of(site: str) -> Iterator[Day]:
+def days_of(site: str) -> Iterator[DailySales]:
     """Yield what a site sends, day by day."""
     place = SITES.index(site)
-    dice = random.Random(_SEED + place)  # noqa: S311 - made-up sales
+    dice = random.Random(_SEED + place)  # noqa: S311 - generated sales
     so_far: dict[str, int] = {}
     for number in range(DAYS):
         day = FIRST_DAY + timedelta(days=number)
@@ -114,12 +114,12 @@ def days_of(site: str) -> Iterator[Day]:
         goal = None
         if number % GOAL_EVERY_DAYS == GOAL_EVERY_DAYS - 1:
             goal = {"site": site, "period": period, "amount": to_text(so_far[period] * 105 // 100)}
-        yield Day(rows, goal)
+        yield DailySales(rows, goal)
 
 
 def visit_rows() -> Iterator[dict[str, Any]]:
-    """Yield the rows that are sent one a request, in bulk."""
-    dice = random.Random(_SEED)  # noqa: S311 - made-up visits
+    """Yield the rows that are sent in bulk, one per request."""
+    dice = random.Random(_SEED)  # noqa: S311 - generated visits
     for number in range(VISITS):
         yield {"id": number, "customer": dice.randrange(CUSTOMERS)}
 

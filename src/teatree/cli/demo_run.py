@@ -1,4 +1,4 @@
-"""The demo's scenario: many writers at once, the manager killed half-way, a reader that never fails meanwhile."""
+"""The demo's scenario: concurrent writers, the manager killed half-way, and a reader that must not fail meanwhile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, frozen
 
 from teatree.cli.demo_compare import Check, Comparison
-from teatree.cli.demo_data import DAYS, SALES_PER_DAY, SITES, TABLES, Tally, days_of, visit_rows
+from teatree.cli.demo_data import DAYS, SALES_PER_DAY, SITES, TABLES, SalesTotals, days_of, visit_rows
 from teatree.client.session import connect
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.process import is_alive, read_process
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from teatree.contracts.settings import Settings
 
 IN_FLIGHT = 3
-"""Requests that each site has on the way at once."""
+"""Requests that each site has in flight at once."""
 READ_EVERY_S = 0.02
 
-Tell = Callable[[str], None]
+Remark = Callable[[str], None]
 
 
 @define
 class Reads:
-    """What the reader saw."""
+    """The counts of the reader."""
 
     count: int = 0
     failed: int = 0
@@ -45,8 +45,8 @@ class Reads:
 
 
 @frozen
-class Report:
-    """What the demo ends with."""
+class DemoReport:
+    """The result of the demo."""
 
     checks: list[Check]
     reads: Reads
@@ -61,11 +61,11 @@ class Report:
 class Demo:
     """One run against a running stack."""
 
-    def __init__(self, settings: Settings, model: str, tell: Tell) -> None:
+    def __init__(self, settings: Settings, model: str, remark: Remark) -> None:
         self._settings = settings
         self._name = model
-        self._tell = tell
-        self._tally = Tally()
+        self._remark = remark
+        self._totals = SalesTotals()
         self._half = asyncio.Event()
         self._singles = 0
         self._killed_pid = 0
@@ -73,12 +73,12 @@ class Demo:
         self._away_ms = 0.0
         self._reads = Reads()
 
-    async def run(self) -> Report:
-        """Play the scenario; return all numbers, sent and found."""
+    async def run(self) -> DemoReport:
+        """Run the scenario; return all numbers, sent and found."""
         started_s = time.monotonic()
         async with connect(settings=self._settings, name="demo") as session:
             await session.create_model(self._name, tables=TABLES)
-            self._tell(f"model {self._name} is there; {len(SITES)} sites and a bulk sender write at once")
+            self._remark(f"model {self._name} is created; {len(SITES)} sites and a bulk sender write concurrently")
             reading = asyncio.create_task(self._read())
             try:
                 await self._write_all()
@@ -86,13 +86,13 @@ class Demo:
                 reading.cancel()
                 with suppress(asyncio.CancelledError):
                     await reading
-            self._tell("all is sent and done; now every number is compared")
-            checks = await Comparison(session, self._name, self._tally).checks()
+            self._remark("all requests are done; comparing every number")
+            checks = await Comparison(session, self._name, self._totals).checks()
             versions = (await session.model(self._name).versions(1))[0].version
-        return Report(
+        return DemoReport(
             checks=checks,
             reads=self._reads,
-            requests=self._tally.requests,
+            requests=self._totals.requests,
             versions=versions,
             killed_pid=self._killed_pid,
             away_ms=self._away_ms,
@@ -112,7 +112,7 @@ class Demo:
             raise _first(group) from group
 
     async def _write_site(self, site: str) -> None:
-        """Send a site's days over a connection of its own, a few requests on the way at once."""
+        """Send a site's days over a separate connection, with a few requests in flight."""
         gate = asyncio.Semaphore(IN_FLIGHT)
         async with connect(settings=self._settings, name=f"demo-{site}") as session, asyncio.TaskGroup() as sending:
             model = session.model(self._name)
@@ -140,13 +140,13 @@ class Demo:
 
     async def _append(self, model: Model, site: str, rows: list[dict[str, Any]]) -> None:
         receipt = await model.append("sales", rows)
-        self._tally.heard(receipt.version)
-        self._tally.add_sales(site, rows)
+        self._totals.saw_version(receipt.version)
+        self._totals.add_sales(site, rows)
 
     async def _set_goal(self, model: Model, goal: dict[str, Any]) -> None:
         receipt = await model.upsert("goals", [goal])
-        self._tally.heard(receipt.version)
-        self._tally.set_goal(goal)
+        self._totals.saw_version(receipt.version)
+        self._totals.set_goal(goal)
 
     async def _write_visits(self) -> None:
         """Send one-row requests in bulk."""
@@ -154,28 +154,28 @@ class Demo:
         async with connect(settings=self._settings, name="demo-bulk") as session:
             requests = (("append", {"table": "visits", "rows": [row]}) for row in rows)
             summary = await session.model(self._name).send_many(requests, wait="done")
-        self._tally.heard(summary.version)
-        self._tally.add_visits(rows)
-        self._tell(f"the bulk sender's {summary.sent:,} one-row requests are done, {summary.refused} refused")
+        self._totals.saw_version(summary.version)
+        self._totals.add_visits(rows)
+        self._remark(f"the bulk sender's {summary.sent:,} one-row requests are done, {summary.refused} refused")
 
     async def _kill_half_way(self) -> None:
         await self._half.wait()
         process = read_process(model_folder(self._settings.data, self._name).process)
         if process is None or not is_alive(process):
-            raise RetryError(Code.UNAVAILABLE, "The demo finds no manager to kill.", where=self._name)
+            raise RetryError(Code.UNAVAILABLE, "The demo found no running manager to kill.", where=self._name)
         self._killed_pid = process.pid
         self._killed_at_s = time.monotonic()
         os.kill(process.pid, signal.SIGKILL)
-        self._tell(f"the manager (pid {process.pid}) is killed with SIGKILL, in the middle of its work")
+        self._remark(f"killed the manager (pid {process.pid}) with SIGKILL, in the middle of its work")
 
     # --- the reader ---
 
     async def _read(self) -> None:
-        """Open the newest local version again and again, as a laptop would; it never waits for the writer."""
+        """Open the newest local version repeatedly, as a laptop would; it never waits for the writer."""
         import duckdb  # noqa: PLC0415
 
         current = model_folder(self._settings.data, self._name).current
-        while not current.exists():  # noqa: ASYNC110 - a file says nothing when it appears
+        while not current.exists():  # noqa: ASYNC110 - there is no event for a new file
             await asyncio.sleep(READ_EVERY_S)
         before = (0, 0)
         while True:
@@ -184,7 +184,7 @@ class Demo:
                 seen = await asyncio.to_thread(_count_sales, current)
             except (duckdb.Error, OSError) as e:
                 self._reads.failed += 1
-                self._tell(f"a read failed: {e}")
+                self._remark(f"a read failed: {e}")
             else:
                 self._reads.count += 1
                 self._reads.halves += seen[1] % SALES_PER_DAY != 0 or seen < before
@@ -212,5 +212,5 @@ def _count_sales(path: Path) -> tuple[int, int]:
         except duckdb.IOException:
             if version.exists():
                 raise
-            continue  # two versions passed between naming the file and opening it: the link names the next
+            continue  # two versions were published since the link was resolved: try the next one
         return int(version.stem), int(found[0]) if found else 0

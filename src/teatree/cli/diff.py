@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output
 from teatree.cli.running import with_store
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def diff(
-    model: str,
+    model: ModelName,
     before: str,
     after: str,
     /,
@@ -24,11 +24,11 @@ def diff(
     rows: int = 0,
     common: StoreCommon = STORE_DEFAULT,
 ) -> None:
-    """Tell what differs between two versions.
+    """Show the differences between two versions.
 
     For each table: rows added, removed and changed, by primary key where both versions have the same one (otherwise
-    whole rows are counted, and a changed one is a removed and an added one), and changes of its columns. Only the
-    object store is asked, and only for tables that changed in between.
+    whole rows are counted, and a changed one is a removed and an added one), and changes of its columns. Reads
+    only the object store, and only tables that changed in between.
 
     Example: teatree diff sales 12 15 --rows 10
     Example: teatree diff sales 2026-01-31T18:00 2026-02-01T18:00
@@ -58,7 +58,7 @@ def diff(
         output.line(found)
         return
     if not found.tables:
-        output.say(
+        output.message(
             f"Versions {found.before} and {found.after} of {model} do not differ{f' in {table}' if table else ''}.",
             "green",
         )
@@ -98,7 +98,7 @@ def _change_text(what: str, column: str | None, before: str | None, after: str |
 
 def _print_rows(output: Output, found: TableDiff) -> None:
     names = list(dict.fromkeys(name for row in found.rows for side in (row.before, row.after) for name in side or ()))
-    output.say(f"{found.table}:", "bold")
+    output.message(f"{found.table}:", "bold")
     output.table(("", *names), ((row.change.value, *(_cell(row, name) for name in names)) for row in found.rows))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from teatree.cli.exits import usage
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def drop(
-    model: str,
+    model: ModelName,
     /,
     *,
     yes: Annotated[bool, Parameter(negative="")] = False,
@@ -36,7 +36,7 @@ def drop(
     model
         The model's name.
     yes
-        Do not ask; needed where no terminal can answer.
+        Do not ask for confirmation; needed without a terminal.
     id
         Request id: the same id again has no second effect.
     """
@@ -51,13 +51,13 @@ def drop(
     if output.json:
         output.line(receipt)
     else:
-        output.say(f"{model} is dropped, with version {receipt.version}.", "green")
+        output.message(f"{model} was dropped, with version {receipt.version}.", "green")
 
 
 def _ask(model: str) -> None:
     """Return if the person at the terminal types the model's name; raises `usage` otherwise."""
     if not sys.stdin.isatty():
-        raise usage(f"{model} is not dropped: there is no terminal to confirm it.", "Give --yes.")
+        raise usage(f"{model} was not dropped: there is no terminal for a confirmation.", "Give --yes.")
     print(f"Type the model's name to drop {model}: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip() != model:
-        raise usage(f"{model} is not dropped: that was not its name.")
+        raise usage(f"{model} was not dropped: the name differs.")

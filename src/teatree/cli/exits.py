@@ -1,4 +1,4 @@
-"""Exit codes and the one line that goes with them."""
+"""Exit codes, and the one line of an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from teatree.contracts.errors import Code, OperatorError, RequestError, RetryErr
 
 
 class Exit(IntEnum):
-    """What a script can rely on."""
+    """The exit codes that a script can rely on."""
 
     OK = 0
     INTERNAL = 1
@@ -21,12 +21,12 @@ class Exit(IntEnum):
 
 EXIT_HELP = (
     "Exit codes: 0 ok; 1 an error of teatree itself; 2 wrong usage; 3 rejected: fix the request; "
-    "4 failed or not reachable: try again; 5 an operator has to look; 130 Ctrl-C."
+    "4 failed or not reachable: try again; 5 an operator has to act; 130 Ctrl-C."
 )
 
 
 def exit_code(error: TeatreeError) -> Exit:
-    """Return the exit code of an error: by what its reader does next."""
+    """Return the exit code of an error, by what to do about it."""
     match error:
         case TeatreeError(code=Code.USAGE):
             return Exit.USAGE

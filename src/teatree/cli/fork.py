@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from teatree.cli.model_at import split_version
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def fork(
-    model_at_version: str,
+    model_at_version: ModelName,
     new: str,
     /,
     *,
@@ -23,9 +23,9 @@ def fork(
     timeout: int = 600,
     common: Common = DEFAULT,
 ) -> None:
-    """Create a model that begins as a version of another one.
+    """Create a model as a fork of a version of another one.
 
-    The two share the blocks in the object store and nothing else: the fork has its own requests, versions and
+    The two share only blocks in the object store: the fork has its own requests, versions and
     numbering. The version is kept for as long as the fork needs it.
 
     Example: teatree fork sales@12 trial
@@ -56,5 +56,5 @@ def fork(
     if output.json:
         output.line({"model": new, "from": {"model": model, "version": version}})
     else:
-        there = model if version is None else f"version {version} of {model}"
-        output.say(f"{new} is there, with the tables of {there}.", "green")
+        source = model if version is None else f"version {version} of {model}"
+        output.message(f"{new} is created, with the tables of {source}.", "green")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output, size_text
 
 if TYPE_CHECKING:
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from teatree.storage.cleanup import Cleaned
 
 
-def gc(model: str | None = None, /, *, dry_run: bool = False, common: StoreCommon = STORE_DEFAULT) -> None:
+def gc(model: ModelName | None = None, /, *, dry_run: bool = False, common: StoreCommon = STORE_DEFAULT) -> None:
     """Clean up versions that the retention policy does not keep.
 
-    With them goes what no kept version needs.
+    Objects that no kept version needs are deleted with them.
 
-    The newest version, pinned ones and those that forks stand on are always kept; TEATREE_RETENTION_… sets the policy.
-    Managers do the same for their models now and then; it may run beside them.
+    The newest version, pinned ones and those that forks need are always kept; TEATREE_RETENTION_… sets the policy.
+    Managers do the same for their models periodically; it may run at the same time.
 
     Example: teatree gc sales --dry-run
 
@@ -29,7 +29,7 @@ def gc(model: str | None = None, /, *, dry_run: bool = False, common: StoreCommo
     model
         The model's name; all models if left out.
     dry_run
-        Only tell what would go.
+        Only show what would be cleaned up.
     """
     from teatree.client.session import client_settings  # noqa: PLC0415
 
@@ -41,7 +41,7 @@ def gc(model: str | None = None, /, *, dry_run: bool = False, common: StoreCommo
             found.append(cleaned)
             if output.json:
                 output.line({**_members(cleaned), "dry_run": dry_run})
-    finally:  # what was done is told, also if one model could not be cleaned up
+    finally:  # also if one model could not be cleaned up
         if found and not output.json:
             _show(output, found, dry_run=dry_run)
     if not found and not output.json:
@@ -56,11 +56,11 @@ def _show(output: Output, found: list[Cleaned], *, dry_run: bool) -> None:
         if one.kept_unpublished:
             output.remark(
                 f"{one.kept_unpublished} versions of {one.model} are kept although the policy does not keep them: it"
-                " is not known yet that their outcomes are published. Its manager notes that within"
+                " is not recorded yet that their outcomes are published. Its manager records that within"
                 " seconds, or the next one does."
             )
     if dry_run:
-        output.remark("Nothing was changed: this is what would go.")
+        output.remark("Nothing was changed: this is what would be cleaned up.")
 
 
 def _members(cleaned: Cleaned) -> dict[str, object]:
@@ -78,8 +78,8 @@ def _clean(settings: Settings, model: str | None, *, dry_run: bool) -> Iterator[
     from teatree.storage.chain import Chain  # noqa: PLC0415
     from teatree.storage.cleanup import Cleanup  # noqa: PLC0415
     from teatree.storage.folders import model_chains  # noqa: PLC0415
-    from teatree.storage.objects import open_store  # noqa: PLC0415
     from teatree.storage.postgres import Postgres  # noqa: PLC0415
+    from teatree.storage.stores import open_store  # noqa: PLC0415
 
     store, prefix = open_store(settings.store), settings.nats.prefix
     postgres = Postgres(settings.postgres, application="teatree-cli") if settings.postgres.url else None
@@ -92,7 +92,7 @@ def _clean(settings: Settings, model: str | None, *, dry_run: bool) -> Iterator[
             try:
                 cleaned = cleanup.run(datetime.now(UTC), dry_run=dry_run)
             except TeatreeError as e:
-                failed = failed or e  # one model's trouble is not the others'
+                failed = failed or e  # a failure of one model does not stop the others
                 continue
             if not cleaned.newest:
                 raise RequestError(

@@ -1,4 +1,4 @@
-"""Arguments and rows as JSON texts: every digit goes on as it was written."""
+"""Arguments and rows as JSON texts: every digit is sent as it was written."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from teatree.cli.csv_flags import NO_FLAGS, CsvFlags
 from teatree.cli.exits import usage
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output, counted
 from teatree.cli.receipts import print_receipt
 from teatree.cli.request_progress import progress_shower
@@ -25,7 +25,7 @@ Mode = Literal["append", "replace", "create"]
 
 
 def load(
-    model: str,
+    model: ModelName,
     table: str,
     file: str,
     /,
@@ -38,9 +38,9 @@ def load(
 ) -> None:
     """Load a file into a table: CSV, Parquet or Arrow.
 
-    A file of this machine is read here, checked as a whole, and sent in as many requests as it takes; readers may see a
-    part of its rows until all are in. An address (s3://, file://), or a path below TEATREE_LOAD_ROOTS or not on this
-    machine, is read by the manager in one request, from a place that the operator of the stack allowed.
+    A file of this machine is read and checked here as a whole, then sent in as many requests as needed; readers may see
+    a part of its rows until all are applied. An address (s3://, file://), or a path below TEATREE_LOAD_ROOTS or not on
+    this machine, is read by the manager in one request, from a location that the operator of the stack allowed.
 
     Example: teatree load sales sales ./january.csv --delimiter ";" --decimal ,
 
@@ -51,7 +51,7 @@ def load(
     model
         The model's name.
     table
-        The table that takes the rows.
+        The table to add the rows to.
     file
         A file of this machine, or the address of one that the manager can read.
     mode
@@ -59,7 +59,7 @@ def load(
     id
         Request id: the same id again has no second effect. A file that is sent has ID-1, ID-2, and so on.
     timeout_ms
-        How long to wait for the outcome, or for the next of many; it is applied all the same.
+        How long to wait for the outcome, or for the next of many; it is still applied after that.
     """
     output = Output(json=common.json)
 
@@ -68,22 +68,22 @@ def load(
         if _is_sent(file, session.settings.load_roots):
             await loading.send(Path(file))
         else:
-            await loading.ask(file)
+            await loading.load_by_manager(file)
 
     with_session(common, work)
 
 
 def _is_sent(file: str, roots: tuple[str, ...]) -> bool:
-    """Return whether a file is read here, rather than by the manager; raises `usage` for one that is nowhere."""
+    """Return whether a file is read here, rather than by the manager; raises `usage` for one that does not exist."""
     if "://" in file:
         return False
     path = Path(file)
     if not path.exists():
         if path.is_absolute():
             return False
-        raise usage(f"There is no file {file!r} here.", "Name one for the manager by its address or absolute path.")
+        raise usage(f"There is no file {file!r} here.", "Name a file of the manager by its address or absolute path.")
     if not path.is_file():
-        raise usage(f"{file!r} is no file.")
+        raise usage(f"{file!r} is not a file.")
     folders = [Path(root.removeprefix("file://")).resolve() for root in roots if not root.startswith("s3://")]
     return not (path.is_absolute() and any(path.resolve().is_relative_to(folder) for folder in folders))
 
@@ -110,7 +110,7 @@ class _Load:
         self._timeout_ms = timeout_ms
         self._csv = csv
 
-    async def ask(self, uri: str) -> None:
+    async def load_by_manager(self, uri: str) -> None:
         """Have the manager read a file."""
         with self._output.progress(f"loading into {self._table}", unit="%") as advance:
             receipt: Receipt = await self._model.load(
@@ -145,7 +145,7 @@ class _Load:
                     progress=progress,
                 )
         except asyncio.CancelledError:
-            self._output.remark(f"Interrupted: {accepted:,} rows or more were accepted, and those will be applied.")
+            self._output.remark(f"Interrupted: at least {accepted:,} rows were accepted and will be applied.")
             raise
         self._print(path, loaded)
 
@@ -164,7 +164,7 @@ class _Load:
             )
         else:
             place = f"version {summary.version} of {summary.model}" if summary.version else summary.model
-            self._output.say(
+            self._output.message(
                 f"done  {counted(loaded.rows, 'row')} of {path} {'is' if loaded.rows == 1 else 'are'} in {place}",
                 "green",
             )

@@ -21,37 +21,37 @@ if TYPE_CHECKING:
 def advance(*, yes: Annotated[bool, Parameter(negative="")] = False, common: Common = DEFAULT) -> Exit:
     """Resume models after the log was truncated or restored.
 
-    For when its end was cut off, or an older copy was put back.
+    For a log that lost its end or was restored from an older copy.
 
-    First look for a newer copy of the stream: lost requests that were not applied are gone after this, unless they are
-    sent again. What the models have applied stays. The log is made as long as it was, with messages that are nobody's;
-    requests that were accepted since under numbers that a model has passed are accepted again under their ids; nothing
-    is deleted. If nothing is wrong nothing is changed. It can be run again at any time.
+    First look for a newer copy of the stream: lost requests that were not applied stay lost after this, unless they are
+    sent again. What the models have applied stays. The log is filled up with padding messages to its former length;
+    requests accepted since under sequences that a model has passed are accepted again under their ids; nothing is
+    deleted. If nothing is wrong nothing is changed. It can be run again at any time.
 
     Example: teatree log advance
 
     Parameters
     ----------
     yes
-        Do not ask.
+        Do not ask for confirmation.
     """
     output = Output(json=common.json)
     found = _run(common, dry_run=True)
-    if found.elsewhere and not found.strays:
+    if found.elsewhere and not found.stalled_models:
         raise _elsewhere(found)
-    if not found.strays:
+    if not found.stalled_models:
         if output.json:
             output.line(found)
         else:
-            output.say(
-                f"{found.stream} lacks nothing that {counted(found.models, 'model')} applied: nothing was changed.",
+            output.message(
+                f"{found.stream} holds all that {counted(found.models, 'model')} applied: nothing was changed.",
                 "green",
             )
         return Exit.OK
     if not output.json:
-        columns = ("model", "error", "holds up to", "what is wrong")
-        rows = ((s.model, s.code, s.offset, s.message) for s in found.strays)
-        output.table(columns, rows, right=("holds up to",))
+        columns = ("model", "error", "applied up to", "what is wrong")
+        rows = ((s.model, s.code, s.offset, s.message) for s in found.stalled_models)
+        output.table(columns, rows, right=("applied up to",))
     if not yes and not output.json and sys.stdin.isatty() and not _confirmed(found):
         output.remark("Nothing was changed.")
         return Exit.OK
@@ -77,21 +77,21 @@ def _run(common: Common, *, dry_run: bool) -> AdvanceReport:
 
 
 def _confirmed(found: AdvanceReport) -> bool:
-    print(f"Let these models go on without what {found.stream} has lost? [y/N] ", end="", file=sys.stderr)
+    print(f"Resume these models without the requests that {found.stream} has lost? [y/N] ", end="", file=sys.stderr)
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _show(output: Output, done: AdvanceReport) -> None:
-    output.say(f"{done.stream} ended at {done.last_seq_before:,} and ends at {done.last_seq:,} now.")
-    output.say(f"{counted(done.fillers, 'padding message')} published; nothing was deleted.")
-    for stray in done.strays:
-        unnamed = f" ({stray.unnamed:,} without an id got one that begins with again-)" if stray.unnamed else ""
-        again = counted(stray.again, "request")
-        output.say(f"{stray.model}: continues after {stray.offset:,}; {again} accepted again{unnamed}.")
-    output.say(
-        "A running dispatcher starts the managers again at once, otherwise within a minute (`teatree models` tells)."
-        " What has no outcome can be sent again under its id: it takes effect once.",
+    output.message(f"The last sequence of {done.stream} was {done.last_seq_before:,} and is {done.last_seq:,} now.")
+    output.message(f"{counted(done.padding_messages, 'padding message')} published; nothing was deleted.")
+    for stalled in done.stalled_models:
+        unnamed = f" ({stalled.unnamed:,} without an id got one that begins with again-)" if stalled.unnamed else ""
+        again = counted(stalled.again, "request")
+        output.message(f"{stalled.model}: continues after {stalled.offset:,}; {again} accepted again{unnamed}.")
+    output.message(
+        "A running dispatcher starts the managers again at once, otherwise within a minute (see `teatree models`)."
+        " Requests without an outcome can be sent again under their ids: each takes effect once.",
         "green",
     )
 
@@ -100,7 +100,7 @@ def _elsewhere(found: AdvanceReport) -> OperatorError:
     first = ", ".join(found.elsewhere[:10])
     return OperatorError(
         Code.LOG_REPLACED,
-        f"Of the models, {len(found.elsewhere):,} count in another stream than this {found.stream}: {first}.",
+        f"{counted(len(found.elsewhere), 'model')} applied another stream than this {found.stream}: {first}.",
         where=found.stream,
-        hint="Restore that stream, or begin them again under other names: `teatree fork MODEL NEW`.",
+        hint="Restore that stream, or fork the models under other names: `teatree fork MODEL NEW`.",
     )

@@ -1,4 +1,4 @@
-"""The command `teatree`: parse, call, print; every error ends as one line and an exit code."""
+"""The command `teatree`: parses, calls, prints; every error becomes one line and an exit code."""
 
 from __future__ import annotations
 
@@ -20,37 +20,39 @@ from teatree.contracts.unknown_settings import UnknownSettingWarning
 
 HELP = """One writer per DuckDB model behind a durable queue, and immutable versions for every reader.
 
-`teatree demo` shows all of it on this machine; `teatree up` starts it for real."""
+`teatree demo` runs a demonstration on this machine; `teatree up` starts a stack."""
 
 _COMMANDS = (
     *"up demo models create drop send load query watch".split(),
     *"versions pull shell verify diff publish fork restore pin unpin pins gc repair dead resume".split(),
+    *"status logs env completion".split(),
 )
 _GROUPS = frozenset({"catalog", "log"})
-"""Commands that have commands."""
+"""Commands with subcommands."""
 _SHOWN = (UnknownSettingWarning, DamageWarning)
 _HELP_FLAGS = frozenset({"--help", "-h"})
 
 
 def make_app(*, listing: bool = False) -> App:
     """Return the command line's grammar; a command's module is loaded when it is used, or all for a `listing`."""
-    app = App(name="teatree", help=HELP, help_epilogue=EXIT_HELP, version=_version, help_format="plaintext")
+    app = App(name="teatree", help=HELP, help_epilogue=EXIT_HELP, version=teatree_version, help_format="plaintext")
 
     def command(module: str, name: str) -> Any:
         return getattr(import_module(module), name) if listing else f"{module}:{name}"
 
     for place, name in enumerate(_COMMANDS):
         app.command(command(f"teatree.cli.{name}", name), name=name, sort_key=place)
-    catalog = App(name="catalog", help="Look after the catalog in PostgreSQL.", sort_key=len(_COMMANDS))
+    catalog = App(name="catalog", help="Maintain the catalog in PostgreSQL.", sort_key=len(_COMMANDS))
     catalog.command(command("teatree.cli.catalog", "rebuild"), name="rebuild")
     app.command(catalog)
-    log = App(name="log", help="Look after the log of requests in NATS.", sort_key=len(_COMMANDS) + 1)
+    log = App(name="log", help="Maintain the log of requests in NATS.", sort_key=len(_COMMANDS) + 1)
     log.command(command("teatree.cli.log", "advance"), name="advance")
     app.command(log)
     return app
 
 
-def _version() -> str:
+def teatree_version() -> str:
+    """Return the version of this package."""
     from importlib.metadata import version  # noqa: PLC0415
 
     return version("teatree")
@@ -82,10 +84,10 @@ def _run(arguments: Sequence[str]) -> int:
         return Exit.INTERRUPTED
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else Exit.OK
-    except BrokenPipeError:  # the reader has seen enough: `teatree query … | head`
+    except BrokenPipeError:  # the reader closed the pipe: `teatree query … | head`
         _silence_stdout()
         return Exit.OK
-    except Exception as e:  # the last door: a person gets a line, not a trace
+    except Exception as e:  # print one line instead of a traceback
         if process_environ().get("TEATREE_DEBUG"):
             raise
         text = " ".join(f"{type(e).__name__}: {e}".split())
@@ -95,7 +97,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _warnings_shown() -> Iterator[None]:
-    """Show each warning of ours, about a setting or damage, as one line, once."""
+    """Show each of Teatree's warnings, about a setting or damage, as one line, once."""
     with warnings.catch_warnings():
         before, seen = warnings.showwarning, set[str]()
 
@@ -124,7 +126,7 @@ def _fail(line: str, code: Exit) -> Exit:
 
 
 def _silence_stdout() -> None:
-    """Keep the interpreter's last flush from complaining about the closed pipe."""
+    """Keep the interpreter's last flush from failing on the closed pipe."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

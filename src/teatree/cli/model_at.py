@@ -1,4 +1,4 @@
-"""Naming a version on the command line: `sales@12`."""
+"""The notation of a version on the command line: `sales@12`."""
 
 from __future__ import annotations
 

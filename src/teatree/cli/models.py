@@ -10,7 +10,7 @@ from teatree.cli.running import with_store
 def models(*, common: StoreCommon = STORE_DEFAULT) -> None:
     """List the models.
 
-    They come from the catalogue if PostgreSQL is set, otherwise from the object store. The state tells whether a model
+    They come from the catalog if PostgreSQL is set, otherwise from the object store. The state shows whether a model
     is damaged or stopped, and what its requests wait for. A name whose `create` was refused is no model.
 
     Example: teatree models --json
@@ -22,7 +22,7 @@ def models(*, common: StoreCommon = STORE_DEFAULT) -> None:
         output.line(found)
         return
     if not found:
-        output.remark("There is no model yet: `teatree create sales` makes one.")
+        output.remark("There is no model yet: `teatree create sales` creates one.")
         return
     rows = (
         (

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from attrs import frozen
 from cyclopts import Group, Parameter
 
+from teatree.contracts.environment import data_folder, process_environ
+
+if TYPE_CHECKING:
+    from cyclopts.completion import CompletionContext
+
 COMMON = Group("Everywhere", sort_key=100)
+
+
+def _model_names(context: CompletionContext) -> list[str]:
+    """Return the models of the data folder, for a shell's completion: nothing is connected to."""
+    from teatree.storage.model_folder import local_models  # noqa: PLC0415 - only for completion
+
+    given = context.get("data")
+    return local_models(Path(given.value) if given and given.value else data_folder(process_environ()))
+
+
+ModelName = Annotated[str, Parameter(completer=_model_names)]
+"""The name of a model, which shells complete."""
 
 
 @Parameter(name="*")
@@ -17,7 +34,7 @@ class Common:
     """Where to connect, and how to print."""
 
     data: Annotated[Path | None, Parameter(group=COMMON)] = None
-    """Folder of a running stack (its teatree.env tells where to connect); otherwise the environment does."""
+    """Folder of a running stack (its teatree.env holds the addresses); otherwise the environment is used."""
     json: Annotated[bool, Parameter(negative="", group=COMMON)] = False
     """Print JSON for machines: one document, or one line per item, and nothing else on standard output."""
 
@@ -31,7 +48,7 @@ class StoreCommon(Common):
     """The same, for commands that read versions only."""
 
     store: Annotated[str | None, Parameter(group=COMMON)] = None
-    """Another object store: file:///folder, s3://bucket/prefix or the path of a folder; then no stack is asked for."""
+    """Another object store: file:///folder, s3://bucket/prefix or the path of a folder; then no stack is needed."""
 
 
 STORE_DEFAULT = StoreCommon()

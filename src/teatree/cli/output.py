@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Advance = Callable[..., None]
-"""Takes what is done and, if it changed, the total; and `description=`."""
+"""Called with the amount done and, if it changed, the total; and `description=`."""
 REDRAW_S = 0.1
 PIPE_COLUMNS = 500
-"""Width of a table that no terminal shows: a row stays one line."""
+"""Width of a table without a terminal, so that a row stays one line."""
 
 
 class Output:
@@ -37,7 +37,7 @@ class Output:
     def out(self) -> Console:
         """Standard output, for people."""
         if self._out is None:
-            from rich.console import Console  # noqa: PLC0415 - 40 ms that machines need not pay
+            from rich.console import Console  # noqa: PLC0415 - 40 ms, not needed with --json
 
             self._out = Console(
                 highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS
@@ -63,14 +63,14 @@ class Output:
         sys.stdout.buffer.write(body)
         sys.stdout.buffer.flush()
 
-    def say(self, text: str, style: str = "") -> None:
+    def message(self, text: str, style: str = "") -> None:
         """Print a result for people; nothing with `--json`."""
         if not self.json:
             self.out.print(visible(text, keep="\n"), style=style or None, soft_wrap=True)
             sys.stdout.flush()
 
     def remark(self, text: str) -> None:
-        """Print a remark beside the results; nothing with `--json`."""
+        """Print a remark on standard error; nothing with `--json`."""
         if not self.json:
             self.err.print(visible(text, keep="\n"), style="dim", soft_wrap=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from teatree.cli.model_at import split_version
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output
 from teatree.cli.running import with_store
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def pin(
-    model_at_version: str,
+    model_at_version: ModelName,
     /,
     *,
     name: str | None = None,
@@ -27,7 +27,7 @@ def pin(
 
     The retention policy does not apply to it.
 
-    Only the object store is asked.
+    Reads and writes only the object store.
 
     Example: teatree pin sales@12 --name year-end --until 2027-01-31T00:00
 
@@ -36,11 +36,11 @@ def pin(
     model_at_version
         The model and the version, as sales@12; the newest version if none is named.
     name
-        What to call the pin, `version-N` if left out.
+        The pin's name, `version-N` if left out.
     until
         When the pin ends: 2026-01-31T14:00 in local time, or 2026-01-31T14:00:00Z; never if left out.
     note
-        Why, for those who find it.
+        The reason, for those who find the pin.
     """
     output = Output(json=common.json)
     model, version = split_version(model_at_version)
@@ -57,4 +57,4 @@ def pin(
         output.line(made)
         return
     ends = "it is unpinned" if made.until is None else f"{made.until:%Y-%m-%d %H:%M:%S} UTC"
-    output.say(f"Version {made.version} of {model} is kept until {ends}: pin {made.name}.", "green")
+    output.message(f"Version {made.version} of {model} is kept until {ends}: pin {made.name}.", "green")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output
 from teatree.cli.running import with_store
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from teatree.storage.pins import Pin
 
 
-def pins(model: str, /, *, common: StoreCommon = STORE_DEFAULT) -> None:
+def pins(model: ModelName, /, *, common: StoreCommon = STORE_DEFAULT) -> None:
     """List the pinned versions of a model.
 
     With their reasons: pins, and forks that need them.

@@ -12,8 +12,9 @@ from teatree.cli.output import Output, size_text
 def publish(path: Path, store: str, /, *, name: str | None = None, common: Common = DEFAULT) -> None:
     """Publish a version of a DuckDB file, without any service.
 
-    Only what changed since the newest version is moved. The file is not altered, beyond DuckDB's own checkpoint; nobody
-    may have it open meanwhile. Versions are read with `pull`, `diff` and the others, with --store.
+    Only blocks that changed since the newest version are uploaded. The file is not altered, beyond DuckDB's own
+    checkpoint; no other process may have it open meanwhile. Versions are read with `pull`, `diff` and the others, with
+    --store.
 
     Example: teatree publish sales.duckdb s3://bucket/versions
 
@@ -37,7 +38,7 @@ def publish(path: Path, store: str, /, *, name: str | None = None, common: Commo
     if output.json:
         output.line(published)
     elif published.is_new:
-        sizes = f"{size_text(published.size_bytes)}, of which {size_text(published.pack_bytes)} were moved"
-        output.say(f"{path} is version {published.version} of {published.model} ({sizes}).", "green")
+        sizes = f"{size_text(published.size_bytes)}, of which {size_text(published.pack_bytes)} were uploaded"
+        output.message(f"{path} is published as version {published.version} of {published.model} ({sizes}).", "green")
     else:
-        output.say(f"{path} is what version {published.version} of {published.model} holds already.", "green")
+        output.message(f"{path} is unchanged since version {published.version} of {published.model}.", "green")

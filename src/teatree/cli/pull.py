@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output, size_text
 from teatree.cli.running import with_store
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def pull(
-    model: str,
+    model: ModelName,
     path: Path | None = None,
     /,
     *,
@@ -28,9 +28,9 @@ def pull(
 ) -> None:
     """Write a version as an ordinary DuckDB file.
 
-    A file that was pulled before gets only the blocks that changed; who has it open keeps the old one. Every block is
-    verified; the file appears whole or not at all, and an interrupted pull goes on where it was.
-    Only the object store is asked.
+    For a file that was pulled before only changed blocks are fetched; a process that has it open keeps the old one.
+    Every block is verified; the file is replaced atomically, and an interrupted pull continues where it stopped.
+    Reads only the object store.
 
     Example: teatree pull sales sales.duckdb
 
@@ -39,13 +39,13 @@ def pull(
     model
         The model's name.
     path
-        The file to write, MODEL.duckdb in this folder if left out; a DuckDB file that is there is replaced.
+        The file to write, MODEL.duckdb in this folder if left out; an existing DuckDB file is replaced.
     version
         The version, the newest if left out.
     at
         The newest version at a moment instead: 2026-01-31T14:00 in local time, or 2026-01-31T14:00:00Z.
     rehash
-        Check every block that is kept, too, as if somebody had touched the file.
+        Verify the kept blocks, too, as if the file had been changed.
     """
     output = Output(json=common.json)
     target = path or Path(f"{model}.duckdb")
@@ -58,5 +58,5 @@ def pull(
     if output.json:
         output.line(pulled)
     else:
-        moved = f"{size_text(pulled.size_bytes)}, of which {size_text(pulled.moved_bytes)} were moved"
-        output.say(f"{pulled.path} holds version {pulled.version} of {model} ({moved}).", "green")
+        moved = f"{size_text(pulled.size_bytes)}, of which {size_text(pulled.moved_bytes)} were fetched"
+        output.message(f"{pulled.path} holds version {pulled.version} of {model} ({moved}).", "green")

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from teatree.cli.answers import Form, check_form, print_answer
 from teatree.cli.exits import usage
 from teatree.cli.json_args import read_args
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output
+from teatree.cli.query_reply import Form, check_form, print_reply
 from teatree.cli.running import store_session, with_session
 
 if TYPE_CHECKING:
-    from teatree.client.query import Answer
+    from teatree.client.query import QueryReply
     from teatree.client.session import Session
     from teatree.datasets.dataset import Dataset
 
@@ -22,7 +22,7 @@ TIMEOUT_MS = 60_000
 
 
 def query(
-    model: str,
+    model: ModelName,
     sql: str,
     /,
     *,
@@ -35,10 +35,10 @@ def query(
     timeout_ms: int = TIMEOUT_MS,
     common: StoreCommon = STORE_DEFAULT,
 ) -> None:
-    """Answer a SELECT from the newest version, or from an older one.
+    """Run a SELECT on the newest version, or on an older one.
 
-    Direct reads never wait behind writes; a model at rest is woken first. With --version, --at or --store this process
-    reads the version itself, and only the object store is asked.
+    Direct reads never wait behind writes; the manager of an idle model is started first. With --version, --at or
+    --store this process reads the version itself, from the object store alone.
 
     Example: teatree query sales 'SELECT site, sum(amount) FROM sales GROUP BY site' --format csv
 
@@ -59,9 +59,9 @@ def query(
     at
         Read the newest version at a moment: 2026-01-31T14:00 in local time, or 2026-01-31T14:00:00Z.
     through_log
-        Ask in the one order: the answer sees every request sent before it.
+        Run the query in the order of the log: it sees every request sent before it.
     timeout_ms
-        How long to wait for the answer.
+        How long to wait for the rows.
     """
     output = Output(json=common.json or format != "table")
     check_form(format)
@@ -69,24 +69,25 @@ def query(
     if version is not None or at is not None or common.store is not None:
         if through_log or min_version is not None:
             raise usage(
-                "A version that is named does not wait for others.", "Leave out --through-log and --min-version."
+                "--version, --at and --store cannot be combined with --through-log or --min-version.",
+                "Leave out --through-log and --min-version.",
             )
-        rows, found = _ask_version(common, model, sql, parameters, version, at)
-        print_answer(output, rows, found, format)
+        rows, found = _query_version(common, model, sql, parameters, version, at)
+        print_reply(output, rows, found, format)
         return
 
-    async def work(session: Session) -> Answer:
-        from teatree.client.query import Question  # noqa: PLC0415
+    async def work(session: Session) -> QueryReply:
+        from teatree.client.query import QueryRequest  # noqa: PLC0415
 
         form: Literal["json", "arrow"] = "json" if _is_json(output, format) else "arrow"
-        question = Question(sql, parameters, form, min_version=min_version)
-        return await session.model(model).ask(question, through_log=through_log, timeout_ms=timeout_ms)
+        query_request = QueryRequest(sql, parameters, form, min_version=min_version)
+        return await session.model(model).ask(query_request, through_log=through_log, timeout_ms=timeout_ms)
 
-    answer = with_session(common, work)
-    print_answer(output, answer.dataset, answer.version, format)
+    reply = with_session(common, work)
+    print_reply(output, reply.dataset, reply.version, format)
 
 
-def _ask_version(
+def _query_version(
     common: StoreCommon,
     model: str,
     sql: str,
@@ -100,7 +101,7 @@ def _ask_version(
 
     session = store_session(common)
     with OpenedVersion(session.model(model).chain(), session.settings, version=version, at=at) as opened:
-        # As a manager would read them: with all their digits.
+        # Parsed as a manager parses them: with all their digits.
         return opened.ask(sql, parse_json(dump_json(parameters), "--param")), opened.version
 
 
@@ -113,7 +114,7 @@ def _parameters(values: tuple[str, ...]) -> list[Any] | dict[str, Any] | None:
         return None
     named = [value.split("=", 1) for value in values if not value.startswith(('"', "'")) and "=" in value]
     if named and len(named) != len(values):
-        raise usage("Parameters are either all named or none is.", "Give --param name=value, or --param value.")
+        raise usage("Either all parameters are named or none.", "Give --param name=value, or --param value.")
     if named:
         return {name: _value(value) for name, value in named}
     return [_value(value) for value in values]

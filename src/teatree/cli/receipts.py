@@ -1,4 +1,4 @@
-"""Printing what became of requests."""
+"""Printing the outcomes of requests."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ def print_receipt(output: Output, receipt: Receipt) -> None:
         output.line(receipt)
     elif receipt.is_done:
         result = "" if receipt.result is None else f" {_result(receipt.result)},"
-        output.say(f"done  {receipt.function}:{result} version {receipt.version} of {receipt.model}", "green")
+        output.message(f"done  {receipt.function}:{result} version {receipt.version} of {receipt.model}", "green")
     else:
-        output.say(f"accepted  {receipt.function} as {receipt.request_id}, number {receipt.seq} in the log", "green")
+        output.message(
+            f"accepted  {receipt.function} as {receipt.request_id}, sequence {receipt.seq} in the log", "green"
+        )
 
 
 def _result(result: Any) -> str:
@@ -39,14 +41,14 @@ def _member(name: str, value: Any) -> str:
 
 
 def print_summary(output: Output, summary: Summary, rows: int) -> Exit:
-    """Print what became of many requests; return the exit code."""
+    """Print the outcomes of many requests; return the exit code."""
     if output.json:
         output.line(summary)
     elif not summary.waited:
         sent = counted(summary.sent, "request")
-        output.say(f"accepted  {counted(rows, 'row')} in {sent} as group {summary.groups[0]}", "green")
+        output.message(f"accepted  {counted(rows, 'row')} in {sent} as group {summary.groups[0]}", "green")
     else:
-        output.say(_summary_text(summary, rows), "green" if not summary.refused else "yellow")
+        output.message(_summary_text(summary, rows), "green" if not summary.refused else "yellow")
         for refusal in summary.refusals[:REFUSALS_SHOWN_MAX]:
             error = refusal.error
             place = f" (at {error['where']})" if error.get("where") else ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output
 from teatree.cli.running import store_session
 
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 
 def repair(
-    model: str, /, *, dry_run: Annotated[bool, Parameter(negative="")] = False, common: StoreCommon = STORE_DEFAULT
+    model: ModelName,
+    /,
+    *,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    common: StoreCommon = STORE_DEFAULT,
 ) -> None:
-    """Put back manifests that vanished, or give their versions up.
+    """Restore manifests that vanished, or give their versions up.
 
-    The newest manifest returns from its copy `head`. Others cannot: a stub takes the place of each, as after a
-    clean-up, so that the rest of the history can be used. Restore a backup of the store first if there is one.
+    The newest manifest is restored from its copy `head`. Each other one is replaced by a stub, as after a clean-up, so
+    that the rest of the history can be used. Restore a backup of the store first if there is one.
 
     Example: teatree repair sales
 
@@ -32,7 +36,7 @@ def repair(
         Only list what is missing.
     """
     from teatree.storage.repair import missing_versions  # noqa: PLC0415
-    from teatree.storage.repair import repair as put_back  # noqa: PLC0415
+    from teatree.storage.repair import repair as restore_manifests  # noqa: PLC0415
 
     output = Output(json=common.json)
     chain = store_session(common).model(model).chain()
@@ -41,9 +45,9 @@ def repair(
         if output.json:
             output.line({"model": model, "missing": missing})
         else:
-            output.say(f"Missing versions of {model}: {', '.join(map(str, missing)) or 'none'}.")
+            output.message(f"Missing versions of {model}: {', '.join(map(str, missing)) or 'none'}.")
         return
-    _show(output, model, put_back(chain))
+    _show(output, model, restore_manifests(chain))
 
 
 def _show(output: Output, model: str, done: list[Repaired]) -> None:
@@ -51,7 +55,7 @@ def _show(output: Output, model: str, done: list[Repaired]) -> None:
         for repaired in done:
             output.line(repaired)
     elif not done:
-        output.say(f"No version of {model} is missing.", "green")
+        output.message(f"No version of {model} is missing.", "green")
     else:
         output.table(("version", "repaired"), [(one.version, one.way.value) for one in done], right=("version",))
         output.remark(f"`teatree verify {model} --all` checks the rest.")

@@ -1,4 +1,4 @@
-"""A bar for a request that reports how far it is."""
+"""The progress bar of a request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STEPS = 1_000
 
 
 def progress_shower(advance: Advance) -> Callable[[Notice], None]:
-    """Return what moves a bar with the `progress` notices of a request."""
+    """Return a callback that moves a bar by the `progress` notices of a request."""
 
     def on_notice(notice: Notice) -> None:
         if notice.kind is Kind.PROGRESS:

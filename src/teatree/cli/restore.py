@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from teatree.cli.exits import usage
 from teatree.cli.model_at import split_version
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
 from teatree.contracts.errors import Code, RequestError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def restore(
-    model_at_version: str,
+    model_at_version: ModelName,
     /,
     *,
     at: str | None = None,
@@ -27,8 +27,8 @@ def restore(
 ) -> None:
     """Make a model's tables equal those of an earlier version.
 
-    It is a request like any other: a new version is made, nothing is taken out of the history, and a restore of the
-    version before undoes it. A model that was dropped is created again first.
+    It is a request like any other: it makes a new version and removes none from the history, and restoring the version
+    before undoes it. A dropped model has to be created again first.
 
     Example: teatree restore sales@12
 
@@ -46,7 +46,7 @@ def restore(
     output = Output(json=common.json)
     model, version = split_version(model_at_version)
     if (version is None) == (at is None):
-        raise usage(f"To which version of {model}?", f"Name one, as {model}@12, or a moment with --at.")
+        raise usage(f"Name one version of {model} to restore.", f"Write {model}@12, or give a moment with --at.")
 
     async def work(session: Session) -> tuple[int, Receipt]:
         wanted = session.model(model)
@@ -63,15 +63,17 @@ def restore(
         output.line(receipt)
         return
     result = receipt.result or {}
-    tables = ", ".join(result.get("tables", ())) or "nothing had changed"
+    tables = ", ".join(result.get("tables", ())) or "nothing changed"
     dropped = f"; dropped: {', '.join(result['dropped'])}" if result.get("dropped") else ""
-    output.say(f"Version {receipt.version} of {model} has the tables of version {number} ({tables}{dropped}).", "green")
+    output.message(
+        f"Version {receipt.version} of {model} has the tables of version {number} ({tables}{dropped}).", "green"
+    )
 
 
 def _dropped(model: str, version: int) -> RequestError:
     return RequestError(
         Code.UNKNOWN_MODEL,
-        f"{model} is dropped; its versions are still there.",
+        f"{model} is dropped; its versions still exist.",
         where="model",
         hint=f"Create it again with `teatree create {model}`, then restore {model}@{version}.",
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def resume(
-    model: str,
+    model: ModelName,
     /,
     *,
     restore: Annotated[bool, Parameter(negative="")] = False,
@@ -24,10 +24,10 @@ def resume(
 ) -> None:
     """Start the manager of a stopped model now.
 
-    For when the cause is mended.
+    For use after the cause is repaired.
 
-    `teatree models` says why a model is stopped. Managers that die of the same thing again and again are started in
-    growing intervals; this does not wait for the next one.
+    `teatree models` shows why a model is stopped. A manager that crashes repeatedly is started in growing intervals;
+    this does not wait for the next one.
 
     Example: teatree resume sales --restore
 
@@ -37,7 +37,7 @@ def resume(
         The model.
     restore
         Put this host's file of the model aside: the next manager restores the newest version from the object store and
-        applies the requests after it. Nothing that was accepted is lost.
+        applies the requests after it. No accepted request is lost.
     timeout
         Seconds to wait for the manager.
     """
@@ -53,4 +53,4 @@ def resume(
         output.line(health)
         return
     waits = f"; it waits: {health['waiting_for']}" if health.get("waiting_for") else ""
-    output.say(f"The manager of {model} runs: {health['state']}, version {health['version']}{waits}.", "green")
+    output.message(f"The manager of {model} runs: {health['state']}, version {health['version']}{waits}.", "green")

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 WAIT_MS = 2_000
-"""How long NATS may be away before a command gives up."""
+"""How long a command retries connecting to NATS."""
 
 
 def with_session(common: Common, work: Callable[[Session], Awaitable[T]]) -> T:
     """Connect, do the work, disconnect; return what it returned."""
-    from teatree.client.session import connect  # noqa: PLC0415 - NATS, only for commands that talk to it
+    from teatree.client.session import connect  # noqa: PLC0415 - NATS, only for commands that use it
 
     async def main() -> T:
         async with connect(data=common.data, name="teatree-cli", wait_ms=WAIT_MS) as session:
@@ -32,7 +32,7 @@ def with_session(common: Common, work: Callable[[Session], Awaitable[T]]) -> T:
 
 
 def with_store(common: Common, work: Callable[[Session], Awaitable[T]]) -> T:
-    """Do work that needs the object store or PostgreSQL only: NATS may be away."""
+    """Do work that needs only the object store or PostgreSQL, not NATS."""
     from teatree.client.session import connect  # noqa: PLC0415
 
     async def main() -> T:
@@ -43,14 +43,14 @@ def with_store(common: Common, work: Callable[[Session], Awaitable[T]]) -> T:
 
 
 def store_session(common: StoreCommon) -> Session:
-    """Return a session for work that needs the object store only and runs no event loop: Ctrl-C ends it as usual."""
+    """Return a session for work that needs only the object store and no event loop, so that Ctrl-C ends it as usual."""
     from teatree.client.session import connect  # noqa: PLC0415
 
     return connect(data=common.data, store=_store(common))
 
 
 def _store(common: StoreCommon) -> str | None:
-    """Return the store that is named; raises `usage` for a folder that is not there, which looks like an empty one."""
+    """Return the given store; raises `usage` for a missing folder, which would look like an empty store."""
     store = common.store
     if store is None or not ("://" not in store or store.startswith("file:///")):
         return store

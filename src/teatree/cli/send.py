@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from teatree.cli.csv_flags import NO_FLAGS, CsvFlags
 from teatree.cli.exits import Exit, usage
 from teatree.cli.json_args import read_args, read_rows, read_text
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
 from teatree.cli.receipts import print_receipt, print_summary
 from teatree.cli.request_progress import progress_shower
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ROWS_PER_REQUEST = 1_000
 BYTES_PER_REQUEST = 1_000_000
-"""A request of this size is applied quickly and stays below the usual `max_payload`."""
+"""Size of a request, small enough to be applied quickly and to fit into the usual `max_payload`."""
 COLUMN_FILES = (".csv", ".tsv", ".parquet", ".arrow", ".feather", ".ipc")
 """Endings of files whose rows are sent as Arrow."""
 ID_CHARS_MAX = 56
@@ -38,7 +38,7 @@ TIMEOUT_MS = 60_000
 
 
 def send(
-    model: str,
+    model: ModelName,
     function: str,
     args: str | None = None,
     /,
@@ -70,18 +70,18 @@ def send(
     file
         Read the arguments from this file; - is standard input.
     rows
-        Send the rows of this file in as many requests as it takes: CSV, Parquet or Arrow by its ending, otherwise one
+        Send the rows of this file in as many requests as needed: CSV, Parquet or Arrow by its ending, otherwise one
         JSON object a line; - is standard input.
     rows_per_request
         Rows in each of them: 1,000, or 20,000 of a CSV, Parquet or Arrow file.
     no_wait
-        Return when all is accepted: on disk, in the one order.
+        Return when all requests are accepted: on disk, in the log's order.
     id
         Request id: the same id again has no second effect. With --rows, the requests get ID-1, ID-2, and so on.
     expected_version
         Have it rejected as stale if another request took effect after this version.
     timeout_ms
-        How long to wait for outcomes; all that is accepted is applied all the same.
+        How long to wait for outcomes; after that, accepted requests are still applied.
     """
     output = Output(json=common.json)
     if args is not None and file is not None:
@@ -90,11 +90,11 @@ def send(
     wait = not no_wait
     if rows is not None:
         if expected_version is not None:
-            raise usage("--expected-version is for one request, not for --rows.")
+            raise usage("--expected-version cannot be combined with --rows.")
         bulk = _Bulk(output, function, members, id, rows_per_request, csv.given)
         return bulk.send(common, model, rows, wait=wait, timeout_ms=timeout_ms)
     if csv.given:
-        raise usage("Options of CSV files go with --rows.")
+        raise usage("Options of CSV files need --rows.")
 
     async def work(session: Session) -> Receipt:
         with output.progress(function, unit="%") as advance:
@@ -161,7 +161,7 @@ class _Bulk:
                     progress=progress,
                 )
 
-        from teatree.client.file_load import in_a_thread  # noqa: PLC0415 - what it needs is loaded with a session
+        from teatree.client.file_load import in_a_thread  # noqa: PLC0415 - loaded by a session anyway
 
         return print_summary(self._output, with_session(common, work), self.rows)
 
@@ -175,7 +175,7 @@ class _Bulk:
         file = FileRows(path, csv, self._id_prefix or new_id(), self._rows_max or REQUEST_ROWS)
         table = self._args.get("table")
         if isinstance(table, str):
-            schema = await table_schema(model, table)
+            schema = await table_schema(model.connection, model.name, table)
         else:
             schema = await asyncio.to_thread(file.guess_schema)
         with self._output.progress(f"checking {path.name}") as advance:

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from teatree.cli.answers import Form, check_form, print_answer
 from teatree.cli.exits import error_line
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output
+from teatree.cli.query_reply import Form, check_form, print_reply
 from teatree.cli.running import store_session
 from teatree.contracts.shown import visible
 
 if TYPE_CHECKING:
     from teatree.client.opened_version import OpenedVersion
 
-HELP = "Statements end with a semicolon and may use several lines; .tables lists the tables, .quit or Ctrl-D leaves."
+HELP = "Statements end with a semicolon and may use several lines; .tables lists the tables, .quit or Ctrl-D exits."
 
 
 def shell(
-    model: str,
+    model: ModelName,
     /,
     *,
     command: Annotated[str | None, Parameter(name=["--command", "-c"], allow_leading_hyphen=True)] = None,
@@ -33,8 +33,8 @@ def shell(
 ) -> None:
     """Open a version as a DuckDB database, without copying it.
 
-    Blocks are fetched as statements touch them, and kept in a cache that all processes of this user share. Statements
-    come from the terminal, from standard input, or from --command. Only the object store is asked.
+    Blocks are fetched as statements need them, and kept in a cache that all processes of this user share. Statements
+    come from the terminal, from standard input, or from --command. Reads only the object store.
 
     Example: teatree shell sales --at 2026-01-31T14:00
 
@@ -43,7 +43,7 @@ def shell(
     model
         The model's name.
     command
-        Statements to run instead of asking for them.
+        Statements to run instead of a prompt.
     version
         The version, the newest if left out.
     at
@@ -64,22 +64,22 @@ def shell(
         if command is not None:
             _run(opened, command, output, format)
         elif sys.stdin.isatty():
-            _converse(opened, model, output, format)
+            _prompt(opened, model, output, format)
         else:
             _run(opened, sys.stdin.read(), output, format)
 
 
 def _run(opened: OpenedVersion, text: str, output: Output, form: Form) -> None:
-    """Run all statements of a text, and print what they give."""
+    """Run all statements of a text, and print their rows."""
     for statement in opened.statements(text):
         version = opened.version
         rows = opened.run(statement.query)
         if rows is not None:
-            print_answer(output, rows, version, form)
+            print_reply(output, rows, version, form)
 
 
-def _converse(opened: OpenedVersion, model: str, output: Output, form: Form) -> None:
-    """Ask for statements until there are no more; what is wrong with one is said, and the next is asked for."""
+def _prompt(opened: OpenedVersion, model: str, output: Output, form: Form) -> None:
+    """Prompt for statements until there are no more; an error is printed, and does not end the session."""
     import readline  # noqa: PLC0415 - gives input() its history and editing
 
     from teatree.contracts.errors import TeatreeError  # noqa: PLC0415

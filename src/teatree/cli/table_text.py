@@ -1,4 +1,4 @@
-"""Reading a table as people write it: `sales(id BIGINT, site VARCHAR NOT NULL, PRIMARY KEY (id))`."""
+"""Parsing a table's text: `sales(id BIGINT, site VARCHAR NOT NULL, PRIMARY KEY (id))`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _literal(text: str, whole: str) -> Any:
 
 
 def _split(text: str, whole: str) -> list[str]:
-    """Cut at the commas that stand in no brackets and no quotes."""
+    """Split at the commas outside of brackets and quotes."""
     parts, start, depth, quote = [], 0, 0, ""
     for place, char in enumerate(text):
         if quote:

@@ -33,7 +33,7 @@ def up(
     """Start everything on this machine; one Ctrl-C stops it.
 
     NATS, PostgreSQL, the object store and the dispatcher, all in the folder of --data (./teatree-data if left out), on
-    loopback only. What runs elsewhere is given by address here or by environment variables (TEATREE_NATS_URL,
+    loopback only. External servers are given by address here or by environment variables (TEATREE_NATS_URL,
     TEATREE_POSTGRES_URL, TEATREE_STORE_URL), passwords by environment variables only. A Ctrl-C ends it with 130,
     SIGTERM with 0.
 
@@ -44,11 +44,11 @@ def up(
     s3
         Start a real S3 server for the object store, instead of a local folder.
     nats
-        An outside NATS, as nats://host:4222.
+        An external NATS, as nats://host:4222.
     postgres
-        An outside PostgreSQL, as postgresql://user@host/database.
+        An external PostgreSQL, as postgresql://user@host/database.
     store
-        An outside object store, as s3://bucket/prefix or file:///folder.
+        An external object store, as s3://bucket/prefix or file:///folder.
     """
     from teatree.embedded.stack import Stack, StackOptions  # noqa: PLC0415 - the servers' wheels, only here
 
@@ -65,7 +65,9 @@ def up(
         prefix=given.nats.prefix,
         environ=dict(environ),
     )
-    ended_by = Stack(options, lambda step: _tell(output, step)).run(lambda settings: _ready(output, settings, data))
+    ended_by = Stack(options, lambda step: _print_step(output, step)).run(
+        lambda settings: _ready(output, settings, data)
+    )
     return Exit.INTERRUPTED if ended_by == signal.SIGINT else Exit.OK
 
 
@@ -81,7 +83,7 @@ def _store(url: str | None, given: StoreSettings) -> StoreSettings | None:
     return None if url is None else evolve(given, url=url)
 
 
-def _tell(output: Output, step: Step) -> None:
+def _print_step(output: Output, step: Step) -> None:
     if output.json:
         output.line({"part": step.part, "state": step.state.value, "detail": step.detail})
         return
@@ -97,15 +99,15 @@ def _ready(output: Output, settings: Settings, data: Path) -> None:
     if output.json:
         return
     folder = shlex.quote(str(data))
-    output.say("")
-    output.say(f"Teatree runs on {folder}. One Ctrl-C stops all of it.", "bold green")
-    output.say(f"  NATS   {show_url(settings.nats.url)}")
-    output.say(f"  store  {settings.store.url}")
-    output.say(f"  access {shlex.quote(str(data / ENV_FILE))} (every command takes --data {folder})")
-    output.say("")
-    output.say("Next, in another terminal:")
+    output.message("")
+    output.message(f"Teatree runs on {folder}. One Ctrl-C stops all of it.", "bold green")
+    output.message(f"  NATS   {show_url(settings.nats.url)}")
+    output.message(f"  store  {settings.store.url}")
+    output.message(f"  access {shlex.quote(str(data / ENV_FILE))} (every command takes --data {folder})")
+    output.message("")
+    output.message("Next, in another terminal:")
     table = "sales(id BIGINT, site VARCHAR, amount DECIMAL(18,2), PRIMARY KEY (id))"
     row = '{"table": "sales", "rows": [{"id": 1, "site": "north", "amount": 9.50}]}'
-    output.say(f"  teatree create sales --data {folder} --table '{table}'")
-    output.say(f"  teatree send sales append --data {folder} '{row}'")
-    output.say(f"  teatree query sales --data {folder} 'SELECT site, sum(amount) FROM sales GROUP BY site'")
+    output.message(f"  teatree create sales --data {folder} --table '{table}'")
+    output.message(f"  teatree send sales append --data {folder} '{row}'")
+    output.message(f"  teatree query sales --data {folder} 'SELECT site, sum(amount) FROM sales GROUP BY site'")

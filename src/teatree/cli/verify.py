@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from teatree.cli.exits import Exit
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output, counted
 from teatree.cli.running import store_session
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    model: str,
+    model: ModelName,
     /,
     *,
     version: int | None = None,
@@ -29,7 +29,7 @@ def verify(
     """Check a version: every block, every hash, every row.
 
     Blocks against their hashes and DuckDB's own checksums, pack and outcomes against theirs, the link to the version
-    before; then DuckDB reads every table out of these bytes. Only the object store is asked. Exit code 5 if anything is
+    before; then DuckDB reads every table from these bytes. Reads only the object store. Exit code 5 if anything is
     wrong.
 
     Example: teatree verify sales --all
@@ -43,9 +43,9 @@ def verify(
     at
         The newest version at a moment instead: 2026-01-31T14:00 in local time, or 2026-01-31T14:00:00Z.
     all
-        The whole history up to it.
+        Check the whole history up to the version.
     scratch
-        A folder with room for the version's file; the system's if left out.
+        A folder with room for the version's file; the system's temporary folder if left out.
     """
     output = Output(json=common.json)
 
@@ -74,9 +74,9 @@ def _print(output: Output, report: VerifyReport) -> None:
         )
     )
     if report.is_right:
-        output.say(f"{report.model} is right: {checked}.", "green")
+        output.message(f"{report.model} is correct: {checked}.", "green")
         return
     first = f", the first {len(report.findings)} shown" if len(report.findings) < report.findings_count else ""
-    output.say(
+    output.message(
         f"{report.model} is damaged: {counted(report.findings_count, 'finding')}{first}; checked {checked}.", "red"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from teatree.cli.options import STORE_DEFAULT, StoreCommon
+from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output, size_text
 from teatree.cli.running import with_store
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 LIMIT = 20
 
 
-def versions(model: str, /, *, limit: int = LIMIT, common: StoreCommon = STORE_DEFAULT) -> None:
+def versions(model: ModelName, /, *, limit: int = LIMIT, common: StoreCommon = STORE_DEFAULT) -> None:
     """List a model's versions, newest first.
 
-    Only the object store is asked.
+    Reads only the object store.
 
     Example: teatree versions sales --limit 5
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output, cell_text
 from teatree.cli.running import with_session
 from teatree.contracts.codec import dump_json
@@ -23,16 +23,16 @@ _STYLES = {"done": "green", "rejected": "yellow", "failed": "red", "version": "c
 
 
 def watch(
-    model: str,
+    model: ModelName,
     /,
     *,
     all: Annotated[bool, Parameter(negative="")] = False,
     count: int | None = None,
     common: Common = DEFAULT,
 ) -> None:
-    """Print what happens to a model, as it happens.
+    """Print a model's notices as they are published.
 
-    Outcomes of requests and new versions, until Ctrl-C; nothing is missed while the connection is lost.
+    Outcomes of requests and new versions, until Ctrl-C; no notice is missed while the connection is lost.
 
     Example: teatree watch sales --json
 
@@ -41,7 +41,7 @@ def watch(
     model
         The model's name.
     all
-        Begin with everything that the stream of notices still holds.
+        Start with everything that the stream of notices still holds.
     count
         Stop after this many notices.
     """
@@ -52,9 +52,9 @@ def watch(
         if not await session.model(model).versions(1):
             raise RequestError(
                 Code.UNKNOWN_MODEL,
-                f"There is no model {model}, and never was.",
+                f"There is no model {model}.",
                 where="model",
-                hint=f"`teatree models` lists them; `teatree create {model}` makes it.",
+                hint=f"`teatree models` lists them; `teatree create {model}` creates it.",
             )
         output.remark(f"Watching {model}; Ctrl-C ends it.")
         async with aclosing(session.model(model).follow(after=0 if all else None)) as notices:

@@ -1,4 +1,4 @@
-"""A version attached to anybody's DuckDB connection: read-only, its blocks fetched as queries touch them."""
+"""A version attached to a caller's DuckDB connection: read-only, its blocks fetched as queries need them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ from teatree.storage.block_cache import BlockCache
 from teatree.storage.blocks import BlockFetcher, FetchStats, VersionFile
 from teatree.storage.chain import Chain
 from teatree.storage.history import explain_missing
-from teatree.storage.objects import NotFoundError, open_store
+from teatree.storage.objects import NotFoundError
+from teatree.storage.stores import open_store
 from teatree.storage.versions import layout_of
 
 JOIN_S = 10.0
-"""Seconds that the end of the process waits for a look for newer versions."""
+"""Seconds that `detach` waits for a running check for newer versions."""
 
 
 def attach(
@@ -49,11 +50,11 @@ def attach(
     """Attach a version of a model to a DuckDB connection, as the read-only database `alias` (the model's name).
 
     The newest version, or `version`, or the newest one at the moment `at`. Nothing is copied: blocks come from the
-    object store when a query touches them, and stay in a cache on disk that all processes of this user share. With
-    `follow` each newer version takes its place between queries; a query or transaction that runs keeps its own.
+    object store when a query needs them, and stay in a cache on disk that all processes of this user share. With
+    `follow` the alias moves to each newer version between queries; a running query or transaction keeps its version.
 
     Where the store is: `settings`; else the environment and, beneath it, `<data>/teatree.env`; `store` is another URL.
-    A query that meets a missing or damaged block fails; `Attached.take_fault` then gives the error itself.
+    A query that needs a missing or damaged block fails; `Attached.take_fault` then returns the error itself.
 
     Raises `unknown_model`, `unknown_version`, `usage` for an alias that is taken, or what the store raises.
     """
@@ -75,10 +76,13 @@ def attach_chain(
     follow: bool = False,
     alias: str | None = None,
 ) -> Attached:
-    """Attach a version out of a chain that is open already; the parameters are those of `attach`."""
+    """Attach a version from an open chain; the parameters are those of `attach`."""
     if follow and (version is not None or at is not None):
         raise RequestError(
-            Code.USAGE, "A version that is named does not move.", where="follow", hint="Leave out version and at."
+            Code.USAGE,
+            "`follow` cannot be combined with `version` or `at`.",
+            where="follow",
+            hint="Leave out version and at.",
         )
     manifest = find_version(chain, version, at)
     cache = BlockCache(settings.cache_folder, settings.cache.bytes_max) if settings.cache_folder else None
@@ -104,7 +108,7 @@ class Attached:
         """Attach the version that `manifest` describes."""
         self.alias = alias
         self.error: TeatreeError | None = None
-        """Why the last look for a newer version failed, None if it did not: the version stays what it is."""
+        """Why the last check for a newer version failed, None if it succeeded; the attached version does not change."""
         self._stop = threading.Event()
         stop = self._stop.set
         self._con: Callable[[], duckdb.DuckDBPyConnection | None] = weakref.ref(con, lambda _: stop())
@@ -115,7 +119,7 @@ class Attached:
         self._limits = limits
         self._lock = threading.Lock()
         self._follower: threading.Thread | None = None
-        # DuckDB keeps the filesystem for as long as anything can read through it, and the filesystem keeps us.
+        # DuckDB keeps the filesystem while anything can read through it, and the filesystem keeps this object.
         self._files = LazyFiles(f"teatree-{new_id()}")
         self._files.owner = self
         con.register_filesystem(self._files)
@@ -125,7 +129,7 @@ class Attached:
             con.unregister_filesystem(self._files.protocol)
             fetcher.close()
             raise
-        # DuckDB must not meet Python's own end with a filesystem in hand.
+        # DuckDB must not hold a Python filesystem any more when the interpreter exits.
         self._at_exit = _AtExit(self)
 
     def __enter__(self) -> Self:
@@ -146,30 +150,30 @@ class Attached:
 
     @property
     def manifest(self) -> Manifest:
-        """Everything that this version is."""
+        """The manifest of that version."""
         return self._manifest
 
     def stats(self) -> FetchStats:
-        """Return what was fetched so far, by all versions."""
+        """Return what all versions attached here have fetched so far."""
         return self._fetcher.stats()
 
     def take_fault(self) -> TeatreeError | None:
-        """Return what went wrong in a read since the last call, None if nothing did.
+        """Return the error of a read since the last call, None if there was none.
 
-        DuckDB tells its text only, in an exception of its own.
+        DuckDB raises an exception that carries only the text of it.
         """
         return self._files.take_fault()
 
     def refresh(self) -> int:
         """Move to the newest version, if there is a newer one with a file; return the version attached then.
 
-        A query that runs keeps its version, and so does a transaction. Raises what the store raises.
+        A running query or transaction keeps its version. Raises what the store raises.
         """
         with self._lock:
             number = self._chain.newest_version(self._manifest.version)
             if number > self._manifest.version:
                 newest = self._chain.newest(number)
-                if newest is not None and newest.file is not None:  # a model that was dropped leaves its last one
+                if newest is not None and newest.file is not None:  # a dropped model has none
                     if newest.content_write_id != self._manifest.content_write_id:
                         before = self._open_name
                         self._switch(newest, "ATTACH OR REPLACE")
@@ -184,7 +188,7 @@ class Attached:
             self._follower.start()
 
     def detach(self) -> None:
-        """Detach the database; a query that runs ends first. Does nothing the second time."""
+        """Detach the database, after the end of a running query; does nothing the second time."""
         self._stop.set()
         if self._follower is not None and self._follower is not threading.current_thread():
             self._follower.join(JOIN_S)
@@ -218,21 +222,21 @@ class Attached:
                 return  # closed
 
     def _switch(self, manifest: Manifest, verb: str) -> None:
-        """Let the alias stand for a version."""
+        """Attach a version under the alias."""
         file = VersionFile(self._fetcher, layout_of(manifest), self._limits.read_ahead_bytes_max)
 
         def explain(error: TeatreeError) -> TeatreeError:
             return self._explain(error, manifest)
 
-        # Each version has a name of its own: DuckDB knows files by their paths.
+        # DuckDB identifies files by path, so each version has a different one.
         name = f"{manifest.model}/{manifest.version}-{manifest.write_id}.duckdb"
         path = self._files.add(name, file, explain)
         con = self._con()
         if con is None:
-            raise duckdb.ConnectionException("The connection is gone.")
+            raise duckdb.ConnectionException("The connection is closed.")
         try:
             with _aside(con) as cursor:
-                # DuckDB 2.0's own prefetching outlives a DETACH and then takes the process down; we read ahead anyway.
+                # DuckDB 2.0's prefetching outlives a DETACH and then crashes the process; `VersionFile` reads ahead.
                 with suppress(duckdb.CatalogException, duckdb.InvalidInputException):  # unknown to it, or locked
                     cursor.execute("SET GLOBAL storage_block_prefetch = 'NEVER'")
                 cursor.execute(f"{verb} {quote_literal(path)} AS {quote(self.alias)} (READ_ONLY)")
@@ -244,7 +248,7 @@ class Attached:
         self._open_name = name
 
     def _explain(self, error: TeatreeError, manifest: Manifest) -> TeatreeError:
-        """Return what an error of the store means to who reads this version."""
+        """Return the error that a reader of this version gets for an error of the store."""
         return explain_missing(self._chain, manifest, error) if isinstance(error, NotFoundError) else error
 
     def _attach_error(self, error: duckdb.Error, manifest: Manifest) -> TeatreeError:
@@ -263,28 +267,28 @@ class Attached:
             Code.WRONG_CONFIGURATION,
             f"This DuckDB ({duckdb.__version__}) cannot open the version: {text}",
             where=where,
-            hint="Use the DuckDB that the model's storage_version asks for, or a newer one.",
+            hint="Use the DuckDB that the model's storage_version requires, or a newer one.",
         )
 
 
 def _aside(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    """Return a connection to the same database that `con` does not know.
+    """Return a connection to the same database that `con` does not track.
 
-    `con.close()` refuses while a cursor of it is busy, so ours is the cursor of a cursor that exists no more.
+    `con.close()` fails while one of its cursors is busy, so this is the cursor of a cursor that is released at once.
     """
     between = con.cursor()
     return between.cursor()
 
 
 class _AtExit:
-    """Detaches at the end of the process what is still attached then, without keeping it alive until then."""
+    """Detaches what is still attached when the process exits, without keeping it alive until then."""
 
     def __init__(self, attached: Attached) -> None:
         self._attached = weakref.ref(attached)
         atexit.register(self._run)
 
     def forget(self) -> None:
-        """Do nothing at the end."""
+        """Do nothing when the process exits."""
         atexit.unregister(self._run)
 
     def _run(self) -> None:

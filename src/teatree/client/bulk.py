@@ -1,7 +1,7 @@
-"""Sending many requests: atomic batches in, one notice per version out, bounded memory between.
+"""Bulk sending: requests in atomic batches, outcomes in one notice per version, in bounded memory.
 
-A batch whose receipt is lost is sent again under the same ids. Both copies may then lie in the log, so from there on
-the requests go under a second group id, and what the first one counts beyond its receipts is known to be copies.
+A batch whose acknowledgement is lost is sent again under the same ids. Both copies may then be in the log, so later
+requests carry a second group id; what the first group counts beyond its acknowledged requests are copies.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from attrs import evolve, frozen
 from teatree.client.group import GroupTracker, ReadRef
 from teatree.client.message import Encoded, Message, encode
 from teatree.client.receipt import REFUSALS_MAX, Summary
-from teatree.client.waiting import BACK_OFF_MS_MAX, BACK_OFF_MS_MIN
+from teatree.client.waiting import PAUSES, may_publish_again
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError, error_kind
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import HEADER_GROUP
+from teatree.contracts.retry import Retry
 from teatree.messaging.batches import BATCH_MESSAGES_MAX, BatchAck, BatchPublisher
 
 if TYPE_CHECKING:
     from teatree.messaging.bus import Bus
 
 BATCH_BYTES_MAX = 8_000_000
-"""Bytes of one batch: it is accepted or refused as one, and waits in memory until then."""
+"""Bytes of one batch: it is accepted or refused as one, and stays in memory until then."""
 IN_FLIGHT_MAX = 3
-"""Batches on their way at once."""
-_TRY_AGAIN = frozenset({Code.UNAVAILABLE, Code.TIMED_OUT, Code.BUSY})
+"""Batches in flight at once."""
 
 Item = Message | tuple[str, Mapping[str, Any]]
 """A request: a `Message`, or function and arguments."""
-Progress = Callable[[int, int], None]
+BulkProgress = Callable[[int, int], None]
 """Called with the requests accepted, and those whose outcome is known."""
 
 
@@ -56,7 +56,7 @@ class BulkSender:
         batch: int,
         silence_ms_max: float,
         read_ref: ReadRef,
-        progress: Progress | None,
+        progress: BulkProgress | None,
     ) -> None:
         if not 1 <= batch <= BATCH_MESSAGES_MAX:
             raise RequestError(
@@ -71,28 +71,28 @@ class BulkSender:
         self._read_ref = read_ref
         self._progress = progress
         self._publisher = BatchPublisher(bus, in_flight_max=IN_FLIGHT_MAX)
-        self._flying: deque[_Batch] = deque()
+        self._in_flight: deque[_Batch] = deque()
         self._trackers: list[GroupTracker] = []
 
     async def run(self, items: Iterable[Item] | AsyncIterable[Item]) -> Summary:
-        """Send all items; return what became of them."""
+        """Send all items; return the summary of the group."""
         try:
             await self._open_group(self._group)
             async for requests in self._chunks(items):
-                if len(self._flying) >= IN_FLIGHT_MAX:
-                    await self._land()
-                await self._launch(requests)
-            while self._flying:
-                await self._land()
+                if len(self._in_flight) >= IN_FLIGHT_MAX:
+                    await self._await_oldest()
+                await self._publish(requests)
+            while self._in_flight:
+                await self._await_oldest()
             if self._wait == "done":
                 await self._await_outcomes()
             return self._summary()
         except TeatreeError as e:
             raise self._with_count(e) from e
         finally:
-            for batch in self._flying:
+            for batch in self._in_flight:
                 batch.task.cancel()
-            await self._forget_tasks()
+            await self._await_tasks()
             for tracker in self._trackers:
                 await tracker.stop()
 
@@ -113,57 +113,53 @@ class BulkSender:
 
     def _encode(self, item: Item) -> Encoded:
         message = item if isinstance(item, Message) else Message(item[0], item[1])
-        return encode(message, self._bus.subjects, self._model, size_bytes_max=self._bus.max_payload, group=self._group)
+        return encode(
+            message, self._bus.subjects, self._model, size_bytes_max=self._bus.payload_bytes_max(), group=self._group
+        )
 
     # --- from batches into the log ---
 
-    async def _launch(self, requests: list[Encoded]) -> None:
+    async def _publish(self, requests: list[Encoded]) -> None:
         if requests[0].headers[HEADER_GROUP] != self._group:  # encoded before the group changed
             requests = [evolve(r, headers={**r.headers, HEADER_GROUP: self._group}) for r in requests]
         task = await self._publisher.put([(r.subject, r.body, r.headers) for r in requests])
-        self._flying.append(_Batch(requests, task))
+        self._in_flight.append(_Batch(requests, task))
 
-    async def _land(self) -> None:
-        """Wait for the oldest batch on its way; send it and those after it again while that can help."""
-        back_off_ms = BACK_OFF_MS_MIN
-        give_up_at = asyncio.get_running_loop().time() + self._silence_ms_max / 1000
-        while True:
-            oldest = self._flying[0]
+    async def _await_oldest(self) -> None:
+        """Wait for the oldest batch in flight; after an error that may pass, send it and those after it again."""
+        is_again = False
+
+        async def accepted() -> _Batch:
+            nonlocal is_again
+            if is_again:
+                await self._publish_again()
+            is_again = True
+            oldest = self._in_flight[0]
             await asyncio.wait((oldest.task,))
-            error = oldest.task.exception()
-            if error is None:
-                break
-            while error is not None:
-                late = asyncio.get_running_loop().time() > give_up_at
-                if not isinstance(error, RetryError) or error.code not in _TRY_AGAIN or late:
-                    raise error
-                await asyncio.sleep(back_off_ms / 1000)
-                back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
-                error = await self._launch_again()
-        self._flying.popleft()
-        tracker = self._trackers[-1]  # whatever is on its way goes under the newest group
+            oldest.task.result()  # raises its error
+            return oldest
+
+        oldest = await Retry(PAUSES, self._silence_ms_max, again=may_publish_again).call_async(accepted)
+        self._in_flight.popleft()
+        tracker = self._trackers[-1]  # everything in flight carries the newest group
         tracker.accepted += len(oldest.requests)
         tracker.accepted_seq = oldest.task.result().last_seq
         self._report()
 
-    async def _launch_again(self) -> RetryError | None:
-        """Send all that is on its way again, under a group of its own; return why that cannot be yet, else None."""
-        await self._forget_tasks()
-        try:
-            await self._open_group(f"{self._trackers[0].group[:58]}-{len(self._trackers) + 1}")
-        except RetryError as e:
-            return e
-        again = list(self._flying)
-        self._flying.clear()
+    async def _publish_again(self) -> None:
+        """Send everything in flight again, under a new group."""
+        await self._await_tasks()
+        await self._open_group(f"{self._trackers[0].group[:58]}-{len(self._trackers) + 1}")
+        again = list(self._in_flight)
+        self._in_flight.clear()
         self._publisher = BatchPublisher(self._bus, in_flight_max=IN_FLIGHT_MAX)
         for batch in again:
-            await self._launch(batch.requests)
-        return None
+            await self._publish(batch.requests)
 
-    async def _forget_tasks(self) -> None:
-        """Wait until all batches on their way have ended, whatever became of them."""
-        if self._flying:
-            await asyncio.gather(*(batch.task for batch in self._flying), return_exceptions=True)
+    async def _await_tasks(self) -> None:
+        """Wait until all batches in flight have ended, with or without an error."""
+        if self._in_flight:
+            await asyncio.gather(*(batch.task for batch in self._in_flight), return_exceptions=True)
 
     # --- outcomes ---
 
@@ -183,11 +179,11 @@ class BulkSender:
                 f"No outcome for {self._silence_ms_max:.0f} ms; {tracker.accepted - tracker.accounted:,} of "
                 f"{self._sent:,} requests are still to be applied, and will be.",
                 where=f"group {tracker.group}",
-                hint="`follow` the model to hear of them.",
+                hint="`follow` the model to receive their outcomes.",
             )
-        *given_up, last = self._trackers
-        for tracker in given_up:
-            await tracker.settle(self._silence_ms_max)
+        *superseded, last = self._trackers
+        for tracker in superseded:
+            await tracker.subtract_copies(self._silence_ms_max)
         await last.read_refs()
 
     @property
@@ -228,5 +224,5 @@ async def _each(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[It
         return
     for place, item in enumerate(items):
         if place % BATCH_MESSAGES_MAX == 0:
-            await asyncio.sleep(0)  # a long list must not keep the loop from its replies
+            await asyncio.sleep(0)  # a long list must not block the event loop
         yield item

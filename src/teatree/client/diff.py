@@ -1,4 +1,4 @@
-"""What differs between two versions of a model: only tables that a version in between changed are looked at."""
+"""Differences between two versions of a model; only tables that changed in between are read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BEFORE, _AFTER = "before", "after"
 
 @frozen
 class VersionDiff:
-    """What differs between two versions, by table; tables in which nothing does are left out."""
+    """The differences between two versions, by table; tables without any are left out."""
 
     model: str
     before: int
@@ -38,9 +38,9 @@ class VersionDiff:
 def diff_versions(
     chain: Chain, settings: Settings, before: int, after: int, *, table: str | None = None, rows_max: int = 0
 ) -> VersionDiff:
-    """Return what differs between two versions; a version at which there is no model has no tables.
+    """Return the differences between two versions; a version without a file has no tables.
 
-    Of each kind of change up to `rows_max` rows are told. Raises `unknown_version`, `unknown_table`.
+    The result holds up to `rows_max` rows of each kind of change. Raises `unknown_version`, `unknown_table`.
     """
     manifests = (chain.get(before), chain.get(after))
     with (
@@ -86,13 +86,13 @@ def _side(database: str, table: Table | None) -> tuple[str, Table] | None:
 
 
 def _unchanged(before: Manifest, after: Manifest) -> set[str]:
-    """Return the tables, folded, that the same version of the chain changed last: they are equal."""
+    """Return the folded names of the tables that the same version of the chain changed last: they are equal."""
     there = {entry.name: entry.changed_in for entry in before.tables if entry.changed_in}
     return {fold(entry.name) for entry in after.tables if there.get(entry.name) == entry.changed_in}
 
 
 class _Sides:
-    """Two versions on one connection, which fetch what they share once."""
+    """Two versions on one connection; shared blocks are fetched once."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class _Sides:
         after: tuple[str, Table] | None,
         rows_max: int,
     ) -> TableDiff:
-        """Return what became of a table; raises what the store or a damaged block raised, not DuckDB's word for it."""
+        """Return how a table differs; raises the error of the store or of a damaged block, not DuckDB's text of it."""
         try:
             return diff_table(con, before, after, rows_max)
         except duckdb.Error as e:

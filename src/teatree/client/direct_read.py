@@ -1,9 +1,9 @@
-"""Asking a model directly: request and reply, never queued behind writes.
+"""Direct reads of a model: request and reply, never queued behind writes.
 
-While the model is stopped the dispatcher receives the question, starts a manager and answers `unavailable`, or nothing
-listens at all: then the question is asked again. While an answer takes its time the question is repeated too, with the
-same id and reply subject: the manager then knows that the client still waits, and a manager that came meanwhile learns
-of the question. A client that gives up says so, and the read is cancelled.
+While the model is stopped, the dispatcher receives the query, starts a manager and answers `unavailable`, or there is
+no subscriber at all: then the query is sent again. A query that takes long is repeated too, with the same id and reply
+subject: the repeat shows the manager that the client still waits, and reaches a manager that has taken over meanwhile.
+A client that gives up sends a cancel message.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from teatree.client.waiting import now_ms
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import CANCEL_FUNCTION, HEADER_REPEAT_MS, HEADER_REQUEST_ID
+from teatree.contracts.retry import Backoff, Pauses, Retry
 from teatree.messaging.headers import decode_headers, decode_status
 from teatree.messaging.jetstream import NO_RESPONDERS
-from teatree.messaging.message import Message
+from teatree.messaging.message import ReceivedMessage
 
 if TYPE_CHECKING:
     from teatree.messaging.bus import Bus
@@ -31,48 +32,47 @@ if TYPE_CHECKING:
 HEADER_ERROR = "Nats-Service-Error"
 HEADER_ERROR_CODE = "Nats-Service-Error-Code"
 REPEAT_MS = 1_000
-"""Silence after which the question is repeated: so soon does a manager that replaces another one learn of it."""
+"""Silence after which the query is repeated: a manager that takes over receives it within this time."""
 CANCEL_MS_MAX = 250
-"""Milliseconds that cancelling a read may take: its manager gives it up in any case when no repeat comes."""
-BACK_OFF_MS_MIN, BACK_OFF_MS_MAX = 20, 250
-"""Waits while nobody is there; a manager starts within a second or so."""
+"""Milliseconds that cancelling a read may take; its manager also cancels it when no repeat comes."""
+PAUSES = Pauses(20, 250)
+"""Waits while there is no subscriber; a manager starts within a second or so."""
 
 
-async def ask(bus: Bus, subject: str, body: bytes, timeout_ms: float) -> Message:
-    """Return the answer to a direct read; raises the error it carries, or `timed_out`."""
+async def ask(bus: Bus, subject: str, body: bytes, timeout_ms: float) -> ReceivedMessage:
+    """Return the reply to a direct read; raises the error it carries, or `timed_out`."""
     give_up_ms = now_ms() + timeout_ms
     headers = {HEADER_REQUEST_ID: new_id(), HEADER_REPEAT_MS: str(REPEAT_MS)}
-    back_off_ms = BACK_OFF_MS_MIN
-    while True:
-        try:
-            return await _ask_until(bus, subject, body, headers, give_up_ms)
-        except RetryError as e:
-            if e.code is not Code.UNAVAILABLE or now_ms() + back_off_ms > give_up_ms:
-                raise
-        await asyncio.sleep(back_off_ms / 1000)
-        back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
+    retry = Retry(PAUSES, timeout_ms, again=_is_unavailable)
+    return await retry.call_async(lambda: _ask_until(bus, subject, body, headers, give_up_ms))
 
 
-async def _ask_until(bus: Bus, subject: str, body: bytes, headers: Mapping[str, str], give_up_ms: float) -> Message:
-    """Ask again and again over one connection, listening for the answer to any copy."""
-    replies: list[Message] = []
-    nobody = asyncio.Event()
+def _is_unavailable(error: TeatreeError) -> bool:
+    return isinstance(error, RetryError) and error.code is Code.UNAVAILABLE
+
+
+async def _ask_until(
+    bus: Bus, subject: str, body: bytes, headers: Mapping[str, str], give_up_ms: float
+) -> ReceivedMessage:
+    """Send the query repeatedly over one connection; return the reply to any copy."""
+    replies: list[ReceivedMessage] = []
+    unsubscribed = asyncio.Event()
 
     def sink_of(exchange: Exchange) -> ReplySink:
         def sink(_: bytes, block: bytes | None, reply: bytes) -> None:
             if decode_status(block) == NO_RESPONDERS:
-                nobody.set()
+                unsubscribed.set()
                 return
-            replies.append(Message(subject, decode_headers(block), reply))
+            replies.append(ReceivedMessage(subject, decode_headers(block), reply))
             exchange.finish()
 
         return sink
 
     with bus.open(sink_of) as exchange:
         try:
-            await _repeat(bus, subject, body, headers, exchange, nobody, give_up_ms)
+            await _repeat(bus, subject, body, headers, exchange, unsubscribed, give_up_ms)
         except BaseException as e:
-            if not isinstance(e, RetryError) or e.code is not Code.UNAVAILABLE:  # else it is asked again
+            if not isinstance(e, RetryError) or e.code is not Code.UNAVAILABLE:  # else the query is sent again
                 await _cancel(bus, subject, headers, exchange.reply)
             raise
     return _checked(replies[0])
@@ -84,53 +84,52 @@ async def _repeat(
     body: bytes,
     headers: Mapping[str, str],
     exchange: Exchange,
-    nobody: asyncio.Event,
+    unsubscribed: asyncio.Event,
     give_up_ms: float,
 ) -> None:
-    """Ask until there is an answer; raises `timed_out` without one, `unavailable` if the connection is lost."""
-    back_off_ms: float = BACK_OFF_MS_MIN
+    """Send the query until a reply comes; raises `timed_out` without one, `unavailable` if the connection is lost."""
+    backoff = Backoff(PAUSES)
     while True:
-        nobody.clear()
+        unsubscribed.clear()
         await bus.wait_connected(max(1, give_up_ms - now_ms()))
         await bus.send((bus.frame(subject, body, headers, exchange.reply),))
-        if await _answered(exchange, nobody, min(REPEAT_MS, give_up_ms - now_ms())):
+        if await _answered(exchange, unsubscribed, min(REPEAT_MS, give_up_ms - now_ms())):
             return
         if now_ms() >= give_up_ms:
-            raise _nobody(subject) if nobody.is_set() else _unanswered(subject)
-        if nobody.is_set():
-            # An answer to an earlier copy still counts while we wait.
-            await asyncio.wait((exchange.done,), timeout=back_off_ms / 1000)
-            back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
+            raise _no_subscriber(subject) if unsubscribed.is_set() else _unanswered(subject)
+        if unsubscribed.is_set():
+            # A reply to an earlier copy still counts meanwhile.
+            await asyncio.wait((exchange.done,), timeout=sum(backoff.sleeps()))
 
 
 async def _cancel(bus: Bus, subject: str, headers: Mapping[str, str], reply: str) -> None:
-    """Have a read given up; best effort, since its manager sees the repeats stop."""
+    """Cancel a read; best effort, since its manager also cancels it when the repeats stop."""
     cancel = f"{subject.rpartition('.')[0]}.{CANCEL_FUNCTION}"
     with suppress(TeatreeError, TimeoutError):
         async with asyncio.timeout(CANCEL_MS_MAX / 1000):
             await bus.send((bus.frame(cancel, b"", headers, reply),))
 
 
-async def _answered(exchange: Exchange, nobody: asyncio.Event, timeout_ms: float) -> bool:
-    """Wait for the answer, or until we know that nobody listens; raises if the connection is lost."""
-    silence = asyncio.ensure_future(nobody.wait())
+async def _answered(exchange: Exchange, unsubscribed: asyncio.Event, timeout_ms: float) -> bool:
+    """Wait for the reply, or until the server reports no subscriber; raises if the connection is lost."""
+    no_subscriber = asyncio.ensure_future(unsubscribed.wait())
     try:
         await asyncio.wait(
-            (exchange.done, silence), timeout=max(0, timeout_ms) / 1000, return_when=asyncio.FIRST_COMPLETED
+            (exchange.done, no_subscriber), timeout=max(0, timeout_ms) / 1000, return_when=asyncio.FIRST_COMPLETED
         )
     finally:
-        silence.cancel()
+        no_subscriber.cancel()
     if not exchange.done.done():
         return False
     exchange.done.result()
     return True
 
 
-def _nobody(subject: str) -> RetryError:
+def _no_subscriber(subject: str) -> RetryError:
     model = subject.split(".")[-2]
     return RetryError(
         Code.TIMED_OUT,
-        f"Nobody answers reads of {model!r} yet.",
+        f"No manager and no dispatcher answers reads of {model!r}.",
         where=subject,
         hint="Does the model exist (`teatree models`)? Does the dispatcher run (`teatree up`)?",
     )
@@ -140,21 +139,21 @@ def _unanswered(subject: str) -> RetryError:
     model = subject.split(".")[-2]
     return RetryError(
         Code.TIMED_OUT,
-        f"The read of {model!r} was not answered in the time given; it is given up.",
+        f"The read of {model!r} was not answered within the timeout and was cancelled.",
         where=subject,
-        hint="Ask for less, or give it more time.",
+        hint="Read less, or allow more time.",
     )
 
 
-def _checked(reply: Message) -> Message:
-    """Return an answer that is none of the errors of the micro convention."""
+def _checked(reply: ReceivedMessage) -> ReceivedMessage:
+    """Return a reply; raises the error if it is one by the NATS services convention."""
     code = reply.headers.get(HEADER_ERROR_CODE)
     if code is None:
         return reply
     raise _service_error(code, reply)
 
 
-def _service_error(code: str, reply: Message) -> TeatreeError:
+def _service_error(code: str, reply: ReceivedMessage) -> TeatreeError:
     try:
         error: Any = orjson.loads(reply.body)["error"]
         return named_error(error)

@@ -1,4 +1,4 @@
-"""Loading a file of the client's own: checked as a whole, then sent as rows in as many requests as it takes."""
+"""Loading a file of the client's machine: checked as a whole, then sent as rows in as many requests as it takes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from teatree.client.connection import Connection
 from teatree.client.message import Message
+from teatree.client.model_requests import TIMEOUT_MS, ModelRequests
 from teatree.client.notice import named_error
+from teatree.client.query import QueryRequest, ask_through_log
 from teatree.contracts.errors import Code, RequestError, TeatreeError
-from teatree.contracts.names import new_id
+from teatree.contracts.names import check_model, new_id
 from teatree.contracts.schema import Field, Schema, parse_dtype
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from teatree.client.model import Model
     from teatree.client.receipt import Summary
     from teatree.datasets.csv_options import CsvOptions
 
 REQUEST_BYTES = 1_000_000
-"""Bytes of one request's rows: applied quickly, and far below the usual `max_payload` though nothing compresses."""
+"""Bytes of one request's rows: applied quickly, and far below the usual `max_payload` even uncompressed."""
 REQUEST_ROWS = 20_000
 CHUNK_BYTES_MAX = 64_000_000
 """Bytes of rows that are read from the file at once."""
@@ -32,12 +34,12 @@ REQUESTS_AHEAD = 4
 ID_CHARS_MAX = 56
 """Characters of a request id to which the number of each request is added."""
 FileProgress = Callable[[str, int, int | None], None]
-"""Called with what is being done, the rows done and, once it is known, the rows of the file."""
+"""Called with the current step, the rows done and, once known, the rows of the file."""
 
 
 @frozen
 class LoadedFile:
-    """What became of a file's rows."""
+    """A file that was loaded."""
 
     rows: int
     """Rows of the file."""
@@ -47,7 +49,7 @@ class LoadedFile:
 
 @frozen
 class FileRows:
-    """The rows of one file, in a table's types."""
+    """The rows of one file, converted to a table's types."""
 
     path: Path
     csv: CsvOptions | None = None
@@ -113,7 +115,7 @@ class FileRows:
 
 
 async def load_file(
-    model: Model, table: str, rows: FileRows, mode: str, timeout_ms: float, progress: FileProgress | None
+    model: ModelRequests, table: str, rows: FileRows, mode: str, timeout_ms: float, progress: FileProgress | None
 ) -> LoadedFile:
     """Send a file's rows to a table: see `Model.load_file`."""
     report = progress or (lambda *_: None)
@@ -123,7 +125,7 @@ async def load_file(
     if mode == "create":
         schema = await asyncio.to_thread(rows.guess_schema)
     else:
-        schema = await table_schema(model, table)
+        schema = await table_schema(model.connection, model.name, table)
     count = await asyncio.to_thread(rows.check, schema, lambda done: report("checking", done, None))
     if mode == "create":
         columns = {column.name: str(column.dtype) for column in schema}
@@ -138,31 +140,29 @@ async def load_file(
             sent.append(total)
             yield request
 
-    def moved(accepted: int, known: int) -> None:
+    def show_progress(accepted: int, known: int) -> None:
         what, requests = ("applying", known) if accepted and sent[accepted - 1] == count else ("sending", accepted)
         report(what, sent[requests - 1] if requests else 0, count)
 
-    summary = await model.send_many(in_a_thread(counted()), wait="done", timeout_ms=timeout_ms, progress=moved)
+    summary = await model.send_many(in_a_thread(counted()), wait="done", timeout_ms=timeout_ms, progress=show_progress)
     if summary.refused:
         raise _refused(summary, sent)
     return LoadedFile(count, summary)
 
 
-async def table_schema(model: Model, table: str) -> Schema:
+async def table_schema(connection: Connection, model: str, table: str) -> Schema:
     """Return a table's columns as they stand; raises `unknown_table`."""
     name = table.replace('"', '""')
     kinds_of = f'SELECT typeof(COLUMNS(t.*)) FROM (SELECT 1) LEFT JOIN (SELECT * FROM "{name}" LIMIT 0) AS t ON true'
     try:
-        found = await model.query(
-            kinds_of,
-            through_log=True,  # after all that was sent before, and answered also where there is no such model
-        )
+        # Through the log: it sees all requests sent before, and is answered even if the model does not exist.
+        found = (await ask_through_log(connection, check_model(model), QueryRequest(kinds_of), TIMEOUT_MS)).dataset
     except RequestError as e:
         if e.code != Code.UNKNOWN_TABLE:
             raise
-        raise RequestError(  # the place in our own statement is of no use to its caller
+        raise RequestError(  # the position in this statement is of no use to the caller
             Code.UNKNOWN_TABLE,
-            f"There is no table {table!r} in {model.name}.",
+            f"There is no table {table!r} in {model}.",
             where="table",
             hint="`teatree models` lists the tables; mode `create` makes one of the file's columns.",
         ) from None
@@ -171,23 +171,25 @@ async def table_schema(model: Model, table: str) -> Schema:
 
 
 async def in_a_thread(requests: Iterator[Message], ahead: int = REQUESTS_AHEAD) -> AsyncIterator[Message]:
-    """Yield requests that take long to make, as from a large file or a pipe, without keeping the event loop."""
+    """Yield requests that take long to make, as from a large file or a pipe, without blocking the event loop."""
     while chunk := await asyncio.to_thread(lambda: list(itertools.islice(requests, ahead))):
         for request in chunk:
             yield request
 
 
 def _refused(summary: Summary, sent: list[int]) -> TeatreeError:
-    """Return the error of a file of which some requests were refused: the first one's, with its rows."""
+    """Return the error of a file some of whose requests were refused: that of the first one, with its rows."""
     first = min(summary.refusals, key=lambda refusal: refusal.seq)
     number = int(first.request_id.rpartition("-")[2])
     begin = sent[number - 2] if number > 1 else 0
     error = named_error(first.error)
     if summary.sent == 1:
-        message = f"The file was sent as one request, which was refused; none of its rows is in. {error.message}"
+        message = f"The file was sent as one request, which was refused; none of its rows was loaded. {error.message}"
     else:
         refused = "request was" if summary.refused == 1 else "requests were"
-        others = "none of the rows is in" if summary.refused == summary.sent else "the rows of the others are in"
+        others = (
+            "none of the rows was loaded" if summary.refused == summary.sent else "the rows of the others were loaded"
+        )
         message = (
             f"{summary.refused:,} of {summary.sent:,} {refused} refused; {others}. "
             f"The first has rows {begin + 1:,} to {sent[number - 1]:,} of the file: {error.message}"

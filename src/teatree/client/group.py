@@ -1,4 +1,4 @@
-"""What became of a bulk sender's group: its notices, one per version, added up."""
+"""The outcomes of a bulk sender's group: its notices, one per version, added up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from teatree.client.notice_log import NoticeReader, follow_notices, read_patiently
+from teatree.client.notice_log import NoticeReader, follow_notices, read_retrying
 from teatree.client.receipt import REFUSALS_MAX, Refusal
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ ReadRef = Callable[[str], Awaitable[list[dict[str, Any]]]]
 
 
 class GroupTracker:
-    """Adds up the notices of one group, in a task of its own.
+    """Adds up the notices of one group, in a separate task.
 
-    Versions are told in order, so once as many requests are accounted for as were accepted, those are all of them.
-    A group that was given up for a later one may have more in the log than is known: `settle` hears of those too.
+    Notices come in the order of versions: once as many requests are accounted for as were accepted, none is missing.
+    A group that a later one replaced may have further copies in the log: `subtract_copies` handles those.
     """
 
     def __init__(self, bus: Bus, model: str, group: str, read_ref: ReadRef, on_change: Callable[[], None]) -> None:
@@ -33,12 +33,12 @@ class GroupTracker:
         self.accepted = 0
         """Requests that are known to be in the log."""
         self.accepted_seq = 0
-        """Place in the log of the last of them."""
+        """Sequence of the last of them."""
         self.applied = 0
         self.already = 0
         self.refused = 0
         self.refusals: dict[str, Refusal] = {}
-        """By request id: one that was sent twice is refused once."""
+        """By request id, since a request that was sent twice counts once."""
         self.version: int | None = None
         self._refused_seqs = array("q")
         self._refs: deque[str] = deque()
@@ -56,7 +56,7 @@ class GroupTracker:
         return self.applied + self.already + self.refused
 
     async def start(self) -> None:
-        """Begin to listen: call it before anything of the group is published."""
+        """Subscribe; call it before anything of the group is published."""
         self._reader = await NoticeReader.at(self._bus, self._subject, None)
         self._task = asyncio.create_task(self._listen(self._reader))
 
@@ -94,23 +94,23 @@ class GroupTracker:
             done, _ = await asyncio.wait(watched, timeout=silence_ms_max / 1000, return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
             if self._task is not None and self._task in done:
-                self._task.result()  # it never ends by itself: this raises what went wrong
+                self._task.result()  # it ends only by an error: this raises it
             if not done:
                 return False
         return True
 
-    async def settle(self, silence_ms_max: float) -> None:
-        """Hear what else was said, and leave to the next group what it counts as well.
+    async def subtract_copies(self, silence_ms_max: float) -> None:
+        """Read the remaining notices, and subtract the requests that the next group counts too.
 
-        What is heard beyond the accepted are copies of what went again: those refused here are refused there too, the
-        others are told there as `already`. (Where the model was dropped in between they are refused there: `already` is
-        negative then.) A copy that is not heard is only counted there. Raises `unavailable` and `timed_out`.
+        Requests beyond the accepted ones are copies of those sent again: the next group counts those refused here as
+        refused, and the others as `already`. (If the model was dropped in between it counts them as refused: `already`
+        is negative then.) A copy without a notice here is counted only there. Raises `unavailable` and `timed_out`.
         """
         await self.stop()
         if self._reader is None:
             return
         self._reader.interrupted()
-        while (notices := await read_patiently(self._reader, silence_ms_max)) is not None:
+        while (notices := await read_retrying(self._reader, silence_ms_max)) is not None:
             for notice in notices:
                 self._count(notice)
         await self.read_refs(count_max=math.inf)
@@ -121,12 +121,12 @@ class GroupTracker:
         self.refusals = {key: refusal for key, refusal in self.refusals.items() if refusal.seq <= self.accepted_seq}
 
     async def read_refs(self, count_max: float = REFUSALS_MAX) -> None:
-        """Read refusals that were told by reference, until so many have their reasons."""
+        """Read refusals that notices name by reference, until so many have their reasons."""
         while self._refs and len(self.refusals) < count_max:
             self._add(await self._read_ref(self._refs.popleft()))
 
     async def stop(self) -> None:
-        """Listen no longer."""
+        """Unsubscribe."""
         if self._task is None:
             return
         self._task.cancel()

@@ -1,7 +1,7 @@
 """Versions as files for DuckDB: an fsspec filesystem whose files are fetched as they are read.
 
-DuckDB's threads share one handle and call seek, then read: so each thread has a position of its own. DuckDB does not
-close handles, and shows an exception that leaves `read` as text: what went wrong is kept for who wants the error.
+DuckDB's threads share one handle and call seek, then read: so the position is kept per thread. DuckDB does not close
+handles, and turns an exception from `read` into text: the error itself is kept for the caller.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from teatree.contracts.errors import TeatreeError
 from teatree.storage.blocks import VersionFile
 
 Explain = Callable[[TeatreeError], TeatreeError]
-"""Turns what the store raised into what it means for the version that is read."""
+"""Turns an error of the store into the error for a reader of the version."""
 
 
 class LazyHandle:
@@ -61,15 +61,15 @@ class LazyFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
     """The versions that one `attach` has open, by the names that it gave them."""
 
     cachable = False
-    """fsspec keeps every instance for ever otherwise."""
+    """Otherwise fsspec keeps every instance for ever."""
 
     def __init__(self, protocol: str) -> None:
         super().__init__()
         self.protocol = protocol
         self.fault: TeatreeError | None = None
-        """What last went wrong in a read."""
+        """The last error of a read."""
         self.owner: object = None
-        """Lives for as long as DuckDB keeps this filesystem."""
+        """An object to keep alive while DuckDB keeps this filesystem."""
         self._files: dict[str, tuple[VersionFile, Explain]] = {}
 
     def add(self, name: str, file: VersionFile, explain: Explain) -> str:
@@ -78,11 +78,11 @@ class LazyFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
         return f"{self.protocol}://{name}"
 
     def forget(self, name: str) -> None:
-        """Let a version go; handles that are open keep it."""
+        """Remove a version; open handles keep it."""
         self._files.pop(name, None)
 
     def take_fault(self) -> TeatreeError | None:
-        """Return what went wrong in a read since the last call."""
+        """Return the error of a read since the last call, None if there was none."""
         fault, self.fault = self.fault, None
         return fault
 
@@ -106,7 +106,7 @@ class LazyFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no type
 
     @override
     def exists(self, path: str, **_: Any) -> bool:
-        """Say whether there is such a version; there is never a write-ahead log."""
+        """Return whether there is such a version; there is never a write-ahead log."""
         return self._name(path) in self._files
 
     @override

@@ -1,4 +1,4 @@
-"""Which models there are: asked of the catalogue, or of the object store where there is none."""
+"""The list of models, from the catalog, or from the object store where there is none."""
 
 from __future__ import annotations
 
@@ -26,31 +26,33 @@ class ModelInfo:
     name: str
     state: str
     """`active`, `dropped`, `absent` while it is being created; `waits` while its requests wait for something, `stopped`
-    for an operator, `damaged` if its versions in the store are, or its manager stopped for damage."""
+    until an operator acts, `damaged` if versions in the store are damaged or its manager stopped because of damage."""
     version: int
     at: datetime
     """When the version was published."""
     file_bytes: int
     tables: dict[str, int]
     """Rows by table."""
+    offset: int
+    """How far in the log this version is."""
     why: str | None = None
-    """What it waits for, what is damaged, why it stopped; or why none of that is known."""
+    """What it waits for, what is damaged, or why it stopped; or why none of that is known."""
 
 
 def list_models(settings: Settings, store: Callable[[], ObjectStore]) -> list[ModelInfo]:
-    """Return all models of the installation, by name; from the store too while PostgreSQL is away."""
+    """Return all models of the installation, by name; from the store also while PostgreSQL is unavailable."""
     why = None
     if settings.postgres.url is not None:
         try:
-            return _from_catalogue(settings)
-        except RetryError as e:  # the chains hold all but what a model waits for: it only takes longer
-            why = f"the catalogue is away: {e}"
+            return _from_catalog(settings)
+        except RetryError as e:  # manifests hold all but what a model waits for, but take longer to read
+            why = f"the catalog is unavailable: {e}"
     newest = (chain.newest() for chain in model_chains(store(), settings.nats.prefix))
     return sorted((_from_manifest(m, why) for m in newest if m is not None), key=lambda info: info.name)
 
 
-def _from_catalogue(settings: Settings) -> list[ModelInfo]:
-    from teatree.storage.catalog import Catalog  # noqa: PLC0415 - psycopg, only where there is a catalogue
+def _from_catalog(settings: Settings) -> list[ModelInfo]:
+    from teatree.storage.catalog import Catalog  # noqa: PLC0415 - psycopg, only where there is a catalog
     from teatree.storage.postgres import Postgres  # noqa: PLC0415
 
     postgres = Postgres(settings.postgres, application="teatree-client")
@@ -74,6 +76,7 @@ def _from_row(row: ModelRow) -> ModelInfo:
         at=row.updated_at,
         file_bytes=row.size_bytes,
         tables={table["name"]: table["rows"] for table in row.tables},
+        offset=row.applied_offset,
         why=_why(row),
     )
 
@@ -96,5 +99,6 @@ def _from_manifest(manifest: Manifest, why: str | None) -> ModelInfo:
         at=manifest.at,
         file_bytes=manifest.file.size_bytes if manifest.file else 0,
         tables={table.name: table.rows for table in manifest.tables},
+        offset=manifest.offset,
         why=why,
     )

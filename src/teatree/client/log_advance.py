@@ -1,7 +1,7 @@
-"""Letting models go on in a log that lost its end: `teatree log advance` (docs/decisions/0016).
+"""Resuming models after the request log was truncated or restored: `teatree log advance` (docs/decisions/0016).
 
-Every step can be killed and done again: fillers are only published while the log is too short, what is accepted again
-keeps its ids, and a model goes on only with its mark, which is published last.
+Every step can be interrupted and repeated: padding messages are published only while the log is too short, requests
+that are accepted again keep their ids, and a model resumes only after its mark, which is published last.
 """
 
 from __future__ import annotations
@@ -31,68 +31,68 @@ COPY_BYTES_MAX = 8_000_000
 
 
 @frozen
-class Stray:
-    """A model that must not read on in the log."""
+class StalledModel:
+    """A model that must not read further in the log."""
 
     model: str
     code: Code
     """`log_behind`, `log_replaced` or `log_purged`."""
     offset: int
-    """The last request that it holds."""
+    """The sequence of the last request that it applied."""
     message: str
     again: int = 0
-    """Requests that were accepted under numbers it has passed, or after those, and are now accepted again."""
+    """Requests accepted under sequences that it has passed, or after those, that are now accepted again."""
     unnamed: int = 0
-    """Those of them that had no id of their own, and got one."""
+    """Those of them that had no request id, and got one."""
 
 
 @frozen
 class AdvanceReport:
-    """What is wrong with a log, or what was done about it."""
+    """What is wrong with a log, or what was repaired."""
 
     stream: str
     last_seq_before: int
     last_seq: int
     models: int
-    """Models that were looked at."""
-    fillers: int
-    strays: tuple[Stray, ...]
+    """Models that were checked."""
+    padding_messages: int
+    stalled_models: tuple[StalledModel, ...]
     elsewhere: tuple[str, ...]
-    """Models that count in another stream: nothing can be done here."""
+    """Models whose offsets are those of another stream, which this command cannot resume."""
 
 
 async def advance_log(bus: Bus, store: ObjectStore, failpoint: Failpoint, *, dry_run: bool = False) -> AdvanceReport:
-    """Let every model go on that cannot, because the log lost its end or was put back from an older copy.
+    """Resume every model that stopped because the log was truncated or restored from an older copy.
 
-    Nothing that is in the log is dropped. Raises `wrong_configuration` if the server's clock has gone back: what was
-    accepted since the loss is told by time.
+    Nothing in the log is deleted. Raises `wrong_configuration` if the server's clock was set back, since requests
+    accepted after the loss are found by timestamp.
     """
     newest = await asyncio.to_thread(_newest, store, bus.prefix)
     state = before = await log_state(bus)  # after the manifests: managers may be at work
     ours = [m for m in newest if m.stream == stamp_of(state)]
     found = [(m, fault) for m in ours if (fault := await _fault(bus, state, m)) is not None]
-    strays = [Stray(m.model, fault.code, m.offset, fault.message) for m, fault in found]
-    fillers = 0
+    stalled_models = [StalledModel(m.model, fault.code, m.offset, fault.message) for m, fault in found]
+    padding_messages = 0
     if found and not dry_run:
         _check_clock(state, [m for m, _ in found])
-        fillers = await _fill(bus, max(m.offset for m, _ in found), state.last_seq)
+        padding_messages = await _pad(bus, max(m.offset for m, _ in found), state.last_seq)
         failpoint("log.advance.filled")
         for i, (manifest, _) in enumerate(found):
-            strays[i] = await _advance(bus, manifest, strays[i], failpoint)
+            stalled_models[i] = await _advance(bus, manifest, stalled_models[i], failpoint)
         state = await log_state(bus)
     return AdvanceReport(
         state.name,
         before.last_seq,
         state.last_seq,
         len(ours),
-        fillers,
-        tuple(strays),
+        padding_messages,
+        tuple(stalled_models),
         tuple(m.model for m in newest if m.stream != stamp_of(state)),
     )
 
 
 def _newest(store: ObjectStore, prefix: str) -> list[Manifest]:
-    """Return the newest manifest of every model that counts in a log."""
+    """Return the newest manifest of every model that has applied a log."""
     manifests = (chain.newest() for chain in model_chains(store, prefix))
     return [m for m in manifests if m is not None and m.stream.name and m.offset]
 
@@ -113,48 +113,48 @@ def _check_clock(state: LogState, manifests: list[Manifest]) -> None:
     if parse_utc(state.now) <= latest.log_at:
         raise OperatorError(
             Code.WRONG_CONFIGURATION,
-            f"NATS' clock says {state.now}; {latest.model} holds a request that was accepted at"
+            f"The clock of NATS is at {state.now}; {latest.model} has applied a request that was accepted at"
             f" {utc_text(latest.log_at)}.",
             where="the clock of the NATS server",
-            hint="Set it, then run the command again: what was accepted since the loss is told by time.",
+            hint="Set it, then run the command again: requests accepted after the loss are found by timestamp.",
         )
 
 
-async def _fill(bus: Bus, wanted_seq: int, last_seq: int) -> int:
-    """Publish messages that are nobody's until the log is as long as a model remembers; return how many."""
-    fillers = 0
+async def _pad(bus: Bus, wanted_seq: int, last_seq: int) -> int:
+    """Publish padding messages until the log is as long as it was for the models; return how many."""
+    padding_messages = 0
     while last_seq < wanted_seq:
-        batch: list[LogMessage] = [(bus.subjects.filler, b"", {})] * min(wanted_seq - last_seq, BATCH_MESSAGES_MAX)
+        batch: list[LogMessage] = [(bus.subjects.padding, b"", {})] * min(wanted_seq - last_seq, BATCH_MESSAGES_MAX)
         last_seq = await publish_batch(bus, batch)
-        fillers += len(batch)
-    return fillers
+        padding_messages += len(batch)
+    return padding_messages
 
 
-async def _advance(bus: Bus, manifest: Manifest, stray: Stray, failpoint: Failpoint) -> Stray:
-    """Have what the model would pass over accepted again, behind all that is there, then leave its mark."""
+async def _advance(bus: Bus, manifest: Manifest, stalled: StalledModel, failpoint: Failpoint) -> StalledModel:
+    """Publish again, at the end of the log, the requests that the model would skip; then publish its mark."""
     state = await log_state(bus)
-    go_on_after = manifest.offset
+    continue_after = manifest.offset
     async for portion in _overtaken(bus, manifest, state.last_seq):
         named = [_copy(message) for message in portion]
         await _publish(bus, [message for message, _ in named])
         failpoint("log.advance.copied")
-        stray = evolve(
-            stray, again=stray.again + len(named), unnamed=stray.unnamed + sum(is_new for _, is_new in named)
+        stalled = evolve(
+            stalled, again=stalled.again + len(named), unnamed=stalled.unnamed + sum(is_new for _, is_new in named)
         )
         if manifest.state is ModelState.ACTIVE:
-            go_on_after = state.last_seq
-    mark = Advance(manifest.offset, manifest.log_at, go_on_after, state.first_seq)
+            continue_after = state.last_seq
+    mark = Advance(manifest.offset, manifest.log_at, continue_after, state.first_seq)
     failpoint("log.advance.before_mark")
     await bus.publish_log(bus.subjects.advanced(manifest.model), mark.to_json())
     failpoint("log.advance.marked")
-    return stray
+    return stalled
 
 
 async def _overtaken(bus: Bus, manifest: Manifest, last_seq: int) -> AsyncIterator[list[StoredMessage]]:
-    """Yield a model's requests accepted since its last one, if any of them has a number that it has passed.
+    """Yield a model's requests accepted since its last one, if any of them has a sequence that it has passed.
 
-    If so those behind it too, so that all keep their order; but for a model without a life, whose requests the
-    dispatcher answers from its offset on.
+    Those behind it are included, so that all keep their order; but not for a model that is not active: the dispatcher
+    answers its requests from its offset on.
     """
     up_to = last_seq if manifest.state is ModelState.ACTIVE else manifest.offset
     reader = LogReader(bus, manifest.model)
@@ -172,7 +172,7 @@ async def _overtaken(bus: Bus, manifest: Manifest, last_seq: int) -> AsyncIterat
 
 
 def _copy(message: StoredMessage) -> tuple[LogMessage, bool]:
-    """Return a request as it is accepted again, and whether it had no id: then it gets the same one every time."""
+    """Return a request as it is accepted again, and whether it had no id: then it gets a deterministic one."""
     raw_id = message.headers.get(HEADER_REQUEST_ID) or message.headers.get(HEADER_NATS_ID)
     stamp = "".join(c for c in message.at if c.isdigit())
     headers = storable_headers({**message.headers, HEADER_REQUEST_ID: raw_id or f"again-{message.seq}-{stamp}"})
@@ -182,6 +182,6 @@ def _copy(message: StoredMessage) -> tuple[LogMessage, bool]:
 async def _publish(bus: Bus, messages: list[LogMessage]) -> None:
     try:
         await publish_batch(bus, messages)
-    except RequestError:  # with the headers of a batch one of them is too large; nothing was sent
+    except RequestError:  # with a batch's headers one of them is too large; nothing was published
         for subject, body, headers in messages:
             await bus.publish_log(subject, body, headers)

@@ -1,4 +1,4 @@
-"""A request as its sender writes it, and as it goes into the log: subject, headers, body."""
+"""A request as its sender writes it, and as it is published: subject, headers, body."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _NULL = b"null"
-"""What orjson makes of NaN, and nothing that has none of it needs a second look."""
+"""What orjson makes of NaN: only a body that contains it needs a search for NaN."""
 HEADERS_ROOM_BYTES = 1_024
-"""What a message's headers take beside `Teatree-Args`: ids, content type, the marks of a batch."""
+"""Bytes of a message's headers other than `Teatree-Args`: ids, content type, those of a batch."""
 _TOO_LARGE_HINT = "Store the rows as a file and send `load` with its address, or split them over several requests."
 
 
 @frozen
 class Message:
-    """One request to a model's function; it can be sent again and again under its id, and takes effect once."""
+    """One request to a model's function; it can be sent repeatedly under its id, and takes effect once."""
 
     function: str
     args: Mapping[str, Any] | None = None
     rows: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
-    """Rows as objects; they travel as JSON."""
+    """Rows as objects, sent as JSON."""
     arrow: Any = field(default=None, repr=False)
-    """Rows as anything with `__arrow_c_stream__` (pyarrow, Polars, a `Dataset`); they travel as an Arrow stream."""
+    """Rows as anything with `__arrow_c_stream__` (pyarrow, Polars, a `Dataset`), sent as an Arrow stream."""
     request_id: str = field(factory=new_id)
 
 
@@ -59,7 +59,7 @@ class Encoded:
 
     @property
     def size_bytes(self) -> int:
-        """About what it takes on the wire."""
+        """Its approximate size on the wire."""
         return len(self.body) + len(self.headers.get(HEADER_ARGS, "")) + HEADERS_ROOM_BYTES
 
 
@@ -95,7 +95,7 @@ def encode(
 
 
 def check_size(encoded: Encoded, size_bytes_max: int) -> None:
-    """Refuse what the server would not take; raises `body_too_large`."""
+    """Check that the server will accept the request; raises `body_too_large`."""
     if encoded.size_bytes > size_bytes_max:
         raise RequestError(
             Code.BODY_TOO_LARGE,
@@ -106,23 +106,23 @@ def check_size(encoded: Encoded, size_bytes_max: int) -> None:
 
 
 def json_body(args: Mapping[str, Any]) -> bytes:
-    """Return the arguments as JSON; raises `bad_argument` for what JSON would change or cannot say."""
+    """Return the arguments as JSON; raises `bad_argument` for what JSON would change or cannot represent."""
     try:
         try:
             body = orjson.dumps(args, default=_plain, option=orjson.OPT_UTC_Z)
-        except TypeError:  # seldom: an integer beyond 64 bits, or what has no JSON form
+        except TypeError:  # rare: an integer beyond 64 bits, or a value without a JSON form
             body = orjson.dumps(_long_integers_as_written(args), default=_plain, option=orjson.OPT_UTC_Z)
     except (TypeError, ValueError) as e:
         raise RequestError(
             Code.BAD_ARGUMENT, f"The arguments have no JSON form: {e}.", where="args", hint="Send such rows as Arrow."
         ) from None
     if _NULL in body:
-        _refuse_unsayable(args, "")
+        _refuse_not_finite(args, "")
     return body
 
 
 def _plain(value: Any) -> Any:
-    """Return what the columns' types read back without loss: a number with all its digits, bytes in base64."""
+    """Return a form that the columns' types read back without loss: a number with all its digits, bytes in base64."""
     if isinstance(value, Decimal):
         return orjson.Fragment(str(value)) if value.is_finite() else str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -140,28 +140,28 @@ def _long_integers_as_written(value: Any) -> Any:
     return value
 
 
-def _refuse_unsayable(value: Any, where: str) -> None:
-    """Find NaN and infinities, which JSON would turn into null in silence."""
+def _refuse_not_finite(value: Any, where: str) -> None:
+    """Find NaN and infinities, which JSON would silently turn into null."""
     if isinstance(value, float):
         if not math.isfinite(value):
             raise RequestError(
                 Code.BAD_ARGUMENT,
-                f"JSON cannot say {value}.",
+                f"JSON cannot represent {value}.",
                 where=where,
                 hint=f"Send None, the text {_word(value)!r}, or Arrow.",
             )
     elif isinstance(value, dict):
         for key, part in value.items():
             if isinstance(part, (float, dict, list, tuple)):
-                _refuse_unsayable(part, f"{where}.{key}" if where else str(key))
+                _refuse_not_finite(part, f"{where}.{key}" if where else str(key))
     elif isinstance(value, (list, tuple)):
         for place, part in enumerate(value):
             if isinstance(part, (float, dict, list, tuple)):
-                _refuse_unsayable(part, f"{where}[{place}]")
+                _refuse_not_finite(part, f"{where}[{place}]")
 
 
 def _word(value: float) -> str:
-    """Return the text that a column of floating point numbers reads as this value."""
+    """Return the text that a floating point column reads as this value."""
     if math.isnan(value):
         return "NaN"
     return "Infinity" if value > 0 else "-Infinity"
@@ -173,14 +173,14 @@ def args_header(args: Mapping[str, Any]) -> str:
     if len(text) > ARGS_HEADER_BYTES_MAX:
         raise RequestError(
             Code.BODY_TOO_LARGE,
-            f"The arguments beside Arrow rows have {len(text)} bytes; {ARGS_HEADER_BYTES_MAX} is the most.",
+            f"The arguments beside Arrow rows have {len(text)} bytes; at most {ARGS_HEADER_BYTES_MAX} are allowed.",
             where=HEADER_ARGS,
         )
     return text
 
 
 def arrow_stream(rows: Any) -> bytes:
-    """Return rows as an Arrow IPC stream; raises `bad_arrow` for what is none."""
+    """Return rows as an Arrow IPC stream; raises `bad_arrow` for anything else."""
     import pyarrow as pa  # noqa: PLC0415 - 0.2 s that senders of JSON need not pay
 
     try:

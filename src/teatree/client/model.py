@@ -1,4 +1,4 @@
-"""One model, as its users see it: `ModelRequests`, files sent, queries, notices, versions."""
+"""The client's model: requests, files to load, queries, notices, versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from teatree.client import query as queries
 from teatree.client.model_requests import BULK_SILENCE_MS, TIMEOUT_MS, ModelRequests
 from teatree.client.notice import whole_notice
 from teatree.client.notice_log import follow_filter
-from teatree.client.pull import Progress, Pulled, VersionInfo, find_version, list_versions, pull_version
+from teatree.client.pull import Pulled, PullProgress, VersionInfo, find_version, list_versions, pull_version
 from teatree.contracts.failpoints import failpoints
 from teatree.contracts.names import new_id
 from teatree.storage.chain import Chain
@@ -48,7 +48,7 @@ class Model(ModelRequests):
         timeout_ms: float = BULK_SILENCE_MS,
         progress: FileProgress | None = None,
     ) -> LoadedFile:
-        """Load a file of this machine: it is read here, checked as a whole, and sent in as many requests as it takes.
+        """Load a file of this machine: it is read and checked here as a whole, then sent in as many requests as needed.
 
         `csv` as for `load`. The requests' ids are `request_id` and a number each. Several of them do not take effect
         at once: readers may see a part of the rows, also of a table that is replaced or created. Raises a RequestError
@@ -75,41 +75,41 @@ class Model(ModelRequests):
         through_log: bool = False,
         timeout_ms: float = TIMEOUT_MS,
     ) -> Dataset:
-        """Answer one SELECT from the newest version, without waiting behind writes.
+        """Run one SELECT on the newest version, without waiting behind writes.
 
-        It holds the effect of every request whose outcome this session has heard, and waits for it if need be;
-        `min_version` waits for what another one wrote. `through_log` sends the question into the log instead, where it
-        sees all that stands before it; there alone an earlier `version` can be asked. `format` is how rows travel.
-        Raises `timed_out` if nobody answers in time: a model at rest is woken, which takes a moment.
+        The version holds the effect of every request whose outcome this session has received, and is waited for if
+        need be; `min_version` waits for what another session wrote. `through_log` publishes the query to the log
+        instead, where it sees all requests before it; only there can an earlier `version` be read. `format` is how rows
+        are sent. Raises `timed_out` without a reply in time; the manager of an idle model is started first.
         """
-        question = queries.Question(sql, parameters, format, page_size, min_version, version)
-        return (await self.ask(question, through_log=through_log, timeout_ms=timeout_ms)).dataset
+        query_request = queries.QueryRequest(sql, parameters, format, page_size, min_version, version)
+        return (await self.ask(query_request, through_log=through_log, timeout_ms=timeout_ms)).dataset
 
     async def ask(
-        self, question: queries.Question, *, through_log: bool = False, timeout_ms: float = TIMEOUT_MS
-    ) -> queries.Answer:
-        """Answer a question as `query` does, and tell the version that the rows were read from."""
-        how = queries.ask_through_log if through_log or question.version is not None else queries.ask_directly
-        return await how(self._session, self.name, question, timeout_ms)
+        self, query_request: queries.QueryRequest, *, through_log: bool = False, timeout_ms: float = TIMEOUT_MS
+    ) -> queries.QueryReply:
+        """Run a query as `query` does; return also the version that the rows were read from."""
+        how = queries.ask_through_log if through_log or query_request.version is not None else queries.ask_directly
+        return await how(self.connection, self.name, query_request, timeout_ms)
 
     async def follow(self, *, after: int | None = None, request_id: str | None = None) -> AsyncGenerator[Notice, None]:
-        """Yield the model's notices as they come, for ever: outcomes, versions, progress.
+        """Yield the model's notices as they come, without end: outcomes, versions, progress.
 
         From now on, or with `after` from that position in the stream of notices (0: all that it still holds).
-        Nothing is missed while the connection is lost. With `request_id`, only that request's.
+        No notice is missed while the connection is lost. With `request_id`, only that request's.
         """
-        subjects = self._session.bus.subjects
+        subjects = self.connection.bus.subjects
         subject = (
             subjects.notify_model(self.name) if request_id is None else subjects.notify_request(self.name, request_id)
         )
-        async with aclosing(follow_filter(self._session.bus, subject, after)) as notices:
+        async with aclosing(follow_filter(self.connection.bus, subject, after)) as notices:
             async for notice in notices:
-                yield await whole_notice(notice, self._session.read_object)
+                yield await whole_notice(notice, self.connection.read_object)
 
     # --- requests that were set aside ---
 
     async def dead_letters(self) -> list[DeadLetter]:
-        """Return the requests that were set aside because they took their manager down, in the order of the log."""
+        """Return the requests that were set aside because they crashed their manager, in the order of the log."""
         from teatree.storage.dead_letters import list_dead_letters  # noqa: PLC0415
 
         return await asyncio.to_thread(list_dead_letters, self.chain())
@@ -126,14 +126,14 @@ class Model(ModelRequests):
 
     def chain(self) -> Chain:
         """Return the chain of the model's versions in the object store."""
-        return Chain(self._session.store, self._session.settings.nats.prefix, self.name)
+        return Chain(self.connection.store, self.connection.settings.nats.prefix, self.name)
 
     async def versions(self, limit: int = 20) -> list[VersionInfo]:
-        """Return the newest versions, newest first; only the object store is asked."""
+        """Return the newest versions, newest first, from the object store alone."""
         return await asyncio.to_thread(lambda: list_versions(self.chain(), limit))
 
     async def find_version(self, version: int | None = None, *, at: datetime | str | None = None) -> int:
-        """Return the number of a version that is there: the one named, the newest at a moment, or of all."""
+        """Return the number of an existing version: the given one, the newest at a moment, or the newest."""
         return (await asyncio.to_thread(lambda: find_version(self.chain(), version, at))).version
 
     async def pull(
@@ -142,13 +142,13 @@ class Model(ModelRequests):
         *,
         version: int | None = None,
         at: datetime | str | None = None,
-        progress: Progress | None = None,
+        progress: PullProgress | None = None,
         rehash: bool = False,
     ) -> Pulled:
-        """Make `path` an ordinary DuckDB file of a version (the newest); only the object store is asked.
+        """Make `path` an ordinary DuckDB file of a version (the newest), from the object store alone.
 
         `at` picks the newest version at that moment. A file that was pulled before is patched: only blocks that differ
-        are moved, and who has the old one open keeps it. `rehash` checks those that are kept, too.
+        are fetched, and a process that has the old one open keeps it. `rehash` verifies the kept blocks, too.
         `progress` is called, in another thread, with the bytes in place and those of the whole file.
         """
         return await asyncio.to_thread(
@@ -158,20 +158,20 @@ class Model(ModelRequests):
                 version=version,
                 at=at,
                 progress=progress,
-                cache_folder=self._session.settings.cache_folder,
+                cache_folder=self.connection.settings.cache_folder,
                 rehash=rehash,
-                failpoint=failpoints(self._session.settings.failpoints),
+                failpoint=failpoints(self.connection.settings.failpoints),
             )
         )
 
     async def diff(self, before: int, after: int, *, table: str | None = None, rows: int = 0) -> VersionDiff:
-        """Return what differs between two versions, by table, with up to `rows` rows of each kind of change.
+        """Return the differences between two versions, by table, with up to `rows` rows of each kind of change.
 
-        Only the object store is asked, and only for what the tables that changed in between need.
+        Reads only the object store, and only the tables that changed in between.
         """
         from teatree.client.diff import diff_versions  # noqa: PLC0415 - DuckDB, only for this
 
-        settings = self._session.settings
+        settings = self.connection.settings
         return await asyncio.to_thread(
             lambda: diff_versions(self.chain(), settings, before, after, table=table, rows_max=rows)
         )
@@ -185,8 +185,8 @@ class Model(ModelRequests):
         follow: bool = False,
         alias: str | None = None,
     ) -> Attached:
-        """Attach a version to a DuckDB connection, its blocks fetched as queries touch them: see `teatree.attach`."""
+        """Attach a version to a DuckDB connection, its blocks fetched as queries need them: see `teatree.attach`."""
         from teatree.client.attach import attach_chain  # noqa: PLC0415 - DuckDB, only for this
 
-        settings = self._session.settings
+        settings = self.connection.settings
         return attach_chain(con, self.chain(), settings, version=version, at=at, follow=follow, alias=alias)

@@ -1,4 +1,4 @@
-"""What a model is sent: any request, many of them, and the built-in functions."""
+"""Requests to a model: a single one, many in bulk, and the built-in functions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from typing_extensions import Unpack
 
 from teatree.client import query as queries
-from teatree.client.bulk import BulkSender, Item
-from teatree.client.bulk import Progress as BulkProgress
+from teatree.client.bulk import BulkProgress, BulkSender, Item
+from teatree.client.connection import Connection
 from teatree.client.message import Encoded, Message, check_size, encode
 from teatree.client.receipt import Receipt, Summary
 from teatree.client.request_args import given, listed, plain, table_args
@@ -20,11 +20,10 @@ from teatree.contracts.requests import HEADER_ARGS, HEADER_CONTENT_TYPE, HEADER_
 
 if TYPE_CHECKING:
     from teatree.client.notice import Notice
-    from teatree.client.session import Session
     from teatree.storage.dead_letters import DeadLetter
 
 TIMEOUT_MS = 60_000
-"""How long an outcome or an answer is waited for if the caller does not say."""
+"""Default of how long an outcome or a reply is waited for."""
 BULK_SILENCE_MS = 120_000
 
 Wait = Literal["accepted", "done"]
@@ -33,7 +32,7 @@ Rows = Any
 
 
 class SendOptions(TypedDict, total=False):
-    """What every request takes beside its arguments; see `Model.send`."""
+    """Options of every request; see `Model.send`."""
 
     request_id: str | None
     wait: Wait
@@ -45,8 +44,9 @@ class SendOptions(TypedDict, total=False):
 class ModelRequests:
     """The requests of one model of an installation; it need not exist yet."""
 
-    def __init__(self, session: Session, name: str) -> None:
-        self._session = session
+    def __init__(self, connection: Connection, name: str) -> None:
+        self.connection = connection
+        """What it is reached through: the session that it is a model of."""
         self.name = check_model(name)
 
     async def send(
@@ -63,11 +63,11 @@ class ModelRequests:
         timeout_ms: float = TIMEOUT_MS,
         on_notice: OnNotice | None = None,
     ) -> Receipt:
-        """Send one request and wait until it is `done`, or only `accepted` (on disk, in the one order).
+        """Send one request and wait until it is `done`, or only `accepted` (on disk, in the log's order).
 
-        It has one effect under its `request_id` (a fresh one if left out), however often it is sent. `rows` travel as
+        It has one effect under its `request_id` (a fresh one if left out), however often it is sent. `rows` are sent as
         JSON, `arrow` (a pyarrow table, a Polars frame, …) as an Arrow stream. With `expected_version` it is rejected as
-        stale if another request took effect after that version. `on_notice` hears `started` and `progress` too.
+        stale if another request took effect after that version. `on_notice` receives `started` and `progress` too.
 
         Raises the outcome's error: `RequestError` if it was rejected, `RetryError` if it failed; `body_too_large`
         before anything is sent; `timed_out` if the outcome does not come in time, though it will still be applied.
@@ -75,17 +75,17 @@ class ModelRequests:
         if group is not None and wait == "done":
             raise RequestError(
                 Code.USAGE,
-                "The requests of a group have no notices of their own to wait for.",
+                "The outcomes of a group come in common notices: a single one cannot be waited for.",
                 where="group",
                 hint="Use wait='accepted', or send_many.",
             )
-        bus = self._session.bus
+        bus = self.connection.bus
         message = Message(function, args, rows, arrow, request_id or new_id())
         request = encode(
             message,
             bus.subjects,
             self.name,
-            size_bytes_max=bus.max_payload,
+            size_bytes_max=bus.payload_bytes_max(),
             group=group,
             expected_version=expected_version,
         )
@@ -97,30 +97,30 @@ class ModelRequests:
     async def _send_until_done(
         self, function: str, request: Encoded, timeout_ms: float, on_notice: OnNotice | None = None
     ) -> Receipt:
-        bus = self._session.bus
-        async with OutcomeWaiter(bus, self.name, request.request_id, self._session.read_object, on_notice) as waiter:
+        bus = self.connection.bus
+        async with OutcomeWaiter(bus, self.name, request.request_id, self.connection.read_object, on_notice) as waiter:
             ack = await publish_until_accepted(bus, request, timeout_ms)
             notice = await waiter.wait(timeout_ms, request)
-        self._session.saw(self.name, notice.version)
+        self.connection.saw(self.name, notice.version)
         return Receipt(self.name, function, request.request_id, notice.seq or ack.seq, notice.version, notice.result)
 
     async def outcome(self, request_id: str, *, timeout_ms: float = TIMEOUT_MS) -> Notice:
         """Return the `done` notice of a request that was sent before; raises its error as `send` does."""
         check_request_id(request_id, "request_id")
-        async with OutcomeWaiter(self._session.bus, self.name, request_id, self._session.read_object) as waiter:
+        async with OutcomeWaiter(self.connection.bus, self.name, request_id, self.connection.read_object) as waiter:
             notice = await waiter.wait(timeout_ms)
-        self._session.saw(self.name, notice.version)
+        self.connection.saw(self.name, notice.version)
         return notice
 
     async def send_again(self, letter: DeadLetter, body: bytes, *, timeout_ms: float = TIMEOUT_MS) -> Receipt:
         """Send a request that was set aside once more, byte for byte, under a new id; raises its outcome's error."""
-        bus = self._session.bus
+        bus = self.connection.bus
         headers = {HEADER_REQUEST_ID: new_id(), HEADER_CONTENT_TYPE: letter.content_type}
         if letter.args is not None:
             headers[HEADER_ARGS] = letter.args
         subject = bus.subjects.request(self.name, letter.function)
         request = Encoded(headers[HEADER_REQUEST_ID], subject, headers, body)
-        check_size(request, bus.max_payload)
+        check_size(request, bus.payload_bytes_max())
         return await self._send_until_done(letter.function, request, timeout_ms)
 
     async def send_many(
@@ -135,25 +135,25 @@ class ModelRequests:
     ) -> Summary:
         """Send many requests fast: `(function, args)` pairs or `Message`s, from an iterable or an async one.
 
-        They go into the log in atomic batches of up to `batch`: atomic in being accepted, not in effect; each request
-        still has its own outcome, and a refused one harms no other. Outcomes come as one notice per version and group;
-        `wait="done"` adds them up and returns the refused ids with their reasons. `timeout_ms` bounds a silence, not
-        the whole. `progress` is called with the requests accepted and those whose outcome is known.
+        They are published in atomic batches of up to `batch`: accepted together, applied one by one; each request still
+        has its own outcome, and a refused one does not affect the others. Outcomes come as one notice per version and
+        group; `wait="done"` adds them up and returns the refused ids with their reasons. `timeout_ms` limits a silence,
+        not the whole. `progress` is called with the requests accepted and those whose outcome is known.
 
         Raises what kept a batch from being accepted, naming how many were accepted before it.
         """
         sender = BulkSender(
-            self._session.bus,
+            self.connection.bus,
             self.name,
             group=group,
             wait=wait,
             batch=batch,
             silence_ms_max=timeout_ms,
-            read_ref=self._session.read_json_object,
+            read_ref=self.connection.read_json_object,
             progress=progress,
         )
         summary = await sender.run(items)
-        self._session.saw(self.name, summary.version)
+        self.connection.saw(self.name, summary.version)
         return summary
 
     # --- the built-in functions ---
@@ -240,12 +240,12 @@ class ModelRequests:
     async def archive(self, tables: Sequence[str] | None = None, **options: Unpack[SendOptions]) -> Receipt:
         """Return once the Parquet archive of this moment is complete, of all tables if none is named.
 
-        If the store lost what this moment held, a later version is archived instead: `result["archive"]` is its number.
+        If the store lost the blocks of this version, a later one is archived: `result["archive"]` is its number.
         """
         return await self.send("archive", given(tables=listed(tables)), **options)
 
     async def restore(self, version: int, **options: Unpack[SendOptions]) -> Receipt:
-        """Make the tables equal those of an earlier version, in a new one; what came between stays in the history."""
+        """Make the tables equal those of an earlier version, in a new one; those in between stay in the history."""
         return await self.send("restore", {"version": version}, **options)
 
     async def _send_rows(self, function: str, args: dict[str, Any], rows: Rows, options: SendOptions) -> Receipt:

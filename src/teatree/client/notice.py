@@ -1,4 +1,4 @@
-"""A notice as its subscriber reads it."""
+"""A notice as its subscriber receives it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Notice:
 
 
 def read_notice(subject: str, headers: Mapping[str, str], body: bytes) -> Notice:
-    """Return the notice in a message; raises `corrupt` for what is none."""
+    """Return the notice in a message; raises `corrupt` if it is not one."""
     tokens = subject.split(".")
     try:
         kind, model = Kind(tokens[-1]), tokens[2]
@@ -83,7 +83,10 @@ def read_notice(subject: str, headers: Mapping[str, str], body: bytes) -> Notice
 
 
 async def whole_notice(notice: Notice, read_object: ReadObject) -> Notice:
-    """Return a notice with what was too long for it, read from the object store; pages and groups name theirs."""
+    """Return a notice with the members that were too long for it, read from the object store.
+
+    Pages and the notices of groups stay as they are: their readers fetch the reference.
+    """
     ref = notice.members.get("ref")
     if not isinstance(ref, str) or notice.kind is Kind.PAGE or notice.group is not None:
         return notice
@@ -97,9 +100,9 @@ def outcome_error(notice: Notice) -> TeatreeError:
 
 
 def named_error(error: Mapping[str, Any], kind: type[TeatreeError] | None = None) -> TeatreeError:
-    """Return an error from its `code`, `message` and `where`, of its code's own kind if none is given.
+    """Return an error from its `code`, `message` and `where`, of its code's class if no `kind` is given.
 
-    A code of a newer release becomes `internal`.
+    An unknown code, of a newer release, becomes `internal`.
     """
     message = str(error.get("message") or "no reason was given")
     try:

@@ -1,8 +1,8 @@
 """Reading notices from their stream: every one on a filter, once and in order, across lost connections.
 
-What arrives live is only a hint that there is something to read: core NATS repeats nothing, the stream does. The stream
-need not sync every message, so a server that was killed can have forgotten its last ones and used their numbers again:
-after a lost connection it is read on by time, and what was heard already is passed over.
+A live message is only a hint that there is something to read, since core NATS repeats nothing. The stream need not sync
+every message, so a server that was killed can lose its last ones and use their sequences again: after a lost connection
+it is read from a timestamp on, and notices that were received already are skipped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from teatree.client.notice import Notice, read_notice
-from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.retry import Pauses, Retry
 from teatree.messaging.direct import direct_get
 
 if TYPE_CHECKING:
@@ -23,34 +24,34 @@ if TYPE_CHECKING:
     from teatree.messaging.message import Subscription
 
 BATCH_MAX = 500
-"""Notices asked for at once."""
+"""Notices read at once."""
 BATCH_BYTES_MAX = 4_000_000
 READ_TIMEOUT_MS = 5_000
 IDLE_MS = 5_000
-"""Longest wait for a hint before the stream is read all the same."""
+"""Longest wait for a hint before the stream is read anyway."""
 AFTER_HINT_MS = (0, 1, 4, 20, 100)
-"""Waits between reads after a hint: subscribers can hear a message before the stream has stored it."""
-RETRY_MS = 200
+"""Waits between reads after a hint: subscribers can receive a message before the stream has stored it."""
+PAUSES = Pauses(ms_max=200)
 HINTS_PENDING_MAX = 1_000
-HEARD_MAX = 20_000
-"""Notices remembered so that one told again is not heard again."""
+RECENT_MAX = 20_000
+"""Notices remembered, so that a repeated one is not returned twice."""
 
 
 class NoticeReader:
-    """A place in the stream of notices, for one filter."""
+    """A position in the stream of notices, for one filter."""
 
     def __init__(self, bus: Bus, subject_filter: str, position: int, mark: str | None) -> None:
         self._bus = bus
         self._filter = subject_filter
         self._position = position
         self._mark = mark
-        """Time of the last message before the place; None at the very start."""
+        """Timestamp of the last message before the position; None at the very start."""
         self._by_time = False
-        self._heard: dict[int, None] = {}
+        self._recent: dict[int, None] = {}
 
     @classmethod
     async def at(cls, bus: Bus, subject_filter: str, after: int | None) -> NoticeReader:
-        """Return a reader that stands behind a sequence number, or at the stream's end for None."""
+        """Return a reader behind a sequence, or at the stream's end for None."""
         if after is not None:
             return cls(bus, subject_filter, after, None)
         state = (await bus.js(f"STREAM.INFO.{bus.subjects.notices_stream}"))["state"]
@@ -58,17 +59,17 @@ class NoticeReader:
         return cls(bus, subject_filter, last_seq, state["last_ts"] if last_seq else None)
 
     def interrupted(self) -> None:
-        """Trust no numbers any more: the connection was lost, and the server may have been restarted."""
+        """Read by timestamp next: the connection was lost, and the server may have used sequences again."""
         self._by_time = True
 
     async def read(self) -> list[Notice] | None:
-        """Return the notices of the next batch that were not heard before; None if nothing follows."""
-        ask: dict[str, Any] = {"next_by_subj": self._filter, "batch": BATCH_MAX, "max_bytes": BATCH_BYTES_MAX}
+        """Return the notices of the next batch that were not returned before; None if nothing follows."""
+        query: dict[str, Any] = {"next_by_subj": self._filter, "batch": BATCH_MAX, "max_bytes": BATCH_BYTES_MAX}
         if self._by_time and self._mark is not None:
-            ask["start_time"] = self._mark
+            query["start_time"] = self._mark
         else:
-            ask["seq"] = self._position + 1
-        reply = await direct_get(self._bus, self._bus.subjects.notices_stream, ask, READ_TIMEOUT_MS)
+            query["seq"] = self._position + 1
+        reply = await direct_get(self._bus, self._bus.subjects.notices_stream, query, READ_TIMEOUT_MS)
         if not reply.messages:
             return None
         alone = self._by_time and reply.messages[-1].at == self._mark
@@ -82,18 +83,18 @@ class NoticeReader:
 
     def _is_fresh(self, message: StoredMessage) -> bool:
         key = hash((message.subject, message.body, message.headers.get("Teatree-Page")))
-        if key in self._heard:
+        if key in self._recent:
             return False
-        if len(self._heard) >= HEARD_MAX:
-            del self._heard[next(iter(self._heard))]
-        self._heard[key] = None
+        if len(self._recent) >= RECENT_MAX:
+            del self._recent[next(iter(self._recent))]
+        self._recent[key] = None
         return True
 
 
 async def follow_notices(bus: Bus, reader: NoticeReader, subject_filter: str) -> AsyncGenerator[Notice, None]:
-    """Yield every notice from the reader's place on, for ever.
+    """Yield every notice from the reader's position on, without end.
 
-    While NATS is away it waits. A notice that the stream dropped by its limits before it was read is lost.
+    While NATS is unavailable it waits. A notice that the stream's limits dropped before it was read is lost.
     """
     hints = await bus.subscribe(subject_filter, pending_max=HINTS_PENDING_MAX)
     try:
@@ -117,32 +118,28 @@ async def read_all(bus: Bus, subject_filter: str) -> list[Notice]:
 
 
 async def _batches(reader: NoticeReader, waits_ms: tuple[int, ...]) -> AsyncGenerator[list[Notice], None]:
-    """Yield batches until nothing follows; look again after each of the waits while there is none."""
+    """Yield batches until nothing follows; read again after each of the waits while there is none."""
     found = False
     for wait_ms in waits_ms:
         await asyncio.sleep(wait_ms / 1000)
-        while (notices := await read_patiently(reader)) is not None:
+        while (notices := await read_retrying(reader)) is not None:
             found = True
             yield notices
         if found:
             return
 
 
-async def read_patiently(reader: NoticeReader, patience_ms: float = math.inf) -> list[Notice] | None:
-    """Read the next batch, again for as long as `patience_ms` while NATS is away; raises its error after that."""
-    give_up_at = asyncio.get_running_loop().time() + patience_ms / 1000
-    while True:
-        try:
-            return await reader.read()
-        except RetryError:
-            if asyncio.get_running_loop().time() > give_up_at:
-                raise
-            reader.interrupted()
-            await asyncio.sleep(RETRY_MS / 1000)
+async def read_retrying(reader: NoticeReader, patience_ms: float = math.inf) -> list[Notice] | None:
+    """Read the next batch, again for up to `patience_ms` while NATS is unavailable; raises its error after that."""
+
+    def interrupt(_: TeatreeError) -> None:
+        reader.interrupted()
+
+    return await Retry(PAUSES, patience_ms, report=interrupt).call_async(reader.read)
 
 
 async def _hint(hints: Subscription, reader: NoticeReader) -> bool:
-    """Wait until something may have come; return False after a long silence."""
+    """Wait until there may be a new notice; return False after a long silence."""
     try:
         await hints.next(IDLE_MS)
         while hints.pop() is not None:
@@ -155,7 +152,7 @@ async def _hint(hints: Subscription, reader: NoticeReader) -> bool:
 
 
 async def follow_filter(bus: Bus, subject_filter: str, after: int | None) -> AsyncGenerator[Notice, None]:
-    """Yield every notice on a filter, for ever: beyond a sequence number, or from now on for None."""
+    """Yield every notice on a filter, without end: after a sequence, or from now on for None."""
     reader = await NoticeReader.at(bus, subject_filter, after)
     async with aclosing(follow_notices(bus, reader, subject_filter)) as notices:
         async for notice in notices:

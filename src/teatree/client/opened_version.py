@@ -1,4 +1,4 @@
-"""A version opened for questions in this process: a DuckDB of our own with the version attached lazily."""
+"""A version opened for queries in this process: a private DuckDB with the version attached lazily."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CLASS = re.compile(r"[A-Z][A-Za-z ]*? ?Error: ")
 
 
 class OpenedVersion:
-    """A version, and a temporary database beside it for what the user makes; times are in UTC. One thread uses it."""
+    """A version, and a temporary database for what the user creates; times are in UTC. For one thread."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class OpenedVersion:
         at: datetime | str | None = None,
         follow: bool = False,
     ) -> None:
-        """Open the newest version, or a named one; the parameters and errors are those of `teatree.attach`."""
+        """Open the newest version, or a given one; the parameters and errors are those of `teatree.attach`."""
         self._con = duckdb.connect()
         try:
             lossless(self._con)
@@ -66,7 +66,7 @@ class OpenedVersion:
         self.close()
 
     def close(self) -> None:
-        """Let the version go."""
+        """Detach the version."""
         self._attached.detach()
         self._con.close()
 
@@ -83,20 +83,20 @@ class OpenedVersion:
             raise self._error(e) from e
 
     def ask(self, sql: str, parameters: Parameters = None) -> Dataset:
-        """Answer one SELECT; raises `bad_sql`, or what is wrong with the version."""
+        """Run one SELECT; raises `bad_sql`, or the error of the version."""
         statements = self.statements(sql)
-        answer = self.run(sql, parameters) if [s.type for s in statements] == [duckdb.StatementType.SELECT] else None
-        if answer is None:
+        rows = self.run(sql, parameters) if [s.type for s in statements] == [duckdb.StatementType.SELECT] else None
+        if rows is None:
             raise RequestError(
                 Code.SQL_NOT_ALLOWED,
-                "A version answers one SELECT at a time.",
+                "Only one SELECT can be run on a version here.",
                 where="sql",
-                hint="`teatree shell` takes any statements.",
+                hint="`teatree shell` runs any statements.",
             )
-        return answer
+        return rows
 
     def run(self, sql: str, parameters: Parameters = None) -> Dataset | None:
-        """Run one statement, whatever it is; return its rows, None if it gives none."""
+        """Run one statement of any kind; return its rows, None if it has none."""
         try:
             kind = self._con.extract_statements(sql)[0].type
             for name, value in _named(parameters):
@@ -110,7 +110,7 @@ class OpenedVersion:
             raise self._error(e) from e
 
     def _error(self, error: duckdb.Error) -> TeatreeError:
-        """Return what was wrong: with the version if a read failed, else with the SQL."""
+        """Return the error of the version if a read failed, else that of the SQL."""
         fault = self._attached.take_fault()
         if fault is not None:
             return fault

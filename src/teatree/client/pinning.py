@@ -1,4 +1,4 @@
-"""Pinning versions: kept for as long as their pin stands, whatever the policy says."""
+"""Pins of versions: the retention policy does not apply to a pinned version."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def pin_version(
 ) -> Pin:
     """Keep a version (the newest if none is named), under a name (`version-N` if none is given), for ever or until.
 
-    Raises `unknown_model`, `unknown_version`, `bad_name`, and `bad_argument` if the name is that of another pin or the
-    moment is over.
+    Raises `unknown_model`, `unknown_version`, `bad_name`, and `bad_argument` if the name is that of another pin or
+    `until` has passed.
     """
     if until is not None and until <= datetime.now(UTC):
-        raise RequestError(Code.BAD_ARGUMENT, f"{until:%Y-%m-%dT%H:%M:%SZ} is over.", where="until")
+        raise RequestError(Code.BAD_ARGUMENT, f"{until:%Y-%m-%dT%H:%M:%SZ} has passed.", where="until")
     number = find_version(chain, version).version
     made = pin(chain, name or f"version-{number}", number, note, until)
     if made.version != number or made.until != until:
@@ -31,6 +31,6 @@ def pin_version(
             Code.BAD_ARGUMENT,
             f"The pin {made.name!r} of {chain.model} keeps version {made.version} and {ends}.",
             where="name",
-            hint="Choose another name, or take that pin away first.",
+            hint="Choose another name, or remove that pin first.",
         )
     return made

@@ -1,4 +1,4 @@
-"""Versions as files: what there is in the object store, and one of them on this disk."""
+"""Versions in the object store: listing them, and pulling one as a local file."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from teatree.storage.chain import Chain
 
 READERS = 4
-"""Manifests read at the same time for a listing: a laptop's connection is mostly waited for."""
+"""Manifests read at the same time for a listing, since each read is mostly latency."""
 LISTED_AT_ONCE = 64
-"""Manifests read before the first of them is looked at: bounds what is held in memory and read in vain."""
+"""Manifests read before the first of them is used: limits the memory and the reads in vain."""
 
-Progress = Callable[[int, int], None]
+PullProgress = Callable[[int, int], None]
 """Called with the bytes in place and those of the whole file."""
 
 
 @frozen
 class VersionInfo:
-    """One version, as its manifest tells it."""
+    """One version, as its manifest describes it."""
 
     version: int
     kind: str
@@ -41,7 +41,7 @@ class VersionInfo:
     state: str
     at: datetime
     offset: int
-    """Place in the log up to which everything is applied."""
+    """Sequence in the log up to which everything is applied."""
     user_version: int
     """The newest version up to here that changed a table."""
     file_bytes: int
@@ -54,19 +54,19 @@ class VersionInfo:
 
 @frozen
 class Pulled:
-    """A version that lies on this disk now."""
+    """A version that was pulled to this disk."""
 
     path: Path
     version: int
     size_bytes: int
     moved_bytes: int
-    """Bytes that came from the store for it."""
+    """Bytes fetched from the store for it."""
     fetched_blocks: int
-    """Blocks that were not here already."""
+    """Blocks that were not on this disk already."""
 
 
 def version_info(manifest: Manifest) -> VersionInfo:
-    """Return what a manifest says to people."""
+    """Return the description of a version from its manifest."""
     return VersionInfo(
         version=manifest.version,
         kind=manifest.kind.value,
@@ -108,7 +108,7 @@ def find_version(chain: Chain, version: int | None, at: datetime | str | None = 
     """Return the manifest of a version, or of the newest one at the moment `at`, or of the newest one of all.
 
     `known` is a version that the caller has seen. Raises `unknown_model`, `unknown_version`, `corrupt` if that or any
-    other version vanished, `bad_argument` for a moment that is none, `usage` for both.
+    other version vanished, `bad_argument` for an invalid moment, `usage` for both a version and a moment.
     """
     if version is not None and at is not None:
         raise RequestError(Code.USAGE, "Name a version or a moment, not both.", where="at")
@@ -126,18 +126,18 @@ def unknown_model(chain: Chain) -> RequestError:
         Code.UNKNOWN_MODEL,
         f"The object store has no model {chain.model!r}.",
         where=chain.folder,
-        hint=f"`teatree create {chain.model}` makes one; `teatree models` lists those there are.",
+        hint=f"`teatree create {chain.model}` creates it; `teatree models` lists the existing ones.",
     )
 
 
 def check_model(chain: Chain) -> None:
-    """Raise `unknown_model` for a model without any version: a typing error looks like an empty list otherwise."""
+    """Raise `unknown_model` for a model without any version: otherwise a typing error looks like an empty list."""
     if not chain.end().newest:
         raise unknown_model(chain)
 
 
 def moment(at: datetime | str) -> datetime:
-    """Return a moment in UTC; one without a zone is this host's local time. Raises `bad_argument`."""
+    """Return a moment in UTC; one without a time zone is this host's local time. Raises `bad_argument`."""
     try:
         return (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC)
     except ValueError:
@@ -155,15 +155,15 @@ def pull_version(
     *,
     version: int | None = None,
     at: datetime | str | None = None,
-    progress: Progress | None = None,
+    progress: PullProgress | None = None,
     cache_folder: Path | None = None,
     rehash: bool = False,
     failpoint: Failpoint = no_failpoint,
 ) -> Pulled:
-    """Make `path` an ordinary DuckDB file of a version, whole or left as it was; only what differs is moved.
+    """Make `path` an ordinary DuckDB file of a version, atomically; only blocks that differ are fetched.
 
-    Blocks that lazy readers left in `cache_folder` are not moved either. Every block that arrives is verified; with
-    `rehash` those that are kept are too, even in a file that nobody touched since it was pulled.
+    Blocks that lazy readers left in `cache_folder` are not fetched either. Every fetched block is verified; with
+    `rehash` the kept ones are too, even in a file that did not change since it was pulled.
     """
     from teatree.storage.block_cache import BlockCache  # noqa: PLC0415 - numpy and zstd, only for this
     from teatree.storage.pull_state import pulled_version  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Questions to a model: asked directly, or through the log; the answer's pages put together again."""
+"""Queries to a model: run directly, or through the log; the pages of the result are joined again."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 from attrs import frozen
 
+from teatree.client.connection import Connection
 from teatree.client.direct_read import ask
 from teatree.client.message import Message, encode, json_body
 from teatree.client.notice import HEADER_PAGES, HEADER_REFS, HEADER_VERSION, Notice
@@ -20,27 +21,26 @@ from teatree.contracts.notices import Kind
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from teatree.client.session import Session
     from teatree.datasets.dataset import Dataset
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 """A list for `?`, an object for `$name`."""
 Format = Literal["arrow", "json"]
 VERSION_WAIT_MS_MAX = 30_000
-"""How long one answer may wait for its version."""
+"""How long one query may wait for its version."""
 FETCHES_MAX = 8
 """Pages read from the object store at the same time."""
 
 
 @frozen
-class Question:
+class QueryRequest:
     """One SELECT."""
 
     sql: str
     parameters: Parameters = None
     format: Format = "arrow"
     page_size: int | None = None
-    """Rows of a page; None for what the model allows, since the pages are put together again."""
+    """Rows of a page; None for what the model allows, since the pages are joined again."""
     min_version: int | None = None
     version: int | None = None
     """An earlier version to read; only through the log."""
@@ -59,7 +59,7 @@ class Question:
 
 
 @frozen
-class Answer:
+class QueryReply:
     """The rows, and the version that they were read from."""
 
     dataset: Dataset
@@ -68,17 +68,17 @@ class Answer:
 
 @frozen
 class _Page:
-    """One page as it came: its bytes, or where they lie."""
+    """One page as it was received: its bytes, or the key of its object."""
 
     body: bytes = b""
     ref: str | None = None
 
 
-async def ask_directly(session: Session, model: str, question: Question, timeout_ms: float) -> Answer:
-    """Ask for an answer from the newest version."""
-    bus = session.bus
-    args = question.args()
-    min_version = max(question.min_version or 0, session.seen_version(model) or 0)
+async def ask_directly(connection: Connection, model: str, query: QueryRequest, timeout_ms: float) -> QueryReply:
+    """Run a query on the newest version, by a direct read."""
+    bus = connection.bus
+    args = query.args()
+    min_version = max(query.min_version or 0, connection.seen_version(model) or 0)
     if min_version:
         args |= {"min_version": min_version, "wait_ms": int(min(timeout_ms, VERSION_WAIT_MS_MAX))}
     reply = await ask(bus, bus.subjects.query(model, "query"), json_body(args), timeout_ms)
@@ -87,61 +87,61 @@ async def ask_directly(session: Session, model: str, question: Question, timeout
     pages = [_Page(reply.body), *(_Page(ref=item["ref"]) for item in sorted(refs, key=lambda item: int(item["page"])))]
     announced = int(reply.headers.get(HEADER_PAGES, 1))
     if len(pages) != announced:
-        raise CorruptError(f"The answer has {announced} pages but names {len(pages)}.", where=reply.subject)
+        raise CorruptError(f"The reply announces {announced} pages but names {len(pages)}.", where=reply.subject)
     version = reply.headers.get(HEADER_VERSION)
-    return Answer(
-        await _dataset(session, pages, is_arrow=is_arrow, where=f"query of {model}"),
+    return QueryReply(
+        await _dataset(connection, pages, is_arrow=is_arrow, where=f"query of {model}"),
         None if version is None else int(version),
     )
 
 
-async def ask_through_log(session: Session, model: str, question: Question, timeout_ms: float) -> Answer:
-    """Ask in the one order: the answer sees all requests that stand before it in the log."""
-    bus = session.bus
-    message = Message("query", question.args())
-    request = encode(message, bus.subjects, model, size_bytes_max=bus.max_payload)
-    heard: dict[int, Notice] = {}
+async def ask_through_log(connection: Connection, model: str, query: QueryRequest, timeout_ms: float) -> QueryReply:
+    """Run a query in the order of the log: it sees all requests before it."""
+    bus = connection.bus
+    message = Message("query", query.args())
+    request = encode(message, bus.subjects, model, size_bytes_max=bus.payload_bytes_max())
+    received: dict[int, Notice] = {}
 
     def on_notice(notice: Notice) -> None:
         if notice.kind is Kind.PAGE:
-            heard[int(notice.members["page"])] = notice
+            received[int(notice.members["page"])] = notice
 
-    async with OutcomeWaiter(bus, model, request.request_id, session.read_object, on_notice) as waiter:
+    async with OutcomeWaiter(bus, model, request.request_id, connection.read_object, on_notice) as waiter:
         await publish_until_accepted(bus, request, timeout_ms)
         done = await waiter.wait(timeout_ms, request)
     count = int((done.result or {}).get("pages", 1))
-    if any(number not in heard for number in range(1, count + 1)):  # missed while the connection was lost
+    if any(number not in received for number in range(1, count + 1)):  # missed while the connection was lost
         for notice in await read_all(bus, bus.subjects.notify(model, request.request_id, Kind.PAGE)):
             on_notice(notice)
-    missing = [number for number in range(1, count + 1) if number not in heard]
+    missing = [number for number in range(1, count + 1) if number not in received]
     if missing:
         raise CorruptError(
-            f"Page {missing[0]} of {count} is gone from the stream of notices.", where=request.request_id
+            f"Page {missing[0]} of {count} is missing from the stream of notices.", where=request.request_id
         )
-    notices = [heard[number] for number in range(1, count + 1)]
+    notices = [received[number] for number in range(1, count + 1)]
     pages = [_Page(n.body or orjson.dumps(n.members), n.members.get("ref")) for n in notices]
-    is_arrow = question.format == "arrow"
-    read = done.version if question.version is None else question.version
-    return Answer(await _dataset(session, pages, is_arrow=is_arrow, where=request.request_id), read)
+    is_arrow = query.format == "arrow"
+    read = done.version if query.version is None else query.version
+    return QueryReply(await _dataset(connection, pages, is_arrow=is_arrow, where=request.request_id), read)
 
 
-async def _dataset(session: Session, pages: Sequence[_Page], *, is_arrow: bool, where: str) -> Dataset:
-    """Put pages together, reading those in the object store a few at a time."""
+async def _dataset(connection: Connection, pages: Sequence[_Page], *, is_arrow: bool, where: str) -> Dataset:
+    """Join pages, reading those in the object store a few at a time."""
     gate = asyncio.Semaphore(FETCHES_MAX)
 
     async def body_of(page: _Page) -> bytes:
         if page.ref is None:
             return page.body
         async with gate:
-            return await session.read_object(page.ref)
+            return await connection.read_object(page.ref)
 
     bodies = await asyncio.gather(*(body_of(page) for page in pages))
     return await asyncio.to_thread(join_pages, bodies, is_arrow=is_arrow, where=where)
 
 
 def join_pages(bodies: Sequence[bytes], *, is_arrow: bool, where: str) -> Dataset:
-    """Return the rows of an answer's pages."""
-    import pyarrow as pa  # noqa: PLC0415 - 0.2 s, only for those who read rows
+    """Return the rows of a result's pages."""
+    import pyarrow as pa  # noqa: PLC0415 - 0.2 s, only to read rows
 
     from teatree.datasets.dataset import Dataset  # noqa: PLC0415
 
@@ -164,4 +164,4 @@ def _from_json(body: bytes, where: str) -> Dataset:
         schema = Schema(tuple(Field(c["name"], parse_read_dtype(c["type"], where)) for c in page["columns"]))
         return Dataset.from_rows(page["rows"], schema)
     except (RequestError, KeyError, TypeError) as e:
-        raise CorruptError(f"A page is not what `query` answers: {e}", where=where) from e
+        raise CorruptError(f"A page is not a result of `query`: {e}", where=where) from e

@@ -1,4 +1,4 @@
-"""What a sender holds in hand after sending."""
+"""Receipts: what sending a request, or many, returns."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from attrs import frozen
 
 @frozen
 class Receipt:
-    """A request that was accepted: it is on disk, in the one order, and will have exactly one outcome."""
+    """A request that was accepted: it is on disk, in the log's order, and will have exactly one outcome."""
 
     model: str
     function: str
     request_id: str
     seq: int
-    """Its place in the log."""
+    """Its sequence in the log."""
     version: int | None = None
     """The version that holds its effect; None if the sender waited for `accepted` only."""
     result: Any = None
-    """What the function returned: for rows, how many."""
+    """What the function returned; for rows, their number."""
 
     @property
     def is_done(self) -> bool:
@@ -40,19 +40,19 @@ class Refusal:
 
 @frozen
 class Summary:
-    """What became of a group of requests."""
+    """The outcomes of a group of requests."""
 
     model: str
     groups: tuple[str, ...]
     """The group id; more than one if a batch had to be sent again without knowing whether it had arrived."""
     sent: int
     accepted_seq: int
-    """Place in the log of the last request; 0 if none was sent."""
+    """Sequence in the log of the last request; 0 if none was sent."""
     waited: bool
     """Whether the outcomes below were waited for."""
     applied: int = 0
     already: int = 0
-    """Requests whose id had its outcome before."""
+    """Requests whose id already had an outcome."""
     refused: int = 0
     refusals: tuple[Refusal, ...] = ()
     """The refused ones with their reasons, up to `REFUSALS_MAX` of them."""
@@ -61,4 +61,4 @@ class Summary:
 
 
 REFUSALS_MAX = 10_000
-"""Reasons kept in a summary: a million wrong rows must not fill the sender's memory."""
+"""Reasons kept in a summary: a limit, so that a million wrong rows do not fill the sender's memory."""

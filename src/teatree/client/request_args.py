@@ -1,4 +1,4 @@
-"""A request's arguments: what its sender wrote, as the plain objects and lists that travel."""
+"""A request's arguments: what its sender wrote, as plain objects and lists to send."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def given(**args: Any) -> dict[str, Any]:
 
 
 def listed(names: Sequence[str] | None) -> list[str] | None:
-    """Return names as a list; one name may stand alone."""
+    """Return names as a list; a single name may be a string."""
     if names is None:
         return None
     return [names] if isinstance(names, str) else list(names)

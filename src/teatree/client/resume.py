@@ -1,4 +1,4 @@
-"""Starting the manager of a stopped model again: at once, and from the store if its file here is to be distrusted."""
+"""Starting the manager of a stopped model again, if wanted with its file restored from the store."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ async def resume(session: Session, model: str, *, restore: bool, timeout_ms: int
     """Have the dispatcher start the model's manager now; return the manager's health.
 
     With `restore`, the next manager that takes the model over on this host puts the read-write file aside, restores the
-    newest version from the store and applies the log after it: nothing that was accepted is lost. A manager that runs
-    keeps running. Raises `wrong_configuration` if the data folder is not on this host, `timed_out` without an answer.
+    newest version from the store and applies the log after it: no accepted request is lost. A running manager is not
+    stopped. Raises `wrong_configuration` if the data folder is not on this host, `timed_out` without a reply.
     """
     bus = session.bus
     if restore:

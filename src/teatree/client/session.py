@@ -1,4 +1,4 @@
-"""A session: the connection that all models of an installation are reached through."""
+"""A session: the client's connection to all models of an installation."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import asyncio
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-import orjson
 from attrs import evolve
 from typing_extensions import Unpack
 
+from teatree.client.connection import Connection
 from teatree.client.listing import ModelInfo, list_models
 from teatree.client.model import Model
 from teatree.client.model_requests import SendOptions
@@ -20,8 +19,6 @@ from teatree.contracts.data_folder import check_data_folder
 from teatree.contracts.environment import ENV_FILE, data_folder, process_environ, read_env_file, read_settings
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.settings import PostgresSettings, Settings, store_at
-from teatree.messaging.bus import Bus
-from teatree.storage.objects import ObjectStore, open_store
 
 if TYPE_CHECKING:
     from teatree.client.receipt import Receipt
@@ -42,8 +39,8 @@ def connect(
 
     Where to connect: `settings`; else the environment and, beneath it, `<data>/teatree.env` as `teatree up` writes it.
     `url` is another NATS, `store` another object store. Sending needs only NATS; `pull`, `diff` and `versions` only the
-    object store, which is opened when first used. `wait_ms` is how long NATS may be away before entering raises
-    `unavailable`.
+    object store, which is opened when first used. `wait_ms` is how long to retry connecting to NATS before
+    entering raises `unavailable`.
     """
     return Session(client_settings(url, data, settings, store), name=name, wait_ms=wait_ms)
 
@@ -53,7 +50,7 @@ def client_settings(
 ) -> Settings:
     """Return the settings of a session.
 
-    Raises `unavailable` if nothing runs on the folder that is named, `usage` if neither a folder nor an address is.
+    Raises `unavailable` if no stack runs on the given folder, `usage` if neither a folder nor an address is given.
     """
     if settings is None:
         environ = process_environ()
@@ -62,13 +59,13 @@ def client_settings(
         if not (url or store or any(environ.get(name) for name in _ADDRESSES)):
             _check_stack(environ, folder)
     if store is not None:
-        # The catalogue is that of the store it was filled from.
+        # The catalog describes another store.
         settings = evolve(settings, store=store_at(settings.store, store), postgres=PostgresSettings())
     return settings if url is None else evolve(settings, nats=evolve(settings.nats, url=url))
 
 
 def _check_stack(environ: Mapping[str, str], folder: Path | None) -> None:
-    """Raise if there is no stack to connect to, instead of answering out of a folder that was not named."""
+    """Raise if there is no stack to connect to, instead of using a default folder silently."""
     named = folder or data_folder(environ)
     check_data_folder(named)
     if any(name in _ADDRESSES for name in read_env_file(named / ENV_FILE)):
@@ -81,76 +78,14 @@ def _check_stack(environ: Mapping[str, str], folder: Path | None) -> None:
         )
     raise RetryError(
         Code.UNAVAILABLE,
-        f"No stack runs on {named}: {ENV_FILE} in it would say where it is.",
+        f"No stack runs on {named}: its {ENV_FILE} holds no address.",
         where=str(named),
         hint=f"Start one with `teatree up --data {shlex.quote(str(named))}`.",
     )
 
 
-class Session:
-    """A connection to an installation; its members that need NATS raise `unavailable` while it is not open."""
-
-    def __init__(self, settings: Settings, *, name: str = "teatree-client", wait_ms: int = 0) -> None:
-        self.settings = settings
-        self._name = name
-        self._wait_ms = wait_ms
-        self._bus: Bus | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._store: ObjectStore | None = None
-        self._versions: dict[str, int] = {}
-
-    async def open(self) -> None:
-        """Connect to NATS; `async with` does this."""
-        if self._bus is None:
-            self._loop = asyncio.get_running_loop()
-            self._bus = await Bus.connect(self.settings.nats, name=self._name, wait_ms=self._wait_ms)
-
-    async def close(self) -> None:
-        """Send what waits to be sent, and disconnect."""
-        bus, self._bus = self._bus, None
-        if bus is not None:
-            await bus.close()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    @property
-    def bus(self) -> Bus:
-        """The connection to NATS."""
-        if self._bus is None:
-            raise RetryError(
-                Code.UNAVAILABLE, "The session is not open.", hint="Use `async with connect() as session`."
-            )
-        if asyncio.get_running_loop() is not self._loop:
-            raise RequestError(
-                Code.USAGE,
-                "The session was opened in another event loop, or before a fork.",
-                where="session",
-                hint="Open one in each event loop; `connect_sync` gives one that threads can share.",
-            )
-        return self._bus
-
-    @property
-    def store(self) -> ObjectStore:
-        """The object store; needs no open session."""
-        if self._store is None:
-            self._store = open_store(self.settings.store)
-        return self._store
-
-    def saw(self, model: str, version: int | None) -> None:
-        """Note that an outcome was heard: what is read in this session from now on holds its effect."""
-        if version is not None:
-            self._versions[model] = max(version, self._versions.get(model, 0))
-
-    def seen_version(self, model: str) -> int | None:
-        """Return the newest version of a model whose outcomes this session has heard."""
-        return self._versions.get(model)
+class Session(Connection):
+    """A connection to an installation; members that need NATS raise `unavailable` while it is not open."""
 
     def model(self, name: str) -> Model:
         """Return a model by name, whether it exists or not; raises `bad_name`."""
@@ -167,7 +102,7 @@ class Session:
         limits: Mapping[str, int] | None = None,
         **options: Unpack[SendOptions],
     ) -> Model:
-        """Create a model, with its first tables as `create_table` takes them, and return it when it is there.
+        """Create a model, with its first tables as `create_table` takes them, and return it once it exists.
 
         `storage_version` (`v1.4.0`) keeps its files readable by that DuckDB. Raises `model_exists`.
         """
@@ -192,9 +127,9 @@ class Session:
         limits: Mapping[str, int] | None = None,
         **options: Unpack[SendOptions],
     ) -> Model:
-        """Create a model that begins as a version (the newest) of another one, and return it when it is there.
+        """Create a model as a fork of a version (the newest) of another one, and return it once it exists.
 
-        The two share the blocks in the object store and nothing else. Raises `model_exists`, `unknown_version`.
+        The two share only blocks in the object store. Raises `model_exists`, `unknown_version`.
         """
         given = {"app": app, "limits": dict(limits) if limits else None}
         source = {"model": origin} if version is None else {"model": origin, "version": version}
@@ -208,13 +143,5 @@ class Session:
         return await self.model(name).send("drop_model", **options)
 
     async def models(self) -> list[ModelInfo]:
-        """Return all models: from the catalogue if PostgreSQL is set, otherwise from the object store."""
+        """Return all models: from the catalog if PostgreSQL is set, otherwise from the object store."""
         return await asyncio.to_thread(list_models, self.settings, lambda: self.store)
-
-    async def read_object(self, key: str) -> bytes:
-        """Return an object of the store: a page of a result, a long list of refusals."""
-        return await asyncio.to_thread(lambda: self.store.get(key))
-
-    async def read_json_object(self, key: str) -> Any:
-        """Return an object of the store that is JSON."""
-        return orjson.loads(await self.read_object(key))

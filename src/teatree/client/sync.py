@@ -1,9 +1,9 @@
-"""The sync face, for notebooks and scripts: the same sessions and models, without `await`.
+"""The synchronous API, for notebooks and scripts: the same sessions and models, without `await`.
 
-Each session runs its own event loop in one background thread, so it works where a loop runs already (Jupyter) and
-where none does. Threads may share a session. It belongs to the process that opened it, and its calls cannot be nested:
-a generator given to `send_many` runs in the session's own thread. Every method is made from its asynchronous twin,
-with the same parameters and the same docstring.
+Each session runs its own event loop in one background thread, so it works with and without a running event loop (as in
+Jupyter). Threads may share a session. It belongs to the process that opened it, and its calls cannot be nested: a
+generator given to `send_many` runs in the session's thread. Every method wraps its asynchronous counterpart, with the
+same parameters and the same docstring.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """An event loop in a thread of its own; any thread of the process that made it may run coroutines there."""
+    """An event loop in a separate thread; any thread of the process that made it may run coroutines there."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -69,14 +69,14 @@ class LoopThread:
             self._running.discard(future)
 
     def finish(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what tidies up after a call; does nothing where there is nothing left to tidy up."""
+        """Run the clean-up of a call; does nothing once the loop is closed."""
         if self._closed or self._pid != os.getpid():
             work.close()
         else:
             self.run(work)
 
     def stop(self, last: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Cancel what runs, run `last`, then end the loop and its thread; does nothing the second time.
+        """Cancel running calls, run `last`, then end the loop and its thread; does nothing the second time.
 
         In a process that was forked it does nothing either: loop, thread and connection belong to the parent.
         """
@@ -115,7 +115,7 @@ class LoopThread:
             )
         if threading.current_thread() is self._thread:
             raise _unusable(
-                "A session cannot be used inside of its own call: in a generator that it reads, or in a callback.",
+                "A session cannot be used inside one of its calls: in a generator that it reads, or in a callback.",
                 "Collect what is needed before the call, or use a second session.",
             )
 
@@ -124,8 +124,8 @@ def _unusable(message: str, hint: str) -> RequestError:
     return RequestError(Code.USAGE, message, where="session", hint=hint)
 
 
-class _Face(Generic[T]):
-    """Something asynchronous, and the loop that it lives in."""
+class _SyncFacade(Generic[T]):
+    """The base of synchronous classes: an asynchronous object and its event loop."""
 
     def __init__(self, inner: T, thread: LoopThread) -> None:
         self._inner = inner
@@ -136,14 +136,14 @@ class _Face(Generic[T]):
 
 
 def _blocking(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> Callable[Concatenate[Any, P], R]:
-    """Return the method that runs its asynchronous twin to the end."""
+    """Return a method that waits for its asynchronous counterpart."""
 
     @functools.wraps(method)
-    def call(face: _Face[Any], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(facade: _SyncFacade[Any], /, *args: P.args, **kwargs: P.kwargs) -> R:
         async def work() -> R:
-            return await method(face._inner, *args, **kwargs)  # noqa: SLF001 - the face's own half
+            return await method(facade._inner, *args, **kwargs)  # noqa: SLF001 - members of the facade
 
-        return face._thread.run(work())  # noqa: SLF001
+        return facade._thread.run(work())  # noqa: SLF001
 
     return call
 
@@ -151,11 +151,11 @@ def _blocking(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> Callable[C
 def _iterating(
     method: Callable[Concatenate[Any, P], AsyncGenerator[R, None]],
 ) -> Callable[Concatenate[Any, P], Generator[R, None, None]]:
-    """Return the method that iterates over what its asynchronous twin yields."""
+    """Return a method that iterates over what its asynchronous counterpart yields."""
 
     @functools.wraps(method)
-    def call(face: _Face[Any], /, *args: P.args, **kwargs: P.kwargs) -> Generator[R, None, None]:
-        items = method(face._inner, *args, **kwargs)  # noqa: SLF001
+    def call(facade: _SyncFacade[Any], /, *args: P.args, **kwargs: P.kwargs) -> Generator[R, None, None]:
+        items = method(facade._inner, *args, **kwargs)  # noqa: SLF001
 
         async def step() -> R:
             return await anext(items)
@@ -166,17 +166,17 @@ def _iterating(
         try:
             while True:
                 try:
-                    item = face._thread.run(step())  # noqa: SLF001
+                    item = facade._thread.run(step())  # noqa: SLF001
                 except StopAsyncIteration:
                     return
                 yield item
         finally:
-            face._thread.finish(close())  # noqa: SLF001
+            facade._thread.finish(close())  # noqa: SLF001
 
     return call
 
 
-class SyncModel(_Face[Model]):
+class SyncModel(_SyncFacade[Model]):
     """A `Model` whose methods return when they are done."""
 
     @property
@@ -220,24 +220,24 @@ class SyncModel(_Face[Model]):
         follow: bool = False,
         alias: str | None = None,
     ) -> Attached:
-        """Attach a version to a DuckDB connection, its blocks fetched as queries touch them: see `teatree.attach`."""
+        """Attach a version to a DuckDB connection, its blocks fetched as queries need them: see `teatree.attach`."""
         return self._inner.attach(con, version=version, at=at, follow=follow, alias=alias)
 
 
 def _blocking_model(
     method: Callable[Concatenate[Any, P], Awaitable[Model]],
 ) -> Callable[Concatenate[Any, P], SyncModel]:
-    """Return the method that runs its asynchronous twin to the end and gives its model a sync face."""
+    """Return a method that waits for its asynchronous counterpart and returns its model as a `SyncModel`."""
     run = _blocking(method)
 
     @functools.wraps(method)
-    def call(face: _Face[Any], /, *args: P.args, **kwargs: P.kwargs) -> SyncModel:
-        return SyncModel(run(face, *args, **kwargs), face._thread)  # noqa: SLF001
+    def call(facade: _SyncFacade[Any], /, *args: P.args, **kwargs: P.kwargs) -> SyncModel:
+        return SyncModel(run(facade, *args, **kwargs), facade._thread)  # noqa: SLF001
 
     return call
 
 
-class SyncSession(_Face[Session]):
+class SyncSession(_SyncFacade[Session]):
     """A `Session` whose methods return when they are done; `close` it, or use it in a `with`."""
 
     @property

@@ -1,4 +1,4 @@
-"""Checking a model's versions from end to end: what lies in the store, and that DuckDB reads every row of it."""
+"""Verification of a model's versions: their objects in the store, and that DuckDB reads every row."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from teatree.storage.verification import (
     total_bytes,
 )
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes of files that were checked, and about how many there are."""
+VerifyProgress = Callable[[int, int], None]
+"""Called with the bytes of files that were checked, and about how many there are in all."""
 
 
 @frozen
@@ -41,15 +41,15 @@ class VerifyReport:
     versions: int
     """Versions that were checked."""
     cleaned_up: int
-    """Versions of which a clean-up left a stub; of them only the links are checked."""
+    """Versions of which a clean-up left only a stub; only their links are checked."""
     blocks: int
-    """Blocks that were hashed, each place in a pack once."""
+    """Blocks that were hashed, each location in a pack once."""
     tables: int
     rows: int
     """Rows that DuckDB read, of all tables of each version."""
     findings: tuple[Finding, ...]
     findings_count: int
-    """All of them; the first ones are kept."""
+    """Number of all findings; `findings` holds the first ones."""
 
     @property
     def is_right(self) -> bool:
@@ -72,20 +72,20 @@ def verify(
     version: int | None = None,
     at: datetime | str | None = None,
     all_versions: bool = False,
-    progress: Progress | None = None,
+    progress: VerifyProgress | None = None,
     scratch: Path | None = None,
 ) -> VerifyReport:
     """Check a version (the newest), or with `all_versions` the whole history, and return what is wrong.
 
     Every block against its hash and DuckDB's own checksum, pack and outcome segment against theirs, the link to the
-    version before; then DuckDB reads every row of every table out of exactly these bytes. The file is laid down in
-    `scratch` (the system's folder for such) meanwhile.
+    version before; then DuckDB reads every row of every table from exactly these bytes. The file is written to
+    `scratch` (the system's temporary folder) meanwhile.
 
-    Raises `unknown_model`, `unknown_version`, `disk_full`, or `unavailable` if the store is away.
+    Raises `unknown_model`, `unknown_version`, `disk_full`, or `unavailable`.
     """
     counts = _Counts()
     known = chain.end().known if all_versions and version is None and at is None else 0
-    if known:  # it may be damaged itself
+    if known:  # the newest version may be damaged
         manifests = list(_history(chain, known, counts))
     else:
         manifest = _find(chain, version, at, counts)
@@ -109,7 +109,7 @@ def verify(
     except OSError as e:
         code = Code.DISK_FULL if e.errno in FULL else Code.UNAVAILABLE
         raise RetryError(
-            code, f"The version could not be laid down: {e.strerror}.", hint="Name a folder with room for its file."
+            code, f"The version could not be written: {e.strerror}.", hint="Name a folder with room for its file."
         ) from e
     return VerifyReport(
         model=chain.model,
@@ -124,7 +124,7 @@ def verify(
 
 
 def _find(chain: Chain, version: int | None, at: datetime | str | None, counts: _Counts) -> Manifest:
-    """Return the version that is to be checked; others near the newest that vanished are found."""
+    """Return the version to check; other vanished versions near the newest become findings."""
     end = chain.end()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DamageWarning)  # they are findings here
@@ -146,7 +146,7 @@ def _alone(chain: Chain, manifest: Manifest, counts: _Counts) -> Iterator[Manife
 
 
 def _history(chain: Chain, newest: int, counts: _Counts) -> Iterator[Manifest]:
-    """Yield all manifests up to the newest, their links checked; a damaged one is found and passed over."""
+    """Yield all manifests up to the newest, their links checked; a damaged one becomes a finding and is skipped."""
     with counts.findings.collect(newest):
         check_head(chain.store, chain.folder)
     before: Manifest | Stub | None = None
@@ -176,25 +176,25 @@ def _check_version(chain: Chain, manifest: Manifest, check: FileCheck, path: Pat
 
 
 def _read_tables(path: Path, manifest: Manifest, counts: _Counts) -> None:
-    """Read every row of all tables, and compare with what the version says."""
+    """Read every row of all tables, and compare with the manifest."""
     where = f"version {manifest.version}"
     try:
         with duckdb.connect(str(path), read_only=True) as con:
             tables = con.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
-            own = None if manifest.stream == NO_LOG else OWN_SCHEMA  # a file without a log holds nothing of ours
+            own = None if manifest.stream == NO_LOG else OWN_SCHEMA  # a file without a log has no tables of Teatree
             labels = {
                 (schema, name): name if own and schema == MAIN_SCHEMA else table_label(schema, name)
                 for schema, name in tables
             }
             users = {label for (schema, _), label in labels.items() if schema != own}
-            said = {entry.name: entry for entry in manifest.tables}
-            if users != said.keys():
-                differ = ", ".join(sorted(users ^ said.keys()))
+            entries = {entry.name: entry for entry in manifest.tables}
+            if users != entries.keys():
+                differ = ", ".join(sorted(users ^ entries.keys()))
                 error = CorruptError(f"The file's tables are not those of the manifest: {differ}.", where=where)
                 counts.findings.add(manifest.version, error)
             for schema, name in tables:
                 label = labels[schema, name]
-                entry = said.get(label) if schema != own else None
+                entry = entries.get(label) if schema != own else None
                 rows = _read_table(con, schema, name)
                 counts.tables += 1
                 counts.rows += rows
@@ -204,7 +204,7 @@ def _read_tables(path: Path, manifest: Manifest, counts: _Counts) -> None:
                     )
                     counts.findings.add(manifest.version, error)
     except duckdb.Error as e:
-        error = CorruptError(f"DuckDB cannot read it: {str(e).splitlines()[0]}", where=where)
+        error = CorruptError(f"DuckDB cannot read the file: {str(e).splitlines()[0]}", where=where)
         counts.findings.add(manifest.version, error)
 
 

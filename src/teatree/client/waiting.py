@@ -1,7 +1,7 @@
-"""Publishing one request and waiting for its outcome, whatever gets lost on the way.
+"""Publishing one request and waiting for its outcome, even if messages are lost.
 
-The reply can be missed: then it is looked up in the stream of notices, and after a longer silence the request is sent
-again under its id. A resend is answered with the first outcome, so it is always safe.
+A missed outcome is looked up in the stream of notices, and after a longer silence the request is sent again under its
+id. A resend is answered with the first outcome, so it is always safe.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from teatree.client.notice import Notice, ReadObject, outcome_error, read_notice, whole_notice
-from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.notices import Kind
+from teatree.contracts.retry import Pauses, Retry
 from teatree.messaging.notices import last_notice
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ LOOK_MS = 1_000
 RESEND_MS = 15_000
 """Silence after which the request is sent again; doubles each time."""
 PUBLISH_MS_MAX = 15_000
-"""How long a request is offered to JetStream before the sender hears that it is not accepted."""
+"""How long publishing a request to JetStream is retried before the sender gets the error."""
 ATTEMPT_MS = 5_000
-BACK_OFF_MS_MIN, BACK_OFF_MS_MAX = 50, 1_000
+PAUSES = Pauses(50, 1_000)
 _TRY_AGAIN = frozenset({Code.UNAVAILABLE, Code.TIMED_OUT, Code.BUSY})
 
 OnNotice = Callable[[Notice], None]
@@ -40,17 +41,14 @@ def now_ms() -> float:
 
 
 async def publish_until_accepted(bus: Bus, request: Encoded, timeout_ms: float) -> PubAck:
-    """Publish a request, again and again under its id, until the log has it; raises what was wrong at the end."""
-    give_up_ms = now_ms() + min(timeout_ms, PUBLISH_MS_MAX)
-    back_off_ms = BACK_OFF_MS_MIN
-    while True:
-        try:
-            return await bus.publish_log(request.subject, request.body, request.headers, ATTEMPT_MS)
-        except RetryError as e:
-            if e.code not in _TRY_AGAIN or now_ms() + back_off_ms > give_up_ms:
-                raise
-        await asyncio.sleep(back_off_ms / 1000)
-        back_off_ms = min(2 * back_off_ms, BACK_OFF_MS_MAX)
+    """Publish a request, repeatedly under its id, until it is in the log; raises the last error."""
+    retry = Retry(PAUSES, min(timeout_ms, PUBLISH_MS_MAX), again=may_publish_again)
+    return await retry.call_async(lambda: bus.publish_log(request.subject, request.body, request.headers, ATTEMPT_MS))
+
+
+def may_publish_again(error: TeatreeError) -> bool:
+    """Return whether the log may accept the same messages later."""
+    return isinstance(error, RetryError) and error.code in _TRY_AGAIN
 
 
 class OutcomeWaiter:
@@ -67,7 +65,7 @@ class OutcomeWaiter:
         self._on_notice = on_notice
         self._subscription: Subscription | None = None
         self._has_started = False
-        """Whether a notice came that is not the outcome."""
+        """Whether a notice was received that is not the outcome."""
 
     async def __aenter__(self) -> Self:
         subject = self._bus.subjects.notify_request(self._model, self._request_id)
@@ -97,7 +95,7 @@ class OutcomeWaiter:
                 return notice
             if notice is not None:
                 self._has_started = True
-                resend_at_ms = now_ms() + resend_ms  # `started` or `progress`: it is being worked on
+                resend_at_ms = now_ms() + resend_ms  # `started` or `progress`: a manager works on it
             if now_ms() >= give_up_ms:
                 raise self._too_late(timeout_ms, sent=request is not None)
             if request is not None and now_ms() >= resend_at_ms:
@@ -113,17 +111,17 @@ class OutcomeWaiter:
             message = await self._subscription.next(max(1, int(timeout_ms)))
         except RetryError:
             return None
-        return self._heard(message.subject, message.headers, message.body)
+        return self._received(message.subject, message.headers, message.body)
 
     async def _look_up(self) -> Notice | None:
         subject = self._bus.subjects.notify_request(self._model, self._request_id)
         try:
             found = await last_notice(self._bus, subject, timeout_ms=LOOK_MS)
         except RetryError:
-            return None  # NATS is away: `wait` asks again until its own time is up
-        return None if found is None else self._heard(found.subject, found.headers, found.body)
+            return None  # NATS is unavailable: `wait` looks again until its timeout
+        return None if found is None else self._received(found.subject, found.headers, found.body)
 
-    def _heard(self, subject: str, headers: dict[str, str], body: bytes) -> Notice:
+    def _received(self, subject: str, headers: dict[str, str], body: bytes) -> Notice:
         notice = read_notice(subject, headers, body)
         if self._on_notice is not None:
             self._on_notice(notice)
@@ -133,17 +131,17 @@ class OutcomeWaiter:
         try:
             await publish_until_accepted(self._bus, request, min(timeout_ms, ATTEMPT_MS))
         except RetryError:
-            return  # its first copy is in the log; this one was a reminder
+            return  # not fatal: its first copy is in the log
 
     def _too_late(self, timeout_ms: float, *, sent: bool) -> RetryError:
         if sent:
             known = "it is accepted and will still be applied"
             hint = "Send it again under the same id to receive its outcome."
         elif self._has_started:
-            known = "a manager has begun with it"
+            known = "a manager has started it"
             hint = "Wait longer."
         else:
-            known = "nothing shows that it was ever sent"
+            known = "there is no sign that it was ever sent"
             hint = "Check the model and the id; sending it (again) under this id has one effect."
         return RetryError(
             Code.TIMED_OUT,

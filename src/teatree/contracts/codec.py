@@ -1,4 +1,4 @@
-"""JSON at the edges: one strict parser for what comes in, one strict converter for what we keep.
+"""The JSON codec: one strict parser for received texts, one strict converter for stored values.
 
 Incoming JSON is parsed so that nothing is lost in silence: a repeated key is refused, NaN and Infinity are refused, a
 number with a fraction or an exponent keeps all its digits as a `Decimal`, and an integer keeps its size.
@@ -89,7 +89,7 @@ def dump_json(value: Any) -> bytes:
     """Return compact JSON of plain values; a `Decimal` keeps its digits as a string, times are RFC 3339 in UTC."""
     try:
         return orjson.dumps(value, default=_plain, option=_JSON_OPTIONS)
-    except TypeError:  # orjson refuses integers beyond 64 bits without asking `default`
+    except TypeError:  # orjson refuses integers beyond 64 bits without calling `default`
         return orjson.dumps(_without_wide_integers(value), default=_plain, option=_JSON_OPTIONS)
 
 
@@ -145,7 +145,7 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(float, lambda v, _: float(_strict_number(v)))
     converter.register_structure_hook(str, _strict(str))
     converter.register_structure_hook(bool, _strict(bool))
-    # Or the hook of str would be theirs, and leave a text where `is` compares members.
+    # Without it the hook of `str` applies and leaves a text, which `is` finds equal to no member.
     converter.register_structure_hook(StrEnum, lambda v, kind: kind(_strict(str)(v, str)))
     converter.register_structure_hook(datetime, lambda v, _: parse_utc(_strict(str)(v, str)))
     converter.register_unstructure_hook(datetime, utc_text)
@@ -188,5 +188,5 @@ def structure(raw: Any, kind: type[T], where: str) -> T:
 
 
 def tolerate_unknown_keys(kind: type[Any]) -> None:
-    """Let values of `kind` be read from a newer writer: keys that we do not know are passed over."""
+    """Let values of `kind` be read from a newer writer: unknown keys are ignored."""
     _CONVERTER.register_structure_hook(kind, make_dict_structure_fn(kind, _CONVERTER, _cattrs_forbid_extra_keys=False))

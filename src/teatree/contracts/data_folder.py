@@ -1,4 +1,4 @@
-"""What a data folder may be: DuckDB has to find its files below it."""
+"""The path of a data folder: DuckDB must find its files below it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from teatree.contracts.errors import Code, RequestError
 
+SERVERS_FOLDER = "_servers"
+"""In the data folder: one folder for each server."""
 _MISREAD = {"?": "the beginning of options", "\\": "a separator"}
 """DuckDB 2.0 takes these for something else, in the path with all links followed."""
 
@@ -23,3 +25,8 @@ def check_data_folder(path: Path) -> None:
                 where="data",
                 hint="Choose another folder.",
             )
+
+
+def server_log(data: Path, name: str) -> Path:
+    """Return the log of a data folder's server; beyond its limit the next start renames it to `.log.old`."""
+    return data / SERVERS_FOLDER / name / f"{name}.log"

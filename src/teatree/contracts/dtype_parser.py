@@ -1,4 +1,4 @@
-"""Reading the text of a type: DuckDB's SQL, with its aliases, in any case."""
+"""The parser of a type's text: DuckDB's SQL, with its aliases, in any case."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from teatree.contracts.dtypes import (
 from teatree.contracts.errors import Code, RequestError
 
 TYPE_TEXT_CHARS_MAX = 1_000_000
-"""Characters of one type's text that a sender may write: an ENUM's values stand in it."""
+"""Characters of one type's text that a sender may write: it holds an ENUM's values."""
 READ_CHARS_MAX = 8 * TYPE_TEXT_CHARS_MAX
 """Characters of a type's text that we or DuckDB wrote: it is longer than what was sent (spaces, quotes, `DECIMAL(18,3)`
 for `DEC`), at most four times, and what was accepted once must be readable for ever."""

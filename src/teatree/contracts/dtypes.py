@@ -1,4 +1,4 @@
-"""The types of columns: own values, whose text is the type's SQL as DuckDB writes it (`dtype_parser` reads it back)."""
+"""The types of columns: values whose text is the type's SQL as DuckDB writes it (`dtype_parser` reads it back)."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ class StructField:
 
 @frozen
 class Struct(Dtype):
-    """Named values, each of its own type; names differ in more than their case."""
+    """Named values, each with a type; names differ in more than their case."""
 
     fields: tuple[StructField, ...]
 

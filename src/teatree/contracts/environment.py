@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ from teatree.contracts.unknown_settings import warn_of_unknown
 ENV_FILE = "teatree.env"
 """Written by `teatree up` into its data folder when all is ready; mode 0600."""
 
-_GROUPS = {
+GROUPS = {
     "limits": LimitSettings,
     "manager": ManagerSettings,
     "reads": ReadSettings,
@@ -37,13 +38,14 @@ _GROUPS = {
     "breaker": BreakerSettings,
     "cache": CacheSettings,
 }
+"""The class of each group: its members are the variables `TEATREE_<GROUP>_<NAME>`."""
 
 _MAY_BE_ZERO = frozenset(
     "stuck_ms_max resident_bytes_max disk_free_bytes_min load_retry_ms_max pages_inline_max idle_exit_ms "
     "local_grace_ms local_copy_bytes_max local_spares process_memory_bytes_max archive_interval_ms head_interval_ms "
     "take_over_wait_ms evict_idle_ms_min wait_ms_max kill_margin_ms silent_repeats_max grace_ms interval_ms".split()
 )
-"""Whole numbers that have a meaning without any; with 0 of the others nothing would work, or ids would be forgotten."""
+"""Settings for which 0 has a meaning; with 0 for the others nothing would work, or ids would be forgotten."""
 NUMBER_MAX = 10**15
 """The largest number that a setting takes: in milliseconds 30,000 years."""
 
@@ -74,7 +76,7 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
     warn_of_unknown(environ, known_variables(), "the environment")
     warn_of_unknown(written, known_variables(), str(folder / ENV_FILE))
     values = {**written, **environ}
-    groups = {name: kind(**_group_values(values, name, kind)) for name, kind in _GROUPS.items()}
+    groups = {name: kind(**_group_values(values, name, kind)) for name, kind in GROUPS.items()}
     roots = values.get("TEATREE_LOAD_ROOTS", "")
     return Settings(
         nats=NatsSettings(
@@ -112,7 +114,10 @@ def _cache_folder(values: Mapping[str, str]) -> Path | None:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Return the `NAME=value` lines of a file; an absent file has none. Raises `not_authorized` for another user's."""
+    """Return the `NAME=value` lines of a file, whose values can be quoted for a shell; an absent file has none.
+
+    Raises `not_authorized` for another user's file.
+    """
     try:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -124,8 +129,20 @@ def read_env_file(path: Path) -> dict[str, str]:
             where=str(path),
             hint="It belongs to the user who started the stack: work as that user, or set TEATREE_NATS_URL.",
         ) from None
-    lines = (line.strip() for line in text.splitlines())
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    lines = (line.strip() for line in text.split("\n"))
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {name: _unquoted(value) for name, value in pairs}
+
+
+def _unquoted(value: str) -> str:
+    """Return what a shell would make of a quoted value; any other is taken as it stands."""
+    if not value.startswith(("'", '"')):
+        return value
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        return value
+    return words[0] if len(words) == 1 else value
 
 
 def data_folder(environ: Mapping[str, str]) -> Path:
@@ -136,8 +153,8 @@ def data_folder(environ: Mapping[str, str]) -> Path:
 def known_variables() -> frozenset[str]:
     """Return the name of every variable that is a setting."""
     return frozenset(_VARIABLES) | {
-        _variable(group, a.name)
-        for group, kind in _GROUPS.items()
+        variable_of(group, a.name)
+        for group, kind in GROUPS.items()
         for a in kind.__attrs_attrs__  # type: ignore[attr-defined]
     }
 
@@ -162,10 +179,10 @@ def connection_environ(settings: Settings) -> dict[str, str]:
 
 
 def not_set(variable: str, what: str) -> OperatorError:
-    """Return the error for an address that nothing gives."""
+    """Return the error for an address that is not set."""
     return OperatorError(
         Code.WRONG_CONFIGURATION,
-        f"Where {what} is, is not set: neither {variable} nor the teatree.env of a data folder says it.",
+        f"The address of {what} is not set, neither in {variable} nor in the teatree.env of a data folder.",
         where=variable,
         hint=f"Name the folder of a running stack with --data or TEATREE_DATA, or set {variable}.",
     )
@@ -176,14 +193,15 @@ def process_environ() -> Mapping[str, str]:
     return os.environ
 
 
-def _variable(group: str, name: str) -> str:
+def variable_of(group: str, name: str) -> str:
+    """Return the variable of a group's member."""
     return f"TEATREE_{group.upper()}_{name.upper()}"
 
 
 def _group_values(values: Mapping[str, str], group: str, kind: type) -> dict[str, int | float]:
     found: dict[str, int | float] = {}
     for name, default in ((a.name, a.default) for a in kind.__attrs_attrs__):  # type: ignore[attr-defined]
-        variable = _variable(group, name)
+        variable = variable_of(group, name)
         if variable not in values:
             continue
         found[name] = _number(variable, values[variable], default)
@@ -191,14 +209,14 @@ def _group_values(values: Mapping[str, str], group: str, kind: type) -> dict[str
 
 
 def _number(variable: str, text: str, default: float) -> int | float:
-    """Return what a variable says in its default's type; raises `wrong_configuration` for what no setting can be."""
+    """Return a variable's value in its default's type; raises `wrong_configuration` for what no setting can be."""
     lowest = 0 if isinstance(default, float) or variable.lower().split("_", 2)[2] in _MAY_BE_ZERO else 1
     try:
         number = type(default)(text)
         problem = f"is not from {lowest} to {NUMBER_MAX:,}"
     except ValueError:
         number, problem = -1, "is not a number" if isinstance(default, float) else "is not a whole number"
-    if not lowest <= number <= NUMBER_MAX:  # nor is NaN
+    if not lowest <= number <= NUMBER_MAX:  # true for NaN, too
         raise OperatorError(
             Code.WRONG_CONFIGURATION,
             f"{variable}={text!r} {problem}.",

@@ -82,7 +82,7 @@ WHERE_CHARS_MAX = 300
 class TeatreeError(Exception):
     """What was wrong, where, and what to do about it.
 
-    `where` names the place in the request or the system (`rows[3].id`, a key, a path); `hint` says what to do next.
+    `where` names the place in the request or the system (`rows[3].id`, a key, a path); `hint` is what to do next.
     """
 
     def __init__(self, code: Code, message: str, *, where: str | None = None, hint: str | None = None) -> None:
@@ -98,7 +98,7 @@ class TeatreeError(Exception):
         return f"{self.code}: {self.message}{place}{advice}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy without the constructor, whose parameters are another for each kind of error."""
+        """Pickle and copy without the constructor, whose parameters differ between the kinds of errors."""
         return _remade, (type(self), self.args), self._portable_state()
 
     def _portable_state(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class TeatreeError(Exception):
     def to_dict(self) -> dict[str, Any]:
         """Return the form in which a notice carries an error: `code`, `message`, `where`.
 
-        Texts of the sender's can stand in all of them: they are cut, and made text that can be written as UTF-8.
+        Each can hold text of the sender's: it is cut, and made writable as UTF-8.
         """
         message = _bounded(self.message, MESSAGE_CHARS_MAX)
         if self.hint:
@@ -131,18 +131,18 @@ class RequestError(TeatreeError):
 
 
 class RetryError(TeatreeError):
-    """We could not: the same request can succeed later."""
+    """The request could not be carried out: the same request can succeed later."""
 
 
 class OperatorError(TeatreeError):
-    """Somebody has to look: trying again changes nothing."""
+    """An operator has to act: trying again changes nothing."""
 
 
 class FencedError(OperatorError):
-    """Another writer owns the model now; the one that hears this leaves."""
+    """Another writer owns the model now; the fenced one stops."""
 
     def __init__(self, message: str, *, where: str | None = None) -> None:
-        super().__init__(Code.FENCED, message, where=where, hint="This manager leaves; the other one goes on.")
+        super().__init__(Code.FENCED, message, where=where, hint="This writer stops; the other one keeps running.")
 
 
 class CorruptError(OperatorError):
@@ -153,7 +153,7 @@ class CorruptError(OperatorError):
 
 
 class DamageWarning(UserWarning):
-    """What was asked for is whole, and something else of the same model is damaged."""
+    """The requested data is intact, but other data of the same model is damaged."""
 
 
 _RETRY_CODES = frozenset(
@@ -185,7 +185,7 @@ _OPERATOR_CODES = frozenset(
 
 
 def error_kind(code: Code) -> type[TeatreeError]:
-    """Return the group that a code belongs to: who hears a code over the wire raises it as its sender would."""
+    """Return the group that a code belongs to: a receiver raises a code from the wire as its sender would."""
     if code in _RETRY_CODES:
         return RetryError
     return OperatorError if code in _OPERATOR_CODES else RequestError

@@ -11,11 +11,11 @@ from attrs import asdict, frozen
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 
 EXIT_ELSEWHERE = 75
-"""Exit code of a manager that leaves because another one has the model (EX_TEMPFAIL)."""
+"""Exit code of a manager that exits because another one owns the model (EX_TEMPFAIL)."""
 EXIT_OPERATOR = 78
 """Exit code of a manager that needs an operator (EX_CONFIG)."""
 EXIT_STUCK = 79
-"""Exit code of a manager that ended itself over a request: its successor begins at once, and answers that request."""
+"""Exit code of a manager that a request has blocked: its successor starts at once, and answers that request."""
 MESSAGE_CHARS_MAX = 1_000
 _PASSING = frozenset({Code.UNAVAILABLE, Code.TIMED_OUT, Code.BUSY, Code.DISK_FULL, Code.LOG_FULL})
 
@@ -28,7 +28,7 @@ class ExitReason:
     code: str
     message: str
     is_passing: bool = False
-    """Whether a part that does not answer is the reason: the next manager needs no help once it answers."""
+    """Whether an unavailable part is the reason: the next manager needs no help once that answers."""
 
 
 def reason_of(error: BaseException) -> ExitReason:
@@ -42,14 +42,14 @@ def reason_of(error: BaseException) -> ExitReason:
 
 
 def write_reason(path: Path, reason: ExitReason) -> None:
-    """Write a reason down; raises OSError."""
+    """Write a reason to a file; raises OSError."""
     partial = path.with_suffix(".tmp")
     partial.write_bytes(orjson.dumps(asdict(reason)))
     partial.replace(path)
 
 
 def read_reason(path: Path, pid: int) -> ExitReason | None:
-    """Return the reason that process `pid` wrote down, None if it wrote none: a signal ended it, for example."""
+    """Return the reason that process `pid` wrote, None if it wrote none: a signal ended it, for example."""
     try:
         found = ExitReason(**orjson.loads(path.read_bytes()))
     except (OSError, orjson.JSONDecodeError, TypeError):

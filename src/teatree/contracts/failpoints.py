@@ -55,7 +55,7 @@ class _Armed:
             case "delay":
                 time.sleep(rule["delay_ms"] / 1000)
             case "error":
-                raise RetryError(Code.UNAVAILABLE, f"The failpoint {name} was told to fail.", where=name)
+                raise RetryError(Code.UNAVAILABLE, f"The failpoint {name} failed, as its file asks.", where=name)
             case unknown:
                 message = f"There is no failpoint action {unknown!r}."
                 raise OperatorError(Code.WRONG_CONFIGURATION, message, where=str(self._path))

@@ -21,13 +21,13 @@ class ManifestKind(StrEnum):
     """Why a manifest was written."""
 
     FENCE = "fence"
-    """A new writer's first act: the same content as its predecessor, under a new epoch."""
+    """A new writer's first manifest: its predecessor's content under a new epoch."""
     BATCH = "batch"
     """A batch of requests moved the offset."""
 
 
 class ModelState(StrEnum):
-    """Whether the model is alive at this version."""
+    """Whether the model exists at this version."""
 
     ABSENT = "absent"
     ACTIVE = "active"
@@ -72,14 +72,14 @@ class FileLayout:
 
 @frozen
 class StreamStamp:
-    """Which log an offset belongs to: the stream's name and the moment it was created, as its server tells it."""
+    """Which log an offset belongs to: the stream's name and the moment it was created, by its server's clock."""
 
     name: str
     created: str
 
 
 NO_LOG = StreamStamp(name="", created="")
-"""What the manifests of a published file say instead of a log."""
+"""The stamp in the manifests of a published file, which has no log."""
 
 
 @frozen
@@ -110,7 +110,7 @@ class TableEntry:
 
 @frozen
 class ModelOptions:
-    """What `create_model` chose; kept here so that a rebuilt catalogue lacks nothing."""
+    """What `create_model` chose; kept here so that a rebuilt catalog lacks nothing."""
 
     engine: str = "duckdb"
     storage_version: str | None = None
@@ -119,8 +119,8 @@ class ModelOptions:
 
 
 @frozen
-class Life:
-    """The model's present life in the log, and the end of the one before."""
+class Incarnation:
+    """The model's present incarnation in the log, and the end of the one before."""
 
     created_seq: int = 0
     """Sequence of the `create_model` request; 0 while absent."""
@@ -145,7 +145,7 @@ class Manifest:
     goal_model_id: str
     version: int
     write_id: str
-    """Random, 16 hex digits: tells our own lost reply from another writer's manifest."""
+    """Random, 16 hex digits: distinguishes our own manifest, whose reply was lost, from another writer's."""
     parent_write_id: str
     """The write id of version - 1; empty for version 1."""
     kind: ManifestKind
@@ -166,11 +166,11 @@ class Manifest:
     """The newest version up to here that changed user tables."""
     last_effect_seq: int
     """Sequence of the last request that took effect."""
-    said_version: int
-    """Up to which version all outcomes were known to be said when this was written."""
-    life: Life = Life()
+    announced_version: int
+    """The version up to which all outcomes were known to be published when this was written."""
+    incarnation: Incarnation = Incarnation()
     fork_of: ForkPoint | None = None
-    """Where the present life began, if it began as a fork."""
+    """Where the present incarnation began, if it began as a fork."""
     options: ModelOptions = ModelOptions()
     file: FileLayout | None = None
     """None while there is no model."""
@@ -209,7 +209,7 @@ class Stub:
     log_at: datetime
     offset: int
     pack: ObjectRef | None
-    """Later versions may stand on its blocks."""
+    """Later versions may refer to its blocks."""
     outcomes: ObjectRef | None
     """Its outcome segment outlives the version: the ledger answers resends from it."""
     stub: bool = True
@@ -221,7 +221,7 @@ class Stub:
 
 
 def stub_of(manifest: Manifest) -> Stub:
-    """Return what stays of a version that is cleaned up."""
+    """Return the stub of a version that is cleaned up."""
     return Stub(
         model=manifest.model,
         goal_model_id=manifest.goal_model_id,

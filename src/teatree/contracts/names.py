@@ -1,4 +1,4 @@
-"""Names and identifiers, checked where they come in."""
+"""Names and identifiers, and their checks."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ _MODEL_NAMESPACE = uuid.UUID("7d0c5a5e-7a0f-5b6e-9d4e-3f1f5e0f7ea7")
 def check_model(name: object) -> str:
     """Return a model's name, or raise `bad_name`."""
     return _check_token(name, "model")
+
+
+def is_model_name(name: str) -> bool:
+    """Return whether a model can have this name."""
+    return _MODEL.fullmatch(name) is not None
 
 
 def check_function(name: str) -> str:
@@ -121,7 +126,7 @@ def sequence_id(seq: int) -> str:
 def goal_model_id(prefix: str, model: str) -> uuid.UUID:
     """Return the id under which a model's objects lie: the same for the same installation prefix and name, for ever.
 
-    A derived id needs no registry: whoever knows the name finds the chain (docs/decisions/0002).
+    A derived id needs no registry: the name is enough to find the chain (docs/decisions/0002).
     """
     return uuid.uuid5(_MODEL_NAMESPACE, f"{prefix}/{check_model(model)}")
 

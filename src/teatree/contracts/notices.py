@@ -1,7 +1,8 @@
-"""What subscribers hear: outcomes, pages, progress, versions."""
+"""Outcomes, and notices: messages about outcomes, pages, progress and versions. Each is made here only."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 from attrs import frozen
 
 from teatree.contracts.codec import dump_json, utc_text
+from teatree.contracts.requests import Request
+
+NoticeMessage = tuple[str, bytes, Mapping[str, str]]
+"""Subject, body and headers."""
 
 
 class Kind(StrEnum):
@@ -36,7 +41,7 @@ TERMINAL_KINDS = frozenset({Kind.DONE, Kind.REJECTED, Kind.FAILED})
 
 @frozen
 class Outcome:
-    """The one end of one request, as the outcome segment of its version keeps it."""
+    """How one request ended, as the outcome segment of its version stores it."""
 
     seq: int
     request_id: str
@@ -53,17 +58,42 @@ class Outcome:
     pages: tuple[dict[str, Any], ...] = ()
     """Pages of a query's result: `ref` (object key), `rows`, `bytes`, `format`."""
     effect: bool = False
-    """Whether it changed user tables: what `expected_version` asks."""
+    """Whether it changed user tables: what `expected_version` checks."""
+
+
+def outcome_of(
+    request: Request,
+    status: Status,
+    *,
+    result: Any = None,
+    error: dict[str, Any] | None = None,
+    pages: tuple[dict[str, Any], ...] = (),
+    effect: bool = False,
+) -> Outcome:
+    """Return a request's outcome."""
+    return Outcome(
+        seq=request.seq,
+        request_id=request.request_id,
+        function=request.function,
+        body_hash=request.body_hash,
+        status=status,
+        at=request.at,
+        result=result,
+        error=error,
+        group=request.group,
+        pages=pages,
+        effect=effect,
+    )
 
 
 @frozen
-class Notice:
+class WireNotice:
     """One message on a notification subject."""
 
     kind: Kind
     model: str
     at: datetime
-    """When the version that says it was published: repeated notices are identical."""
+    """When its version was published: repeated notices are identical."""
     request_id: str | None = None
     function: str | None = None
     seq: int | None = None
@@ -89,3 +119,53 @@ class Notice:
             "at": utc_text(self.at),
         }
         return dump_json({k: v for k, v in members.items() if v is not None})
+
+
+def notice_about(about: Request | Outcome, kind: Kind, model: str, at: datetime, **members: Any) -> WireNotice:
+    """Return a notice about one request."""
+    return WireNotice(
+        kind=kind, model=model, at=at, request_id=about.request_id, function=about.function, seq=about.seq, **members
+    )
+
+
+@frozen
+class GroupNotice:
+    """One message for all requests of a group that one version holds, or for one that no version holds."""
+
+    model: str
+    group: str
+    at: datetime
+    applied: int
+    already: int
+    """Requests that were answered with their first outcome."""
+    refusals: Sequence[Mapping[str, Any]]
+    version: int | None = None
+    seq: int | None = None
+    """Distinguishes it where there is no version."""
+
+    def to_json(self, ref: str | None = None) -> bytes:
+        """Return the notice's JSON; with `ref`, the key of the object that holds the refusals instead of it."""
+        members: dict[str, Any] = {
+            "kind": str(Kind.DONE),
+            "model": self.model,
+            "group": self.group,
+            "version": self.version,
+            "seq": self.seq,
+            "applied": self.applied,
+            "already": self.already,
+            "refused": len(self.refusals),
+            "refusals": self.refusals if ref is None else [],
+            "at": utc_text(self.at),
+            "ref": ref,
+        }
+        return dump_json({k: v for k, v in members.items() if v is not None})
+
+
+def group_refusal(request: Request | Outcome, outcome: Outcome) -> dict[str, Any]:
+    """Return how a group's notice names a request that was not done; `outcome` is the first one of its id."""
+    return {
+        "request_id": request.request_id,
+        "seq": request.seq,
+        "status": str(outcome.status),
+        "error": outcome.error,
+    }

@@ -1,9 +1,9 @@
-"""The answer to a request outside the incarnations of its model, which the next incarnation remembers."""
+"""Outcomes of requests outside the incarnations of their model, which the next incarnation remembers."""
 
 from __future__ import annotations
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.notices import Kind, Notice, Outcome, Status
+from teatree.contracts.notices import Kind, Outcome, Status, WireNotice, notice_about, outcome_of
 from teatree.contracts.requests import Request
 
 
@@ -19,26 +19,9 @@ def outside_error(request: Request) -> RequestError:
 
 def outside_outcome(request: Request) -> Outcome:
     """Return the outcome of a request outside an incarnation."""
-    return Outcome(
-        seq=request.seq,
-        request_id=request.request_id,
-        function=request.function,
-        body_hash=request.body_hash,
-        status=Status.REJECTED,
-        at=request.at,
-        error=outside_error(request).to_dict(),
-        group=request.group,
-    )
+    return outcome_of(request, Status.REJECTED, error=outside_error(request).to_dict())
 
 
-def outside_notice(model: str, outcome: Outcome) -> Notice:
-    """Return the notice of such an outcome: the same whenever and by whomever it is published."""
-    return Notice(
-        kind=Kind.REJECTED,
-        model=model,
-        at=outcome.at,
-        request_id=outcome.request_id,
-        function=outcome.function,
-        seq=outcome.seq,
-        error=outcome.error,
-    )
+def outside_notice(model: str, outcome: Outcome) -> WireNotice:
+    """Return the notice of such an outcome; it depends neither on its publisher nor on the time."""
+    return notice_about(outcome, Kind.REJECTED, model, outcome.at, error=outcome.error)

@@ -1,4 +1,4 @@
-"""The identity of a process on this host: a pid alone is used again, with its start time and the boot it is not."""
+"""The identity of a process on this host: pids are reused, so it includes the start time and the boot id."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 
 from attrs import frozen
 
+from teatree.contracts.extras import extra_for
+
 ALLOCATOR_ENVIRON = {"DUCKDB_JE_MALLOC_CONF": "retain:false"}
-"""With what a process starts whose memory is limited: DuckDB's allocator would keep the address space of what it gave
-back, which counts as used (`RLIMIT_DATA`), and after one large text nothing else in the process could allocate."""
+"""Environment of a process whose memory is limited: otherwise DuckDB's allocator keeps the address space of what it
+freed, which counts as used (`RLIMIT_DATA`), and after one large text nothing else in the process could allocate."""
 
 _START_TIME_FIELD = 22 - 3
 """Index of `starttime` in /proc/<pid>/stat once pid and command, which may hold blanks, are cut off."""
@@ -22,11 +24,11 @@ _STATE_FIELD = 0
 
 @frozen
 class ProcessId:
-    """One process, once and for all on this host."""
+    """One process, identified uniquely on this host."""
 
     pid: int
     started: int
-    """Start time as the kernel tells it: clock ticks since boot (Linux), else milliseconds since the epoch."""
+    """Start time by the kernel: clock ticks since boot (Linux), else milliseconds since the epoch."""
     boot: str = ""
     """The kernel's boot id; empty where there is none."""
 
@@ -35,7 +37,7 @@ def own_process() -> ProcessId:
     """Return the identity of this process."""
     identity = process_id(os.getpid())
     if identity is None:
-        msg = "This process cannot find itself: is /proc mounted?"
+        msg = "This process was not found: is /proc mounted?"
         raise RuntimeError(msg)
     return identity
 
@@ -44,7 +46,8 @@ def process_id(pid: int) -> ProcessId | None:
     """Return the identity of the live process with this pid; None if there is none, or only its zombie."""
     if Path("/proc/self/stat").exists():
         return _from_proc(pid)
-    import psutil  # noqa: PLC0415 - needed only where there is no /proc
+    with extra_for("Identifying a process on this platform", "embedded"):
+        import psutil  # noqa: PLC0415 - needed only where there is no /proc
 
     try:
         process = psutil.Process(pid)
@@ -56,9 +59,9 @@ def process_id(pid: int) -> ProcessId | None:
 
 
 def read_process(path: Path) -> ProcessId | None:
-    """Return the live process that a JSON file names by `pid`, `started` and `boot`; None if it is gone or unreadable.
+    """Return the live process that a JSON file names by `pid`, `started` and `boot`; None if it has ended.
 
-    Unreadable is a file whose writer died over it; other members are passed over.
+    None also for an unreadable file: its writer was killed while writing. Other members are ignored.
     """
     try:
         found = json.loads(path.read_bytes())
@@ -69,7 +72,7 @@ def read_process(path: Path) -> ProcessId | None:
 
 
 def is_alive(process: ProcessId) -> bool:
-    """Return whether that very process still runs: a later one with its pid does not count."""
+    """Return whether this process still runs: a later one with its pid does not count."""
     return process_id(process.pid) == process
 
 
@@ -78,14 +81,14 @@ def end_processes(
 ) -> int:
     """Ask the processes to end, all at once, and kill those that have not in time; return how many were killed.
 
-    Returns once all are gone. They need not be children of ours.
+    Returns once all have ended. They need not be children of this process.
     """
     asked = [process for process in processes if _send(process, ask)]
     deadline = time.monotonic() + wait_ms_max / 1000
-    late = [process for process in asked if not _wait_until_gone(process, deadline)]
+    late = [process for process in asked if not _wait_for_end(process, deadline)]
     for process in late:
-        while _send(process, signal.SIGKILL):  # the kernel may still be busy for it
-            _wait_until_gone(process, time.monotonic() + 1)
+        while _send(process, signal.SIGKILL):  # the kernel may still be working for it
+            _wait_for_end(process, time.monotonic() + 1)
     return len(late)
 
 
@@ -99,7 +102,7 @@ def _send(process: ProcessId, number: signal.Signals) -> bool:
     return True
 
 
-def _wait_until_gone(process: ProcessId, deadline_s: float) -> bool:
+def _wait_for_end(process: ProcessId, deadline_s: float) -> bool:
     while is_alive(process):
         if time.monotonic() >= deadline_s:
             return False

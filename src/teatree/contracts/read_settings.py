@@ -7,10 +7,10 @@ from attrs import frozen
 
 @frozen
 class ReadSettings:
-    """How one manager answers direct reads: in how many processes, for whom first, and until when."""
+    """How one manager answers direct reads: worker processes, fairness between reads, and limits."""
 
     workers_max: int = 4
-    """Worker processes of one model: each answers one read at a time. Two cores gain nothing from more."""
+    """Worker processes of one model: each answers one read at a time. More bring nothing on two cores."""
     wait_ms_max: int = 50
     """Milliseconds that a read waits for a worker that runs before another is started: a start costs half a second of
     processor time, and many short reads need one worker only."""
@@ -19,7 +19,7 @@ class ReadSettings:
     long_ms: int = 1_000
     """Milliseconds after which a running read counts as long."""
     kill_margin_ms: int = 1_000
-    """Milliseconds that a read may go on after it was interrupted; then its process is killed."""
+    """Milliseconds that a read may still run after it was interrupted; then its process is killed."""
     idle_ms: int = 30_000
     """Milliseconds after which a worker without a read ends: a model that is not read has none."""
     start_ms_max: int = 30_000
@@ -30,18 +30,18 @@ class ReadSettings:
     page_bytes_max: int = 128_000_000
     """Bytes of one further page of an answer: the manager holds one in memory for each worker."""
     waiting_max: int = 256
-    """Reads of one model that run or wait; beyond it those of the client that asks most are answered `busy`."""
+    """Reads of one model that run or wait; beyond it those of the client that has most are answered `busy`."""
     waiting_bytes_max: int = 64_000_000
     """Bytes of the bodies of these reads."""
     silent_repeats_max: int = 2
     """Repeats that a client may miss before its read counts as given up: one can be lost with a connection."""
     silent_ms_min: int = 15_000
     """Milliseconds without a repeat before which no read counts as given up, however often its client repeats it: a
-    busy host or a connection that is made anew takes seconds, and must not cost a read."""
+    busy host or a new connection takes seconds, and must not cost a read."""
     statement_kills_max: int = 2
     """Kills within `kills_window_ms` after which a statement is held off."""
     client_kills_max: int = 4
-    """Kills within `kills_window_ms` after which a client is held off: more than one statement of its is to blame."""
+    """Kills within `kills_window_ms` after which a client is held off: more than one of its statements causes them."""
     kills_window_ms: int = 600_000
     """Milliseconds for which a kill is remembered."""
     hold_ms_min: int = 30_000

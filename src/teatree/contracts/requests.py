@@ -1,4 +1,4 @@
-"""A request as it lies in the log: its envelope, not yet its arguments."""
+"""`Request`: one message of the log, its envelope parsed, but not yet its arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADER_ARGS = "Teatree-Args"
 HEADER_CONTENT_TYPE = "Content-Type"
 HEADER_TRACEPARENT = "traceparent"
 HEADER_REPEAT_MS = "Teatree-Repeat-Ms"
-"""In a direct read: the client asks again at this interval while it waits."""
+"""In a direct read: the client repeats it at this interval while it waits."""
 HEADERS = (
     HEADER_REQUEST_ID,
     HEADER_NATS_ID,
@@ -29,10 +29,12 @@ HEADERS = (
     HEADER_TRACEPARENT,
     HEADER_REPEAT_MS,
 )
-"""All headers of a request; their names count in any case, and each may stand once."""
+"""All headers of a request; their names are case-insensitive, and each may occur once."""
 _BREAK = methodcaller("__contains__", "\n")
+HEADER_VERSION = "Teatree-Version"
+"""In a dispatcher's replies: its version."""
 CANCEL_FUNCTION = "cancel"
-"""On a query subject, with a read's id: its client waits no longer. It is not answered."""
+"""On a query subject, with a read's id: cancels the read, whose client waits no longer. It gets no reply."""
 CONTENT_JSON = "application/json"
 CONTENT_ARROW = "application/vnd.apache.arrow.stream"
 ARGS_HEADER_BYTES_MAX = 32_768
@@ -41,7 +43,7 @@ ARGS_HEADER_BYTES_MAX = 32_768
 
 @frozen
 class LogPosition:
-    """A message of the log: a sequence alone can be given out again after the log has lost its end."""
+    """A message's place in the log: a sequence alone can be assigned again after the log was truncated."""
 
     seq: int
     at: datetime
@@ -55,7 +57,7 @@ class Request:
     model: str
     function: str
     seq: int
-    """Sequence number in the log: the one order."""
+    """Sequence number in the log, which orders all requests."""
     at: datetime
     """When JetStream accepted it; all history is measured by this clock."""
     request_id: str
@@ -70,14 +72,14 @@ class Request:
 
     @property
     def position(self) -> LogPosition:
-        """Where it stands."""
+        """Its place in the log."""
         return LogPosition(self.seq, self.at)
 
     @property
     def body_hash(self) -> bytes:
-        """16 bytes that tell two requests under one id apart.
+        """16 bytes that distinguish two requests under one id.
 
-        The front of blake3 over function, content type, arguments and body.
+        The beginning of blake3 over function, content type, arguments and body.
         """
         hasher = blake3(
             b"\0".join((self.function.encode(), self.content_type.encode(), (self.args or "").encode(), b""))
@@ -96,7 +98,7 @@ def read_request(model: str, function: str, seq: int, at: datetime, headers: Map
         faults = [_repeated(name) for name, value in headers.items() if "\n" in value and name in HEADERS]
         headers = {name: value for name, value in headers.items() if "\n" not in value}
     request_id = sequence_id(seq)
-    raw_id = headers.get(HEADER_REQUEST_ID, headers.get(HEADER_NATS_ID))  # an empty one was meant as one: rejected
+    raw_id = headers.get(HEADER_REQUEST_ID, headers.get(HEADER_NATS_ID))  # an empty one is rejected
     group = headers.get(HEADER_GROUP) or None
     content_type = (headers.get(HEADER_CONTENT_TYPE) or CONTENT_JSON).split(";")[0].strip().lower()
     args = headers.get(HEADER_ARGS)

@@ -26,7 +26,7 @@ class Field:
     dtype: Dtype
     nullable: bool = True
     default: str | None = None
-    """The default as SQL, made by `datasets.defaults` or told by DuckDB: never text that a user sent."""
+    """The default as SQL, made by `datasets.defaults` or read from DuckDB: never text that a user sent."""
 
 
 @frozen

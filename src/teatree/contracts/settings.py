@@ -17,7 +17,9 @@ class NatsSettings:
     url: str = ""
     """`nats://host:4222`, or `tls://host:4222`; empty: not set, nothing is assumed."""
     user: str | None = None
+    """The name to log in with; none if left out."""
     password: str | None = field(default=None, repr=False)
+    """Its password; never shown."""
     ca: str | None = None
     """File (PEM) of the authorities that a TLS server's certificate is checked against; the system's if left out."""
     prefix: str = "teatree"
@@ -31,6 +33,7 @@ class PostgresSettings:
     url: str | None = field(default=None, repr=False)
     """libpq URL; it may carry a password, so it is never shown."""
     password: str | None = field(default=None, repr=False)
+    """The password, if the URL does not hold it; never shown."""
     reader_url: str | None = field(default=None, repr=False)
     """libpq URL, with its password, of a role that only reads the catalog: for people and their tools."""
 
@@ -42,7 +45,9 @@ class StoreSettings:
     url: str = ""
     """Empty: not set, nothing is assumed; else `file:///folder` or `s3://bucket/prefix?endpoint=http://host:port&region=name`."""
     access_key: str | None = None
+    """The key's id in S3; boto3's own search for credentials if left out."""
     secret_key: str | None = field(default=None, repr=False)
+    """The key's secret; never shown."""
 
 
 def store_at(settings: StoreSettings, place: str) -> StoreSettings:
@@ -59,7 +64,7 @@ class LimitSettings:
     batch_bytes_max: int = 64_000_000
     """Bytes of bodies in one transaction: bounds the memory of a batch to a few times this."""
     read_ahead_bytes_max: int = 32_000_000
-    """Bytes asked of the log at once, while the batch before is applied."""
+    """Bytes read from the log at once, while the previous batch is applied."""
     request_bytes_max: int = 8_000_000
     """Bytes of one request's body; NATS' own `max_payload` applies before it."""
     rows_bytes_max: int = 512_000_000
@@ -76,8 +81,8 @@ class LimitSettings:
     query_time_ms_max: int = 60_000
     """Milliseconds that one query may run."""
     stuck_ms_max: int = 2_000
-    """Milliseconds that a request may run on once it was interrupted, below 5,000; then its manager ends itself, and
-    the next one answers it `timed_out` without another try."""
+    """Milliseconds that a request may still run once it was interrupted, below 5,000; then its manager exits, and the
+    next one answers it `timed_out` without another try."""
     query_rows_max: int = 10_000_000
     """Rows of one query's result over all pages."""
     page_rows_max: int = 10_000
@@ -85,18 +90,18 @@ class LimitSettings:
     page_bytes_max: int = 750_000
     """Bytes of a page that travels in a notice; a larger one lies in the object store and the notice refers to it."""
     pages_max: int = 1_000
-    """Pages of one result: each is an object of its own."""
+    """Pages of one result: each is a separate object."""
     pages_inline_max: int = 100
     """Pages of one result that travel in notices; the rest are referred to."""
     load_retry_ms_max: int = 30_000
-    """Milliseconds for which a `load` is tried while its source is away, before it is `failed`."""
+    """Milliseconds for which a `load` is retried while its source is unavailable, before it is `failed`."""
     memory_bytes_max: int = 1_000_000_000
     """DuckDB's `memory_limit` of the writer."""
     unaccounted_bytes_max: int = 512_000_000
     """Bytes of private memory that the statement of a request may take beyond `memory_bytes_max`: what functions and
     results allocate outside of DuckDB's accounting, `rows_bytes_max`. An allocation beyond it fails at once."""
     resident_bytes_max: int = 4_000_000_000
-    """Bytes of its own that a manager may have in memory before what it runs is interrupted, 0 for no limit: below
+    """Private bytes that a manager may have in memory before what it runs is interrupted, 0 for no limit: below
     `process_memory_bytes_max`, at which any thread may fail, and above what DuckDB takes by its `memory_limit`."""
     temp_bytes_max: int = 20_000_000_000
     """DuckDB's `max_temp_directory_size`."""
@@ -107,7 +112,7 @@ class LimitSettings:
     remember_rows_max: int = 200_000_000
     """Request ids remembered at most, the newest ones: bounds the ledger's disk at 16 bytes an id."""
     kill_tries_max: int = 3
-    """Times that a request may take its manager down before it is set aside as `failed`."""
+    """Times that a request may crash its manager before it is set aside as `failed`."""
     disk_free_bytes_min: int = 200_000_000
     """Free bytes on the data folder's disk below which nothing new is applied."""
 
@@ -119,11 +124,11 @@ class ManagerSettings:
     lease_ms: int = 10_000
     """Milliseconds that a lease holds without renewal."""
     idle_exit_ms: int = 300_000
-    """Milliseconds without a request after which a manager drains and leaves; 0 keeps it for ever."""
+    """Milliseconds without a request after which a manager drains and exits; 0: never."""
     poll_ms: int = 2_000
-    """Milliseconds between looks at the log when no hint comes: the truth behind the wake hints."""
+    """Milliseconds between reads of the log when no wake hint comes: hints can be lost."""
     take_over_wait_ms: int = 20_000
-    """Milliseconds that a second manager waits for the first one's lease before it leaves."""
+    """Milliseconds that a second manager waits for the first one's lease before it exits."""
     versions_kept: int = 2
     """Local version files kept, apart from those that a reader has open: the newest and one behind."""
     local_grace_ms: int = 1_000
@@ -133,7 +138,7 @@ class ManagerSettings:
     local_spares: int = 2
     """Old local files beyond `versions_kept` whose bytes the next versions may take over."""
     local_files_max: int = 16
-    """Old local files on their way out at which the next version waits: bounds the disk of a small, busy model."""
+    """Old local files not yet removed at which the next version waits: bounds the disk of a small, busy model."""
     process_memory_bytes_max: int = 6_000_000_000
     """Bytes of private memory that the kernel gives a manager, 0 for no limit: DuckDB's `memory_bytes_max` twice (the
     writer's and that of archives), and room for a batch; what is allocated outside DuckDB's limit fails at it."""
@@ -141,7 +146,7 @@ class ManagerSettings:
     """Milliseconds between Parquet archives of a busy model: they lag and coalesce."""
     head_interval_ms: int = 1_000
     """Milliseconds between copies of a busy model's newest manifest: one that vanishes sooner is missed only by
-    the catalogue and who has read it; each costs a small write and three small reads."""
+    the catalog and by its readers; each costs a small write and three small reads."""
 
 
 @frozen
@@ -149,15 +154,18 @@ class DispatcherSettings:
     """How the dispatcher behaves over time."""
 
     poll_ms: int = 2_000
-    """Milliseconds between looks at every model."""
+    """Milliseconds between checks of every model."""
     retention_days: float = 7.0
     """Days for which the log keeps what is applied; shorter than ids are remembered."""
     purge_interval_ms: int = 60_000
-    """Milliseconds between looks for requests that may be purged."""
+    """Milliseconds between checks for requests that may be purged."""
     restart_ms_min: int = 100
-    """Milliseconds before a manager that died is started again; doubles with each death."""
+    """Milliseconds before a crashed manager is started again; doubles with each crash."""
     restart_ms_max: int = 30_000
     """The longest such wait."""
+    hanging_ms_min: int = 6_000
+    """Milliseconds for which a running manager's lease must stay ended before a successor is started: more than the
+    manager takes to renew it once PostgreSQL is available again."""
     managers_max: int = 64
     """Managers on this host: for a further model the least recently used idle one is asked to end."""
     evict_idle_ms_min: int = 5_000
@@ -166,7 +174,7 @@ class DispatcherSettings:
     request_log_days: float = 90.0
     """Days for which PostgreSQL lists requests that have ended, longer than the log keeps them; 0: for ever."""
     log_bytes_max: int = 10_000_000_000
-    """Bytes of the log, if it is created now: beyond them senders are told that it is full."""
+    """Bytes of the log, if it is created now: beyond them requests are refused with `log_full`."""
     notices_max: int = 300_000
     """Notices kept, if their stream is created now: every one costs the server some 500 bytes of memory."""
     notices_age_ms: int = 86_400_000
@@ -175,7 +183,7 @@ class DispatcherSettings:
 
 @frozen
 class RetentionSettings:
-    """Which versions are kept, besides the newest and those that are pinned; what nobody needs is cleaned up."""
+    """Which versions are kept, besides the newest and those that are pinned; the others are cleaned up."""
 
     keep_all_hours: float = 24.0
     """Hours for which every version is kept: a reader of one is safe that long, without a pin."""
@@ -184,9 +192,9 @@ class RetentionSettings:
     daily_days: float = 365.0
     """Days for which the last version of every day (UTC) is kept."""
     grace_ms: int = 60_000
-    """Milliseconds for which every version is kept whatever the rest says: somebody may be on the way to it."""
+    """Milliseconds for which every version is kept whatever the other settings: a reader may be about to open it."""
     archive_hours: float = 1.0
-    """Hours for which a Parquet archive is kept that nobody asked for; then it is thinned as versions are."""
+    """Hours for which a Parquet archive is kept that no request asked for; then it is thinned as versions are."""
     page_hours: float = 24.0
     """Hours for which the further pages of a direct read are kept."""
     dead_letter_days: float = 90.0
@@ -207,14 +215,14 @@ class ScrubSettings:
 
 @frozen
 class BreakerSettings:
-    """How a manager or dispatcher spares the object store, and a manager PostgreSQL, while they are away."""
+    """The circuit breakers round the object store (managers, the dispatcher) and PostgreSQL (managers)."""
 
     failures_max: int = 3
-    """Failures in a row of all calls to one of them after which it counts as away: a lost connection does not."""
+    """Failures in a row of all calls to one of them after which it is unavailable; lost connections do not count."""
     open_ms_min: int = 100
-    """Milliseconds for which it is then left alone, less up to half; doubles with each look that finds it away."""
+    """Milliseconds for which it is then not called, less up to half; doubles with each probe that fails."""
     open_ms_max: int = 3_000
-    """The longest such time: what waits goes on that soon after its return. A slow look holds up the next no longer."""
+    """The longest such time: what waits resumes that soon after it recovers. A slow probe delays the next no longer."""
     slow_ms: int = 5_000
     """Milliseconds after which a call of the object store that has not returned is what a model waits for, as `teatree
     models` shows: longer than a pack takes to be uploaded."""
@@ -222,7 +230,7 @@ class BreakerSettings:
 
 @frozen
 class CacheSettings:
-    """How much a lazy reader keeps."""
+    """Cache limits of a lazy reader."""
 
     bytes_max: int = 10_000_000_000
     """Bytes of the cache folder, by all processes of this user together."""
@@ -231,7 +239,7 @@ class CacheSettings:
     read_ahead_bytes_max: int = 8_000_000
     """Bytes that one scan is read ahead at most."""
     follow_poll_ms: int = 1_000
-    """Milliseconds between looks for a newer version."""
+    """Milliseconds between checks for a newer version."""
 
 
 @frozen
@@ -250,7 +258,7 @@ class Settings:
     breaker: BreakerSettings = BreakerSettings()
     cache: CacheSettings = CacheSettings()
     cache_folder: Path | None = None
-    """Where lazy readers keep blocks, shared by all processes of this user; None does without."""
+    """Where lazy readers keep blocks, shared by all processes of this user; no cache if it is empty."""
     data: Path = Path("teatree-data")
     """The local folder: read-write files, local versions, caches."""
     host: str = field(factory=socket.gethostname)
@@ -258,3 +266,4 @@ class Settings:
     load_roots: tuple[str, ...] = ()
     """Places that `load` may read: folders, or `s3://bucket/prefix`. None by default."""
     failpoints: str | None = None
+    """Places at which a test crashes, stops or delays a process; never set it otherwise."""

@@ -1,4 +1,4 @@
-"""A value as a message shows it: in JSON's words, its digits as they were written, no longer than a line takes."""
+"""Values in messages: written as in JSON, with their digits as they were sent, and cut to a part of a line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNSAFE = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2
 
 
 def shown(value: Any) -> str:
-    """Return a value in JSON's words: null, true, 1.50; a text in single quotes."""
+    """Return a value as JSON writes it: null, true, 1.50; a text in single quotes."""
     text = repr(value) if isinstance(value, str | bytes) else _json_words(value, 0)
     return text if len(text) <= SHOWN_CHARS_MAX else text[:SHOWN_CHARS_MAX] + "…"
 

@@ -1,4 +1,4 @@
-"""`TableInfo`: a user table as it stands in a file."""
+"""`TableInfo`: the description of a user table in a file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _COLUMN_CHARS = 60
 
 @frozen
 class TableInfo:
-    """A table as it stands."""
+    """One user table."""
 
     name: str
     schema: Schema
     """Empty if the table has a fault."""
     primary_key: tuple[str, ...] = ()
     fault: str | None = None
-    """Why Teatree cannot describe the table, as a sentence: only `drop_table` and `restore` take such a one."""
+    """Why Teatree cannot describe the table, as a sentence: only `drop_table` and `restore` accept it."""
 
     text_chars: int = attrs.field(init=False, eq=False, repr=False, default=0)
     """Characters that a manifest needs for it, about."""

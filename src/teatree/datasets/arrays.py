@@ -1,4 +1,4 @@
-"""Columns of converted values into Arrow arrays: what `values.converter` returns goes in."""
+"""Arrow arrays, built from columns of the values that `values.converter` returns."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def build_elements(dtype: Dtype, values: Sequence[Any]) -> pa.Array:
 
 
 def as_elements(array: pa.Array) -> pa.Array:
-    """Return a column's array as it stands within nested types: an ENUM as texts."""
+    """Return a column's array as nested types hold it: an ENUM as texts."""
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 

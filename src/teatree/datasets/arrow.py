@@ -1,8 +1,8 @@
 """Types in Arrow: what each `Dtype` is there, both ways.
 
-DuckDB speaks these types when `lossless(con)` was called: HUGEINT, UHUGEINT, BIT and TIMETZ as its own `arrow.opaque`
+DuckDB uses these types when `lossless(con)` was called: HUGEINT, UHUGEINT, BIT and TIMETZ as its own `arrow.opaque`
 extensions (in results they are decimals and texts: `results.plain_table`), UUID and JSON as Arrow's canonical ones. An
-ENUM is a dictionary, whose type does not hold its values: those stand in the field's metadata, as the text of the whole
+ENUM is a dictionary, whose type does not hold its values: those are in the field's metadata, as the text of the whole
 column's type.
 """
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import duckdb
 
 TYPE_KEY = b"teatree.type"
-"""Key of a field's metadata: the text of the column's type, where Arrow's own type says less."""
+"""Key of a field's metadata: the text of the column's type, where Arrow's own type is less specific."""
 _VENDOR = "DuckDB"
 _OPAQUE: dict[Dtype, tuple[str, pa.DataType]] = {
     Integer(128): ("hugeint", pa.binary(16)),
@@ -140,7 +140,7 @@ def from_arrow_type(arrow: pa.DataType, where: str = "type") -> Dtype:
     if pa.types.is_fixed_size_binary(arrow):
         return Blob()
     if pa.types.is_timestamp(arrow):
-        return Timestamp("ns" if arrow.unit == "ns" else "us", tz=True)  # naive ones stand in the table above
+        return Timestamp("ns" if arrow.unit == "ns" else "us", tz=True)  # naive ones are in the table above
     if pa.types.is_dictionary(arrow):
         return from_arrow_type(arrow.value_type, where)
     if pa.types.is_list(arrow) or pa.types.is_large_list(arrow):
@@ -176,9 +176,9 @@ def from_arrow_schema(arrow: pa.Schema) -> Schema:
 def _from_arrow_field(field: pa.Field, where: str) -> Field:
     text = (field.metadata or {}).get(TYPE_KEY)
     if text is not None:
-        told = parse_read_dtype(text.decode("utf-8", "replace"), where)
-        if _holds(field.type, told):
-            return Field(field.name, told, field.nullable)
+        named = parse_read_dtype(text.decode("utf-8", "replace"), where)
+        if _holds(field.type, named):
+            return Field(field.name, named, field.nullable)
     return Field(field.name, from_arrow_type(field.type, where), field.nullable)
 
 
@@ -210,7 +210,7 @@ def _recovered(arrow: pa.DataType) -> Dtype | None:
     try:
         return from_arrow_type(arrow)
     except RequestError:
-        return None  # not an error: the type then stands in the metadata
+        return None  # not an error: the type is then in the metadata
 
 
 def _index_type(count: int) -> pa.DataType:

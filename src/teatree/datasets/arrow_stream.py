@@ -1,4 +1,4 @@
-"""Reading an Arrow stream that somebody sent: bounded before it is decoded, validated before it is touched."""
+"""The reader of received Arrow streams: bounded before they are decoded, validated before they are used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from teatree.datasets.nested import list_parts, storage
 _HEADER_DICTIONARY = 2
 _HEADER_BATCH = 3
 _VALUE_BYTES = 8
-"""What one value is reckoned at, though it may take no byte of the stream: a column of nulls, for one."""
+"""Bytes that one value counts for, though it may take none of the stream: a column of nulls, for example."""
 _MESSAGES_MAX = 100_000
 _UNSUPPORTED = (
     pa.types.is_run_end_encoded,
@@ -170,12 +170,12 @@ def _all_fields(field: pa.Field) -> Iterator[tuple[str, pa.DataType]]:
 
 
 def expanded_bytes(table: pa.Table) -> int:
-    """Return the bytes of texts that stand in a table once and in its rows many times, as if each row had its own."""
+    """Return the bytes of texts that a table holds once and its rows share, as if each row had its own copy."""
     return sum(_expanded_bytes(chunk) for column in table.columns for chunk in column.chunks)
 
 
 def _expanded_bytes(array: pa.Array) -> int:
-    """Return the bytes of texts that stand in the stream once and in the rows many times: dictionaries and views."""
+    """Return the bytes of texts that the stream holds once and its rows share: dictionaries and views."""
     array = storage(array)
     arrow = array.type
     if pa.types.is_dictionary(arrow):

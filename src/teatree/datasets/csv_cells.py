@@ -1,4 +1,4 @@
-"""A CSV file's cells into a column's type: exactly, or refused with the first row that cannot be.
+"""The conversion of a CSV file's cells to a column's type: exact, or refused with the first row that does not fit.
 
 Numbers, days and the rest mean what they mean as JSON texts (`values.converter`); Arrow converts the common forms of
 numbers, which are many and differ, all others are converted once for each distinct text.
@@ -70,7 +70,7 @@ class BadCellError(Exception):
 
 
 def without_nulls(cells: pa.Array, quoted: np.ndarray[Any, Any], dtype: Dtype, options: CsvOptions) -> pa.Array:
-    """Return a column's cells, those that mean NULL as nulls; blanks round what is no text are left out."""
+    """Return a column's cells, those that mean NULL as nulls; blanks round values other than texts are removed."""
     if isinstance(dtype, _TEXT_TYPES):
         is_null = pc.and_(pc.is_in(cells, pa.array(options.null, pa.string())), pa.array(~quoted))
     else:
@@ -162,7 +162,7 @@ def _by_value(texts: pa.Array, dtype: Dtype, options: CsvOptions) -> pa.Array:
     for place, text in enumerate(encoded.dictionary.to_pylist()):
         try:
             values.append(read(text))
-        except BadValueError as e:  # distinct texts stand in the order of their first rows
+        except BadValueError as e:  # distinct texts have the order of their first rows
             raise BadCellError(encoded.indices.index(place).as_py(), e, text) from None
     values.append(None)
     places = encoded.indices.fill_null(len(values) - 1).to_pylist()
@@ -214,7 +214,7 @@ def _number_reader(dtype: Integer | Float | Decimal, options: CsvOptions) -> Cal
 
 def _strptime(text: str, form: str, dtype: Dtype) -> datetime:
     try:
-        return datetime.strptime(text, form)  # noqa: DTZ007 - the format says whether there is an offset
+        return datetime.strptime(text, form)  # noqa: DTZ007 - the format decides whether there is an offset
     except ValueError:
         mismatch(text, dtype, f"is not written as {form}")
 

@@ -79,7 +79,7 @@ class ColumnGuess:
         return Varchar()
 
     def _see_numbers(self, texts: pa.Array) -> bool:
-        """Note numbers; returns False if one is none, or its text says more: 007, +49."""
+        """Note numbers; returns False if one is none, or its text holds more: 007, +49."""
         if not _all(texts, f"^{_canonical(self._options)}$"):
             return False
         plain = texts

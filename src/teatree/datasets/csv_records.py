@@ -44,7 +44,7 @@ class Piece:
 
 
 def read_pieces(blocks: Iterator[bytes], delimiter: str, quote: str, block_bytes: int) -> Iterator[Piece]:
-    """Yield all records, the first of them alone: it says how many cells each has.
+    """Yield all records, the first of them alone: it sets the number of cells of each.
 
     Lines without anything are left out, but where records have one cell: there they are an empty one. Raises
     `bad_source`, naming the line.

@@ -1,4 +1,4 @@
-"""The text of a CSV file in blocks of UTF-8, whatever its encoding; what it cannot be is refused with its line."""
+"""The text of a CSV file in blocks of UTF-8, whatever its encoding; bad bytes are refused with their line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrow rows that somebody sent into exactly a table's types: without loss, or not at all.
+"""The conversion of received Arrow rows to a table's types: without loss, or refused.
 
 What is taken: every number type for every other if the values survive; texts for VARCHAR, ENUM, JSON, UUID, HUGEINT,
 BIT and TIMETZ; moments in any unit. As in JSON, a decimal number becomes the nearest double,

@@ -1,4 +1,4 @@
-"""One Arrow array of any type into exactly a column's type: without loss, or `BadValueError`."""
+"""The conversion of one Arrow array of any type to a column's type: without loss, or `BadValueError`."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _out_of_range(array: pa.Array, dtype: Dtype) -> NoReturn:
 
 
 def _first_shown(array: pa.Array) -> str:
-    """Show the first value: errors are told for an array of the one bad row."""
+    """Show the first value: an error is reported for an array of the one bad row."""
     try:
         return shown(array[0].as_py()) if len(array) else "A value"
     except (ValueError, OverflowError, TypeError, ImportError, UnicodeDecodeError):
@@ -185,10 +185,10 @@ def _numbers(array: pa.Array, dtype: Integer | Float | Decimal) -> pa.Array:
     if isinstance(dtype, Decimal) and pa.types.is_integer(arrow):
         if dtype.scale > 18:
             return _by_value(array.to_pylist(), dtype)
-        array = array.cast(pa.decimal128(38, 0)).cast(pa.decimal128(38, dtype.scale))  # Arrow reckons with all int64
+        array = array.cast(pa.decimal128(38, 0)).cast(pa.decimal128(38, dtype.scale))  # Arrow allows for all int64
     try:
         return array.cast(to_arrow_type(dtype))
-    except pa.ArrowInvalid:  # exact, and knows what is wrong: Arrow refuses some whole numbers that a double holds
+    except pa.ArrowInvalid:  # exact, with precise errors: Arrow refuses some whole numbers that a double holds
         return _by_value(array.to_pylist(), dtype)
 
 
@@ -313,7 +313,7 @@ def _cast_to(array: pa.Array, arrow: pa.DataType, dtype: Dtype) -> pa.Array:
 
 
 def _packed(array: pa.Array, dtype: Dtype) -> pa.Array:
-    """Types that Arrow knows as bytes with a meaning; as texts they are read, as bytes they are checked."""
+    """Convert types that Arrow has as bytes with a meaning: texts are parsed, bytes are checked."""
     arrow = to_arrow_type(dtype)
     if _is_text(array):
         return _by_value(array.to_pylist(), dtype)
@@ -347,7 +347,7 @@ def _lists(array: pa.Array, dtype: List | Array) -> pa.Array:
         elements = as_elements(fit_array(parts.elements, dtype.of))
     except BadValueError:
         place, error = first_bad(parts.elements, dtype.of)
-        error.path = f"[{place}]{error.path}"  # of the first row: whoever tells of one row asks for it alone
+        error.path = f"[{place}]{error.path}"  # of the first row: an error is reported for one row alone
         raise error from None
     if isinstance(dtype, List):
         return pa.ListArray.from_arrays(parts.offsets(), elements, to_arrow_type(dtype), mask=parts.mask())

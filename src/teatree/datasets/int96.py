@@ -1,4 +1,4 @@
-"""INT96, Parquet's former moments: read in a unit that keeps each of them, or refused.
+"""INT96, Parquet's former timestamps: read in a unit that keeps each of them, or refused.
 
 Arrow reads them in one unit of 64 bits: moments that it cannot hold wrap, and digits finer than the unit are cut off.
 Read in three units, a moment shows which of them is right: nanoseconds within the years 1678 to 2261, microseconds

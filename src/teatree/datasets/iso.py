@@ -1,6 +1,6 @@
 """ISO 8601 texts of days, times, moments and durations, to and from the integers that DuckDB and Arrow count in.
 
-Years beyond 9999 or before 1 are written with a sign, as ISO 8601 asks; `infinity` and `-infinity` are DuckDB's own.
+Years beyond 9999 or before 1 are written with a sign, as in ISO 8601; `infinity` and `-infinity` are DuckDB's own.
 Nothing is rounded: digits finer than the unit must be zeros.
 """
 
@@ -88,7 +88,7 @@ def parse_timestamp(text: str, unit: str, *, tz: bool) -> int:
         value += _clock(hour, minute, second, fraction, unit)
     if tz:
         if offset is None:
-            raise ValueError("has no offset from UTC: end it with Z or, say, +01:00")
+            raise ValueError("has no offset from UTC: end it with Z or, for example, +01:00")
         value -= _offset(offset) * PER_SECOND[unit]
     elif offset is not None:
         raise ValueError("has an offset, which the type does not keep: use TIMESTAMPTZ, or leave it out")

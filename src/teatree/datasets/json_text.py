@@ -18,7 +18,7 @@ def json_text(value: Any) -> str:
     """Return a parsed JSON value as JSON text again, every number with all its digits."""
     try:
         return orjson.dumps(value, default=_number_text).decode()
-    except TypeError:  # an integer beyond 64 bits, or what is no JSON: the slow way tells them apart
+    except TypeError:  # an integer beyond 64 bits, or what is no JSON: the slow way distinguishes them
         return _slow_json_text(value, 0)
 
 

@@ -1,4 +1,4 @@
-"""Arrow columns into JSON values, for pages of results.
+"""The conversion of Arrow columns to JSON values, for pages of results.
 
 A number that a JSON reader's double would round becomes a string: integers beyond 2^53, decimals beyond 15 digits.
 NaN and the infinities become the strings `NaN`, `Infinity` and `-Infinity`. Days, times and moments are ISO 8601 (a
@@ -51,7 +51,7 @@ _EXACT_DIGITS = 15
 
 
 def rows_to_json(table: pa.Table, schema: Schema | None = None, *, as_written: bool = False) -> list[dict[str, Any]]:
-    """Return a table's rows as JSON objects; `schema` tells types where the table's own say less.
+    """Return a table's rows as JSON objects; `schema` gives types where the table's own are less specific.
 
     A JSON column's values are Python's, or with `as_written` their texts, which `dump_json` writes as they are.
     """

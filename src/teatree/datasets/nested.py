@@ -1,4 +1,4 @@
-"""Taking nested Arrow arrays apart: slices and nulls are resolved, so that parts can be converted and put together."""
+"""The content of nested Arrow arrays: slices and nulls are resolved, so that parts can be converted and reassembled."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ListParts:
 
 
 def list_parts(array: pa.Array) -> ListParts:
-    """Take a list, large list, fixed-size list or map apart; a map's elements are structs of key and value."""
+    """Split a list, large list, fixed-size list or map; a map's elements are structs of key and value."""
     if pa.types.is_map(array.type):
         array = _map_as_list(array)
     lengths = pc.list_value_length(array).fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False)

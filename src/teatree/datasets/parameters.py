@@ -1,4 +1,4 @@
-"""Parameters of statements: what DuckDB has a value for, exactly."""
+"""Checks of a statement's parameters: DuckDB must have exactly their values."""
 
 from __future__ import annotations
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import uuid
 from typing import Any, NoReturn
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from teatree.contracts.dtypes import Date, Dtype, Integer, Interval, Json, Time, Timestamp, Uuid
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.extras import extra_for
 from teatree.contracts.schema import Schema
 from teatree.datasets.iso import DAY_SECONDS, PER_SECOND
 from teatree.datasets.json_values import json_column
 from teatree.datasets.nested import one_chunk, rebuild, storage
 from teatree.datasets.python_values import python_column
+
+with extra_for("A Polars frame", "polars"):
+    import polars as pl
 
 _DAYS_MIN, _DAYS_MAX = -96_465_292, 95_026_236
 """Days since 1970 of the calendar that Polars reckons with: the years -262143 to 262142."""

@@ -1,4 +1,4 @@
-"""Arrow columns into Python's own values: exact, or where Python has no such value the text that JSON has for it."""
+"""The conversion of Arrow columns to Python values: exact, or JSON's text where Python has no such value."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Results as DuckDB hands them out: their columns' types, and Arrow data that every reader knows.
+"""Results as DuckDB exports them: their columns' types, and Arrow data that every reader supports.
 
 DuckDB's own Arrow forms of some types are known to few readers: booleans of a byte, HUGEINT, BIT and TIMETZ as opaque
-bytes. And its INTERVAL is wrong without a word beyond 292 years, since Arrow counts nanoseconds. Here all of them
+bytes. And its INTERVAL is silently wrong beyond 292 years, since Arrow counts nanoseconds. Here all of them
 become forms that every reader knows, or an error (docs/decisions/0022).
 """
 
@@ -50,7 +50,7 @@ _MICROS_MAX = (2**63 - 1) // 1000
 
 
 def result_schema(relation: duckdb.DuckDBPyRelation) -> Schema:
-    """Return the columns of a DuckDB result; raises `type_mismatch` for a type of which no answer can have a column."""
+    """Return the columns of a DuckDB result; raises `type_mismatch` for a type that no result column can have."""
     try:
         return Schema(
             tuple(
@@ -89,7 +89,7 @@ def _plain_dtype(text: str, where: str) -> Dtype:
     try:
         return parse_read_dtype(text, where)
     except RequestError:
-        message = f"a column has the type {text[:80]}, which no answer holds."
+        message = f"a column has the type {text[:80]}, which no result can have."
         raise RequestError(Code.TYPE_MISMATCH, message, where=where, hint="Cast it, for example to VARCHAR.") from None
 
 
@@ -125,13 +125,13 @@ def _as_text(dtype: Dtype) -> Dtype:
 def plain_table(table: pa.Table, schema: Schema) -> pa.Table:
     """Return an exported result in forms that every Arrow reader knows; raises `out_of_range` for too long intervals.
 
-    The field of a column that Arrow's own type says less about has the column's type in its metadata.
+    The field of a column whose Arrow type is less specific has the column's type in its metadata.
     """
     for place, column in enumerate(schema):
         if _holds(column.dtype, Boolean, Bit, TimeTz, Interval) or _is_wide(column.dtype):
             array = rebuild(one_chunk(table.column(place)), column.dtype, _plain_array)
-            told = _holds(column.dtype, Bit, TimeTz) or _is_wide(column.dtype)
-            metadata = {TYPE_KEY: str(column.dtype).encode()} if told else None
+            is_named = _holds(column.dtype, Bit, TimeTz) or _is_wide(column.dtype)
+            metadata = {TYPE_KEY: str(column.dtype).encode()} if is_named else None
             table = table.set_column(place, pa.field(column.name, array.type, metadata=metadata), array)
     return table
 
@@ -167,7 +167,7 @@ def _months_days_nanos(text: str) -> tuple[int, int, int]:
     if micros > _MICROS_MAX:
         raise RequestError(
             Code.OUT_OF_RANGE,
-            f"The result has the interval {text}; an answer holds up to 292 years of hours, beside months and days.",
+            f"The result has the interval {text}; a result holds up to 292 years of hours, beside months and days.",
             where="sql",
             hint="Cast it to VARCHAR.",
         )

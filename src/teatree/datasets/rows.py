@@ -1,4 +1,4 @@
-"""Rows of JSON objects into a table's Arrow form: the hot path of `append`."""
+"""The decoder of JSON rows into a table's Arrow form: the hot path of `append`."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class RowDecoder:
 
     @staticmethod
     def _place(error: BadValueError, plan: _Plan | None, row: dict[str, Any], where: str) -> RequestError:
-        """Find the column whose value was refused, and say so."""
+        """Return the error for the column whose value was refused."""
         for convert, key in plan.steps if plan else ():
             try:
                 convert(row.get(key))

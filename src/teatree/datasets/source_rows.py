@@ -24,7 +24,7 @@ CHUNK_BYTES_MAX = 64_000_000
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Have what Arrow and the system say about a file that is read within raised as `bad_source`."""
+    """Raise errors of Arrow and the system from reading a file as `bad_source`."""
     import pyarrow as pa  # noqa: PLC0415
 
     try:
@@ -47,7 +47,7 @@ def read_chunks(
     rows_bytes_max: int,
     reached: Reached = lambda _: None,
 ) -> Iterator[pa.Table]:
-    """Yield a file's rows; its format is the name's ending. `schema`, if there is one, is the table's they are for.
+    """Yield a file's rows; its name's ending is the format. `schema`, if there is one, is that of their table.
 
     `csv` are the options of a CSV file; another one takes none. Raises `bad_source`, `body_too_large` for a row beyond
     `rows_bytes_max`, or what Arrow raises for a damaged file.

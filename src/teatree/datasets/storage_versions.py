@@ -1,4 +1,4 @@
-"""Which DuckDB must read a model's files, and which types it does not know.
+"""Storage versions: which DuckDB must read a model's files, and which types it does not know.
 
 DuckDB itself lets a file for older releases hold a newer type, and those then cannot open the file at all.
 """

@@ -1,4 +1,4 @@
-"""What differs between two databases on one connection: rows by key where there is one, else as multisets.
+"""The differences of two databases on one connection: rows by key where there is one, else as multisets.
 
 Exact: duplicates count, NULL equals NULL, and values that DuckDB calls equal but writes differently (0.0 and -0.0, one
 month and 30 days) differ. A column that one side does not have is NULL there; one whose type changed is compared as
@@ -65,7 +65,7 @@ class Table:
 
     @property
     def title(self) -> str:
-        """The name that people know it by."""
+        """The name that users know."""
         return self.name if self.schema == "main" else f"{self.schema}.{self.name}"
 
 
@@ -314,7 +314,7 @@ class _ByCount:
         return f"SELECT {columns} FROM {_place(database, table)}"
 
     def count(self, con: duckdb.DuckDBPyConnection) -> tuple[int, int, int]:
-        """Return how many rows were added and removed; none was changed, for nothing says which ones go together."""
+        """Return how many rows were added and removed; none was changed, since rows without a key are not matched."""
         added, removed = (
             con.execute(f"SELECT count(*) FROM ({self._only[change]})").fetchall()[0][0]
             for change in (Change.ADDED, Change.REMOVED)

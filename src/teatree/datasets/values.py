@@ -1,4 +1,4 @@
-"""JSON values into a column's values: one converter per type, exact or refused.
+"""The conversion of JSON values to a column's values: one converter per type, exact or refused.
 
 A converter takes what `codec.parse_json` gives (str, int, Decimal, bool, None, list, dict; a Python float is taken too)
 and returns what `arrays.build_array` takes: counts for days, times and moments, scaled integers for decimals, an index

@@ -1,6 +1,6 @@
-"""Certificates for a server whose parts talk to each other: who has no certificate of its authority is refused.
+"""Certificates for mutual TLS among a server's parts: a client without a certificate of its authority is refused.
 
-All are made anew for each start, and no key of the authority is kept: nothing has to be renewed, none can be added.
+All are made for each start, and the authority's key is not kept: nothing has to be renewed, and none can be added.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from teatree.embedded.ports import LOOPBACK
 from teatree.embedded.secret_file import private_folder, write_private
 
 VALID_DAYS = 3_650
-"""Days for which they hold: longer than any server runs without a restart."""
+"""Days for which they are valid: longer than any server runs without a restart."""
 _SKEW = timedelta(days=1)
-"""A clock that is set back does not lock the parts out."""
+"""They are valid before now by this much, so that a clock that is set back does not invalidate them."""
 
 
 @frozen
 class CertificateFiles:
-    """Where they lie."""
+    """Paths of a server's certificates and key."""
 
     authority: Path
     certificate: Path
@@ -34,12 +34,12 @@ class CertificateFiles:
 
 
 def certificate_files(folder: Path) -> CertificateFiles:
-    """Return where a server's certificates lie."""
+    """Return the paths of a server's certificates."""
     return CertificateFiles(folder / "ca.pem", folder / "parts.pem", folder / "parts.key")
 
 
 def make_certificates(folder: Path, name: str) -> CertificateFiles:
-    """Make an authority, and one certificate of it that all parts share, as server and as client, under `name`."""
+    """Make an authority, and a certificate of it under `name`, which all parts use, as server and as client."""
     private_folder(folder)
     files = certificate_files(folder)
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DISPATCHER_MODULE = "teatree_dispatcher"
 _READY = b"the dispatcher runs"
-"""What its log says once it reads the log of requests; it serves nobody directly, so there is nothing to ask."""
+"""The event that it logs once it reads the log of requests; it has no port that could be probed."""
 
 
 class DispatcherProcess(Server):
@@ -40,7 +40,7 @@ class DispatcherProcess(Server):
 
     @override
     def _spawn_options(self) -> dict[str, Any]:
-        return {"umask": 0o077}  # the models' files are their owner's, whatever the mode of the data folder
+        return {"umask": 0o077}  # other users cannot read the models' files, whatever the mode of the data folder
 
     @override
     def _recognise(self, process: psutil.Process) -> bool:
@@ -48,4 +48,4 @@ class DispatcherProcess(Server):
 
     @override
     def _is_ready(self) -> bool:
-        return _READY in self._said()
+        return _READY in self._output()

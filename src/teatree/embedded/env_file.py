@@ -1,7 +1,11 @@
-"""`teatree.env`: a block of lines that `teatree up` writes and removes; lines round it are the user's and stay."""
+"""`teatree.env`: a block of lines that `teatree up` writes and removes; the user's lines around it stay.
+
+Values are quoted where a shell needs it, so that `. DIR/teatree.env` works without anything of Teatree's.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,13 +16,13 @@ _END = "# --- end of what teatree up wrote ---"
 
 
 def write_block(path: Path, values: Mapping[str, str]) -> None:
-    """Put these variables into the file, after all that others wrote."""
-    lines = [*_others(path), _BEGIN, *(f"{name}={value}" for name, value in values.items()), _END]
+    """Put these variables into the file, after the user's lines."""
+    lines = [*_others(path), _BEGIN, *(f"{name}={shlex.quote(value)}" for name, value in values.items()), _END]
     write_private(path, _text(lines))
 
 
 def remove_block(path: Path) -> None:
-    """Take the variables out again, and the file with them if there is nothing else in it."""
+    """Remove the variables, and the file if it holds nothing else."""
     others = _others(path)
     if any(line.strip() for line in others):
         write_private(path, _text(others))

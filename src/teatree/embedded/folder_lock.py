@@ -1,4 +1,4 @@
-"""The lock on a data folder: one stack at a time. The kernel frees it, however its holder ends."""
+"""The lock on a data folder: one stack at a time. The kernel releases it, however its holder ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FolderLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Free the lock; the file stays, since others may be waiting on it."""
+        """Release the lock; the file stays, since other processes may have it open."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

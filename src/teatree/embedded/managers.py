@@ -1,4 +1,4 @@
-"""The managers on this host that serve one data folder: sessions of their own, which outlive the dispatcher."""
+"""The managers of one data folder on this host: they run in separate sessions and outlive the dispatcher."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ MANAGER_FILE = "manager.json"
 
 
 def find_managers(data: Path) -> list[ProcessId]:
-    """Return the live managers of the data folder: those that wrote their file, and those that had no time to."""
+    """Return the live managers of the data folder, including those that have not written their file yet."""
     written = [process for file in data.glob(f"*/{MANAGER_FILE}") if (process := read_process(file))]
     return list({*written, *find_processes(lambda process: is_ours(process, MANAGER_MODULE, data))})
 
 
 def end_managers(data: Path, wait_ms_max: int) -> int:
-    """Ask all managers of the data folder to drain and leave, kill those that do not in time; return how many."""
+    """Ask all managers of the data folder to drain and exit, kill those that do not in time; return how many."""
     managers = find_managers(data)
     end_processes(managers, wait_ms_max=wait_ms_max)
     return len(managers)
 
 
 def is_ours(process: psutil.Process, module: str, data: Path) -> bool:
-    """Return whether a process runs this module of ours for the data folder."""
+    """Return whether a process runs this module for the data folder."""
     arguments = process.cmdline()
     started = any(first == "-m" and second == module for first, second in pairwise(arguments))
     return started and process.environ().get("TEATREE_DATA") == str(data)

@@ -22,8 +22,8 @@ USER = "teatree"
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 _MEMORY_STORE_BYTES_MAX = 256_000_000
 _FILE_STORE_BYTES_MAX = 1_000_000_000_000
-"""Streams have their own limits. Left out, it would be a part of what is free now, and a fuller disk would refuse
-the streams that are there."""
+"""Streams have their own limits. The default would be a part of the space that is free now, and on a fuller disk the
+server would refuse existing streams."""
 
 
 class NatsServer(Server):

@@ -1,4 +1,4 @@
-"""Ports on loopback that a server keeps: clients that reconnect find it where it was."""
+"""Ports on loopback that a server keeps across restarts, so that its clients can reconnect."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from teatree.embedded.secret_file import write_private
 
 LOOPBACK = "127.0.0.1"
 FIRST, LAST = 10_000, 20_000
-"""Below the range that kernels hand out to outgoing connections: none of these can take the port while we restart."""
+"""Below the kernel's range for outgoing connections: none of these can take the port during a restart."""
 _TRIES_MAX = 200
 
 
 def remembered_ports(path: Path, names: tuple[str, ...], twin_offset: int = 0) -> dict[str, int]:
-    """Return a port for each name: those kept in the file at `path`, else free ones, which it keeps from now on.
+    """Return a port for each name: those kept in the file at `path`, else free ones, which are then kept there.
 
-    With `twin_offset`, the port that far above each is free as well.
+    With `twin_offset`, the port that much above each is free as well.
     """
     if path.is_file():
         kept = remembered(path)
@@ -33,13 +33,13 @@ def remembered_ports(path: Path, names: tuple[str, ...], twin_offset: int = 0) -
 
 
 def remembered(path: Path) -> dict[str, int]:
-    """Return the ports that a file keeps, by name."""
+    """Return the ports in a file, by name."""
     kept: dict[str, int] = parse_json(path.read_bytes(), str(path))
     return kept
 
 
 def is_free(port: int) -> bool:
-    """Return whether a server could listen on this port of loopback now."""
+    """Return whether a server can listen on this port of loopback now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,6 +1,6 @@
 """PostgreSQL 18 from its wheel: one cluster, one database, a unix socket, scram passwords, nothing on the network.
 
-superuser.json    the superuser's password; nothing reads it but the making of the cluster (docs/decisions/0024)
+superuser.json    the superuser's password; only the creation of the cluster reads it (docs/decisions/0024)
 secrets.json      the passwords of the database's owner and of its reader
 """
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     import psutil
 
 SUPERUSER = "postgres"
-"""Only for an operator: nothing of ours connects as it."""
+"""Only for an operator: Teatree's processes do not connect as it."""
 USER = "teatree"
-"""Owns the database, and has no right beyond it."""
+"""Owns the database, and has no other rights."""
 READER = "teatree_reader"
 """Reads the catalog's tables."""
 DATABASE = "teatree"
@@ -68,7 +68,7 @@ _ROLES = (
     f"REVOKE ALL ON DATABASE {SUPERUSER} FROM PUBLIC",
 )
 _RIGHTS = (f"ALTER DEFAULT PRIVILEGES FOR ROLE {USER} IN SCHEMA public GRANT SELECT ON TABLES TO {READER}",)
-"""What the owner's tables, which do not exist yet, grant to the reader."""
+"""The reader's rights on the owner's tables, which do not exist yet."""
 
 
 _SOCKET_LOCK = ".s.PGSQL.5432.lock"
@@ -76,9 +76,9 @@ _SOCKET_LOCK = ".s.PGSQL.5432.lock"
 
 
 class PostgresServer(Server):
-    """A PostgreSQL server that only its owner's processes reach, through a socket in the file system.
+    """A PostgreSQL server that only its owner's processes can reach, through a socket in the file system.
 
-    It works as root too, where PostgreSQL itself refuses to run: see `postgres_user`.
+    It works for root too, although PostgreSQL refuses to run as root: see `postgres_user`.
     """
 
     name = "postgres"
@@ -98,13 +98,13 @@ class PostgresServer(Server):
         self._home = postgres_home()
 
     def settings(self, database: str = DATABASE) -> PostgresSettings:
-        """Return how to reach a database of the server as the owner of ours, and as its reader."""
+        """Return how to connect to a database of the server as the owner of `teatree`, and as its reader."""
         kept = self._secrets()
         reader_url = self._url(f"{READER}:{kept['reader_password']}", database)
         return PostgresSettings(url=self._url(USER, database), password=kept["password"], reader_url=reader_url)
 
     def superuser_settings(self, database: str = SUPERUSER) -> PostgresSettings:
-        """Return how to reach a database of the server with all rights."""
+        """Return how to connect to a database of the server with all rights."""
         return PostgresSettings(url=self._url(SUPERUSER, database), password=self._superuser_password())
 
     def _url(self, user: str, database: str) -> str:
@@ -126,13 +126,13 @@ class PostgresServer(Server):
 
     @property
     def _run_folder(self) -> Path:
-        """A short path in the folder for temporary files: for what the server could not reach in its own folder."""
+        """A short path in the folder for temporary files, for files that the server cannot reach in its folder."""
         key = hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"teatree-{os.getuid()}-{key}"
 
     @cached_property
     def _socket_folder(self) -> Path:
-        """The folder's own `socket`, if its path fits and the server can get there, else one out of its way."""
+        """`socket` in the server's folder, if that path fits and the server can reach it, else the run folder."""
         inside = self._folder / "socket"
         fits = len(os.fsencode(inside)) <= _SOCKET_FOLDER_BYTES_MAX and "," not in str(inside)  # libpq splits there
         return inside if fits and self._user.reaches(private_folder(inside)) else self._run_folder
@@ -167,7 +167,7 @@ class PostgresServer(Server):
                 "The cluster was made by an earlier Teatree, whose processes connect as its superuser.",
                 where=str(self._folder),
                 hint="Stop what runs on it, remove this folder, start again, and run `teatree catalog rebuild`: "
-                "all that it holds comes from the object store.",
+                "all its content comes from the object store.",
             )
         self._user.own(self._cluster)
         self._release_reused_pid()
@@ -181,10 +181,10 @@ class PostgresServer(Server):
         return len(lines) >= _READY_LINE and lines[_READY_LINE - 1].strip() == "ready" and lines[0] == str(self.pid)
 
     @override
-    def _can_start_again(self, said: bytes) -> bool:
-        if b"is still in use" not in said:
+    def _can_start_again(self, output: bytes) -> bool:
+        if b"is still in use" not in output:
             return False
-        time.sleep(0.2)  # the last processes of a server that was killed are about to leave
+        time.sleep(0.2)  # the last processes of a killed server are about to end
         return True
 
     @override
@@ -200,14 +200,14 @@ class PostgresServer(Server):
         if self._run_folder.is_symlink() or found.st_uid not in {os.getuid(), self._user.uid()}:
             raise OperatorError(
                 Code.WRONG_CONFIGURATION,
-                f"The folder {self._run_folder} belongs to somebody else.",
+                f"The folder {self._run_folder} belongs to another user.",
                 where=str(self._run_folder),
                 hint="Remove it, or set TMPDIR to another folder.",
             )
         self._user.own(self._run_folder)
 
     def _prepare_programs(self) -> None:
-        """Copy the programs to where the server's user can run them, if it cannot where they are."""
+        """Copy the programs into the run folder if the server's user cannot run them where they are."""
         original = postgres_home()
         self._home = original
         if self._user.can_run(original / "bin" / "initdb"):
@@ -229,7 +229,7 @@ class PostgresServer(Server):
         self._user.own(root)
 
     def _create_cluster(self) -> None:
-        """Make the cluster beside its place, and move it there when it is complete: never half of one."""
+        """Make the cluster under a temporary name, and rename it when it is complete."""
         part = self._folder / "cluster.part"
         if part.exists():
             shutil.rmtree(part)
@@ -250,11 +250,11 @@ class PostgresServer(Server):
             "reader_password": kept["reader_password"],
         }
         text = "".join(f"{statement.format_map(secrets)};\n" for statement in statements)
-        said = self._run(cluster, "postgres", "--single", stdin=text, database=database)
-        if "ERROR" in said or "FATAL" in said:
+        output = self._run(cluster, "postgres", "--single", stdin=text, database=database)
+        if "ERROR" in output or "FATAL" in output:
             for secret in secrets.values():
-                said = said.replace(secret, "…")
-            raise _setup_failed(said)
+                output = output.replace(secret, "…")
+            raise _setup_failed(output)
 
     def _run(self, cluster: Path, program: str, *arguments: str, stdin: str = "", database: str | None = None) -> str:
         named = [*arguments, "-D", self._user.cluster_argument(cluster), *([database] if database else [])]
@@ -272,13 +272,13 @@ class PostgresServer(Server):
         )
         if done.returncode != 0:
             raise _setup_failed(str(done.stdout))
-        said: str = done.stdout
-        return said
+        output: str = done.stdout
+        return output
 
     def _release_reused_pid(self) -> None:
-        """Let a crashed cluster start although its pid has gone to another process.
+        """Let a crashed cluster start although another process has its pid now.
 
-        The other lines of the lock file stay: by them the server sees whether processes of its own are still there.
+        The other lines of the lock file stay: the server uses them to find its processes that still run.
         """
         (self._socket_folder / _SOCKET_LOCK).unlink(missing_ok=True)
         lock = self._cluster / "postmaster.pid"
@@ -289,10 +289,10 @@ class PostgresServer(Server):
             lock.write_text(f"{_NO_PID}\n{rest}")
 
 
-def _setup_failed(said: str) -> OperatorError:
+def _setup_failed(output: str) -> OperatorError:
     return OperatorError(
         Code.WRONG_CONFIGURATION,
-        f"PostgreSQL's cluster could not be created. It said: {said.strip()[-1_000:]}",
+        f"PostgreSQL's cluster could not be created. Its output: {output.strip()[-1_000:]}",
         where="postgres",
-        hint="See that the data folder is on a writable disk with space, or use an outside PostgreSQL.",
+        hint="Check that the data folder is on a writable disk with space, or use an outside PostgreSQL.",
     )

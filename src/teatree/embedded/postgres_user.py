@@ -1,13 +1,13 @@
-"""As whom PostgreSQL runs: it refuses root, and needs a user whose name is known.
+"""The user as which PostgreSQL runs: it refuses root, and needs a user whose name is known.
 
 An ordinary user runs it directly. For root, and for a user id without a name, there are two ways:
 
-- In a user namespace of its own, where no id is mapped, the server sees itself and its files as `nobody`, while the
-  kernel still takes it for their owner, without any of root's powers. Nothing has to be copied or handed over.
-- Where such a namespace is forbidden (most containers), root starts it as `nobody`, to whom the cluster is handed over.
+- In a separate user namespace without mapped ids, the server sees itself and its files as `nobody`, while the kernel
+  still takes it for their owner, without any of root's powers. No files have to be copied or change their owner.
+- Where such a namespace is forbidden (most containers), root starts it as `nobody`, which then owns the cluster.
 
 Either may be unable to enter a folder above the cluster or the programs (a 0700 home). So the cluster is named as
-`/proc/self/cwd`, which needs no way from the top, and the programs are copied to where they can be run.
+`/proc/self/cwd`, which needs no access to the folders above, and the programs are copied to where they can be run.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _PROBE_S_MAX = 20
 
 
 class ServerUser(ABC):
-    """How to run PostgreSQL's programs so that they do not refuse."""
+    """A way to run PostgreSQL's programs as a user that they accept."""
 
     @abstractmethod
     def command(self, program: Path, *arguments: str) -> list[str]:
         """Return the command that runs the program as this user."""
 
     def options(self) -> dict[str, Any]:
-        """Return what `subprocess` must be told besides."""
+        """Return further options for `subprocess`."""
         return {}
 
     def cluster_argument(self, cluster: Path) -> str:  # noqa: ARG002 - the others need it
-        """Return how a program started in the cluster's folder has to call that folder."""
+        """Return the path of the cluster's folder for a program that is started in it."""
         return _WORKING_FOLDER
 
     def uid(self) -> int:
@@ -49,26 +49,26 @@ class ServerUser(ABC):
         return os.getuid()
 
     def own(self, path: Path) -> None:
-        """Hand the file, or the folder with all in it, to this user."""
+        """Make this user the owner of the file, or of the folder with all in it."""
         if path.lstat().st_uid == self.uid():
             return
         for found in (path, *path.rglob("*")):
             os.chown(found, self.uid(), -1, follow_symlinks=False)
 
     def reaches(self, folder: Path) -> bool:
-        """Return whether this user can make files in a folder of ours where it lies."""
+        """Return whether this user can make files in this folder."""
         command = self.command(Path("/bin/sh"), "-c", 'cd -- "$1" && test -w .', "sh", str(folder))
         return _succeeds(command, **self.options())
 
     def can_run(self, program: Path) -> bool:
-        """Return whether this user can start the program where it lies."""
+        """Return whether this user can start the program at this path."""
         command = self.command(program, "--version")
         return _succeeds(command, **self.options())
 
 
 @frozen
 class SameUser(ServerUser):
-    """The ordinary case: PostgreSQL runs as we do."""
+    """The user of this process: the ordinary case."""
 
     @override
     def command(self, program: Path, *arguments: str) -> list[str]:
@@ -97,7 +97,7 @@ class UnmappedUser(ServerUser):
 
 @frozen
 class OtherUser(ServerUser):
-    """Another user, whom only root can become."""
+    """Another user, for root only."""
 
     other_uid: int
     other_gid: int
@@ -116,7 +116,7 @@ class OtherUser(ServerUser):
 
 
 def choose_server_user() -> ServerUser:
-    """Return as whom PostgreSQL can run here; raises `wrong_configuration` if there is no way."""
+    """Return the user as which PostgreSQL can run here; raises `wrong_configuration` if there is none."""
     if os.geteuid() != 0 and _has_name(os.geteuid()):
         return SameUser()
     unshare = shutil.which("unshare")

@@ -30,23 +30,23 @@ _PARTS = ("s3", "filer", "volume", "master", "admin")
 _TWIN_OFFSET = 10_000
 """Each part also listens for gRPC this far above its port."""
 _STOP_MS_MAX = 3_000
-"""It ends in one second, or, when its parts wait for each other, in eleven; what it stored survives a kill."""
+"""It ends in one second, or, when its parts wait for each other, in eleven; stored objects survive a kill."""
 _GRPC = ("volume", "master", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent", "client")
 _HTTPS = ("master", "volume", "filer", "admin", "client")
-"""Its parts, as `security.toml` names them by what they speak; all have the one certificate."""
+"""Its parts by protocol, as `security.toml` names them; all share one certificate."""
 _NAME = "teatree-seaweed"
 _SOCKETS = ("s3", "filer")
 _SECRETS = ("secret_key", "volume_writes", "filer_writes", "filer_reads")
 _PROBE = "ready"
-"""A small object that is written to see that the server stores."""
+"""A small object that is written to check that the server accepts objects."""
 _MASTER_PANIC = b"topology.(*Topology).IsLeader("
 
 
 class SeaweedServer(Server):
     """An S3 server that checks signatures; its ports stay the same for this folder.
 
-    Its inner parts listen on loopback as well, their gRPC and HTTP closed to who has no certificate of the start's own
-    authority (`security.toml`): a master's `/col/delete` would otherwise be anybody's on this host.
+    Its inner parts listen on loopback as well; their gRPC and HTTP require a certificate of an authority that is made
+    for each start (`security.toml`): otherwise any user of this host could call a master's `/col/delete`.
     """
 
     name = "seaweed"
@@ -106,7 +106,7 @@ class SeaweedServer(Server):
 
     @property
     def _sockets(self) -> Path:
-        """The folder of its sockets: no other user may enter it."""
+        """The folder of its sockets, closed to other users."""
         return self._folder / "s"
 
     @override
@@ -141,9 +141,9 @@ class SeaweedServer(Server):
         )
 
     @override
-    def _can_start_again(self, said: bytes) -> bool:
-        """Its master can meet a nil pointer if a part connects before it knows its leader; the next start may not."""
-        return _MASTER_PANIC in said or super()._can_start_again(said)
+    def _can_start_again(self, output: bytes) -> bool:
+        """Its master can panic if a part connects before the master knows its leader; the next start may not."""
+        return _MASTER_PANIC in output or super()._can_start_again(output)
 
     @override
     def _is_ready(self) -> bool:
@@ -152,14 +152,14 @@ class SeaweedServer(Server):
 
     @override
     def _cleanup(self) -> None:
-        """Remove the sockets that it puts into /tmp, under names that hold its ports."""
+        """Remove the sockets that it puts into /tmp, whose names contain its ports."""
         for part, port in self._ports.items():
             for name in (f"{part}-{port}", f"{part}-grpc-{port + _TWIN_OFFSET}"):
                 Path(f"/tmp/seaweedfs-{name}.sock").unlink(missing_ok=True)  # noqa: S108 - its choice, not ours
 
 
 def _mutual_tls(files: CertificateFiles) -> str:
-    """Return the part of `security.toml` that closes what the parts say to each other."""
+    """Return the part of `security.toml` that protects the connections among the parts."""
     own = f'cert = "{files.certificate}"\nkey = "{files.key}"\n'
     authority = f'ca = "{files.authority}"\n'
     grpc = "".join(f'[grpc.{part}]\n{own}allowed_commonNames = "{_NAME}"\n' for part in _GRPC)

@@ -1,4 +1,4 @@
-"""Files that only their owner reads, and the secrets in them that are made once and kept."""
+"""Files and folders that only their owner can read, and secrets that are made once and kept in them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _SECRET_BYTES = 24
 
 
 def private_folder(path: Path) -> Path:
-    """Make the folder, with its parents, and let only its owner in; return it, absolute."""
+    """Make the folder, with its parents, accessible to its owner only; return its absolute path."""
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o700)
     return path.absolute()
 
 
 def own_folder(path: Path) -> Path:
-    """Make the folder, with its parents, for its owner only; one that is there stays as it is. Return it, absolute."""
+    """Make the folder for its owner only, unless it exists; return its absolute path."""
     if not path.is_dir():
         private_folder(path)
     return path.absolute()
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace the file by one with this text that only its owner can read; never half of it."""
+    """Replace the file atomically by one with this text that only its owner can read."""
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

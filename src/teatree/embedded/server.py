@@ -1,7 +1,7 @@
-"""A server that runs as a child process of ours: start, ready-wait, stop, and what a crashed run left behind.
+"""A server as a child process: start, wait until it is ready, stop, and clean up after a crashed run.
 
-Every server runs in its own session: a Ctrl-C in the terminal reaches only us, and we stop servers in our own order.
-Its identity (pid and start time) stands in `server.pid.json`; whoever starts it again first ends what is left of it.
+Every server runs in its own session: a Ctrl-C in the terminal reaches only its parent, which stops the servers in
+order. Its identity (pid and start time) is kept in `server.pid.json`; the next start first ends a leftover process.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _LOG_TAIL_BYTES = 2_000
 
 
 class Server(ABC):
-    """One server in one folder; it is started, watched and stopped by whoever holds this object.
+    """One server in one folder; the owner of this object starts, watches and stops it.
 
-    Start it from one process at a time: the holder of the folder sees to that (`Stack` locks it).
+    Start it from one process at a time: the owner of the folder ensures that (`Stack` locks it).
     """
 
     name: str
     stop_signal = signal.SIGTERM
-    """Asks the server to end in order."""
+    """Asks the server to shut down in an orderly way."""
 
     def __init__(self, folder: Path, *, ready_ms_max: int = 30_000, stop_ms_max: int = 10_000) -> None:
         self._folder = folder.absolute()
@@ -52,7 +52,7 @@ class Server(ABC):
         self._has_served = False
         self._ports_given_up: dict[str, int] = {}
         self._log_start = 0
-        """Where in the log the words of the running process begin."""
+        """The offset in the log at which the running process's output begins."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -63,7 +63,7 @@ class Server(ABC):
 
     @property
     def folder(self) -> Path:
-        """Return where all that the server keeps lies."""
+        """Return the folder of the server's files."""
         return self._folder
 
     @property
@@ -73,15 +73,15 @@ class Server(ABC):
 
     @property
     def log_path(self) -> Path:
-        """Return the file that holds what the server says."""
+        """Return the file that holds the server's output."""
         return self._folder / f"{self.name}.log"
 
     def is_running(self) -> bool:
-        """Return whether the process that we started lives."""
+        """Return whether the process that this object started is running."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the server and return when it is ready; ends what a crashed run left of it first.
+        """Start the server and return when it is ready; first ends processes that a crashed run left.
 
         Raises `unavailable` with the last lines of its log if it does not become ready in time.
         """
@@ -97,25 +97,25 @@ class Server(ABC):
                 return
             ended_with = self._process.poll() if self._process else None
             self.stop()
-            if not self._can_start_again(self._said()):
+            if not self._can_start_again(self._output()):
                 break
         slow = f"did not become ready within {self._ready_ms_max} ms"
         fault = slow if ended_with is None else f"ended with code {ended_with} before it was ready"
-        said = self._said()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+        output = self._output()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
         raise RetryError(
             Code.UNAVAILABLE,
-            f"{self.name} {fault}. It said: {said or 'nothing'}",
+            f"{self.name} {fault}. Its output: {output or 'none'}",
             where=str(self.log_path),
         )
 
     def stop(self) -> None:
-        """Ask the server to end, kill it if it does not in time; return when it is gone."""
+        """Ask the server to end, kill it if it does not in time; return when it has ended."""
         process, self._process = self._process, None
         if process is None:
             return
         if process.poll() is None:
             process.send_signal(self.stop_signal)
-            process.send_signal(signal.SIGCONT)  # a stopped one would not hear
+            process.send_signal(signal.SIGCONT)  # a stopped process would not react
             try:
                 process.wait(self._stop_ms_max / 1000)
             except subprocess.TimeoutExpired:
@@ -138,21 +138,21 @@ class Server(ABC):
 
     @abstractmethod
     def _recognise(self, process: psutil.Process) -> bool:
-        """Return whether a process is this server: the pid file of an earlier run may never have been written."""
+        """Return whether a process is this server: a crashed run may not have written the pid file."""
 
     @abstractmethod
     def _is_ready(self) -> bool:
-        """Return whether the server serves; called again and again after the start."""
+        """Return whether the server accepts requests; called repeatedly after the start."""
 
     def _prepare(self) -> None:  # noqa: B027 - most have something to do, none must
-        """Write what the server reads at its start."""
+        """Write the files that the server reads at its start."""
 
-    def _can_start_again(self, said: bytes) -> bool:
-        """Return whether another start makes sense after one that failed with these words; mend what can be.
+    def _can_start_again(self, output: bytes) -> bool:
+        """Return whether to try again after a start that failed with this output; fix the cause if possible.
 
-        Remembered ports that others have taken are given up, but not once clients of this run know them.
+        Remembered ports that other processes have taken are given up, unless clients of this run know them.
         """
-        if b"address already in use" not in said:
+        if b"address already in use" not in output:
             return False
         if self._has_served:
             time.sleep(_TAKEN_WAIT_S)
@@ -163,16 +163,16 @@ class Server(ABC):
 
     @property
     def moved(self) -> str:
-        """Return which ports another process had taken, and where this server listens instead; "" if none."""
+        """Return which ports another process had taken, and which this server uses instead; "" if none."""
         kept = remembered(self._ports_path) if self._ports_given_up else {}
         ports = (f"{name} port {old} is taken, now {kept[name]}" for name, old in self._ports_given_up.items())
         return "; ".join(ports)
 
     def _cleanup(self) -> None:  # noqa: B027 - as above
-        """Remove what the server leaves outside its folder."""
+        """Remove files that the server leaves outside its folder."""
 
     def _environment(self) -> Mapping[str, str]:
-        """Return the server's environment: nothing of ours is passed on."""
+        """Return the server's environment: it does not inherit this process's."""
         return {"PATH": _PATH, "HOME": str(self._folder), "TZ": "UTC"}
 
     @property
@@ -202,7 +202,7 @@ class Server(ABC):
             write_private(self._pid_path, dump_json(asdict(identity)).decode())
 
     def _spawn_options(self) -> dict[str, Any]:
-        """Return what `subprocess` must be told besides."""
+        """Return further options for `subprocess`."""
         return {}
 
     def _wait_ready(self) -> bool:
@@ -213,22 +213,22 @@ class Server(ABC):
             time.sleep(_POLL_S)
         return False
 
-    def _said(self) -> bytes:
-        """Return what the process has said since it was started, as far as it has been written."""
+    def _output(self) -> bytes:
+        """Return the process's output since its start, as far as it has been written."""
         with self.log_path.open("rb") as log:
             log.seek(self._log_start)
             return log.read()
 
 
 def find_processes(recognise: Callable[[psutil.Process], bool]) -> list[ProcessId]:
-    """Return the live processes that `recognise` knows; those that we may not see are passed over."""
+    """Return the live processes that `recognise` accepts; those that may not be inspected are skipped."""
     import psutil  # noqa: PLC0415 - of the extra `embedded`
 
     found: list[ProcessId] = []
     for process in psutil.process_iter():
         try:
             identity = process_id(process.pid) if recognise(process) else None
-        except psutil.Error:  # it ended meanwhile, or is not ours to see: then it is not ours to end either
+        except psutil.Error:  # it ended meanwhile, or belongs to another user
             continue
         if identity is not None:
             found.append(identity)

@@ -1,4 +1,7 @@
-"""One signed S3 request over plain HTTP: enough to ask a server that just started whether it serves."""
+"""One signed S3 request over plain HTTP, to probe whether a server that just started accepts requests.
+
+Not boto3: `teatree up` uses it for nothing else, and importing it and making its first client takes 0.24 s of CPU time.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class S3Access:
 
 
 def signed_status(access: S3Access, method: str, path: str, body: bytes = b"") -> int | None:
-    """Return the status that the server answers to a request signed by AWS' version 4; None if nothing answers."""
+    """Return the status of the response to a request signed by AWS' version 4; None if there is no response."""
     connection = http.client.HTTPConnection(access.host, access.port, timeout=_TIMEOUT_S)
     try:
         connection.request(method, path, body=body, headers=_headers(access, method, path, body))

@@ -1,10 +1,10 @@
-"""The whole stack on one machine, in one folder: servers, streams, catalogue and the dispatcher; then `teatree.env`.
+"""The whole stack on one machine, in one folder: servers, streams, catalog and the dispatcher; then `teatree.env`.
 
-One thread holds it: `start`, `run` and `stop` are called from there. A second one, `_watch`, only starts dead parts
-again; it ends before `stop` touches them. Managers belong to the dispatcher while it lives, and to nobody after: they
-are found by what they wrote, and leave with the stack.
+One thread owns it: `start`, `run` and `stop` are called from there. A second one, `_watch`, only restarts parts that
+exited; it ends before `stop` stops them. The dispatcher starts the managers, which can outlive it: the stack finds them
+by the files that they wrote, and ends them when it stops.
 
-    <data>/teatree.env            how to reach all of it; there while the stack is ready
+    <data>/teatree.env            how to connect to all of it; it exists while the stack is ready
     <data>/_servers/<name>/       one folder a server: its data, log, ports and secrets
     <data>/_store/                the object store, if it is a local folder
     <data>/<model>/               a model's own; no model's name begins with `_`
@@ -27,7 +27,7 @@ from typing import Self
 
 from attrs import evolve, field, frozen
 
-from teatree.contracts.data_folder import check_data_folder
+from teatree.contracts.data_folder import SERVERS_FOLDER, check_data_folder
 from teatree.contracts.environment import ENV_FILE, connection_environ, read_settings
 from teatree.contracts.errors import Code, OperatorError, TeatreeError
 from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
@@ -43,14 +43,13 @@ from teatree.embedded.secret_file import own_folder, private_folder
 from teatree.embedded.server import Server
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
-from teatree.storage.objects import open_store
+from teatree.storage.stores import open_store
 
-SERVERS_FOLDER = "_servers"
 STORE_FOLDER = "_store"
 _PROBE_KEY = "teatree-up"
 _MIGRATE_MODULE = "teatree.storage.migrations.migrate"
 _SIGNAL_LOOK_S = 0.2
-"""How often `run` looks whether a signal came."""
+"""How often `run` checks for a signal."""
 _WATCH_S = 0.1
 _OWN_CONNECTIONS = frozenset(name for name in connection_environ(Settings()) if name != "TEATREE_PREFIX")
 
@@ -68,17 +67,17 @@ class StepState(StrEnum):
 
 @frozen
 class Step:
-    """Something that a person who watches the stack wants to know."""
+    """A change in the stack, for progress output."""
 
     part: str
-    """A server or `dispatcher`; `leftovers`, `store`, `streams`, `catalogue`, `managers`; `stack` for the whole."""
+    """A server or `dispatcher`; `leftovers`, `store`, `streams`, `catalog`, `managers`; `stack` for the whole."""
     state: StepState
     detail: str = ""
 
 
 @frozen
 class StackOptions:
-    """What to start, and what is there already."""
+    """Which services to start, and which outside ones to use."""
 
     data: Path
     s3: bool = False
@@ -91,7 +90,7 @@ class StackOptions:
     """An outside object store."""
     prefix: str = "teatree"
     environ: Mapping[str, str] = field(factory=dict, repr=False)
-    """The environment for the dispatcher, and through it for managers: limits, the path to users' packages."""
+    """The environment for the dispatcher and its managers: limits, the path to users' packages."""
     managers_stop_ms_max: int = 15_000
     """Milliseconds in which managers have to drain when the stack stops."""
 
@@ -105,10 +104,10 @@ class Stack:
     def __init__(self, options: StackOptions, on_step: Callable[[Step], None] | None = None) -> None:
         self._options = evolve(options, data=options.data.absolute())
         self._data = self._options.data
-        self._tell = on_step or (lambda _: None)
+        self._report = on_step or (lambda _: None)
         self._lock = FolderLock(self._data / "up.lock")
         self._parts: list[Server] = []
-        """What runs, in the order of starting."""
+        """The running parts, in the order of starting."""
         self._settings: Settings | None = None
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -122,14 +121,14 @@ class Stack:
 
     @property
     def settings(self) -> Settings:
-        """Return how to reach the stack, which has been started."""
+        """Return how to connect to the stack, which has been started."""
         if self._settings is None:
             msg = "The stack has not been started."
             raise RuntimeError(msg)
         return self._settings
 
     def server(self, name: str) -> Server:
-        """Return a part by name (`nats`, `postgres`, `seaweed`, `dispatcher`), for those who look after its process."""
+        """Return a part by name (`nats`, `postgres`, `seaweed`, `dispatcher`), to inspect its process."""
         return next(part for part in self._parts if part.name == name)
 
     def run(self, on_ready: Callable[[Settings], None] | None = None) -> signal.Signals:
@@ -145,7 +144,7 @@ class Stack:
         return seen[0] if seen else signal.SIGTERM
 
     def start(self) -> None:
-        """Start all parts and return when they are ready; whatever an earlier run left is ended first.
+        """Start all parts and return when they are ready; first ends processes that an earlier run left.
 
         Raises `busy` if the folder is in use. If a part fails, the others are stopped again.
         """
@@ -155,7 +154,7 @@ class Stack:
         except OSError as e:
             raise OperatorError(
                 Code.WRONG_CONFIGURATION,
-                f"The data folder cannot be made: {e.strerror}.",
+                f"The data folder cannot be created: {e.strerror}.",
                 where=str(self._data),
                 hint="Choose another folder.",
             ) from None
@@ -168,7 +167,7 @@ class Stack:
             raise
 
     def stop(self) -> None:
-        """Stop all parts, the last started first, and every manager; returns when all are gone."""
+        """Stop all parts, the last started first, and every manager; return when all have ended."""
         self._stopping.set()
         if self._watcher is not None:
             self._watcher.join()
@@ -177,7 +176,7 @@ class Stack:
         self._stop_part("dispatcher")
         count = end_managers(self._data, self._options.managers_stop_ms_max)
         if count:
-            self._tell(Step("managers", StepState.STOPPED, str(count)))
+            self._report(Step("managers", StepState.STOPPED, str(count)))
         while self._parts:
             self._stop_part(self._parts[-1].name)
         self._lock.release()
@@ -190,7 +189,7 @@ class Stack:
         return self._data / SERVERS_FOLDER / name
 
     def _end_leftovers(self) -> None:
-        """End what a killed run left, whichever parts it had: dispatcher first, so that it starts no manager again."""
+        """End processes that a killed run left, whichever parts it had: the dispatcher first, as it starts managers."""
         remove_block(self._env_path)
         count = self._dispatcher({}).stop_leftovers()
         count += end_managers(self._data, self._options.managers_stop_ms_max)
@@ -198,7 +197,7 @@ class Stack:
             if self._folder(kind.name).is_dir():
                 count += kind(self._folder(kind.name)).stop_leftovers()
         if count:
-            self._tell(Step("leftovers", StepState.STOPPED, str(count)))
+            self._report(Step("leftovers", StepState.STOPPED, str(count)))
 
     def _start_parts(self) -> None:
         outer = {name: value for name, value in self._options.environ.items() if name not in _OWN_CONNECTIONS}
@@ -212,10 +211,10 @@ class Stack:
         self._watcher = threading.Thread(target=self._watch, name="teatree-stack")
         self._watcher.start()
         write_block(self._env_path, connection_environ(self._settings))
-        self._tell(Step("stack", StepState.READY, str(self._data)))
+        self._report(Step("stack", StepState.READY, str(self._data)))
 
     def _start_servers(self, given: Settings) -> Settings:
-        """Start all servers that are not outside ones, side by side; return the settings with how to reach each."""
+        """Start all servers that are not outside ones, concurrently; return the settings to connect to each."""
         options = self._options
         nats = None if options.nats else NatsServer(self._folder("nats"))
         postgres = None if options.postgres else PostgresServer(self._folder("postgres"))
@@ -234,9 +233,9 @@ class Stack:
         )
 
     def _start_part(self, part: Server) -> None:
-        self._tell(Step(part.name, StepState.STARTING))
+        self._report(Step(part.name, StepState.STARTING))
         part.start()
-        self._tell(Step(part.name, StepState.READY, part.moved))
+        self._report(Step(part.name, StepState.READY, part.moved))
 
     def _dispatcher(self, environ: Mapping[str, str]) -> DispatcherProcess:
         return DispatcherProcess(self._folder("dispatcher"), self._data, environ)
@@ -245,9 +244,9 @@ class Stack:
         return StoreSettings(url=private_folder(self._data / STORE_FOLDER).as_uri())
 
     def _check_store(self) -> None:
-        """Ask the store for something, so that a wrong key or address is heard of here and not from a manager."""
+        """Send one request to the store, so that a wrong key or address fails here and not in a manager."""
         open_store(self.settings.store).head(_PROBE_KEY)
-        self._tell(Step("store", StepState.READY, self.settings.store.url))
+        self._report(Step("store", StepState.READY, self.settings.store.url))
 
     def _check_streams(self) -> None:
         with ThreadPoolExecutor(1) as thread:  # a caller's own event loop may run in this one
@@ -265,14 +264,14 @@ class Stack:
             )
         finally:
             await bus.close()
-        self._tell(Step("streams", StepState.READY))
+        self._report(Step("streams", StepState.READY))
 
     def _migrate(self) -> None:
         import_module(_MIGRATE_MODULE).migrate(self.settings.postgres)
-        self._tell(Step("catalogue", StepState.READY))
+        self._report(Step("catalog", StepState.READY))
 
     def _watch(self) -> None:
-        """Start parts again that died, until the stack stops."""
+        """Restart parts that exited, until the stack stops."""
         restarts = {part.name: Restarts(time.monotonic()) for part in self._parts}
         while not self._stopping.wait(_WATCH_S):
             for part in self._parts:
@@ -282,28 +281,28 @@ class Stack:
     def _look_after(self, part: Server, restarts: Restarts) -> Restarts:
         now_s = time.monotonic()
         if restarts.due_s is None:
-            self._tell(Step(part.name, StepState.DIED, f"see {part.log_path}"))
-            return restarts.after_death(now_s)
+            self._report(Step(part.name, StepState.DIED, f"see {part.log_path}"))
+            return restarts.after_exit(now_s)
         if now_s < restarts.due_s:
             return restarts
         try:
             part.start()
         except (TeatreeError, OSError) as e:
-            self._tell(Step(part.name, StepState.FAILED, str(e)))
-            return restarts.after_death(time.monotonic())
-        self._tell(Step(part.name, StepState.READY))
+            self._report(Step(part.name, StepState.FAILED, str(e)))
+            return restarts.after_exit(time.monotonic())
+        self._report(Step(part.name, StepState.READY))
         return restarts.after_start(time.monotonic())
 
     def _stop_part(self, name: str) -> None:
         for part in [part for part in self._parts if part.name == name]:
             part.stop()
             self._parts.remove(part)
-            self._tell(Step(name, StepState.STOPPED))
+            self._report(Step(name, StepState.STOPPED))
 
 
 @contextmanager
 def _signals_set(event: threading.Event) -> Iterator[list[signal.Signals]]:
-    """Let the signals that end a program set the event instead, however often they come; they are listed."""
+    """Make the signals that end a program set the event instead; yield the list of those received."""
     seen: list[signal.Signals] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as `signal` calls it

@@ -1,4 +1,4 @@
-"""Where the wheels of the embedded servers have put their programs."""
+"""Paths of the embedded servers' programs, which their wheels installed."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ def _distribution(package: str) -> Distribution:
             Code.WRONG_CONFIGURATION,
             f"The package {package} is not installed.",
             where=package,
-            hint="Install `teatree[embedded]`, or use an outside server.",
+            hint="Run `pip install 'teatree[embedded]'`, or use an outside server.",
         ) from None

@@ -1,6 +1,6 @@
-"""What a version makes heard: the notices that follow from its manifest and outcomes, always the same.
+"""The notices of a version: its manifest and outcomes determine them, so that they can be published again.
 
-Nothing here sends: it turns a manifest and a segment into messages.
+This module builds messages; it does not publish them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,24 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, utc_text
+from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Manifest, Stub
-from teatree.contracts.notices import Kind, Notice, Outcome, Status
+from teatree.contracts.notices import (
+    GroupNotice,
+    Kind,
+    NoticeMessage,
+    Outcome,
+    Status,
+    WireNotice,
+    group_refusal,
+    notice_about,
+)
 from teatree.contracts.outside import outside_notice
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE, Request
 from teatree.contracts.settings import LimitSettings
+from teatree.functions.registry import Registry
+from teatree.functions.traits import Nature
 from teatree.messaging.subjects import Subjects
 from teatree.storage.archives import read_answer
 from teatree.storage.chain import Chain
@@ -32,33 +43,31 @@ HEADER_PAGE = "Teatree-Page"
 HEADER_PAGES = "Teatree-Pages"
 
 HEADERS_BYTES = 1_024
-"""What the headers of a notice may take of NATS' `max_payload`."""
-
-Message = tuple[str, bytes, dict[str, str]]
-"""Subject, body, headers."""
+"""Bytes of NATS' `max_payload` that are reserved for a notice's headers."""
 
 
 @frozen
 class Announcer:
-    """Makes the messages of one model's versions."""
+    """Builds the messages of one model's versions."""
 
     chain: Chain
     subjects: Subjects
     limits: LimitSettings
+    functions: Registry
     payload_bytes_max: Callable[[], int]
-    """Returns the bytes of headers and body that the server takes in one message now."""
+    """Returns the bytes of headers and body that the server accepts in one message now."""
 
     @property
     def _inline_bytes_max(self) -> int:
-        """Bytes of a body that travels in its notice; a longer one lies in the store."""
+        """Largest body that is sent within its notice; a longer one is put into the store."""
         return min(self.limits.page_bytes_max, self.payload_bytes_max() - HEADERS_BYTES)
 
-    def messages(self, manifest: Manifest, entries: Iterable[Entry], *, late: bool = False) -> list[Message]:
-        """Return everything that a version makes heard, in the order in which it is said.
+    def messages(self, manifest: Manifest, entries: Iterable[Entry], *, late: bool = False) -> list[NoticeMessage]:
+        """Return all messages of a version, in the order in which they are published.
 
-        `late` are outcomes that waited for something after the version: they do not announce it again.
+        `late` outcomes waited for something after the version: they do not announce it again.
         """
-        singles: list[Message] = []
+        singles: list[NoticeMessage] = []
         groups: dict[str, list[tuple[Entry, Outcome]]] = defaultdict(list)
         firsts: dict[str, Entry] = {}
         for entry in entries:
@@ -66,11 +75,11 @@ class Announcer:
                 firsts[entry.outcome.request_id] = entry
             if entry.role is Role.OUTSIDE:  # the dispatcher has published it
                 continue
-            told, outcome = self._answer(manifest, entry, firsts)
+            holder, outcome = self._answer(manifest, entry, firsts)
             if entry.outcome.group:
                 groups[entry.outcome.group].append((entry, outcome))
             else:
-                singles.extend(self._outcome(told, outcome))
+                singles.extend(self._outcome(holder, outcome))
         grouped = [self._group(manifest, group, members) for group, members in groups.items()]
         version = [self._version(manifest)] if manifest.user_version == manifest.version and not late else []
         return [*singles, *grouped, *version]
@@ -78,9 +87,9 @@ class Announcer:
     def _answer(
         self, manifest: Manifest, entry: Entry, firsts: dict[str, Entry]
     ) -> tuple[Manifest | Stub | None, Outcome]:
-        """Return the outcome that answers an entry and the manifest that holds it: for a resend, the first ones.
+        """Return the outcome that answers an entry and the manifest that holds it: for a resend, those of the first.
 
-        No manifest is the holder of an outcome outside the model's incarnations.
+        The manifest is None for an outcome outside the model's incarnations.
         """
         if entry.role is not Role.AGAIN:
             return manifest, entry.outcome
@@ -94,35 +103,27 @@ class Announcer:
                     return _held(other, first)
         return manifest, entry.outcome
 
-    def again(self, first: Entry, version: int) -> list[Message]:
+    def again(self, first: Entry, version: int) -> list[NoticeMessage]:
         """Return the messages that answer a resend with a first outcome, which the segment of `version` holds."""
         holder, outcome = _held(first, self.chain.entry(version))
         return list(self._outcome(holder, outcome))
 
-    def _outcome(self, manifest: Manifest | Stub | None, outcome: Outcome) -> Iterator[Message]:
+    def _outcome(self, manifest: Manifest | Stub | None, outcome: Outcome) -> Iterator[NoticeMessage]:
         if manifest is None:
             subject = self.subjects.notify(self.chain.model, outcome.request_id, Kind.REJECTED)
             yield subject, outside_notice(self.chain.model, outcome).to_json(), {}
             return
         yield from self._pages(manifest, outcome)
         kind = Kind(outcome.status.value)
-        notice = Notice(
-            kind=kind,
-            model=manifest.model,
-            at=manifest.at,
-            request_id=outcome.request_id,
-            function=outcome.function,
-            seq=outcome.seq,
-            version=manifest.version,
-            result=self._result(manifest, outcome),
-            error=outcome.error,
-        )
+        result = self._result(manifest, outcome)
+        members = {"version": manifest.version, "result": result, "error": outcome.error}
+        notice = notice_about(outcome, kind, manifest.model, manifest.at, **members)
         subject = self.subjects.notify(manifest.model, outcome.request_id, kind)
         yield subject, self._bounded(manifest, notice, f"outcome-{outcome.request_id}"), {}
 
     def _result(self, manifest: Manifest | Stub, outcome: Outcome) -> Any:
-        """Return what a request came to; for `archive` also whose archive it is, if not its own version's."""
-        if outcome.function != "archive" or outcome.status is not Status.DONE:
+        """Return a request's result; for a barrier also the archive's version, if it is not the request's own."""
+        if outcome.status is not Status.DONE or not self.is_barrier(outcome):
             return outcome.result
         with suppress(CorruptError):
             answer = read_answer(self.chain, manifest)
@@ -130,8 +131,12 @@ class Announcer:
                 return {**outcome.result, "archive": answer}
         return outcome.result
 
-    def _bounded(self, manifest: Manifest | Stub, notice: Notice, name: str) -> bytes:
-        """Return a notice's JSON; where the server would not take it, it lies in the store and `ref` names it."""
+    def is_barrier(self, outcome: Outcome) -> bool:
+        """Return whether an outcome is published when an archive is complete."""
+        return self.functions.traits(outcome.function).nature is Nature.BARRIER
+
+    def _bounded(self, manifest: Manifest | Stub, notice: WireNotice, name: str) -> bytes:
+        """Return a notice's JSON; one that the server would refuse is put into the store, and `ref` names it."""
         body = notice.to_json()
         if len(body) <= self.payload_bytes_max() - HEADERS_BYTES:
             return body
@@ -139,16 +144,16 @@ class Announcer:
         return attrs.evolve(notice, result=None, page={"ref": ref}).to_json()
 
     def _put(self, manifest: Manifest | Stub, name: str, body: bytes) -> str:
-        """Store what is too long for a notice beside the version's pages; return its key."""
+        """Store a body that is too long for a notice beside the version's pages; return its key."""
         key = self.chain.key(f"pages/{manifest.version:020d}-{manifest.write_id}/{name}")
         self.chain.store.put(key, body)
         return key
 
-    def _pages(self, manifest: Manifest | Stub, outcome: Outcome) -> Iterator[Message]:
+    def _pages(self, manifest: Manifest | Stub, outcome: Outcome) -> Iterator[NoticeMessage]:
         subject = self.subjects.notify(manifest.model, outcome.request_id, Kind.PAGE)
         for number, page in enumerate(outcome.pages, 1):
             body = self._inline_body(page, number)
-            facts: dict[str, Any] = {"page": number, "pages": len(outcome.pages)}
+            details: dict[str, Any] = {"page": number, "pages": len(outcome.pages)}
             if body is not None and page["format"] == "arrow":
                 headers = {
                     HEADER_CONTENT_TYPE: CONTENT_ARROW,
@@ -159,63 +164,43 @@ class Announcer:
                 yield subject, body, headers
                 continue
             if body is not None:
-                facts = parse_page(body)
+                details = parse_page(body)
             else:
-                facts |= {"ref": self.chain.key(page["ref"]), "row_count": page["rows"], "format": page["format"]}
-            notice = Notice(
-                kind=Kind.PAGE,
-                model=manifest.model,
-                at=manifest.at,
-                request_id=outcome.request_id,
-                function=outcome.function,
-                seq=outcome.seq,
-                version=manifest.version,
-                page=facts,
-            )
+                details |= {"ref": self.chain.key(page["ref"]), "row_count": page["rows"], "format": page["format"]}
+            members = {"version": manifest.version, "page": details}
+            notice = notice_about(outcome, Kind.PAGE, manifest.model, manifest.at, **members)
             yield subject, notice.to_json(), {}
 
     def _inline_body(self, page: dict[str, Any], number: int) -> bytes | None:
-        """Return a page that travels in its notice; None if it is referred to, also where it was cleaned up."""
+        """Return a page that is sent within its notice; None if the notice refers to it, or if it was cleaned up."""
         if page["bytes"] > self._inline_bytes_max - HEADERS_BYTES or number > self.limits.pages_inline_max:
             return None
         try:
             return self.chain.store.get(self.chain.key(page["ref"]))
-        except (NotFoundError, CorruptError):  # a late resend: a reader of the reference learns that it was cleaned up
+        except (NotFoundError, CorruptError):  # cleaned up before a late resend: the notice refers to it
             return None
 
-    def _group(self, manifest: Manifest, group: str, members: list[tuple[Entry, Outcome]]) -> Message:
-        refusals = [
-            {"request_id": e.outcome.request_id, "seq": e.outcome.seq, "status": o.status.value, "error": o.error}
-            for e, o in members
-            if o.status is not Status.DONE
-        ]
+    def _group(self, manifest: Manifest, group: str, members: list[tuple[Entry, Outcome]]) -> NoticeMessage:
+        refusals = [group_refusal(e.outcome, o) for e, o in members if o.status is not Status.DONE]
         already = sum(e.role is Role.AGAIN and o.status is Status.DONE for e, o in members)
-        body: dict[str, Any] = {
-            "kind": Kind.DONE.value,
-            "model": manifest.model,
-            "group": group,
-            "version": manifest.version,
-            "applied": len(members) - already - len(refusals),
-            "already": already,
-            "refused": len(refusals),
-            "refusals": refusals,
-            "at": utc_text(manifest.at),
-        }
-        encoded = dump_json(body)
+        applied = len(members) - already - len(refusals)
+        notice = GroupNotice(manifest.model, group, manifest.at, applied, already, refusals, version=manifest.version)
+        encoded = notice.to_json()
         if len(encoded) > self._inline_bytes_max:
-            ref = self._put(manifest, f"group-{group}.json", dump_json(refusals))
-            encoded = dump_json({**body, "refusals": [], "ref": ref})
+            encoded = notice.to_json(self._put(manifest, f"group-{group}.json", dump_json(refusals)))
         return self.subjects.notify_group(manifest.model, group), encoded, {}
 
-    def _version(self, manifest: Manifest) -> Message:
-        facts = {
+    def _version(self, manifest: Manifest) -> NoticeMessage:
+        details = {
             "state": manifest.state.value,
             "offset": manifest.offset,
             "changed_tables": list(manifest.changed_tables),
             "rows": {table.name: table.rows for table in manifest.tables},
             "bytes": manifest.file.size_bytes if manifest.file else 0,
         }
-        notice = Notice(kind=Kind.VERSION, model=manifest.model, at=manifest.at, version=manifest.version, result=facts)
+        notice = WireNotice(
+            kind=Kind.VERSION, model=manifest.model, at=manifest.at, version=manifest.version, result=details
+        )
         return self.subjects.notify_version(manifest.model), self._bounded(manifest, notice, "version"), {}
 
 
@@ -231,28 +216,14 @@ def parse_page(body: bytes) -> dict[str, Any]:
     return page
 
 
-def started_message(subjects: Subjects, request: Request) -> Message:
-    """Return the notice that work on a request began: best effort, not kept in the chain."""
-    notice = Notice(
-        kind=Kind.STARTED,
-        model=request.model,
-        at=request.at,
-        request_id=request.request_id,
-        function=request.function,
-        seq=request.seq,
-    )
+def started_message(subjects: Subjects, request: Request) -> NoticeMessage:
+    """Return the `started` notice of a request: best effort, not kept in the chain."""
+    notice = notice_about(request, Kind.STARTED, request.model, request.at)
     return subjects.notify(request.model, request.request_id, Kind.STARTED), notice.to_json(), {}
 
 
-def progress_message(subjects: Subjects, request: Request, fraction: float, text: str) -> Message:
-    """Return the notice of how far a request is: best effort, not kept in the chain."""
-    notice = Notice(
-        kind=Kind.PROGRESS,
-        model=request.model,
-        at=datetime.now(UTC),
-        request_id=request.request_id,
-        function=request.function,
-        seq=request.seq,
-        page={"fraction": round(fraction, 4), "text": text},
-    )
+def progress_message(subjects: Subjects, request: Request, fraction: float, text: str) -> NoticeMessage:
+    """Return the `progress` notice of a request: best effort, not kept in the chain."""
+    page = {"fraction": round(fraction, 4), "text": text}
+    notice = notice_about(request, Kind.PROGRESS, request.model, datetime.now(UTC), page=page)
     return subjects.notify(request.model, request.request_id, Kind.PROGRESS), notice.to_json(), {}

@@ -22,16 +22,16 @@ from teatree.storage.packs import checksum
 ROW_GROUP_ROWS = 122_880
 """Rows of a Parquet row group: DuckDB's own row group, so that neither side splits one."""
 ROW_GROUP_BYTES = 100_000_000
-"""Bytes at which a row group ends earlier, by default: what is written is in memory until then."""
+"""Bytes at which a row group ends earlier, by default: a row group is held in memory until it is complete."""
 
 
 @frozen
 class ArchiveSource:
-    """An open version that can be copied out of."""
+    """An open version from which tables can be copied."""
 
     connection: duckdb.DuckDBPyConnection
     folder: Path
-    """The one folder into which it may write."""
+    """The only folder into which its statements may write."""
     row_group_bytes: int = ROW_GROUP_BYTES
 
 
@@ -48,11 +48,11 @@ def write_archive(
     if found is not None and set(wanted) <= set(found.written) and found.asked >= bool(wanted):
         return found
     if before is not None and (before.version > manifest.version or _whole(chain, before.version) is None):
-        before = None  # it shows a later state, was cleaned up, or is damaged: the next one does without it
+        before = None  # it is of a later version, was cleaned up, or is damaged: all tables are written
     files: dict[str, ObjectRef] = dict(found.files) if found else {}
     written = list(found.written) if found else []
     for table in manifest.tables:
-        if table.fault is not None:  # Parquet needs types to write; the version's file holds it
+        if table.fault is not None:  # its columns are not known to Teatree; the version's file has the table
             continue
         old = before.files.get(table.name) if before else None
         if old is not None and before is not None and table.changed_in <= before.version and table.name not in wanted:

@@ -15,14 +15,14 @@ import duckdb
 
 from teatree.contracts.errors import CorruptError, TeatreeError
 from teatree.engine.duckdb_errors import translate
-from teatree.storage.disk import telling_unreadable
+from teatree.storage.disk import translating_unreadable
 
 BLOCK_BYTES = 262_144
 """DuckDB's default; files with smaller blocks are refused where they are opened."""
 
 
 class BlockFile:
-    """What a version is captured from."""
+    """An open DuckDB file from which versions are captured."""
 
     def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, descriptor: int) -> None:
         self.path = path
@@ -31,12 +31,12 @@ class BlockFile:
 
     @property
     def size_bytes(self) -> int:
-        """Size of the main file, as it lies."""
+        """Size of the main file, without its write-ahead log."""
         return os.fstat(self._descriptor).st_size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes of the main file; raises `corrupt` where there are none to be read."""
-        with telling_unreadable(f"Byte {offset} of the file", self.path):
+        """Return exactly `length` bytes of the main file; raises `corrupt` where it ends or cannot be read."""
+        with translating_unreadable(f"Byte {offset} of the file", self.path):
             body = os.pread(self._descriptor, length, offset)
         if len(body) != length:
             raise CorruptError(
@@ -46,14 +46,14 @@ class BlockFile:
         return body
 
     def read_if_there(self, offset: int, length: int) -> bytes | None:
-        """Return the same, None where they are damaged, not there, or closed a moment ago; any thread may call it."""
+        """Return the same, None if they are damaged or missing, or the file was closed; any thread may call it."""
         try:
             return self.read_at(offset, length)
         except (TeatreeError, OSError):
             return None
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement and return its rows, Teatree errors instead of DuckDB's."""
+        """Run one statement and return its rows; raises Teatree errors instead of DuckDB's."""
         try:
             return self._con.execute(sql, parameters or None).fetchall()
         except duckdb.Error as e:

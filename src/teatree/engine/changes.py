@@ -1,12 +1,12 @@
-"""What a checkpoint can have changed, read from DuckDB's own free list.
+"""The blocks that a checkpoint can have changed, computed from DuckDB's free list.
 
-A DuckDB file is whole whenever its process dies: nothing that the newest checkpoint uses is overwritten before the next
-one is in place. What is written until then, by large transactions and by the next checkpoint itself, goes into blocks
-that were free, or beyond the end. The exception are metadata blocks, whose free pieces are filled in place. So only
-what was free or holds metadata can differ from one checkpoint to the next, and what is free now nobody reads.
+A DuckDB file is consistent whenever its process dies: no block that the newest checkpoint uses is overwritten before
+the next one is complete. Until then, large transactions and the next checkpoint write into free blocks, or beyond the
+end. The exception is metadata blocks, whose free pieces are filled in place. So only blocks that were free or hold
+metadata can differ from one checkpoint to the next, and blocks that are free now are not read.
 
-The cost follows the change and the metadata, not the file's size. What is read here is checked against DuckDB's own
-count of used blocks; where the two disagree, nothing is taken as proven and every block is looked at.
+The cost is proportional to the change and the metadata, not to the file's size. The result is checked against DuckDB's
+own count of used blocks; if the two disagree, every block is compared.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from teatree.storage.versions import HEADER_BYTES
 HEADER_PART_BYTES = 4_096
 _HEADER_STARTS = (HEADER_PART_BYTES, 2 * HEADER_PART_BYTES)
 _HEADER = struct.Struct("<8x Qqqq Q")
-"""A header part: its checksum; number of the checkpoint, catalogue, free list, count of blocks, bytes of a block."""
+"""A header part: its checksum; number of the checkpoint, catalog, free list, count of blocks, bytes of a block."""
 _PIECES = 64
 """Pieces of a metadata block: each a pointer to the next one of its chain, then content."""
 _PIECE_BYTES = (BLOCK_BYTES - 8) // _PIECES // 8 * 8
@@ -38,12 +38,12 @@ _SHARED_BLOCK = np.dtype([("block", "<i8"), ("users", "<u4")])
 _METADATA_BLOCK = np.dtype([("block", "<i8"), ("free_pieces", "<u8")])
 
 Mask = NDArray[np.bool_]
-"""One truth a block."""
+"""One boolean per block."""
 
 
 @frozen(eq=False)
 class Checkpoint:
-    """What the newest checkpoint in a file uses."""
+    """The newest checkpoint in a file, and the blocks that it uses."""
 
     number: int
     """DuckDB counts its checkpoints."""
@@ -54,7 +54,7 @@ class Checkpoint:
 def read_checkpoint(database: BlockFile) -> Checkpoint | None:
     """Return the newest checkpoint of a file, None if DuckDB's view of it differs from ours; raises `corrupt`.
 
-    To be called when nothing was written since.
+    Call it before anything is written after the checkpoint.
     """
     try:
         checkpoint = _parse(database)
@@ -67,7 +67,7 @@ def read_checkpoint(database: BlockFile) -> Checkpoint | None:
 
 
 def changeable(before: Checkpoint | None, now: Checkpoint | None, block_count: int) -> Mask:
-    """Return which of a file's blocks can differ from what they were at `before`, and are read by anyone now."""
+    """Return which of a file's blocks can differ from their content at `before`, and are in use now."""
     if now is None:
         return np.ones(block_count, np.bool_)
     used = _resized(now.used, block_count)
@@ -80,8 +80,8 @@ def changeable(before: Checkpoint | None, now: Checkpoint | None, block_count: i
 def check_length(database: BlockFile) -> None:
     """Check that a file holds every block that its newest checkpoint uses; raises `corrupt`.
 
-    DuckDB opens one that was cut short, and fills what is missing with zeros when it writes beyond. Its own count of
-    blocks does not tell: free ones at the end are cut off.
+    DuckDB opens a truncated file, and fills the gap with zeros when it writes beyond it. DuckDB's own count of blocks
+    does not show the truncation: free blocks at the end are cut off in ordinary operation.
     """
     try:
         used = np.flatnonzero(_parse(database).used)
@@ -95,7 +95,7 @@ def check_length(database: BlockFile) -> None:
 
 
 class _NotUnderstoodError(Exception):
-    """The file is not laid out as this module knows it."""
+    """The file's layout is not the one that this module knows."""
 
 
 def _parse(database: BlockFile) -> Checkpoint:
@@ -114,7 +114,7 @@ def _parse(database: BlockFile) -> Checkpoint:
 
 
 def _newest_header(database: BlockFile) -> tuple[int, int, int]:
-    """Return number, free list and count of blocks of the header part that counts: the newer one."""
+    """Return number, free list and count of blocks of the header part that is valid: the newer one."""
     parts = [database.read_at(start, HEADER_PART_BYTES) for start in _HEADER_STARTS]
     for start, part in zip(_HEADER_STARTS, parts, strict=True):
         check_duckdb_checksum(part, f"{database.path}, header at {start}")
@@ -125,7 +125,7 @@ def _newest_header(database: BlockFile) -> tuple[int, int, int]:
 
 
 def _chain(database: BlockFile, pointer: int, block_count: int) -> bytes:
-    """Return the content of a chain of metadata pieces, every block that it lies in checked."""
+    """Return the content of a chain of metadata pieces; checks every block that holds one."""
     blocks: dict[int, bytes] = {}
     seen: set[int] = set()
     content: list[bytes] = []

@@ -1,8 +1,8 @@
-"""Teatree's own tables inside a model's file: what was committed, and what of it is not shipped yet.
+"""Teatree's own tables inside a model's file: the commits, and which of them are not shipped yet.
 
 Every transaction of a batch inserts one row of `_teatree.commits`, in the same transaction as its effects, and deletes
-those of versions long shipped. The newest row is the file's offset; rows beyond the newest manifest are what a crash
-left unshipped. A transaction that failed is never taken for committed: its row is not there.
+those of versions that were shipped long ago. The newest row is the file's offset; rows beyond the newest manifest are
+commits that a crash left unshipped. A transaction that failed has no row, so it is never taken for committed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _MODEL = f"{OWN_SCHEMA}.model"
 
 @frozen
 class Commit:
-    """One transaction's own row."""
+    """One transaction's row."""
 
     version: int
-    """The version that it was meant for; a crash in between can make it a later one."""
+    """The version for which it was made; after a crash before shipping it can be a later one."""
     write_id: str
     offset: int
     """Sequence of its last request."""
@@ -39,12 +39,12 @@ class Commit:
     outcomes: bytes
     """An outcome segment, as it will be shipped."""
     dropped: bool = False
-    """Whether it ends the model's life."""
+    """Whether it drops the model."""
 
 
 @frozen
 class Identity:
-    """What a file says about itself."""
+    """The model to which a file belongs."""
 
     model: str
     goal_model_id: str
@@ -78,10 +78,10 @@ def create_own_tables(database: Database, identity: Identity) -> None:
 
 
 def read_identity(database: Database) -> Identity:
-    """Return what the file says about itself; raises `corrupt` if it is no model's file."""
+    """Return the model to which the file belongs; raises `corrupt` if it is no model's file."""
     rows = database.rows(f"SELECT * FROM {_MODEL}")
     if len(rows) != 1:
-        raise CorruptError("The file does not say which model it is.", where=str(database.path))
+        raise CorruptError("The file does not name the model to which it belongs.", where=str(database.path))
     model, goal_model_id, stream, created, created_seq, options = rows[0]
     return Identity(
         model=model,
@@ -93,7 +93,7 @@ def read_identity(database: Database) -> Identity:
 
 
 def record_commit(database: Database, commit: Commit, shipped_version: int | None) -> None:
-    """Insert a transaction's row and drop those below `shipped_version`, in the caller's transaction."""
+    """Insert a transaction's row and delete those below `shipped_version`, in the caller's transaction."""
     if shipped_version is not None:
         database.rows(f"DELETE FROM {_COMMITS} WHERE version < ?", (shipped_version,))
     database.rows(
@@ -114,7 +114,7 @@ def record_commit(database: Database, commit: Commit, shipped_version: int | Non
 def adopt_commits(database: Database, shipped_version: int, version: int, write_id: str) -> None:
     """Give the commits that a crash left unshipped the version and write id under which they will be shipped.
 
-    In the caller's transaction. Without it no file restored from that version would know itself again.
+    Runs in the caller's transaction. A file restored from that version must hold its own commit.
     """
     database.rows(
         f"UPDATE {_COMMITS} SET version = ?, write_id = ? WHERE version > ?", (version, write_id, shipped_version)
@@ -131,21 +131,21 @@ def read_commits(database: Database) -> list[Commit]:
 
 
 def committed_position(database: Database) -> LogPosition:
-    """Return the last request that the file really holds."""
+    """Return the position of the last request that the file holds."""
     rows = database.rows(f"SELECT applied_offset, log_at FROM {_COMMITS} ORDER BY applied_offset DESC LIMIT 1")
     seq, at = rows[0]
     return LogPosition(int(seq), at.replace(tzinfo=UTC))
 
 
 def is_committed(database: Database, seq: int) -> bool:
-    """Whether the file really holds the commit that ends with this request."""
+    """Return whether the file holds the commit that ends with this request."""
     return bool(database.rows(f"SELECT 1 FROM {_COMMITS} WHERE applied_offset = ?", (seq,)))
 
 
 def unshipped(commits: Sequence[Commit], version: int, write_id: str) -> list[Commit] | None:
     """Return the commits beyond the content (`version`, `write_id`) of the newest manifest.
 
-    None if the file does not descend from that content: another writer went on from an earlier state.
+    None if the file does not descend from that content: another writer continued from an earlier state.
     """
     if not any(c.version == version and c.write_id == write_id for c in commits):
         return None

@@ -1,9 +1,9 @@
-"""Keeping a version in few packs, however long its history: a little in each version (docs/decisions/0015).
+"""Incremental compaction: keeps a version's blocks in few packs, however long its history (docs/decisions/0015).
 
-A version's blocks lie where they were last changed. When too many packs hold only a few of them, the version that is
-being captured takes the fullest lot of small ones into its own pack, enough to make it a large one: so every block is
-moved about once, and a version moves at most `2 * LARGE_BLOCKS`. What nobody reads is not moved: its place in the
-table is given to a block of zeros. Leaves of the block table are gathered likewise.
+A version's blocks lie in the packs in which they were last changed. When too many packs hold only a few of them, the
+version that is being captured copies the blocks of small packs into its own, enough to make it a large one: so every
+block is moved about once, and a version moves at most `2 * LARGE_BLOCKS`. Unused blocks are not moved: their entries in
+the table refer to a block of zeros. Leaves of the block table are gathered in the same way.
 """
 
 from __future__ import annotations
@@ -19,49 +19,49 @@ from teatree.engine.changes import Mask
 from teatree.storage.packs import LEAF_ENTRIES, Entries
 
 PACKS_MAX = 64
-"""Packs with fewer than `LARGE_BLOCKS` blocks of one version, its own among them."""
+"""Most packs with fewer than `LARGE_BLOCKS` blocks of one version, including the version's pack."""
 LARGE_BLOCKS = 32
-"""Blocks of a pack (8 MB) from which on it is worth a request of its own."""
+"""Blocks of a pack (8 MB) from which on a separate request for it is worthwhile."""
 LEAF_PACKS_MAX = 16
-"""Packs that hold leaves of one version."""
+"""Most packs that hold leaves of one version."""
 LEAF_PACKS_LEFT = 8
-"""Packs with leaves that are left alone when they are gathered: those that hold the most."""
+"""Packs whose leaves are not gathered: those that hold the most."""
 _ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
 
 @frozen
-class Moves:
-    """What a version takes over from older packs, though it did not change."""
+class Relocations:
+    """Unchanged blocks whose entries a version replaces."""
 
     blocks: tuple[int, ...] = ()
     """Blocks to copy."""
     unused: tuple[int, ...] = ()
-    """Blocks that nobody reads, to be replaced by zeros."""
+    """Unused blocks, to be replaced by zeros."""
 
 
-def choose_moves(entries: Entries, changed: Iterable[int], used: Mask) -> Moves:
-    """Return what to move so that few small packs are left.
+def choose_relocations(entries: Entries, changed: Iterable[int], used: Mask) -> Relocations:
+    """Return the blocks to move so that few small packs are left.
 
     `entries` are those of the version before, cut to the file's present size; `changed` lie in the new pack already;
-    `used` says which blocks the present checkpoint reads.
+    `used` marks the blocks that the present checkpoint uses.
     """
     stays = np.ones(len(entries), np.bool_)
     stays[[block for block in changed if block < len(entries)]] = False
     blocks = np.flatnonzero(stays)
     places, pack_of = np.unique(_pack_ids(entries)[blocks], return_inverse=True)
     if len(places) < PACKS_MAX:
-        return Moves()
+        return Relocations()
     live = np.bincount(pack_of, weights=used[blocks], minlength=len(places)).astype(np.int64)
     if np.count_nonzero(live < LARGE_BLOCKS) < PACKS_MAX:
-        return Moves()
+        return Relocations()
     chosen = np.zeros(len(places), np.bool_)
     chosen[_smallest(live, LARGE_BLOCKS)] = True
     moved = blocks[chosen[pack_of]]
-    return Moves(tuple(moved[used[moved]].tolist()), tuple(moved[~used[moved]].tolist()))
+    return Relocations(tuple(moved[used[moved]].tolist()), tuple(moved[~used[moved]].tolist()))
 
 
 def scattered_leaves(leaves: tuple[Extent, ...], changed: Iterable[int]) -> list[int]:
-    """Return one block of each leaf that should be written again, because leaves lie in too many packs."""
+    """Return one block of each leaf that is to be written again because leaves lie in too many packs."""
     dirty = {block // LEAF_ENTRIES for block in changed}
     clean = [number for number in range(len(leaves)) if number not in dirty]
     names = sorted({leaves[number].pack for number in clean})
@@ -74,9 +74,9 @@ def scattered_leaves(leaves: tuple[Extent, ...], changed: Iterable[int]) -> list
 
 
 def _pack_ids(entries: Entries) -> NDArray[np.uint64]:
-    """Return one number for each block's pack: sorting those is ten times as fast as sorting what names a pack.
+    """Return one number for each block's pack: sorting numbers is ten times as fast as sorting the packs' names.
 
-    Two packs that had the same number would be taken for one here, and moved together.
+    Two packs with the same number would be taken for one here, and moved together.
     """
     ids: NDArray[np.uint64] = entries["pack"] * _ODD[0] ^ entries["write"] * _ODD[1] ^ entries["base"] * _ODD[2]
     return ids

@@ -1,7 +1,8 @@
-"""The one read-write DuckDB file of a model: set up so that only we decide when it changes.
+"""The read-write DuckDB file of a model, set up so that it is checkpointed only on request.
 
-Concurrency: one thread at a time uses a `Database`; `read_at` may be called by another while no checkpoint runs. What a
-checkpoint wrote is not overwritten before the next one, so the file is read between two checkpoints without a copy.
+Concurrency: one thread at a time uses a `Database`; `read_at` may be called by another while no checkpoint runs. Blocks
+that a checkpoint wrote are not overwritten before the next one, so the file is read between two checkpoints without a
+copy.
 """
 
 from __future__ import annotations
@@ -27,21 +28,33 @@ from teatree.engine.private_memory import PRIVATE_MEMORY
 from teatree.engine.rows_watch import RowBytes, RowsWatch
 from teatree.engine.watchdog import Block, Watchdog
 
+OnStuck = Callable[[Sequence[Request]], None]
+"""Called with the requests of a transaction that does not end."""
 HELD_FRACTION = 8
-"""Part of the memory that may stay taken after a request that failed for memory."""
-_ANNEX = "annex"
+"""Divisor of the memory limit: as much may stay allocated after a request that ran out of memory."""
+_ATTACHED_SNAPSHOT = "attached_snapshot"
 CHECKPOINT_MEMORY_FACTOR = 3
-"""Times `memory_bytes_max` that a checkpoint may use which did not fit: DuckDB doubles its buffers of long texts."""
+"""Multiple of `memory_bytes_max` for a checkpoint that ran out of memory: DuckDB doubles its buffers of long texts."""
 
 
 class Database(BlockFile):
     """An open read-write model file."""
 
-    def __init__(self, path: Path, limits: LimitSettings, storage_version: str | None = None) -> None:
-        """Open or create the file at `path`; raises `corrupt` if DuckDB cannot, `busy` if another process has it."""
+    def __init__(
+        self,
+        path: Path,
+        limits: LimitSettings,
+        storage_version: str | None = None,
+        on_stuck: OnStuck | None = None,
+    ) -> None:
+        """Open or create the file; raises `corrupt` if DuckDB cannot, `busy` if another process has it open.
+
+        `on_stuck` ends the process when requests of one transaction do not end.
+        """
         self._limits = limits
+        self._on_stuck = on_stuck
         self._log = path.with_name(f"{path.name}.wal")
-        self._holds_annex = False
+        self._holds_snapshot = False
         self._is_left = False
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY) if path.exists() else -1
@@ -58,8 +71,6 @@ class Database(BlockFile):
             resident_bytes_max=limits.resident_bytes_max or None,
         )
         self._rows_watch = RowsWatch(self._con.cursor(), lambda: self.size_bytes, self._watchdog.interrupt)
-        self.on_stuck: Callable[[Sequence[Request]], None] | None = None
-        """Ends the process because requests that run together do not end."""
 
     def __enter__(self) -> Self:
         return self
@@ -76,18 +87,18 @@ class Database(BlockFile):
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
-        """The one connection, for what SQL texts cannot carry: Arrow tables, parsing."""
+        """The connection, for what SQL texts cannot express: Arrow tables, parsing."""
         return self._con
 
     @contextmanager
     def transaction(self, requests: Sequence[Request] = ()) -> Iterator[None]:
         """Run the block in one transaction, for `requests`: committed at its end, rolled back after any error.
 
-        `COMMIT` after an error returns success and rolls back: whoever needs to know reads the offset again. It is
-        never interrupted, since it may be done by then.
+        `COMMIT` after an error returns success and rolls back: the caller verifies a commit by its offset. `COMMIT` is
+        never interrupted, since it may already have taken effect.
         """
         if self._is_left:
-            raise RetryError(Code.UNAVAILABLE, "The manager leaves.", where=str(self.path))
+            raise RetryError(Code.UNAVAILABLE, "The manager is shutting down.", where=str(self.path))
         self._rows_watch.begin()
         self.rows("BEGIN")
         try:
@@ -98,58 +109,58 @@ class Database(BlockFile):
             self._rollback()
             raise
         finally:
-            if self._holds_annex:
-                self.rows(f"DETACH DATABASE IF EXISTS {_ANNEX}")
-                self._holds_annex = False
+            if self._holds_snapshot:
+                self.rows(f"DETACH DATABASE IF EXISTS {_ATTACHED_SNAPSHOT}")
+                self._holds_snapshot = False
 
     def logged_bytes(self) -> int:
-        """Return the length of the write-ahead log, which each commit of a change makes longer."""
+        """Return the length of the write-ahead log; each commit of a change extends it."""
         try:
             return self._log.stat().st_size
         except FileNotFoundError:  # before the first commit after a checkpoint
             return 0
 
     @property
-    def annex(self) -> Path:
-        """The one other file that this database can attach: an earlier version, to be restored from."""
-        return _annex(self.path)
+    def attached_snapshot(self) -> Path:
+        """The only other file that this database can attach: an earlier version, for `restore`."""
+        return _attached_snapshot(self.path)
 
-    def attach_annex(self) -> str:
-        """Attach the annex, read-only, until the open transaction ends; return the name of its database."""
-        self._holds_annex = True
+    def attach_snapshot(self) -> str:
+        """Attach `attached_snapshot`, read-only, until the open transaction ends; return the name of its database."""
+        self._holds_snapshot = True
         try:
-            self.rows(f"ATTACH {quote_literal(str(self.annex))} AS {_ANNEX} (READ_ONLY)")
-        except TeatreeError as e:  # it was written by another DuckDB, perhaps: the request fails, its model goes on
+            self.rows(f"ATTACH {quote_literal(str(self.attached_snapshot))} AS {_ATTACHED_SNAPSHOT} (READ_ONLY)")
+        except TeatreeError as e:  # perhaps written by another DuckDB: only the request fails, the model continues
             raise RetryError(Code.SOURCE_UNAVAILABLE, f"The version cannot be opened: {e.message}") from e
-        return _ANNEX
+        return _ATTACHED_SNAPSHOT
 
     def _rollback(self) -> None:
         try:
             self._con.execute("ROLLBACK")
         except duckdb.TransactionException:
-            return  # COMMIT failed and ended the transaction itself
+            return  # COMMIT failed and has ended the transaction
         except duckdb.Error as e:
             raise translate(e) from e
 
     def time_limit(
         self, limit_ms: int, what: str, requests: Sequence[Request] = (), *, may_interrupt: bool = True
     ) -> AbstractContextManager[Block]:
-        """Interrupt what runs in the block for `requests` when `limit_ms` are over, and raise `timed_out`.
+        """Interrupt the block, which runs for `requests`, after `limit_ms`, and raise `timed_out`.
 
-        If that has no effect, `on_stuck` is called.
+        If the interrupt has no effect, `on_stuck` is called.
         """
         on_stuck = None
-        if self.on_stuck is not None and requests:
-            on_stuck = partial(self.on_stuck, requests)
+        if self._on_stuck is not None and requests:
+            on_stuck = partial(self._on_stuck, requests)
         return self._watchdog.limit(limit_ms, what, on_stuck=on_stuck, may_interrupt=may_interrupt)
 
     def rows_limit(self, *, streams: bool, exactly: bool) -> AbstractContextManager[None]:
         """Raise `over_limit` if the rows that the block makes take more than the model allows.
 
-        Unless they are watched `exactly`, that can be an `UnsureRowsError`: rows made shortly before may count too.
+        Unless they are measured `exactly`, that can be an `UnsureRowsError`: rows made shortly before may count too.
 
-        Rows that stream may be many, as far as DuckDB writes them into the file before the commit. Those that it does
-        not must fit into memory as it commits, and nobody can interrupt that.
+        Rows that stream may take `load_bytes_max`, as far as DuckDB writes them into the file before the commit. The
+        others must fit into memory during the commit, which cannot be interrupted.
         """
         limits = self._limits
         if streams:
@@ -159,42 +170,41 @@ class Database(BlockFile):
         return self._rows_watch.limit(most, exactly=exactly)
 
     def memory_limit(self) -> AbstractContextManager[None]:
-        """Make what the block allocates beyond the model's limits fail as `over_limit`, not fill the process."""
+        """Make allocations of the block beyond the model's limits fail as `over_limit`, before the process is full."""
         return PRIVATE_MEMORY.within(self._limits.memory_bytes_max + self._limits.unaccounted_bytes_max)
 
     def held_bytes(self) -> int:
-        """Return what DuckDB holds while nothing runs, beside blocks and rows."""
+        """Return the bytes that DuckDB holds while no statement runs, beside blocks and rows."""
         return self._rows_watch.held_bytes()
 
     def held_memory(self) -> InvalidatedError | None:
-        """Return why the file is to be opened again, None if little memory stays taken while nothing runs."""
+        """Return why the file is to be opened again, None if little memory stays allocated while no statement runs."""
         held_bytes = self.held_bytes()
         if held_bytes <= self._limits.memory_bytes_max // HELD_FRACTION:
             return None
-        return InvalidatedError(Code.UNAVAILABLE, f"{held_bytes} bytes were not given back.")
+        return InvalidatedError(Code.UNAVAILABLE, f"{held_bytes} bytes were not released.")
 
     def leave(self) -> None:
-        """Interrupt what runs, and begin no transaction any more: an interrupted request must not be taken for refused.
+        """Interrupt the running statement and begin no further transaction; may be called by any thread.
 
-        May be called by any thread.
+        A request that is interrupted in this way must not be refused.
         """
         self._is_left = True
         self._con.interrupt()
 
 
-def reopened(path: Path, limits: LimitSettings, error: InvalidatedError) -> Database:
-    """Open a file again that was closed after `error`; what cannot be read of it is damage: DamagedFileError."""
+def reopened(path: Path, limits: LimitSettings, on_stuck: OnStuck | None, error: InvalidatedError) -> Database:
+    """Open a file again that was closed after `error`; raises DamagedFileError if it cannot be read."""
     with damage_of_file():
         if error.code is Code.OVER_LIMIT:
             checkpoint_with_more_memory(path, limits)
-        return Database(path, limits)
+        return Database(path, limits, on_stuck=on_stuck)
 
 
 def checkpoint_with_more_memory(path: Path, limits: LimitSettings) -> None:
     """Checkpoint a file that is not open, with more memory than its statements may use and on one thread.
 
-    What was committed within the limit must be checkpointed, else the model would stop; raises `internal` if even that
-    is not enough.
+    Committed changes must be checkpointed, else the model would stop; raises `internal` if the memory is not enough.
     """
     roomy = attrs.evolve(limits, memory_bytes_max=CHECKPOINT_MEMORY_FACTOR * limits.memory_bytes_max, threads=1)
     with Database(path, roomy) as database:
@@ -205,14 +215,14 @@ def checkpoint_with_more_memory(path: Path, limits: LimitSettings) -> None:
                 raise
             raise OperatorError(
                 Code.INTERNAL,
-                f"What was committed cannot be checkpointed within {roomy.memory_bytes_max} bytes: {e.message}",
+                f"The committed changes cannot be checkpointed within {roomy.memory_bytes_max} bytes: {e.message}",
                 where=str(path),
                 hint="Raise TEATREE_LIMITS_MEMORY_BYTES_MAX and TEATREE_MANAGER_PROCESS_MEMORY_BYTES_MAX.",
             ) from e
 
 
 def limit_temp(con: duckdb.DuckDBPyConnection, limits: LimitSettings) -> None:
-    """Bound a database's temporary files; DuckDB 2.0 takes the limit among the options of `connect` and forgets it."""
+    """Bound a database's temporary files; DuckDB 2.0 ignores the limit among the options of `connect`."""
     con.execute(f"SET max_temp_directory_size = '{limits.temp_bytes_max}B'")
 
 
@@ -224,7 +234,7 @@ def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duc
             "threads": limits.threads,
             "memory_limit": f"{limits.memory_bytes_max}B",
             "temp_directory": str(temp),
-            # Only we checkpoint: the version that is being read must not move (docs/decisions/0005).
+            # No automatic checkpoints: the file must not change while a version is read (docs/decisions/0005).
             "wal_autocheckpoint": "1000GB",
             "auto_checkpoint_skip_wal_threshold": str(2**40),
             "preserve_insertion_order": "true",
@@ -239,12 +249,14 @@ def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duc
         con.execute(f"ATTACH {quote_literal(str(path))} AS model{version}")
         con.execute("USE model")
         limit_temp(con, limits)
-        # It reads 2,048 values into one buffer of twice their size: some texts of a megabyte would not fit.
+        # zstd reads 2,048 values into one buffer of twice their size: some texts of a megabyte would not fit.
         con.execute("SET disabled_compression_methods = 'zstd'")
         con.execute("SET TimeZone = 'UTC'")
         con.execute("PRAGMA disable_checkpoint_on_shutdown")
-        annex = str(_annex(path))
-        con.execute(f"SET allowed_paths = [{quote_literal(annex)}, {quote_literal(annex + '.wal')}]")
+        attached_snapshot = str(_attached_snapshot(path))
+        con.execute(
+            f"SET allowed_paths = [{quote_literal(attached_snapshot)}, {quote_literal(attached_snapshot + '.wal')}]"
+        )
         lock_down(con)
     except BaseException:
         con.close()
@@ -252,8 +264,8 @@ def _open(path: Path, limits: LimitSettings, storage_version: str | None) -> duc
     return con
 
 
-def _annex(path: Path) -> Path:
-    return path.with_name("annex.duckdb")
+def _attached_snapshot(path: Path) -> Path:
+    return path.with_name("attached_snapshot.duckdb")
 
 
 def _open_error(path: Path, e: duckdb.Error) -> TeatreeError:

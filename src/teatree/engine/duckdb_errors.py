@@ -1,8 +1,8 @@
-"""DuckDB's errors as Teatree's: who has to do something about them, said in one sentence.
+"""Translation of DuckDB's errors into Teatree's, each with a code and one sentence.
 
-DuckDB writes a class, a sentence, and often a drawing of the statement, suggestions for its own settings, or more. What
-people are told is the sentence; the class decides the code. What breaks while rows stream out of DuckDB comes as
-Arrow's exceptions with the same text, so the class is read from the text.
+DuckDB writes a class, a sentence, and often an excerpt of the statement, suggestions for its own settings, or more. The
+sentence becomes the message; the class decides the code. Errors while rows stream out of DuckDB arrive as Arrow's
+exceptions with the same text, so the class is read from the text.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.functions.inserts import duplicate_key
 from teatree.storage.disk import AWAY, FULL
 
 _MESSAGE_CHARS_MAX = 500
@@ -57,7 +58,7 @@ _DAMAGE = re.compile(
     r"Corrupt database file|Corrupt WAL file|Could not read enough bytes from file"
     r"|Could not read from file \"[^\"]*\": Input/output error"
 )
-"""The last is a sector that the disk cannot read: trying again would be in vain."""
+"""The last is a sector that the disk cannot read: a retry would fail too."""
 _DISK_FULL = re.compile("|".join(re.escape(os.strerror(number)) for number in sorted(FULL)))
 _DISK_AWAY = re.compile("|".join(re.escape(os.strerror(number)) for number in sorted(AWAY)))
 _FILE_FAULT = re.compile(r"(?:Failed to commit: )?(?:Could not|Cannot|Failed to) (?:[a-z]+ )+(?:file|directory)\b")
@@ -65,7 +66,7 @@ _FILE_FAULT = re.compile(r"(?:Failed to commit: )?(?:Could not|Cannot|Failed to)
 _NOT_ALLOCATED = re.compile(
     r"Failed to commit: (?:failed to (?:pin|allocate)|could not allocate|Out of Memory)", re.IGNORECASE
 )
-"""One for which there was no memory, too; it was rolled back."""
+"""A commit that failed because memory ran out; it was rolled back."""
 _INVALIDATED = re.compile(r"database (?:\"[^\"]*\" )?has been invalidated", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|failed to (?:allocate|pin)|could not allocate|bad.?alloc|allocation fail|requested allocation size",
@@ -74,12 +75,12 @@ _OUT_OF_MEMORY = re.compile(
 
 
 class DamagedFileError(CorruptError):
-    """The file itself is damaged, not what was asked of it: it is put aside, and restored from the store."""
+    """The read-write file is damaged: it is put into quarantine, and restored from the store."""
 
 
 @contextmanager
 def damage_of_file() -> Iterator[None]:
-    """Take `corrupt` for damage of the local file itself."""
+    """Raise DamagedFileError for `corrupt`: the local file is damaged, not the store."""
     try:
         yield
     except CorruptError as e:
@@ -87,16 +88,16 @@ def damage_of_file() -> Iterator[None]:
 
 
 class DamagedVersionError(CorruptError):
-    """A local version's file is damaged: it is made again out of the store."""
+    """A local version's file is damaged: it is made again from the store."""
 
 
 class InvalidatedError(RetryError):
-    """DuckDB gave its open database up after a fault of the disk or of memory: it is closed and opened again."""
+    """DuckDB invalidated its open database after an error of the disk or of memory: it is closed and opened again."""
 
 
 def translate(error: Exception) -> TeatreeError:
-    """Return the Teatree error for what DuckDB raised, itself or through a stream of Arrow batches, in its group."""
-    if isinstance(error, MemoryError):  # Python's and Arrow's, where DuckDB did not allocate itself
+    """Return the Teatree error, in its group, for an exception of DuckDB, or of Arrow while rows stream."""
+    if isinstance(error, MemoryError):  # an allocation of Python or Arrow, not of DuckDB
         return RetryError(
             Code.OVER_LIMIT,
             "There is not enough memory for the request.",
@@ -106,14 +107,14 @@ def translate(error: Exception) -> TeatreeError:
     found = _CLASS.match(text)
     kind = found[1].strip().lower() if found else ""
     body = text[found.end() :] if found else text
-    ours = kind not in _REQUEST_CODES_BY_WORD  # the texts of a request's own errors can be anything that it likes
+    ours = kind not in _REQUEST_CODES_BY_WORD  # a request controls the text of its errors
     if ours and (kind == "fatal" or _INVALIDATED.search(text)):
         return _invalidated(body)
     if ours and _DAMAGE.search(text):
         return DamagedFileError(f"The database file is damaged: {_sentence(body)}")
     if kind == "io" or (ours and _FILE_FAULT.match(body)):
         return RetryError(_disk_code(body), f"The database file could not be read or written: {_sentence(body)}")
-    if kind == "internal" and _OUT_OF_MEMORY.search(body):  # it gives the database up, as the next statement shows
+    if kind == "internal" and _OUT_OF_MEMORY.search(body):  # the next statement would find the database invalidated
         return _invalidated(body)
     if kind != "out of memory" and ours and _NOT_ALLOCATED.match(body):
         kind = "out of memory"
@@ -133,7 +134,7 @@ def translate(error: Exception) -> TeatreeError:
 
 
 def is_disk_fault(text: str) -> bool:
-    """Return whether DuckDB's text names a state of the disk that passes: full, read-only, not there."""
+    """Return whether DuckDB's text names a transient state of the disk: full, read-only, not there."""
     return bool(_DISK_FULL.search(text) or _DISK_AWAY.search(text))
 
 
@@ -142,7 +143,7 @@ def _disk_code(text: str) -> Code:
 
 
 def _invalidated(body: str) -> TeatreeError:
-    """Return the error of an instance that DuckDB gave up: only what the disk or memory caused is tried again in it."""
+    """Return the error of a database that DuckDB invalidated: only errors of the disk or of memory are retried."""
     if _DAMAGE.search(body):
         return DamagedFileError(f"The database file is damaged: {_sentence(body)}")
     if is_disk_fault(body) or _FILE_FAULT.search(body):
@@ -153,13 +154,7 @@ def _invalidated(body: str) -> TeatreeError:
             f"The database needs more memory than the model may use: {_sentence(body)}",
             hint="Raise TEATREE_LIMITS_MEMORY_BYTES_MAX.",
         )
-    return OperatorError(Code.INTERNAL, f"DuckDB gave its database up: {_sentence(body)}")
-
-
-def duplicate_key(key: str) -> RequestError:
-    """Return the error for a primary key that cannot be added; `key` is written as DuckDB does, `id: 1`."""
-    message = f"The primary key {key!r} is there already, or twice in the request."
-    return RequestError(Code.CONSTRAINT, message, hint="Use upsert to change rows that are there.")
+    return OperatorError(Code.INTERNAL, f"DuckDB invalidated its database: {_sentence(body)}")
 
 
 def _request_error(code: Code, body: str) -> RequestError:

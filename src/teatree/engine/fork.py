@@ -1,7 +1,7 @@
-"""Beginning a model as a fork: the file of another one's version, its blocks left where they lie in the store.
+"""Forks: models created from another model's version, whose blocks stay in that model's packs.
 
-The origin's version is pinned before anything of it is read, and so are the versions that it was itself forked of:
-their packs hold blocks of the fork for as long as it lives.
+The origin's version is pinned before anything of it is read, and so are the versions of which it was forked: their
+packs hold blocks of the fork for as long as the fork exists.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 from attrs import evolve, frozen
 
 from teatree.contracts.errors import Code, CorruptError, RequestError
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import ForkPoint, Manifest, ModelOptions
 from teatree.contracts.names import OWN_SCHEMA
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.database import Database
+from teatree.engine.database import Database, OnStuck
 from teatree.engine.history import fetch_file
-from teatree.functions.history import while_away
-from teatree.functions.model_arguments import Origin
+from teatree.engine.model_context import ModelContext
+from teatree.functions.history import retry_while_unavailable
+from teatree.functions.model_arguments import ForkSource
 from teatree.storage.chain import Chain
 from teatree.storage.packs import BlockTable
 from teatree.storage.pins import find_pin, pin, pin_key
@@ -34,70 +34,63 @@ T = TypeVar("T")
 
 @frozen
 class Fork:
-    """A version of the origin: its file was fetched."""
+    """A version of the origin whose file was fetched."""
 
     point: ForkPoint
     table: BlockTable
-    """Its blocks, as the fork names them."""
+    """Its blocks, with the fork's folder as base 0."""
     options: ModelOptions
     """The fork's own."""
     release: Callable[[], None]
-    """Takes the pins away again: the fork came to nothing."""
+    """Removes the pins again, if the fork fails."""
 
 
-def fetch_fork(
-    origin: Origin,
-    wanted: ModelOptions,
-    seq: int,
-    chain: Chain,
-    limits: LimitSettings,
-    path: Path,
-    failpoint: Failpoint,
-) -> Fork:
+def fetch_fork(context: ModelContext, fork_source: ForkSource, wanted: ModelOptions, seq: int, path: Path) -> Fork:
     """Pin the origin's version and write its file at `path`; `seq` is the request's place in the log.
 
     Raises `unknown_model`, `unknown_version`, `bad_argument` for a storage version that is not the origin's,
-    `bad_source` if it is damaged, `source_unavailable` if the store is away.
+    `bad_source` if it is damaged, `source_unavailable` if the store is unavailable.
     """
-    source = Chain(chain.store, chain.prefix, origin.model)
+    chain = context.chain
+    source = Chain(chain.store, chain.prefix, fork_source.model)
     name = f"fork-{chain.goal_model_id}-{seq}"  # the same if the request is applied again after a crash
 
-    def steadily(work: Callable[[], T]) -> T:
-        return while_away(limits, f"{origin.model} could not be read", "from", work)
+    def retrying(work: Callable[[], T]) -> T:
+        return retry_while_unavailable(context.limits, f"{fork_source.model} could not be read", "from", work)
 
     try:
-        version = steadily(lambda: _choose(origin, source, name))
+        version = retrying(lambda: _choose(fork_source, source, name))
     except RequestError as e:
         raise _placed(e) from e.__cause__
-    release = partial(steadily, lambda: _release(source, version, name))
+    release = partial(retrying, lambda: _release(source, version, name))
     try:
-        manifest = steadily(lambda: _pinned(source, version, name, f"{chain.model} is a fork of it"))
-        failpoint("fork.after_pin")
+        manifest = retrying(lambda: _pinned(source, version, name, f"{chain.model} is a fork of it"))
+        context.failpoint("fork.after_pin")
         options = _options(wanted, manifest)
-        steadily(lambda: fetch_file(source, manifest, path))
-        table = rebased(steadily(lambda: read_table(chain.store, layout_of(manifest))), chain.folder)
+        retrying(lambda: fetch_file(source, manifest, path))
+        table = rebased(retrying(lambda: read_table(chain.store, layout_of(manifest))), chain.folder)
     except RequestError as e:
         release()
         raise _placed(e) from e.__cause__
-    failpoint("fork.after_fetch")
+    context.failpoint("fork.after_fetch")
     return Fork(ForkPoint(source.model, source.goal_model_id, version), table, options, release)
 
 
 def _placed(error: RequestError) -> RequestError:
-    """Return an error about the origin's version, its place that of the argument that named it."""
+    """Return an error about the origin's version, its `where` set to the argument that named it."""
     if error.code in (Code.UNKNOWN_VERSION, Code.BAD_SOURCE):
         error.where = "from.version"
     return error
 
 
-def _choose(origin: Origin, source: Chain, name: str) -> int:
-    """Return the version to fork; the pin of an earlier try decides which one is the newest."""
+def _choose(fork_source: ForkSource, source: Chain, name: str) -> int:
+    """Return the version to fork; the pin of an earlier try keeps its choice of the newest."""
     held = find_pin(source, name)
-    version = held.version if held else origin.version or source.newest_version()
+    version = held.version if held else fork_source.version or source.newest_version()
     if not version:
         raise RequestError(
             Code.UNKNOWN_MODEL,
-            f"There is no model {origin.model!r}.",
+            f"There is no model {fork_source.model!r}.",
             where="from.model",
             hint="`teatree models` lists those there are.",
         )
@@ -106,7 +99,7 @@ def _choose(origin: Origin, source: Chain, name: str) -> int:
 
 
 def _pinned(source: Chain, version: int, name: str, note: str) -> Manifest:
-    """Pin a version and those that it stands on, and return its manifest as it is then."""
+    """Pin a version and its ancestors, and return its manifest as it is then."""
     pin(source, name, version, note)
     for chain, number in _ancestors(source, version):
         pin(chain, name, number, note)
@@ -114,36 +107,36 @@ def _pinned(source: Chain, version: int, name: str, note: str) -> Manifest:
 
 
 def _ancestors(chain: Chain, version: int) -> Iterator[tuple[Chain, int]]:
-    """Yield the versions that a version was forked of, one after the other."""
+    """Yield the versions of which a version was forked, nearest first."""
     while (point := chain.get(version).fork_of) is not None:
         chain, version = Chain(chain.store, chain.prefix, point.model), point.version
         yield chain, version
 
 
 def _release(source: Chain, version: int, name: str) -> None:
-    """Take the pins of a fork away; those that were not set yet are passed over."""
+    """Remove the pins of a fork; those that were not set yet are skipped."""
     keys = [pin_key(source, name)]
-    with suppress(RequestError):  # the version is gone, so nothing above it was pinned through it
+    with suppress(RequestError):  # the version was cleaned up, so none of its ancestors was pinned
         keys += [pin_key(chain, name) for chain, _ in _ancestors(source, version)]
     source.store.delete(keys)
 
 
-def _options(wanted: ModelOptions, origin: Manifest) -> ModelOptions:
-    there = origin.options.storage_version
+def _options(wanted: ModelOptions, fork_source: Manifest) -> ModelOptions:
+    there = fork_source.options.storage_version
     if wanted.storage_version not in (None, there):
         raise RequestError(
             Code.BAD_ARGUMENT,
-            f"{origin.model} has the storage version {there or 'latest'}, and so has its fork.",
+            f"{fork_source.model} has the storage version {there or 'latest'}, and so has its fork.",
             where="storage_version",
             hint="Leave it out.",
         )
-    return evolve(wanted, engine=origin.options.engine, storage_version=there)
+    return evolve(wanted, engine=fork_source.options.engine, storage_version=there)
 
 
-def open_fork(fork: Fork, path: Path, limits: LimitSettings) -> Database:
+def open_fork(fork: Fork, path: Path, limits: LimitSettings, on_stuck: OnStuck | None) -> Database:
     """Open the fetched file; raises `bad_source` if DuckDB cannot."""
     try:
-        return Database(path, limits)
+        return Database(path, limits, on_stuck=on_stuck)
     except CorruptError as e:
         raise RequestError(
             Code.BAD_SOURCE,
@@ -153,7 +146,7 @@ def open_fork(fork: Fork, path: Path, limits: LimitSettings) -> Database:
 
 
 def rebased(table: BlockTable, folder: str) -> BlockTable:
-    """Return a block table as another model names it: its own `folder` is base 0, then those that hold its blocks."""
+    """Return a block table with another model's `folder` as base 0, followed by the folders that hold its blocks."""
     bases = [folder]
     numbers = np.zeros(len(table.bases), np.uint16)
     for base in np.unique(table.entries["base"]):
@@ -174,7 +167,7 @@ def disown(database: Database) -> None:
     _check_plain(database)
 
 
-_FOREIGN = {
+_UNSUPPORTED_OBJECTS = {
     "schemas": "SELECT schema_name FROM duckdb_schemas() WHERE NOT internal AND schema_name <> 'main'",
     "views": "SELECT view_name FROM duckdb_views() WHERE NOT internal",
     "sequences": "SELECT sequence_name FROM duckdb_sequences()",
@@ -188,14 +181,14 @@ _FOREIGN = {
 
 
 def _check_plain(database: Database) -> None:
-    """Refuse what a model cannot have: a published file that anyone made may hold it, and a `restore` would lose it."""
-    for kind, query in _FOREIGN.items():
+    """Refuse objects that a model cannot have: any user's published file may hold them, and a `restore` loses them."""
+    for kind, query in _UNSUPPORTED_OBJECTS.items():
         where = f"{query} {'AND' if 'WHERE' in query else 'WHERE'} database_name = current_database()"
         found = database.rows(f"{where} LIMIT 1")
         if found:
             raise RequestError(
                 Code.BAD_SOURCE,
-                f"It holds {kind}, which a model does not have: {found[0][0]!r}.",
+                f"The version holds {kind}, which a model cannot have: {found[0][0]!r}.",
                 where="from",
                 hint="A model has plain tables with primary keys.",
             )

@@ -1,10 +1,10 @@
-"""The gate for SQL that somebody sent: one statement of an allowed kind that touches nothing but the user's tables.
+"""The guard for users' SQL: allows one statement of an allowed kind that uses nothing but the user's tables.
 
-Two locks, one behind the other. `lock_down` takes files, extensions and settings away from a connection. That is not
-enough (`WITH x AS (COPY … TO …) SELECT` is a SELECT to DuckDB, and it may write the database's own file), so
-`check_query` and `check_statement` let only what they know pass: DuckDB parses the statement, says what it is, and
-hands out its syntax tree as JSON, in which `guard_tree` allows each kind of node by name. DuckDB hands out the tree of
-a SELECT only; an INSERT, UPDATE or DELETE is shown to it as the body of a WITH, a MERGE in pieces (`guard_merge`).
+There are two layers. `lock_down` denies a connection files, extensions and settings. That is not enough
+(`WITH x AS (COPY … TO …) SELECT` is a SELECT to DuckDB, and it may write the database's own file), so `check_query` and
+`check_statement` work by an allow list: DuckDB parses the statement, returns its kind and its syntax tree as JSON, in
+which `guard_tree` allows each kind of node by name. DuckDB returns the tree of a SELECT only; an INSERT, UPDATE or
+DELETE is parsed as the body of a WITH, a MERGE in pieces (`guard_merge`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from teatree.engine.guard_merge import merge_pieces
 from teatree.engine.guard_tree import TreeGuard, UserTables, not_allowed, parse_tree
 
 SQL_BYTES_MAX = 262_144
-"""Bytes of one statement: rows belong into parameters, `append` or `load`, and parsing costs by length."""
+"""Bytes of one statement: rows belong into parameters, `append` or `load`, and parsing time grows with the length."""
 BRACKETS_DEPTH_MAX = 200
 """Brackets within brackets: DuckDB's parser needs 20 seconds to find that 5,000 of them are not closed."""
 WITH_DEPTH_MAX = 3
@@ -30,7 +30,7 @@ WITH_DEPTH_MAX = 3
 
 
 class StatementKind(StrEnum):
-    """What `sql` may be."""
+    """The kinds of statement that `sql` accepts."""
 
     INSERT = "insert"
     UPDATE = "update"
@@ -40,7 +40,7 @@ class StatementKind(StrEnum):
 
 @frozen
 class Statement:
-    """A statement that passed the gate."""
+    """A statement that the guard accepted."""
 
     kind: StatementKind
     table: str
@@ -56,7 +56,7 @@ _KINDS = {
 
 
 def lock_down(con: duckdb.DuckDBPyConnection) -> None:
-    """Take files, extensions, secrets and settings away from a database's connections, for good."""
+    """Deny a database's connections files, extensions, secrets and settings, permanently."""
     lossless(con)
     for setting, value in (
         ("python_enable_replacements", "false"),
@@ -73,27 +73,27 @@ def lock_down(con: duckdb.DuckDBPyConnection) -> None:
 def check_query(
     sql: str, con: duckdb.DuckDBPyConnection, where: str = "sql", *, tables: UserTables | None = None
 ) -> None:
-    """Let one SELECT pass; raises `bad_sql`, `sql_not_allowed` or `unknown_table`.
+    """Check that the SQL is one allowed SELECT; raises `bad_sql`, `sql_not_allowed` or `unknown_table`.
 
     `tables` are the database's tables where they are known: those of a version do not change.
     """
     kind = _only_statement(sql, con, where)
     if kind != duckdb.StatementType.SELECT:
-        raise not_allowed(f"{_spoken(kind)} is not a query.", where, "Send one SELECT.")
+        raise not_allowed(f"{_display_name(kind)} is not a query.", where, "Send one SELECT.")
     TreeGuard(tables or UserTables.of(con), where).check_query(parse_tree(con, sql, where))
 
 
 def check_statement(
     sql: str, con: duckdb.DuckDBPyConnection, where: str = "statement", tables: UserTables | None = None
 ) -> Statement:
-    """Let one INSERT, UPDATE, DELETE or MERGE pass; raises `bad_sql`, `sql_not_allowed` or `unknown_table`.
+    """Check one INSERT, UPDATE, DELETE or MERGE; raises `bad_sql`, `sql_not_allowed` or `unknown_table`.
 
     With `tables`, the catalog is not scanned.
     """
     found = _only_statement(sql, con, where)
     kind = _KINDS.get(found)
     if kind is None:
-        raise not_allowed(f"{_spoken(found)} is not allowed.", where, "Send one INSERT, UPDATE, DELETE or MERGE.")
+        raise not_allowed(f"{_display_name(found)} is not allowed.", where, "Send one INSERT, UPDATE, DELETE or MERGE.")
     guard = TreeGuard(tables or UserTables.of(con), where)
     if kind is not StatementKind.MERGE:
         return Statement(kind, guard.check_change(parse_tree(con, as_common_table(sql), where)))
@@ -106,9 +106,9 @@ def check_statement(
 
 
 def as_common_table(sql: str) -> str:
-    """Return a changing statement as the body of a WITH: the form whose syntax tree DuckDB hands out.
+    """Return a changing statement as the body of a WITH: the form whose syntax tree DuckDB returns.
 
-    The statement was parsed alone before, so that it cannot end the parenthesis; the line ends its last comment.
+    The statement was parsed alone before, so it cannot close the parenthesis; the line break ends a last comment.
     """
     starts = [start for start, kind in duckdb.tokenize(sql) if kind != duckdb.token_type.comment]
     raw = sql.encode()
@@ -144,7 +144,7 @@ def _only_statement(sql: str, con: duckdb.DuckDBPyConnection, where: str) -> duc
 
 
 def _check_shape(sql: str, where: str) -> None:
-    """Refuse what DuckDB's parser would think about for too long: nothing can interrupt it."""
+    """Refuse SQL that would keep DuckDB's parser busy for too long: it cannot be interrupted."""
     raw = sql.encode()
     holds_with = [False]
     for start, _ in duckdb.tokenize(sql):
@@ -162,6 +162,6 @@ def _check_shape(sql: str, where: str) -> None:
             raise RequestError(Code.BAD_SQL, message, where=where, hint="Put one WITH in front of the statement.")
 
 
-def _spoken(kind: duckdb.StatementType) -> str:
+def _display_name(kind: duckdb.StatementType) -> str:
     name = str(kind).removeprefix("StatementType.").replace("_", " ")
     return "A statement that DuckDB turns into several (PIVOT without IN, for example)" if name == "MULTI" else name

@@ -1,6 +1,6 @@
-"""A MERGE in pieces whose syntax trees DuckDB hands out: its target, source, conditions and actions.
+"""A MERGE split into statements whose syntax trees DuckDB returns: its target, source, conditions and actions.
 
-Every token of the statement ends up in a piece or is one of a few plain words, so nothing in it goes unchecked.
+Every token of the statement is part of a piece or is one of a few keywords, so nothing in it is left unchecked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 
 @frozen
 class MergePieces:
-    """What a MERGE consists of, as statements that together hold all of it."""
+    """The pieces of a MERGE, as statements that together hold all of it."""
 
     queries: tuple[str, ...]
     changes: tuple[str, ...]
@@ -31,9 +31,9 @@ class MergePieces:
 class _Token:
     text: str
     gap: str
-    """What stood between it and the next token: a space, or nothing."""
+    """The space between it and the next token, or nothing."""
     depth: int
-    """Parentheses and CASE expressions that it stands in."""
+    """Number of parentheses and CASE expressions that enclose it."""
 
     @property
     def word(self) -> str:
@@ -41,7 +41,7 @@ class _Token:
 
 
 def merge_pieces(sql: str, where: str) -> MergePieces:
-    """Take a MERGE apart, which DuckDB parsed as one before; raises `bad_sql` if it cannot be followed."""
+    """Split a MERGE, which DuckDB parsed as one before, into pieces; raises `bad_sql` if its form is not known."""
     tokens = _tokens(sql, where)
     merge = _find(tokens, ("merge",), where)
     using = _find(tokens, ("using",), where, merge)
@@ -49,7 +49,7 @@ def merge_pieces(sql: str, where: str) -> MergePieces:
     whens = [i for i in range(join, len(tokens)) if tokens[i].word == "when"]
     returning = next((i for i in range(join, len(tokens)) if tokens[i].word == "returning"), len(tokens))
     if not whens or tokens[merge + 1].word != "into":
-        raise _lost(where)
+        raise _unparsed(where)
     prefix, target = _text(tokens[:merge]), _target(tokens[merge + 2 : using])
     condition = _text(tokens[join + 1 : whens[0]])
     queries = [
@@ -74,17 +74,17 @@ def _target(tokens: Sequence[_Token]) -> str:
 
 
 def _take_when(tokens: Sequence[_Token], prefix: str, target: str, where: str) -> MergePieces:
-    """Take `NOT MATCHED BY SOURCE AND condition THEN action` apart."""
+    """Split `NOT MATCHED BY SOURCE AND condition THEN action` into pieces."""
     then = _find(tokens, ("then",), where)
     head = next((i for i in range(then) if tokens[i].word == "and"), then)
     if not all(token.word in _MATCH_WORDS for token in tokens[:head]):
-        raise _lost(where)
+        raise _unparsed(where)
     queries = [f"{prefix}\nSELECT ({_text(tokens[head + 1 : then])})"] if head < then else []
     changes = []
     verb, rest = (tokens[then + 1].word, tokens[then + 2 :]) if then + 1 < len(tokens) else ("", ())
     if verb in ("delete", "do") or all(token.word in _PLAIN_ACTION_WORDS for token in rest):
         if not all(token.word in _PLAIN_ACTION_WORDS | {"nothing"} for token in rest):
-            raise _lost(where)
+            raise _unparsed(where)
     elif verb == "update":
         changes.append(f"{prefix}\nUPDATE {target} {_text(rest)}")
     elif verb == "insert":
@@ -92,12 +92,12 @@ def _take_when(tokens: Sequence[_Token], prefix: str, target: str, where: str) -
     elif verb == "error":
         queries.append(f"{prefix}\nSELECT ({_text(rest)})")
     else:
-        raise _lost(where)
+        raise _unparsed(where)
     return MergePieces(tuple(queries), tuple(changes))
 
 
 def _tokens(sql: str, where: str) -> list[_Token]:
-    """Split SQL as DuckDB's own lexer does; comments are refused, since a lexer and a parser may differ about them."""
+    """Split SQL with DuckDB's lexer; comments are refused, since lexer and parser may treat them differently."""
     raw = sql.encode()
     starts = duckdb.tokenize(sql)
     ends = [start for start, _ in starts[1:]] + [len(raw)]
@@ -122,17 +122,17 @@ def _find(tokens: Sequence[_Token], words: tuple[str, ...], where: str, start: i
     for place in range(start, len(tokens)):
         if tokens[place].word in words:
             return place
-    raise _lost(where)
+    raise _unparsed(where)
 
 
 def _text(tokens: Sequence[_Token]) -> str:
     return "".join(token.text + token.gap for token in tokens).strip()
 
 
-def _lost(where: str) -> RequestError:
+def _unparsed(where: str) -> RequestError:
     return RequestError(
         Code.BAD_SQL,
-        "The parts of this MERGE cannot be told apart.",
+        "This MERGE could not be parsed.",
         where=where,
         hint="Write MERGE INTO table USING source ON condition WHEN … THEN …, or use INSERT … ON CONFLICT.",
     )

@@ -1,4 +1,4 @@
-"""The walk over a statement's syntax tree: each kind of node, each table and each function is allowed by name."""
+"""The guard's check of a syntax tree: each kind of node, each table and each function is allowed by name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXPRESSIONS = frozenset(
 )
 _TABLE_FUNCTIONS = frozenset("generate_series json_each json_tree range repeat repeat_row unnest".split())
 # Scalar functions that read settings or the environment, run or plan SQL given as text, write logs, wait, or keep state
-# between statements. What reads files is a table function, all but the above of which are refused.
+# between statements. Functions that read files are table functions, of which only the above are allowed.
 _REFUSED_FUNCTIONS = frozenset(
     "current_setting get_block_size getenv getvariable set_config set_variable json_serialize_sql json_deserialize_sql "
     "json_serialize_plan json_execute_serialized_sql query query_table parse_duckdb_log_message write_log sleep_ms "
@@ -50,13 +50,13 @@ _UNKNOWN_LOCATION = 2**64 - 1
 
 
 def not_allowed(message: str, where: str, hint: str | None = None) -> RequestError:
-    """Return the error for SQL that is good but refused."""
+    """Return the error for SQL that is valid but not allowed."""
     return RequestError(Code.SQL_NOT_ALLOWED, message, where=where, hint=hint)
 
 
 @frozen
 class UserTables:
-    """The tables that SQL may name, by their names folded, and the catalog that holds them."""
+    """The tables that SQL may name, by folded name, and the database that holds them."""
 
     catalog: str
     names: dict[str, str]
@@ -75,7 +75,7 @@ class UserTables:
 def parse_tree(con: duckdb.DuckDBPyConnection, sql: str, where: str) -> dict[str, Any]:
     """Return the root node of one SELECT's syntax tree; raises `bad_sql`.
 
-    It is asked beside the connection's transaction, which an error would end.
+    It is parsed outside the connection's transaction, which an error would abort.
     """
     try:
         with con.cursor() as beside:
@@ -93,33 +93,33 @@ def parse_tree(con: duckdb.DuckDBPyConnection, sql: str, where: str) -> dict[str
 
 
 class TreeGuard:
-    """Checks the trees of one request's statement."""
+    """Checks the syntax trees of one request's statement."""
 
     def __init__(self, tables: UserTables, where: str) -> None:
         self._tables = tables
         self._where = where
 
     def check_query(self, root: dict[str, Any]) -> None:
-        """Let the tree of a SELECT pass."""
+        """Check the tree of a SELECT."""
         self._walk(root)
 
     def check_change(self, root: dict[str, Any]) -> str:
-        """Let the tree of a change pass that stands alone in a WITH; return the table that it changes."""
+        """Check the tree of a change that is the only entry of a WITH; return the table that it changes."""
         ((entry,)) = root["cte_map"]["map"]
         change = entry["value"]["query_node"]
         if change["type"] not in _CHANGES:
-            raise not_allowed(f"{_spoken(change['type'])} is not allowed.", self._where)
+            raise not_allowed(f"{_display_name(change['type'])} is not allowed.", self._where)
         if change["type"] == "INSERT_QUERY_NODE":
             target = self._table(change["qualified_name"]["path"], change, frozenset())
         else:
             if change["table"]["type"] != "BASE_TABLE":
                 raise not_allowed("Only a table can be changed.", self._where)
             target = self._table(change["table"]["qualified_name"]["path"], change["table"], frozenset())
-        self._walk({**change, "type": "SELECT_NODE"})  # its parts are those of a query; no change may stand in them
+        self._walk({**change, "type": "SELECT_NODE"})  # its parts are those of a query; they may hold no change
         return target
 
     def _walk(self, root: dict[str, Any]) -> None:
-        """Visit every object of the tree, each with the WITH names that can be seen there; without recursion."""
+        """Visit every object of the tree, each with the WITH names in scope there; without recursion."""
         waiting: list[tuple[Any, frozenset[str]]] = [(root, frozenset())]
         while waiting:
             value, scope = waiting.pop()
@@ -127,12 +127,12 @@ class TreeGuard:
                 waiting.extend((child, scope) for child in value)
             elif isinstance(value, dict):
                 for entry in (value.get("cte_map") or {}).get("map", ()):
-                    waiting.append((entry["value"], scope))  # a name is seen by those after it, not by its own body
+                    waiting.append((entry["value"], scope))  # a name is in scope after it, not in its own body
                     scope |= {self._common_table(entry["key"])}
                 self._node(value, scope)
                 for key, child in value.items():
                     if key == "right" and value.get("type") == "RECURSIVE_CTE_NODE":
-                        waiting.append((child, scope | {fold(value["cte_name"])}))  # only the part that repeats
+                        waiting.append((child, scope | {fold(value["cte_name"])}))  # only the recursive part
                     elif key != "cte_map":
                         waiting.append((child, scope))
 
@@ -144,7 +144,7 @@ class TreeGuard:
         if not isinstance(kind, str):
             return
         if kind not in _NODES:
-            raise not_allowed(f"{_spoken(kind)} is not allowed{_place(node)}.", self._where)
+            raise not_allowed(f"{_display_name(kind)} is not allowed{_place(node)}.", self._where)
         if kind == "BASE_TABLE":
             self._table(node["qualified_name"]["path"], node, scope)
         elif kind == "TABLE_FUNCTION":
@@ -158,7 +158,7 @@ class TreeGuard:
         return fold(name)
 
     def _table(self, path: list[str], node: dict[str, Any], scope: frozenset[str]) -> str:
-        """Let a table's name pass if it is a user's table; return it as it is spelt in the database."""
+        """Check that a name is that of a user's table; return it as it is spelt in the database."""
         *owner, name = path
         if not owner and fold(name) in scope:
             return name
@@ -190,7 +190,7 @@ class TreeGuard:
     def _expression(self, node: dict[str, Any]) -> None:
         kind = node["class"]
         if kind not in _EXPRESSIONS:
-            raise not_allowed(f"{_spoken(kind)} is not allowed{_place(node)}.", self._where)
+            raise not_allowed(f"{_display_name(kind)} is not allowed{_place(node)}.", self._where)
         if kind not in ("FUNCTION", "WINDOW"):
             return
         name = fold(node.get("function_name") or "")
@@ -204,5 +204,5 @@ def _place(node: dict[str, Any]) -> str:
     return "" if location == _UNKNOWN_LOCATION else f", at character {location + 1}"
 
 
-def _spoken(kind: str) -> str:
+def _display_name(kind: str) -> str:
     return kind.removesuffix("_NODE").removesuffix("_QUERY").replace("_", " ")

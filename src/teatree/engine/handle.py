@@ -1,4 +1,4 @@
-"""The writer's handle: what built-in and user functions do to the model, in the open transaction."""
+"""The writer's handle: reads and changes of the model by functions, in the open transaction."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from teatree.engine.guard_tree import UserTables
 from teatree.functions.handles import ROWS_VIEW, Parameters, Write
 
 STATEMENTS_REMEMBERED = 10_000
-"""Statements that need not be checked again while the tables stay: those of a batch are run again after a failure."""
+"""Checked statements kept while the tables' schemas do not change: those of a batch run again after a failure."""
 
 
 @frozen
 class Guarded:
-    """What the guard found out about statements, for one state of the tables."""
+    """Statements that the guard accepted, for one state of the tables' schemas."""
 
     tables: dict[str, TableInfo]
     user_tables: UserTables | None = None
@@ -48,21 +48,21 @@ class WriteHandle(Write):
         self._database = database
         self._limits = limits
         self._tables: dict[str, TableInfo] | None = None
-        """By folded name; never changed in place, so that a rollback has the committed ones again."""
+        """By folded name; never changed in place, so that a rollback can return to the committed ones."""
         self._committed: dict[str, TableInfo] | None = None
         self.statements = 0
-        """Statements sent to the database so far: tells whether a request has touched the transaction."""
+        """Statements sent to the database so far: if it grew, a request has touched the transaction."""
         self.changed_tables: set[str] = set()
         self._release: Release | None = None
         self._guarded = Guarded({})
 
     def begin(self) -> None:
-        """Take what is known now as what holds after a rollback of the transaction that begins."""
+        """Save the known schemas for a rollback of the transaction that begins."""
         self._committed = self._tables
         self.changed_tables = set()
 
     def forget(self) -> None:
-        """Forget what was learned in a transaction that was rolled back."""
+        """Return to the saved schemas after a transaction was rolled back."""
         self._tables = self._committed
         self.changed_tables = set()
 
@@ -106,12 +106,12 @@ class WriteHandle(Write):
         self._tables = {name: info for name, info in self._known().items() if name != fold(table)}
 
     def _check_readable(self, info: TableInfo) -> None:
-        """Check that the oldest DuckDB which must open this file knows the types of a table that was changed."""
+        """Check that the oldest DuckDB release that must open this file knows the types of a changed table."""
         if self._release is None:
-            told = self._database.rows(
+            found = self._database.rows(
                 "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = current_database()"
             )
-            self._release = read_release(told[0][0] or "") or NEWEST
+            self._release = read_release(found[0][0] or "") or NEWEST
         if self._release < NEWEST:
             check_readable(info.schema, self._release, "columns")
 
@@ -127,7 +127,7 @@ class WriteHandle(Write):
         con.register(ROWS_VIEW, rows)
         try:
             result = con.execute(sql).fetchall()
-        except duckdb.Error as e:  # the rollback that follows takes the view away too
+        except duckdb.Error as e:  # the rollback that follows removes the view too
             raise translate(e) from e
         con.unregister(ROWS_VIEW)
         return result
@@ -142,7 +142,7 @@ class WriteHandle(Write):
         return int(result[0][0]) if result and len(result[0]) == 1 and isinstance(result[0][0], int) else len(result)
 
     def _target(self, sql: str) -> str:
-        """Return the table that a statement changes, once it passed the guard; one that is run again passed it."""
+        """Check a statement and return the table that it changes; one that was accepted before is not checked again."""
         known = self._known()
         if self._guarded.tables is not known:
             ((catalog,),) = self._database.rows("SELECT current_database()")
@@ -165,7 +165,7 @@ class WriteHandle(Write):
 
     @contextmanager
     def _guarding(self) -> Iterator[None]:
-        """Count a refusal by the guard as a statement if the guard's own questions to DuckDB ended the transaction."""
+        """Count a refusal by the guard as a statement if the guard's own queries aborted the transaction."""
         try:
             yield
         except RequestError:
@@ -177,7 +177,7 @@ class WriteHandle(Write):
 
 
 FETCH_ROWS = 100_000
-"""Rows fetched at once: between two fetches the limit is looked at."""
+"""Rows fetched at once: between two fetches the limit is checked."""
 
 
 def fetch_rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
@@ -200,7 +200,7 @@ def fetch_rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters,
                 raise _result_too_large(f"{limits.rows_bytes_max:,} bytes")
             batches.append(batch)
         return plain_table(pa.Table.from_batches(batches, reader.schema), schema)
-    except (duckdb.Error, pa.ArrowException, OSError) as e:  # what breaks while rows stream comes as Arrow's
+    except (duckdb.Error, pa.ArrowException, OSError) as e:  # errors while rows stream arrive as Arrow's
         raise translate(e) from e
     finally:
         reader.close()  # an open result would hold the transaction

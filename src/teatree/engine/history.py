@@ -1,4 +1,4 @@
-"""Earlier versions out of the store, for the transaction that restores one; and a version's file, for a fork."""
+"""Earlier versions from the store, for `restore`, queries and forks."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class StoredHistory(History):
     @override
     @contextmanager
     def opened(self, manifest: Manifest) -> Iterator[str]:
-        path = self._database.annex
+        path = self._database.attached_snapshot
         try:
             fetch_file(self._chain, manifest, path)
-            yield self._database.attach_annex()
+            yield self._database.attach_snapshot()
         finally:
-            path.unlink(missing_ok=True)  # the transaction goes on reading it until its end
+            path.unlink(missing_ok=True)  # the transaction continues to read the open file until its end
 
     @override
     def answer(self, manifest: Manifest, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
@@ -82,12 +82,12 @@ def _damaged(chain: Chain, manifest: Manifest, error: CorruptError) -> RequestEr
         Code.BAD_SOURCE,
         f"Version {manifest.version} of {chain.model} is damaged in the store: {error.message} ({error.where})",
         where="version",
-        hint="Take the version before or after it; `teatree verify` tells which are whole.",
+        hint="Take the version before or after it; `teatree verify` reports which are damaged.",
     )
 
 
 def fetch_file(chain: Chain, manifest: Manifest, path: Path) -> None:
-    """Write a version's file for a request that names it: what is wrong with the version is the request's own fault.
+    """Write a version's file for a request that names it; errors of the version become errors of the request.
 
     Raises `unknown_version` if it was cleaned up meanwhile, `bad_source` if it is damaged, `over_limit` if the disk has
     no room for it.
@@ -97,7 +97,7 @@ def fetch_file(chain: Chain, manifest: Manifest, path: Path) -> None:
     except NotFoundError as e:
         raise RequestError(
             Code.UNKNOWN_VERSION,
-            f"Version {manifest.version} of {chain.model} is not there any more: it was cleaned up.",
+            f"Version {manifest.version} of {chain.model} does not exist any more: it was cleaned up.",
             where="version",
             hint="`teatree versions` lists what there is.",
         ) from e
@@ -110,5 +110,5 @@ def fetch_file(chain: Chain, manifest: Manifest, path: Path) -> None:
             Code.OVER_LIMIT,
             f"The disk has no room for version {manifest.version} of {chain.model} beside the model itself.",
             where="version",
-            hint="Send it again when there is more.",
+            hint="Send it again when there is more room.",
         ) from e

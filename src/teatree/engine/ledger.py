@@ -1,9 +1,9 @@
-"""The ledger: every request id that took its one effect, and where its outcome lies (docs/decisions/0004).
+"""The ledger: every request id that has taken effect, and the version that holds its outcome (docs/decisions/0004).
 
 Three tiers: outcomes of versions not shipped yet (whole, in memory), ids of the shipped versions that no run holds (a
 dict), and sorted runs on disk (memory maps). Look-up cost and memory are bounded by `remember_rows_max` and the tail's
-size, not by how long the model lives. Compaction merges the tail into a run and small runs into larger ones, on a
-thread of its own; its result is adopted by the next manifest.
+size, not by the model's age. Compaction merges the tail into a run and small runs into larger ones, on a separate
+thread; the next manifest adopts its result.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
 from teatree.storage.packs import checksum
 from teatree.storage.repair import entry_or_stub
-from teatree.storage.runs import Run, id_hash, merge_runs, write_run
+from teatree.storage.runs import LedgerRun, id_hash, merge_runs, write_run
 from teatree.storage.segments import Entry, read_segment
 
 TAIL_VERSIONS_MAX = 64
-"""Shipped versions whose ids no run holds before they are compacted: bounds what a start has to read."""
+"""Shipped versions in the tail before it is compacted: bounds the segments that a start has to read."""
 TAIL_ROWS_MAX = 100_000
 """Ids in the tail before it is compacted: bounds its memory at some 20 MB."""
 MERGE_FACTOR = 4
-"""A run is merged into its older neighbour when it has grown to a quarter of it: so the runs stay few."""
+"""A run is merged into its older neighbour when it has grown to a quarter of it, which keeps the runs few."""
 SEGMENTS_CACHED = 64
 """Outcome segments kept decoded for resends."""
 
 
 @frozen
-class Prior:
-    """The first outcome of an id, and the version that holds it; None while that version is being made."""
+class EarlierOutcome:
+    """The first outcome of an id, and the version that holds it; None while that version is being prepared."""
 
     entry: Entry
     version: int | None
@@ -48,7 +48,7 @@ class Prior:
 
 @frozen
 class LostOutcome:
-    """An id that took its effect, and whose first outcome cannot be read: its version is damaged in the store."""
+    """An id that has taken effect, but whose first outcome cannot be read: its version is damaged in the store."""
 
     request_id: str
     version: int
@@ -56,30 +56,30 @@ class LostOutcome:
 
     @property
     def error(self) -> CorruptError:
-        """What a resend of the id is answered with."""
+        """The error that answers a resend of the id."""
         return CorruptError(
             f"The id {self.request_id!r} has its outcome in version {self.version}, which cannot be read:"
             f" {self.cause.message} The request was not applied again.",
             where="Teatree-Request-Id",
-            hint="`teatree verify` says what is damaged. Once that is repaired, send it again under the same id.",
+            hint="`teatree verify` reports the damage. Once it is repaired, send the request again under the same id.",
         )
 
 
 @frozen
 class _Compacted:
-    runs: tuple[tuple[ObjectRef, Run], ...]
+    runs: tuple[tuple[ObjectRef, LedgerRun], ...]
     versions: frozenset[int]
-    """Tail versions that the runs hold now."""
+    """Versions that were moved from the tail into the runs."""
 
 
 class Ledger:
-    """Remembers the ids of one model. One thread uses it; compaction has its own."""
+    """The ids of one model and their outcomes. One thread uses it; compaction runs on another."""
 
     def __init__(self, chain: Chain, cache: Path, limits: LimitSettings) -> None:
         self._chain = chain
         self._cache = cache
         self._limits = limits
-        self._runs: tuple[tuple[ObjectRef, Run], ...] = ()
+        self._runs: tuple[tuple[ObjectRef, LedgerRun], ...] = ()
         self._tail: dict[int, dict[str, None]] = {}
         self._tail_ids: dict[str, int] = {}
         self._tail_newest: dict[int, datetime] = {}
@@ -89,7 +89,7 @@ class Ledger:
         self._compaction: Future[_Compacted] | None = None
 
     def load(self, manifest: Manifest | None) -> None:
-        """Remember what a version remembers: fetch its runs into the cache and read its tail of segments."""
+        """Load the ledger of a version: fetch its runs into the cache and read the segments of its tail."""
         self._cache.mkdir(parents=True, exist_ok=True)
         if manifest is None:
             return
@@ -98,7 +98,7 @@ class Ledger:
             entries = read_segment(self._chain.store, self._chain.folder, entry_or_stub(self._chain, version))
             self._keep_tail(version, [e for e in entries if e.is_first])
 
-    def _fetch(self, ref: ObjectRef) -> Run:
+    def _fetch(self, ref: ObjectRef) -> LedgerRun:
         path = self._cache / f"{ref.checksum[:32]}.run"
         if not path.exists() or path.stat().st_size != ref.size_bytes:
             part = path.with_suffix(".part")
@@ -106,58 +106,58 @@ class Ledger:
             if checksum(part.read_bytes()) != ref.checksum:
                 raise CorruptError("The ledger run does not match its hash.", where=ref.key)
             part.replace(path)
-        return Run(path)
+        return LedgerRun(path)
 
     def close(self) -> None:
         """Stop the compaction thread."""
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def find(self, request_ids: Sequence[str]) -> dict[str, Prior | LostOutcome]:
+    def find(self, request_ids: Sequence[str]) -> dict[str, EarlierOutcome | LostOutcome]:
         """Return the first outcome of each of these ids that has one."""
-        found: dict[str, Prior | LostOutcome] = {}
+        found: dict[str, EarlierOutcome | LostOutcome] = {}
         unknown: list[str] = []
         for request_id in request_ids:
-            prior = self._recent(request_id)
-            if prior is not None:
-                found[request_id] = prior
+            earlier = self._recent(request_id)
+            if earlier is not None:
+                found[request_id] = earlier
             else:
                 unknown.append(request_id)
         if unknown and self._runs:
             found.update(self._remembered(unknown))
         return found
 
-    def _recent(self, request_id: str) -> Prior | LostOutcome | None:
+    def _recent(self, request_id: str) -> EarlierOutcome | LostOutcome | None:
         for version, entries in self._pending.items():
             if request_id in entries:
-                return Prior(entries[request_id], version)
+                return EarlierOutcome(entries[request_id], version)
         version_of_tail = self._tail_ids.get(request_id)
         return None if version_of_tail is None else self._read(version_of_tail, request_id)
 
-    def _remembered(self, request_ids: list[str]) -> dict[str, Prior | LostOutcome]:
+    def _remembered(self, request_ids: list[str]) -> dict[str, EarlierOutcome | LostOutcome]:
         hashes = np.fromiter((id_hash(i) for i in request_ids), "<u8", len(request_ids))
         order = np.argsort(hashes)  # neighbours share pages of the map
-        found: dict[str, Prior | LostOutcome] = {}
+        found: dict[str, EarlierOutcome | LostOutcome] = {}
         for _, run in self._runs:
             for position, version in run.find(hashes[order]):
                 request_id = request_ids[int(order[position])]
-                prior = self._read(version, request_id)
-                if prior is not None:  # else two ids share a hash
-                    found[request_id] = prior
+                earlier = self._read(version, request_id)
+                if earlier is not None:  # None if two ids share a hash
+                    found[request_id] = earlier
         return found
 
-    def _read(self, version: int, request_id: str) -> Prior | LostOutcome | None:
+    def _read(self, version: int, request_id: str) -> EarlierOutcome | LostOutcome | None:
         entries = self._segments.get(version)
         if entries is None:
             try:
                 segment = self._segment(version)
             except (CorruptError, NotFoundError, RequestError) as e:
-                return LostOutcome(request_id, version, e)  # one sender's resend must not stop the model
+                return LostOutcome(request_id, version, e)  # a resend must not stop the model
             entries = {e.outcome.request_id: e for e in segment if e.is_first}
             self._segments[version] = entries
             if len(self._segments) > SEGMENTS_CACHED:
                 self._segments.popitem(last=False)
         entry = entries.get(request_id)
-        return None if entry is None else Prior(entry, version)
+        return None if entry is None else EarlierOutcome(entry, version)
 
     def _segment(self, version: int) -> list[Entry]:
         manifest = self._chain.entry(version)
@@ -173,7 +173,7 @@ class Ledger:
         self._pending.setdefault(version, {}).update({e.outcome.request_id: e for e in entries if e.is_first})
 
     def shipped(self, version: int) -> None:
-        """Move a version from what waits to the tail; compact when that has grown."""
+        """Move a version from the pending ones to the tail; compact the tail when it has grown."""
         entries = self._pending.pop(version, {})
         self._keep_tail(version, list(entries.values()))
         self._segments[version] = entries
@@ -192,9 +192,9 @@ class Ledger:
             self._tail_newest[version] = max(e.outcome.at for e in entries)
 
     def reference(self, next_version: int) -> LedgerRef:
-        """Return what the manifest of `next_version` says of the ledger, a finished compaction adopted."""
+        """Return the ledger's reference for the manifest of `next_version`; adopts a finished compaction."""
         if self._compaction is not None and self._compaction.done():
-            compaction, self._compaction = self._compaction, None  # one that failed is begun again, not asked again
+            compaction, self._compaction = self._compaction, None  # one that failed is started again
             compacted = compaction.result()
             self._runs = compacted.runs
             for version in compacted.versions:
@@ -208,7 +208,7 @@ class Ledger:
 
     def _compact(
         self,
-        runs: tuple[tuple[ObjectRef, Run], ...],
+        runs: tuple[tuple[ObjectRef, LedgerRun], ...],
         tail: dict[int, list[str]],
         newest: datetime | None,
         version: int,
@@ -229,13 +229,13 @@ class Ledger:
         self._clean_cache(kept, runs)
         return _Compacted(tuple(kept), frozenset(tail))
 
-    def _is_wanted(self, run: Run, newest: datetime) -> bool:
+    def _is_wanted(self, run: LedgerRun, newest: datetime) -> bool:
         return run.newest_at >= newest - timedelta(days=self._limits.remember_days)
 
     def _new_path(self) -> Path:
         return self._cache / f"{secrets.token_hex(8)}.new"
 
-    def _publish(self, path: Path, version: int) -> tuple[ObjectRef, Run]:
+    def _publish(self, path: Path, version: int) -> tuple[ObjectRef, LedgerRun]:
         digest = checksum(path.read_bytes())
         ref = ObjectRef(
             key=f"outcomes/{version:020d}-{digest[:16]}.run", size_bytes=path.stat().st_size, checksum=digest
@@ -243,10 +243,12 @@ class Ledger:
         self._chain.store.put(self._chain.key(ref.key), path)
         final = self._cache / f"{digest[:32]}.run"
         path.replace(final)
-        run = Run(final)
+        run = LedgerRun(final)
         return ObjectRef(ref.key, ref.size_bytes, ref.checksum, rows=len(run)), run
 
-    def _clean_cache(self, kept: Sequence[tuple[ObjectRef, Run]], in_use: Sequence[tuple[ObjectRef, Run]]) -> None:
+    def _clean_cache(
+        self, kept: Sequence[tuple[ObjectRef, LedgerRun]], in_use: Sequence[tuple[ObjectRef, LedgerRun]]
+    ) -> None:
         wanted = {run.path for _, run in (*kept, *in_use)}
         for path in self._cache.glob("*.run"):
             if path not in wanted:

@@ -1,6 +1,6 @@
-"""The version files that this process has open: the newest one, and older ones for as long as something reads them.
+"""The version files that this process has open: the newest one, and older ones while they are being read.
 
-Direct reads are answered by processes of their own (`teatree_manager.read_worker`), which open the newest file too.
+Direct reads are answered by separate processes (`teatree_manager.read_worker`), which open the newest file too.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from teatree.engine.open_version import ARCHIVE_MEMORY_FACTOR, OpenVersion
 from teatree.engine.private_memory import PRIVATE_MEMORY
 from teatree.engine.watchdog import Watchdog
 from teatree.functions.handles import Parameters
-from teatree.storage.disk import telling_unreadable
+from teatree.storage.disk import translating_unreadable
 
 
 class LocalReads:
-    """Keeps the newest version's file open, for direct reads, archives and the scrubber."""
+    """Keeps the newest version's file open, for direct reads, archives and the scrub."""
 
-    def __init__(self, limits: LimitSettings, outbox: Path) -> None:
-        """`outbox` is the one folder into which our own statements may copy; queries cannot."""
+    def __init__(self, limits: LimitSettings, archive_staging: Path) -> None:
+        """`archive_staging` is the only folder into which the archive's statements may copy; queries cannot."""
         self._limits = limits
-        self._outbox = outbox
+        self._archive_staging = archive_staging
         self._row_group_bytes = min(ROW_GROUP_BYTES, limits.memory_bytes_max // 10)
         self._lock = threading.Lock()
         self._open: dict[int, OpenVersion] = {}
@@ -42,15 +42,15 @@ class LocalReads:
             return set(self._open)
 
     def switch(self, version: int, path: Path) -> None:
-        """Answer from another file from now on."""
-        opened = OpenVersion(path, self._limits, outbox=self._outbox)
+        """Read from another file from now on."""
+        opened = OpenVersion(path, self._limits, archive_staging=self._archive_staging)
         with self._lock:
             self._open[version] = opened
             self._newest = version
             self._close_unused()
 
     def close(self) -> None:
-        """Close what no query uses; the rest closes with its last query."""
+        """Close the files that no query uses; each other one closes with its last query."""
         with self._lock:
             self._newest = 0
             self._close_unused()
@@ -62,7 +62,7 @@ class LocalReads:
                 del self._open[version]
 
     def newest_file(self) -> tuple[int, Path] | None:
-        """Return the version that answers now and its file; None before the first."""
+        """Return the version that is read now and its file; None before the first."""
         with self._lock:
             opened = self._open.get(self._newest)
             return (self._newest, opened.path) if opened is not None else None
@@ -70,14 +70,14 @@ class LocalReads:
     def _has_file(self, version: int) -> bool:
         with self._lock:
             opened = self._open.get(version)
-        return opened is not None and opened.path.exists()  # its database may not be opened yet, and somebody delete it
+        return opened is not None and opened.path.exists()  # its database opens at its first use; it may be deleted
 
     @contextmanager
     def source(self, version: int, restore: Callable[[], Path]) -> Iterator[ArchiveSource]:
-        """Yield a version to copy out of: the open one, else a file of its own that `restore` makes.
+        """Yield a version from which to copy: the open one, else a separate file that `restore` makes.
 
         Two databases of one process cannot share a file, so a version file that reads may open is never opened here.
-        Raises `unavailable` if the file of its own is damaged: it is made anew with the next try.
+        Raises `unavailable` if the separate file is damaged: it is made again with the next try.
         """
         with (
             PRIVATE_MEMORY.beside(ARCHIVE_MEMORY_FACTOR * self._limits.memory_bytes_max),
@@ -88,29 +88,29 @@ class LocalReads:
     @contextmanager
     def _source(self, version: int, restore: Callable[[], Path]) -> Iterator[ArchiveSource]:
         if self._has_file(version):
-            with self._using(version) as (_, opened), opened.judging():
-                yield ArchiveSource(opened.connection.cursor(), self._outbox, self._row_group_bytes)
+            with self._using(version) as (_, opened), opened.translating_damage():
+                yield ArchiveSource(opened.connection.cursor(), self._archive_staging, self._row_group_bytes)
             return
         try:
-            alone = OpenVersion(restore(), self._limits, outbox=self._outbox)
+            restored = OpenVersion(restore(), self._limits, archive_staging=self._archive_staging)
             try:
-                with alone.judging():
-                    yield ArchiveSource(alone.connection, self._outbox, self._row_group_bytes)
+                with restored.translating_damage():
+                    yield ArchiveSource(restored.connection, self._archive_staging, self._row_group_bytes)
             finally:
-                alone.close()
+                restored.close()
         except DamagedVersionError as e:
-            raise RetryError(Code.UNAVAILABLE, f"Version {version}'s own copy is damaged: {e.message}") from e
+            raise RetryError(Code.UNAVAILABLE, f"The restored copy of version {version} is damaged: {e.message}") from e
 
     def read_at(self, version: int, offset: int, length: int) -> tuple[Path, bytes] | None:
         """Return a version's file and bytes of it, None if this process does not have it open any more.
 
-        They come through the descriptor that was opened beside DuckDB's: one that is closed earlier would take the
-        lock away by which others see that the file is read.
+        They are read through the descriptor that stays open as long as DuckDB's: closing another one would drop the
+        lock that shows other processes that the file is in use.
         """
         try:
             with (
                 self._using(version) as (_, opened),
-                telling_unreadable("A local version", opened.path, DamagedVersionError),
+                translating_unreadable("A local version", opened.path, DamagedVersionError),
             ):
                 return opened.path, read_from_disk(opened.file.fileno(), offset, length)
         except RetryError:

@@ -1,12 +1,13 @@
 """Local versions: ordinary read-only DuckDB files of the newest versions, behind a link that moves atomically.
 
 A version's file is made under a temporary name from one that holds an older version, by writing the blocks in which
-they differ: from a reflink of the newest file where the file system can, else from a spare file that nobody has open,
-else from a copy. It is synced and renamed when it is whole; then the link moves.
+they differ: from a reflink of the newest file where the file system supports it, else from a spare file that no process
+has open, else from a copy. It is synced and renamed when it is complete; then the link moves.
 
-The newest file damaged makes all of them suspect, since each was made from the one before: the next manager makes the
-newest version anew out of the store, and the others go (`ModelFolder.distrusted`). A damaged spare goes alone: it is
-read only to be patched. Nothing is verified as a file is patched: that would read all of it for every version.
+If the newest file is damaged, all are suspect, since each was made from the one before: the next manager makes the
+newest version again from the store, and the others are deleted (`ModelFolder.distrusted`). A damaged spare affects no
+other file: it is read only to be patched. A file is not verified when it is patched: that would read all of it for
+every version.
 
 Old files keep their names for a while, for readers who followed the link a moment ago, and for as long as a reader has
 them open (`engine.spares`).
@@ -14,13 +15,13 @@ them open (`engine.spares`).
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
-import structlog
-
 from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
 from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.logs import log_event
 from teatree.contracts.manifest import FileLayout, Manifest
 from teatree.contracts.settings import ManagerSettings
 from teatree.engine.block_file import BLOCK_BYTES
@@ -29,7 +30,7 @@ from teatree.engine.local_damage import damaged_block, read_from_disk
 from teatree.engine.reflinks import Reflinks, copy_file
 from teatree.engine.spares import Spare, Spares
 from teatree.storage.chain import Chain
-from teatree.storage.disk import telling_full, telling_unreadable
+from teatree.storage.disk import translating_disk_full, translating_unreadable
 from teatree.storage.leaves import Leaves
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.objects import NotFoundError, ObjectStore
@@ -49,11 +50,10 @@ class LocalVersions:
         self._packs = SpooledStore(chain.store, folder.spool)
         self._reflinks = Reflinks()
         self._spares = Spares(folder, settings.versions_kept, settings.local_grace_ms)
-        self._log = structlog.get_logger().bind(model=chain.model)
         self._known: tuple[int, BlockTable] | None = None
         """The newest file of this process and its block table."""
         self.in_use: set[int] = set()
-        """Versions that this process itself has open: it must neither test their locks nor take their files."""
+        """Versions that this process has open: it must neither test their locks nor reuse their files."""
 
     def newest(self) -> int:
         """Return the number that the link names, 0 if there is none."""
@@ -63,7 +63,7 @@ class LocalVersions:
             return 0
 
     def pause_ms(self, manifest: Manifest) -> float:
-        """Return for how long to put a version off: until a spare may be used, if that is better than one more copy."""
+        """Return for how long to delay a version: until a spare is ready, if that is better than one more copy."""
         self.tidy()
         if self._known is None or self._folder.version(manifest.version).exists() or self._reflinks.work:
             return 0
@@ -74,12 +74,12 @@ class LocalVersions:
         return self._spares.wait_ms(limit)
 
     def publish(self, manifest: Manifest) -> tuple[Path, BlockTable]:
-        """Make a version's file, move the link to it and clean up behind; return the file and what it holds.
+        """Make a version's file, move the link to it and clean up old files; return the file and its block table.
 
-        Raises `disk_full`, after all was given up that was not needed.
+        Raises `disk_full`, after all unneeded files were deleted.
         """
         try:
-            with telling_full(f"The local file of version {manifest.version}", self._folder.versions):
+            with translating_disk_full(f"The local file of version {manifest.version}", self._folder.versions):
                 return self._publish(manifest)
         except RetryError as e:
             if e.code is Code.DISK_FULL:
@@ -91,12 +91,17 @@ class LocalVersions:
         self._folder.versions.mkdir(parents=True, exist_ok=True)
         is_distrusted = self._folder.distrusted.exists()
         if is_distrusted:
-            materialise(self._chain.store, manifest, path)  # also in the place of a damaged one
+            materialise(self._chain.store, manifest, path)  # replaces a damaged one too
         try:
             known = self._known or self._found(manifest)
             table = self._make(self._packs, path, manifest, known)
-        except CorruptError as e:  # of a file on this host; the store has good ones, or tells what is wrong
-            self._log.warning("a local file is damaged; the next one is made out of the store", error=str(e))
+        except CorruptError as e:  # of a local file; the version in the store is whole, or raises its own error
+            log_event(
+                logging.WARNING,
+                "a local file is damaged; the next one is made from the store",
+                model=self._chain.model,
+                error=str(e),
+            )
             known = None if isinstance(e, DamagedVersionError) else self._known
             table = self._make(self._chain.store, path, manifest, known)
         self._known = (manifest.version, table)
@@ -112,7 +117,7 @@ class LocalVersions:
         return path, table
 
     def tidy(self) -> bool:
-        """Let old files whose time is over become spares, or go; return whether some must be looked at again."""
+        """Turn old files whose grace period is over into spares, or delete them; return whether some remain."""
         if self._known is None:
             return False
         small = len(self._known[1]) * BLOCK_BYTES <= self._settings.local_copy_bytes_max
@@ -123,15 +128,15 @@ class LocalVersions:
         return self._spares.all()
 
     def check_spare(self, spare: Spare, first: int, last: int) -> bool:
-        """Look at some blocks of a spare; return False if it is none any more.
+        """Check some blocks of a spare; return False if it is not a spare any more.
 
-        Raises DamagedVersionError for one that changed on the disk; it is gone then.
+        Raises DamagedVersionError for one that is damaged on the disk, after deleting it.
         """
         if spare not in self._spares.all():
             return False
         try:
             _check_blocks(spare, first, last)
-        except FileNotFoundError:  # somebody deleted it
+        except FileNotFoundError:  # it was deleted by hand
             self._spares.discard(spare)
             return False
         except DamagedVersionError:
@@ -140,7 +145,7 @@ class LocalVersions:
         return True
 
     def make_room(self) -> int:
-        """Delete all files but the newest that nobody has open; return how many. The next one is made by copying it."""
+        """Delete all unused files but the newest; return how many. The next one is made by copying the newest."""
         return self._spares.make_room(self.in_use | {self.newest()})
 
     def _found(self, manifest: Manifest) -> tuple[int, BlockTable] | None:
@@ -174,7 +179,7 @@ class LocalVersions:
         return table
 
     def _begin(self, part: Path, known: tuple[int, BlockTable] | None, layout: FileLayout) -> BlockTable | None:
-        """Bring an older version's bytes under the temporary name; return what they are, None if there are none."""
+        """Put an older version's bytes under the temporary name; return their block table, None if there are none."""
         if known is None or not self._folder.version(known[0]).exists():
             return None
         newest, table = self._folder.version(known[0]), known[1]
@@ -182,7 +187,7 @@ class LocalVersions:
             return table
         if layout.size_bytes > self._settings.local_copy_bytes_max and (spare := self._spares.take(part)) is not None:
             return spare
-        with telling_unreadable("A local version", newest, DamagedVersionError):
+        with translating_unreadable("A local version", newest, DamagedVersionError):
             copy_file(newest, part)
         return table
 
@@ -193,24 +198,22 @@ class LocalVersions:
         link.replace(self._folder.current)
 
     def drop(self) -> None:
-        """Take the link away from a model that was dropped; files that are open stay until they are closed."""
+        """Remove the link of a model that was dropped; files that are open stay until they are closed."""
         self._folder.current.unlink(missing_ok=True)
         self._known = None
         self._spares.drop(self.in_use)
 
     def close(self) -> None:
-        """Delete what was kept for the next version only."""
+        """Delete the files that were kept only for making the next version."""
         self._spares.close()
 
 
 def _check_blocks(spare: Spare, first: int, last: int) -> None:
-    with telling_unreadable("A local version", spare.path, DamagedVersionError), spare.path.open("rb") as file:
+    with translating_unreadable("A local version", spare.path, DamagedVersionError), spare.path.open("rb") as file:
         body = read_from_disk(file.fileno(), HEADER_BYTES + first * BLOCK_BYTES, (last - first) * BLOCK_BYTES)
     damaged = damaged_block(body, spare.table, first, last)
     if damaged is not None:
-        raise DamagedVersionError(
-            f"Block {damaged} of an old local file changed on the disk by itself.", where=str(spare.path)
-        )
+        raise DamagedVersionError(f"Block {damaged} of an old local file changed on the disk.", where=str(spare.path))
 
 
 def _read_table(store: ObjectStore, layout: FileLayout, known: BlockTable | None) -> BlockTable:
@@ -224,7 +227,7 @@ def _read_table(store: ObjectStore, layout: FileLayout, known: BlockTable | None
 
 
 def _write_changes(store: ObjectStore, path: Path, before: BlockTable, table: BlockTable, layout: FileLayout) -> None:
-    """Turn a file that holds `before` into one that holds `table`, synced; it is not atomic."""
+    """Turn a file that holds `before` into one that holds `table`, and sync it; not atomic."""
     with path.open("r+b") as file:
         file.truncate(layout.size_bytes)
         file.write(read_extent(store, layout.header, HEADER_BYTES))
@@ -232,4 +235,4 @@ def _write_changes(store: ObjectStore, path: Path, before: BlockTable, table: Bl
             file.seek(HEADER_BYTES + block * layout.block_bytes)
             file.write(body)
         file.flush()
-        os.fsync(file.fileno())  # the next manager goes on from this file, also after a power cut
+        os.fsync(file.fileno())  # the next manager builds on this file, also after a power cut

@@ -1,4 +1,4 @@
-"""The offsets of published versions, for `expected_version`: the newest that were asked for are kept in memory."""
+"""The offsets of published versions, for `expected_version`: those requested last are kept in memory."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Versions of anyone's DuckDB file, without any service: open it, work with it, publish (docs/decisions/0014).
+"""Publishing versions of a user's DuckDB file, without any service: open, change, publish (docs/decisions/0014).
 
-The chain is that of a model without a log: the same packs and manifests, offset 0, a stream stamp without a name. All
-that a publisher needs to know lies in it; nothing lies beside the user's file, and nothing in it.
+The chain is that of a model without a log: the same packs and manifests, offset 0, a stream stamp without a name. It
+holds all of the publisher's state; nothing is stored in the user's file or beside it.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from teatree.engine.changes import Checkpoint
 from teatree.engine.snapshot import Capture, capture
 from teatree.engine.user_file import UserFile
 from teatree.storage.chain import Chain
-from teatree.storage.disk import telling_full
+from teatree.storage.disk import translating_disk_full
 from teatree.storage.head import advance_head
-from teatree.storage.objects import open_store
 from teatree.storage.packs import BlockTable, checksum
 from teatree.storage.probe import ensure_probed
+from teatree.storage.stores import open_store
 from teatree.storage.versions import HEADER_BYTES, read_table
 
 RACES_MAX = 50
-"""Publishers at the same time behind which a first version goes: each race lost is a version that another one made."""
+"""Tries of a first version against concurrent publishers: each lost race is a version that another one made."""
 READS_MAX = 5
-"""Times that a file is read whose user checkpoints it meanwhile."""
-_FENCED_HINT = "Look at that version (`teatree diff`), then open the file again to go on from there."
+"""Times that a file is read if its user checkpoints it meanwhile."""
+_FENCED_HINT = "Look at that version (`teatree diff`), then open the file again to continue from it."
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9_]+")
 
 
@@ -58,7 +58,7 @@ class Published:
     """False if the file is what the newest version holds already: nothing was written."""
     size_bytes: int
     pack_bytes: int
-    """What it added to the store."""
+    """Bytes that it added to the store."""
     tables: dict[str, int]
     """Rows by table."""
 
@@ -72,7 +72,7 @@ def open_file(
 ) -> OpenFile:
     """Open a DuckDB file, or create it, to work with it and to publish versions of it.
 
-    `store` is where they go: `s3://bucket/prefix`, `file:///folder` or the path of a folder; else the environment says.
+    `store` holds them: `s3://bucket/prefix`, `file:///folder` or the path of a folder; by default the environment's.
     `name` is the model's name there, made from the file's if left out.
 
     Raises `busy` if the file is open elsewhere, `bad_source` if it is no DuckDB file, `bad_name`.
@@ -92,7 +92,7 @@ def _model_name(path: Path) -> str:
         return check_model(made)
     except RequestError as e:
         raise RequestError(
-            Code.BAD_NAME, f"{path.name!r} makes no name for a model.", where="name", hint="Give one with `name`."
+            Code.BAD_NAME, f"{path.name!r} yields no model name.", where="name", hint="Give one with `name`."
         ) from e
 
 
@@ -107,7 +107,7 @@ class OpenFile:
         self._table: BlockTable | None = None
         self._checkpoint: Checkpoint | None = None
         self._unsure: tuple[Manifest, BlockTable, Checkpoint | None] | None = None
-        """A version whose creation nobody answered for: it may be there."""
+        """A version whose creation was not confirmed: it may exist."""
 
     def __enter__(self) -> Self:
         return self
@@ -145,9 +145,9 @@ class OpenFile:
             self._file.close()
 
     def publish(self) -> Published:
-        """Make what is committed the next version, and return it; the newest one if nothing differs from it.
+        """Publish the committed state as the next version, and return it; the newest one if nothing differs from it.
 
-        Only changed blocks are moved. Raises `fenced` if somebody else published under this name since this one's last
+        Only changed blocks are uploaded. Raises `fenced` if another publisher used this name since this one's last
         version, `model_exists` if the name belongs to a model with a log, `corrupt` for a damaged block.
         """
         with self._lock:
@@ -171,13 +171,13 @@ class OpenFile:
         version = newest.version + 1 if newest else 1
         write_id = secrets.token_hex(8)
         with tempfile.TemporaryDirectory(prefix="teatree-publish-") as folder:
-            taken, tables = self._capture(table, version, write_id, Path(folder))
-            if newest is not None and newest.file is not None and _is_same(newest, taken):
-                self._last, self._table, self._checkpoint = newest, table, taken.checkpoint
+            captured, tables = self._capture(table, version, write_id, Path(folder))
+            if newest is not None and newest.file is not None and _is_same(newest, captured):
+                self._last, self._table, self._checkpoint = newest, table, captured.checkpoint
                 return self._published(newest, is_new=False)
-            manifest = self._manifest(newest, version, write_id, taken, tables)
-            self._chain.store.put(self._chain.key(taken.pack.key), taken.path)
-        self._create(manifest, taken.table, taken.checkpoint)
+            manifest = self._manifest(newest, version, write_id, captured, tables)
+            self._chain.store.put(self._chain.key(captured.pack.key), captured.path)
+        self._create(manifest, captured.table, captured.checkpoint)
         return self._published(manifest, is_new=True)
 
     def _create(self, manifest: Manifest, table: BlockTable, checkpoint: Checkpoint | None) -> None:
@@ -192,23 +192,23 @@ class OpenFile:
         self._last, self._table, self._checkpoint = manifest, table, checkpoint
 
     def _published(self, manifest: Manifest, *, is_new: bool) -> Published:
-        """Return what was published, once `head` knows it: a version that is there already may have come without."""
+        """Return what was published, after advancing `head`: a version that existed already may lack that."""
         advance_head(self._chain.store, self._chain.folder, manifest)
         return _published(manifest, is_new=is_new)
 
     def _base(self) -> Manifest | None:
-        """Return the newest version, which must be ours after the first."""
+        """Return the newest version; after this publisher's first one it must be its own."""
         newest = self._chain.newest(self._last.version if self._last else 0)
         if newest is not None and newest.stream != NO_LOG:
             raise RequestError(
                 Code.MODEL_EXISTS,
-                f"{self.name!r} is a model of an installation there: its manager makes its versions.",
+                f"{self.name!r} is a model of an installation in this store: its manager publishes its versions.",
                 where="name",
                 hint="Publish under another name.",
             )
         if self._last is not None and (newest is None or newest.write_id != self._last.write_id):
             error = FencedError(
-                f"Version {newest.version if newest else 0} of {self.name} was published by somebody else since.",
+                f"Version {newest.version if newest else 0} of {self.name} was published by another publisher since.",
                 where=self._chain.folder,
             )
             error.hint = _FENCED_HINT
@@ -228,21 +228,21 @@ class OpenFile:
         for _ in range(READS_MAX):
             damage = None
             try:
-                with telling_full("A pack", folder), file.at_rest():
+                with translating_disk_full("A pack", folder), file.checkpointed():
                     header = file.read_at(0, HEADER_BYTES)
-                    taken = capture(file, table, self._checkpoint, version, write_id, self._chain.folder, folder)
+                    captured = capture(file, table, self._checkpoint, version, write_id, self._chain.folder, folder)
                     tables = tuple(_tables(file))
-                    if file.read_at(0, HEADER_BYTES) == header and taken.layout.header.checksum == checksum(header):
-                        return taken, tables
-            except CorruptError as e:  # a block that nobody uses yet may be half-written by a transaction
+                    if file.read_at(0, HEADER_BYTES) == header and captured.layout.header.checksum == checksum(header):
+                        return captured, tables
+            except CorruptError as e:  # a transaction may be writing a block that is not in use yet
                 damage = e
         if damage is not None:
             raise damage
         raise RetryError(
             Code.BUSY,
-            f"{self.path.name} was checkpointed by its user again and again while it was read.",
+            f"{self.path.name} was checkpointed by its user repeatedly while it was read.",
             where=str(self.path),
-            hint="Leave checkpoints to `publish` for a moment.",
+            hint="Leave checkpoints to `publish` meanwhile.",
         )
 
     def _manifest(
@@ -250,7 +250,7 @@ class OpenFile:
         newest: Manifest | None,
         version: int,
         write_id: str,
-        taken: Capture,
+        captured: Capture,
         tables: tuple[TableEntry, ...],
     ) -> Manifest:
         now = datetime.now(UTC)
@@ -272,21 +272,25 @@ class OpenFile:
             content_write_id=write_id,
             user_version=version,
             last_effect_seq=0,
-            said_version=version,
-            file=taken.layout,
+            announced_version=version,
+            file=captured.layout,
             tables=tables,
-            pack=taken.pack,
+            pack=captured.pack,
             changed_tables=tuple(sorted(entry.name for entry in tables)),
             writer={"host": socket.gethostname(), "pid": os.getpid(), "file": self.path.name},
         )
 
 
-def _is_same(newest: Manifest, taken: Capture) -> bool:
-    return not taken.blocks and newest.file is not None and newest.file.header.checksum == taken.layout.header.checksum
+def _is_same(newest: Manifest, captured: Capture) -> bool:
+    return (
+        not captured.blocks
+        and newest.file is not None
+        and newest.file.header.checksum == captured.layout.header.checksum
+    )
 
 
 def _tables(file: UserFile) -> Iterator[TableEntry]:
-    """Yield the tables as the open transaction sees them; a type that models do not have leaves its columns out."""
+    """Yield the tables as the open transaction sees them; columns of types that models do not have are left out."""
     places = file.rows(
         "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database() AND NOT internal"
         " ORDER BY schema_name, table_name"

@@ -1,4 +1,4 @@
-"""Who has a file open: DuckDB's own shared lock tells, and the kernel where it grants leases."""
+"""Detection of processes that have a file open: by DuckDB's shared lock, and by a lease of the kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REFUSED = (errno.EAGAIN, errno.EACCES)
 def is_open_elsewhere(path: Path) -> bool:
     """Return whether another process holds a lock on a file, as DuckDB does while it has it open.
 
-    Must not be asked of a file that this process has open: closing the descriptor would drop that lock.
+    Must not be called for a file that this process has open: closing the descriptor would drop that lock.
     """
     descriptor = os.open(path, os.O_RDWR)
     try:
@@ -26,9 +26,9 @@ def is_open_elsewhere(path: Path) -> bool:
 
 
 def is_open_anywhere(path: Path) -> bool:
-    """Return whether anybody at all has a file open, with a lock or without: to copy it, for example.
+    """Return whether any process has a file open, with a lock or without: to copy it, for example.
 
-    Where the file system grants no leases, locks alone are looked at. Must not be asked of a file that this process has
+    Where the file system grants no leases, only locks are tested. Must not be called for a file that this process has
     open.
     """
     descriptor = os.open(path, os.O_RDWR)
@@ -49,7 +49,7 @@ def _grants_lease(descriptor: int) -> bool:
     if not hasattr(fcntl, "F_SETLEASE"):
         return True
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # who opens it this moment must not end us: SIGIO would
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # sent if it is opened now; SIGIO would end us
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as e:

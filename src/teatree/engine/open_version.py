@@ -1,4 +1,4 @@
-"""One version's file, opened read-only and locked down: what answers queries on it."""
+"""An open version file: read-only and locked down, for guarded queries."""
 
 from __future__ import annotations
 
@@ -20,26 +20,25 @@ from teatree.engine.handle import fetch_rows
 from teatree.functions.handles import Parameters
 
 ARCHIVE_MEMORY_FACTOR = 2
-"""Times `memory_bytes_max` that an archive may use: Parquet buffers 2,048 rows beside those that it reads."""
+"""Multiple of `memory_bytes_max` for an archive: the Parquet writer buffers 2,048 rows beside those that it reads."""
 
 
 class OpenVersion:
-    """A version's file in a database of its own; two databases of one process cannot share a file."""
+    """A version's file, open in a separate database; two databases of one process cannot share a file."""
 
     def __init__(
-        self, path: Path, limits: LimitSettings, *, outbox: Path | None = None, temp: Path | None = None
+        self, path: Path, limits: LimitSettings, *, archive_staging: Path | None = None, temp: Path | None = None
     ) -> None:
-        """`outbox` is the one folder into which our own statements may copy: such a version is for archives.
+        """`archive_staging` is the only folder into which statements may copy: such a version is for archives.
 
-        `temp` holds DuckDB's temporary files.
-
-        Without `temp` they lie beside the file: then no other process may have it open with temporary files too.
+        `temp` holds DuckDB's temporary files. Without it they lie beside the file, and no other process may have the
+        file open with temporary files too.
         """
         self.users = 0
         self.path = path
         self.file = path.open("rb")
         self._limits = limits
-        self._outbox = outbox
+        self._archive_staging = archive_staging
         self._temp = temp
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -47,10 +46,10 @@ class OpenVersion:
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
-        """The database, opened when it is needed first; raises DamagedVersionError, or `unavailable`."""
+        """The database, opened at its first use; raises DamagedVersionError, or `unavailable`."""
         with self._lock:
             if self._connection is None:
-                with self.judging():
+                with self.translating_damage():
                     self._connection = self._connect()
             return self._connection
 
@@ -62,8 +61,8 @@ class OpenVersion:
             self.file.close()
 
     @contextmanager
-    def judging(self) -> Iterator[None]:
-        """Tell damage as that of a version's file: the read-write file is another one."""
+    def translating_damage(self) -> Iterator[None]:
+        """Raise DamagedVersionError for DamagedFileError: this is not the read-write file."""
         try:
             yield
         except DamagedFileError as e:
@@ -75,7 +74,7 @@ class OpenVersion:
             "threads": limits.threads,
             "memory_limit": f"{limits.memory_bytes_max}B",
         }
-        if self._outbox is not None:
+        if self._archive_staging is not None:
             config |= {
                 "memory_limit": f"{ARCHIVE_MEMORY_FACTOR * limits.memory_bytes_max}B",
                 # One thread copies in the table's order; keeping an order would hold every row group twice.
@@ -87,9 +86,9 @@ class OpenVersion:
         try:
             con = duckdb.connect(str(self.path), read_only=True, config=config)
             try:
-                if self._outbox is not None:
-                    self._outbox.mkdir(parents=True, exist_ok=True)
-                    con.execute(f"SET allowed_directories = [{quote_literal(str(self._outbox))}]")
+                if self._archive_staging is not None:
+                    self._archive_staging.mkdir(parents=True, exist_ok=True)
+                    con.execute(f"SET allowed_directories = [{quote_literal(str(self._archive_staging))}]")
                 limit_temp(con, limits)
                 lock_down(con)
             except BaseException:
@@ -100,12 +99,12 @@ class OpenVersion:
         return con
 
     def answer(self, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
-        """Return the rows of one guarded query; one thread at a time asks, `interrupt` ends it from another.
+        """Return the rows of one guarded query; one thread at a time calls it, another may interrupt it.
 
         Raises `sql_not_allowed`, `bad_sql`, `timed_out`, `over_limit`, `result_too_large`; DamagedVersionError.
         """
         con = self.connection
-        with self.judging():
+        with self.translating_damage():
             if self._tables is None:
                 self._tables = UserTables.of(con)
             check_query(sql, con, tables=self._tables)

@@ -1,67 +1,32 @@
-"""How one request ended, as a version's segment keeps it: done, refused, or answered as its first sending was."""
+"""Outcomes of requests, as a version's segment keeps them: done, refused, or a resend's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from teatree.contracts.errors import RequestError, TeatreeError
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.notices import Outcome, Status, outcome_of
 from teatree.contracts.requests import Request
 from teatree.engine.ledger import Ledger
+from teatree.functions.traits import Traits
 from teatree.storage.segments import Entry, Role
 
-REFUSED_PLACE = {
-    "append": "rows",
-    "replace": "rows",
-    "upsert": "rows",
-    "load": "uri",
-    "sql": "statement",
-    "query": "sql",
-}
-"""The argument to look at when a request is refused and no place is named."""
 
-
-def outcome_of(
-    request: Request,
-    status: Status,
-    *,
-    result: Any = None,
-    error: dict[str, Any] | None = None,
-    pages: tuple[dict[str, Any], ...] = (),
-    effect: bool = False,
-) -> Outcome:
-    """Return how a request ended."""
-    return Outcome(
-        seq=request.seq,
-        request_id=request.request_id,
-        function=request.function,
-        body_hash=request.body_hash,
-        status=status,
-        at=request.at,
-        result=result,
-        error=error,
-        group=request.group,
-        pages=pages,
-        effect=effect,
-    )
-
-
-def refusal(request: Request, error: TeatreeError) -> Entry:
-    """Return the outcome of a request that had no effect, and why."""
+def refusal(request: Request, error: TeatreeError, traits: Traits) -> Entry:
+    """Return the outcome of a request that had no effect, with its error; `traits` are those of its function."""
     if error.where is None:
-        error.where = REFUSED_PLACE.get(request.function, "arguments")
+        error.where = traits.error_place
     status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED
     return Entry(outcome_of(request, status, error=error.to_dict()))
 
 
 def answer_again(first: Outcome, request: Request) -> Outcome:
-    """Return the row of a resend: its own place in the log and group, the first one's outcome."""
+    """Return the outcome of a resend: with its own sequence and group, and the first one's status."""
     return outcome_of(request, first.status, result={"seq": first.seq})
 
 
 def outside_entries(outcomes: Sequence[Outcome], ledger: Ledger) -> tuple[Entry, ...]:
-    """Return the entries of outcomes outside incarnations whose ids have none yet: of each id the first."""
+    """Return entries of outcomes outside incarnations: the first of each id that the ledger does not hold."""
     firsts = {outcome.request_id: outcome for outcome in reversed(outcomes)}
     known = ledger.find(list(firsts))
     return tuple(Entry(firsts[name], Role.OUTSIDE) for name in reversed(firsts) if name not in known)

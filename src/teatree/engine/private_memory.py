@@ -1,8 +1,8 @@
-"""The private memory of a process that is limited: how much of it the statement that runs may take.
+"""The limit of a process's private memory, lowered while a statement runs.
 
 One call of one function (`repeat('x', 3000000000)`) takes gigabytes outside of DuckDB's accounting, and no interrupt
-reaches it. Were it to fill the process, whichever thread allocates next would fail. So the kernel's limit is lowered
-while a statement runs: an allocation beyond it fails at once, where it is asked for.
+reaches it. If it filled the process, an allocation of any thread could fail. So the kernel's limit is lowered while a
+statement runs: an allocation beyond it fails at once, in the statement's own code.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _DATA_FIELD = 5
-"""Pages of private memory in /proc/self/statm: what `RLIMIT_DATA` counts, and the stack."""
+"""The field of private memory in /proc/self/statm, in pages: what `RLIMIT_DATA` counts, and the stack."""
 
 
 class PrivateMemory:
-    """Lowers and raises the limit of this process, of which there is one; without a limit it does nothing."""
+    """Lowers and raises the memory limit of this process; without a limit it does nothing."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ceiling = 0
         """The limit of the process, while a statement has a lower one; else 0."""
         self._limit = 0
-        """That lower one, which the ceiling bounds."""
+        """That lower limit, at most the ceiling."""
         self._beside = 0
-        """Bytes that others may take meanwhile."""
+        """Bytes that other threads may take meanwhile."""
 
     @contextmanager
     def within(self, bytes_max: int) -> Iterator[None]:
         """Let the process take `bytes_max` more than it has until the block ends; one block at a time.
 
-        What asks for more meets a MemoryError, or DuckDB's error of that kind.
+        A larger allocation raises a MemoryError, or DuckDB's error of that kind.
         """
         with self._lock:
             ceiling, _ = resource.getrlimit(resource.RLIMIT_DATA)
@@ -50,7 +50,7 @@ class PrivateMemory:
 
     @contextmanager
     def beside(self, bytes_max: int) -> Iterator[None]:
-        """Let the block, in a thread beside the statements', take so much without taking it from them."""
+        """Let the block, in another thread than the statements', take `bytes_max` in addition to theirs."""
         with self._lock:
             self._beside += bytes_max
             if self._ceiling:
@@ -70,7 +70,7 @@ class PrivateMemory:
 
 
 PRIVATE_MEMORY = PrivateMemory()
-"""That of this process."""
+"""The limit of this process."""
 
 
 def _used_bytes() -> int:

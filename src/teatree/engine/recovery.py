@@ -1,4 +1,4 @@
-"""The commits that a crash left unshipped, as one batch for the version after the fence."""
+"""Recovery of commits that a crash left unshipped, as one batch for the version after the fence."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 import attrs
 
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.manifest import Manifest, ModelState
 from teatree.engine.batch import Applied, archive_of
 from teatree.engine.commits import Commit
-from teatree.engine.drafts import new_write_id
 from teatree.engine.ledger import Ledger
+from teatree.engine.prepared_version import new_write_id
+from teatree.functions.registry import Registry
 from teatree.storage.segments import Entry, decode_segment, encode_segment
 
 
-def recovered(commits: Sequence[Commit], fence: Manifest, ledger: Ledger) -> Applied:
-    """Return commits beyond the content of `fence` as one batch; the ledger remembers their outcomes."""
+def recovered(commits: Sequence[Commit], fence: Manifest, ledger: Ledger, functions: Registry) -> Applied:
+    """Return commits beyond the content of `fence` as one batch; adds their outcomes to the ledger."""
     entries = [
         _answered_within(entry, fence.content_version)
         for c in commits
@@ -33,12 +34,27 @@ def recovered(commits: Sequence[Commit], fence: Manifest, ledger: Ledger) -> App
         entries=tuple(entries),
         segment=encode_segment(entries),
         changed_tables=frozenset(name for c in commits for name in c.changed_tables),
-        archive=archive_of(entries),
+        archive=archive_of(entries, functions),
         dropped=last.dropped,
     )
 
 
+def applied_through(manifest: Manifest) -> Applied:
+    """Return a batch without requests: what was applied through a manifest."""
+    return Applied(
+        version=manifest.version,
+        write_id=manifest.write_id,
+        offset=manifest.offset,
+        log_at=manifest.log_at,
+        last_effect_seq=manifest.last_effect_seq,
+        entries=(),
+        segment=b"",
+        changed_tables=frozenset(),
+        dropped=manifest.state is ModelState.DROPPED,
+    )
+
+
 def _answered_within(entry: Entry, shipped_version: int) -> Entry:
-    """Return a resend's entry for the version that holds its first outcome too, if that one was not shipped either."""
+    """Return an entry; a resend's loses its `answer_version` if the first outcome was not shipped either."""
     is_within = entry.answer_version is not None and entry.answer_version > shipped_version
     return attrs.evolve(entry, answer_version=None) if is_within else entry

@@ -1,4 +1,4 @@
-"""Copies of a file: sharing its blocks where the file system can, else byte by byte in the kernel."""
+"""Copies of a file: reflinks where the file system supports them, else byte by byte in the kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FICLONE = 0x40049409
 
 
 class Reflinks:
-    """Copies that share their blocks; remembers whether the file system makes them."""
+    """Copies that share their blocks; remembers whether the file system supports them."""
 
     def __init__(self) -> None:
         self._refused = False
@@ -21,7 +21,7 @@ class Reflinks:
         """Whether one was made."""
 
     def make(self, source: Path, target: Path) -> bool:
-        """Make `target` share the blocks of `source`; False, and no file, where that cannot be."""
+        """Make `target` share the blocks of `source`; return False, and leave no file, where that is not supported."""
         if self._refused:
             return False
         with source.open("rb") as old, target.open("wb") as new:

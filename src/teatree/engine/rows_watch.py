@@ -1,11 +1,11 @@
-"""A watch over the rows that a transaction makes: neither the text of a statement nor its file's size tells how many.
+"""A limit on the rows that a transaction makes: neither the statement's text nor the file's size reveals their number.
 
-DuckDB keeps what is not committed in memory (and beside it, in temporary files) until a group of rows is full, and
-writes full groups into the file. Both are asked for, beside the statement that makes them, a few times a second and at
-its end: a commit of gigabytes could be neither interrupted nor, beyond DuckDB's memory limit, done.
+DuckDB keeps uncommitted rows in memory (and in temporary files) until a row group is full, and writes full groups into
+the file. Both are measured a few times a second while the statement runs, and at its end: a commit of gigabytes could
+not be interrupted, and would fail beyond DuckDB's memory limit.
 
-Asking takes as long as inserting a row, so a short statement is not measured, and what was there before it is measured
-no more often than `BASE_MS`: what came since counts as its own, until it is run again and measured exactly.
+A measurement takes as long as inserting a row, so a short statement is not measured, and the state before it is
+measured at most every `BASE_MS`: rows made since then count as its own, until it is run again and measured exactly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from teatree.engine.duckdb_errors import translate
 
 LOOK_MS = 100
 BASE_MS = 20
-"""Milliseconds for which a measurement stands for what is there before the statements that follow it."""
+"""Milliseconds for which a measurement serves as the base of the statements that follow it."""
 BYTES_PER_S_MAX = 40_000_000_000
 """Bytes of rows that no statement makes faster: a short one need not be measured. An idle host exceeds 4 GB/s."""
 _ASK = (
@@ -36,7 +36,7 @@ _SHARED = "ALLOCATOR"
 
 
 class TooManyRowsError(RetryError):
-    """The rows that a request makes take too much, whatever else waits for the commit with them."""
+    """The rows that a request makes take too much, independently of the requests before it in the transaction."""
 
     def __init__(self, found_bytes: int, bytes_max: int) -> None:
         super().__init__(
@@ -55,19 +55,19 @@ class UnsureRowsError(RetryError):
 
 @frozen
 class RowBytes:
-    """What rows take: in memory until they are committed, and in the file."""
+    """The bytes that rows take: in memory until they are committed, and in the file."""
 
     memory: int
     file: int
     shared: int = 0
-    """Beside `memory` once the statement has ended."""
+    """Counts as `memory` once the statement has ended."""
 
     def ended(self) -> RowBytes:
-        """Return what the rows take when nothing else does."""
+        """Return the bytes after the statement has ended, when rows alone hold `shared`."""
         return RowBytes(self.memory + self.shared, self.file)
 
     def beyond(self, base: RowBytes, most: RowBytes) -> TooManyRowsError | None:
-        """Return the error if more than `most` has come to `base`."""
+        """Return the error if these exceed `base` by more than `most`."""
         for found, limit in ((self.memory - base.memory, most.memory), (self.file - base.file, most.file)):
             if found > limit:
                 return TooManyRowsError(found, limit)
@@ -79,10 +79,10 @@ class _Watched:
     """A block whose rows are limited."""
 
     base: RowBytes
-    """What was there before it."""
+    """The bytes before it."""
     most: RowBytes
     is_sure: bool
-    """Whether `base` was measured as it began."""
+    """Whether `base` was measured at its beginning."""
     begin_s: float
 
     @property
@@ -91,13 +91,13 @@ class _Watched:
         return (time.monotonic() - self.begin_s) * BYTES_PER_S_MAX <= min(self.most.memory, self.most.file)
 
     def error(self, found: RowBytes, base: RowBytes) -> RetryError | None:
-        """Return the error if more than the block may make was found."""
+        """Return the error if `found` exceeds the block's limit."""
         error = found.beyond(base, self.most)
         return error if error is None or self.is_sure else UnsureRowsError()
 
 
 class RowsWatch:
-    """Measures on a connection of its own what the rows of a database's open transaction take."""
+    """Measures on a separate connection the bytes that the rows of a database's open transaction take."""
 
     def __init__(
         self, con: duckdb.DuckDBPyConnection, file_bytes: Callable[[], int], interrupt: Callable[[RetryError], None]
@@ -107,18 +107,18 @@ class RowsWatch:
         self._file_bytes = file_bytes
         self._interrupt = interrupt
         self._base: RowBytes | None = None
-        """What was measured last in this transaction."""
+        """The last measurement in this transaction."""
         self._base_s = -inf
         """When it was measured, in this transaction or before."""
         self._watched: _Watched | None = None
         self._lock = threading.Lock()
-        """Held while somebody measures: a block does not end before its measurement."""
+        """Held during a measurement: a block does not end before its measurement."""
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="rows-watch", daemon=True)
         self._thread.start()
 
     def begin(self) -> None:
-        """Note that a transaction begins: what the last one made is committed, or gone."""
+        """Forget the base: the rows of the last transaction are committed, or rolled back."""
         self._base = None
 
     @contextmanager
@@ -144,7 +144,7 @@ class RowsWatch:
                 raise error
 
     def held_bytes(self) -> int:
-        """Return what DuckDB holds that is neither rows nor, once all statements have ended, of any use."""
+        """Return the bytes that DuckDB still holds, beside rows, after all statements have ended."""
         return self._measure().shared
 
     def _watch(self) -> None:
@@ -157,7 +157,7 @@ class RowsWatch:
         error: RetryError | None
         try:
             error = watched.error(self._measure(), watched.base)
-        except RetryError as e:  # there is no memory left to ask with
+        except RetryError as e:  # there is no memory left for the measurement
             error = e
         if error is not None:
             self._interrupt(error)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from teatree.contracts.failpoints import Failpoint
-from teatree.engine.drafts import Draft
-from teatree.storage.chain import Chain
+from teatree.engine.model_context import ModelContext
+from teatree.engine.prepared_version import PreparedVersion
 
 
-def ship(draft: Draft, chain: Chain, failpoint: Failpoint) -> None:
+def ship(prepared: PreparedVersion, context: ModelContext) -> None:
     """Upload a version and create its manifest. May be called again after a `RetryError`."""
-    store, manifest = chain.store, draft.manifest
+    chain, failpoint, manifest = context.chain, context.failpoint, prepared.manifest
+    store = chain.store
     failpoint("manager.ship.before_pack")
-    if draft.capture is not None and manifest.pack is not None:
-        store.put(chain.key(manifest.pack.key), draft.capture.path)
+    if prepared.capture is not None and manifest.pack is not None:
+        store.put(chain.key(manifest.pack.key), prepared.capture.path)
     failpoint("manager.ship.before_outcomes")
     if manifest.outcomes is not None:
-        store.put(chain.key(manifest.outcomes.key), draft.segment)
+        store.put(chain.key(manifest.outcomes.key), prepared.segment)
     failpoint("manager.ship.before_manifest")
     chain.create(manifest)
     failpoint("manager.ship.after_manifest")

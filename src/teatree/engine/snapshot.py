@@ -1,8 +1,8 @@
-"""Capturing a version: which blocks of the file changed, packed with their place and hash.
+"""Capture of a version: the changed blocks of the file, packed with their place and hash.
 
-Only blocks that can have changed are read and hashed (`engine.changes`); what nobody reads, free blocks, is not packed.
-Runs between a checkpoint and the next transaction. Every block is verified by DuckDB's own checksum before it is
-packed: what the disk damaged is never published.
+Only blocks that can have changed are read and hashed (`engine.changes`); free blocks are not packed. Runs between a
+checkpoint and the next transaction. Every block is verified by DuckDB's own checksum before it is packed, so damage of
+the disk is never published.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import FileLayout, ObjectRef
 from teatree.engine.block_file import BLOCK_BYTES, BlockFile
 from teatree.engine.changes import HEADER_PART_BYTES, Checkpoint, Mask, changeable, read_checkpoint
-from teatree.engine.compaction import choose_moves, scattered_leaves
+from teatree.engine.compaction import choose_relocations, scattered_leaves
 from teatree.storage.checksums import check_duckdb_checksum
 from teatree.storage.packs import BlockTable, PackWriter, checksum, new_entry, pack_key
 from teatree.storage.versions import HEADER_BYTES
@@ -29,17 +29,17 @@ READ_BLOCKS = 16
 
 @frozen
 class Capture:
-    """One version's changed bytes in a local pack, and the block table with which they make the file."""
+    """One version's changed blocks in a local pack, and the block table of the whole file."""
 
     layout: FileLayout
     table: BlockTable
     pack: ObjectRef
     path: Path
-    """Where the pack lies until it is shipped."""
+    """The local file of the pack, until it is shipped."""
     blocks: tuple[int, ...]
     """Numbers of the blocks in the pack."""
     checkpoint: Checkpoint | None
-    """What it was captured of; the next capture goes on from there."""
+    """The checkpoint that was captured; the next capture compares with it."""
 
 
 def capture(
@@ -51,9 +51,9 @@ def capture(
     folder: str,
     spool: Path,
 ) -> Capture:
-    """Pack what differs from the `previous` version; raises `corrupt` if a changed block is damaged.
+    """Pack the blocks that differ from the `previous` version; raises `corrupt` if a changed block is damaged.
 
-    `since` is the checkpoint of which `previous` was captured; without it every block in use is looked at.
+    `since` is the checkpoint of which `previous` was captured; without it every block in use is compared.
     """
     spool.mkdir(parents=True, exist_ok=True)
     key = pack_key(folder, version, write_id)
@@ -101,21 +101,23 @@ def _moved_blocks(
 ) -> dict[int, np.void]:
     """Return entries of unchanged blocks that this pack takes over, and of leaves that it writes again.
 
-    Raises `corrupt` if such a block is not what was published.
+    Raises `corrupt` if such a block differs from the published one.
     """
     entries = previous.entries[: len(used)]
-    moves = choose_moves(entries, changed, used[: len(entries)])
+    relocations = choose_relocations(entries, changed, used[: len(entries)])
     moved: dict[int, np.void] = {}
-    for index in moves.blocks:
+    for index in relocations.blocks:
         block = database.read_at(HEADER_BYTES + index * BLOCK_BYTES, BLOCK_BYTES)
         digest = blake3(block).digest()
         if digest != entries[index]["hash"].tobytes():
-            raise CorruptError("A block changed on the disk by itself.", where=f"{database.path}, block {index}")
+            raise CorruptError(
+                "A block that was not written changed on the disk.", where=f"{database.path}, block {index}"
+            )
         moved[index] = new_entry(version, write_id, *writer.add(block), digest)
-    if moves.unused:
+    if relocations.unused:
         zeros = bytes(BLOCK_BYTES)
         entry = new_entry(version, write_id, *writer.add(zeros), blake3(zeros).digest())
-        moved |= dict.fromkeys(moves.unused, entry)
+        moved |= dict.fromkeys(relocations.unused, entry)
     leaves = scattered_leaves(previous.leaves, [*changed, *moved])
     return {block: entries[block] for block in leaves if block < len(entries)} | moved
 
@@ -123,8 +125,7 @@ def _moved_blocks(
 def captured_checkpoint(database: BlockFile, layout: FileLayout) -> Checkpoint | None:
     """Return the checkpoint that a file and a version have in common, None if the file holds another one.
 
-    The caller knows that the file descends from the version; if its header is the version's too, nothing was written
-    since that a reader of it would see.
+    The file must descend from the version; if its header is the version's too, no block in use was written since.
     """
     if checksum(database.read_at(0, HEADER_BYTES)) != layout.header.checksum:
         return None
@@ -156,7 +157,7 @@ def _runs(suspects: Mask) -> Iterator[tuple[int, int]]:
 def _unused_blocks(
     previous: BlockTable, suspects: Mask, version: int, write_id: str, writer: PackWriter
 ) -> dict[int, np.void]:
-    """Return entries for blocks beyond the previous version that nobody reads: one frame of zeros stands for all."""
+    """Return entries for unused blocks beyond the previous version: all share one frame of zeros."""
     unused = [len(previous) + int(i) for i in np.flatnonzero(~suspects[len(previous) :])]
     if not unused:
         return {}

@@ -1,9 +1,9 @@
-"""Old local version files: how long they keep their names, and when their bytes may become another version's.
+"""Spares: old local version files, whose space is reused for newer versions.
 
-A version that was superseded keeps its name for a time of grace, since readers follow the link first and open the file
-a moment later, and for as long as DuckDB's lock tells that a reader has it open. Then it is renamed, so that nobody can
-open it any more, and given the same time again, in which everyone who opened it before has locked it. Only then, if
-nobody has it open, its bytes may be overwritten: it is a spare.
+A superseded version keeps its name for a grace period, since readers follow the link first and open the file a moment
+later, and for as long as DuckDB's lock shows that a reader has it open. Then it is renamed, so that no reader can open
+it any more, and kept for the same period again, in which every reader that opened it before has locked it. Only then,
+if no process has it open, it is overwritten.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SUFFIX = ".spare"
 
 @frozen(eq=False)
 class Spare:
-    """A file that has lost its name."""
+    """An old version file that was renamed, with its block table."""
 
     path: Path
     table: BlockTable
@@ -43,15 +43,15 @@ class Spares:
         self._superseded_ms: dict[int, float] = {}
         self._spares: list[Spare] = []
         self._pinned: set[int] = set()
-        """Versions that a reader had open when it was looked last."""
+        """Versions that a reader had open at the last check."""
         self._swept = False
 
     def made(self, version: int, table: BlockTable) -> None:
-        """Remember what a version's file holds."""
+        """Remember the block table of a version's file."""
         self._tables[version] = table
 
     def superseded(self, newest: int) -> None:
-        """Begin the time of grace of all versions before `newest`."""
+        """Begin the grace period of all versions before `newest`."""
         now_ms = _now_ms()
         for number in self._numbers():
             if number < newest:
@@ -68,15 +68,15 @@ class Spares:
         return [n for n in self._numbers()[:-kept] if n in self._superseded_ms]
 
     def tidy(self, in_use: set[int], spares_max: int) -> bool:
-        """Take the names from files whose time is over and that nobody has open; delete those that are not wanted.
+        """Turn unused files whose grace period is over into spares; delete those beyond `spares_max`.
 
-        Return whether some must be looked at again.
+        Return whether some files must be checked again.
         """
         self._sweep()
         self._pinned = set()
         for number in self._old(self._kept):
             path = self._folder.version(number)
-            with suppress(FileNotFoundError):  # somebody deleted it
+            with suppress(FileNotFoundError):  # it was deleted by hand
                 if number in in_use or is_open_elsewhere(path):
                     self._pinned.add(number)
                 elif self._is_over(number):
@@ -87,9 +87,9 @@ class Spares:
         return bool(self._old(self._kept))
 
     def make_room(self, in_use: set[int]) -> int:
-        """Delete the spares, and each old file but the newest whose time is over and that nobody has open.
+        """Delete the spares, and each unused file but the newest whose grace period is over; return how many.
 
-        Return how many it were. A manager that has just come knows of no times: they begin now.
+        In a manager that has just started, all grace periods begin now.
         """
         self._sweep()
         self.superseded(self.newest_file())
@@ -97,7 +97,7 @@ class Spares:
         self.close()
         for number in self._old(1):
             path = self._folder.version(number)
-            with suppress(FileNotFoundError):  # somebody deleted it
+            with suppress(FileNotFoundError):  # it was deleted by hand
                 if number not in in_use and self._is_over(number) and not is_open_elsewhere(path):
                     self._retire(number, path, 0)
                     given_up += 1
@@ -121,17 +121,17 @@ class Spares:
         return list(self._spares)
 
     def discard(self, spare: Spare) -> None:
-        """Delete a spare: nothing is built upon it any more."""
+        """Delete a spare: no version is made from it any more."""
         if spare in self._spares:
             self._spares.remove(spare)
             spare.path.unlink(missing_ok=True)
 
     def ready(self) -> bool:
-        """Return whether a spare's time has come."""
+        """Return whether a spare may be overwritten now."""
         return any(spare.ready_ms <= _now_ms() for spare in self._spares)
 
     def wait_ms(self, pending_max: int) -> float:
-        """Return for how long to wait if `pending_max` old files are on their way out already, 0 if fewer are."""
+        """Return for how long to wait if `pending_max` old files are in their grace periods already, else 0."""
         soonest = [spare.ready_ms for spare in self._spares]
         soonest += [
             self._superseded_ms[number] + 2 * self._grace_ms
@@ -143,15 +143,15 @@ class Spares:
         return max(0.0, min(soonest) - _now_ms())
 
     def take(self, target: Path) -> BlockTable | None:
-        """Give a spare's bytes the name `target` and return what they are; None if there is no spare to be had."""
+        """Rename a spare to `target` and return its block table; None if no spare may be overwritten."""
         now_ms = _now_ms()
         for spare in [s for s in self._spares if s.ready_ms <= now_ms]:
             self._spares.remove(spare)
-            with suppress(FileNotFoundError):  # somebody deleted it
+            with suppress(FileNotFoundError):  # it was deleted by hand
                 if not is_open_anywhere(spare.path):
                     spare.path.rename(target)
                     return spare.table
-                spare.path.unlink()  # who has it open keeps its bytes
+                spare.path.unlink()  # a process that has it open keeps its bytes
         return None
 
     def drop(self, in_use: set[int]) -> None:
@@ -176,7 +176,7 @@ class Spares:
 
 
 def sweep(folder: ModelFolder) -> None:
-    """Delete what a killed process left half made, and its spares: what they hold is known no more."""
+    """Delete incomplete files of a killed process, and its spares, whose block tables are lost."""
     if folder.versions.is_dir():
         for path in folder.versions.iterdir():
             if path.suffix in {".part", _SUFFIX}:

@@ -1,9 +1,9 @@
-"""Taking a model over: which local file may be gone on with, and restoring it where none may.
+"""Takeover of a model: continues from the local file if it is current, else restores the newest version.
 
 A read-write file lies in a folder named by its writer's epoch. The caller holds the model's lock on this host, so no
-live process has a file open. A file is gone on with only if it descends from the newest manifest's content; anything
-else (another writer went on meanwhile, a lost or cut write-ahead log, damage) is put aside, and the newest version is
-restored from the store: the log after it replays.
+live process has a file open. A file is used only if it descends from the newest manifest's content; any other (another
+writer has continued meanwhile, a lost or truncated write-ahead log, damage) is put into quarantine, and the newest
+version is restored from the store: the log after it is replayed.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from attrs import frozen
 
 from teatree.contracts.errors import CorruptError, RetryError, TeatreeError
 from teatree.contracts.manifest import Manifest
-from teatree.contracts.settings import LimitSettings
 from teatree.engine.changes import check_length
 from teatree.engine.commits import Commit, read_commits, read_identity, unshipped
 from teatree.engine.database import Database
+from teatree.engine.model_context import ModelContext
 from teatree.engine.spares import sweep
-from teatree.storage.chain import Chain
 from teatree.storage.model_folder import ModelFolder
-from teatree.storage.versions import Progress, materialise
+from teatree.storage.versions import materialise
 
 
 @frozen
-class Taken:
-    """An open file, and what of it is not shipped."""
+class TakenOver:
+    """An open file, and its commits that are not shipped."""
 
     database: Database
     unshipped: tuple[Commit, ...]
@@ -36,39 +35,33 @@ class Taken:
     """Whether it came from the store rather than from this host's disk."""
 
 
-def take_file(
-    chain: Chain,
-    folder: ModelFolder,
-    newest: Manifest,
-    epoch: int,
-    limits: LimitSettings,
-    progress: Progress | None = None,
-) -> Taken:
-    """Return the model's file for a new epoch: the local one if it descends from `newest`, else a restored one."""
-    target = folder.database(epoch)
+def take_file(context: ModelContext, newest: Manifest) -> TakenOver:
+    """Return the model's file for the epoch of `newest`: the local one if it descends from it, else a restored one."""
+    folder = context.folder
+    target = folder.database(newest.epoch)
     local = _newest_local(folder)
     if local is not None:
         _discard_others(folder, local)
         if local.parent != target.parent:
             shutil.rmtree(target.parent, ignore_errors=True)
             local.parent.rename(target.parent)
-        taken = None if folder.restore_wanted.exists() else _go_on(target, newest, limits)
-        if taken is not None:
-            return taken
+        taken_over = None if folder.restore_wanted.exists() else _resume(context, target, newest)
+        if taken_over is not None:
+            return taken_over
         put_aside(folder, target)
     folder.restore_wanted.unlink(missing_ok=True)
     sweep(folder)  # the room may be needed
-    materialise(chain.store, newest, target, progress)
-    taken = _go_on(target, newest, limits)
-    if taken is None:
+    materialise(context.chain.store, newest, target)
+    taken_over = _resume(context, target, newest)
+    if taken_over is None:
         raise CorruptError(
             f"Version {newest.version} was restored but does not hold its own commit.", where=str(target)
         )
-    return Taken(taken.database, taken.unshipped, restored=True)
+    return TakenOver(taken_over.database, taken_over.unshipped, restored=True)
 
 
 def discard_files(folder: ModelFolder) -> None:
-    """Delete the read-write files of a model that has none any more."""
+    """Delete the read-write files of a model that no longer needs one."""
     shutil.rmtree(folder.read_write, ignore_errors=True)
 
 
@@ -83,10 +76,10 @@ def _discard_others(folder: ModelFolder, kept: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _go_on(path: Path, newest: Manifest, limits: LimitSettings) -> Taken | None:
-    """Open the file if it descends from `newest`; None if it must not be gone on with."""
+def _resume(context: ModelContext, path: Path, newest: Manifest) -> TakenOver | None:
+    """Open the file if it descends from `newest`; None if it must not be used."""
     try:
-        database = Database(path, limits)
+        database = Database(path, context.limits, on_stuck=context.hooks.on_stuck)
     except CorruptError:
         return None
     try:
@@ -95,12 +88,12 @@ def _go_on(path: Path, newest: Manifest, limits: LimitSettings) -> Taken | None:
     except RetryError:
         database.close()
         raise
-    except TeatreeError:  # whatever is wrong with its content: the store has a good one
+    except TeatreeError:  # its content is damaged: the store has a whole one
         pending = None
     if pending is None:
         database.close()
         return None
-    return Taken(database, tuple(pending), restored=False)
+    return TakenOver(database, tuple(pending), restored=False)
 
 
 def _pending(database: Database, newest: Manifest) -> list[Commit] | None:
@@ -115,7 +108,7 @@ def _pending(database: Database, newest: Manifest) -> list[Commit] | None:
 
 
 def put_aside(folder: ModelFolder, path: Path) -> None:
-    """Move a file that must not be gone on with out of the way; the next one to take over restores another."""
-    shutil.rmtree(folder.quarantine, ignore_errors=True)  # one is kept: for inspection, not as an archive
+    """Put a file that must not be used into quarantine; the next takeover restores the version from the store."""
+    shutil.rmtree(folder.quarantine, ignore_errors=True)  # only the last one is kept, for inspection
     folder.quarantine.mkdir(parents=True)
     path.parent.rename(folder.quarantine / f"{path.parent.name}-{int(time.time())}")

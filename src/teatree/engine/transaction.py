@@ -1,4 +1,4 @@
-"""One transaction of a batch: requests run in their order on the open file, neighbouring appends as one INSERT."""
+"""One transaction of a batch: runs requests in their order on the open file, batchable neighbours together."""
 
 from __future__ import annotations
 
@@ -10,64 +10,64 @@ from attrs import evolve, frozen
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, TeatreeError
 from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.notices import Outcome, Status
-from teatree.contracts.requests import CONTENT_ARROW, Request
+from teatree.contracts.notices import Outcome, Status, outcome_of
+from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
-from teatree.contracts.table_info import TableInfo
 from teatree.engine.database import Database
-from teatree.engine.duckdb_errors import duplicate_key, translate
+from teatree.engine.duckdb_errors import translate
 from teatree.engine.handle import WriteHandle
-from teatree.engine.ledger import Ledger, LostOutcome, Prior
-from teatree.engine.outcomes import REFUSED_PLACE, answer_again, outcome_of, refusal
-from teatree.engine.waiting_appends import WaitingAppends
-from teatree.functions.arguments import VALUE_BYTES, Call, Context
-from teatree.functions.pages import Page, cut_pages, page_key, told_columns
-from teatree.functions.registry import BuiltIn, Nature, find_function
-from teatree.functions.rows import insert
-from teatree.functions.sql import Answer
+from teatree.engine.ledger import EarlierOutcome, Ledger, LostOutcome
+from teatree.engine.outcomes import answer_again, refusal
+from teatree.functions.arguments import Call, Context
+from teatree.functions.pages import Page, column_types, cut_pages, page_key
+from teatree.functions.query import QueryResult
+from teatree.functions.registry import Registry
+from teatree.functions.traits import Function, Nature, Traits
+from teatree.functions.waiting_calls import CallGroup, WaitingCalls
 from teatree.storage.packs import checksum
 from teatree.storage.segments import Entry, Role
 
 
 class UnexpectedError(OperatorError):
-    """A fault of ours that a request met: it ends as `failed`, its neighbours commit."""
+    """An internal error in one request: it ends as `failed`, its neighbours commit."""
 
     def __init__(self, function: str, cause: Exception) -> None:
         reason = f"{type(cause).__name__}: {cause}"[:300]
-        super().__init__(Code.INTERNAL, f"{function} met a fault of Teatree's own: {reason}", where="function")
+        super().__init__(Code.INTERNAL, f"{function} failed because of an error in Teatree: {reason}", where="function")
 
 
 @frozen
-class Parts:
-    """What a batch is applied with."""
+class ModelFile:
+    """A model's open file, and the services with which a batch is applied to it."""
 
     database: Database
     handle: WriteHandle
     ledger: Ledger
     context: Context
+    functions: Registry
     put_page: Callable[[str, bytes], None]
     """Stores a page under its key below the model's folder."""
     failpoint: Failpoint
 
 
 @frozen
-class Target:
-    """The version that a batch is meant for, and what its transactions need to know of those before."""
+class NextVersion:
+    """The version that a batch will become, and facts about earlier ones that its transactions need."""
 
     version: int
     write_id: str
     shipped_version: int
-    """The newest version whose outcomes need no longer wait in the file."""
+    """The newest version whose commits may be deleted from the file."""
     offset_of: Callable[[int], int]
     """Returns the offset of a published version; raises `unknown_version`."""
 
 
 @frozen
 class Item:
-    """One request of a batch, with what is known of its id."""
+    """One request of a batch, with an earlier use of its id."""
 
     request: Request
-    prior: Prior | LostOutcome | None = None
+    earlier: EarlierOutcome | LostOutcome | None = None
     """Its first outcome, in an earlier batch."""
     twin: Request | None = None
     """An earlier request of the same batch under the same id."""
@@ -78,8 +78,8 @@ class Transaction:
 
     def __init__(
         self,
-        parts: Parts,
-        target: Target,
+        model_file: ModelFile,
+        next_version: NextVersion,
         earlier: Mapping[str, Outcome],
         refused: Sequence[Entry],
         last_effect_seq: int,
@@ -89,16 +89,15 @@ class Transaction:
     ) -> None:
         """`earlier` are the outcomes of this batch so far, by id; those that were `refused` are not committed yet.
 
-        With `looks_keys_up`, appends that repeat a key are found before they are inserted: it costs a query. With
-        `measures_rows`, what was there is measured before each request that makes rows: it costs a query each.
+        With `looks_keys_up`, waiting calls that repeat a key are found before they run, at the cost of a query. With
+        `measures_rows`, memory is measured before each request that makes rows, at the cost of a query each.
         """
-        self._parts = parts
-        self._target = target
+        self._model_file = model_file
+        self._next_version = next_version
         self._earlier = earlier
         self._outcomes: dict[str, Outcome] = {}
-        self._appends: dict[str, WaitingAppends] = {}
-        self._waiting_bytes = 0
-        """What their rows are reckoned at: more than one request may take wait for no more."""
+        self._waiting: tuple[Function, WaitingCalls] | None = None
+        """Calls of a batchable function that were checked and answered, but not run yet."""
         self._looks_keys_up = looks_keys_up
         self._measures_rows = measures_rows
         self._effect_seq_before = last_effect_seq
@@ -106,29 +105,29 @@ class Transaction:
         self.last_effect_seq = last_effect_seq
         self.archive: tuple[str, ...] | None = None
         self.dropped = False
-        """Whether a request ended the model's life."""
+        """Whether a request dropped the model."""
         self.culprit: int | None = None
-        """After an error: the place of the item that met it; None if it can be any of the appends inserted together."""
+        """After an error: the place of the item that caused it; None if it may be any of the waiting calls."""
 
     def run(self, items: Sequence[Item]) -> None:
-        """Run the items; raises what the database refused, after which the whole transaction is void."""
+        """Run the items; after an exception the whole transaction is void."""
         for place, item in enumerate(items):
-            if item.prior is not None or item.twin is not None:
+            if item.earlier is not None or item.twin is not None:
                 self._answer(item)
             else:
                 self._run_one(item.request, place)
         self._flush()
 
     def _answer(self, item: Item) -> None:
-        """Answer a resend with the first outcome, and refuse another body under a used id."""
+        """End a resend with the first outcome, and refuse another body under a used id."""
         request = item.request
         if self._looks_keys_up:
-            self._flush()  # the first can be an append that is refused then
-        if isinstance(item.prior, LostOutcome):
-            self._end(request, Status.FAILED, error=item.prior.error.to_dict(), role=Role.REUSED)
+            self._flush()  # the first can be a waiting call that the flush refuses
+        if isinstance(item.earlier, LostOutcome):
+            self._end(request, Status.FAILED, error=item.earlier.error.to_dict(), role=Role.REUSED)
             return
-        if item.prior is not None:
-            first, version = item.prior.entry.outcome, item.prior.version
+        if item.earlier is not None:
+            first, version = item.earlier.entry.outcome, item.earlier.version
         else:
             first, version = self._outcomes.get(request.request_id) or self._earlier[request.request_id], None
         if first.body_hash == request.body_hash:
@@ -143,27 +142,29 @@ class Transaction:
         self._end(request, Status.REJECTED, error=error.to_dict(), role=Role.REUSED)
 
     def _run_one(self, request: Request, place: int) -> None:
-        statements = self._parts.handle.statements
+        statements = self._model_file.handle.statements
         self.culprit = place
         try:
-            function = _find(request)
-            call = Call(request, self._parts.context)
+            function = self._find(request)
+            call = Call(request, self._model_file.context)
             if call.expected_version is not None and self._looks_keys_up:
-                self._flush()  # an append that is refused has no effect
+                self._flush()  # a waiting call that is refused has no effect
                 self.culprit = place
-                statements = self._parts.handle.statements
+                statements = self._model_file.handle.statements
             self._check_expected_version(call)
-            if request.function == "append" and request.content_type != CONTENT_ARROW:
-                self._append(request, call)
-            else:
+            waiting = self._waiting_calls(function, request)
+            if self._waiting is None or self._waiting[1] is not waiting:
                 self._flush()
                 self.culprit = place
-                statements = self._parts.handle.statements
+                statements = self._model_file.handle.statements
+            if waiting is None:
                 self._run_function(request, function, call)
+            else:
+                self._wait(function, waiting, call)
         except RequestError as e:
-            if self._parts.handle.statements != statements:
-                raise  # the transaction holds half of it, or is void
-            self._keep(refusal(request, e))
+            if self._model_file.handle.statements != statements:
+                raise  # the transaction holds part of it, or is void
+            self._keep(refusal(request, e, self._model_file.functions.traits(request.function)))
         except TeatreeError:
             raise
         except MemoryError as e:
@@ -172,18 +173,25 @@ class Transaction:
             raise UnexpectedError(request.function, e) from e
         self.culprit = None
 
-    def _run_function(self, request: Request, function: BuiltIn, call: Call) -> None:
-        database, limits = self._parts.database, self._parts.context.limits
+    def _find(self, request: Request) -> Function:
+        if request.invalid is not None:
+            raise request.invalid
+        return self._model_file.functions.require(request.function)
+
+    def _run_function(self, request: Request, function: Function, call: Call) -> None:
+        database, limits = self._model_file.database, self._model_file.context.limits
         with ExitStack() as within:
             block = within.enter_context(
-                database.time_limit(_time_ms_max(function, limits), request.function, [request])
+                database.time_limit(_time_ms_max(function.traits, limits), request.function, [request])
             )
-            if function.makes_rows:
-                within.enter_context(database.rows_limit(streams=function.copies, exactly=self._measures_rows))
+            if function.traits.makes_rows:
+                within.enter_context(database.rows_limit(streams=function.traits.copies, exactly=self._measures_rows))
             call.context = call.context.of(request)
-            with nullcontext() if function.copies else database.memory_limit():  # those run no statement of a user's
-                result = function.run(self._parts.handle, call)
-            pages = cut_pages(result, limits.pages_max, block.check) if function.nature is Nature.READS else []
+            with (
+                nullcontext() if function.traits.copies else database.memory_limit()
+            ):  # copying runs no user's statement
+                result = function.run(self._model_file.handle, call)
+            pages = cut_pages(result, limits.pages_max, block.check) if function.traits.nature is Nature.READS else []
         self._done(request, function, result, pages)
 
     def _check_expected_version(self, call: Call) -> None:
@@ -191,8 +199,8 @@ class Transaction:
         if expected is None:
             return
         try:
-            offset = self._target.offset_of(expected)
-        except RequestError as e:  # its place is in the store
+            offset = self._next_version.offset_of(expected)
+        except RequestError as e:  # its `where` names an object in the store
             raise RequestError(e.code, e.message, where="expected_version", hint=e.hint) from None
         except CorruptError as e:
             raise RequestError(
@@ -209,81 +217,80 @@ class Transaction:
                 hint="Read the newest version and decide again.",
             )
 
-    def _append(self, request: Request, call: Call) -> None:
-        """Decode an append against its table's schema and leave it for the INSERT of its neighbours."""
-        from teatree.datasets.rows import RowDecoder  # noqa: PLC0415
+    def _waiting_calls(self, function: Function, request: Request) -> WaitingCalls | None:
+        """Return the waiting calls that a request can join, None if it must run alone."""
+        if function.waiting is None:
+            return None
+        known = self._waiting
+        waiting = known[1] if known is not None and known[0] is function else function.waiting()
+        return waiting if waiting.takes(request) else None
 
-        table = self._parts.handle.table(call.text("table"))
-        rows = call.rows(len(table.schema))
-        call.finish(takes_rows=True)
-        waiting = self._appends.get(table.name)
-        decoder = waiting.decoder if waiting else RowDecoder(table.schema)
-        decoded = decoder.decode(rows, "rows")
-        if waiting is None:
-            waiting = self._appends[table.name] = WaitingAppends(decoder)
-        waiting.add(len(self.entries), request, decoded)
-        self._end(request, Status.DONE, result={"rows": len(rows)}, effect=True)
-        self._waiting_bytes += len(rows) * len(table.schema) * VALUE_BYTES
-        if self._waiting_bytes > self._parts.context.limits.rows_bytes_max:
+    def _wait(self, function: Function, waiting: WaitingCalls, call: Call) -> None:
+        """Check a call and keep it to be run together with its neighbours."""
+        result = waiting.add(len(self.entries), self._model_file.handle, call)
+        self._waiting = function, waiting
+        self._done(call.request, function, result, [])
+        if waiting.size_bytes > self._model_file.context.limits.rows_bytes_max:
             self._flush()
 
     def _flush(self) -> None:
-        """Insert the appends that wait: tables have no foreign keys between them, so only each one's order matters."""
+        """Run the waiting calls."""
         self.culprit = None
-        limit_ms = self._parts.context.limits.request_time_ms_max
-        for name, waiting in self._appends.items():
-            with self._parts.database.time_limit(limit_ms, "append", waiting.requests):
+        if self._waiting is None:
+            return
+        function, waiting = self._waiting
+        limit_ms = _time_ms_max(function.traits, self._model_file.context.limits)
+        for group in waiting.groups():
+            with self._model_file.database.time_limit(limit_ms, function.name, group.requests):
                 try:
-                    self._insert(self._parts.handle.table(name), waiting)
+                    self._run_group(function, group)
                 except MemoryError as e:
                     raise translate(e) from e
-        self._appends.clear()
-        self._waiting_bytes = 0
+        self._waiting = None
 
-    def _insert(self, table: TableInfo, waiting: WaitingAppends) -> None:
-        handle = self._parts.handle
-        repeated = waiting.repeated_keys(handle, table) if self._looks_keys_up else {}
-        for place, key in repeated.items():
-            self._refuse_append(place, duplicate_key(key))
-        if repeated:
+    def _run_group(self, function: Function, group: CallGroup) -> None:
+        handle = self._model_file.handle
+        refusals = group.refusals(handle) if self._looks_keys_up else {}
+        for place, error in refusals.items():
+            self._refuse_waiting(place, error, function.traits)
+        if refusals:
             effects = (e.outcome.seq for e in self.entries if e.outcome.effect)
             self.last_effect_seq = max(effects, default=self._effect_seq_before)
-        tables = waiting.tables(without=set(repeated))
-        if tables:
-            insert(handle, table, tables)
+        group.run(handle, without=refusals.keys())
 
-    def _refuse_append(self, place: int, error: RequestError) -> None:
-        """Take back that an append was done: it was not inserted."""
-        error.where = REFUSED_PLACE["append"]
+    def _refuse_waiting(self, place: int, error: RequestError, traits: Traits) -> None:
+        """Replace the outcome of a call that was not run after all."""
+        error.where = error.where or traits.error_place
         done = self.entries[place].outcome
         refused = evolve(done, status=Status.REJECTED, result=None, error=error.to_dict(), effect=False)
         self.entries[place] = Entry(refused)
         self._outcomes[done.request_id] = refused
 
-    def _done(self, request: Request, function: BuiltIn, result: Any, pages: Sequence[Page]) -> None:
-        match function.nature:
+    def _done(self, request: Request, function: Function, result: Any, pages: Sequence[Page]) -> None:
+        match function.traits.nature:
             case Nature.READS:
                 result, stored = self._store_pages(request, result, pages)
                 self._end(request, Status.DONE, result=result, pages=stored)
             case Nature.BARRIER:
-                self.archive = tuple(self._parts.handle.table(name).name for name in result)
-                self._end(request, Status.DONE, result={"tables": list(self.archive or self._parts.handle.tables())})
+                handle = self._model_file.handle
+                self.archive = tuple(handle.table(name).name for name in result)
+                self._end(request, Status.DONE, result={"tables": list(self.archive or handle.tables())})
             case Nature.WRITES:
                 self._end(request, Status.DONE, result=result, effect=True)
-            case Nature.LIFE if function.name == "drop_model":
+            case Nature.ENDS:
                 self.dropped = True
                 self._end(request, Status.DONE, result={}, effect=True)
-            case Nature.LIFE:
+            case Nature.BEGINS:
                 raise RequestError(Code.MODEL_EXISTS, f"The model {request.model!r} exists already.", where="model")
 
     def _store_pages(
-        self, request: Request, answer: Answer, pages: Sequence[Page]
+        self, request: Request, answer: QueryResult, pages: Sequence[Page]
     ) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
-        """Store a query's pages before the commit, so that they can be told again after a crash."""
+        """Store a query's pages before the commit, so that they can be published again after a crash."""
         stored: list[dict[str, Any]] = []
         for page in pages:
-            key = page_key(self._target.version, self._target.write_id, request.request_id, page.number)
-            self._parts.put_page(key, page.body)
+            key = page_key(self._next_version.version, self._next_version.write_id, request.request_id, page.number)
+            self._model_file.put_page(key, page.body)
             stored.append(
                 {
                     "ref": key,
@@ -293,7 +300,7 @@ class Transaction:
                     "checksum": checksum(page.body),
                 }
             )
-        return {"rows": answer.rows.num_rows, "pages": len(stored), "columns": told_columns(answer)}, tuple(stored)
+        return {"rows": answer.rows.num_rows, "pages": len(stored), "columns": column_types(answer)}, tuple(stored)
 
     def _end(
         self,
@@ -317,13 +324,7 @@ class Transaction:
             self.last_effect_seq = outcome.seq
 
 
-def _time_ms_max(function: BuiltIn, limits: LimitSettings) -> int:
-    if function.nature is Nature.READS:
+def _time_ms_max(traits: Traits, limits: LimitSettings) -> int:
+    if traits.nature is Nature.READS:
         return limits.query_time_ms_max
-    return limits.load_time_ms_max if function.copies else limits.request_time_ms_max
-
-
-def _find(request: Request) -> BuiltIn:
-    if request.invalid is not None:
-        raise request.invalid
-    return find_function(request.function)
+    return limits.load_time_ms_max if traits.copies else limits.request_time_ms_max

@@ -1,7 +1,7 @@
-"""Anyone's DuckDB file, open for reading and writing in this process alone, as DuckDB itself would open it.
+"""A user's DuckDB file, open for reading and writing in this process alone, as DuckDB would open it.
 
-Nothing of ours is put into it. It is read through one descriptor that is opened after the database and closed after it:
-closing any other one would drop the lock that keeps other processes out.
+Teatree writes nothing into it. It is read through one descriptor that is opened after the database and closed after it:
+closing any other descriptor would drop the lock that keeps other processes out.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _NO_CHECKPOINTS = {"wal_autocheckpoint": "1000GB", "auto_checkpoint_skip_wal_thr
 """While a version is read only its own checkpoint may write (docs/decisions/0005)."""
 
 TRIES_MAX = 50
-"""Checkpoints until no transaction is committed between one and our own transaction."""
+"""Most checkpoints until no transaction is committed between one and our own transaction."""
 
 
 class UserFile(BlockFile):
-    """The file, the connection that its user works with, and one of our own beside it."""
+    """A user's file, with the user's connection and a separate one for publishing."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create a file; raises `busy` if somebody has it open, `bad_source` if it is no DuckDB file."""
+        """Open or create a file; raises `busy` if it is open elsewhere, `bad_source` if it is no DuckDB file."""
         self.connection = _connect(path)
         try:
             super().__init__(path, self.connection.cursor(), os.open(path, os.O_RDONLY))
@@ -46,22 +46,22 @@ class UserFile(BlockFile):
             self.close()
             raise RequestError(
                 Code.BAD_SOURCE,
-                f"{self.path.name} has blocks of {block_bytes} bytes; only DuckDB's default, {BLOCK_BYTES}, is known.",
+                f"{self.path.name} has blocks of {block_bytes} bytes; only DuckDB's {BLOCK_BYTES} are supported.",
                 where=str(self.path),
                 hint="`COPY FROM DATABASE` into a new file, and use that.",
             )
 
     @property
     def own_connection(self) -> duckdb.DuckDBPyConnection:
-        """Our connection, in which nobody else's transactions run."""
+        """The connection for publishing, in which none of the user's transactions run."""
         return self._con
 
     @contextmanager
-    def at_rest(self) -> Iterator[None]:
-        """Write everything committed into the main file, and keep it as it is for the time of the block.
+    def checkpointed(self) -> Iterator[None]:
+        """Write everything committed into the main file, and leave that unchanged while the block runs.
 
-        Transactions go on meanwhile, into the write-ahead log; statements in the block see what is in the main file.
-        Raises `busy` if transactions follow each other too fast to find a moment between two of them.
+        Transactions continue meanwhile, in the write-ahead log; statements in the block see the main file's content.
+        Raises `busy` if transactions follow each other too fast for a checkpoint between two of them.
         """
         before = {name: self.rows(f"SELECT current_setting('{name}')")[0][0] for name in _NO_CHECKPOINTS}
         try:
@@ -77,7 +77,7 @@ class UserFile(BlockFile):
                 self.rows(f"SET GLOBAL {name} = '{value}'")
 
     def _begin_at_checkpoint(self) -> None:
-        """Begin a transaction that sees exactly what a checkpoint wrote: nothing was committed in between."""
+        """Begin a transaction that sees exactly what a checkpoint wrote, with no commit in between."""
         log = self.path.with_name(f"{self.path.name}.wal")
         for _ in range(TRIES_MAX):
             self.checkpoint()
@@ -96,7 +96,7 @@ class UserFile(BlockFile):
     def close(self) -> None:
         """Close the database, which writes its log into the file, then the descriptor that kept its lock.
 
-        A connection of its user that is still open keeps the database; then the descriptor stays with it.
+        If the user still has a connection open, the database and the descriptor stay open.
         """
         self._con.close()
         self.connection.close()
@@ -108,15 +108,15 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     if path.exists() and is_open_for_writing_here(path):
         raise _busy(path, "in this process")
     try:
-        # The mark makes sure that no other connection of this process can share the database: closing ours would
-        # drop the lock of both.
+        # The unique user agent prevents another connection of this process from sharing the database: closing ours
+        # would drop the lock of both.
         return duckdb.connect(str(path), config={"custom_user_agent": f"teatree/{new_id()}"})
     except duckdb.Error as e:
         raise _open_error(path, e) from e
 
 
-def _busy(path: Path, who: str) -> RetryError:
-    return RetryError(Code.BUSY, f"{path.name} is open {who}.", where=str(path), hint="Close it there first.")
+def _busy(path: Path, holder: str) -> RetryError:
+    return RetryError(Code.BUSY, f"{path.name} is open {holder}.", where=str(path), hint="Close it there first.")
 
 
 def _open_error(path: Path, error: duckdb.Error) -> TeatreeError:
@@ -128,7 +128,7 @@ def _open_error(path: Path, error: duckdb.Error) -> TeatreeError:
     if "not a valid DuckDB database" in text:
         return RequestError(Code.BAD_SOURCE, f"{path.name} is not a DuckDB database.", where=str(path))
     if not path.exists():
-        return RequestError(Code.USAGE, f"There is no place for {path}: {text}", where=str(path))
+        return RequestError(Code.USAGE, f"{path} cannot be created: {text}", where=str(path))
     if not os.access(path, os.R_OK | os.W_OK):
         return OperatorError(
             Code.NOT_AUTHORIZED,

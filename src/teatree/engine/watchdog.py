@@ -1,8 +1,8 @@
-"""A watchdog over statements: interrupts the one that runs longer, or takes more memory, than it may.
+"""The watchdog of a connection: interrupts a statement that exceeds its limit of time or memory.
 
-One thread a connection, looking a few times a second: a timer for each statement would cost more than most of them.
-DuckDB looks for the interrupt between two vectors, never within a function: `levenshtein` of two long texts runs on. A
-block that has not ended some time after its interrupt is reported to what can end the process.
+One thread per connection checks a few times a second: a timer for each statement would cost more than most of them.
+DuckDB checks for the interrupt between two vectors, never within a function: `levenshtein` of two long texts continues.
+If a block has not ended some time after its interrupt, `on_stuck` is called, which ends the process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOOK_MS = 100
 
 @define
 class Block:
-    """What is being watched."""
+    """A block of statements that is being watched."""
 
     what: str
     where: str | None
@@ -35,7 +35,7 @@ class Block:
     """Why it was interrupted."""
 
     def check(self) -> None:
-        """Raise `timed_out` if the time is over: for what runs between statements, which no interrupt reaches."""
+        """Raise `timed_out` if the time is over: for code between statements, which no interrupt reaches."""
         if time.monotonic() > self.deadline_s:
             raise self.timed_out()
 
@@ -50,15 +50,15 @@ class Block:
 
 
 class Watchdog:
-    """Watches what one thread runs on one connection."""
+    """Watches the statements of one connection, which one thread uses."""
 
     def __init__(
         self, interrupt: Callable[[], None], *, stuck_ms_max: int = 0, resident_bytes_max: int | None = None
     ) -> None:
         """`interrupt` makes the running statement fail; it is called from the watchdog's thread.
 
-        A block that goes on `stuck_ms_max` after its time is stuck. One during which the process has more than
-        `resident_bytes_max` of its own in memory is interrupted too.
+        A block that still runs `stuck_ms_max` after its time is stuck. A block is also interrupted when the process has
+        more than `resident_bytes_max` of private memory resident.
         """
         self._interrupt = interrupt
         self._stuck_ms_max = stuck_ms_max
@@ -96,7 +96,7 @@ class Watchdog:
                 self._block = None
 
     def interrupt(self, error: RetryError) -> None:
-        """Interrupt what runs, if anything does and nothing else interrupted it: its block raises `error`."""
+        """Interrupt the running block, if any; it raises `error`, or that of an earlier interrupt."""
         with self._lock:
             if self._block is not None and self._block.may_interrupt:
                 self._block.error = self._block.error or error
@@ -138,7 +138,7 @@ class Watchdog:
 
 
 def own_bytes() -> int:
-    """Return the memory that this process has resident and shares with no file; 0 where no kernel tells."""
+    """Return the memory that this process has resident and shares with no file; 0 where /proc is missing."""
     try:
         _, resident, shared, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
     except FileNotFoundError:

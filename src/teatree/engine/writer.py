@@ -1,408 +1,199 @@
-"""The one writer of a model: takes it over, applies batches, captures versions, ships them.
+"""The one writer of a model: takes it over, and leads it from state to state.
 
-Concurrency: `take_over`, `apply`, `capture` and `settle` belong to one thread; `ship` may run on another while the next
-batch is applied. At most one captured version waits to be shipped: the next capture begins when it is.
+Concurrency: `take_over`, `apply`, `capture` and `advance_base` belong to one thread; versions may be shipped on another
+while the next batch is applied. At most one captured version waits to be shipped: the next capture begins when it is.
+The state is replaced as a whole, so any thread may read it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
-import attrs
-
-from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
-from teatree.contracts.failpoints import Failpoint
-from teatree.contracts.manifest import Manifest, ModelOptions, ModelState, StreamStamp
+from teatree.contracts.errors import Code, OperatorError, TeatreeError
+from teatree.contracts.manifest import Manifest, ModelState
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.batch import FAILED_CODES, Applied, Batch
-from teatree.engine.changes import Checkpoint
-from teatree.engine.commits import Commit, adopt_commits, committed_position, read_commits
-from teatree.engine.database import Database, reopened
-from teatree.engine.drafts import Author, Draft, batch_after, fence_after, new_write_id, table_entries
-from teatree.engine.duckdb_errors import DamagedFileError, InvalidatedError, damage_of_file
-from teatree.engine.handle import WriteHandle
-from teatree.engine.history import StoredHistory, unchanged_tables
+from teatree.engine.batch import Applied
+from teatree.engine.closed_model import ClosedModel, NotTakenOver
+from teatree.engine.incarnation import CreatedModel
 from teatree.engine.ledger import Ledger
-from teatree.engine.life import Birth, begin_life, outcome_without_file
-from teatree.engine.offsets import Offsets
-from teatree.engine.outcomes import outside_entries
-from teatree.engine.recovery import recovered
-from teatree.engine.shipping import ship
-from teatree.engine.snapshot import Capture, capture, captured_checkpoint
+from teatree.engine.model_context import ModelContext
+from teatree.engine.model_without_file import ModelWithoutFile
+from teatree.engine.open_model import Captured, OpenModel
+from teatree.engine.prepared_version import Author, PreparedVersion, fence_after
+from teatree.engine.recovery import applied_through
+from teatree.engine.snapshot import captured_checkpoint
 from teatree.engine.takeover import discard_files, put_aside, take_file
-from teatree.engine.transaction import Parts, Target
-from teatree.functions.arguments import Context, Report, no_report
-from teatree.functions.sources import Sources
-from teatree.storage.chain import Chain
-from teatree.storage.dead_letters import keep_dead_letter
-from teatree.storage.model_folder import ModelFolder
+from teatree.engine.version_preparer import Base, VersionPreparer
 from teatree.storage.packs import BlockTable
-from teatree.storage.segments import Entry
 from teatree.storage.versions import read_table
 
 
 class Writer:
     """Owns one model's file, ledger and end of the chain."""
 
-    def __init__(
-        self,
-        chain: Chain,
-        folder: ModelFolder,
-        stream: StreamStamp,
-        limits: LimitSettings,
-        sources: Sources,
-        facts: dict[str, object],
-        failpoint: Failpoint,
-    ) -> None:
-        """`facts` tell people who wrote a manifest: host, process."""
-        self.chain = chain
-        self.folder = folder
-        self._author = Author(stream, facts)
-        self._default_limits = limits
-        self.limits = limits
-        self._sources = sources
-        self.report: Report = no_report
-        """Publishes how far a long request is."""
-        self.failpoint = failpoint
-        self.ledger = Ledger(chain, folder.ledger, limits)
-        self._manifest: Manifest | None = None
-        self._database: Database | None = None
-        self._invalidated: InvalidatedError | None = None
-        """Why DuckDB gave the open database up; None while it works."""
-        self._parts: Parts | None = None
-        self._batch: Batch | None = None
-        self._target: Target | None = None
-        self._applied: Applied | None = None
-        self._table = BlockTable.empty(chain.folder)
-        self._checkpoint: Checkpoint | None = None
-        self._birth: Birth | None = None
-        self.settled: tuple[Manifest, BlockTable] | None = None
-        """The newest version that is in the chain and its blocks, the two together: any thread may take them."""
-        self._offsets = Offsets(chain)
-        self.on_stuck: Callable[[Sequence[Request]], None] | None = None
-        """Ends the process because requests that run together do not end, and no interrupt reaches them."""
+    def __init__(self, context: ModelContext, author: Author) -> None:
+        self.context = context
+        self.ledger = Ledger(context.chain, context.folder.ledger, context.limits)
+        self.model: NotTakenOver | ClosedModel | ModelWithoutFile | OpenModel = NotTakenOver()
+        """The model in its present state."""
         self.restored = False
         """Whether the file had to be restored from the store when the model was taken over."""
-
-    # --- taking over -------------------------------------------------------------------------------------------------
+        self._author = author
 
     @property
     def manifest(self) -> Manifest:
-        """The newest manifest that this writer settled."""
-        if self._manifest is None:
-            raise OperatorError(Code.INTERNAL, "The model was not taken over yet.")
-        return self._manifest
+        """The newest manifest that this writer took as its base."""
+        match self.model:
+            case NotTakenOver():
+                raise OperatorError(Code.INTERNAL, "The model was not taken over yet.")
+            case ClosedModel() as closed:
+                return closed.manifest
+            case ModelWithoutFile() | OpenModel() as model:
+                return model.preparer.base.manifest
 
     @property
-    def epoch(self) -> int:
-        """The number of this writer's fence."""
-        return self.manifest.epoch
-
-    @property
-    def applied_offset(self) -> int:
-        """Sequence of the last request that is committed, or published without a file."""
-        return committed_position(self._database).seq if self._database else self.manifest.offset
-
-    @property
-    def applied_position(self) -> LogPosition:
-        """The same with its time: where a reader of the log goes on."""
-        return committed_position(self._database) if self._database else self.manifest.position
-
-    def take_over(self, newest: Manifest | None) -> Draft | None:
-        """Fence off every other writer and open the file; return what a crash left unshipped, captured.
-
-        `newest` is the newest manifest, as the caller found it. Raises `fenced` if another writer was faster.
-        """
-        fence = fence_after(newest, self.chain, self._author)
-        if self._manifest is None or newest is None or newest.write_id != self._manifest.write_id:
-            self.failpoint("manager.take_over.before_fence")
-            self.chain.create(fence)
-            self.failpoint("manager.take_over.after_fence")
-        else:  # what follows the fence failed, and nobody came between: it still holds
-            fence = self._manifest
-        self._manifest = fence
-        if self._database is not None:  # what followed the fence failed: a file cannot be open twice
-            self._database.close()
-        self._invalidated = None
-        self.ledger.load(fence)
-        self._use_options(fence.options)
-        if fence.file is not None:
-            self._table = read_table(self.chain.store, fence.file)
-        self.settled = fence, self._table
-        if fence.file is None:
-            discard_files(self.folder)
-            return None
-        taken = take_file(self.chain, self.folder, fence, fence.epoch, self.limits)
-        self.restored = taken.restored
-        self._checkpoint = captured_checkpoint(taken.database, fence.file)
-        self._use_database(taken.database)
-        if not taken.unshipped:
-            return None
-        applied = recovered(taken.unshipped, fence, self.ledger)
-        with taken.database.transaction():
-            adopt_commits(taken.database, fence.content_version, applied.version, applied.write_id)
-        self._applied = applied  # the next batch is for the version after it, though it is not shipped yet
-        return self.capture(applied, fence.said_version)
-
-    def _use_options(self, options: ModelOptions) -> None:
-        self.limits = attrs.evolve(self._default_limits, **options.limits)
-
-    def _use_database(self, database: Database) -> None:
-        self._database, self._invalidated = database, None
-        database.on_stuck = self.on_stuck
-        self._parts = Parts(
-            database=database,
-            handle=WriteHandle(database, self.limits),
-            ledger=self.ledger,
-            context=self.context,
-            put_page=self._put_page,
-            failpoint=self.failpoint,
-        )
-
-    @property
-    def context(self) -> Context:
-        """What functions may use."""
-        history = StoredHistory(self.chain, self._database, self._unchanged_since) if self._database else None
-        return Context(self.limits, self._sources, history, lambda *progress: self.report(*progress))  # noqa: PLW0108  set later
-
-    def _unchanged_since(self, manifest: Manifest) -> frozenset[str]:
-        """Return the tables of a version that no later one changed, nor the batch that is not settled yet."""
-        applied = self._applied
-        pending = applied.changed_tables if applied and applied.version > self.manifest.version else frozenset()
-        return unchanged_tables(manifest, self.manifest) - pending
-
-    def _put_page(self, key: str, body: bytes) -> None:
-        self.chain.store.put(self.chain.key(key), body)
-
-    def close(self) -> None:
-        """Close the file; what is committed and not shipped is found by the next writer."""
-        if self._database is not None:
-            self._database.close()
-        self.ledger.close()
-
-    def read_at(self, offset: int, length: int) -> bytes | None:
-        """Return bytes of the file as it lies, None where there are none to be had; called from any thread.
-
-        They may be of any version, or of none: it is for the caller to compare their hash.
-        """
-        database = self._database
-        return None if database is None else database.read_if_there(offset, length)
-
-    def leave(self) -> None:
-        """Interrupt what runs on the file, and let nothing more begin; called from another thread."""
-        if self._database is not None:
-            self._database.leave()
-
-    @contextmanager
-    def _on_open_file(self) -> Iterator[None]:
-        """Run the block on an open file: one that DuckDB gave up before is opened again, one that it gives up is noted.
-
-        What the file does not hold any more of what was committed is damage of the file: DamagedFileError.
-        """
-        if self._invalidated is not None:
-            self._reopen(self._invalidated)
-        try:
-            yield
-        except InvalidatedError as e:
-            self._invalidated = e
-            raise
-        except RetryError as e:
-            if e.code is Code.OVER_LIMIT:  # a request that failed was refused: what it took was not given back
-                self._invalidated = InvalidatedError(e.code, e.message)
-            raise
-
-    def _reopen(self, error: InvalidatedError) -> None:
-        """Open the file again: the same writer, since its fence holds; the write-ahead log has what was committed."""
-        if self._database is None:  # it was a file that `create_model` began, and begins anew
-            return
-        self._database.close()
-        path = self._database.path
-        database = reopened(path, self.limits, error)
-        try:
-            self._adopt(read_commits(database), path)
-        except BaseException:
-            database.close()
-            raise
-        self._checkpoint = None  # every block in use is compared once
-        self._use_database(database)
-        if self._batch is not None and self._parts is not None:
-            self._batch.use(self._parts)
-
-    def _adopt(self, commits: Sequence[Commit], path: Path) -> None:
-        """Take what the file holds as committed; a COMMIT that failed may have reached the disk."""
-        known = self._applied.offset if self._applied else self.manifest.offset
-        if self._batch is not None and self._target is not None:
-            self._batch.adopt([c for c in commits if c.write_id == self._target.write_id])
-            known = max(known, self._batch.offset)
-        if max((c.offset for c in commits), default=0) != known:
-            raise DamagedFileError("The file does not hold what was committed to it.", where=str(path))
-
-    def put_file_aside(self) -> None:
-        """Close a damaged file and move it out of the way: the next writer restores the newest version."""
-        if self._database is not None:
-            self._database.close()
-            put_aside(self.folder, self._database.path)
-            self._database = None
-
-    # --- batches -----------------------------------------------------------------------------------------------------
+    def base(self) -> Base:
+        """The newest shipped version and its blocks."""
+        return self._taken_over.preparer.base
 
     @property
     def state(self) -> ModelState:
-        """Whether the model is alive after all that was applied."""
-        if self._applied is not None and self._applied.dropped:
-            return ModelState.DROPPED
-        if self._database is not None:
-            return ModelState.ACTIVE
-        return self.manifest.state
-
-    def apply(self, requests: Sequence[Request], outside: Sequence[Outcome] = ()) -> Applied:
-        """Apply a batch; a request that begins or ends the model's life comes alone.
-
-        `outside` are the outcomes of requests before it that lie outside the model's incarnations: their ids are
-        remembered with those.
-
-        After a `RetryError`, call again with the requests beyond `applied_offset`: the batch goes on where it stopped.
-        """
-        with self._on_open_file():
-            applied = self._apply(requests, outside)
-        self._batch = None
-        self._applied = applied
-        self._give_memory_back(applied)
-        return applied
-
-    def _give_memory_back(self, applied: Applied) -> None:
-        """Have the file opened again if a request that failed left memory taken, as undone updates do."""
-        over_limit = any((e.outcome.error or {}).get("code") == Code.OVER_LIMIT for e in applied.entries)
-        if over_limit and self._database is not None:
-            self._invalidated = self._database.held_memory()
-
-    def _apply(self, requests: Sequence[Request], outside: Sequence[Outcome]) -> Applied:
-        if self._batch is None or self._target is None:
-            self._target = self._next_target()
-        if self._database is None or self._parts is None:
-            return self._apply_without_file(requests[0], outside_entries(outside, self.ledger))
-        if self._batch is None:
-            self._batch = Batch(self._parts, self._target, self._last_effect_seq)
-        return self._batch.apply(requests)
-
-    def rest_of(self, batch: Sequence[Request]) -> Sequence[Request]:
-        """Return what of a batch is not committed, after an error; a database that DuckDB gave up is opened again."""
-        with self._on_open_file():
-            offset = self.applied_offset
-            return [request for request in batch if request.seq > offset]
-
-    def keep_dead_letter(self, request: Request, tries: int) -> None:
-        """Keep a request that is to be set aside for inspection; may be called again after a `RetryError`."""
-        self.failpoint("manager.set_aside.before_letter")
-        keep_dead_letter(self.chain, request, tries)
-        self.failpoint("manager.set_aside.after_letter")
-
-    def set_aside(self, request: Request, error: TeatreeError) -> Applied:
-        """Commit that a request had no effect, and why."""
-        with self._on_open_file():
-            self._target = self._next_target()
-            if self._parts is None:
-                applied = outcome_without_file(self._target, request, self.manifest, self.ledger, error)
-            else:
-                applied = Batch(self._parts, self._target, self._last_effect_seq).refuse(request, error)
-        self._applied = applied
-        return applied
+        """The model's state after all that was applied."""
+        model = self.model
+        return model.state if isinstance(model, ModelWithoutFile | OpenModel) else self.manifest.state
 
     @property
-    def _last_effect_seq(self) -> int:
-        return self._applied.last_effect_seq if self._applied else self.manifest.last_effect_seq
+    def limits(self) -> LimitSettings:
+        """The limits of the model while it has a file, else the operator's."""
+        model = self.model
+        return model.limits if isinstance(model, OpenModel) else self.context.limits
 
-    def _next_target(self) -> Target:
-        newest = self._applied.version if self._applied else 0
-        return Target(
-            version=max(newest, self.manifest.version) + 1,
-            write_id=new_write_id(),
-            shipped_version=self.manifest.content_version,
-            offset_of=lambda version: self._offsets.find(version, self.manifest.version),
-        )
+    @property
+    def applied_position(self) -> LogPosition:
+        """The position of the last request that is committed, or published without a file: the log is read from it."""
+        return self._taken_over.position
 
-    def _apply_without_file(self, request: Request, outside: tuple[Entry, ...]) -> Applied:
-        target = self._target or self._next_target()
-        prior = self.ledger.find([request.request_id]).get(request.request_id)
-        if prior is not None:
-            return outcome_without_file(target, request, self.manifest, self.ledger, prior=prior, outside=outside)
-        path = self.folder.database(self.epoch)
+    @property
+    def _taken_over(self) -> ModelWithoutFile | OpenModel:
+        model = self.model
+        if not isinstance(model, ModelWithoutFile | OpenModel):
+            raise OperatorError(Code.INTERNAL, "The model is not open for writing.")
+        return model
+
+    def take_over(self, newest: Manifest | None) -> PreparedVersion | None:
+        """Fence every other writer and open the file; return the capture of commits that a crash left unshipped.
+
+        `newest` is the newest manifest, as the caller found it. Raises `fenced` if another writer was faster. After a
+        `RetryError` it is called again, with the newest manifest of that time.
+        """
+        fence = self._fence(newest)
+        if isinstance(self.model, OpenModel):  # a step after the fence failed: a file cannot be open twice
+            self.model.database.close()
+        self.model = ClosedModel(fence)
+        self.ledger.load(fence)
+        chain, applied = self.context.chain, applied_through(fence)
+        if fence.file is None:
+            preparer = VersionPreparer(chain, self._author, self.ledger, Base(fence, BlockTable.empty(chain.folder)))
+            discard_files(self.context.folder)
+            self.model = ModelWithoutFile(self.context, preparer, applied)
+            return None
+        table = read_table(chain.store, fence.file)
+        preparer = VersionPreparer(chain, self._author, self.ledger, Base(fence, table))
+        context = self.context.with_options(fence.options)
+        taken_over = take_file(context, fence)
         try:
-            birth = begin_life(
-                request,
-                target,
-                self.context,
-                path,
-                self._author.stream,
-                self.chain,
-                self.ledger,
-                self.failpoint,
-                outside,
-            )
-        except (RequestError, RetryError) as e:
-            if isinstance(e, RetryError) and e.code not in FAILED_CODES:
-                raise
-            discard_files(self.folder)
-            return outcome_without_file(target, request, self.manifest, self.ledger, e, outside=outside)
-        self._use_options(birth.options)
-        self._use_database(birth.database)
-        self._table, self._checkpoint, self._birth = birth.table, None, birth
-        return birth.applied
+            captured = Captured(table, captured_checkpoint(taken_over.database, fence.file))
+        except BaseException:
+            taken_over.database.close()
+            raise
+        self.restored = taken_over.restored
+        model = self.model = OpenModel(context, preparer, taken_over.database, captured, applied)
+        if not taken_over.unshipped:
+            return None
+        return model.capture(model.recover(taken_over.unshipped), fence.announced_version)
 
-    # --- versions ----------------------------------------------------------------------------------------------------
+    def _fence(self, newest: Manifest | None) -> Manifest:
+        """Return the fence of this writer, created unless an earlier try has left it as the newest manifest."""
+        if not isinstance(self.model, NotTakenOver) and newest is not None:
+            own = self.manifest
+            if newest.write_id == own.write_id:  # a step after it failed, and no other writer came between
+                return own
+        fence = fence_after(newest, self.context.chain, self._author)
+        self.context.failpoint("manager.take_over.before_fence")
+        self.context.chain.create(fence)
+        self.context.failpoint("manager.take_over.after_fence")
+        return fence
 
-    def capture(self, applied: Applied, said_version: int) -> Draft:
-        """Checkpoint, and pack what the batch changed; the version before must be settled.
+    def apply(self, requests: Sequence[Request], outside: Sequence[Outcome] = ()) -> Applied:
+        """Apply a batch; a request that creates or drops the model is passed alone.
+
+        `outside` are the outcomes of requests before it that lie outside the model's incarnations: their ids are
+        remembered with those of the batch.
+
+        After a `RetryError`, call again with what `rest_of` returns: the batch resumes where it stopped.
+        """
+        model = self._taken_over
+        if isinstance(model, OpenModel):
+            return model.apply(requests)
+        result = model.apply(requests[0], outside)
+        if isinstance(result, CreatedModel):
+            context, captured = self.context.with_options(result.options), Captured(result.table, None)
+            self.model = OpenModel(context, model.preparer, result.database, captured, result.applied)
+            return result.applied
+        return result
+
+    def rest_of(self, batch: Sequence[Request]) -> Sequence[Request]:
+        """Return the requests of a batch that are not committed after an error; an invalidated database is reopened."""
+        return self._taken_over.rest_of(batch)
+
+    def set_aside(self, request: Request, error: TeatreeError) -> Applied:
+        """Commit that a request had no effect, with its error."""
+        return self._taken_over.set_aside(request, error)
+
+    def capture(self, applied: Applied, announced_version: int) -> PreparedVersion:
+        """Checkpoint, and pack what the batch changed; the version before must be the base.
 
         May be called again after a `RetryError`.
         """
-        with self._on_open_file():
-            return self._capture(applied, said_version)
+        return self._taken_over.capture(applied, announced_version)
 
-    def _capture(self, applied: Applied, said_version: int) -> Draft:
-        self.failpoint("manager.capture.before_checkpoint")
-        packed = None
-        if self._database is not None and not applied.dropped:
-            self._database.checkpoint()
-            self.failpoint("manager.capture.after_checkpoint")
-            packed = self._pack(self._database, applied)
-        self.failpoint("manager.capture.after_pack")
-        manifest = batch_after(
-            self.manifest,
-            applied,
-            packed,
-            table_entries(self._parts.handle, self.manifest, applied) if packed and self._parts else (),
-            birth=self._birth,
-            ledger=self.ledger.reference(applied.version),
-            said_version=said_version,
-            author=self._author,
-        )
-        return Draft(manifest, applied.entries, applied.segment, packed, applied.archive)
+    def advance_base(self, prepared: PreparedVersion) -> None:
+        """Take a shipped version as the base of the next; a file that it dropped is deleted."""
+        model = self._taken_over
+        model.preparer.advance(prepared)
+        if isinstance(model, OpenModel):
+            if prepared.capture is not None:
+                model.compare_with(prepared.capture)
+            if prepared.manifest.state is ModelState.DROPPED:
+                self.model = ModelWithoutFile(self.context, model.preparer, applied_through(prepared.manifest))
+                model.database.close()
+                discard_files(self.context.folder)
 
-    def _pack(self, database: Database, applied: Applied) -> Capture:
-        """Pack what differs from the version before; damage that shows here is the local file's, and no other's."""
-        table, since, spool = self._table, self._checkpoint, self.folder.spool
-        with damage_of_file():
-            return capture(database, table, since, applied.version, applied.write_id, self.chain.folder, spool)
+    def read_at(self, offset: int, length: int) -> bytes | None:
+        """Return bytes of the file on the disk, None if they cannot be read; called from any thread.
 
-    def ship(self, draft: Draft) -> None:
-        """Upload a version and create its manifest: THE commit point. May be called again after a `RetryError`."""
-        ship(draft, self.chain, self.failpoint)
+        They may belong to any version, or to none: the caller compares their hash.
+        """
+        model = self.model
+        return model.database.read_if_there(offset, length) if isinstance(model, OpenModel) else None
 
-    def settle(self, draft: Draft) -> None:
-        """Take a shipped version as the base of the next."""
-        manifest = draft.manifest
-        self._manifest = manifest
-        self._offsets.remember(manifest)
-        self.ledger.shipped(manifest.version)
-        if draft.capture is not None:
-            self._table, self._checkpoint = draft.capture.table, draft.capture.checkpoint
-        self.settled = manifest, self._table
-        if manifest.state is ModelState.DROPPED and self._database is not None:
-            self._database.close()
-            self._database = self._parts = None
-            discard_files(self.folder)
+    def leave(self) -> None:
+        """Interrupt the running statement, and prevent further transactions; called from another thread."""
+        model = self.model
+        if isinstance(model, OpenModel):
+            model.database.leave()
+
+    def close(self) -> None:
+        """Close the file; the next writer ships what is committed and not shipped."""
+        if isinstance(self.model, OpenModel):
+            self.model.database.close()
+        self.ledger.close()
+
+    def put_file_aside(self) -> None:
+        """Close a damaged file and put it into quarantine: the next writer restores the newest version."""
+        if isinstance(self.model, OpenModel):
+            self.model.database.close()
+            put_aside(self.context.folder, self.model.database.path)
+            self.model = ClosedModel(self.manifest)

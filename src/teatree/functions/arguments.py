@@ -1,4 +1,4 @@
-"""A call: one request's arguments, taken apart with an error that names the place of every fault."""
+"""A call: one request's arguments, parsed and checked; an error names the place of the fault."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REQUIRED: Any = object()
 PARAMETERS_MAX = 1_000
 """Parameters of one statement."""
 VALUE_BYTES = 8
-"""What one value of a row is reckoned at, though it may stand nowhere in the body: a column that is left out."""
+"""Bytes that one value of a row counts for, though the body may not hold it: a column that is left out."""
 
 
 Report = Callable[[Request, float, str], None]
@@ -63,7 +63,7 @@ class Context:
 
 
 class Call:
-    """The arguments of one request, each taken once; `finish` refuses what nobody took."""
+    """The arguments of one request, each taken once; `finish` refuses those that were not taken."""
 
     def __init__(self, request: Request, context: Context) -> None:
         """Parse the arguments; raises `body_too_large`, `bad_json`, `duplicate_key`, `bad_argument` or `bad_header`."""
@@ -156,7 +156,7 @@ class Call:
     def rows(self, columns: int) -> list[dict[str, Any]] | pa.Table:
         """Take the rows: objects of the JSON argument `rows`, or the Arrow body as a table.
 
-        Each gives so many columns, though it may name none of them. Raises `body_too_large` where that is too much.
+        Each counts for `columns` values, though it may name fewer. Raises `body_too_large` where that is too much.
         """
         if self.request.content_type != CONTENT_ARROW:
             rows: list[dict[str, Any]] = self._each("rows", self.items("rows"), dict, "an object")
@@ -181,7 +181,7 @@ class Call:
             )
 
     def finish(self, *, takes_rows: bool = False) -> None:
-        """Refuse the arguments that nobody took; raises `unknown_argument`."""
+        """Refuse the arguments that were not taken; raises `unknown_argument`."""
         if self._members:
             name = next(iter(self._members))
             message = f"{self.request.function} has no argument {name!r}."

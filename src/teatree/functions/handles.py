@@ -1,6 +1,6 @@
-"""Handles: what a function may do is the type of what it is given.
+"""Handles: a handle's type limits what its function may do.
 
-`Read` sees a version, any number at once; `Write` runs alone, inside the writer's transaction.
+`Read` reads a version, any number at once; `Write` runs alone, inside the writer's transaction.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Write(Read):
     @property
     @abstractmethod
     def tables_chars(self) -> int:
-        """The characters that a manifest needs for all tables, about."""
+        """About how many characters a manifest needs for all tables."""
 
     @abstractmethod
     def dropped(self, table: str) -> None:
-        """Note that a table is gone."""
+        """Note that a table was dropped."""

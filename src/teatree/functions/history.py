@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar
 
-from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.retry import Pauses, Retry
 from teatree.contracts.settings import LimitSettings
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from teatree.functions.handles import Parameters
 
 T = TypeVar("T")
-RETRY_WAIT_MS = 500
+PAUSES = Pauses(ms_max=500)
 
 
 class History(ABC):
@@ -47,20 +47,19 @@ class History(ABC):
         """
 
 
-def while_away(limits: LimitSettings, what: str, where: str, work: Callable[[], T]) -> T:
-    """Return what `work` returns, trying again while what it needs is away, for a set time.
+def retry_while_unavailable(limits: LimitSettings, what: str, where: str, work: Callable[[], T]) -> T:
+    """Return what `work` returns, retrying for `load_retry_ms_max` while what it needs is unavailable.
 
-    Raises `source_unavailable` when that is over: the request has failed, its model goes on.
+    Raises `source_unavailable` after that: the request fails, its model continues.
     """
-    deadline = time.monotonic() + limits.load_retry_ms_max / 1000
-    while True:
-        try:
-            return work()
-        except RetryError as e:
-            if e.code is not Code.UNAVAILABLE:
-                raise
-            if time.monotonic() > deadline:
-                raise RetryError(
-                    Code.SOURCE_UNAVAILABLE, f"{what}: {e.message}", where=where, hint="Send it again later."
-                ) from e
-            time.sleep(RETRY_WAIT_MS / 1000)
+    try:
+        return Retry(PAUSES, limits.load_retry_ms_max, again=_is_unavailable).call(work)
+    except RetryError as e:
+        if not _is_unavailable(e):
+            raise
+        hint = "Send it again later."
+        raise RetryError(Code.SOURCE_UNAVAILABLE, f"{what}: {e.message}", where=where, hint=hint) from e
+
+
+def _is_unavailable(error: TeatreeError) -> bool:
+    return isinstance(error, RetryError) and error.code is Code.UNAVAILABLE

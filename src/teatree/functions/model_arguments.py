@@ -26,7 +26,7 @@ _OPERATORS_LIMITS = {
     "stuck_ms_max",
     "resident_bytes_max",
 }
-"""Limits that keep promises to others than the model's own users: only the operator sets them."""
+"""Limits that protect others than the model's users: only the operator sets them."""
 _LIMITS = {a.name for a in attrs.fields(LimitSettings)} - _OPERATORS_LIMITS
 _LIMITS_MIN = {
     "memory_bytes_max": 64_000_000,
@@ -34,11 +34,11 @@ _LIMITS_MIN = {
     "read_ahead_bytes_max": 1_000_000,
     "page_bytes_max": 1_000,
 }
-"""Values below which a model could not do anything any more; 1 for the others."""
+"""Values below which a model could not work; 1 for the others."""
 
 
 @frozen
-class Origin:
+class ForkSource:
     """The model that a new one begins as a fork of, and its version; the newest one if None."""
 
     model: str
@@ -51,19 +51,19 @@ class ModelArguments:
 
     options: ModelOptions
     tables: list[dict[str, Any]]
-    origin: Origin | None
+    fork_source: ForkSource | None
 
 
 def read_model_arguments(call: Call) -> ModelArguments:
-    """Return what a `create_model` asks for; a fork has the tables and the storage version of its origin."""
+    """Return the arguments of a `create_model`; a fork has the tables and the storage version of its origin."""
     engine = call.choice("engine", ENGINES, "duckdb")
     storage_version = call.choice("storage_version", STORAGE_VERSIONS, None)
     app = call.text("app", None)
     limits = call.members("limits", {})
     tables = call.items("tables", [])
-    origin = _origin(call.members("from", None))
+    fork_source = _fork_source(call.members("from", None))
     call.finish()
-    if origin is not None and tables:
+    if fork_source is not None and tables:
         raise RequestError(
             Code.BAD_ARGUMENT,
             "A fork has the tables of its origin.",
@@ -80,10 +80,10 @@ def read_model_arguments(call: Call) -> ModelArguments:
             raise RequestError(Code.BAD_ARGUMENT, "A table is an object, as create_table takes it.", where=where)
         refuse_unknown(table, TABLE_MEMBERS, where)
     options = ModelOptions(engine=engine, storage_version=storage_version, app=app, limits=dict(limits))
-    return ModelArguments(options, tables, origin)
+    return ModelArguments(options, tables, fork_source)
 
 
-def _origin(members: dict[str, Any] | None) -> Origin | None:
+def _fork_source(members: dict[str, Any] | None) -> ForkSource | None:
     if members is None:
         return None
     refuse_unknown(members, {"model", "version"}, "from")
@@ -92,7 +92,7 @@ def _origin(members: dict[str, Any] | None) -> Origin | None:
         raise RequestError(Code.BAD_ARGUMENT, "A version is a whole number.", where="from.version")
     if version is not None and not 0 < version < 2**63:
         raise RequestError(Code.OUT_OF_RANGE, f"There can be no version {version}.", where="from.version")
-    return Origin(check_model(members.get("model")), version)
+    return ForkSource(check_model(members.get("model")), version)
 
 
 def _check_limit(name: str, value: Any, operators: LimitSettings) -> None:

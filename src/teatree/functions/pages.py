@@ -1,4 +1,4 @@
-"""Pages: a query's rows cut into pieces that travel."""
+"""Pages: pieces of a query's rows, as they are sent and stored."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from teatree.datasets.json_values import columns_to_json, rows_to_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from teatree.functions.sql import Answer
+    from teatree.functions.query import QueryResult
 
 
 @frozen
 class Page:
-    """One piece of a result, as it travels and as it is stored."""
+    """One piece of a result, as it is sent and stored."""
 
     number: int
     """From 1."""
@@ -30,7 +30,7 @@ class Page:
     """An Arrow stream, or JSON `{"page", "pages", "columns", "rows"}`."""
 
 
-def cut_pages(answer: Answer, pages_max: int, check: Callable[[], None] = lambda: None) -> list[Page]:
+def cut_pages(answer: QueryResult, pages_max: int, check: Callable[[], None] = lambda: None) -> list[Page]:
     """Return the pages of an answer, at least one: an empty result has its columns.
 
     `check` is called after each page; it raises if there is no more time. Raises `result_too_large` beyond `pages_max`,
@@ -43,7 +43,7 @@ def cut_pages(answer: Answer, pages_max: int, check: Callable[[], None] = lambda
     return pages
 
 
-def each_page(answer: Answer, pages_max: int) -> Iterator[Page]:
+def each_page(answer: QueryResult, pages_max: int) -> Iterator[Page]:
     """Yield the pages of an answer, each made when it is asked for; raises as `cut_pages` does, before the first."""
     starts = range(0, max(answer.rows.num_rows, 1), answer.page_rows)
     if len(starts) > pages_max:
@@ -53,12 +53,12 @@ def each_page(answer: Answer, pages_max: int) -> Iterator[Page]:
             where="page_size",
             hint="Ask for more rows a page, or for less.",
         )
-    columns = told_columns(answer)
+    columns = column_types(answer)
     for number, start in enumerate(starts, 1):
         yield _page(answer.rows.slice(start, answer.page_rows), number, len(starts), answer.format, columns)
 
 
-def told_columns(answer: Answer) -> list[dict[str, str]]:
+def column_types(answer: QueryResult) -> list[dict[str, str]]:
     """Return the names and types of an answer's columns; raises for a type that only DuckDB has, or a repeated name."""
     try:
         return columns_to_json(from_arrow_schema(answer.rows.schema))

@@ -1,96 +1,80 @@
-"""The functions that every model has, by name."""
+"""The registry: the functions of a model, by name. It is made once in a process and passed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from enum import Enum, auto
-from typing import Any
+from collections.abc import Iterable, Mapping
+from importlib import import_module
 
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.functions import rows, tables
-from teatree.functions.arguments import Call
-from teatree.functions.load import load
-from teatree.functions.model_arguments import read_model_arguments
-from teatree.functions.restore import restore
-from teatree.functions.sql import query, sql
+from teatree.functions import builtins
+from teatree.functions.traits import Function, Nature, Traits
 
-
-class Nature(Enum):
-    """What a function does to its model, and so how the writer schedules it."""
-
-    WRITES = auto()
-    """Changes user tables."""
-    READS = auto()
-    """Answers from the state before it; changes nothing."""
-    LIFE = auto()
-    """Begins or ends the model's life; the writer does it itself, in a batch of its own."""
-    BARRIER = auto()
-    """Is done when something outside the file is complete."""
+_NO_TRAITS = Traits()
+_BUILTINS = (
+    "model",
+    "tables",
+    "append",
+    "replace",
+    "upsert",
+    "update_delete",
+    "load",
+    "restore",
+    "sql",
+    "query",
+    "archive",
+)
+"""The files in `builtins` that define `FUNCTIONS`, in the order of their documentation."""
 
 
 @frozen
-class BuiltIn:
-    """One function of every model."""
+class Registry:
+    """Functions by name."""
 
-    name: str
-    nature: Nature
-    run: Callable[[Any, Call], Any]
-    alone: bool = False
-    """Whether it gets a batch of its own: it can take long, and its neighbours should not wait or be repeated for
-    it."""
-    copies: bool = False
-    """Whether it copies whole tables: it has more time than the others, and its rows may take more of the file."""
-    makes_rows: bool = False
-    """Whether it makes rows that are not in its body: what they take is watched while it runs."""
+    functions: Mapping[str, Function]
 
+    @classmethod
+    def of(cls, functions: Iterable[Function]) -> Registry:
+        """Return a registry of functions; raises `ValueError` for two of one name."""
+        found: dict[str, Function] = {}
+        for function in functions:
+            if function.name in found:
+                raise ValueError(f"There are two functions {function.name!r}.")
+            found[function.name] = function
+        return cls(found)
 
-def _archive(_: Any, call: Call) -> list[str]:
-    """Return the tables to archive: those named, or none for all."""
-    names = call.texts("tables", [])
-    call.finish()
-    return names
+    def extended(self, *functions: Function) -> Registry:
+        """Return a registry with further functions, which replace those of the same names."""
+        return Registry({**self.functions, **{function.name: function for function in functions}})
 
+    def find(self, name: str) -> Function | None:
+        """Return a function by its name, None if there is none."""
+        return self.functions.get(name)
 
-def _create_model(_: Any, call: Call) -> Any:
-    return read_model_arguments(call)
+    def require(self, name: str) -> Function:
+        """Return a function by its name; raises `unknown_function`."""
+        found = self.find(name)
+        if found is None:
+            raise RequestError(
+                Code.UNKNOWN_FUNCTION,
+                f"There is no function {name!r}.",
+                where="function",
+                hint=f"There are: {', '.join(sorted(self.functions))}.",
+            )
+        return found
 
+    def traits(self, name: str) -> Traits:
+        """Return the traits of a function by its name; the defaults for a name that no function has."""
+        found = self.functions.get(name)
+        return _NO_TRAITS if found is None else found.traits
 
-def _drop_model(_: Any, call: Call) -> None:
-    call.finish()
-
-
-BUILT_INS: Mapping[str, BuiltIn] = {
-    f.name: f
-    for f in (
-        BuiltIn("create_model", Nature.LIFE, _create_model, alone=True),
-        BuiltIn("drop_model", Nature.LIFE, _drop_model, alone=True),
-        BuiltIn("create_table", Nature.WRITES, tables.create_table),
-        BuiltIn("alter_table", Nature.WRITES, tables.alter_table),
-        BuiltIn("drop_table", Nature.WRITES, tables.drop_table),
-        BuiltIn("append", Nature.WRITES, rows.append),
-        BuiltIn("replace", Nature.WRITES, rows.replace),
-        BuiltIn("upsert", Nature.WRITES, rows.upsert),
-        BuiltIn("update", Nature.WRITES, rows.update, makes_rows=True),
-        BuiltIn("delete", Nature.WRITES, rows.delete),
-        BuiltIn("load", Nature.WRITES, load, alone=True, copies=True, makes_rows=True),
-        BuiltIn("restore", Nature.WRITES, restore, alone=True, copies=True),
-        BuiltIn("sql", Nature.WRITES, sql, makes_rows=True),
-        BuiltIn("query", Nature.READS, query),
-        BuiltIn("archive", Nature.BARRIER, _archive, alone=True),
-    )
-}
+    def with_nature(self, nature: Nature) -> tuple[str, ...]:
+        """Return the names of the functions of one nature, sorted."""
+        return tuple(sorted(f.name for f in self.functions.values() if f.traits.nature is nature))
 
 
-def find_function(name: str) -> BuiltIn:
-    """Return a function by its name; raises `unknown_function`."""
-    found = BUILT_INS.get(name)
-    if found is None:
-        raise RequestError(
-            Code.UNKNOWN_FUNCTION,
-            f"There is no function {name!r}.",
-            where="function",
-            hint=f"There are: {', '.join(sorted(BUILT_INS))}.",
-        )
-    return found
+def built_in_functions() -> Registry:
+    """Return the functions that every model has."""
+    modules = [import_module(f"{builtins.__name__}.{name}") for name in _BUILTINS]
+    return Registry.of(function for module in modules for function in module.FUNCTIONS)

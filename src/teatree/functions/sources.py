@@ -14,7 +14,8 @@ from attrs import frozen
 from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.folders import MODELS
-from teatree.storage.objects import NotFoundError, open_store
+from teatree.storage.objects import NotFoundError
+from teatree.storage.stores import open_store
 
 _LOCK = "manager.lock"
 """In every model's folder; see `storage/model_folder.py`."""
@@ -36,7 +37,7 @@ class Sources:
     def local_file(self, uri: str) -> Iterator[Path]:
         """Yield a local file with the source's bytes, for the time of the block.
 
-        Raises `source_not_allowed`, `bad_source` if there is nothing, `unavailable` if the place is away.
+        Raises `source_not_allowed`, `bad_source` if there is nothing, `unavailable` if the place does not answer.
         """
         parts = _split(uri)
         match parts.scheme:
@@ -68,7 +69,7 @@ class Sources:
             real = path.resolve()  # a link must not lead out of an allowed folder
             allowed = any(real.is_relative_to(root) and not self._is_kept(real, root) for root in roots)
             is_file = allowed and real.is_file()
-        except (OSError, ValueError, RuntimeError) as e:  # links in a circle, too long, not for us, or no path at all
+        except (OSError, ValueError, RuntimeError) as e:  # a loop of links, too long, forbidden, or no path at all
             raise RequestError(Code.BAD_SOURCE, f"{name!r} cannot be opened: {_reason(e)}.", where="uri") from e
         if not allowed:
             raise RequestError(
@@ -126,5 +127,5 @@ def _split(uri: str) -> SplitResult:
 
 
 def _reason(error: Exception) -> str:
-    """Return why, without the path: that is said already."""
+    """Return why, without the path: the message has that already."""
     return error.strerror or "it failed" if isinstance(error, OSError) else str(error).split(" from ")[0]

@@ -1,8 +1,8 @@
-"""Direct reads that were asked and not answered yet: which are the same, which were given up, which are crowded out.
+"""Pending direct reads: which are repeats, which were given up, and which exceed the limits.
 
-A client that repeats its question while it waits sends the same request id with it, and the interval at which it does
+A client that repeats a read while it waits sends the same request id with it, and the interval of its repeats
 (`Teatree-Repeat-Ms`). A repeat joins the read that it repeats, and the answer goes to the newest reply subject. A
-client that missed some repeats has given up. One that sends no interval asks once: its read runs to its own limits.
+client that missed some repeats has given up. One that sends no interval sends once: its read runs to its own limits.
 Pure: the clock is passed in.
 """
 
@@ -21,7 +21,7 @@ REPEAT_MS_MIN, REPEAT_MS_MAX = 100, 60_000
 
 @define(eq=False)
 class AskedRead:
-    """One direct read, however often it was asked."""
+    """One direct read, however often it was sent."""
 
     function: str
     headers: Mapping[str, str]
@@ -35,7 +35,7 @@ class AskedRead:
 
     @property
     def client(self) -> str:
-        """Who asks: the part of the reply subject that all questions of one connection share."""
+        """The client: the part of the reply subject that all requests of one connection share."""
         return client_of(self.reply)
 
     @property
@@ -45,7 +45,7 @@ class AskedRead:
 
     @property
     def repeat_ms(self) -> int:
-        """The interval at which it is asked again, 0 if it is asked once."""
+        """The interval at which it is repeated, 0 if it is not."""
         text = self.headers.get(HEADER_REPEAT_MS, "")
         interval_ms = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
         return interval_ms if REPEAT_MS_MIN <= interval_ms <= REPEAT_MS_MAX else 0
@@ -64,7 +64,7 @@ class AskedReads:
         return self._count
 
     def repeated(self, read: AskedRead) -> bool:
-        """Return whether a read is a copy of one that was asked before, which is then answered in its place."""
+        """Return whether a read is a copy of an earlier one, which is then answered in its place."""
         known = self.find(read.client, read.request_id)
         if known is None or (known.function, known.body) != (read.function, read.body):
             return False
@@ -80,7 +80,7 @@ class AskedReads:
     def crowded_out(self, read: AskedRead) -> AskedRead | None:
         """Return which read must be refused so that this one can be added, itself perhaps; None if there is room.
 
-        That is the newest of the client that asks most.
+        That is the newest read of the client that has most.
         """
         bytes_after = self._bytes + len(read.body)
         if self._count < self._settings.waiting_max and bytes_after <= self._settings.waiting_bytes_max:
@@ -90,13 +90,13 @@ class AskedReads:
         return most[-1] if len(most) > len(own) + 1 else read
 
     def add(self, read: AskedRead) -> None:
-        """Take a read."""
+        """Add a read."""
         self._by_client.setdefault(read.client, []).append(read)
         self._count += 1
         self._bytes += len(read.body)
 
     def remove(self, read: AskedRead) -> None:
-        """Forget a read that was answered or given up."""
+        """Remove a read that was answered or given up."""
         reads = self._by_client.get(read.client, [])
         if read in reads:
             reads.remove(read)

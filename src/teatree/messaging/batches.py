@@ -1,20 +1,20 @@
-"""Atomic batches into the log: up to 1,000 requests accepted together, at the price of one (ADR-50 of NATS).
+"""Atomic batches into the log: up to 1,000 requests accepted together, at the cost of one (ADR-50 of NATS).
 
-Several batches are on their way at once, but each is committed only after the one before it, so that what is accepted
-is always a beginning of what was sent, in its order. Accepted together does not mean taking effect together.
+Several batches are in flight at once, but each is committed only after the one before it, so that what is accepted
+is always a prefix of what was sent, in its order. Accepted together does not mean taking effect together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
 from teatree.contracts.names import new_id
+from teatree.contracts.retry import Pauses, Retry
 from teatree.messaging.bus import Bus
 from teatree.messaging.headers import decode_status, encode_headers
 from teatree.messaging.inbox import Exchange, ReplySink
@@ -23,8 +23,7 @@ from teatree.messaging.jetstream import ERROR_BATCH_INCOMPLETE, IS_IT_UP, NO_RES
 BATCH_MESSAGES_MAX = 1_000
 """The server's limit."""
 BATCH_TIMEOUT_MS = 30_000
-BACK_OFF_MS_MIN = 20
-BACK_OFF_MS_MAX = 1_000
+PAUSES = Pauses(20, 1_000)
 
 LogMessage = tuple[str, bytes, Mapping[str, str]]
 """Subject, body and headers."""
@@ -35,7 +34,7 @@ class BatchAck:
     """The receipt of a batch: all of it is on disk."""
 
     last_seq: int
-    """Sequence of its last message; the others stand right before it."""
+    """Sequence of its last message; the others directly precede it."""
     count: int
 
 
@@ -50,7 +49,7 @@ async def publish_batch(bus: Bus, messages: Sequence[LogMessage], *, timeout_ms:
 
 
 class BatchPublisher:
-    """Publishes batch after batch, with a bounded number of them on their way.
+    """Publishes batch after batch, with a bounded number of them in flight.
 
     After a batch has failed the later ones fail too, unsent: nothing is accepted out of order.
     """
@@ -62,7 +61,7 @@ class BatchPublisher:
         self._last: asyncio.Task[BatchAck] | None = None
 
     async def put(self, messages: Sequence[LogMessage]) -> asyncio.Task[BatchAck]:
-        """Start a batch, waiting while too many are on their way; the task returned gives its receipt or its error."""
+        """Start a batch, waiting while too many are in flight; the task returned gives its receipt or its error."""
         if not 1 <= len(messages) <= BATCH_MESSAGES_MAX:
             raise RequestError(
                 Code.BAD_ARGUMENT,
@@ -89,16 +88,12 @@ class _Batch:
 
     async def publish(self, timeout_ms: float) -> BatchAck:
         give_up_at = asyncio.get_running_loop().time() + timeout_ms / 1000
-        wait_ms = BACK_OFF_MS_MIN
-        while True:
+
+        async def attempt() -> BatchAck:
             left_ms = (give_up_at - asyncio.get_running_loop().time()) * 1000
-            try:
-                return await self._attempt(max(left_ms, 1))
-            except TeatreeError as e:
-                if not _is_uncommitted(e) or left_ms <= wait_ms:
-                    raise
-            await asyncio.sleep(wait_ms * random.uniform(0.5, 1.5) / 1000)  # noqa: S311  jitter
-            wait_ms = min(wait_ms * 2, BACK_OFF_MS_MAX)
+            return await self._attempt(max(left_ms, 1))
+
+        return await Retry(PAUSES, timeout_ms, again=_is_uncommitted).call_async(attempt)
 
     async def _attempt(self, timeout_ms: float) -> BatchAck:
         acks: list[BatchAck] = []
@@ -165,7 +160,7 @@ class _UnsentError(RetryError):
 
 
 def _is_uncommitted(error: TeatreeError) -> bool:
-    """Whether the server surely holds nothing of the batch, and the same batch may succeed later."""
+    """Whether the server certainly holds nothing of the batch, and the same batch may succeed later."""
     if isinstance(error, _UnsentError):
         return False
     return error.code is Code.BUSY or (isinstance(error, ApiError) and error.number == ERROR_BATCH_INCOMPLETE)

@@ -1,7 +1,7 @@
-"""The bus: our connection to NATS, and with `nats_client` the only door to the nats-py library.
+"""The bus: our connection to NATS, and with `nats_client` the only module that uses the nats-py library.
 
-One bus belongs to one event loop. It reconnects for ever; what was asked when the connection went fails at once with
-`unavailable`, so that the caller asks again instead of waiting for a time-out. Messages reach subscriptions through
+One bus belongs to one event loop. It reconnects for ever; requests that wait when the connection is lost fail at once
+with `unavailable`, so that the caller retries instead of waiting for a time-out. Messages reach subscriptions through
 sinks that take the bytes of the wire: nats-py's own queue, task and header parser per message cost more than all our
 work on it (docs/decisions/0004).
 """
@@ -19,6 +19,7 @@ import nats.errors
 
 from teatree.contracts.environment import not_set
 from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.retry import Pauses, Retry
 from teatree.contracts.settings import NatsSettings
 from teatree.messaging.connect_errors import (
     PlainServerError,
@@ -32,7 +33,7 @@ from teatree.messaging.frames import cause_text, check_subject, encode_frame, sh
 from teatree.messaging.headers import decode_headers, decode_status, encode_headers
 from teatree.messaging.inbox import Exchange, Inbox, ReplySink
 from teatree.messaging.jetstream import IS_IT_UP, NO_RESPONDERS, PubAck, api_error, read_ack
-from teatree.messaging.message import Message, Sink, Subscription
+from teatree.messaging.message import ReceivedMessage, Sink, Subscription
 from teatree.messaging.nats_client import NatsClient
 from teatree.messaging.subjects import Subjects
 
@@ -56,13 +57,13 @@ class Bus:
         self.losses = 0
         """Times that the connection was lost."""
         self.last_error: str | None = None
-        """What the server or the network complained about last."""
+        """The last error of the server or the network."""
         self._client = client
         self._place = show_url(settings.url)
         self._inbox = Inbox()
         self._interrupted: dict[int, Callable[[], None]] = {}
         self._denied: dict[str, str] = {}
-        """What the server said, by the subject that it does not let us use."""
+        """The server's errors, by the subject whose use they deny."""
         self._reconnected: list[Callable[[], None]] = []
         self._connected = asyncio.Event()
         self._closed = False
@@ -72,19 +73,13 @@ class Bus:
     async def connect(cls, settings: NatsSettings, *, name: str, wait_ms: int = 0) -> Bus:
         """Return a connected bus; `name` shows in the server's monitoring.
 
-        Keeps trying for `wait_ms`, then raises `unavailable`; raises at once what trying again does not mend:
+        Keeps trying for `wait_ms`, then raises `unavailable`; raises at once what a retry does not mend:
         `not_authorized`, and `wrong_configuration` for an address or a certificate.
         """
         if not settings.url:
             raise not_set("TEATREE_NATS_URL", "NATS")
-        give_up_at = asyncio.get_running_loop().time() + wait_ms / 1000
-        while True:
-            try:
-                return await cls._connect_once(settings, name)
-            except RetryError:
-                if asyncio.get_running_loop().time() >= give_up_at:
-                    raise
-                await asyncio.sleep(RECONNECT_WAIT_S)
+        pauses = Pauses(RECONNECT_WAIT_S * 1000, RECONNECT_WAIT_S * 1000)
+        return await Retry(pauses, wait_ms).call_async(lambda: cls._connect_once(settings, name))
 
     @classmethod
     async def _connect_once(cls, settings: NatsSettings, name: str) -> Bus:
@@ -104,7 +99,7 @@ class Bus:
                 reconnected_cb=bus._on_reconnected,
                 connect_timeout=CONNECT_TIMEOUT_S,
                 max_reconnect_attempts=-1,
-                # Jitter: a fleet of managers does not come back in one blow.
+                # Jitter: many managers do not reconnect all at once.
                 reconnect_time_wait=RECONNECT_WAIT_S * random.uniform(1, 2),  # type: ignore[arg-type]  # noqa: S311
                 ping_interval=PING_INTERVAL_S,
                 max_outstanding_pings=PINGS_OUTSTANDING_MAX,
@@ -141,7 +136,7 @@ class Bus:
             interrupted()
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called whenever the connection was lost and found again."""
+        """Have `callback` called whenever the connection was lost and restored."""
         self._reconnected.append(callback)
 
     def _lost(self) -> RetryError:
@@ -164,8 +159,12 @@ class Bus:
         return self._connected.is_set() and not self._closed
 
     @property
-    def max_payload(self) -> int:
-        """Bytes of headers and body that the server takes in one message."""
+    def server_version(self) -> str:
+        """The version of the connected server, as it writes it."""
+        return self._client.server_version
+
+    def payload_bytes_max(self) -> int:
+        """Return the bytes of headers and body that the server accepts in one message now."""
         return int(self._client.max_payload)
 
     async def wait_connected(self, timeout_ms: float) -> None:
@@ -202,7 +201,7 @@ class Bus:
         Raises `body_too_large` for what the server would not take.
         """
         block = headers if isinstance(headers, bytes) else encode_headers(headers) if headers else b""
-        return encode_frame(subject, body, block, reply, self.max_payload)
+        return encode_frame(subject, body, block, reply, self.payload_bytes_max())
 
     async def send(self, frames: Iterable[bytes]) -> None:
         """Send frames in their order, all over one connection; raises `unavailable` when there is none or it breaks."""
@@ -226,7 +225,7 @@ class Bus:
         check_subject(subject)
         await self.send((self.frame(subject, body, headers),))
 
-    # --- asking ---
+    # --- requests and replies ---
 
     def open(self, sink_of: Callable[[Exchange], ReplySink]) -> Exchange:
         """Return an exchange: a reply subject, and a sink for what comes to it."""
@@ -238,8 +237,8 @@ class Bus:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
         timeout_ms: float = API_TIMEOUT_MS,
-    ) -> Message:
-        """Return the first reply; raises `timed_out`, or `unavailable` if nobody listens or the connection is lost."""
+    ) -> ReceivedMessage:
+        """Return the first reply; raises `timed_out`, or `unavailable` without a subscriber or a connection."""
         check_subject(subject)
         replies: list[tuple[bytes | None, bytes]] = []
 
@@ -261,13 +260,13 @@ class Bus:
                 raise
         block, reply = replies[0]
         if decode_status(block) == NO_RESPONDERS:
-            raise RetryError(Code.UNAVAILABLE, f"Nobody listens on {subject}.", where=subject, hint=IS_IT_UP)
-        return Message(subject, decode_headers(block), reply)
+            raise RetryError(Code.UNAVAILABLE, f"There is no subscriber to {subject}.", where=subject, hint=IS_IT_UP)
+        return ReceivedMessage(subject, decode_headers(block), reply)
 
     async def subscribe(
         self, subject: str, queue: str = "", *, pending_max: int = 65_536, pending_bytes_max: int = 64_000_000
     ) -> Subscription:
-        """Return a subscription that is in force: what is published from now on arrives, or is said to be missing."""
+        """Return a subscription that is in force: what is published from now on arrives, or is reported as missing."""
         subscription = Subscription(subject, pending_max, pending_bytes_max)
         subscription.opened(
             await self.subscribe_sink(subject, subscription.push, queue, on_interrupted=subscription.interrupted)
@@ -279,7 +278,7 @@ class Bus:
     ) -> Callable[[], Awaitable[None]]:
         """Hand every message on a subject to a sink; return how to end that.
 
-        `on_interrupted` is called after the connection was lost and found again: messages may have been missed.
+        `on_interrupted` is called after the connection was lost and restored: messages may have been missed.
         """
         check_subject(subject)
         await self.wait_connected(API_TIMEOUT_MS)
@@ -336,4 +335,4 @@ class Bus:
 
 
 class _FirstConnectError(Exception):
-    """Carries a connection's first failure out of nats-py, which would go on trying."""
+    """Carries a connection's first failure out of nats-py, which would keep trying."""

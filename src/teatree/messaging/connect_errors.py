@@ -1,4 +1,4 @@
-"""Why a connection to NATS could not be made, and TLS for it: what is wrong for good, and what passes."""
+"""Errors of a connection to NATS, for good or for a time, and the TLS context for it."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ NOT_FOUND = 404
 TIMED_OUT = 408
 TOO_MANY_RESULTS = 413
 _STORED = b"\r\nNats-Time-Stamp: "
-"""In every stored message and in no end: a sender may put a status line into a message of its own."""
+"""In every stored message and in no end marker: a sender may put a status line into a message."""
 
 
 @frozen
@@ -39,7 +39,7 @@ class StoredMessage:
 
     @property
     def position(self) -> LogPosition:
-        """Where it stands, to the microsecond."""
+        """Its place in the stream, to the microsecond."""
         return LogPosition(self.seq, datetime.fromisoformat(self.at))
 
 
@@ -55,7 +55,7 @@ class DirectReply:
     last_seq: int = 0
     """Sequence of the last message sent."""
     up_to_seq: int = 0
-    """Up to where the stream was looked at, for last messages."""
+    """Sequence up to which the stream was searched, for last messages."""
 
 
 async def direct_get(bus: Bus, stream: str, ask: dict[str, Any], timeout_ms: float) -> DirectReply:
@@ -83,7 +83,7 @@ async def direct_get(bus: Bus, stream: str, ask: dict[str, Any], timeout_ms: flo
         case 204 | 404 | 413:  # END_OF_BATCH, NOT_FOUND, TOO_MANY_RESULTS
             return _read(messages, status, decode_headers(end[0]))
         case 503:
-            message = f"The stream {stream} cannot be read: nobody answers for it."
+            message = f"The stream {stream} cannot be read: no server answers for it."
         case _:
             message = f"The stream {stream} cannot be read: {end[0][9:60].decode(errors='replace').strip()}."
     raise RetryError(Code.UNAVAILABLE, message, where=f"stream {stream}", hint=IS_IT_UP)

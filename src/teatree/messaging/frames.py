@@ -1,4 +1,4 @@
-"""Messages as the bytes of NATS' protocol, and texts for what surrounds them."""
+"""Frames: messages as the bytes of NATS' protocol, and the texts and checks around them."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def reply_subject(raw: bytes) -> str:
 
 
 def cause_text(error: BaseException) -> str:
-    """Return what an error of the library or the network says, to be put into a sentence."""
+    """Return the text of an error of the library or the network, to be put into a sentence."""
     return (str(error) or type(error).__name__).removeprefix("nats: ").rstrip(".")

@@ -20,7 +20,7 @@ _ANY_CASE = {name.lower(): name for name in HEADERS}
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
-    """Return the header block of a message; raises `bad_header` for what would not come out as it went in."""
+    """Return the header block of a message; raises `bad_header` for what would be decoded otherwise."""
     lines = [_VERSION]
     for key, value in headers.items():
         if not _KEY.fullmatch(key):
@@ -44,7 +44,7 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
 def decode_headers(block: bytes | None) -> dict[str, str]:
     """Return the headers of a message: a request's own under their names in `HEADERS`, however they are written.
 
-    A header of a request that is repeated has its values on lines of their own, which no single value can hold:
+    A header of a request that is repeated has its values on separate lines, which no single value can hold:
     `read_request` refuses it. Of any other repeated name the last value counts, since a server appends its own.
     """
     headers: dict[str, str] = {}
@@ -58,9 +58,9 @@ def decode_headers(block: bytes | None) -> dict[str, str]:
 
 
 def storable_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return a stored message's headers as they can be published again: without NATS' own, and what cannot be said.
+    """Return a stored message's headers as they can be published again: without NATS' own, and what cannot be encoded.
 
-    A value that no sender of ours could have written stays wrong.
+    A value that no client of ours could have sent stays invalid.
     """
     return {
         key: _BREAKS.sub("?", value).strip()

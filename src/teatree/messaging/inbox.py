@@ -1,4 +1,4 @@
-"""Replies: one subscription for all of a bus's questions, told apart by a token in the reply's subject."""
+"""Replies: one subscription for all requests of a bus, distinguished by a token in the reply's subject."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ReplySink = Callable[[bytes, bytes | None, bytes], None]
 
 
 class Exchange:
-    """One question and its replies, however many: `done` is resolved by the sink, or fails when the connection does."""
+    """One request and its replies, however many: `done` is resolved by the sink, or fails when the connection does."""
 
     def __init__(self, inbox: Inbox, token: bytes, reply: str) -> None:
         self.reply = reply
@@ -25,12 +25,12 @@ class Exchange:
         self._token = token
 
     def finish(self) -> None:
-        """Say that all replies are there."""
+        """Report that all replies are there."""
         if not self.done.done():
             self.done.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        """Say that no reply will come."""
+        """Report that no reply will come."""
         if not self.done.done():
             self.done.set_exception(error)
 
@@ -42,11 +42,11 @@ class Exchange:
         self.done.result()
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Drop further replies."""
         self._inbox.forget(self._token)
         if self.done.done():
             if not self.done.cancelled():
-                self.done.exception()  # retrieved: whoever waited has left
+                self.done.exception()  # retrieved, since the waiting task has ended
         else:
             self.done.cancel()
 
@@ -83,7 +83,7 @@ class Inbox:
         self._sinks.pop(token, None)
 
     def push(self, subject: bytes, _: bytes, block: bytes | None, body: bytes) -> None:
-        """Take one reply from the wire; a late one for nobody is dropped."""
+        """Receive one reply from the wire; one whose exchange is closed is dropped."""
         token, _dot, tail = subject[self._skip :].partition(b".")
         found = self._sinks.get(token)
         if found is not None:

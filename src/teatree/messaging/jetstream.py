@@ -11,7 +11,7 @@ from attrs import frozen
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 
 NO_RESPONDERS = 503
-"""Status of a reply that the server itself sends when nobody listens."""
+"""Status of a reply that the server itself sends when there is no subscriber."""
 IS_IT_UP = "Is NATS running with JetStream (`teatree up`)?"
 
 _FULL = frozenset({10047, 10077, 10122, 10167, 10023})
@@ -51,7 +51,7 @@ def read_ack(body: bytes, where: str) -> PubAck:
 
 
 class ApiError(OperatorError):
-    """JetStream's refusal, with its own number for those who can handle it."""
+    """JetStream's refusal, with its number for callers that handle it."""
 
     def __init__(self, code: Code, message: str, *, number: int, where: str, hint: str | None = None) -> None:
         super().__init__(code, message, where=where, hint=hint)

@@ -1,4 +1,4 @@
-"""The log: reading a model's requests in their order, asking how far each model goes, and hearing hints.
+"""The log: a model's requests in their order, the last sequence of each model, and wake hints.
 
 The log is read, not consumed: no acknowledgement decides anything. Within one read every message names its
 predecessor, the first of a read names none and the end names the last, so a lost message cannot pass unnoticed.
@@ -18,7 +18,7 @@ from teatree.contracts.requests import LogPosition, Request, read_request
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import NOT_FOUND, DirectReply, StoredMessage, direct_get, last_messages, message_at
 from teatree.messaging.jetstream import ERROR_NO_MESSAGE, ApiError
-from teatree.messaging.subjects import FILLER, NO_MODELS
+from teatree.messaging.subjects import NO_MODELS, PADDING
 
 READ_TIMEOUT_MS = 5_000
 SUBJECTS_MAX = 1_000
@@ -66,7 +66,7 @@ class LogReader:
             reply = await direct_get(self._bus, self._stream, ask, timeout_ms)
             if reply.status == NOT_FOUND or not reply.messages:
                 return
-            self._requests(reply)  # raises if one was lost on its way
+            self._requests(reply)  # raises if one was lost in transit
             yield reply.messages
             ask = {"seq": reply.messages[-1].seq + 1}
 
@@ -95,7 +95,7 @@ class LogReader:
     def _hole(self, found: int, named: int) -> RetryError:
         return RetryError(
             Code.UNAVAILABLE,
-            f"A message was lost on its way: after {found or 'the start'} came one whose predecessor is {named}.",
+            f"A message was lost in transit: after {found or 'the start'} came one whose predecessor is {named}.",
             where=f"stream {self._stream}",
             hint="Read again.",
         )
@@ -106,7 +106,7 @@ async def last_sequences(
 ) -> dict[str, int]:
     """Return the sequence of the last request of every model, or of those named; models without one are left out.
 
-    With `after`, only of models that have a request beyond that sequence number: the others did not move.
+    With `after`, only of models that have a request beyond that sequence number.
     """
     subjects = bus.subjects
     filters = [subjects.requests_all] if models is None else [subjects.request_filter(model) for model in models]
@@ -123,24 +123,34 @@ async def last_sequences(
     return found
 
 
+async def count_after(bus: Bus, model: str, offset: int, *, timeout_ms: float = READ_TIMEOUT_MS) -> int:
+    """Return how many requests of a model the log holds beyond an offset."""
+    wanted = {"seq": offset + 1, "next_by_subj": bus.subjects.request_filter(model), "batch": 1, "max_bytes": 1}
+    reply = await direct_get(bus, bus.subjects.requests_stream, wanted, timeout_ms)
+    return len(reply.messages) + max(0, reply.pending)
+
+
 async def last_requests_of(
-    bus: Bus, function: str, *, after: int = 0, timeout_ms: float = READ_TIMEOUT_MS
+    bus: Bus, functions: Sequence[str], *, after: int = 0, timeout_ms: float = READ_TIMEOUT_MS
 ) -> dict[str, int]:
-    """Return the sequence of the last request for one function of every model that has one beyond `after`."""
+    """Return the sequence of the last request for one of some functions, of every model that has one beyond `after`."""
     subjects = bus.subjects
-    wanted = [f"{subjects.prefix}.request.*.{function}"]
+    wanted = [f"{subjects.prefix}.request.*.{function}" for function in functions]
     messages = await last_messages(bus, subjects.requests_stream, wanted, after=after, timeout_ms=timeout_ms)
     if messages is None:
         messages = await _last_by_subject(bus, wanted, after, timeout_ms)
-    found = {subjects.parse_request(message.subject)[0]: message.seq for message in messages}
+    found: dict[str, int] = {}
+    for message in messages:
+        model = subjects.parse_request(message.subject)[0]
+        found[model] = max(found.get(model, 0), message.seq)
     return {model: seq for model, seq in found.items() if model not in NO_MODELS}
 
 
 async def message_of(bus: Bus, seq: int, *, timeout_ms: float = READ_TIMEOUT_MS) -> tuple[str, LogPosition] | None:
-    """Return whose message stands under a number, and when it was stored; None if there is none."""
+    """Return the model and the position of the message with a sequence number; None if there is none."""
     subjects = bus.subjects
     found = await message_at(bus, subjects.requests_stream, seq, subjects.requests_all, timeout_ms=timeout_ms)
-    if found is None:  # or a replica lags behind: then a healthy model would stop
+    if found is None:  # a replica can lag behind, and must not stop a healthy model
         return await leaders_message_of(bus, seq, timeout_ms=timeout_ms)
     return subjects.parse_request(found.subject)[0], found.position
 
@@ -148,7 +158,7 @@ async def message_of(bus: Bus, seq: int, *, timeout_ms: float = READ_TIMEOUT_MS)
 async def leaders_message_of(
     bus: Bus, seq: int, *, timeout_ms: float = READ_TIMEOUT_MS
 ) -> tuple[str, LogPosition] | None:
-    """Return the same as `message_of`, as the stream's leader knows it, which has all that was acknowledged."""
+    """Return the same as `message_of`, from the stream's leader, which has all that was acknowledged."""
     try:
         answer = await bus.js(f"STREAM.MSG.GET.{bus.subjects.requests_stream}", {"seq": seq}, timeout_ms)
     except ApiError as e:
@@ -160,7 +170,7 @@ async def leaders_message_of(
 
 
 async def position_at(bus: Bus, seq: int) -> LogPosition | None:
-    """Return when the message under a number was stored; None if there is none."""
+    """Return the position of the message with a sequence number; None if there is none."""
     found = await message_of(bus, seq)
     return found[1] if found else None
 
@@ -200,8 +210,8 @@ async def stream_subjects(bus: Bus, stream: str, subject_filter: str) -> list[st
 class WakeHints:
     """Hints that a model has a new request: quick, and allowed to be lost.
 
-    `event` is set by every hint; `take` names the models that were hinted at since it was called last, or says that
-    some were missed, so that the caller looks at all of them.
+    `event` is set by every hint; `take` returns the models that were hinted at since its last call, and whether hints
+    may have been missed: then the caller checks all models.
     """
 
     def __init__(self, models_max: int) -> None:
@@ -213,16 +223,16 @@ class WakeHints:
 
     @classmethod
     async def open(cls, bus: Bus, model: str | None = None, *, models_max: int = 10_000) -> WakeHints:
-        """Listen to the hints of one model, or of all."""
+        """Subscribe to the hints of one model, or of all."""
         hints = cls(models_max)
         subject = bus.subjects.wake_all if model is None else bus.subjects.wake(model)
         hints._close = await bus.subscribe_sink(subject, hints.push, on_interrupted=hints.interrupted)
         return hints
 
     def push(self, subject: bytes, _reply: bytes, _block: bytes | None, _body: bytes) -> None:
-        """Take a hint from the wire."""
+        """Receive a hint from the wire."""
         model = subject.decode("utf-8", "replace").rsplit(".", 1)[-1]
-        if model == FILLER:
+        if model == PADDING:
             return
         if len(self._models) < self._models_max:
             self._models.add(model)
@@ -236,7 +246,7 @@ class WakeHints:
         self.event.set()
 
     def take(self) -> tuple[set[str], bool]:
-        """Return the models hinted at, and whether hints may have been missed; begins anew."""
+        """Return the models hinted at, and whether hints may have been missed; then clear both."""
         models, missed = self._models, self._missed
         self._models, self._missed = set(), False
         self.event.clear()
@@ -252,6 +262,6 @@ class WakeHints:
         return True
 
     async def close(self) -> None:
-        """Listen no longer."""
+        """Unsubscribe."""
         if self._close is not None:
             await self._close()

@@ -1,4 +1,4 @@
-"""Is this the log that a model counts in? What it has applied last must still lie there (docs/decisions/0016)."""
+"""The log check: the last request that a model has applied must still be in its log (docs/decisions/0016)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from teatree.messaging.jetstream import ERROR_NO_STREAM, ApiError
 from teatree.messaging.log import READ_TIMEOUT_MS, message_of, position_at
 from teatree.messaging.streams import LogState, log_state
 
-WAY_ON = "Restore a newer copy of the stream. If there is none, `teatree log advance` lets the model go on with it."
+RECOVERY_HINT = "Restore a newer copy of the stream. If there is none, `teatree log advance` resumes the model on it."
 
 
 @frozen
 class Advance:
-    """A model's mark in the log: it goes on although the log has lost what it counts from."""
+    """A mark in the log that resumes a model after the log was truncated or restored."""
 
     seq: int
-    """The last request that it holds; the mark counts for no other."""
+    """The last request that the model holds; the mark is valid for no other."""
     at: datetime
     go_on_after: int
-    """Its requests up to here that it has not applied were accepted again behind it."""
+    """The model's requests up to here that it has not applied were accepted again behind the mark."""
     first_seq: int
-    """Where the log began: what was purged below is known to be lost."""
+    """The log's first sequence: what was purged below is known to be lost."""
 
     @property
     def position(self) -> LogPosition:
@@ -55,7 +55,7 @@ async def state_for(bus: Bus, model: str) -> LogState:
             raise
         raise OperatorError(
             Code.LOG_REPLACED,
-            f"The stream {bus.subjects.requests_stream}, in which {model} counts, is gone.",
+            f"The stream {bus.subjects.requests_stream}, from which {model} reads, does not exist.",
             where=model,
             hint="Restore that stream.",
         ) from e
@@ -66,17 +66,17 @@ def fault_of_state(state: LogState, model: str, stamp: StreamStamp, seq: int) ->
     if stamp != stamp_of(state):
         return OperatorError(
             Code.LOG_REPLACED,
-            f"The stream {state.name} was created at {state.created}; {model} counts in the one of {stamp.created}.",
+            f"The stream {state.name} was created at {state.created}; {model} reads the one of {stamp.created}.",
             where=model,
             hint="Restore that stream; a model that is to begin again on this one must be loaded under another name."
-            " `teatree log advance` helps only with a stream that lost its end.",
+            " `teatree log advance` helps only with a truncated stream.",
         )
     if state.last_seq < seq:
         return OperatorError(
             Code.LOG_BEHIND,
             f"The stream {state.name} ends at {state.last_seq}; {model} holds requests up to {seq}.",
             where=model,
-            hint=f"It was restored from an older copy, or lost its end. {WAY_ON}",
+            hint=f"It was restored from an older copy, or truncated. {RECOVERY_HINT}",
         )
     if state.is_lost_after(seq):
         return OperatorError(
@@ -84,7 +84,7 @@ def fault_of_state(state: LogState, model: str, stamp: StreamStamp, seq: int) ->
             f"The stream {state.name} begins at {state.first_seq}; {model} has read up to {seq}, and what lies"
             " between was not purged by the dispatcher.",
             where=model,
-            hint=f"Requests may be lost. {WAY_ON}",
+            hint=f"Requests may be lost. {RECOVERY_HINT}",
         )
     return None
 
@@ -92,9 +92,9 @@ def fault_of_state(state: LogState, model: str, stamp: StreamStamp, seq: int) ->
 async def fault_of(
     bus: Bus, state: LogState, model: str, stamp: StreamStamp, position: LogPosition
 ) -> OperatorError | None:
-    """Return why a model that holds all up to `position` must not read on in this log, None if it may.
+    """Return why a model that holds all up to `position` must not continue in this log, None if it may.
 
-    Its last request must lie under its number, unless the dispatcher has purged it and the end was not lost since.
+    Its last request must have its number, unless the dispatcher has purged it and the log was not truncated since.
     """
     fault = fault_of_state(state, model, stamp, position.seq)
     if fault is not None or position.seq == 0:
@@ -106,27 +106,27 @@ async def fault_of(
         Code.LOG_REPLACED,
         f"Message {position.seq} of the stream {state.name} is not the one that was there when {model} read it.",
         where=model,
-        hint=f"The stream was restored from an older copy, or lost its end, and went on. {WAY_ON}",
+        hint=f"The stream was restored from an older copy, or truncated, and has grown since. {RECOVERY_HINT}",
     )
 
 
 async def _is_purged(bus: Bus, seq: int) -> bool:
-    """Return whether the dispatcher has purged a message, in a log that has not lost its end since.
+    """Return whether the dispatcher has purged a message, in a log that was not truncated since.
 
-    Asked anew until it holds or nothing changes: the dispatcher may be purging now.
+    Checked again until it holds or nothing changes: the dispatcher may be purging now.
     """
     before = None
     while True:
         state = await log_state(bus)
-        if seq >= state.purged_before or state.witness is None or state.witness == before:
+        if seq >= state.purged_before or state.anchor is None or state.anchor == before:
             return False
-        if await position_at(bus, state.witness.seq) == state.witness:
+        if await position_at(bus, state.anchor.seq) == state.anchor:
             return True
-        before = state.witness
+        before = state.anchor
 
 
 async def read_advance(bus: Bus, model: str, position: LogPosition) -> Advance | None:
-    """Return the mark that lets a model go on from exactly this position, None without one."""
+    """Return the mark that resumes a model from exactly this position, None without one."""
     subject = bus.subjects.advanced(model)
     found = await last_messages(bus, bus.subjects.requests_stream, [subject], timeout_ms=READ_TIMEOUT_MS)
     if not found:
@@ -136,7 +136,7 @@ async def read_advance(bus: Bus, model: str, position: LogPosition) -> Advance |
 
 
 async def advance_for(bus: Bus, state: LogState, model: str, position: LogPosition, fault: OperatorError) -> Advance:
-    """Return the mark that lets a model go on in spite of a fault; raises the fault if there is none."""
+    """Return the mark that resumes a model in spite of a fault; raises the fault if there is none."""
     mark = await read_advance(bus, model, position)
     if mark is None or (fault.code is Code.LOG_PURGED and state.first_seq > mark.first_seq):
         raise fault

@@ -1,7 +1,7 @@
-"""Messages, and subscriptions that say when they missed some.
+"""Messages, and subscriptions that report missed ones.
 
 A subscription belongs to the event loop of its bus. Messages wait in a bounded queue; what does not fit is dropped,
-and the reader is told by an error, since core NATS repeats nothing. The same error comes after a lost connection.
+and the reader gets an error, since core NATS repeats nothing. So it does after a lost connection.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from teatree.messaging.headers import decode_headers
 
 
 @frozen
-class Message:
-    """What arrived on a subject."""
+class ReceivedMessage:
+    """A message that arrived on a subject."""
 
     subject: str
     headers: dict[str, str] = field(factory=dict)
@@ -28,6 +28,7 @@ class Message:
     reply: str = ""
 
 
+_MISSED_HINT = "Read what was missed from the stream, then continue."
 Sink = Callable[[bytes, bytes, bytes | None, bytes], None]
 """Takes subject, reply, header block and body as they came from the wire; must be quick and must not raise."""
 
@@ -36,7 +37,8 @@ class Subscription:
     """An endless async iterator of messages; one reader.
 
     Iterating raises `over_limit` after messages were dropped because the reader was slow, and `unavailable` after the
-    connection was lost for a while. Both only once, and the subscription goes on: read the truth again, then iterate.
+    connection was lost for a while. Both only once, and the subscription stays open: read from the stream what was
+    missed, then iterate.
     """
 
     def __init__(self, subject: str, pending_max: int, pending_bytes_max: int) -> None:
@@ -45,7 +47,7 @@ class Subscription:
         """Messages that did not fit."""
         self._pending_max = pending_max
         self._pending_bytes_max = pending_bytes_max
-        self._queue: deque[Message | RetryError] = deque()
+        self._queue: deque[ReceivedMessage | RetryError] = deque()
         self._bytes = 0
         self._dropping = False
         self._closed = False
@@ -53,11 +55,11 @@ class Subscription:
         self._unsubscribe: Callable[[], Awaitable[None]] | None = None
 
     def opened(self, unsubscribe: Callable[[], Awaitable[None]]) -> None:
-        """Remember how to end it."""
+        """Set the function that ends it."""
         self._unsubscribe = unsubscribe
 
     def push(self, subject: bytes, reply: bytes, block: bytes | None, body: bytes) -> None:
-        """Take one message from the wire."""
+        """Receive one message from the wire."""
         if len(self._queue) >= self._pending_max or self._bytes + len(body) > self._pending_bytes_max:
             self.dropped += 1
             if not self._dropping:
@@ -67,7 +69,7 @@ class Subscription:
             self._dropping = False
             self._bytes += len(body)
             self._queue.append(
-                Message(
+                ReceivedMessage(
                     subject.decode("utf-8", "replace"), decode_headers(block), body, reply.decode("utf-8", "replace")
                 )
             )
@@ -78,7 +80,7 @@ class Subscription:
             Code.OVER_LIMIT,
             f"Messages on {self.subject} came faster than they were read: {self._pending_max} were waiting.",
             where=self.subject,
-            hint="Read what was missed from the stream, then go on.",
+            hint=_MISSED_HINT,
         )
 
     def interrupted(self) -> None:
@@ -88,12 +90,12 @@ class Subscription:
                 Code.UNAVAILABLE,
                 f"The connection to NATS was lost: messages on {self.subject} may have been missed.",
                 where=self.subject,
-                hint="Read what was missed from the stream, then go on.",
+                hint=_MISSED_HINT,
             )
         )
         self._arrived.set()
 
-    def pop(self) -> Message | None:
+    def pop(self) -> ReceivedMessage | None:
         """Return a message that waits already, or None; raises as iterating does."""
         if not self._queue:
             self._arrived.clear()
@@ -107,7 +109,7 @@ class Subscription:
     def __aiter__(self) -> Subscription:
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> ReceivedMessage:
         while True:
             message = self.pop()
             if message is not None:
@@ -116,7 +118,7 @@ class Subscription:
                 raise StopAsyncIteration
             await self._arrived.wait()
 
-    async def next(self, timeout_ms: int) -> Message:
+    async def next(self, timeout_ms: int) -> ReceivedMessage:
         """Return the next message; raises `timed_out` if none comes in time."""
         try:
             async with asyncio.timeout(timeout_ms / 1000):

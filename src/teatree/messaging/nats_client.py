@@ -68,7 +68,7 @@ class _Parser(Parser):
 
 
 class _Transport(TcpTransport):
-    """A connection that can become a TLS one without a warning, and whose end never keeps anybody waiting."""
+    """A connection that can become a TLS one without a warning, and whose end is waited for briefly."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -114,13 +114,18 @@ class _Transport(TcpTransport):
 
 
 class NatsClient(Client):
-    """nats-py's client with sinks, frames written as bytes, and no way to close itself over a server's error."""
+    """nats-py's client with sinks and frames written as bytes; a server's error does not close it."""
 
     def __init__(self, *, must_use_tls: bool = False) -> None:
         super().__init__()
         self._must_use_tls = must_use_tls
         self.sinks: dict[int, Sink] = {}
         self._ps = _Parser(self)
+
+    @property
+    def server_version(self) -> str:
+        """The version of the connected server, as it writes it."""
+        return str(self._server_info.get("version", ""))
 
     async def add_sink(self, subject: str, queue: str, sink: Sink) -> int:
         """Subscribe, so that the sink misses nothing from the first message on; return the subscription's number."""
@@ -170,7 +175,7 @@ class NatsClient(Client):
 
     @override
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Take what a server says of itself; no password goes to one without TLS if TLS was asked for."""
+        """Handle a server's INFO; no password is sent to one without TLS if TLS was asked for."""
         if initial_connection and self._must_use_tls:
             if not (info.get("tls_required") or info.get("tls_available")):
                 raise PlainServerError
@@ -179,7 +184,7 @@ class NatsClient(Client):
 
     @override
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        """Take a message that nats-py's own parser met, after a PING for example."""
+        """Receive a message from nats-py's own parser, after a PING for example."""
         sink = self.sinks.get(sid)
         if sink is not None:
             sink(bytes(subject), bytes(reply), headers, data)

@@ -1,20 +1,18 @@
-"""Notices: said so that JetStream surely has them, and read again by who missed them."""
+"""Notices: published until JetStream has acknowledged them, and read again by clients that missed them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
+from teatree.contracts.notices import NoticeMessage
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import NOT_FOUND, StoredMessage, direct_get, last_messages
 from teatree.messaging.headers import decode_status, encode_headers
 from teatree.messaging.inbox import Exchange, ReplySink
 from teatree.messaging.jetstream import IS_IT_UP, NO_RESPONDERS, api_error
-from teatree.messaging.message import Message
-
-NoticeMessage = tuple[str, bytes, Mapping[str, str] | None]
-"""Subject, body and headers."""
+from teatree.messaging.message import ReceivedMessage
 
 IN_FLIGHT_MAX = 4_000
 ACK_TIMEOUT_MS = 5_000
@@ -23,13 +21,13 @@ READ_TIMEOUT_MS = 5_000
 
 
 class TooLongError(RetryError):
-    """The server takes no notice as long as one of these: they are to be made anew, shorter, and published again."""
+    """The server takes no notice as long as one of these: make them anew, shorter, and publish them again."""
 
 
 class NoticeWriter:
     """Publishes notices in their order and waits until each is acknowledged; one that was not is published again.
 
-    A notice may so be stored twice; both are identical.
+    A notice may thus be stored twice; both are identical.
     """
 
     def __init__(self, bus: Bus, *, in_flight_max: int = IN_FLIGHT_MAX, ack_timeout_ms: float = ACK_TIMEOUT_MS) -> None:
@@ -42,22 +40,22 @@ class NoticeWriter:
         """Times that the connection was lost: a server that was killed can have forgotten what it acknowledged."""
         return self._bus.losses
 
-    async def say(self, messages: Sequence[NoticeMessage]) -> None:
-        """Return when JetStream has all of them; raises `unavailable` or `timed_out`: say all of them again.
+    async def publish(self, messages: Sequence[NoticeMessage]) -> None:
+        """Return when JetStream has all of them; raises `unavailable` or `timed_out`: publish all of them again.
 
         Raises TooLongError, a `RetryError` too, where the server takes less in one message than when they were made.
 
-        It never goes on after a lost connection: what was said before may have to be said again first.
+        It never continues after a lost connection: earlier notices may have to be published again first.
         """
         for i in range(0, len(messages), self._in_flight_max):
-            await self._say(messages[i : i + self._in_flight_max])
+            await self._publish(messages[i : i + self._in_flight_max])
 
-    async def _say(self, messages: Sequence[NoticeMessage]) -> None:
+    async def _publish(self, messages: Sequence[NoticeMessage]) -> None:
         losses = self.losses
         for attempt in range(1, TRIES_MAX + 1):
             missing = set(range(len(messages)))
             try:
-                await self._publish(messages, missing)
+                await self._send(messages, missing)
             except RequestError as e:
                 if e.code is not Code.BODY_TOO_LARGE:
                     raise
@@ -69,7 +67,7 @@ class NoticeWriter:
             else:
                 return
 
-    async def _publish(self, messages: Sequence[NoticeMessage], missing: set[int]) -> None:
+    async def _send(self, messages: Sequence[NoticeMessage], missing: set[int]) -> None:
         def sink_of(exchange: Exchange) -> ReplySink:
             def sink(tail: bytes, block: bytes | None, body: bytes) -> None:
                 if block or body.startswith(b'{"error"'):
@@ -97,13 +95,13 @@ def _refusal(block: bytes | None, body: bytes) -> TeatreeError:
     return api_error(json.loads(body)["error"], "notices")
 
 
-async def last_notice(bus: Bus, subject: str, *, timeout_ms: float = READ_TIMEOUT_MS) -> Message | None:
+async def last_notice(bus: Bus, subject: str, *, timeout_ms: float = READ_TIMEOUT_MS) -> ReceivedMessage | None:
     """Return the newest notice on a subject, which may have wildcards, or None."""
     found = await last_messages(bus, bus.subjects.notices_stream, [subject], timeout_ms=timeout_ms)
     if not found:
         return None
     newest = max(found, key=lambda message: message.seq)
-    return Message(newest.subject, newest.headers, newest.body)
+    return ReceivedMessage(newest.subject, newest.headers, newest.body)
 
 
 async def read_notices(

@@ -1,7 +1,7 @@
 """Direct reads: a NATS service (micro, ADR-32) on a model's query subjects.
 
-Each read is a task of its own, which its handler may have wait for its turn; a repeated question joins it, and it is
-cancelled when its client gives up (`asked_reads`). Only when too many wait a read is answered `busy`. Every service
+Each read is a separate task, which its handler may have wait for its turn; a repeat joins it, and it is cancelled when
+its client gives up (`asked_reads`). Only when too many wait a read is answered `busy`. Every service
 answers `$SRV.PING`, `INFO` and `STATS`, by which the `nats` tool finds and watches it.
 """
 
@@ -26,11 +26,11 @@ from teatree.messaging.headers import decode_headers
 HEADER_ERROR = "Nats-Service-Error"
 HEADER_ERROR_CODE = "Nats-Service-Error-Code"
 QUEUE = "q"
-"""The queue group that the convention gives to every endpoint: one instance answers a question."""
+"""The queue group that the convention gives to every endpoint: one instance answers a request."""
 _TYPES = {"PING": "ping_response", "INFO": "info_response", "STATS": "stats_response"}
 
 LOOK_MS = 1_000
-"""Milliseconds between looks for reads that were given up."""
+"""Milliseconds between checks for reads that were given up."""
 
 QueryHandler = Callable[[AskedRead], Awaitable[tuple[bytes, Mapping[str, str]]]]
 """Takes a direct read and returns body and headers of its answer; it is cancelled once no client waits for it."""
@@ -39,17 +39,17 @@ QueryHandler = Callable[[AskedRead], Awaitable[tuple[bytes, Mapping[str, str]]]]
 async def serve(
     bus: Bus, model: str, handler: QueryHandler, settings: ReadSettings, *, version: str, description: str = ""
 ) -> QueryService:
-    """Start to answer the direct reads of a model; errors of the handler are the answer of the one who asked."""
+    """Start to answer the direct reads of a model; an error of the handler is sent as its read's answer."""
     service = QueryService(bus, model, handler, settings, version=version, description=description)
     await service.start()
     return service
 
 
-async def reply_error(bus: Bus, reply: str, error: TeatreeError) -> None:
-    """Answer a direct read with an error: its number and text in headers, and our own form in the body."""
+async def reply_error(bus: Bus, reply: str, error: TeatreeError, more: Mapping[str, str] | None = None) -> None:
+    """Reply to a direct read with an error: its number and text in headers, and our own form in the body."""
     text = "".join(c if c.isprintable() else " " for c in str(error)).strip()[:1_000]
     headers = {HEADER_ERROR_CODE: str(_number(error)), HEADER_ERROR: text, "Content-Type": "application/json"}
-    await bus.publish(reply, dump_json({"error": error.to_dict()}), headers)
+    await bus.publish(reply, dump_json({"error": error.to_dict()}), {**headers, **(more or {})})
 
 
 def service_name(prefix: str, model: str) -> str:
@@ -85,7 +85,7 @@ class QueryService:
         self._busy_ns = 0
 
     async def start(self) -> None:
-        """Listen; who is answered a ping can be sure of an answer to a read."""
+        """Subscribe, to reads first: a service that answers pings answers reads."""
         name, instance = self._identity["name"], self._identity["id"]
         self._closers.append(await self._bus.subscribe_sink(self._endpoint, self._query, QUEUE))
         for verb in _TYPES:
@@ -93,7 +93,7 @@ class QueryService:
                 self._closers.append(await self._bus.subscribe_sink(subject, self._control))
 
     async def close(self, timeout_ms: float = 10_000) -> None:
-        """Listen no longer, then let the reads that run finish; after `timeout_ms` they are cancelled."""
+        """Unsubscribe, then let the reads that run finish; after `timeout_ms` they are cancelled."""
         while self._closers:
             await self._closers.pop()()
         if self._look is not None:
@@ -114,7 +114,7 @@ class QueryService:
     def _query(self, subject: bytes, raw_reply: bytes, block: bytes | None, body: bytes) -> None:
         reply = reply_subject(raw_reply)
         if not reply:
-            return  # nobody to answer
+            return  # there is no subject for an answer
         name = subject.decode("utf-8", "replace")
         try:
             _, function = self._bus.subjects.parse_query(name)
@@ -182,10 +182,10 @@ class QueryService:
             )
         try:
             await reply_error(self._bus, reply, error)
-        except RetryError as e:  # who asked runs into the time-out; the statistics tell why
+        except RetryError as e:  # the read times out at its client; the statistics hold the cause
             self._last_error = f"{error}; and the answer was lost: {e}"
 
-    # --- the convention's own questions ---
+    # --- requests of the convention ---
 
     def _control(self, subject: bytes, reply: bytes, _block: bytes | None, _body: bytes) -> None:
         verb = subject.decode().split(".")[1]
@@ -222,7 +222,7 @@ class QueryService:
 
 
 def _number(error: TeatreeError) -> int:
-    """Return the HTTP-like number that the convention wants beside our code."""
+    """Return the HTTP-like number that the convention requires beside our code."""
     match error.code:
         case Code.UNKNOWN_MODEL | Code.UNKNOWN_FUNCTION | Code.UNKNOWN_TABLE | Code.UNKNOWN_VERSION:
             return 404

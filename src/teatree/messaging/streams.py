@@ -19,7 +19,7 @@ _DUPLICATE_WINDOW_NS = 100_000_000
 """The shortest the server takes. JetStream's window works per stream, not per model: within it, one sender's
 `Nats-Msg-Id` would swallow another model's request. We remember ids ourselves."""
 _PURGED_BEFORE = "teatree-purged-before"
-_WITNESS = "teatree-witness"
+_ANCHOR = "teatree-witness"
 _SIZES = frozenset({"max_bytes", "max_msgs"})
 _FREE = frozenset(
     {
@@ -42,7 +42,7 @@ _NOTHING: tuple[object, ...] = (None, False, 0, -1, "", [], {})
 
 @frozen
 class LogState:
-    """The log as its server tells it."""
+    """The state of the log, as its server reports it."""
 
     name: str
     created: str
@@ -54,18 +54,18 @@ class LogState:
     size_bytes_max: int
     """-1: no limit."""
     purged_before: int
-    """Below this sequence the dispatcher has purged what was applied; above it nobody should have purged anything."""
-    witness: LogPosition | None
-    """A message that the dispatcher left when it purged last: while it is there, the log has not lost its end since."""
+    """Below this sequence the dispatcher has purged what was applied; above it nothing should have been purged."""
+    anchor: LogPosition | None
+    """A message that the dispatcher left when it purged last: while it is there, the log was not truncated since."""
     first_at: str
     """When the oldest message was stored: RFC 3339."""
     now: str
     """The server's clock: RFC 3339."""
 
     def is_lost_after(self, offset: int) -> bool:
-        """Whether requests beyond `offset` may be gone: somebody else than the dispatcher has purged there.
+        """Whether requests beyond `offset` may be lost: purged, but not by the dispatcher.
 
-        The first sequence alone does not tell: it is beyond a resting model's offset once others' requests were purged.
+        The first sequence alone is not enough: it passes an idle model's offset when others' requests are purged.
         """
         return self.first_seq > max(offset + 1, self.purged_before)
 
@@ -108,7 +108,7 @@ def log_config(bus: Bus, size_bytes_max: int) -> dict[str, Any]:
 def notices_config(bus: Bus, age_s: float, count_max: int) -> dict[str, Any]:
     """Return the configuration of the notices: bounded, since every subject costs the server memory.
 
-    They can be told again from the chain, so the stream need not sync every one of them.
+    They can be published again from the chain, so the stream need not sync every one of them.
     """
     subjects = bus.subjects
     return {
@@ -144,55 +144,55 @@ def _read_state(info: dict[str, Any]) -> LogState:
         size_bytes=int(state["bytes"]),
         size_bytes_max=int(config.get("max_bytes", -1)),
         purged_before=int(metadata.get(_PURGED_BEFORE, 0)),
-        witness=_read_witness(metadata.get(_WITNESS)),
+        anchor=_read_anchor(metadata.get(_ANCHOR)),
         first_at=state["first_ts"],
         now=info["ts"],
     )
 
 
-def _read_witness(text: str | None) -> LogPosition | None:
+def _read_anchor(text: str | None) -> LogPosition | None:
     if text is None:
         return None
     seq, at = text.split(" ", 1)
     return LogPosition(int(seq), datetime.fromisoformat(at))
 
 
-async def purge_log(bus: Bus, before: Mapping[str, int], witness: LogPosition) -> int:
+async def purge_log(bus: Bus, before: Mapping[str, int], anchor: LogPosition) -> int:
     """Purge each model's requests below its sequence number in `before`; return how many requests that were.
 
-    How far, and a message that stays, are written into the log's metadata first: so managers can tell our purges from
-    others', and from a log that has lost its end.
+    How far, and an anchor that stays, are written into the log's metadata first: so managers can distinguish our purges
+    from others', and from a truncated log.
     """
     name = bus.subjects.requests_stream
     highest = max(before.values(), default=0)
-    await _record_purge(bus, highest, witness)
+    await _record_purge(bus, highest, anchor)
     purged = 0
     for model, seq in before.items():
         answer = await bus.js(f"STREAM.PURGE.{name}", {"filter": bus.subjects.request_filter(model), "seq": seq})
         purged += int(answer["purged"])
-    await bus.js(f"STREAM.PURGE.{name}", {"filter": bus.subjects.filler, "seq": highest})
+    await bus.js(f"STREAM.PURGE.{name}", {"filter": bus.subjects.padding, "seq": highest})
     return purged
 
 
-async def _record_purge(bus: Bus, before: int, witness: LogPosition) -> None:
-    """Write both down, and look until they are there: another dispatcher may be writing too.
+async def _record_purge(bus: Bus, before: int, anchor: LogPosition) -> None:
+    """Write both, and read them back until they are there: another dispatcher may be writing too.
 
-    Neither goes back, but for a witness that the log has lost: nothing that is purged from now on could be told by it.
+    Neither goes back, except for an anchor that the log has lost: it proves nothing about purges from now on.
     """
     name = bus.subjects.requests_stream
     while True:
         info = await bus.js(f"STREAM.INFO.{name}")
         found = _read_state(info)
-        newest = witness
-        if found.witness is not None and found.witness.seq > witness.seq:
-            newest = found.witness if await position_at(bus, found.witness.seq) == found.witness else witness
-        if found.purged_before >= before and found.witness == newest:
+        newest = anchor
+        if found.anchor is not None and found.anchor.seq > anchor.seq:
+            newest = found.anchor if await position_at(bus, found.anchor.seq) == found.anchor else anchor
+        if found.purged_before >= before and found.anchor == newest:
             return
         config = info["config"]
         metadata = {
             **(config.get("metadata") or {}),
             _PURGED_BEFORE: str(max(before, found.purged_before)),
-            _WITNESS: f"{newest.seq} {newest.at.isoformat()}",
+            _ANCHOR: f"{newest.seq} {newest.at.isoformat()}",
         }
         await bus.js(f"STREAM.UPDATE.{name}", {**config, "metadata": metadata})
 

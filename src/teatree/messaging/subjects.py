@@ -10,12 +10,12 @@ from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.names import check_function, check_group_id, check_model
 
 DEFAULT_PREFIX = "teatree"
-FILLER = "_"
+PADDING = "_"
 """Stands for a model in the subject of a message that only takes up a sequence number."""
 ADVANCED = "_advanced"
 """Stands for a model in the subjects of marks that `teatree log advance` leaves, one subject a model."""
-NO_MODELS = frozenset({FILLER, ADVANCED})
-"""Ours, in the log: no model can have such a name, nobody answers, no manager is started."""
+NO_MODELS = frozenset({PADDING, ADVANCED})
+"""Reserved names in the log: no model can have one, and no manager is started for it."""
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]{1,1000}")
 
@@ -34,7 +34,7 @@ def _check_prefix(_: object, __: object, value: str) -> None:
 class Subjects:
     """Every subject of one installation.
 
-    Names that go out as requests or reads are checked strictly. The others only have to be single tokens: what
+    Names in published requests and reads are checked strictly. The others only have to be single tokens: what
     arrived under a name that breaks the rules must still be read and answered.
     """
 
@@ -67,12 +67,12 @@ class Subjects:
         return f"{self.prefix}.request.{_token(model, 'model')}.*"
 
     @property
-    def filler(self) -> str:
+    def padding(self) -> str:
         """Return where messages go that only take up a sequence number."""
-        return f"{self.prefix}.request.{FILLER}._"
+        return f"{self.prefix}.request.{PADDING}._"
 
     def advanced(self, model: str) -> str:
-        """Return where it is marked that a model goes on though the log has lost what it counts from."""
+        """Return where the mark is published that resumes a model after the log was truncated or restored."""
         return f"{self.prefix}.request.{ADVANCED}.{check_model(model)}"
 
     def parse_request(self, subject: str) -> tuple[str, str]:
@@ -119,12 +119,17 @@ class Subjects:
         return f"{self.prefix}.query.*.*"
 
     def query(self, model: str, function: str) -> str:
-        """Return where a direct read is asked; raises `bad_name`."""
+        """Return where a direct read is sent; raises `bad_name`."""
         return f"{self.prefix}.query.{check_model(model)}.{check_function(function)}"
 
     def query_model(self, model: str) -> str:
         """Return the filter for every direct read of one model."""
         return f"{self.prefix}.query.{_token(model, 'model')}.*"
+
+    @property
+    def dispatcher_probe(self) -> str:
+        """Return a read that dispatchers answer and no manager does: no model has its name."""
+        return f"{self.prefix}.query.{PADDING}.health"
 
     def parse_query(self, subject: str) -> tuple[str, str]:
         """Return model and function of a direct read's subject, unchecked; raises `bad_name` if it is none."""

@@ -4,24 +4,22 @@
 at version N: in this folder, or in an older one if it has not changed since. The index is written last: it is
 complete or absent.
 
-`outcomes/<N>-<write id>.archive` says which version's archive answers the `archive` request of version N: its own, or
-the first later one that could be made. It is created once, before the outcome is published, so that every notice of it
-says the same.
+`outcomes/<N>-<write id>.archive` names the version whose archive answers the `archive` request of version N: N itself,
+or the first later version that could be archived. It is created once, before the outcome is published, so that every
+notice of it names the same version.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
-import orjson
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, parse_utc, utc_text
-from teatree.contracts.errors import CorruptError
+from teatree.contracts.codec import parse_utc, utc_text
 from teatree.contracts.manifest import Manifest, ObjectRef, Stub
 from teatree.storage.chain import Chain
-from teatree.storage.objects import NotFoundError
-from teatree.storage.reread import reread
+from teatree.storage.small_objects import create_object, read_members, write_object
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 
@@ -53,24 +51,16 @@ def index_key(version: int) -> str:
 
 def read_archive(chain: Chain, version: int) -> Archived | None:
     """Return the archive of a version, None if it has none (yet); raises `corrupt`."""
-    key = chain.key(index_key(version))
-    try:
-        return reread(lambda: _archived(chain.store.get(key), version, key))
-    except NotFoundError:
-        return None
 
-
-def _archived(body: bytes, version: int, key: str) -> Archived:
-    try:
-        index = orjson.loads(body)
+    def read(index: Any) -> Archived:
         files = {
             name: ObjectRef(key=t["key"], size_bytes=t["bytes"], checksum=t["checksum"], rows=t["rows"])
             for name, t in index["tables"].items()
         }
         at = parse_utc(index["at"])
         return Archived(version, files, tuple(index["written"]), asked=bool(index.get("asked")), at=at)
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise CorruptError("The index of an archive is damaged.", where=key) from e
+
+    return read_members(chain.store, chain.key(index_key(version)), "The index of an archive", read)
 
 
 def _answer_key(chain: Chain, manifest: Manifest | Stub) -> str:
@@ -78,24 +68,14 @@ def _answer_key(chain: Chain, manifest: Manifest | Stub) -> str:
 
 
 def record_answer(chain: Chain, manifest: Manifest, archived_version: int) -> None:
-    """Say for good which version's archive answers the request of a version; the first who says so decides."""
-    chain.store.put_if_absent(_answer_key(chain, manifest), dump_json({"archive": archived_version}))
+    """Store which version's archive answers the request of a version; the first one stored is final."""
+    create_object(chain.store, _answer_key(chain, manifest), {"archive": archived_version})
 
 
 def read_answer(chain: Chain, manifest: Manifest | Stub) -> int | None:
-    """Return which version's archive answers the request of a version; None if that is not said, or not any more."""
-    key = _answer_key(chain, manifest)
-    try:
-        return reread(lambda: _answer(chain.store.get(key), key))
-    except NotFoundError:
-        return None
-
-
-def _answer(body: bytes, key: str) -> int:
-    try:
-        return int(orjson.loads(body)["archive"])
-    except (ValueError, KeyError, TypeError) as e:
-        raise CorruptError("What says which archive answers a request is damaged.", where=key) from e
+    """Return which version's archive answers the request of a version; None if none is stored, or no longer."""
+    noun = "The record of which archive answers a request"
+    return read_members(chain.store, _answer_key(chain, manifest), noun, lambda answer: int(answer["archive"]))
 
 
 def first_archive_since(chain: Chain, version: int) -> Archived | None:
@@ -133,4 +113,4 @@ def write_index(chain: Chain, manifest: Manifest, archived: Archived) -> None:
         "written": list(archived.written),
         "asked": archived.asked,
     }
-    chain.store.put(chain.key(index_key(manifest.version)), dump_json(index))
+    write_object(chain.store, chain.key(index_key(manifest.version)), index)

@@ -1,10 +1,10 @@
-"""Blocks on this laptop's disk: one folder that all processes share, each block a file named by its blake3.
+"""The local block cache: one folder that all processes share, each block a file named by its blake3.
 
-No process knows of the others. A block appears by rename, whole or not at all, and is hashed whenever it is read: what
-a crash or a foul disk left is removed and counts as missing. A file's modification time is when it was last used (give
-or take `TOUCH_S`). Every block written appends one byte to `added`, a counter without a lock; whoever brings it to
-`1 / CLEAN_PARTS` of the limit removes the blocks unused for the longest time. So the folder holds the limit at most,
-give or take the blocks that are being written at that moment.
+Processes do not coordinate. A block appears by rename, whole or not at all, and is hashed whenever it is read: a file
+that a crash or a bad disk damaged is removed and counts as missing. A file's modification time is when it was last used
+(within `TOUCH_S`). Every block written appends one byte to `added`, a counter without a lock; the process that brings
+it to `1 / CLEAN_PARTS` of the limit removes the least recently used blocks. So the folder holds at most the limit, plus
+the blocks that are being written at that moment.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from teatree.contracts.errors import Code, OperatorError
 from teatree.storage.disk import FULL
 
 CLEAN_PARTS = 16
-"""A clean-up leaves this part of the limit free, and the next one comes when it may be used up."""
+"""A clean-up leaves this part of the limit free; the next one starts when that part may be used up."""
 TOUCH_S = 60.0
 """Seconds by which a file's time of last use may be behind: most reads then write nothing."""
 TEMP_AGE_S_MAX = 3_600.0
-"""Seconds after which a file that never got its name belongs to nobody."""
+"""Seconds after which a temporary file is a leftover of a crash."""
 _COUNTED_BYTES = 262_144
-"""What a byte of `added` stands for: a block; nothing longer is kept."""
+"""What one byte of `added` counts: a block at most; nothing longer is kept."""
 
 
 @frozen
@@ -46,7 +46,7 @@ class BlockCache:
     """A bounded folder of blocks; threads share one, and so may any number of processes share its folder."""
 
     def __init__(self, folder: Path, bytes_max: int) -> None:
-        """Use `folder`, made if it is not there; raises `wrong_configuration` if that is not possible."""
+        """Use `folder`, created if missing; raises `wrong_configuration` if that is not possible."""
         self.folder = folder
         self.bytes_max = bytes_max
         self._blocks = folder / "blocks"
@@ -59,7 +59,7 @@ class BlockCache:
                 Code.WRONG_CONFIGURATION,
                 f"The block cache {folder} cannot be used: {e.strerror}.",
                 where="TEATREE_CACHE_FOLDER",
-                hint="Name a folder that this user can write, or set it empty to do without.",
+                hint="Name a folder that this user can write, or set it empty to run without a cache.",
             ) from e
 
     def get(self, digest: bytes) -> bytes | None:
@@ -84,11 +84,11 @@ class BlockCache:
         return body
 
     def has(self, digest: bytes) -> bool:
-        """Say whether there is a file for a block; only `get` tells whether it is right."""
+        """Return whether there is a file for a block; only `get` checks its content."""
         return os.path.exists(self._path(digest))  # noqa: PTH110
 
     def put(self, digest: bytes, body: bytes) -> bool:
-        """Keep bytes that hash to `digest`; False if they do not fit: a cache may forget, its user goes on."""
+        """Keep bytes that hash to `digest`; False if they do not fit, which is no error of a cache."""
         if len(body) > min(_COUNTED_BYTES, self.bytes_max // CLEAN_PARTS):
             return False
         path = self._path(digest)
@@ -112,13 +112,13 @@ class BlockCache:
         return True
 
     def size_bytes(self) -> int:
-        """Return the bytes that the cache holds now; looks at every file."""
+        """Return the bytes that the cache holds now; reads the size of every file."""
         return sum(kept.size_bytes for kept in self._files())
 
     def clean(self) -> None:
-        """Remove what was unused for the longest time, unless another process does so at this moment.
+        """Remove the least recently used blocks, unless another process does so at this moment.
 
-        Those that write meanwhile leave it to this one: it looks again until little was added since it looked.
+        Processes that write meanwhile rely on this call: it repeats until few blocks were added during its last pass.
         """
         while True:
             with (self.folder / "clean.lock").open("ab") as lock:
@@ -131,7 +131,7 @@ class BlockCache:
                 return
 
     def _clean(self) -> None:
-        # First forget, then look: a block written meanwhile is seen, or counted for the next time, or both.
+        # Reset the counter before listing: a block written meanwhile is listed, or counted for the next time, or both.
         os.truncate(self._added, 0)
         files = sorted(self._files(), key=lambda kept: kept.used_at)
         excess = sum(kept.size_bytes for kept in files) - self.bytes_max * (CLEAN_PARTS - 1) // CLEAN_PARTS

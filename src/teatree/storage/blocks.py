@@ -1,8 +1,8 @@
-"""Blocks fetched when somebody reads them: from memory, from this laptop's cache, else out of packs in the store.
+"""Blocks fetched on demand: from memory, from the local cache, else out of packs in the store.
 
-Concurrency: any number of threads read through one `BlockFetcher`. A block that several want is fetched once: the
-first one leaves a future, the others wait for it. Every block that comes from a disk or the store is hashed before
-anyone sees it. Versions share a fetcher, so what did not change between two of them is fetched once.
+Concurrency: any number of threads read through one `BlockFetcher`. A block that several threads want is fetched once:
+the first thread adds a future, the others wait for it. Every block that comes from a disk or the store is hashed
+before it is returned. Versions share a fetcher, so blocks that did not change between two of them are fetched once.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from attrs import define, evolve, frozen
-from blake3 import blake3
+from attrs import define, evolve
 
-from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import FileLayout
 from teatree.storage.block_cache import BlockCache
+from teatree.storage.frames import Frame, fetch
 from teatree.storage.leaves import Leaves
 from teatree.storage.objects import ObjectStore
-from teatree.storage.packs import unpack
-from teatree.storage.range_reads import Frame, RangeRead, plan_reads
+from teatree.storage.packs import block_frame
+from teatree.storage.range_reads import RangeRead, plan_reads
 from teatree.storage.read_ahead import ReadAhead
-from teatree.storage.reread import reread
 from teatree.storage.versions import HEADER_BYTES, read_extent
 
 FETCHERS = 8
@@ -35,7 +33,7 @@ AHEAD_READERS = 4
 
 @define
 class FetchStats:
-    """What was moved so far."""
+    """Counts of what was fetched so far."""
 
     reads: int = 0
     """Range reads of the store."""
@@ -43,28 +41,7 @@ class FetchStats:
     """Bytes that came from the store."""
     fetched_blocks: int = 0
     cached_blocks: int = 0
-    """Blocks that came from this laptop's cache."""
-
-
-@frozen
-class Wanted:
-    """A block to be read."""
-
-    digest: bytes
-    pack: str
-    offset: int
-    length: int
-    size_bytes: int
-    number: int
-    """In its file, for messages."""
-
-    def unpacked(self, frame: bytes) -> bytes:
-        """Return the block in its frame; raises `corrupt` if it is not the one that is wanted."""
-        where = f"{self.pack}, block {self.number}"
-        body = unpack(frame, self.size_bytes, where)
-        if blake3(body).digest() != self.digest:
-            raise CorruptError("The block does not match its hash.", where=where)
-        return body
+    """Blocks that came from the local cache."""
 
 
 class BlockFetcher:
@@ -77,24 +54,24 @@ class BlockFetcher:
         self._memory: OrderedDict[bytes, bytes] = OrderedDict()
         self._memory_bytes = 0
         self._memory_bytes_max = memory_bytes_max
-        self._flying: dict[bytes, Future[bytes]] = {}
+        self._in_flight: dict[bytes, Future[bytes]] = {}
         self._fetchers = ThreadPoolExecutor(FETCHERS, "teatree-fetch")
         self._ahead = ThreadPoolExecutor(AHEAD_READERS, "teatree-ahead")
         self._stats = FetchStats()
 
     def stats(self) -> FetchStats:
-        """Return what was moved so far."""
+        """Return the counts so far."""
         with self._lock:
             return evolve(self._stats)
 
-    def read(self, wanted: Sequence[Wanted]) -> list[bytes]:
+    def read(self, wanted: Sequence[Frame]) -> list[bytes]:
         """Return the blocks, in the order asked for; raises `corrupt`, `not_found` or what the store raises."""
         found, mine = self._claim(wanted)
         self._load(mine)
         return [piece if isinstance(piece, bytes) else piece.result() for piece in found]
 
-    def read_ahead(self, wanted: Sequence[Wanted]) -> None:
-        """Begin to fetch blocks that will be wanted soon; a failure is told to who then reads them."""
+    def read_ahead(self, wanted: Sequence[Frame]) -> None:
+        """Begin to fetch blocks that will be wanted soon; a failure is raised by the `read` of them."""
         cache = self.cache
         _, mine = self._claim([block for block in wanted if not (cache and cache.has(block.digest))])
         if mine:
@@ -107,14 +84,14 @@ class BlockFetcher:
             self._stats.fetched_bytes += size_bytes
 
     def close(self) -> None:
-        """End the threads; reads that run are finished."""
+        """End the threads after their running reads."""
         self._ahead.shutdown(cancel_futures=False)
         self._fetchers.shutdown()
 
-    def _claim(self, wanted: Sequence[Wanted]) -> tuple[list[bytes | Future[bytes]], list[Wanted]]:
-        """Return the blocks as they are, here or on their way, and those that the caller now has to load."""
+    def _claim(self, wanted: Sequence[Frame]) -> tuple[list[bytes | Future[bytes]], list[Frame]]:
+        """Return each block or a future of it, and the blocks that the caller now has to load."""
         found: list[bytes | Future[bytes]] = []
-        mine: list[Wanted] = []
+        mine: list[Frame] = []
         with self._lock:
             for block in wanted:
                 body = self._memory.get(block.digest)
@@ -122,20 +99,17 @@ class BlockFetcher:
                     self._memory.move_to_end(block.digest)
                     found.append(body)
                     continue
-                future = self._flying.get(block.digest)
+                future = self._in_flight.get(block.digest)
                 if future is None:
-                    future = self._flying[block.digest] = Future()
+                    future = self._in_flight[block.digest] = Future()
                     mine.append(block)
                 found.append(future)
         return found, mine
 
-    def _load(self, blocks: Sequence[Wanted]) -> None:
-        """Bring claimed blocks: every future of theirs ends with the block or with what went wrong."""
+    def _load(self, blocks: Sequence[Frame]) -> None:
+        """Load claimed blocks: the future of each ends with the block or with the error."""
         try:
-            frames = [
-                Frame(block, block.pack, block.offset, block.length) for block in blocks if not self._from_cache(block)
-            ]
-            reads = list(plan_reads(frames))
+            reads = list(plan_reads(block for block in blocks if not self._from_cache(block)))
             if len(reads) == 1:
                 self._fetch(reads[0])
             else:
@@ -145,31 +119,28 @@ class BlockFetcher:
             self._fail(blocks, e)
             raise
 
-    def _from_cache(self, block: Wanted) -> bool:
+    def _from_cache(self, block: Frame) -> bool:
         body = self.cache and self.cache.get(block.digest)
         if not body or len(body) != block.size_bytes:
             return False
-        self._bring(block, body, fetched=False)
+        self._deliver(block, body, fetched=False)
         return True
 
-    def _fetch(self, read: RangeRead[Wanted]) -> None:
+    def _fetch(self, read: RangeRead[Frame]) -> None:
         try:
-            for block, piece in reread(lambda: self._unpacked(read)):
-                self._bring(block, piece, fetched=True)
+            pieces = fetch(self.store, read)
+            self.add_fetched(read.length)
+            for block, piece in pieces:
+                self._deliver(block, piece, fetched=True)
                 if self.cache:
                     self.cache.put(block.digest, piece)
         except BaseException as e:
-            self._fail([frame.item for frame in read.frames], e)
+            self._fail(read.frames, e)
             raise
 
-    def _unpacked(self, read: RangeRead[Wanted]) -> list[tuple[Wanted, bytes]]:
-        body = self.store.get_range(read.key, read.offset, read.length)
-        self.add_fetched(read.length)
-        return [(frame.item, frame.item.unpacked(read.cut(body, frame))) for frame in read.frames]
-
-    def _bring(self, block: Wanted, body: bytes, *, fetched: bool) -> None:
+    def _deliver(self, block: Frame, body: bytes, *, fetched: bool) -> None:
         with self._lock:
-            future = self._flying.pop(block.digest, None)
+            future = self._in_flight.pop(block.digest, None)
             if block.digest not in self._memory:
                 self._memory[block.digest] = body
                 self._memory_bytes += len(body)
@@ -182,16 +153,16 @@ class BlockFetcher:
         if future is not None:
             future.set_result(body)
 
-    def _fail(self, blocks: Sequence[Wanted], error: BaseException) -> None:
+    def _fail(self, blocks: Sequence[Frame], error: BaseException) -> None:
         with self._lock:
-            futures = [self._flying.pop(block.digest, None) for block in blocks]
+            futures = [self._in_flight.pop(block.digest, None) for block in blocks]
         for future in futures:
             if future is not None:
                 future.set_exception(error)
 
 
 class VersionFile:
-    """One version's DuckDB file, read at any place without being there. Safe for threads."""
+    """One version's DuckDB file, read at any offset without a local copy. Safe for threads."""
 
     def __init__(self, fetcher: BlockFetcher, layout: FileLayout, ahead_bytes_max: int) -> None:
         self.layout = layout
@@ -243,19 +214,11 @@ class VersionFile:
             self._fetcher.read_ahead(self._wanted(ahead))
         return self._fetcher.read(wanted)
 
-    def _wanted(self, numbers: range) -> list[Wanted]:
+    def _wanted(self, numbers: range) -> list[Frame]:
         fetched_before = self._leaves.fetched_bytes
         entries: dict[int, Any] = self._leaves.entries(numbers)
         if self._leaves.fetched_bytes != fetched_before:
             self._fetcher.add_fetched(self._leaves.fetched_bytes - fetched_before)
         return [
-            Wanted(
-                entry["hash"].tobytes(),
-                self._leaves.pack_of(entry),
-                int(entry["offset"]),
-                int(entry["length"]),
-                self.layout.block_bytes,
-                number,
-            )
-            for number, entry in entries.items()
+            block_frame(number, entry, self.layout.bases, self.layout.block_bytes) for number, entry in entries.items()
         ]

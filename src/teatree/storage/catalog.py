@@ -1,4 +1,4 @@
-"""The catalogue in PostgreSQL: a projection of the version chains that outsiders query.
+"""The catalog in PostgreSQL: a projection of the version chains that other programs query.
 
 It is written in chunks, one transaction each, and every write can be repeated: a model's row never goes back to an
 older version, a request's end is never overwritten, the rest is the same each time. Rows travel as one JSON array a
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import orjson
+from typing_extensions import override
 
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.storage.catalog_rows import ContentKind, ContentRow, ModelRow, RequestRow, RequestState, VersionRow
+from teatree.storage.cleanup import DescribedVersions
 from teatree.storage.goal_model import ensure_row
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import LiteralString
 
-    from teatree.storage.catalog_rows import ModelFacts
-    from teatree.storage.postgres import Postgres, Session
+    from teatree.storage.catalog_rows import ModelColumns
+    from teatree.storage.postgres import Postgres, PostgresSession
 
 T = TypeVar("T")
 RESULT_BYTES_MAX = 100_000
@@ -36,12 +38,12 @@ _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 """The one character that JSON can hold and PostgreSQL cannot."""
 
 _MODEL = """
-    INSERT INTO goal_model (goal_model_id, name, engine, life, version, applied_offset, epoch, options, tables,
+    INSERT INTO goal_model (goal_model_id, name, engine, lifecycle, version, applied_offset, epoch, options, tables,
         size_bytes, store_url)
-    SELECT * FROM json_to_recordset(%(rows)s::json) AS r(goal_model_id uuid, name text, engine text, life text,
+    SELECT * FROM json_to_recordset(%(rows)s::json) AS r(goal_model_id uuid, name text, engine text, lifecycle text,
         version bigint, applied_offset bigint, epoch bigint, options jsonb, tables jsonb, size_bytes bigint,
         store_url text)
-    ON CONFLICT (goal_model_id) DO UPDATE SET engine = excluded.engine, life = excluded.life,
+    ON CONFLICT (goal_model_id) DO UPDATE SET engine = excluded.engine, lifecycle = excluded.lifecycle,
         version = excluded.version, applied_offset = excluded.applied_offset, epoch = excluded.epoch,
         options = excluded.options, tables = excluded.tables, size_bytes = excluded.size_bytes,
         store_url = excluded.store_url, updated_at = now()
@@ -83,20 +85,20 @@ _REQUESTS = """
     """
 
 
-class Catalog:
-    """Writes and reads the catalogue; raises what `Postgres.transaction` raises."""
+class Catalog(DescribedVersions):
+    """Writes and reads the catalog; raises what `Postgres.transaction` raises."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
     def record_versions(
         self,
-        model: ModelFacts,
+        model: ModelColumns,
         versions: Sequence[VersionRow],
         contents: Sequence[ContentRow] = (),
         requests: Sequence[RequestRow] = (),
     ) -> None:
-        """Record a chunk of versions, their objects and outcomes, all or nothing; may be repeated."""
+        """Write a chunk of versions, their objects and outcomes, all or nothing; may be repeated."""
         with self._postgres.transaction() as session:
             _insert(session, _VERSIONS, versions)
             _insert(session, _CONTENTS, contents)
@@ -106,25 +108,25 @@ class Catalog:
             _insert(session, _MODEL, [model])
 
     def record_requests(self, requests: Sequence[RequestRow]) -> None:
-        """Record requests that begin or end outside a version; what has ended stays as it is."""
+        """Write requests that begin or end outside a version; the row of an ended request stays as it is."""
         with self._postgres.transaction() as session:
             _insert(session, _REQUESTS, requests)
 
     def record_contents(self, contents: Sequence[ContentRow]) -> None:
-        """Record objects that were written after their version, as archives are."""
+        """Write the rows of objects that were stored after their version, as archives are."""
         with self._postgres.transaction() as session:
             _insert(session, _CONTENTS, contents)
 
+    @override
     def forget_contents(self, goal_model_id: uuid.UUID, uris: Sequence[str]) -> None:
-        """Forget objects that were removed from the store."""
         with self._postgres.transaction() as session:
             session.execute(
                 "DELETE FROM content_index WHERE goal_model_id = %(id)s AND uri = ANY(%(uris)s)",
                 {"id": goal_model_id, "uris": list(uris)},
             )
 
+    @override
     def forget_versions(self, goal_model_id: uuid.UUID, versions: Sequence[int]) -> None:
-        """Forget versions that were cleaned up; what is left of their objects and outcomes stays."""
         with self._postgres.transaction() as session:
             session.execute(
                 "DELETE FROM goal_model_version WHERE goal_model_id = %(id)s AND version = ANY(%(versions)s)",
@@ -139,7 +141,7 @@ class Catalog:
             )
 
     def record_error(self, goal_model_id: uuid.UUID, name: str, error: dict[str, Any] | None) -> None:
-        """Record why a model is stopped for an operator (`code`, `message`, `where`), or that it no longer is."""
+        """Write why a model is stopped for an operator (`code`, `message`, `where`), or that it no longer is."""
         with self._postgres.transaction() as session:
             ensure_row(session, goal_model_id, name)
             session.execute(
@@ -151,7 +153,7 @@ class Catalog:
             )
 
     def record_waits(self, goal_model_id: uuid.UUID, name: str, why: str | None) -> None:
-        """Record why a model's requests wait, or that they no longer do."""
+        """Write why a model's requests wait, or that they no longer do."""
         with self._postgres.transaction() as session:
             ensure_row(session, goal_model_id, name)
             session.execute(
@@ -160,7 +162,7 @@ class Catalog:
             )
 
     def record_damage(self, goal_model_id: uuid.UUID, name: str, damage: Mapping[int, str]) -> None:
-        """Record what is wrong in the store, by version; empty: nothing that is known."""
+        """Write what is damaged in the store, by version; empty: no damage is known."""
         with self._postgres.transaction() as session:
             ensure_row(session, goal_model_id, name)
             found = {str(version): what for version, what in damage.items()}
@@ -175,7 +177,7 @@ class Catalog:
             return [_read(ModelRow, row) for row in session.rows("SELECT * FROM goal_model ORDER BY name")]
 
     def model(self, name: str) -> ModelRow | None:
-        """Return one model, or None if the catalogue has not heard of it."""
+        """Return one model, or None if the catalog has no row of it."""
         with self._postgres.transaction() as session:
             rows = session.rows("SELECT * FROM goal_model WHERE name = %(name)s", {"name": name})
         return _read(ModelRow, rows[0]) if rows else None
@@ -226,7 +228,7 @@ class Catalog:
         return [_request_row(row) for row in found]
 
     def request(self, name: str, request_id: str) -> RequestRow | None:
-        """Return one request, or None if the catalogue has not heard of it; raises `unknown_model`."""
+        """Return one request, or None if the catalog has no row of it; raises `unknown_model`."""
         found = self._of_model(
             name,
             "SELECT r.* FROM request_log r WHERE goal_model_id = %(id)s AND request_id = %(request_id)s",
@@ -235,7 +237,7 @@ class Catalog:
         return _request_row(found[0]) if found else None
 
     def trim_requests(self, finished_before: datetime, *, rows_max: int = 50_000) -> int:
-        """Forget up to `rows_max` requests that ended before a time; return how many it were."""
+        """Delete up to `rows_max` requests that ended before a time; return how many were deleted."""
         with self._postgres.transaction() as session:
             return session.execute(
                 """
@@ -246,7 +248,7 @@ class Catalog:
             )
 
     def clear(self) -> None:
-        """Forget all that the object store can tell again; leases, errors and damage stay."""
+        """Delete all that can be rebuilt from the object store; leases, errors and damage stay."""
         with self._postgres.transaction() as session:
             session.execute("TRUNCATE goal_model_version, content_index, request_log")
             session.execute(
@@ -257,7 +259,7 @@ class Catalog:
             )
             session.execute(
                 """
-                UPDATE goal_model SET life = 'absent', version = 0, applied_offset = 0, epoch = 0, options = '{}',
+                UPDATE goal_model SET lifecycle = 'absent', version = 0, applied_offset = 0, epoch = 0, options = '{}',
                     tables = '[]', size_bytes = 0, updated_at = now()
                 """
             )
@@ -268,7 +270,7 @@ class Catalog:
             if not found:
                 raise RequestError(
                     Code.UNKNOWN_MODEL,
-                    f"The catalogue has no model {name!r}.",
+                    f"The catalog has no model {name!r}.",
                     where="model",
                     hint="`teatree models` lists them.",
                 )
@@ -280,23 +282,23 @@ def _request_row(row: dict[str, Any]) -> RequestRow:
 
 
 def _read(kind: type[T], row: dict[str, Any]) -> T:
-    """Return a row as a value of `kind`; columns that a newer release added are passed over.
+    """Return a row as a value of `kind`; columns that a newer release added are ignored.
 
-    Raises `wrong_configuration` where an older release's schema has not got them all.
+    Raises `wrong_configuration` if the schema of an older release lacks a column.
     """
     names = attrs.fields_dict(kind)  # type: ignore[arg-type]
     missing = [name for name in names if name not in row]
     if missing:
         raise OperatorError(
             Code.WRONG_CONFIGURATION,
-            f"The catalogue's schema is of an older release: it has no {missing[0]!r}.",
+            f"The catalog's schema is of an older release: it has no {missing[0]!r}.",
             where="TEATREE_POSTGRES_URL",
             hint="Run `teatree up`, which migrates it, or `teatree catalog rebuild`.",
         )
     return kind(**{name: row[name] for name in names})
 
 
-def _insert(session: Session, statement: LiteralString, rows: Sequence[Any]) -> None:
+def _insert(session: PostgresSession, statement: LiteralString, rows: Sequence[Any]) -> None:
     for part in _parts(rows):
         session.execute(statement, {"rows": part})
 

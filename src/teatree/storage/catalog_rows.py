@@ -1,4 +1,4 @@
-"""The catalogue's rows, and how manifests and outcomes become them: purely, so a rebuild gives the same rows."""
+"""The catalog's rows, made from manifests and outcomes by pure functions: a rebuild gives the same rows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
 
 from attrs import frozen
 from blake3 import blake3
 
 from teatree.contracts.codec import unstructure
 from teatree.contracts.manifest import Manifest, ManifestKind, ObjectRef, Stub
+from teatree.storage.objects import object_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ class ContentKind(StrEnum):
     """What an object holds."""
 
     SNAPSHOT = "snapshot"
-    """A manifest: from it the whole database file is put together."""
+    """A manifest: from it the whole database file is assembled."""
     PACK = "pack"
     OUTCOMES = "outcomes"
     PARQUET = "parquet"
@@ -44,13 +44,13 @@ class RequestState(StrEnum):
 
 
 @frozen
-class ModelFacts:
-    """What a version says of its model."""
+class ModelColumns:
+    """The columns of a model that its newest version determines."""
 
     goal_model_id: uuid.UUID
     name: str
     engine: str
-    life: str
+    lifecycle: str
     """`absent`, `active` or `dropped`."""
     version: int
     applied_offset: int
@@ -64,12 +64,12 @@ class ModelFacts:
 
 @frozen
 class ModelRow:
-    """A model as the catalogue knows it."""
+    """A model's row in the catalog."""
 
     goal_model_id: uuid.UUID
     name: str
     engine: str
-    life: str
+    lifecycle: str
     state: str
     """`absent`, `active` or `dropped`; `damaged` or `stopped` while there is an error, `waits` while requests wait."""
     version: int
@@ -146,13 +146,13 @@ class RequestRow:
     finished_at: datetime | None = None
 
 
-def model_facts(manifest: Manifest, store_url: str) -> ModelFacts:
-    """Return what a manifest says of its model."""
-    return ModelFacts(
+def model_columns(manifest: Manifest, store_url: str) -> ModelColumns:
+    """Return the columns of a manifest's model."""
+    return ModelColumns(
         goal_model_id=uuid.UUID(manifest.goal_model_id),
         name=manifest.model,
         engine=manifest.options.engine,
-        life=str(manifest.state),
+        lifecycle=str(manifest.state),
         version=manifest.version,
         applied_offset=manifest.offset,
         epoch=manifest.epoch,
@@ -192,7 +192,7 @@ def version_row(manifest: Manifest) -> VersionRow:
 
 
 def content_rows(manifest: Manifest, store_url: str) -> list[ContentRow]:
-    """Return the rows of the objects that a version itself wrote; archives and pages come from those who write them."""
+    """Return the rows of the objects that a version's commit wrote, without archives and result pages."""
     if manifest.kind is not ManifestKind.BATCH:
         return []
     found: list[ContentRow] = []
@@ -221,7 +221,7 @@ def _page_refs(outcomes: Iterable[Outcome]) -> list[ObjectRef]:
 def stub_rows(
     stub: Stub, outcomes: Iterable[Outcome], store_url: str, exists: Callable[[str], bool]
 ) -> list[ContentRow]:
-    """Return the rows of what is still there of a version that was cleaned up; `exists` is asked of keys."""
+    """Return the rows of the objects that are left of a cleaned-up version; `exists` checks a key."""
     refs = [(ContentKind.PACK, stub.pack), (ContentKind.OUTCOMES, stub.outcomes)]
     refs += [(ContentKind.PAGE, ref) for ref in _page_refs(outcomes)]
     return [_content_row(stub, store_url, kind, ref) for kind, ref in refs if ref is not None and exists(ref.key)]
@@ -264,13 +264,6 @@ def started_row(goal_model_id: uuid.UUID, request: Request) -> RequestRow:
         group_id=request.group,
         accepted_at=request.at,
     )
-
-
-def object_uri(store_url: str, key: str) -> str:
-    """Return where an object lies, for programs other than ours: `s3://bucket/prefix/key` or `file:///folder/key`."""
-    parts = urlsplit(store_url)
-    name = quote(key) if parts.scheme == "file" else key
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/{name}"
 
 
 def _content_row(

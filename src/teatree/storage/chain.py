@@ -1,8 +1,8 @@
 """The version chain of one model: manifests by number, each created only if absent.
 
-The chain is the truth. Its numbers have no gaps and a key once used is never freed: a clean-up leaves a stub. So a
-number that is missing below one that is known is damage, and never taken as the chain's end (docs/decisions/0023). What
-is known: the object `head`, what the caller has seen, and every manifest in a window round these.
+The chain is authoritative. Its numbers have no gaps and a key once used is never freed: a clean-up leaves a stub. So a
+number that is missing below a known one is damage, and never taken as the chain's end (docs/decisions/0023). Known
+numbers are that of the object `head`, the caller's, and those of all manifests in a window around these.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ those behind them, and S3 answers for all by one listing."""
 
 
 @frozen
-class ChainEnd:
+class ChainCheck:
     """What is known about the end of a chain."""
 
     newest: int
@@ -37,7 +37,7 @@ class ChainEnd:
     known: int
     """The highest number that ever had one, as far as the store and the caller know; beyond `newest` if it vanished."""
     missing: tuple[int, ...]
-    """Numbers below `known` whose manifests vanished, as far as was looked: up to `WINDOW` back and more."""
+    """Numbers below `known` whose manifests vanished, as far as was checked: up to `WINDOW` back and more."""
 
 
 class Chain:
@@ -105,7 +105,7 @@ class Chain:
         return next((v for v in islice(versions, LOOKS_MAX) if isinstance(self.entry(v), Manifest)), None)
 
     def kept_numbers(self) -> Iterator[int]:
-        """Yield the numbers of the versions that may have a manifest, newest first; what they leave out has none."""
+        """Yield the numbers of the versions that may have a manifest, newest first; all others have none."""
         retained = read_retained(self.store, self.folder)
         through = retained.through if retained else 0
         yield from range(self.newest_version(through), through, -1)
@@ -135,12 +135,12 @@ class Chain:
         """Return the number of the newest version, 0 if there is none; raises `corrupt` if it vanished."""
         return self._newest_of(self.end(known))
 
-    def _newest_of(self, end: ChainEnd) -> int:
+    def _newest_of(self, end: ChainCheck) -> int:
         if end.newest < end.known:
             raise self.missing_error(end.known, end.newest)
         return end.newest
 
-    def end(self, known: int = 0) -> ChainEnd:
+    def end(self, known: int = 0) -> ChainCheck:
         """Return what is known about the chain's end: three requests where `head` is not far behind."""
         head = read_head(self.store, self.folder)  # before the manifests: what it names was among them
         known = max(known, head.version if head else 0)
@@ -155,14 +155,14 @@ class Chain:
         if newest < known:
             newest = newest if self._exists(newest) else self._gallop()
             missing = [v for v in missing if v < newest] + self._confirmed(set(range(newest + 1, known + 1)))
-        return ChainEnd(newest, max(known, newest), tuple(missing))
+        return ChainCheck(newest, max(known, newest), tuple(missing))
 
     def _present(self, numbers: range) -> set[int]:
         keys = [self.manifest_key(number) for number in numbers]
         return {int(key.rpartition("/")[2]) for key in self.store.present(keys)}
 
     def _confirmed(self, missing: set[int]) -> list[int]:
-        """Return what is missing indeed: versions come while others are looked for."""
+        """Return those that are still missing: versions are committed while others are looked for."""
         return [number for number in sorted(missing) if not self._exists(number)]
 
     def _gallop(self) -> int:
@@ -180,15 +180,15 @@ class Chain:
                 high = middle
         return low
 
-    def report_missing(self, end: ChainEnd) -> None:
-        """Warn of versions that vanished below the newest, which is whole without them."""
+    def report_missing(self, end: ChainCheck) -> None:
+        """Warn of versions that vanished below the newest, which does not need them."""
         below = [version for version in end.missing if version < end.newest]
         if below:
             more = f" So are {len(below) - 1} more near it." if len(below) > 1 else ""
             warnings.warn(f"{self.missing_error(below[0], end.newest)}{more}", DamageWarning, stacklevel=2)
 
     def missing_error(self, version: int, newest: int) -> CorruptError:
-        """Return what it is that a version's manifest vanished."""
+        """Return the error for a version whose manifest vanished."""
         left = f"the newest that is left is {newest}" if newest < version else f"version {newest} is there"
         return CorruptError(
             f"The manifest of version {version} of {self.model} is missing from the store; {left}.",

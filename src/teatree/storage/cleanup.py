@@ -1,19 +1,21 @@
-"""Cleaning a model up: versions that the policy does not keep become stubs, then goes what no kept version needs.
+"""The clean-up of a model: versions that the policy does not keep become stubs, then unneeded objects are deleted.
 
-Order: plan, stubs, objects, list of what is kept, plan gone. Killed anywhere, the next clean-up goes on: a reader of a
-version in between finds its stub, never half of it. Nothing here needs to know of the model's manager, and it may run
-beside any number of others: see `storage.plans` for pins, `storage.garbage` for what is deleted.
+Order: write the deletion, make stubs, delete objects, write the list of kept versions, remove the deletion. After a
+kill at any point the next clean-up resumes; a reader of a version meanwhile finds its stub, never a part of it. A
+clean-up does not involve the model's manager, and any number may run at the same time: see `storage.deletions` for
+pins, `storage.garbage` for what is deleted.
 """
 
 from __future__ import annotations
 
 import uuid
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -21,31 +23,27 @@ from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.failpoints import Failpoint, no_failpoint
 from teatree.contracts.manifest import Manifest, Stub, stub_of
 from teatree.contracts.settings import RetentionSettings
-from teatree.storage.catalog_rows import object_uri
 from teatree.storage.chain import Chain
 from teatree.storage.dead_letters import expire_dead_letters
+from teatree.storage.deletions import Deletion, new_deletion, read_deletions, write_deletion
 from teatree.storage.garbage import State, find_garbage
-from teatree.storage.objects import NotFoundError, ObjectInfo
+from teatree.storage.objects import NotFoundError, ObjectInfo, object_uri
 from teatree.storage.pins import list_pins
-from teatree.storage.plans import Plan, new_plan, read_plans, write_plan
 from teatree.storage.published_mark import published_through
 from teatree.storage.retained import KeptVersion, Retained, read_retained, retained_key, write_retained
 from teatree.storage.retention import kept_versions
 
-if TYPE_CHECKING:
-    from teatree.storage.catalog import Catalog
-
 T = TypeVar("T")
 REQUESTS = 4
-"""Requests to the store at the same time: a clean-up runs beside people's work."""
+"""Requests to the store at the same time: few, since a clean-up runs beside other work."""
 CHUNK_VERSIONS = 1_000
 CHUNK_OBJECTS = 1_000
-"""What is done between two looks whether to stop; S3 deletes as many at once."""
+"""How many are handled between two checks whether to stop; S3 deletes as many objects at once."""
 
 
 @frozen
 class Cleaned:
-    """What a clean-up took away, or would."""
+    """What a clean-up removed, or would remove."""
 
     model: str
     newest: int
@@ -54,7 +52,7 @@ class Cleaned:
     """Versions that stay."""
     kept_unpublished: int = 0
     """Those of them that the policy does not keep: their outcomes are not known to be published for good yet. A later
-    version says so, or the mark of a model at rest; a manager that was killed just then has left neither."""
+    version records that, or the mark of an idle model; a manager that was killed before has written neither."""
     cleaned: int = 0
     """Versions that became stubs."""
     objects: int = 0
@@ -63,7 +61,19 @@ class Cleaned:
     by_kind: dict[str, int] = field(factory=dict)
     """Objects by their folder: `packs`, `outcomes`, `pages`, `archive`, `pins`."""
     stopped: bool = False
-    """Whether it was told to stop before its end; the next one goes on."""
+    """Whether it was stopped before its end; the next one resumes."""
+
+
+class DescribedVersions(ABC):
+    """What describes a model's versions and objects elsewhere: the catalog, above this in the house."""
+
+    @abstractmethod
+    def forget_versions(self, goal_model_id: uuid.UUID, versions: Sequence[int]) -> None:
+        """Delete the rows of cleaned-up versions; those of their remaining objects and outcomes stay."""
+
+    @abstractmethod
+    def forget_contents(self, goal_model_id: uuid.UUID, uris: Sequence[str]) -> None:
+        """Delete the rows of objects that were removed from the store."""
 
 
 class Cleanup:
@@ -74,11 +84,11 @@ class Cleanup:
         chain: Chain,
         policy: RetentionSettings,
         remember_days: int,
-        catalog: Catalog | None = None,
+        catalog: DescribedVersions | None = None,
         failpoint: Failpoint = no_failpoint,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`catalog` hears what goes before it goes; `stopped` is asked every now and then."""
+        """Rows are deleted from `catalog` before what they describe; `stopped` is called now and then."""
         self._chain = chain
         self._store = chain.store
         self._policy = policy
@@ -93,15 +103,15 @@ class Cleanup:
         return before is None or (now - before.at).total_seconds() * 1000 >= self._policy.interval_ms
 
     def run(self, now: datetime, *, dry_run: bool = False) -> Cleaned:
-        """Clean the model up as of `now`, or only tell what would go.
+        """Clean the model up as of `now`; with `dry_run`, only return what would be removed.
 
-        Raises `busy` if another clean-up took away what this one was looking at.
+        Raises `busy` if another clean-up removed what this one was reading.
         """
         try:
             try:
                 return self._run(now, read_retained(self._store, self._chain.folder), dry_run=dry_run)
             except (NotFoundError, RequestError):
-                # A clean-up that had slept for long may have put an older list in place of a newer one.
+                # A clean-up that was suspended for long may have replaced a newer list by an older one.
                 return self._run(now, None, dry_run=dry_run)
         except (NotFoundError, RequestError) as e:
             if isinstance(e, RequestError) and e.code is not Code.UNKNOWN_VERSION:
@@ -110,25 +120,25 @@ class Cleanup:
                 Code.BUSY,
                 f"A clean-up of {self._chain.model} did not find what it expected: {e.message}",
                 where=e.where,
-                hint="If no other clean-up is at work, `teatree verify --all` tells what is missing.",
+                hint="If no other clean-up is running, `teatree verify --all` lists what is missing.",
             ) from e
 
     def _run(self, now: datetime, before: Retained | None, *, dry_run: bool) -> Cleaned:
         newest = self._chain.newest(before.through if before else 0)
         if newest is None:
             return Cleaned(self._chain.model, 0)
-        newest = evolve(newest, said_version=published_through(self._store, self._chain.folder, newest))
+        newest = evolve(newest, announced_version=published_through(self._store, self._chain.folder, newest))
         found = self._store.head(retained_key(self._chain.folder))
-        plans = read_plans(self._store, self._chain.folder)
-        known = self._known(before, plans, newest)
+        deletions = read_deletions(self._store, self._chain.folder)
+        known = self._known(before, deletions, newest)
         now = max(now, newest.at)
         pinned = self._pinned(now)
-        doomed = self._doomed(known, newest, now, pinned)
-        plan = new_plan(self._chain.folder, doomed)
-        if not dry_run and doomed:
-            plan = self._announce(plan, now)
-        gone = set(plan.versions)
-        kept = tuple(k for k in known if k.version not in gone)
+        unneeded = self._unneeded(known, newest, now, pinned)
+        deletion = new_deletion(self._chain.folder, unneeded)
+        if not dry_run and unneeded:
+            deletion = self._announce(deletion, now)
+        deleted = set(deletion.versions)
+        kept = tuple(k for k in known if k.version not in deleted)
         state = State(
             self._chain,
             newest,
@@ -140,25 +150,25 @@ class Cleanup:
             self._policy,
             self._remember_days,
         )
-        unpublished = sum(v > newest.said_version for v in self._not_kept(known, now, pinned))
+        unpublished = sum(v > newest.announced_version for v in self._not_kept(known, now, pinned))
         cleaned = Cleaned(
-            self._chain.model, newest.version, kept=len(kept), kept_unpublished=unpublished, cleaned=len(gone)
+            self._chain.model, newest.version, kept=len(kept), kept_unpublished=unpublished, cleaned=len(deleted)
         )
         if dry_run:
             return _counted(cleaned, find_garbage(state))
-        if not self._take_away(plan.versions):
+        if not self._make_stubs(deletion.versions):
             return evolve(cleaned, stopped=True)
         self._failpoint("gc.after_stubs")
         cleaned = self._delete(cleaned, find_garbage(state))
         if not cleaned.stopped:
             expire_dead_letters(self._chain, now - timedelta(days=self._policy.dead_letter_days))
-            self._finish(Retained(now, newest.version, kept), [plan, *plans] if doomed else plans)
+            self._finish(Retained(now, newest.version, kept), [deletion, *deletions] if unneeded else deletions)
         return cleaned
 
-    def _known(self, before: Retained | None, plans: Sequence[Plan], newest: Manifest) -> list[KeptVersion]:
+    def _known(self, before: Retained | None, deletions: Sequence[Deletion], newest: Manifest) -> list[KeptVersion]:
         """Return the versions that have a manifest, ascending."""
         through = before.through if before else 0
-        planned = {version for plan in plans for version in plan.versions}
+        planned = {version for deletion in deletions for version in deletion.versions}
         known = [k for k in before.versions if k.version not in planned] if before else []
         unsure = [k.version for k in before.versions if k.version in planned] if before else []
         entries = self._each(self._chain.entry, (*unsure, *range(through + 1, newest.version)))
@@ -170,31 +180,31 @@ class Cleanup:
     def _pinned(self, now: datetime) -> frozenset[int]:
         return frozenset(pin.version for pin in list_pins(self._chain) if pin.holds(now))
 
-    def _doomed(
+    def _unneeded(
         self, known: Sequence[KeptVersion], newest: Manifest, now: datetime, pinned: frozenset[int]
     ) -> tuple[int, ...]:
-        """Return the versions that go."""
-        return tuple(v for v in self._not_kept(known, now, pinned) if v <= newest.said_version)
+        """Return the versions that become stubs."""
+        return tuple(v for v in self._not_kept(known, now, pinned) if v <= newest.announced_version)
 
     def _not_kept(self, known: Sequence[KeptVersion], now: datetime, pinned: frozenset[int]) -> list[int]:
         """Return the versions that the policy does not keep; some of their outcomes may yet have to be published."""
         kept = kept_versions(((k.version, k.at) for k in known), now, self._policy, pinned)
         return [k.version for k in known if k.version not in kept]
 
-    def _announce(self, plan: Plan, now: datetime) -> Plan:
-        """Write a plan and look for pins again: from here on none comes too late without knowing it."""
+    def _announce(self, deletion: Deletion, now: datetime) -> Deletion:
+        """Write a deletion, then read the pins again: whatever pins a version later finds the deletion."""
         self._failpoint("gc.before_plan")
-        write_plan(self._store, plan)
+        write_deletion(self._store, deletion)
         self._failpoint("gc.after_plan")
         pinned = self._pinned(now)
-        if pinned.isdisjoint(plan.versions):
-            return plan
-        plan = evolve(plan, versions=tuple(v for v in plan.versions if v not in pinned))
-        write_plan(self._store, plan)
-        return plan
+        if pinned.isdisjoint(deletion.versions):
+            return deletion
+        deletion = evolve(deletion, versions=tuple(v for v in deletion.versions if v not in pinned))
+        write_deletion(self._store, deletion)
+        return deletion
 
-    def _take_away(self, versions: Sequence[int]) -> bool:
-        """Make stubs; return False if it was told to stop before all were made."""
+    def _make_stubs(self, versions: Sequence[int]) -> bool:
+        """Make stubs; return False if it was stopped before all were made."""
         for start in range(0, len(versions), CHUNK_VERSIONS):
             if self._stopped():
                 return False
@@ -226,15 +236,15 @@ class Cleanup:
             cleaned = _counted(cleaned, chunk)
         return cleaned
 
-    def _finish(self, retained: Retained, plans: Sequence[Plan]) -> None:
+    def _finish(self, retained: Retained, deletions: Sequence[Deletion]) -> None:
         self._failpoint("gc.before_retained")
         present = read_retained(self._store, self._chain.folder)
         if present is None or present.through <= retained.through:
             write_retained(self._store, self._chain.folder, retained)
         self._failpoint("gc.after_retained")
         kept = {k.version for k in retained.versions}
-        over = [p for p in plans if max(p.versions, default=0) <= retained.through and kept.isdisjoint(p.versions)]
-        self._store.delete(plan.key for plan in over)
+        over = [p for p in deletions if max(p.versions, default=0) <= retained.through and kept.isdisjoint(p.versions)]
+        self._store.delete(deletion.key for deletion in over)
 
     def _each(self, work: Callable[[int], T], versions: Sequence[int]) -> Iterator[T]:
         """Yield what work returns for each version, some at the same time, in their order."""

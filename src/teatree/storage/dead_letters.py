@@ -1,6 +1,6 @@
-"""Dead letters: requests that were set aside, kept whole beside the chain for whoever looks into them.
+"""Dead letters: requests that were set aside, kept whole beside the chain for inspection.
 
-The log forgets a request some days after it was answered; its dead letter stays. The body is written before the letter
+The log drops a request some days after it was answered; its dead letter stays. The body is written before the letter
 that describes it, and both before the manifest that holds the outcome, so an outcome `set_aside` always has its letter.
 """
 
@@ -10,18 +10,19 @@ from datetime import datetime
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, parse_json, structure, tolerate_unknown_keys, unstructure
+from teatree.contracts.codec import tolerate_unknown_keys
 from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.contracts.requests import Request
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
+from teatree.storage.small_objects import read_object, write_object
 
 _LETTER, _BODY = ".json", ".body"
 
 
 @frozen
 class DeadLetter:
-    """One request that took its manager down too often, but for its body."""
+    """One request that crashed its manager too often, without its body."""
 
     model: str
     function: str
@@ -31,7 +32,7 @@ class DeadLetter:
     at: datetime
     """When JetStream accepted it."""
     tries: int
-    """Managers that died of it."""
+    """Managers that crashed on it."""
     content_type: str
     args: str | None
     """The arguments beside an Arrow body: one line of JSON."""
@@ -42,7 +43,7 @@ class DeadLetter:
 tolerate_unknown_keys(DeadLetter)
 
 
-def keep_dead_letter(chain: Chain, request: Request, tries: int) -> None:
+def write_dead_letter(chain: Chain, request: Request, tries: int) -> None:
     """Keep a request that is about to be set aside; the same request again changes nothing."""
     letter = DeadLetter(
         model=request.model,
@@ -57,7 +58,7 @@ def keep_dead_letter(chain: Chain, request: Request, tries: int) -> None:
         group=request.group,
     )
     chain.store.put(_key(chain, request.seq, _BODY), request.body)
-    chain.store.put(_key(chain, request.seq, _LETTER), dump_json(unstructure(letter)))
+    write_object(chain.store, _key(chain, request.seq, _LETTER), letter)
 
 
 def list_dead_letters(chain: Chain) -> list[DeadLetter]:
@@ -80,7 +81,7 @@ def find_dead_letter(chain: Chain, request_id: str) -> DeadLetter:
 
 
 def read_dead_body(chain: Chain, letter: DeadLetter) -> bytes:
-    """Return the body of a request that was set aside; raises `corrupt` if it is not there or not whole."""
+    """Return the body of a request that was set aside; raises `corrupt` if it is missing or incomplete."""
     key = _key(chain, letter.seq, _BODY)
     try:
         body = chain.store.get(key)
@@ -92,12 +93,12 @@ def read_dead_body(chain: Chain, letter: DeadLetter) -> bytes:
 
 
 def drop_dead_letter(chain: Chain, letter: DeadLetter) -> None:
-    """Forget a request that was set aside; its outcome stays."""
+    """Delete a dead letter; the request's outcome stays."""
     chain.store.delete([_key(chain, letter.seq, _LETTER), _key(chain, letter.seq, _BODY)])
 
 
 def expire_dead_letters(chain: Chain, before: datetime) -> int:
-    """Forget the requests that were accepted before a moment; return how many."""
+    """Delete the letters of requests that were accepted before a moment; return how many."""
     old = [letter for letter in list_dead_letters(chain) if letter.at < before]
     for letter in old:
         drop_dead_letter(chain, letter)
@@ -109,9 +110,4 @@ def _key(chain: Chain, seq: int, suffix: str) -> str:
 
 
 def _read(chain: Chain, key: str) -> DeadLetter | None:
-    try:
-        return structure(parse_json(chain.store.get(key), key), DeadLetter, key)
-    except NotFoundError:  # dropped since it was listed
-        return None
-    except RequestError as e:
-        raise CorruptError(f"The dead letter is damaged: {e.message}", where=key) from e
+    return read_object(chain.store, key, "The dead letter", DeadLetter)

@@ -1,4 +1,4 @@
-"""What a disk reports to a file's writer and reader: full, not writable now, or unable to read what it holds."""
+"""Errors of a disk as Teatree errors: it is full, not writable now, or cannot read a sector."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ UNREADABLE = errno.EIO
 
 
 @contextmanager
-def telling_full(what: str, path: Path) -> Iterator[None]:
-    """Raise `disk_full` where `what` could not be written because of it, `unavailable` where the disk is away."""
+def translating_disk_full(what: str, path: Path) -> Iterator[None]:
+    """Raise `disk_full` where `what` could not be written because of it, `unavailable` where the disk is."""
     try:
         yield
     except OSError as e:
@@ -48,7 +48,7 @@ def telling_full(what: str, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def telling_unreadable(what: str, path: Path, kind: type[CorruptError] = CorruptError) -> Iterator[None]:
+def translating_unreadable(what: str, path: Path, kind: type[CorruptError] = CorruptError) -> Iterator[None]:
     """Raise damage of `kind` where the disk cannot read a sector of `what`; other errors pass as they are."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""What can be told of a DuckDB file without DuckDB: whether it is one, and whether somebody writes to it."""
+"""Checks of a DuckDB file without DuckDB: whether it is one, and whether it is open for writing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_place(path: Path) -> None:
 
 
 def check_replaceable(path: Path) -> bool:
-    """Return whether there is a file at `path` that a version may take the place of, False if there is none.
+    """Return whether there is a file at `path` that a version may replace, False if there is none.
 
     Raises `usage` for what is no DuckDB database or has a write-ahead log, `busy` for one that is being written.
     """
@@ -49,7 +49,7 @@ def check_replaceable(path: Path) -> bool:
         raise RequestError(Code.USAGE, f"{path} is no file.", where=str(path), hint="Name a file.")
     if is_open_for_writing_here(path):
         raise _busy(path)
-    # From here on: closing a file drops the locks that this process has on it, so not before the look above.
+    # Not opened before the check above: closing a file drops the locks that this process has on it.
     with path.open("rb") as file:
         if file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] != _MAGIC:
             raise RequestError(
@@ -86,7 +86,7 @@ def _busy(path: Path) -> RetryError:
 
 
 def is_open_for_writing_here(path: Path) -> bool:
-    """Return whether this very process has the file open for writing, which its own locks do not tell it."""
+    """Return whether this process has the file open for writing, which its own locks do not show."""
     if not _OWN_FILES.is_dir():  # not Linux
         return False
     wanted = path.stat()

@@ -1,4 +1,4 @@
-"""Which models a store holds: every folder below `models/` is a chain, and its first manifest tells whose."""
+"""The models that a store holds: every folder below `models/` is a chain, and its first manifest names the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AFTER_ALL = "~"
 
 
 def model_chains(store: ObjectStore, prefix: str) -> Iterator[Chain]:
-    """Yield the chains of an installation's models, one request or two for each; others' models are passed over."""
+    """Yield the chains of one installation's models, by one request or two for each."""
     after = ""
     while True:
         found = next(iter(store.list(MODELS, start_after=after)), None)

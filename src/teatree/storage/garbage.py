@@ -1,4 +1,4 @@
-"""Which objects of a model no kept version needs (docs/decisions/0015).
+"""The garbage of a model: objects that no kept version needs (docs/decisions/0015).
 
 Every rule errs towards keeping. Nothing numbered above the newest manifest is looked at: a writer may be about to name
 it. Versions build on each other, so a pack's blocks serve its own version and those that follow until the last block
@@ -30,14 +30,14 @@ from teatree.storage.retention import kept_versions
 _NUMBERED = re.compile(r"(\d{20})-([0-9a-f]{16})(\.run|\.archive)?")
 _ARCHIVE = re.compile(r"\d{20}")
 PIN_AGE = timedelta(days=1)
-"""How long a pin that has ended stays to be seen."""
+"""How long a pin that has ended stays visible."""
 OWNER_LOOKS_MAX = 1_000
 """Manifests looked at for the version that took over what a crash left."""
 
 
 @frozen
 class State:
-    """What one clean-up found before it began."""
+    """The state of a model from which one clean-up starts."""
 
     chain: Chain
     newest: Manifest
@@ -58,7 +58,7 @@ class State:
 
 
 def find_garbage(state: State) -> Iterator[ObjectInfo]:
-    """Yield the objects that nobody needs, an archive's index before its files."""
+    """Yield the objects that are not needed, an archive's index before its files."""
     yield from packs(state)
     yield from outcomes(state)
     yield from pages(state)
@@ -85,7 +85,7 @@ def packs(state: State) -> Iterator[ObjectInfo]:
 
 
 def _is_swept(state: State, before: int, version: int, found: Sequence[ObjectInfo]) -> bool:
-    """Return whether an earlier clean-up looked at what lies between two neighbours, and nothing has come since."""
+    """Return whether an earlier clean-up checked the packs between two neighbours, and none was written since."""
     if state.before is None or state.before_at is None:
         return False
     numbers = [0, *(k.version for k in state.before.versions)]
@@ -115,7 +115,7 @@ def outcomes(state: State) -> Iterator[ObjectInfo]:
     for info, number, write_id, is_run in _numbered(state, "outcomes/"):
         key = info.key.removeprefix(f"{state.chain.folder}/")
         if is_run:
-            if key not in runs and number <= _settled_through(state, ledger):
+            if key not in runs and number <= _announced_through(state, ledger):
                 yield info
         elif number in write_ids:
             if write_ids[number] != write_id:
@@ -124,7 +124,7 @@ def outcomes(state: State) -> Iterator[ObjectInfo]:
             yield info
 
 
-def _settled_through(state: State, ledger: LedgerRef) -> int:
+def _announced_through(state: State, ledger: LedgerRef) -> int:
     """Return the version up to which every run is either named by the newest manifest or never will be.
 
     A writer compacts one after the other and names each result before it begins the next; those of the writers before
@@ -149,7 +149,7 @@ def _forgotten_through(state: State) -> int:
 
 
 def pages(state: State) -> Iterator[ObjectInfo]:
-    """Yield result pages of versions that are gone, and old ones of direct reads."""
+    """Yield result pages of cleaned-up versions, and old ones of direct reads."""
     write_ids = state.write_ids()
     owners: dict[str, int | None] = {}
     for info in state.chain.store.list(f"{state.chain.folder}/pages/"):
@@ -166,7 +166,7 @@ def pages(state: State) -> Iterator[ObjectInfo]:
 
 
 def _owner(state: State, number: int, write_id: str, write_ids: dict[int, str]) -> int | None:
-    """Return the version whose outcomes name pages, None if it may yet come.
+    """Return the version whose outcomes name pages, None if it may not be committed yet.
 
     Pages are stored before the commit; after a crash their batch gets a later number, that of the next batch.
     """
@@ -179,8 +179,8 @@ def _owner(state: State, number: int, write_id: str, write_ids: dict[int, str]) 
 def archives(state: State) -> Iterator[ObjectInfo]:
     """Yield archived tables that no kept archive names.
 
-    The newest archive is kept, since the next one builds on it, and whatever may still be on its way; all of them are
-    while the index of one is damaged: it may name any file.
+    The newest archive is kept, since the next one builds on it, and so are those that may be incomplete yet. All are
+    kept while one index is damaged, since it may name any file.
     """
     chain = state.chain
     found: dict[int, list[ObjectInfo]] = defaultdict(list)
@@ -191,29 +191,29 @@ def archives(state: State) -> Iterator[ObjectInfo]:
     indexed = [n for n, infos in found.items() if any(i.key.endswith("/index.json") for i in infos)]
     if not indexed:
         return
-    settled = min(max(indexed), state.newest.said_version)
+    complete_through = min(max(indexed), state.newest.announced_version)
     try:
         indexes = [archived for n in indexed if (archived := read_archive(chain, n)) is not None]
     except CorruptError:
         return
-    kept = _kept_archives(state, indexes, settled)
+    kept = _kept_archives(state, indexes, complete_through)
     needed = {chain.key(ref.key) for archived in kept for ref in archived.files.values()}
     needed |= {chain.key(index_key(archived.version)) for archived in kept}
-    for number in sorted(n for n in found if n <= settled):
+    for number in sorted(n for n in found if n <= complete_through):
         infos = sorted(found[number], key=lambda info: not info.key.endswith("/index.json"))
         yield from (info for info in infos if info.key not in needed)
 
 
-def _kept_archives(state: State, indexes: Sequence[Archived], settled: int) -> list[Archived]:
+def _kept_archives(state: State, indexes: Sequence[Archived], complete_through: int) -> list[Archived]:
     asked_since = state.now - timedelta(hours=state.policy.keep_all_hours)
-    always = {a.version for a in indexes if a.version > settled or (a.asked and a.at >= asked_since)}
+    always = {a.version for a in indexes if a.version > complete_through or (a.asked and a.at >= asked_since)}
     policy = evolve(state.policy, keep_all_hours=min(state.policy.archive_hours, state.policy.keep_all_hours))
     kept = kept_versions(((a.version, a.at) for a in indexes), state.now, policy, always | state.pinned)
     return [a for a in indexes if a.version in kept]
 
 
 def ended_pins(state: State) -> Iterator[ObjectInfo]:
-    """Yield pins that ended a while ago."""
+    """Yield pins that ended more than `PIN_AGE` ago."""
     for pin in list_pins(state.chain):
         if pin.until is not None and state.now - pin.until > PIN_AGE:
             info = state.chain.store.head(pin_key(state.chain, pin.name))
@@ -222,7 +222,7 @@ def ended_pins(state: State) -> Iterator[ObjectInfo]:
 
 
 def _numbered(state: State, folder: str) -> Iterator[tuple[ObjectInfo, int, str, bool]]:
-    """Yield objects with number, write id and whether it is a run; others' and those of versions to come are not."""
+    """Yield objects with number, write id and whether it is a run; skip other names and versions to come."""
     for info in state.chain.store.list(f"{state.chain.folder}/{folder}"):
         match = _NUMBERED.fullmatch(info.key.rpartition("/")[2])
         if match and int(match[1]) <= state.newest.version:

@@ -1,4 +1,4 @@
-"""A model's own row in the catalogue: made by whoever comes first, the lease or a version."""
+"""A model's row in the catalog: the lease or a version creates it, whichever is written first."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from teatree.contracts.errors import Code, OperatorError
 if TYPE_CHECKING:
     import uuid
 
-    from teatree.storage.postgres import Session
+    from teatree.storage.postgres import PostgresSession
 
 
-def ensure_row(session: Session, goal_model_id: uuid.UUID, name: str) -> None:
+def ensure_row(session: PostgresSession, goal_model_id: uuid.UUID, name: str) -> None:
     """Make the model's row if there is none.
 
-    An upsert alone will not do: with two unique columns, some that insert a new row at once get an error of the other.
+    An upsert alone is not enough: with two unique columns, concurrent inserts can violate the constraint of the other.
     """
     row = {"model": goal_model_id, "name": name}
     if session.execute(
@@ -25,7 +25,7 @@ def ensure_row(session: Session, goal_model_id: uuid.UUID, name: str) -> None:
     if not session.rows("SELECT 1 AS found FROM goal_model WHERE goal_model_id = %(model)s", row):
         raise OperatorError(
             Code.WRONG_CONFIGURATION,
-            f"The catalogue has a model {name!r} of another installation.",
+            f"The catalog has a model {name!r} of another installation.",
             where="goal_model.name",
-            hint="Give each installation (TEATREE_PREFIX) a database of its own.",
+            hint="Use a separate database for each installation (TEATREE_PREFIX).",
         )

@@ -1,4 +1,4 @@
-"""A store behind a breaker: while it is away, calls fail at once but for the one that looks whether it is back."""
+"""A store behind a circuit breaker: while it is unavailable, calls fail at once, except one that probes it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class SlowCall:
 
 
 class GuardedStore(ObjectStore):
-    """Any store, asked through a breaker; what it answers and raises while it is there is its own."""
+    """Any store, called through a circuit breaker; results and errors of admitted calls are the store's own."""
 
     def __init__(self, store: ObjectStore, breaker: Breaker) -> None:
         self._store = store
         self._breaker = breaker
         self._running: dict[int, tuple[float, str]] = {}
-        """Calls that have not returned: since when, by the monotonic clock, and what each wants."""
+        """Calls that have not returned: since when, by the monotonic clock, and what each does."""
 
     def slowest(self) -> SlowCall | None:
         """Return the call that has been running for the longest; None if none is."""
@@ -103,7 +103,7 @@ class GuardedStore(ObjectStore):
             self._store.delete(keys)
 
     def _each(self, found: Iterator[T], what: str) -> Iterator[T]:
-        """Yield what is found; each step is a call, so that a slow reader holds up nobody."""
+        """Yield what is found; each step is a call, so that a slow consumer does not count as a slow call."""
         while True:
             with self._call(what):
                 one = next(found, None)

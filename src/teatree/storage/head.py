@@ -1,7 +1,7 @@
-"""The object `head` beside a chain: a copy of its newest manifest, so that one that vanishes is missed and can return.
+"""The object `head` beside a chain: a copy of its newest manifest, by which a vanished one is found and restored.
 
-It is written behind the chain, coalescing: it may lag, and never names a version that was not committed. Who reads it
-before the manifests knows a number that must be among them.
+It is written after the chain, coalescing: it may lag, and never names a version that was not committed. Read before the
+manifests, it gives a number that must be among them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def head_key(folder: str) -> str:
 
 
 def read_head(store: ObjectStore, folder: str) -> Manifest | None:
-    """Return the copy, None if there is none or it is damaged: it is a second witness, and the next version renews it.
+    """Return the copy, None if there is none or it is damaged: it is redundant, and the next version renews it.
 
     `verify` reports a damaged one.
     """
@@ -38,7 +38,7 @@ def check_head(store: ObjectStore, folder: str) -> Manifest | None:
 
 
 def advance_head(store: ObjectStore, folder: str, manifest: Manifest) -> None:
-    """Let the copy be that of `manifest`, which is committed, unless a newer one lies there."""
+    """Write the copy of `manifest`, which is committed, unless that of a newer one is there."""
     present = read_head(store, folder)
     if present is None or present.version < manifest.version:
         store.put(head_key(folder), manifest.to_json())

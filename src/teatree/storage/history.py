@@ -1,4 +1,4 @@
-"""Which version was the newest at some moment, and why one cannot be read any more."""
+"""The version that was the newest at some moment, and the reason why a version cannot be read any more."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def version_at(chain: Chain, at: datetime) -> Manifest | None:
 
 
 def explain_missing(chain: Chain, manifest: Manifest, error: NotFoundError) -> TeatreeError:
-    """Return what it means that an object of a version is gone: it went with its version, or by accident."""
+    """Return the error for a missing object of a version: the version was cleaned up, or the object was lost."""
     try:
         chain.get(manifest.version)
     except TeatreeError as e:
@@ -46,12 +46,12 @@ def explain_missing(chain: Chain, manifest: Manifest, error: NotFoundError) -> T
     return CorruptError(
         f"Version {manifest.version} of {manifest.model} cannot be read: {error.key} is missing from the store.",
         where=error.key,
-        hint=f"`teatree verify {manifest.model} --version {manifest.version}` tells what else is.",
+        hint=f"`teatree verify {manifest.model} --version {manifest.version}` lists what else is.",
     )
 
 
 def _moment(chain: Chain, version: int) -> datetime:
-    """Return when a version was published; what a clean-up leaves of a manifest tells it too."""
+    """Return when a version was published, which a stub records too."""
     key = chain.manifest_key(version)
     try:
         body = chain.store.get(key)
@@ -61,4 +61,4 @@ def _moment(chain: Chain, version: int) -> datetime:
         members = parse_json(body, key)
         return parse_utc(members["at"])
     except (RequestError, KeyError, TypeError) as e:
-        raise CorruptError("The manifest does not tell when it was published.", where=key) from e
+        raise CorruptError("The manifest has no valid time of publication.", where=key) from e

@@ -1,7 +1,7 @@
-"""The lease on a model in PostgreSQL: who should try to write. Who may is decided by the version chain alone.
+"""The lease on a model in PostgreSQL: which process should try to write. The version chain alone decides which may.
 
 All times are the database's. Every change is one statement that names the holder it expects, so two processes never
-both believe that they got it. No breaker refuses a change: a lease that could have been kept must not end by one.
+both get it. No circuit breaker refuses a change, or it could end a lease that can be renewed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HELD: LiteralString = """
 
 @frozen
 class Holder:
-    """One process, as it holds leases."""
+    """A process that holds leases."""
 
     id: str
     """Random: two holds of one process differ."""
@@ -48,7 +48,7 @@ tolerate_unknown_keys(Holder)
 
 @frozen
 class HeldLease:
-    """Somebody else's lease."""
+    """A lease and its holder."""
 
     holder: Holder
     until: datetime
@@ -65,7 +65,7 @@ class Lease:
         self._name = name
 
     def acquire(self, holder: Holder, lease_ms: int) -> HeldLease | None:
-        """Take the lease if it is free, has ended or is ours; return None if we have it, else who has."""
+        """Take the lease if it is free, has ended or is ours; return None if we have it, else the other's."""
         with self._postgres.transaction(always=True) as session:
             while True:
                 taken = session.execute(
@@ -86,7 +86,7 @@ class Lease:
                 ensure_row(session, self._model["model"], self._name)
 
     def renew(self, holder: Holder, lease_ms: int) -> bool:
-        """Extend our lease, even one that has ended and that nobody took; False: it is somebody else's now."""
+        """Extend our lease, even an ended one that no other process took; False: another process has it now."""
         return self._change(
             holder,
             "UPDATE goal_model SET lease_until = clock_timestamp() + %(lease_ms)s * interval '1 ms'"
@@ -95,7 +95,7 @@ class Lease:
         )
 
     def release(self, holder: Holder) -> bool:
-        """Give our lease back; False: it was not ours any more."""
+        """Release our lease; False: it was not ours any more."""
         return self._change(
             holder,
             "UPDATE goal_model SET writer = NULL, lease_until = NULL"
@@ -104,7 +104,7 @@ class Lease:
         )
 
     def seize(self, expected: Holder, new: Holder, lease_ms: int) -> bool:
-        """Take the lease of a holder that is proven dead, before it ends; False: it is no longer that one's."""
+        """Take the lease of a holder that is proven dead, before it ends; False: that holder no longer has it."""
         return self._change(
             expected,
             "UPDATE goal_model SET writer = %(writer)s::jsonb,"
@@ -114,7 +114,7 @@ class Lease:
         )
 
     def held(self) -> HeldLease | None:
-        """Return who has the lease, ended or not; None if it is free."""
+        """Return the lease, ended or not, with its holder; None if it is free."""
         with self._postgres.transaction() as session:
             found = session.rows(_HELD, self._model)
         return _held(found[0]) if found else None
@@ -131,7 +131,7 @@ def this_process(host: str) -> Holder:
 
 
 def is_alive(holder: Holder, host: str) -> bool | None:
-    """Say whether a holder's process still runs; None if it is of another host, boot or container: nobody here knows.
+    """Return whether a holder's process still runs; None if it is of another host, boot or container: not known here.
 
     A zombie is dead, and so is a process whose pid another one has now.
     """
@@ -142,7 +142,7 @@ def is_alive(holder: Holder, host: str) -> bool | None:
 
 
 def process_of(holder: Holder) -> ProcessId:
-    """Return a holder's process, for who may end it; it must be of this host (`is_alive` is not None)."""
+    """Return a holder's process, so that it can be ended; it must be of this host (`is_alive` is not None)."""
     return ProcessId(pid=holder.pid, started=holder.started, boot=own_process().boot)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import FileLayout
 from teatree.storage.block_cache import BlockCache
+from teatree.storage.frames import Frame, fetch
 from teatree.storage.objects import ObjectStore
-from teatree.storage.packs import ENTRY, LEAF_ENTRIES, BlockTable, Entries, leaf_bytes, pack_key, unpack, verified
-from teatree.storage.range_reads import Frame, RangeRead, plan_reads
-from teatree.storage.reread import reread
+from teatree.storage.packs import ENTRY, LEAF_ENTRIES, BlockTable, Entries, leaf_bytes
+from teatree.storage.range_reads import RangeRead, plan_reads
 
 AROUND_BYTES_MAX = 1_000_000
 """Bytes of other leaves read along when they lie beside a wanted one: a fresh model's whole table is one read."""
@@ -23,7 +23,7 @@ READERS = 4
 
 
 class Leaves:
-    """The leaves that are known so far; threads share it, one fetches and the others wait."""
+    """The leaves that are loaded so far; threads share it, one fetches and the others wait."""
 
     def __init__(self, store: ObjectStore, layout: FileLayout, cache: BlockCache | None = None) -> None:
         self.layout = layout
@@ -71,27 +71,19 @@ class Leaves:
             with ThreadPoolExecutor(READERS, "teatree-leaf") as pool:
                 list(pool.map(self._fetch, reads))
 
-    def _fetch(self, read: RangeRead[int]) -> None:
-        for number, leaf in reread(lambda: self._read(read)):
-            self._take(number, leaf)
-            if self._cache:
-                self._cache.put(bytes.fromhex(self.layout.leaves[number].checksum), leaf)
-
-    def _read(self, read: RangeRead[int]) -> list[tuple[int, bytes]]:
-        body = self._store.get_range(read.key, read.offset, read.length)
+    def _fetch(self, read: RangeRead[Frame]) -> None:
+        leaves = fetch(self._store, read)
         self.fetched_bytes += read.length
-        found = []
-        for frame in read.frames:
-            where = f"{read.key}, leaf {frame.item}"
-            leaf = unpack(read.cut(body, frame), leaf_bytes(self.layout, frame.item), where)
-            found.append((frame.item, verified(leaf, self.layout.leaves[frame.item].checksum, where)))
-        return found
+        for frame, leaf in leaves:
+            self._take(frame.number, leaf)
+            if self._cache:
+                self._cache.put(frame.digest, leaf)
 
     def _with_neighbours(self, numbers: set[int]) -> set[int]:
         """Return leaves and, where one read gets them too, unknown ones of the same packs."""
         extents = self.layout.leaves
         around = set(numbers)
-        if len(numbers) > READERS:  # most of the table: each is asked for anyway
+        if len(numbers) > READERS:  # most of the table: each is read anyway
             return around
         for number in numbers:
             wanted = extents[number]
@@ -102,13 +94,12 @@ class Leaves:
                     around.add(other)
         return around
 
-    def pack_of(self, entry: np.void) -> str:
-        """Return the key of the pack that holds an entry's block."""
-        return pack_key(self.layout.bases[int(entry["base"])], int(entry["pack"]), f"{int(entry['write']):016x}")
-
-    def _frame(self, number: int) -> Frame[int]:
+    def _frame(self, number: int) -> Frame:
         extent = self.layout.leaves[number]
-        return Frame(number, extent.pack, extent.offset, extent.length)
+        digest = bytes.fromhex(extent.checksum)
+        return Frame(
+            number, extent.pack, extent.offset, extent.length, leaf_bytes(self.layout, number), digest, kind="leaf"
+        )
 
     def _take(self, number: int, body: bytes) -> None:
         if len(body) != leaf_bytes(self.layout, number):

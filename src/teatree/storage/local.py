@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 TEMP_FOLDER = ".tmp"
 TEMP_AGE_S_MAX = 86_400
-"""Seconds after which a file in `.tmp` belongs to nobody: no single write takes a day."""
+"""Seconds after which a file in `.tmp` is a leftover of a crash: no single write takes a day."""
 FOLDERS_OPEN_MAX = 64
 """Descriptors of folders kept open: a model uses about five."""
 TRIES_MAX = 10
@@ -169,19 +169,19 @@ class LocalObjectStore(ObjectStore):
                     # A clean-up took an emptied folder away after we opened it: make it again.
                     self._folders.forget(path.parent)
                     continue
-                # Also when somebody else's object is there: who is told of it may rely on it.
+                # Also when another writer's object is there: the caller may rely on it.
                 folder.sync()
                 return created
         raise RetryError(
             Code.UNAVAILABLE,
             f"Could not write to the object store {self.url}: the folder of {key!r} vanished {TRIES_MAX} times.",
             where=key,
-            hint="Try again; see who else removes files there.",
+            hint="Try again; check what else removes files there.",
         )
 
     @contextmanager
     def _temp_file(self, body: bytes | Path) -> Iterator[Path]:
-        """Lay `body` down in the same file system, whole and synced, for as long as the block lasts."""
+        """Write `body` to a file in the same file system, whole and synced, that exists until the block ends."""
         folder = self._root / TEMP_FOLDER
         self._folders.durable(folder)
         temp = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
@@ -200,7 +200,7 @@ class LocalObjectStore(ObjectStore):
                 temp.unlink()
 
     def _list_folder(self, folder: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
-        """Yield what lies below `folder` ("" or ending in a slash), passing over all that cannot match unread."""
+        """Yield what lies below `folder` ("" or ending in a slash), without reading folders that cannot match."""
         names: list[str] = []  # of a folder with its slash: so they sort as whole keys do
         with self._translated("list", folder):
             try:
@@ -274,16 +274,16 @@ class _Folders:
         self._had_root = root.is_dir()
 
     def check_root(self) -> None:
-        """Raise `unavailable` if the store's folder was there and is not now: what lies in it is away, not gone."""
-        had_root = self._had_root  # looked at first: another thread may make the folder between the two looks
+        """Raise `unavailable` if the store's folder was there and is not now: it may be on an unmounted disk."""
+        had_root = self._had_root  # read first: another thread may make the folder between the two checks
         if self._root.is_dir():
             self._had_root = True
         elif had_root:
             raise RetryError(
                 Code.UNAVAILABLE,
-                f"The folder of the object store {self._root.as_uri()} is away.",
+                f"The folder of the object store {self._root.as_uri()} is missing.",
                 where="TEATREE_STORE_URL",
-                hint="Is its disk mounted? It must come back with all that was in it.",
+                hint="Mount its disk, or restore the folder with all that was in it.",
             )
 
     def durable(self, path: Path) -> _Folder:
@@ -301,7 +301,7 @@ class _Folders:
         return folder
 
     def forget(self, path: Path) -> None:
-        """Drop what is known of a folder and of all that it lies in."""
+        """Drop the open descriptors of a folder and of its parents."""
         with self._lock:
             for folder in (path, *path.parents):
                 self._open.pop(folder, None)
@@ -325,7 +325,7 @@ class _Folders:
 
 
 def _can_match(key: str, prefix: str, start_after: str) -> bool:
-    """Say whether a key, or anything below a folder's key, begins with `prefix` and comes after `start_after`."""
+    """Return whether a key, or anything below a folder's key, begins with `prefix` and comes after `start_after`."""
     if not key.endswith("/"):
         return key.startswith(prefix) and key > start_after
     return (key.startswith(prefix) or prefix.startswith(key)) and (key > start_after or start_after.startswith(key))
@@ -356,7 +356,7 @@ def _translate(error: OSError, operation: str, key: str, url: str) -> Exception:
             return RequestError(Code.BAD_NAME, message, where=key, hint="Choose a shorter key.")
         case errno.ENOTSUP | errno.EMLINK | errno.EXDEV:
             return OperatorError(
-                Code.WRONG_CONFIGURATION, message, where=key, hint="Use one file system that knows hard links."
+                Code.WRONG_CONFIGURATION, message, where=key, hint="Use one file system that supports hard links."
             )
         case _:
             return RetryError(Code.UNAVAILABLE, message, where=key, hint="Look at that disk; then try again.")

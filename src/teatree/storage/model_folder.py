@@ -1,10 +1,12 @@
-"""Where one model's files lie on this host."""
+"""The paths of one model's files on this host."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from attrs import frozen
+
+from teatree.contracts.names import is_model_name
 
 
 @frozen
@@ -20,12 +22,12 @@ class ModelFolder:
 
     @property
     def process(self) -> Path:
-        """Tells pid and start time of that manager."""
+        """Holds pid and start time of that manager."""
         return self.root / "manager.json"
 
     @property
     def log(self) -> Path:
-        """What managers print."""
+        """The output of managers."""
         return self.root / "manager.log"
 
     @property
@@ -35,7 +37,7 @@ class ModelFolder:
 
     @property
     def attempt(self) -> Path:
-        """The batch that is being applied: found after a crash, it tells which request may be to blame."""
+        """The batch that is being applied: after a crash, it shows which request may be the cause."""
         return self.root / "attempt.json"
 
     @property
@@ -49,7 +51,7 @@ class ModelFolder:
 
     @property
     def restore_wanted(self) -> Path:
-        """There while an operator wants the next manager to restore the newest version, whatever file is here."""
+        """Exists while an operator wants the next manager to restore the newest version, whatever file is here."""
         return self.root / "restore.wanted"
 
     @property
@@ -59,13 +61,13 @@ class ModelFolder:
 
     @property
     def spool(self) -> Path:
-        """Packs on their way to the store, and those just shipped."""
+        """Packs that wait for upload, and those just uploaded."""
         return self.root / "spool"
 
     @property
-    def outbox(self) -> Path:
-        """Parquet files on their way to the store."""
-        return self.root / "outbox"
+    def archive_staging(self) -> Path:
+        """Parquet files that wait for upload."""
+        return self.root / "archive_staging"
 
     @property
     def ledger(self) -> Path:
@@ -82,7 +84,7 @@ class ModelFolder:
         return self.versions / f"{number}.duckdb"
 
     def newest_version(self) -> int:
-        """Return the newest version of which a local file lies here, 0 if none does."""
+        """Return the newest version that has a local file, 0 if none has."""
         return max((int(path.stem) for path in self.versions.glob("*.duckdb") if path.stem.isdecimal()), default=0)
 
     @property
@@ -92,7 +94,7 @@ class ModelFolder:
 
     @property
     def distrusted(self) -> Path:
-        """There while the local version files must not be built upon: one of them was found damaged."""
+        """Exists while the local version files must not be built upon: one of them was found damaged."""
         return self.root / "versions.distrusted"
 
     @property
@@ -104,3 +106,8 @@ class ModelFolder:
 def model_folder(data: Path, model: str) -> ModelFolder:
     """Return the local folder of a model."""
     return ModelFolder(data / model)
+
+
+def local_models(data: Path) -> list[str]:
+    """Return the names of the models that had a manager on this host, sorted; none if there is no such folder."""
+    return sorted(log.parent.name for log in data.glob("*/manager.log") if is_model_name(log.parent.name))

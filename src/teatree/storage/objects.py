@@ -1,6 +1,7 @@
 """The object store: immutable bytes under keys, with the one conditional write that commits everything.
 
-Implementations lie beside this file (`local`, `s3`); `open_store` picks one by URL. All are safe to share by threads.
+Implementations lie beside this file (`local`, `s3`); `stores.open_store` picks one by URL. All are safe to share by
+threads.
 """
 
 from __future__ import annotations
@@ -11,19 +12,16 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from attrs import frozen
 
-from teatree.contracts.environment import not_set
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.storage.disk import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
-
-    from teatree.contracts.settings import StoreSettings
 
 KEY_BYTES_MAX = 900
 """Bytes of a key: S3 takes 1,024 with the store's own prefix."""
@@ -35,7 +33,7 @@ COPY_BYTES = 1_048_576
 
 @frozen
 class ObjectInfo:
-    """What the store knows about one object without reading it."""
+    """An object's metadata."""
 
     key: str
     size_bytes: int
@@ -59,9 +57,9 @@ class NotFoundError(OperatorError):
 class ObjectStore(ABC):
     """Bytes under keys.
 
-    A key is parts joined by `/`; no key may be another one's folder. An object appears whole or not at all, and what a
-    write returned for survives a crash of everything. Raises `unavailable` or `disk_full` when trying again can help,
-    `not_authorized` or `wrong_configuration` when it cannot, and `bad_name` for a key that is none.
+    A key is parts joined by `/`; no key may be another one's folder. An object appears whole or not at all, and once a
+    write has returned, the object survives any crash. Raises `unavailable` or `disk_full` when trying again can help,
+    `not_authorized` or `wrong_configuration` when it cannot, and `bad_name` for an invalid key.
     """
 
     @property
@@ -70,7 +68,7 @@ class ObjectStore(ABC):
         """Where the store is, without secrets."""
 
     def is_made(self) -> bool:
-        """Return whether the store itself is there: a folder comes with the first write, or with its disk."""
+        """Return whether the store itself exists: a folder is created by the first write, or mounted with its disk."""
         return True
 
     @abstractmethod
@@ -108,20 +106,20 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def put_if_absent(self, key: str, body: bytes | Path) -> bool:
-        """Write an object unless there is one: of any number of callers at once, one creates it and hears True.
+        """Write an object unless there is one: of any number of callers at once, one creates it and gets True.
 
-        False says only that something is there: it can be our own, when the reply to an earlier try was lost. A writer
-        that must know stamps its bytes and reads them back.
+        False means only that an object is there: it can be our own, if the reply to an earlier try was lost. A writer
+        that must distinguish these puts a unique id into its bytes and reads them back.
         """
 
     @abstractmethod
     def head(self, key: str) -> ObjectInfo | None:
-        """Return what is known about an object; None if there is none."""
+        """Return an object's metadata; None if there is none."""
 
     def present(self, keys: Sequence[str]) -> Sequence[str]:
         """Return those of some keys under which there is an object.
 
-        They are ascending, in one folder, and stand close to each other among those that there are.
+        `keys` are ascending, in one folder, and few other keys of that folder lie between them.
         """
         return [key for key in keys if self.head(key) is not None]
 
@@ -131,36 +129,11 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; those that are not there are passed over."""
-
-
-def open_store(settings: StoreSettings) -> ObjectStore:
-    """Return the store that a URL names: `file:///folder` or `s3://bucket/prefix?endpoint=…&region=…`.
-
-    Nothing is asked of the store yet. Raises `wrong_configuration`.
-    """
-    if not settings.url:
-        raise not_set("TEATREE_STORE_URL", "the object store")
-    match urlsplit(settings.url).scheme:
-        case "file":
-            from teatree.storage.local import open_local_store  # noqa: PLC0415
-
-            return open_local_store(settings)
-        case "s3":
-            from teatree.storage.s3 import open_s3_store  # noqa: PLC0415  # boto3 costs 0.3 s
-
-            return open_s3_store(settings)
-        case scheme:
-            raise OperatorError(
-                Code.WRONG_CONFIGURATION,
-                f"No object store is known for URLs that begin with {scheme!r}.",
-                where="TEATREE_STORE_URL",
-                hint="Use file:///folder or s3://bucket/prefix.",
-            )
+        """Delete objects; missing ones are ignored."""
 
 
 def check_key(key: str) -> str:
-    """Return a key, or raise `bad_name` if it is empty, absolute, too long or would lead elsewhere."""
+    """Return a key, or raise `bad_name` if it is empty, absolute, too long or outside of the store."""
     parts = key.split("/")
     size_bytes = len(key.encode("utf-8", "replace"))
     fits = size_bytes <= KEY_BYTES_MAX and all(len(p.encode("utf-8", "replace")) <= PART_BYTES_MAX for p in parts)
@@ -177,3 +150,10 @@ def check_key(key: str) -> str:
 def body_size_bytes(body: bytes | Path) -> int:
     """Return the size of what is to be written."""
     return len(body) if isinstance(body, bytes) else os.stat(body).st_size  # noqa: PTH116
+
+
+def object_uri(store_url: str, key: str) -> str:
+    """Return an object's URI, for other programs: `s3://bucket/prefix/key` or `file:///folder/key`."""
+    parts = urlsplit(store_url)
+    name = quote(key) if parts.scheme == "file" else key
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/{name}"

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import IO, Self
 
 import numpy as np
-import zstandard
+import pyarrow as pa
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Extent, FileLayout, ObjectRef
+from teatree.storage.frames import Frame
 
 MAGIC = b"TTPACK1\n"
 LEAF_ENTRIES = 128
@@ -62,7 +62,7 @@ class PackWriter:
         self.key = key
         self._file: IO[bytes] = path.open("wb")
         self._hasher = blake3()
-        self._compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL, write_content_size=True)
+        self._codec = pa.Codec("zstd", compression_level=COMPRESSION_LEVEL)  # its frames hold their content's size
         self._size = 0
         self.frames = 0
         self._write(MAGIC)
@@ -80,7 +80,7 @@ class PackWriter:
 
     def add(self, body: bytes) -> tuple[int, int]:
         """Append one piece; return the offset and length of its frame."""
-        frame = self._compressor.compress(body)
+        frame = self._codec.compress(body, asbytes=True)
         offset = self._size
         self._write(frame)
         self.frames += 1
@@ -102,24 +102,6 @@ class PackWriter:
         )
 
 
-def unpack(frame: bytes, size_bytes: int, where: str) -> bytes:
-    """Return the piece in a zstd frame of a pack; raises `corrupt` if it is damaged or not `size_bytes` long."""
-    try:
-        body = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size_bytes)
-    except zstandard.ZstdError as e:
-        raise CorruptError(f"A frame of a pack is damaged: {e}", where=where) from e
-    if len(body) != size_bytes:
-        raise CorruptError(f"A frame holds {len(body)} bytes instead of {size_bytes}.", where=where)
-    return body
-
-
-def verified(body: bytes, expected: str, where: str) -> bytes:
-    """Return `body` if it hashes to `expected` (hex), else raise `corrupt`."""
-    if checksum(body) != expected:
-        raise CorruptError("The bytes do not match their hash.", where=where)
-    return body
-
-
 class BlockTable:
     """Where every block of one version's file lies, and what it hashes to."""
 
@@ -138,7 +120,11 @@ class BlockTable:
 
     def pack_of(self, entry: np.void) -> str:
         """Return the key of the pack that holds an entry's block."""
-        return pack_key(self.bases[int(entry["base"])], int(entry["pack"]), f"{int(entry['write']):016x}")
+        return _pack_of(entry, self.bases)
+
+    def frame(self, block: int, block_bytes: int) -> Frame:
+        """Return where a block lies, and what it must be."""
+        return block_frame(block, self.entries[block], self.bases, block_bytes)
 
     def changed(self, block_count: int, updates: dict[int, np.void], writer: PackWriter) -> BlockTable:
         """Return the table after `updates` at `block_count` blocks, its changed leaves appended to `writer`."""
@@ -166,6 +152,16 @@ def new_entry(version: int, write_id: str, offset: int, length: int, digest: byt
     entry["pack"], entry["write"], entry["offset"], entry["length"] = version, int(write_id, 16), offset, length
     entry["hash"] = np.frombuffer(digest, "u1")
     return entry[0]  # type: ignore[no-any-return]
+
+
+def block_frame(block: int, entry: np.void, bases: tuple[str, ...], block_bytes: int) -> Frame:
+    """Return where the block of an entry lies, and what it must be."""
+    offset, length, digest = int(entry["offset"]), int(entry["length"]), entry["hash"].tobytes()
+    return Frame(block, _pack_of(entry, bases), offset, length, block_bytes, digest)
+
+
+def _pack_of(entry: np.void, bases: tuple[str, ...]) -> str:
+    return pack_key(bases[int(entry["base"])], int(entry["pack"]), f"{int(entry['write']):016x}")
 
 
 def leaf_bytes(layout: FileLayout, number: int) -> int:

@@ -1,7 +1,7 @@
 """Pins: versions that a clean-up must keep, each for a stated reason, as small objects beside the chain.
 
-A pin protects from the moment that `pin` returns: first it is written, then a look tells whether a clean-up was faster;
-if one was, the pin came too late and is taken away again.
+A pin protects from the moment that `pin` returns: it is written first, then the deletions are read; if one of them
+names the version, the pin came too late and is removed again.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, parse_json, structure, tolerate_unknown_keys, unstructure
-from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.codec import tolerate_unknown_keys
+from teatree.contracts.errors import Code, RequestError
 from teatree.storage.chain import Chain
-from teatree.storage.objects import NotFoundError
-from teatree.storage.plans import read_plans
+from teatree.storage.deletions import read_deletions
+from teatree.storage.small_objects import create_object, read_object
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FORK_PREFIX = "fork-"
-"""Begins the names of the pins that forks set on what they share with their origin: nobody takes them away by hand."""
+"""Begins the names of the pins that forks set on versions whose blocks they share: `unpin` refuses them."""
 
 
 @frozen
@@ -32,7 +32,7 @@ class Pin:
     """Why, for people."""
     at: datetime
     until: datetime | None = None
-    """When it ends by itself; None: never."""
+    """When it ends; None: never."""
 
     def holds(self, now: datetime) -> bool:
         """Return whether it keeps its version at a moment."""
@@ -43,7 +43,7 @@ tolerate_unknown_keys(Pin)
 
 
 def pin_key(chain: Chain, name: str) -> str:
-    """Return a pin's key; raises `bad_name` for a name that is none."""
+    """Return a pin's key; raises `bad_name` for an invalid name."""
     if not _NAME.fullmatch(name):
         raise RequestError(
             Code.BAD_NAME,
@@ -66,15 +66,15 @@ def pin(chain: Chain, name: str, version: int, note: str, until: datetime | None
             Code.BAD_ARGUMENT,
             f"The pin {name!r} of {chain.model} has ended: it keeps nothing.",
             where=pin_key(chain, name),
-            hint="Take it away first, or choose another name.",
+            hint="Remove it first, or choose another name.",
         )
     if found is not None:
-        _check_in_time(chain, found.version)  # who wrote it may have died before it looked
+        _check_in_time(chain, found.version)  # its writer may have crashed before this check
         return found
     chain.get(version)  # so that a wrong number leaves no pin, not even for a moment
     made = Pin(name, version, note, datetime.now(UTC), until)
-    if not chain.store.put_if_absent(pin_key(chain, name), dump_json(unstructure(made))):
-        return find_pin(chain, name) or pin(chain, name, version, note, until)  # it went away between the two
+    if not create_object(chain.store, pin_key(chain, name), made):
+        return find_pin(chain, name) or pin(chain, name, version, note, until)  # it was removed between the two
     try:
         _check_in_time(chain, version)
     except RequestError:
@@ -84,8 +84,8 @@ def pin(chain: Chain, name: str, version: int, note: str, until: datetime | None
 
 
 def _check_in_time(chain: Chain, version: int) -> None:
-    """Raise `unknown_version` if a clean-up that does not know of the new pin takes the version away."""
-    if any(version in plan.versions for plan in read_plans(chain.store, chain.folder)):
+    """Raise `unknown_version` if a clean-up that may not have read the new pin removes the version."""
+    if any(version in deletion.versions for deletion in read_deletions(chain.store, chain.folder)):
         raise RequestError(
             Code.UNKNOWN_VERSION,
             f"Version {version} of {chain.model} is being cleaned up.",
@@ -97,13 +97,7 @@ def _check_in_time(chain: Chain, version: int) -> None:
 
 def find_pin(chain: Chain, name: str) -> Pin | None:
     """Return a pin by its name, None if there is none."""
-    key = pin_key(chain, name)
-    try:
-        return structure(parse_json(chain.store.get(key), key), Pin, key)
-    except NotFoundError:
-        return None
-    except RequestError as e:
-        raise CorruptError(f"The pin is damaged: {e.message}", where=key) from e
+    return read_object(chain.store, pin_key(chain, name), "The pin", Pin)
 
 
 def list_pins(chain: Chain) -> list[Pin]:
@@ -113,7 +107,7 @@ def list_pins(chain: Chain) -> list[Pin]:
 
 
 def unpin(chain: Chain, name: str) -> None:
-    """Take a pin away; raises `unknown_version` if there is none of this name, `bad_argument` for that of a fork."""
+    """Remove a pin; raises `unknown_version` if there is none of this name, `bad_argument` for that of a fork."""
     if find_pin(chain, name) is None:
         raise RequestError(
             Code.UNKNOWN_VERSION,

@@ -1,8 +1,11 @@
-"""Connections to PostgreSQL; the only door to psycopg.
+"""Connections to PostgreSQL; the only module that uses psycopg.
 
-Threads share a `Postgres`: each transaction has a connection of its own, taken from a few idle ones or made. Nothing
-waits for ever: connecting, statements, locks and whole transactions have limits, the last one enforced from our side,
-because a server that is stopped or cut off answers nothing at all.
+Threads share a `Postgres`: each transaction uses a separate connection, an idle or a new one. Nothing waits for ever:
+connecting, statements, locks and whole transactions have limits, the last one enforced by this process, because a
+server that is stopped or disconnected does not reply at all.
+
+Not psycopg_pool: its own threads connect, out of reach of the breaker, and a caller gets only a time-out in place of
+the error that distinguishes a refused password from an unavailable server.
 """
 
 from __future__ import annotations
@@ -15,12 +18,15 @@ import time
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, LiteralString
 
-import psycopg
 from attrs import frozen
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import dict_row
 
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
+from teatree.contracts.extras import extra_for
+
+with extra_for("The catalog in PostgreSQL", "catalog"):
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.rows import dict_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,13 +37,13 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 3
 """Seconds to connect; libpq takes no less than 2."""
 STATEMENT_MS_MAX = 30_000
-"""Milliseconds of one statement: a chunk of the catalogue takes under a second."""
+"""Milliseconds of one statement: a chunk of the catalog takes under a second."""
 ANSWER_MARGIN_MS = 5_000
-"""Milliseconds beyond a statement's limit after which a transaction's connection is cut from our side."""
+"""Milliseconds beyond a statement's limit after which this process closes a transaction's connection."""
 IDLE_CONNECTIONS_MAX = 4
 """Connections kept for the next transaction: one for each thread of a manager that uses PostgreSQL."""
 IDLE_UNCHECKED_S_MAX = 1.0
-"""Seconds after which an idle connection is asked whether it still lives before it is used."""
+"""Seconds after which an idle connection is checked before it is used."""
 _SOCKET_OPTIONS = {
     "keepalives_idle": 10,
     "keepalives_interval": 3,
@@ -55,12 +61,12 @@ _REFUSALS = (
     (r"authentication failed|no password supplied|no pg_hba.conf entry|role .* does not exist", "28000"),
     (r"database .* does not exist", "3D000"),
 )
-"""How servers refuse a connection: libpq does not pass on the SQLSTATE. In other languages it counts as being away."""
+"""How servers refuse a connection: libpq does not pass on the SQLSTATE. In other languages it counts as unavailable."""
 
 Row = dict[str, Any]
 
 
-class Session:
+class PostgresSession:
     """One transaction."""
 
     def __init__(self, connection: psycopg.Connection[Row]) -> None:
@@ -93,7 +99,7 @@ class Postgres:
         answer_margin_ms: int = ANSWER_MARGIN_MS,
         breaker: Breaker | None = None,
     ) -> None:
-        """With a breaker, transactions fail at once while PostgreSQL is known to be away."""
+        """With a breaker, transactions fail at once while PostgreSQL is known to be unavailable."""
         self.settings = settings
         self._application = application
         self._statement_ms_max = statement_ms_max
@@ -104,10 +110,10 @@ class Postgres:
         self._closed = False
 
     @contextmanager
-    def transaction(self, *, always: bool = False) -> Iterator[Session]:
+    def transaction(self, *, always: bool = False) -> Iterator[PostgresSession]:
         """Run one transaction: committed at the end of the block, rolled back by any error.
 
-        `always` tries whatever the breaker says, and tells it what came of that.
+        `always` tries even while the breaker is open, and reports the result to it.
         Raises `unavailable`, `timed_out` or `busy` if it can succeed later, else `not_authorized`,
         `wrong_configuration` or `internal`. A lost connection at the end leaves open whether it was committed.
         """
@@ -115,12 +121,12 @@ class Postgres:
             connection = self._take()
             try:
                 with self._translated(), _cut_after(connection, self._time_s_max), connection.transaction():
-                    yield Session(connection)
+                    yield PostgresSession(connection)
             finally:
                 self._give_back(connection)
 
     def connect(self) -> psycopg.Connection[Any]:
-        """Return a new connection of the caller's own, to be closed by it."""
+        """Return a new connection, which the caller closes."""
         with self._translated():
             connection = psycopg.connect(**self._parameters())
             try:
@@ -150,11 +156,11 @@ class Postgres:
                 connection.autocommit = True  # transactions are opened by `transaction` alone
                 connection.row_factory = dict_row
                 return connection
-            if time.monotonic() - entry.since_s < IDLE_UNCHECKED_S_MAX or self._lives(entry.connection):
+            if time.monotonic() - entry.since_s < IDLE_UNCHECKED_S_MAX or self._is_alive(entry.connection):
                 return entry.connection
             entry.connection.close()
 
-    def _lives(self, connection: psycopg.Connection[Row]) -> bool:
+    def _is_alive(self, connection: psycopg.Connection[Row]) -> bool:
         try:
             with _cut_after(connection, CONNECT_TIMEOUT_S):
                 connection.execute("SELECT 1")
@@ -181,7 +187,7 @@ class Postgres:
         try:
             parameters = conninfo_to_dict(self.settings.url)
         except psycopg.ProgrammingError:
-            # Its text repeats the URL, password and all.
+            # Its text repeats the URL with its password.
             raise OperatorError(
                 Code.WRONG_CONFIGURATION,
                 f"{_WHERE} cannot be read.",
@@ -223,16 +229,16 @@ class Postgres:
 
 def _meaning(state: str, error: psycopg.Error) -> tuple[Code, str]:
     """Return code and hint for a SQLSTATE."""
-    for pattern, told in _REFUSALS if not state else ():
+    for pattern, sqlstate in _REFUSALS if not state else ():
         if re.search(pattern, str(error)):
-            state = told
+            state = sqlstate
     match state[:2], state:
         case ("28", _) | (_, "42501"):
             return Code.NOT_AUTHORIZED, f"Check user and password in {_WHERE} or TEATREE_POSTGRES_PASSWORD."
         case ("3D", _):
             return Code.WRONG_CONFIGURATION, "Create the database."
         case (_, "42P01" | "42703" | "42P10" | "3F000"):
-            return Code.WRONG_CONFIGURATION, "The catalogue's schema is missing or of another release: migrate it."
+            return Code.WRONG_CONFIGURATION, "The catalog's schema is missing or of another release: migrate it."
         case (_, "57014" | "55P03"):
             return Code.TIMED_OUT, "Try again; see what locks or loads it."
         case ("40", _):
@@ -260,7 +266,7 @@ def _check_encoding(connection: psycopg.Connection[Any]) -> None:
 
 @contextmanager
 def _cut_after(connection: psycopg.Connection[Any], time_s_max: float) -> Iterator[None]:
-    """End a connection under whoever still waits for its answer after a time: the wait ends with an error."""
+    """Shut a connection down after a time: a call that still waits for its reply then ends with an error."""
     watchdog = threading.Timer(time_s_max, _cut, [connection])
     watchdog.daemon = True
     try:
@@ -275,12 +281,12 @@ def _cut_after(connection: psycopg.Connection[Any], time_s_max: float) -> Iterat
 
 def _cut(connection: psycopg.Connection[Any]) -> None:
     with (
-        suppress(OSError, psycopg.Error),  # it may have ended by itself a moment ago
+        suppress(OSError, psycopg.Error),  # it may have ended a moment ago
         socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
     ):
         duplicate.shutdown(socket.SHUT_RDWR)
 
 
 def _without_secrets(error: psycopg.Error) -> psycopg.Error | None:
-    """Return an error that may stand in a traceback: those of connecting can repeat connection strings."""
+    """Return an error that a traceback may show: those of connecting can repeat connection strings."""
     return error if error.sqlstate else None

@@ -1,7 +1,7 @@
-"""Whether a store does what all of this relies on: asked once per store, and remembered in it.
+"""The probe of a store: whether it does what Teatree relies on, checked once per store, and recorded in it.
 
 A store that ignores the condition of a write takes two managers' versions under one number without an error; one that
-ignores ranges sends whole packs for blocks; a list that lacks keys hides versions. All of that passes unseen for days.
+ignores ranges sends whole packs for blocks; a list that lacks keys hides versions. Such faults stay unnoticed for days.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The catalogue as a projection of the chains: versions written into PostgreSQL, or all of it told again."""
+"""The catalog as a projection of the chains: versions written into PostgreSQL, or all of it rebuilt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from teatree.storage.catalog import Catalog
 from teatree.storage.catalog_rows import (
     ContentRow,
     content_rows,
-    model_facts,
+    model_columns,
     page_rows,
     parquet_row,
     request_rows,
@@ -29,16 +29,16 @@ READERS = 8
 CHUNK_VERSIONS = 100
 """Versions written in one transaction: bounds its time and what a failure repeats."""
 
-Told = tuple[Manifest | Stub, Sequence[Entry]]
+VersionRows = tuple[Manifest | Stub, Sequence[Entry]]
 """A version, or what a clean-up left of it, and the rows of its outcome segment."""
 Progress = Callable[[str, int, int], None]
 """Called with a model, the versions written and those there are."""
 
 
-def record(catalog: Catalog, chain: Chain, told: Sequence[Told]) -> None:
-    """Write versions into the catalogue, in their order; what is there already is not changed back."""
-    for start in range(0, len(told), CHUNK_VERSIONS):
-        chunk = told[start : start + CHUNK_VERSIONS]
+def record(catalog: Catalog, chain: Chain, rows: Sequence[VersionRows]) -> None:
+    """Write versions into the catalog, in their order; newer rows that are there stay."""
+    for start in range(0, len(rows), CHUNK_VERSIONS):
+        chunk = rows[start : start + CHUNK_VERSIONS]
         url = chain.store.url
         contents: list[ContentRow] = []
         requests = []
@@ -58,22 +58,22 @@ def record(catalog: Catalog, chain: Chain, told: Sequence[Told]) -> None:
             catalog.record_requests(requests)
             continue
         versions = [version_row(m) for m, _ in chunk if isinstance(m, Manifest)]
-        catalog.record_versions(model_facts(newest, url), versions, contents, requests)
+        catalog.record_versions(model_columns(newest, url), versions, contents, requests)
 
 
 def _left_of(chain: Chain, stubs: Sequence[tuple[Stub, Sequence[Outcome]]]) -> list[ContentRow]:
-    """Return the rows of what is still there of versions that were cleaned up: each object is asked for."""
+    """Return the rows of the objects that are left of cleaned-up versions: each is looked up."""
 
     def exists(key: str) -> bool:
         return chain.store.head(chain.key(key)) is not None
 
     with ThreadPoolExecutor(READERS, "teatree-left") as pool:
-        rows = pool.map(lambda told: stub_rows(told[0], told[1], chain.store.url, exists), stubs)
+        rows = pool.map(lambda stub: stub_rows(stub[0], stub[1], chain.store.url, exists), stubs)
         return [row for left in rows for row in left]
 
 
 def record_archive(catalog: Catalog, chain: Chain, manifest: Manifest | Stub) -> None:
-    """Write a version's Parquet files into the catalogue, if its archive is complete."""
+    """Write a version's Parquet files into the catalog, if its archive is complete."""
     catalog.record_contents(_archive_rows(chain, manifest))
 
 
@@ -90,13 +90,13 @@ def _archive_rows(chain: Chain, manifest: Manifest | Stub) -> list[ContentRow]:
     return [parquet_row(manifest, name, archived.files[name], chain.store.url) for name in archived.written]
 
 
-def read_told(chain: Chain, versions: Iterable[int]) -> Iterator[Told]:
-    """Yield versions with their outcomes, out of the store, some at a time; those cleaned up as far as they last."""
-    with ThreadPoolExecutor(READERS, "teatree-told") as pool:
-        yield from pool.map(lambda version: _told(chain, version), versions)
+def read_version_rows(chain: Chain, versions: Iterable[int]) -> Iterator[VersionRows]:
+    """Yield versions with their outcomes from the store, some at a time; without outcomes that were cleaned up."""
+    with ThreadPoolExecutor(READERS, "teatree-rows") as pool:
+        yield from pool.map(lambda version: _read_rows(chain, version), versions)
 
 
-def _told(chain: Chain, version: int) -> Told:
+def _read_rows(chain: Chain, version: int) -> VersionRows:
     manifest = chain.entry(version)
     try:
         return manifest, read_segment(chain.store, chain.folder, manifest)
@@ -107,14 +107,14 @@ def _told(chain: Chain, version: int) -> Told:
 
 
 def rebuild(store: ObjectStore, catalog: Catalog, prefix: str, progress: Progress | None = None) -> dict[str, int]:
-    """Write the whole catalogue anew from the chains; return the number of versions of each model."""
+    """Write the whole catalog anew from the chains; return the number of versions of each model."""
     catalog.clear()
     counts: dict[str, int] = {}
     for chain in model_chains(store, prefix):
         newest = chain.newest_version()
         for first in range(1, newest + 1, CHUNK_VERSIONS):
             last = min(first + CHUNK_VERSIONS - 1, newest)
-            record(catalog, chain, list(read_told(chain, range(first, last + 1))))
+            record(catalog, chain, list(read_version_rows(chain, range(first, last + 1))))
             if progress:
                 progress(chain.model, last, newest)
         _record_archives(catalog, chain)

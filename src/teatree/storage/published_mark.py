@@ -1,30 +1,29 @@
-"""The object `published` beside a chain: up to which version a model at rest has all outcomes published for good.
+"""The object `published` beside a chain: up to which version an idle model has all outcomes published for good.
 
-A manifest's `said_version` tells that of the versions well before it, so without a later version the last ones would
-never count as published, and no clean-up would take them. The mark only ever adds to what the newest manifest says.
+A manifest's `announced_version` covers only versions well before it, so without a later version the last ones would
+never count as published, and no clean-up would delete them. The mark only adds to what the newest manifest records.
 """
 
 from __future__ import annotations
 
-import orjson
-
-from teatree.contracts.codec import dump_json
+from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Manifest
-from teatree.storage.objects import NotFoundError, ObjectStore
+from teatree.storage.objects import ObjectStore
+from teatree.storage.small_objects import read_members, write_object
 
 
 def write_published(store: ObjectStore, folder: str, version: int) -> None:
     """Note that all outcomes up to `version` are published; may be repeated."""
-    store.put(_key(folder), dump_json({"version": version}))
+    write_object(store, _key(folder), {"version": version})
 
 
 def published_through(store: ObjectStore, folder: str, newest: Manifest) -> int:
-    """Return up to which version all outcomes are published for good, as far as the store tells."""
+    """Return up to which version all outcomes are published for good, as recorded in the store."""
     try:
-        marked = int(orjson.loads(store.get(_key(folder)))["version"])
-    except (NotFoundError, ValueError, KeyError, TypeError):  # none, or damaged: what the manifest says is enough
-        return newest.said_version
-    return max(newest.said_version, min(marked, newest.version))
+        marked = read_members(store, _key(folder), "The mark of published versions", lambda mark: int(mark["version"]))
+    except CorruptError:  # the manifest's number is enough
+        marked = None
+    return max(newest.announced_version, min(marked or 0, newest.version))
 
 
 def _key(folder: str) -> str:

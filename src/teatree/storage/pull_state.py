@@ -1,4 +1,4 @@
-"""What a pull remembers beside the file that it made: which version it is, and where each block was."""
+"""The state that a pull keeps beside the file that it made: which version it is, and where each block was."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT = 1
 
 @frozen
 class FileIdentity:
-    """Tells a file that nobody touched: any write, copy or move changes one of these."""
+    """Identifies an untouched file: any write, copy or move changes one of these."""
 
     inode: int
     size_bytes: int
@@ -52,7 +52,7 @@ class PullState:
     table: BlockTable
     layout: FileLayout
     identity: FileIdentity
-    """That of the file after the pull: with another one, somebody touched it."""
+    """That of the file after the pull: with another one, the file was touched since."""
 
 
 def state_path(path: Path) -> Path:
@@ -61,7 +61,7 @@ def state_path(path: Path) -> Path:
 
 
 def read_state(path: Path) -> PullState | None:
-    """Return what the last pull left beside a file, None if that is nothing usable: it only saves work."""
+    """Return the state that the last pull left beside a file, None if none is usable: it only saves work."""
     try:
         head_line, _, entries = state_path(path).read_bytes().partition(b"\n")
         head = structure(parse_json(head_line, "state"), _Head, "state")
@@ -85,7 +85,7 @@ def pulled_version(path: Path, goal_model_id: str) -> int:
 
 
 def write_state(path: Path, manifest: Manifest, layout: FileLayout, table: BlockTable) -> None:
-    """Remember that the file at `path` is this version now; if that is not possible, the next pull hashes it."""
+    """Write that the file at `path` is this version now; if that is not possible, the next pull hashes it."""
     entries = table.entries.tobytes()
     head = _Head(
         FORMAT,

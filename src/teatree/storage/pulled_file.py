@@ -1,11 +1,11 @@
-"""A version as an ordinary DuckDB file on this disk, made out of what is here already and of what has changed.
+"""A version as an ordinary DuckDB file on this disk, made from local blocks and those that have changed.
 
 The file grows as `<name>.part`: a copy of the file that is there (sharing its blocks where the file system can), in
-which the blocks that differ are replaced. When it is whole and synced it is renamed; who has the old file open keeps
-it. A part that an interrupted pull left is hashed block by block, and what is right in it is kept.
+which the blocks that differ are replaced. When it is whole and synced it is renamed; processes that have the old file
+open keep it. A part that an interrupted pull left is hashed block by block, and its correct blocks are kept.
 
 Beside the file lies `.<name>.pulled`: which version it was, and its block table. It saves hashing the whole file, and
-is believed only while the file's size, inode and times are those that it had after the pull.
+is used only while the file's size, inode and times are those that it had after the pull.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class PullStats:
     """Bytes that came from the store, beside the manifest."""
     fetched_blocks: int = 0
     kept_blocks: int = 0
-    """Blocks that were here already."""
+    """Blocks that were local already."""
 
 
 def pull_file(
@@ -72,9 +72,9 @@ def pull_file(
 ) -> PullStats:
     """Make `path` the file of a version: complete, verified and synced, or leave it as it was.
 
-    With `rehash` every block that is kept is hashed, even in a file that nobody touched since it was pulled.
-    Raises `usage` if something else is there, `busy` if somebody writes to it or pulls, `disk_full`, `corrupt`, or
-    what the store raises.
+    With `rehash` every block that is kept is hashed, even in a file that was not touched since it was pulled.
+    Raises `usage` if something else is there, `busy` if another process writes to it or pulls, `disk_full`, `corrupt`,
+    or what the store raises.
     """
     layout = layout_of(manifest)
     check_place(path)
@@ -116,7 +116,7 @@ class _Pull:
         self._failpoint = failpoint
 
     def fill(self, *, rehash: bool) -> BlockTable:
-        """Bring every block into its place; return the version's block table."""
+        """Put every block in its place; return the version's block table."""
         state = read_state(self._old) if self._old else None
         table = self._read_table(state)
         self._failpoint("pull.before_copy")
@@ -126,13 +126,13 @@ class _Pull:
         os.ftruncate(self._part.fileno(), self._layout.size_bytes)
         _reserve(self._part, self._layout.size_bytes)
         self.stats.kept_blocks = len(table) - len(wanted)
-        self._tell()
-        missing = [block for block in wanted if not self._put_from_here(table, block, resumed=resumed)]
+        self._report()
+        missing = [block for block in wanted if not self._put_local(table, block, resumed=resumed)]
         for block, body in read_blocks(self._store, table, self._layout, missing, self._moved, GAP_BYTES_MAX):
             self.stats.fetched_blocks += 1
             self._put(block, body)
             self._failpoint("pull.after_block")
-        # Last, so that a part is no database before it is a whole one.
+        # Last, so that an incomplete part is not a valid database.
         self._failpoint("pull.before_header")
         header = read_extent(self._store, self._layout.header, HEADER_BYTES)
         self._moved(self._layout.header.length)
@@ -141,7 +141,7 @@ class _Pull:
         return table
 
     def _read_table(self, state: PullState | None) -> BlockTable:
-        """Return the version's table; leaves that the last pull left are not fetched again."""
+        """Return the version's table; leaves of the last pull are not fetched again."""
         leaves = Leaves(self._store, self._layout, self._cache)
         if state is not None:
             old = {extent.checksum: number for number, extent in enumerate(state.layout.leaves)}
@@ -154,9 +154,9 @@ class _Pull:
         return table
 
     def _begin(self, state: PullState | None) -> tuple[Hashes, bool]:
-        """Begin the part with what is here; return the hashes of its blocks, and whether it was left by another pull.
+        """Begin the part with local blocks; return the hashes of its blocks, and whether another pull left it.
 
-        `state` describes the old file, if nobody touched that since, and not while it was copied.
+        `state` describes the old file, if that was not touched since, nor while it was copied.
         """
         if os.fstat(self._part.fileno()).st_size:
             return self._hash_part(), True
@@ -164,8 +164,8 @@ class _Pull:
             return np.zeros((0, HASH_BYTES), np.uint8), False
         with self._old.open("rb") as old:
             _copy(old, self._part)
-        believed = state is not None and state.identity == FileIdentity.of(self._old)
-        return (state.table.entries["hash"] if state and believed else self._hash_part()), False
+        untouched = state is not None and state.identity == FileIdentity.of(self._old)
+        return (state.table.entries["hash"] if state and untouched else self._hash_part()), False
 
     def _hash_part(self) -> Hashes:
         size = self._layout.block_bytes
@@ -176,7 +176,7 @@ class _Pull:
             found[block] = np.frombuffer(blake3(body).digest(), np.uint8)
         return found
 
-    def _put_from_here(self, table: BlockTable, block: int, *, resumed: bool) -> bool:
+    def _put_local(self, table: BlockTable, block: int, *, resumed: bool) -> bool:
         """Take a block from the cache, or from the old file if the part is not its copy; False if it is in neither."""
         digest = table.entries[block]["hash"].tobytes()
         body = self._cache.get(digest) if self._cache else None
@@ -194,9 +194,9 @@ class _Pull:
 
     def _put(self, block: int, body: bytes) -> None:
         os.pwrite(self._part.fileno(), body, HEADER_BYTES + block * self._layout.block_bytes)
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self._progress:
             blocks = self.stats.kept_blocks + self.stats.fetched_blocks
             self._progress(HEADER_BYTES + blocks * self._layout.block_bytes, self._layout.size_bytes)
@@ -230,7 +230,7 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> None:
 
 
 def _reserve(file: IO[bytes], size_bytes: int) -> None:
-    """Take the room for the whole file now: a full disk shows before anything is moved."""
+    """Allocate the whole file now: a full disk is found before anything is fetched."""
     try:
         os.posix_fallocate(file.fileno(), 0, size_bytes)
     except OSError as e:
@@ -256,7 +256,7 @@ def _part_file(part_path: Path) -> Iterator[IO[bytes]]:
             if part_path.exists() and os.path.samestat(part_path.stat(), os.fstat(part.fileno())):
                 yield part
                 return
-        # The other pull has just given it its final name: take a new one.
+        # The other pull has just renamed it: open a new one.
 
 
 def _sync_folder(folder: Path) -> None:
@@ -274,8 +274,8 @@ def _disk_errors(path: Path, part_path: Path) -> Iterator[None]:
     except OSError as e:
         message = f"Could not write {path}: {e.strerror}."
         if e.errno in FULL:
-            part_path.unlink(missing_ok=True)  # give back the room that it takes
-            hint = "Nothing was changed. Make room, then pull again."
+            part_path.unlink(missing_ok=True)  # free the space that it takes
+            hint = "Nothing was changed. Free some space, then pull again."
             raise RetryError(Code.DISK_FULL, message, where=str(path), hint=hint) from e
         if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise OperatorError(Code.NOT_AUTHORIZED, message, where=str(path), hint="Name another place.") from e

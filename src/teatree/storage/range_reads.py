@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from attrs import frozen
-
-T = TypeVar("T")
 
 READ_BYTES_MAX = 16_000_000
 """Bytes of one range read: long enough to hide the round trip, short enough to hold several in memory."""
@@ -15,14 +13,23 @@ READ_GAP_BYTES_MAX = 128_000
 """Bytes between two wanted frames that are read along rather than asked for separately."""
 
 
-@frozen
-class Frame(Generic[T]):
-    """Where a wanted frame lies, and what it is to its reader."""
+class Span(Protocol):
+    """A piece of an object."""
 
-    item: T
-    key: str
-    offset: int
-    length: int
+    @property
+    def key(self) -> str:
+        """The object."""
+
+    @property
+    def offset(self) -> int:
+        """Its first byte."""
+
+    @property
+    def length(self) -> int:
+        """Its bytes."""
+
+
+T = TypeVar("T", bound=Span)
 
 
 @frozen
@@ -32,19 +39,19 @@ class RangeRead(Generic[T]):
     key: str
     offset: int
     length: int
-    frames: tuple[Frame[T], ...]
+    frames: tuple[T, ...]
 
-    def cut(self, body: bytes, frame: Frame[T]) -> bytes:
+    def cut(self, body: bytes, frame: T) -> bytes:
         """Return a frame's bytes out of the `body` that was read."""
         start = frame.offset - self.offset
         return body[start : start + frame.length]
 
 
 def plan_reads(
-    frames: Iterable[Frame[T]], read_bytes_max: int = READ_BYTES_MAX, gap_bytes_max: int = READ_GAP_BYTES_MAX
+    frames: Iterable[T], read_bytes_max: int = READ_BYTES_MAX, gap_bytes_max: int = READ_GAP_BYTES_MAX
 ) -> Iterator[RangeRead[T]]:
     """Yield the range reads that fetch all frames, in the order in which they lie."""
-    run: list[Frame[T]] = []
+    run: list[T] = []
     start = end = 0
     for frame in sorted(frames, key=lambda f: (f.key, f.offset)):
         stop = frame.offset + frame.length

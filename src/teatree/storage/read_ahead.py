@@ -1,15 +1,15 @@
-"""Which blocks a sequential reader will want next: a pure decision over what it has read so far."""
+"""Read-ahead: which blocks a sequential reader needs next, decided from its reads so far."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
 STREAMS_MAX = 32
-"""Scans told apart at the same time: DuckDB's threads each read a part of a table."""
+"""Scans that are tracked at the same time: DuckDB's threads each read a part of a table."""
 
 
 class ReadAhead:
-    """Tells scans from look-ups: a run of blocks is read ahead by at most its own length.
+    """Distinguishes scans from look-ups: a run of blocks is read ahead by at most its own length.
 
     So what is fetched in vain never exceeds what was wanted. Not safe for threads: the caller holds its lock.
     """
@@ -24,7 +24,7 @@ class ReadAhead:
         length, ahead = self._streams.pop(first, (0, first))
         length += last - first + 1
         run = length > last - first + 1
-        # Fetched in halves: while one half is read, the other is on its way.
+        # Fetched in halves: while one half is read, the other is fetched.
         window = min(length, self._blocks_max) if run else 0
         start = max(ahead, last + 1)
         end = min(last + 1 + window, block_count)

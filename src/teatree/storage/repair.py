@@ -1,7 +1,7 @@
-"""Repairing a chain whose manifests vanished: `head` returns the newest, stubs take the places of those below.
+"""The repair of a chain whose manifests vanished: `head` restores the newest, stubs replace those below.
 
-A stub says what can still be known of a version: its neighbours hold its write ids, its number its objects. What it
-held is lost as a version; every later one is whole without it, and outcomes are answered from its segment as before.
+A stub holds what is still known of a version: its neighbours name its write ids, its number its objects. The version
+itself is lost; later ones do not need it, and its outcomes are answered from its segment as before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from teatree.storage.head import read_head
 from teatree.storage.segments import decode_segment
 
 UNKNOWN_WRITE_ID = "0" * 16
-"""The write id of a version of which no object and no neighbour tells one."""
+"""The write id of a version that no object and no neighbour names."""
 _NAMED = re.compile(r"\d{20}-([0-9a-f]{16})")
 
 
@@ -28,9 +28,9 @@ class Way(StrEnum):
     """How a version was repaired."""
 
     RETURNED = "returned"
-    """Its manifest is what it was."""
+    """Its manifest is restored."""
     GIVEN_UP = "given up"
-    """Only a stub is there now: the version cannot be read, and does not count as damage any more."""
+    """Only a stub is left: the version cannot be read, and does not count as damage any more."""
 
 
 @frozen
@@ -50,7 +50,7 @@ def missing_versions(chain: Chain) -> list[int]:
 
 
 def repair(chain: Chain) -> list[Repaired]:
-    """Put back what `head` holds, and stubs where nothing does; return what was done, ascending.
+    """Restore the manifest that `head` holds, write stubs for the others; return what was done, ascending.
 
     A manager may run meanwhile. Raises `unknown_model`, or `corrupt` where neighbours of a gap are damaged themselves.
     """
@@ -79,7 +79,7 @@ def repair(chain: Chain) -> list[Repaired]:
 def entry_or_stub(chain: Chain, version: int) -> Manifest | Stub:
     """Return a version's manifest, or the stub that `repair` would put in its place if it vanished.
 
-    Raises `corrupt` as `Chain.entry` does if its outcomes cannot be found: who must know them cannot do without.
+    Raises `corrupt` as `Chain.entry` does if its outcomes cannot be found: callers need all of them.
     """
     try:
         return chain.entry(version)
@@ -94,14 +94,14 @@ def entry_or_stub(chain: Chain, version: int) -> Manifest | Stub:
 
 
 def _before(chain: Chain, version: int, missing: Iterable[int]) -> Manifest | Stub | None:
-    """Return the nearest version before one that is there; None if none is."""
-    gone = set(missing)
-    number = next((v for v in range(version - 1, 0, -1) if v not in gone), 0)
+    """Return the nearest earlier version that is not missing; None if all are."""
+    absent = set(missing)
+    number = next((v for v in range(version - 1, 0, -1) if v not in absent), 0)
     return chain.entry(number) if number else None
 
 
 def _stub(chain: Chain, version: int, after: Manifest | Stub, before: Manifest | Stub | None) -> Stub:
-    """Return what can be known of a version from those round it: the next one names it, its objects hold its name."""
+    """Return a version's stub from its neighbours: the next one holds its write id, by which its objects are named."""
     write_id = after.parent_write_id
     parent = before.write_id if before is not None and before.version == version - 1 else ""
     if version > 1 and not parent:
@@ -143,6 +143,6 @@ def _object(chain: Chain, relative: str) -> ObjectRef | None:
     if relative.startswith("outcomes/"):
         try:
             rows = len(decode_segment(body, key))
-        except CorruptError:  # `verify` says so of this object
+        except CorruptError:  # `verify` reports this object
             rows = 0
     return ObjectRef(relative, len(body), blake3(body).hexdigest(), rows)

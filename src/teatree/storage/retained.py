@@ -1,18 +1,19 @@
 """What the last clean-up of a model kept: which versions at and below some number still have their manifest.
 
-The object `retained` beside the chain is a shortcut, never the truth: the manifests' keys are. What it does not name
-up to `through` is a stub, for ever; what it names may have become one since.
+The object `retained` beside the chain is a shortcut; the manifests' keys are authoritative. A version up to `through`
+that it does not name is a stub for ever; one that it names may have become a stub since.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, parse_json, structure, tolerate_unknown_keys, unstructure
-from teatree.contracts.errors import CorruptError, RequestError
-from teatree.storage.objects import NotFoundError, ObjectStore
+from teatree.contracts.codec import structure, tolerate_unknown_keys
+from teatree.storage.objects import ObjectStore
+from teatree.storage.small_objects import read_members, write_object
 
 FORMAT = 1
 
@@ -44,20 +45,17 @@ def retained_key(folder: str) -> str:
 def read_retained(store: ObjectStore, folder: str) -> Retained | None:
     """Return what the last clean-up kept, None if there was none or a newer release wrote it in another way."""
     key = retained_key(folder)
-    try:
-        members = parse_json(store.get(key), key)
-    except NotFoundError:
-        return None
-    except RequestError as e:
-        raise CorruptError(f"The list of kept versions is damaged: {e.message}", where=key) from e
-    if not isinstance(members, dict) or members.get("format") != FORMAT:
-        return None
-    return structure(members, Retained, key)
+
+    def read(members: Any) -> Retained | None:
+        is_ours = isinstance(members, dict) and members.get("format") == FORMAT
+        return structure(members, Retained, key) if is_ours else None
+
+    return read_members(store, key, "The list of kept versions", read)
 
 
 def write_retained(store: ObjectStore, folder: str, retained: Retained) -> None:
     """Write what a clean-up kept."""
-    store.put(retained_key(folder), dump_json(unstructure(retained)))
+    write_object(store, retained_key(folder), retained)
 
 
 tolerate_unknown_keys(Retained)

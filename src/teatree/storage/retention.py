@@ -17,9 +17,9 @@ def kept_versions(
 ) -> set[int]:
     """Return the numbers of the versions that a policy keeps, of those given with the moment of each.
 
-    The newest is kept, and those named in `always`. Of an hour or a day the last version stands for all: it is what
-    everyone read when that hour or day was over. What is kept later is always among what is kept now, so cleaning up
-    often and cleaning up rarely end the same.
+    The newest is kept, and those named in `always`. Of an hour or a day the last version is kept: it is what readers
+    saw at its end. What is kept later is always among what is kept now, so cleaning up often and cleaning up rarely
+    have the same result.
     """
     ascending = sorted(versions)
     all_since = now - max(timedelta(hours=policy.keep_all_hours), timedelta(milliseconds=policy.grace_ms))

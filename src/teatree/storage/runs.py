@@ -31,7 +31,7 @@ def id_hash(request_id: str) -> int:
     return int.from_bytes(blake3(request_id.encode()).digest(length=8), "little")
 
 
-class Run:
+class LedgerRun:
     """One sorted run, mapped from its file."""
 
     def __init__(self, path: Path) -> None:
@@ -85,7 +85,7 @@ def write_run(path: Path, hashes: Hashes, versions: Hashes, newest_at: datetime)
     part.replace(path)
 
 
-def merge_runs(path: Path, runs: Sequence[Run]) -> None:
+def merge_runs(path: Path, runs: Sequence[LedgerRun]) -> None:
     """Write one run that holds what `runs` hold."""
     write_run(
         path,

@@ -1,14 +1,12 @@
-"""The object store in an S3 bucket; the only door to boto3.
+"""The object store in an S3 bucket; the only module that uses boto3.
 
-Every call has short time-outs and a bounded number of tries with back-off: who calls decides how long to go on.
+Every call has short time-outs and a bounded number of tries with backoff: the caller decides how long to retry.
 A write that must create is one put with `If-None-Match: *`; only beyond S3's limit of one put it is a multipart upload.
 """
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC
@@ -18,16 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-import boto3
 from attrs import frozen
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from typing_extensions import override
 
-from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.extras import extra_for
+from teatree.contracts.retry import Pauses, Retry
 from teatree.storage.objects import COPY_BYTES, NotFoundError, ObjectInfo, ObjectStore, body_size_bytes, check_key
 from teatree.storage.reread import reread
 from teatree.storage.s3_errors import NOT_FOUND_CODES, S3Errors, status_of
+
+with extra_for("An object store on S3", "s3"):
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,11 +44,11 @@ CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
 """Seconds of silence within a reply: a multipart upload's completion can take that long."""
 TRIES_MAX = 4
-"""Tries of one call, with back-off by boto's standard mode: about ten seconds of refusals."""
+"""Tries of one call, with backoff by boto's standard mode: about ten seconds of refusals."""
 CONFLICT_TRIES_MAX = 6
 """Tries of a conditional write while another one of the same key is under way (409)."""
-CONFLICT_WAIT_S = 0.05
-"""Seconds before the second such try; doubles with each, with jitter."""
+CONFLICT_PAUSES = Pauses(ms_min=50)
+"""The pauses between such tries."""
 REDIRECT_WAIT_S = 0.2
 """Seconds before a call that was redirected (307) is tried again; doubles with each try."""
 CONNECTIONS_MAX = 16
@@ -69,7 +71,7 @@ NO_REGION = "us-east-1"
 
 @frozen
 class S3Location:
-    """What a store's URL says."""
+    """The parts of a store's URL."""
 
     bucket: str
     prefix: str
@@ -79,7 +81,7 @@ class S3Location:
 
 
 def read_location(url: str) -> S3Location:
-    """Return what `s3://bucket/prefix?endpoint=http://host:port&region=name` says; raises `wrong_configuration`."""
+    """Return the parts of `s3://bucket/prefix?endpoint=http://host:port&region=name`; raises `wrong_configuration`."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     endpoint = options.pop("endpoint", None)
@@ -99,7 +101,7 @@ def read_location(url: str) -> S3Location:
             Code.WRONG_CONFIGURATION,
             f"{url!r} is not an object store: {problem}.",
             where="TEATREE_STORE_URL",
-            hint="Use s3://bucket/prefix?endpoint=http://host:port&region=name; credentials are settings of their own.",
+            hint="Use s3://bucket/prefix?endpoint=http://host:port&region=name; credentials are separate settings.",
         )
     prefix = parts.path.strip("/")
     if prefix:
@@ -131,7 +133,7 @@ def open_s3_store(settings: StoreSettings) -> S3ObjectStore:
         raise OperatorError(
             Code.WRONG_CONFIGURATION, f"The object store {settings.url} cannot be used: {e}", where="TEATREE_STORE_URL"
         ) from e
-    # boto follows a redirect by asking for the bucket's region, follows the redirect of that question, and so on.
+    # boto follows a redirect by requesting the bucket's region, follows the redirect of that request, and so on.
     client.meta.events.register("before-call.s3", _follow_no_redirect)
     retry: Any = _retry_redirected  # typed as if nothing were taken from what a handler returns
     client.meta.events.register("needs-retry.s3", retry)
@@ -143,10 +145,18 @@ def _follow_no_redirect(params: dict[str, Any], **_: object) -> None:
 
 
 def _retry_redirected(response: tuple[Any, dict[str, Any]] | None, attempts: int, **_: object) -> float | None:
-    """Return the seconds before a redirected call is tried again: what is temporary can be over."""
+    """Return the seconds before a redirected call is tried again: a temporary redirect can have ended by then."""
     if response is None or response[0].status_code != HTTPStatus.TEMPORARY_REDIRECT or attempts >= TRIES_MAX:
         return None
     return float(REDIRECT_WAIT_S * 2 ** (attempts - 1))
+
+
+class _ConflictError(RetryError):
+    """Another write of the same key was under way."""
+
+
+def _is_conflict(error: TeatreeError) -> bool:
+    return isinstance(error, _ConflictError)
 
 
 class S3ObjectStore(ObjectStore):
@@ -209,19 +219,21 @@ class S3ObjectStore(ObjectStore):
 
     @override
     def put_if_absent(self, key: str, body: bytes | Path) -> bool:
-        for attempt in range(CONFLICT_TRIES_MAX):
-            with self._errors.translated("create", key):
-                try:
-                    self._upload(self._key(key), body, {"IfNoneMatch": "*"})
-                except ClientError as e:
-                    if status_of(e) == HTTPStatus.PRECONDITION_FAILED:
-                        return False
-                    if status_of(e) != HTTPStatus.CONFLICT:
-                        raise
-                else:
-                    return True
-            time.sleep(CONFLICT_WAIT_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311  # only spreads the tries
-        raise RetryError(
+        retry = Retry(CONFLICT_PAUSES, tries_max=CONFLICT_TRIES_MAX, again=_is_conflict)
+        return retry.call(lambda: self._create(key, body))
+
+    def _create(self, key: str, body: bytes | Path) -> bool:
+        with self._errors.translated("create", key):
+            try:
+                self._upload(self._key(key), body, {"IfNoneMatch": "*"})
+            except ClientError as e:
+                if status_of(e) == HTTPStatus.PRECONDITION_FAILED:
+                    return False
+                if status_of(e) != HTTPStatus.CONFLICT:
+                    raise
+            else:
+                return True
+        raise _ConflictError(
             Code.UNAVAILABLE,
             f"Could not create {key!r} in the object store {self._url}: other writes of it were under way "
             f"at each of {CONFLICT_TRIES_MAX} tries.",
@@ -320,13 +332,13 @@ class S3ObjectStore(ObjectStore):
                 Bucket=self._bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}, **condition
             )
         except BaseException:
-            # The first error is the one to tell; an upload left open is the bucket's life-cycle rule's to remove.
+            # The first error is the one to raise; the bucket's lifecycle rule removes an upload that is left open.
             with suppress(BotoCoreError, ClientError):
                 self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
             raise
 
     def _require_bucket(self) -> None:
-        """Raise if the bucket is missing, which looks like a missing object to HEAD; asked once."""
+        """Raise if the bucket is missing, which looks like a missing object to HEAD; checked once."""
         if self._bucket_seen.is_set():
             return
         with self._errors.translated("find the bucket of", ""):

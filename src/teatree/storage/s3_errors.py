@@ -1,4 +1,4 @@
-"""What an S3 server or boto raises, as our errors: who asked learns whether to try again, and what to do."""
+"""Errors of an S3 server or boto as Teatree errors, which state whether to try again, and what to do."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ResponseStreamingError,
-)
-from botocore.exceptions import (
-    ConnectionError as BotoConnectionError,
-)
-
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.extras import extra_for
 from teatree.storage.objects import NotFoundError
+
+with extra_for("An object store on S3", "s3"):
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        FlexibleChecksumError,
+        HTTPClientError,
+        IncompleteReadError,
+        NoCredentialsError,
+        PartialCredentialsError,
+        ResponseStreamingError,
+    )
+    from botocore.exceptions import (
+        ConnectionError as BotoConnectionError,
+    )
 
 NOT_FOUND_CODES = frozenset({"NoSuchKey", "404", "NotFound"})
 _CONFIGURATION = frozenset(
@@ -33,7 +35,7 @@ _CONFIGURATION = frozenset(
 _SKEWED = "RequestTimeTooSkewed"
 _TRANSIENT = frozenset({"RequestTimeout", "SlowDown", "NoSuchUpload", _SKEWED})
 """`NoSuchUpload`: a completion whose reply was lost was tried again; the caller's next try sees what is there.
-A clock that is wrong is put right some day, and all goes on."""
+A wrong clock can be corrected: the call is tried until it is."""
 CLOCK_SKEW_MAX_S = 900
 """Seconds by which a host's clock may differ from a server's, by S3's own rule: no request is taken beyond it."""
 _TRANSIENT_STATUS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
@@ -50,7 +52,7 @@ class S3Errors:
 
     @contextmanager
     def translated(self, operation: str, key: str) -> Iterator[None]:
-        """Raise what the block raises as one of our errors."""
+        """Raise what the block raises as a Teatree error."""
         try:
             yield
         except ClientError as e:
@@ -70,12 +72,12 @@ class S3Errors:
         except (BotoConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError) as e:
             raise self.error(operation, key, "", 503, str(e)) from e
         except FlexibleChecksumError as e:
-            raise CorruptError(f"What came from the object store {self._url} is damaged: {e}.", where=key) from e
+            raise CorruptError(f"Data from the object store {self._url} is damaged: {e}.", where=key) from e
         except BotoCoreError as e:
             raise self.error(operation, key, "", 400, str(e)) from e
 
     def error(self, operation: str, key: str, code: str, status: int, detail: str) -> TeatreeError:
-        """Return our error for what a server answered."""
+        """Return the Teatree error for a server's error."""
         message = f"Could not {operation} {key!r} in the object store {self._url}: {detail}."
         if code in _CONFIGURATION:
             hint = "Check the bucket, the region and the endpoint."
@@ -89,13 +91,13 @@ class S3Errors:
                 hint = "Check TEATREE_STORE_ACCESS_KEY and _SECRET_KEY, what they may do, and this host's clock."
                 return OperatorError(Code.NOT_AUTHORIZED, message, where=key, hint=hint)
             case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return CorruptError(message, where=key, hint="The object is shorter than what refers to it says.")
+                return CorruptError(message, where=key, hint="The object is shorter than its reference states.")
             case _:
                 hint = "The server refuses what S3 allows: check it."
                 return OperatorError(Code.WRONG_CONFIGURATION, message, where=key, hint=hint)
 
     def _redirected(self, operation: str, key: str, error: ClientError) -> TeatreeError:
-        """Return what it means that a server names another place: ours is wrong, or it will not be soon."""
+        """Return the error for a redirect: a permanent one means a wrong setting, a temporary one is retried."""
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         region, place = headers.get("x-amz-bucket-region"), headers.get("location")
         ways = [f"region={region}"] if region else []
@@ -111,7 +113,7 @@ class S3Errors:
 
 
 def status_of(error: ClientError) -> int:
-    """Return the HTTP status of an answer that was an error."""
+    """Return the HTTP status of an error."""
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
@@ -119,8 +121,8 @@ def _clock_skew_s(error: ClientError) -> float:
     """Return by how many seconds this host's clock is ahead of that of the server which refused a request for it."""
     if status_of(error) not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return 0
-    told = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     try:
-        return time.time() - parsedate_to_datetime(told or "").timestamp()
+        return time.time() - parsedate_to_datetime(date or "").timestamp()
     except ValueError:
         return 0

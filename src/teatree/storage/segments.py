@@ -24,7 +24,7 @@ from teatree.storage.reread import reread
 
 
 class Role(StrEnum):
-    """What a row of a segment says about its request id."""
+    """How a row of a segment relates to its request id."""
 
     FIRST = "first"
     """The request's own outcome; the ledger remembers it."""
@@ -150,7 +150,7 @@ def segment_ref(version: int, write_id: str, body: bytes, rows: int) -> ObjectRe
 def read_segment(store: ObjectStore, folder: str, manifest: Manifest | Stub) -> list[Entry]:
     """Return the outcomes of a version, verified; a fence has none.
 
-    Those of a version that was cleaned up outlive it for a time; raises `NotFoundError` when that is over.
+    Those of a cleaned-up version are kept for a time; raises `NotFoundError` after that.
     """
     if manifest.outcomes is None:
         return []

@@ -1,4 +1,4 @@
-"""Packs that still lie on this host: read from there, so that the store is not asked for what it just got."""
+"""The spool as a part of the store: packs that are still on this host are read from there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from teatree.storage.objects import ObjectInfo, ObjectStore
 class SpooledStore(ObjectStore):
     """A store whose packs are taken from a folder while they are there; everything else, and all writes, pass through.
 
-    A pack's name tells its content, and its readers verify every frame: a file of the folder need not be trusted.
+    A pack's name identifies its content, and its readers verify every frame: a file of the folder need not be trusted.
     """
 
     def __init__(self, store: ObjectStore, spool: Path) -> None:

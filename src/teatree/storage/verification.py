@@ -1,7 +1,7 @@
-"""Checking what lies in the store: links of the chain, packs, outcome segments, every block of a version's file.
+"""The verification of a model in the store: links of the chain, packs, outcome segments, every block of its files.
 
-What is wrong is collected, not raised, so that one damaged block does not hide another; only what can pass by itself,
-such as a store that is away, is raised.
+Damage is collected, not raised, so that one damaged block does not hide another; only temporary errors, such as those
+of an unavailable store, are raised.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from teatree.contracts.errors import CorruptError, RetryError, TeatreeError
 from teatree.contracts.manifest import NO_LOG, FileLayout, Manifest, ManifestKind, ObjectRef, Stub
 from teatree.storage.chain import Chain
 from teatree.storage.checksums import check_duckdb_checksum
+from teatree.storage.frames import Frame
 from teatree.storage.leaves import Leaves
-from teatree.storage.packs import ENTRY, BlockTable, Entries, unpack
-from teatree.storage.range_reads import Frame, RangeRead, plan_reads
+from teatree.storage.packs import ENTRY, BlockTable, Entries
+from teatree.storage.range_reads import RangeRead, plan_reads
 from teatree.storage.reread import reread
 from teatree.storage.segments import decode_segment
 from teatree.storage.versions import HEADER_BYTES, read_extent
 
 FINDINGS_MAX = 200
-"""Findings kept: more of them say no more."""
+"""Findings kept; more are only counted."""
 _HEADER_PART_BYTES = 4_096
 
 Advance = Callable[[int], None]
@@ -37,7 +38,7 @@ Advance = Callable[[int], None]
 
 @frozen
 class Finding:
-    """Something that is wrong."""
+    """One fault."""
 
     version: int
     code: str
@@ -53,7 +54,7 @@ class Findings:
     count: int = 0
 
     def add(self, version: int, error: TeatreeError) -> None:
-        """Keep what an error says; one that can pass by itself is raised instead."""
+        """Add an error; a temporary one is raised instead."""
         if isinstance(error, RetryError):
             raise error
         self.count += 1
@@ -125,7 +126,7 @@ def check_outcomes(chain: Chain, manifest: Manifest) -> None:
 
 
 class FileCheck:
-    """Checks the blocks of one version after the other, and lays the file down while it does so."""
+    """Checks the blocks of one version after the other, and writes the file meanwhile."""
 
     def __init__(self, chain: Chain, file: IO[bytes], findings: Findings, advance: Advance) -> None:
         """`file` is scratch: it becomes each version's DuckDB file in turn."""
@@ -137,7 +138,7 @@ class FileCheck:
         self._known = np.zeros(0, ENTRY)
 
     def check(self, manifest: Manifest, layout: FileLayout) -> bool:
-        """Check the blocks that were not checked at their place before; say whether the file is right."""
+        """Check the blocks that were not checked at their place before; return whether the file is correct."""
         before = self._findings.count
         with self._findings.collect(manifest.version):
             header = read_extent(self._store, layout.header, HEADER_BYTES)
@@ -155,62 +156,51 @@ class FileCheck:
         differ = _raw(self._known[:common]) != _raw(table.entries[:common])
         wanted = [int(block) for block in np.nonzero(differ.any(axis=1))[0]] + list(range(common, len(table)))
         self._known = table.entries.copy()
-        frames = [
-            Frame(block, table.pack_of(entry), int(entry["offset"]), int(entry["length"]))
-            for block, entry in ((block, table.entries[block]) for block in wanted)
-        ]
+        frames = [table.frame(block, layout.block_bytes) for block in wanted]
         missing: set[str] = set()
         for read in plan_reads(frames):
             if read.key in missing:
                 self._forget(read)
                 continue
             try:
-                self._check_read(version, layout, table, read)
+                self._check_read(version, layout, read)
             except TeatreeError as e:
                 missing.add(read.key)
                 self._forget(read)
                 self._findings.add(version, e)
 
-    def _forget(self, read: RangeRead[int]) -> None:
+    def _forget(self, read: RangeRead[Frame]) -> None:
         for frame in read.frames:
-            self._known[frame.item] = np.zeros((), ENTRY)  # so the next version looks at it again
+            self._known[frame.number] = np.zeros((), ENTRY)  # so it is checked again with the next version
 
-    def _check_read(self, version: int, layout: FileLayout, table: BlockTable, read: RangeRead[int]) -> None:
+    def _check_read(self, version: int, layout: FileLayout, read: RangeRead[Frame]) -> None:
         try:
             body = self._store.get_range(read.key, read.offset, read.length)
         except CorruptError:
             if len(read.frames) == 1:
                 raise
-            for single in (r for f in read.frames for r in plan_reads([f])):  # which of them are there?
+            for single in (r for f in read.frames for r in plan_reads([f])):  # finds which are missing
                 try:
-                    self._check_read(version, layout, table, single)
+                    self._check_read(version, layout, single)
                 except CorruptError as e:
                     self._forget(single)
                     self._findings.add(version, e)
             return
         for frame in read.frames:
             try:
-                block = _checked(read.cut(body, frame), layout, table, frame)
+                block = frame.unpacked(read.cut(body, frame))
+                check_duckdb_checksum(block, frame.where)
             except CorruptError as e:
-                self._known[frame.item] = np.zeros((), ENTRY)
+                self._known[frame.number] = np.zeros((), ENTRY)
                 self._findings.add(version, e)
                 continue
-            os.pwrite(self._file.fileno(), block, HEADER_BYTES + frame.item * layout.block_bytes)
+            os.pwrite(self._file.fileno(), block, HEADER_BYTES + frame.number * layout.block_bytes)
             self.blocks += 1
         self._advance(len(read.frames) * layout.block_bytes)
 
 
 def _raw(entries: Entries) -> NDArray[np.uint8]:
     return np.ascontiguousarray(entries).view(np.uint8).reshape(len(entries), ENTRY.itemsize)
-
-
-def _checked(frame_bytes: bytes, layout: FileLayout, table: BlockTable, frame: Frame[int]) -> bytes:
-    where = f"{frame.key}, block {frame.item}"
-    block = unpack(frame_bytes, layout.block_bytes, where)
-    if blake3(block).digest() != table.entries[frame.item]["hash"].tobytes():
-        raise CorruptError("The block does not match its hash.", where=where)
-    check_duckdb_checksum(block, where)
-    return block
 
 
 def total_bytes(manifests: Iterable[Manifest]) -> int:

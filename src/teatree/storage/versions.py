@@ -6,21 +6,20 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from blake3 import blake3
 
-from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.manifest import Extent, FileLayout, Manifest
-from teatree.storage.disk import telling_full
+from teatree.storage.disk import translating_disk_full
+from teatree.storage.frames import Frame, fetch
 from teatree.storage.leaves import Leaves
 from teatree.storage.objects import ObjectStore
-from teatree.storage.packs import BlockTable, checksum, unpack, verified
-from teatree.storage.range_reads import READ_GAP_BYTES_MAX, Frame, RangeRead, plan_reads
-from teatree.storage.reread import reread
+from teatree.storage.packs import BlockTable, checksum
+from teatree.storage.range_reads import READ_GAP_BYTES_MAX, RangeRead, plan_reads
 
 HEADER_BYTES = 12_288
 """The three 4 KiB header parts at the front of a DuckDB file."""
@@ -46,12 +45,10 @@ def layout_of(manifest: Manifest) -> FileLayout:
 
 def read_extent(store: ObjectStore, extent: Extent, size_bytes: int) -> bytes:
     """Return a piece of a pack, verified against its hash."""
-
-    def read() -> bytes:
-        frame = store.get_range(extent.pack, extent.offset, extent.length)
-        return verified(unpack(frame, size_bytes, extent.pack), extent.checksum, extent.pack)
-
-    return reread(read)
+    digest = bytes.fromhex(extent.checksum)
+    frame = Frame(0, extent.pack, extent.offset, extent.length, size_bytes, digest, kind="header")
+    [(_, piece)] = fetch(store, next(plan_reads([frame])))
+    return piece
 
 
 def read_table(store: ObjectStore, layout: FileLayout) -> BlockTable:
@@ -71,35 +68,18 @@ def read_blocks(
 
     `moved` is called with the bytes of each range read.
     """
-
-    def fetch(read: RangeRead[int]) -> list[tuple[int, bytes]]:
-        body = store.get_range(read.key, read.offset, read.length)
-        return [(frame.item, _block(read.cut(body, frame), frame.item, table, layout)) for frame in read.frames]
-
-    reads = deque(plan_reads((_frame(table, block) for block in wanted), gap_bytes_max=gap_bytes_max))
+    frames = (table.frame(block, layout.block_bytes) for block in wanted)
+    reads = deque(plan_reads(frames, gap_bytes_max=gap_bytes_max))
     with ThreadPoolExecutor(READERS, "teatree-read") as pool:
-        running: deque[tuple[RangeRead[int], Future[list[tuple[int, bytes]]]]] = deque()
+        running: deque[tuple[RangeRead[Frame], Future[list[tuple[Frame, bytes]]]]] = deque()
         while reads or running:
             while reads and len(running) < READERS:  # bounds what is held in memory
-                running.append((reads[0], pool.submit(reread, partial(fetch, reads.popleft()))))
+                running.append((reads[0], pool.submit(fetch, store, reads.popleft())))
             read, done = running.popleft()
-            yield from done.result()
+            for frame, block in done.result():
+                yield frame.number, block
             if moved:
                 moved(read.length)
-
-
-def _frame(table: BlockTable, block: int) -> Frame[int]:
-    entry = table.entries[block]
-    return Frame(block, table.pack_of(entry), int(entry["offset"]), int(entry["length"]))
-
-
-def _block(frame: bytes, block: int, table: BlockTable, layout: FileLayout) -> bytes:
-    entry = table.entries[block]
-    where = f"{table.pack_of(entry)}, block {block}"
-    body = unpack(frame, layout.block_bytes, where)
-    if blake3(body).digest() != entry["hash"].tobytes():
-        raise CorruptError("The block does not match its hash.", where=where)
-    return body
 
 
 def materialise(
@@ -123,7 +103,7 @@ def materialise(
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     done = HEADER_BYTES
     try:
-        with telling_full(f"The file of version {manifest.version}", path), part.open("wb") as file:
+        with translating_disk_full(f"The file of version {manifest.version}", path), part.open("wb") as file:
             file.truncate(layout.size_bytes)
             header = read_at(0, HEADER_BYTES)
             if header is None or checksum(header) != layout.header.checksum:

@@ -1,22 +1,24 @@
-"""Bringing the catalogue's schema to this release's; the only place of Alembic and SQLAlchemy.
+"""The migration of the catalog's schema to this release's; the only module that uses Alembic and SQLAlchemy.
 
 All of it happens in one transaction under an advisory lock: of two processes that migrate at once the second waits and
-then finds nothing to do, and one that dies leaves the schema as it was.
+then finds nothing to do, and one that crashes leaves the schema as it was.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.util.exc import CommandError
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
-
 from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.extras import extra_for
 from teatree.storage.postgres import Postgres
+
+with extra_for("Migrating the catalog", "server"):
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
     from teatree.contracts.settings import PostgresSettings
@@ -30,7 +32,7 @@ _STATEMENT_MS_MAX = 600_000
 
 
 def migrate(settings: PostgresSettings) -> None:
-    """Bring the catalogue's schema to this release's; does nothing if it is there.
+    """Bring the catalog's schema to this release's; does nothing if it is there.
 
     Raises `unavailable` if PostgreSQL cannot be reached, `wrong_configuration` if a newer release made the schema.
     """
@@ -46,9 +48,9 @@ def migrate(settings: PostgresSettings) -> None:
     except CommandError as e:
         raise OperatorError(
             Code.WRONG_CONFIGURATION,
-            f"The catalogue's schema cannot be migrated: {e}",
+            f"The catalog's schema cannot be migrated: {e}",
             where=VERSION_TABLE,
-            hint="If a newer release made it, use that one.",
+            hint="If a newer release made it, use that release.",
         ) from e
     except DBAPIError as e:
         raise postgres.translate(e.orig or e) from e

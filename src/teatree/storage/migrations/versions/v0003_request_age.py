@@ -1,4 +1,4 @@
-"""The age of ended requests: what is older than a setting is forgotten without reading all of `request_log`."""
+"""The age of ended requests: those older than a setting are deleted without reading all of `request_log`."""
 
 from __future__ import annotations
 

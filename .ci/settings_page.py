@@ -1,0 +1,134 @@
+"""The page of all settings: a row for each variable, from the classes in `teatree.contracts`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from teatree.contracts.environment import GROUPS, known_variables, variable_of
+from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
+
+CONNECTIONS: tuple[tuple[str, type, str], ...] = (
+    ("TEATREE_DATA", Settings, "data"),
+    ("TEATREE_NATS_URL", NatsSettings, "url"),
+    ("TEATREE_NATS_USER", NatsSettings, "user"),
+    ("TEATREE_NATS_PASSWORD", NatsSettings, "password"),
+    ("TEATREE_NATS_CA", NatsSettings, "ca"),
+    ("TEATREE_PREFIX", NatsSettings, "prefix"),
+    ("TEATREE_STORE_URL", StoreSettings, "url"),
+    ("TEATREE_STORE_ACCESS_KEY", StoreSettings, "access_key"),
+    ("TEATREE_STORE_SECRET_KEY", StoreSettings, "secret_key"),
+    ("TEATREE_POSTGRES_URL", PostgresSettings, "url"),
+    ("TEATREE_POSTGRES_PASSWORD", PostgresSettings, "password"),
+    ("TEATREE_POSTGRES_READER_URL", PostgresSettings, "reader_url"),
+    ("TEATREE_HOST", Settings, "host"),
+    ("TEATREE_LOAD_ROOTS", Settings, "load_roots"),
+    ("TEATREE_CACHE_FOLDER", Settings, "cache_folder"),
+    ("TEATREE_FAILPOINTS", Settings, "failpoints"),
+)
+DEFAULTS = {
+    "TEATREE_HOST": "the host's name",
+    "TEATREE_CACHE_FOLDER": "`teatree` in the user's cache folder",
+    "TEATREE_LOAD_ROOTS": "none",
+}
+"""Defaults that are not a value in the class."""
+UNITS = {
+    "ms": "milliseconds",
+    "hours": "hours",
+    "days": "days",
+    "bytes_per_s": "bytes a second",
+    "bytes": "bytes",
+    "rows": "rows",
+    "requests": "requests",
+    "pages": "pages",
+    "versions": "versions",
+}
+"""By a part of a name: the unit that it names; the first that fits counts."""
+HEAD = """# Settings
+
+<!-- Made from the code by `make pages`; a test compares the two. -->
+
+All settings are environment variables, or lines of `teatree.env` in the data folder; the environment wins. They are
+read once, when a process starts. A variable `TEATREE_…` that is none of these causes a warning; a value that is not of
+its setting's type or out of its range is an error (`wrong_configuration`). The unit stands in the name: `_MS` are
+milliseconds, `_BYTES` are bytes (a million is 1,000,000).
+
+A model can have lower limits than the operator's: the argument `limits` of [`create_model`](functions.md#create_model).
+"""
+TABLE = "| name | default | unit | meaning |\n| --- | --- | --- | --- |\n"
+
+
+def settings_page() -> str:
+    """Return the page; raises if a variable is in no table."""
+    parts = [HEAD, "\n## Connections and places\n\n", TABLE]
+    parts += [_row(variable, kind, name) for variable, kind, name in CONNECTIONS]
+    parts.append(
+        "| `TEATREE_DEBUG` | | | If it is set, the command line shows the traceback of an unexpected error. |\n"
+    )
+    for group, kind in GROUPS.items():
+        parts.append(f"\n## {group.capitalize()}\n\n{inspect.getdoc(kind)}\n\n{TABLE}")
+        parts += [_row(variable_of(group, a.name), kind, a.name) for a in attrs.fields(kind)]
+    page = "".join(parts)
+    missing = sorted(name for name in known_variables() if f"| `{name}` |" not in page)
+    if missing:
+        msg = f"no table has {', '.join(missing)}: add them to CONNECTIONS in .ci/settings_page.py"
+        raise LookupError(msg)
+    return page
+
+
+def _row(variable: str, kind: type, name: str) -> str:
+    default = DEFAULTS.get(variable) or _shown(getattr(attrs.fields(kind), name).default)
+    meaning = " ".join(_meanings(kind)[name].split()).replace("|", "\\|")
+    return f"| `{variable}` | {default} | {_unit(name, default)} | {meaning} |\n"
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None | "" | ():
+            return "not set"
+        case bool():
+            return str(value).lower()
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:g}"
+        case str() | Path():
+            return f"`{value}`"
+        case _:
+            msg = f"no text for the default {value!r}"
+            raise TypeError(msg)
+
+
+def _unit(name: str, default: str) -> str:
+    if not default.replace(",", "").replace(".", "").isdigit():
+        return ""
+    return next((unit for part, unit in UNITS.items() if f"_{part}_" in f"_{name}_"), "")
+
+
+def _meanings(kind: type) -> dict[str, str]:
+    """Return the text below each member of a class; raises for a member without one."""
+    found = dict(member_texts(kind))
+    missing = [a.name for a in attrs.fields(kind) if a.name not in found and a.name not in GROUPS]
+    if missing and kind is not Settings:
+        msg = f"{kind.__name__}.{missing[0]} has no text below it"
+        raise LookupError(msg)
+    return found
+
+
+def member_texts(kind: type) -> Iterator[tuple[str, str]]:
+    """Yield each member of a class that has a text below it, with the text."""
+    tree = ast.parse(Path(inspect.getsourcefile(kind) or sys.exit(1)).read_text(encoding="utf-8"))
+    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind.__name__)
+    for member, text in pairwise(body):
+        match member, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                yield name, meaning
+            case _:
+                pass

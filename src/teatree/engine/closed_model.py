@@ -1,0 +1,20 @@
+"""The states of a model whose file its writer does not use."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from teatree.contracts.manifest import Manifest
+
+
+@frozen
+class NotTakenOver:
+    """A model that its writer has not fenced yet."""
+
+
+@frozen
+class ClosedModel:
+    """A model with its writer's fence, whose file is not open: not yet, or because it was put aside."""
+
+    manifest: Manifest
+    """The newest manifest that the writer knows to be its own."""

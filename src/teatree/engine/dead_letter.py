@@ -1,0 +1,14 @@
+"""Keeping a request that is to be set aside, before its outcome is committed."""
+
+from __future__ import annotations
+
+from teatree.contracts.requests import Request
+from teatree.engine.model_context import ModelContext
+from teatree.storage.dead_letters import write_dead_letter
+
+
+def keep_dead_letter(context: ModelContext, request: Request, tries: int) -> None:
+    """Keep a request for inspection; may be called again after a `RetryError`."""
+    context.failpoint("manager.set_aside.before_letter")
+    write_dead_letter(context.chain, request, tries)
+    context.failpoint("manager.set_aside.after_letter")

@@ -1,0 +1,48 @@
+"""What the parts that write one model share."""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.manifest import ModelOptions
+from teatree.contracts.settings import LimitSettings
+from teatree.engine.database import OnStuck
+from teatree.functions.arguments import Context, Report, no_report
+from teatree.functions.history import History
+from teatree.functions.registry import Registry
+from teatree.functions.sources import Sources
+from teatree.storage.chain import Chain
+from teatree.storage.model_folder import ModelFolder
+
+
+@frozen
+class WriterHooks:
+    """What a writer calls while requests run."""
+
+    report: Report = no_report
+    """Publishes the progress of a long request."""
+    on_stuck: OnStuck | None = None
+    """Ends the process when requests of one transaction do not end, and no interrupt reaches them."""
+
+
+@frozen
+class ModelContext:
+    """One model's chain and folder, and what its writer may use."""
+
+    chain: Chain
+    folder: ModelFolder
+    limits: LimitSettings
+    """The operator's; a model's own options replace some."""
+    sources: Sources
+    functions: Registry
+    failpoint: Failpoint
+    hooks: WriterHooks = WriterHooks()
+
+    def with_options(self, options: ModelOptions) -> ModelContext:
+        """Return the same with the limits that a model's options set."""
+        return evolve(self, limits=evolve(self.limits, **options.limits))
+
+    def for_functions(self, history: History | None = None) -> Context:
+        """Return what functions may use beside their handle."""
+        return Context(self.limits, self.sources, history, self.hooks.report)

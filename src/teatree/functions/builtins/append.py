@@ -1,0 +1,18 @@
+"""The function `append`: rows added to a table; neighbouring ones of JSON rows become one INSERT."""
+
+from __future__ import annotations
+
+from teatree.functions.arguments import Call, to_tables
+from teatree.functions.builtins.waiting_appends import WaitingAppends, append_arguments
+from teatree.functions.handles import Write
+from teatree.functions.inserts import insert
+from teatree.functions.traits import Function, Traits
+
+
+def append(db: Write, call: Call) -> dict[str, int]:
+    """Add rows to a table."""
+    table, rows = append_arguments(db, call)
+    return {"rows": insert(db, table, to_tables(rows, table.schema))}
+
+
+FUNCTIONS = (Function("append", append, Traits(error_place="rows"), waiting=WaitingAppends),)

@@ -1,0 +1,88 @@
+"""The function `load`: rows by reference, from a file or an object that the operator allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import check_identifier, check_table
+from teatree.contracts.schema import Field, Schema
+from teatree.contracts.table_info import TableInfo
+from teatree.datasets.ddl import create_table_sql, quote
+from teatree.datasets.source_rows import read_chunks, readable
+from teatree.functions.arguments import Call, Context
+from teatree.functions.handles import Write
+from teatree.functions.history import retry_while_unavailable
+from teatree.functions.inserts import insert_once
+from teatree.functions.tables import made
+from teatree.functions.traits import Function, Traits
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from teatree.datasets.csv_options import CsvOptions
+
+MODES = ("append", "replace", "create")
+
+
+def load(db: Write, call: Call) -> dict[str, int]:
+    """Load a Parquet, CSV or Arrow file into a table; its name's ending is the format."""
+    name = check_table(call.text("table"))
+    uri = call.text("uri")
+    mode = call.choice("mode", MODES, "append")
+    csv = call.csv_options()
+    call.finish()
+
+    def work() -> dict[str, int]:
+        with call.context.sources.local_file(uri) as path:
+            return {"rows": _load_file(db, name, path, mode, csv, call.context)}
+
+    return retry_while_unavailable(call.context.limits, "The source is unavailable", "uri", work)
+
+
+def _load_file(db: Write, name: str, path: Path, mode: str, csv: CsvOptions | None, context: Context) -> int:
+    count = 0
+
+    def reached(fraction: float) -> None:
+        context.progress(fraction, f"{count:,} rows")
+
+    with readable(path):
+        known = None if mode == "create" else db.table(name)
+        chunks = read_chunks(path, known.schema if known else None, csv, context.limits.rows_bytes_max, reached)
+        first = next(chunks, None)
+        if first is None:
+            raise RequestError(Code.BAD_SOURCE, f"{path.name!r} has no columns.", where="uri")
+        table = known or _created(db, name, first)
+        if mode == "replace":
+            db.run(f"DELETE FROM {quote(table.name)}")
+        count += _insert_chunk(db, table, first, 0)
+        for chunk in chunks:
+            count += _insert_chunk(db, table, chunk, count)
+    reached(1.0)  # the rows lag a little behind the file
+    return count
+
+
+def _insert_chunk(db: Write, table: TableInfo, chunk: pa.Table, first_row: int) -> int:
+    from teatree.datasets.fit import fit_table  # noqa: PLC0415
+
+    return insert_once(db, table, fit_table(chunk, table.schema, first_row=first_row))
+
+
+def _created(db: Write, name: str, sample: pa.Table) -> TableInfo:
+    from teatree.datasets.arrow import from_arrow_schema  # noqa: PLC0415
+
+    if db.find_table(name) is not None:
+        raise RequestError(
+            Code.TABLE_EXISTS, f"There is a table {name!r} already.", where="table", hint="Use mode append or replace."
+        )
+    try:
+        found = from_arrow_schema(sample.schema)
+    except RequestError as e:  # its places are those of a schema, which was not sent
+        raise RequestError(e.code, e.message, where="uri", hint=e.hint) from None
+    schema = Schema(tuple(Field(check_identifier(f.name, "uri"), f.dtype) for f in found))
+    db.run(create_table_sql(name, schema, ()))
+    return made(db, name)
+
+
+FUNCTIONS = (Function("load", load, Traits(alone=True, copies=True, makes_rows=True, error_place="uri")),)

@@ -1,0 +1,38 @@
+"""The function `query`: one guarded SELECT."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from teatree.contracts.errors import Code, OperatorError
+from teatree.functions.arguments import Call
+from teatree.functions.handles import Read
+from teatree.functions.history import retry_while_unavailable
+from teatree.functions.query import Query, QueryResult, read_query
+from teatree.functions.traits import Function, Nature, Traits
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def query(db: Read, call: Call) -> QueryResult:
+    """Run one guarded SELECT on all that precedes it in the log, or on an earlier `version`."""
+    query = read_query(call, call.context.limits)
+    version = call.integer("version", None)
+    call.finish()
+    rows = db.query(query.sql, query.parameters) if version is None else _query_version(call, version, query)
+    return QueryResult(rows, query.page_rows, query.format)
+
+
+def _query_version(call: Call, number: int, query: Query) -> pa.Table:
+    history, limits = call.context.history, call.context.limits
+    if history is None:
+        raise OperatorError(Code.INTERNAL, "query was called where there is no history.")
+    what = "The version could not be read"
+    manifest = retry_while_unavailable(limits, what, "version", lambda: history.version(number))
+    return retry_while_unavailable(
+        limits, what, "version", lambda: history.answer(manifest, query.sql, query.parameters, limits)
+    )
+
+
+FUNCTIONS = (Function("query", query, Traits(Nature.READS, error_place="sql")),)

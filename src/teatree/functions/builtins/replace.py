@@ -1,0 +1,23 @@
+"""The function `replace`: rows in place of all that a table holds."""
+
+from __future__ import annotations
+
+from teatree.datasets.ddl import quote
+from teatree.functions.arguments import Call, to_tables
+from teatree.functions.handles import Write
+from teatree.functions.inserts import insert
+from teatree.functions.traits import Function, Traits
+
+
+def replace(db: Write, call: Call) -> dict[str, int]:
+    """Put rows in place of all that a table holds."""
+    table = db.table(call.text("table"))
+    rows = call.rows(len(table.schema))
+    call.finish(takes_rows=True)
+    tables = to_tables(rows, table.schema)
+    db.run(f"DELETE FROM {quote(table.name)}")
+    db.changed(table.name)
+    return {"rows": insert(db, table, tables)}
+
+
+FUNCTIONS = (Function("replace", replace, Traits(error_place="rows")),)

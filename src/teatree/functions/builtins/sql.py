@@ -1,0 +1,24 @@
+"""The function `sql`: one guarded statement that changes rows."""
+
+from __future__ import annotations
+
+from teatree.functions.arguments import Call
+from teatree.functions.handles import Write
+from teatree.functions.traits import Function, Traits
+
+
+def sql(db: Write, call: Call) -> dict[str, int]:
+    """Run one guarded INSERT, UPDATE, DELETE or MERGE."""
+    statement = call.text("statement")
+    parameters = call.parameters()
+    call.finish()
+    return {"rows": db.statement(statement, parameters)}
+
+
+def _moves_keys(body: bytes) -> bool:
+    """Return whether the statement can be an UPDATE, also one whose letters are escaped."""
+    body = body.lower()
+    return b"update" in body or b"\\u" in body
+
+
+FUNCTIONS = (Function("sql", sql, Traits(makes_rows=True, moves_keys=_moves_keys, error_place="statement")),)

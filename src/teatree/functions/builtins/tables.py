@@ -1,0 +1,122 @@
+"""The functions that change tables: `create_table`, `alter_table`, `drop_table`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import check_identifier, fold
+from teatree.contracts.schema import Schema
+from teatree.contracts.table_info import TableInfo
+from teatree.datasets.ddl import add_column_sql, drop_column_sql, quote, rebuild_sql, rename_column_sql
+from teatree.datasets.defaults import is_computed
+from teatree.functions.arguments import Call
+from teatree.functions.handles import Write
+from teatree.functions.tables import made, make_table, read_column
+from teatree.functions.traits import Function
+
+
+def create_table(db: Write, call: Call) -> dict[str, Any]:
+    """Create a table."""
+    members = {
+        "table": call.text("table"),
+        "columns": call.items("columns"),
+        "primary_key": call.texts("primary_key", []),
+        "if_not_exists": call.flag("if_not_exists"),
+    }
+    call.finish()
+    return {"created": make_table(db, members, "")}
+
+
+def alter_table(db: Write, call: Call) -> dict[str, Any]:
+    """Add, drop or rename columns of a table: exactly one of `add`, `drop`, `rename`."""
+    table = db.table(call.text("table"))
+    add = call.members("add", None)
+    drop = call.text("drop", None)
+    rename = call.members("rename", None)
+    call.finish()
+    if sum(change is not None for change in (add, drop, rename)) != 1:
+        raise RequestError(Code.BAD_ARGUMENT, "alter_table takes one of 'add', 'drop' and 'rename'.", where="add")
+    if add is not None:
+        _add_column(db, table, add)
+    elif drop is not None:
+        _drop_column(db, table, drop)
+    elif rename is not None:
+        if len(rename) != 1:
+            raise RequestError(Code.BAD_ARGUMENT, "'rename' is an object of one old and one new name.", where="rename")
+        old, new = next(iter(rename.items()))
+        found = table.schema.field(old, "rename")
+        target = check_identifier(new, f"rename.{old}")
+        if target in table.schema and fold(target) != fold(found.name):
+            raise RequestError(Code.COLUMN_EXISTS, f"There is a column {target!r} already.", where=f"rename.{old}")
+        db.run(rename_column_sql(table.name, found.name, target))
+    if add is not None:
+        made(db, table.name)
+    else:
+        db.changed(table.name, schema=True)
+    return {"columns": list(db.table(table.name).schema.names)}
+
+
+def _add_column(db: Write, table: TableInfo, add: dict[str, Any]) -> None:
+    column = read_column(add, "add")
+    if column.name in table.schema:
+        raise RequestError(Code.COLUMN_EXISTS, f"There is a column {column.name!r} already.", where="add.name")
+    if not column.nullable and column.default is None:
+        raise RequestError(
+            Code.BAD_ARGUMENT,
+            f"The column {column.name!r} takes no null and has no default: the rows that are there need a value.",
+            where="add",
+            hint="Give it a default, or let it be nullable.",
+        )
+    if column.nullable or not is_computed(add["default"], column.dtype):
+        _run_all(db, add_column_sql(table.name, column))
+    else:  # DuckDB sets NOT NULL in no transaction that computed the values
+        schema = Schema((*table.schema, column))
+        _run_all(db, rebuild_sql(table.name, schema, table.primary_key, table.schema.names))
+
+
+def _drop_column(db: Write, table: TableInfo, name: str) -> None:
+    column = _droppable(table, name)
+    names = table.schema.names
+    if any(names.index(key) > names.index(column) for key in table.primary_key):  # DuckDB drops none before a key
+        kept = [name for name in names if name != column]
+        _run_all(db, rebuild_sql(table.name, table.schema.select(kept), table.primary_key, kept))
+    else:
+        db.run(drop_column_sql(table.name, column))
+
+
+def _run_all(db: Write, statements: Sequence[str]) -> None:
+    for statement in statements:
+        db.run(statement)
+
+
+def _droppable(table: TableInfo, name: str) -> str:
+    column = table.schema.field(name, "drop").name
+    if column in table.primary_key:
+        raise RequestError(Code.CONSTRAINT, f"The column {column!r} belongs to the primary key.", where="drop")
+    if len(table.schema) == 1:
+        message = f"The column {column!r} is the last one of {table.name!r}."
+        raise RequestError(Code.CONSTRAINT, message, where="drop", hint="Use drop_table.")
+    return column
+
+
+def drop_table(db: Write, call: Call) -> dict[str, Any]:
+    """Drop a table."""
+    name = call.text("table")
+    missing_ok = call.flag("if_exists")
+    call.finish()
+    found = db.find_table(name)
+    if missing_ok and found is None:
+        return {"dropped": False}
+    table = found or db.table(name)  # it can be one that cannot be described
+    db.run(f"DROP TABLE {quote(table.name)}")
+    db.dropped(table.name)
+    return {"dropped": True}
+
+
+FUNCTIONS = (
+    Function("create_table", create_table),
+    Function("alter_table", alter_table),
+    Function("drop_table", drop_table),
+)

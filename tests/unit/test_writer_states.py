@@ -1,0 +1,97 @@
+"""The states of a model that its writer goes through, and what each allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from one_writer import OneWriter, Sent, open_database
+from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.manifest import ModelState, StreamStamp
+from teatree.contracts.notices import Status
+from teatree.contracts.settings import LimitSettings
+from teatree.engine.closed_model import ClosedModel, NotTakenOver
+from teatree.engine.model_without_file import ModelWithoutFile
+from teatree.engine.open_model import OpenModel
+from teatree.engine.prepared_version import Author
+from teatree.engine.writer import Writer
+
+CREATE = Sent("create_model", {"tables": [{"table": "t", "columns": [{"name": "id", "type": "BIGINT"}]}]})
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Iterator[OneWriter]:
+    """Return a model that has no file yet."""
+    made = OneWriter(tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_model_that_was_not_taken_over(model: OneWriter) -> None:
+    """A writer without a fence has no manifest and applies nothing; it can be closed."""
+    writer = Writer(model.writer.context, Author(StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"), {}))
+    assert isinstance(writer.model, NotTakenOver)
+    for use in (lambda: writer.manifest, lambda: writer.state, lambda: writer.apply([])):
+        with pytest.raises(OperatorError) as refused:
+            use()
+        assert refused.value.code is Code.INTERNAL
+    assert writer.read_at(0, 1) is None
+    writer.leave()
+    writer.close()
+
+
+def test_a_model_is_created_and_dropped(model: OneWriter) -> None:
+    """A file is open from `create_model` until the version of `drop_model` is shipped; both may be repeated."""
+    for _ in range(2):
+        assert isinstance(model.writer.model, ModelWithoutFile)
+        assert model.writer.state is not ModelState.ACTIVE
+        (created,) = model.apply(CREATE)
+        assert created.status is Status.DONE
+        assert isinstance(model.writer.model, OpenModel)
+        assert model.writer.state is ModelState.ACTIVE
+        path = open_database(model.writer).path
+        model.apply(Sent("drop_model"))
+        assert model.writer.state is ModelState.DROPPED
+        assert not path.exists()
+
+
+def test_a_refused_creation_leaves_no_file(model: OneWriter) -> None:
+    """A `create_model` that is refused has an outcome and a version, and the next one succeeds."""
+    (refused,) = model.apply(Sent("create_model", {"tables": [{"table": "t", "columns": []}]}))
+    assert refused.status is Status.REJECTED
+    assert isinstance(model.writer.model, ModelWithoutFile)
+    assert model.chain.newest() == model.writer.manifest
+    (created,) = model.apply(CREATE)
+    assert created.status is Status.DONE
+
+
+def test_limits_end_with_their_incarnation(model: OneWriter) -> None:
+    """The limits of a dropped model do not bind the next one under its name, which may ask for more."""
+    most = LimitSettings().batch_requests_max
+    for limits in ({"batch_requests_max": 2}, {}, {"batch_requests_max": most}):
+        (created,) = model.apply(Sent("create_model", {**CREATE.body, "limits": limits}))
+        assert created.status is Status.DONE, created.error
+        assert model.writer.limits.batch_requests_max == limits.get("batch_requests_max", most)
+        model.apply(Sent("drop_model"))
+        assert model.writer.limits == model.writer.context.limits
+
+
+def test_a_file_that_was_put_aside(model: OneWriter) -> None:
+    """It lies in quarantine; its writer knows its manifest, reads and applies nothing, and may take over again."""
+    model.apply(CREATE)
+    writer, path = model.writer, open_database(model.writer).path
+    manifest = writer.manifest
+    assert writer.read_at(0, 4) is not None
+    writer.put_file_aside()
+    assert writer.model == ClosedModel(manifest)
+    assert (writer.manifest, writer.state) == (manifest, ModelState.ACTIVE)
+    assert writer.read_at(0, 4) is None
+    assert not path.exists()
+    assert list(writer.context.folder.quarantine.iterdir())
+    with pytest.raises(OperatorError):
+        writer.apply([])
+    assert writer.take_over(model.chain.newest()) is None
+    assert writer.restored
+    assert model.rows("SELECT count(*) AS n FROM t") == [{"n": 0}]
