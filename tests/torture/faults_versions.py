@@ -9,11 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from damage import flip
-from teatree.contracts.errors import RequestError, TeatreeError
+from store_proxy import StoreProxy
+from teatree import open as open_file
+from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
+from teatree.contracts.settings import Settings
 from teatree.storage.objects import NotFoundError
 from teatree.storage.pins import pin, unpin
+from teatree.storage.stores import open_store
 from torture.evidence import Versions, file_content
 from torture.fault import Fault, Inject, ViolationError, failpoint_names
 from torture.stage import Stage
@@ -236,6 +242,27 @@ def _local_flipped(stage: Stage, fault: Fault) -> str:
     return f"flipped a bit of byte {place} of {path.name}"
 
 
+def _store_without_conditions(stage: Stage, fault: Fault) -> str:
+    """Publish a file into a store that overwrites where it must create: it is refused, and no manifest is written."""
+    assert stage.seaweed is not None
+    settings = stage.seaweed.settings(f"unconditional-{fault.chance}")
+    with StoreProxy(settings) as proxy, TemporaryDirectory(prefix="tt-unconditional-") as folder:
+        proxy.ignores_conditions = True
+        with open_file(Path(folder) / "mine.duckdb", settings=Settings(store=proxy.settings)) as file:
+            file.sql("CREATE TABLE t(x INTEGER)")
+            try:
+                file.publish()
+            except OperatorError as e:
+                if e.code is not Code.WRONG_CONFIGURATION:
+                    raise ViolationError(f"a store without conditions was refused as {e.code}: {e.message}") from e
+            else:
+                raise ViolationError("a version was published into a store without conditions")
+    left = [info.key for info in open_store(settings).list("models/")]
+    if left:
+        raise ViolationError(f"a store without conditions was refused, and holds {left[0]}")
+    return "refused it"
+
+
 VERSIONS: dict[str, tuple[int, Inject, bool]] = {
     "clean_up": (5, _clean_up, False),
     "pull_killed": (4, _pull_killed, False),
@@ -243,5 +270,6 @@ VERSIONS: dict[str, tuple[int, Inject, bool]] = {
     "manifest_flipped": (2, _flip_object(_manifest), False),
     "manifest_vanished": (2, _vanish, False),
     "local_flipped": (3, _local_flipped, False),
+    "store_without_conditions": (2, _store_without_conditions, True),
 }
 """Weight, what it does, and whether it needs an S3 server."""
