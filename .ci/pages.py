@@ -1,7 +1,7 @@
 """Write the pages that are made from the code: docs/settings.md and docs/functions.md; `--check` compares them only.
 
 A setting's default, unit and meaning come from its class, a function's arguments from the calls that take them. What
-the code cannot say (an argument's meaning) is in functions.toml: each argument needs one, and none may be left over.
+the code does not hold (an argument's meaning) is in functions.toml: each argument needs one, and none may be left over.
 """
 
 from __future__ import annotations

@@ -38,12 +38,12 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 
 
 def sources() -> Iterator[Path]:
-    """Return what is checked: code, its tests and the docs."""
-    for folder in ("src", "manager", "dispatcher", "tests", "docs"):
+    """Return what is checked: code, its tests, the docs, and what builds and checks them."""
+    for folder in (".ci", "src", "manager", "dispatcher", "tests", "docs"):
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in (".py", ".md", ".sql") and path != Path(__file__):
+            if path.suffix in (".py", ".md", ".sql", ".toml") and path != Path(__file__):
                 yield path
-    yield from (path for path in sorted(ROOT.glob("*.md")))
+    yield from (*sorted(ROOT.glob("*.md")), ROOT / "pyproject.toml", ROOT / "Makefile")
 
 
 def offences(path: Path) -> list[str]:
