@@ -32,7 +32,7 @@ class Followers:
         self._newest = 0
         self._faulty: tuple[TableEntry, ...] = ()
         self.reads = LocalReads(limits, context.folder.archive_staging)
-        self._versions = LocalVersions(chain, context.folder, settings.manager, context.failpoint)
+        self._versions = LocalVersions(chain, context.folder, settings.manager, context.failpoint, self.reads.in_use)
         self.local = LocalFollower(self._versions, self.reads)
         self._catalog = CatalogFollower(context.catalog, chain, context.failpoint) if context.catalog else None
         self._archive = ArchiveFollower(

@@ -70,7 +70,6 @@ class LocalFollower(Follower):
 
     async def make_room(self) -> None:
         """Delete files that only make the next versions cheaper: the disk is nearly full."""
-        self._versions.in_use = self._reads.in_use()
         given_up = await self.with_files(self._versions.make_room)
         if given_up:
             self._log.warning("deleted old local files: the disk is nearly full", files=given_up)
@@ -103,7 +102,6 @@ class LocalFollower(Follower):
             self.current = self.table = None
             self._notify_moved()
         elif self.current is None or manifest.user_version > self._user_version:
-            self._versions.in_use = self._reads.in_use()
             pause_ms = await self.with_files(self._versions.pause_ms, manifest)
             if pause_ms > 0:
                 await asyncio.sleep(pause_ms / 1000)
@@ -124,7 +122,6 @@ class LocalFollower(Follower):
             callback()
 
     async def _tidy(self) -> None:
-        self._versions.in_use = self._reads.in_use()
         again = await self.with_files(self._versions.tidy)
         if self._later is not None:
             self._later.cancel()

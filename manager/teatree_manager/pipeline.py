@@ -13,10 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from teatree.contracts.errors import OperatorError, RetryError
+from teatree.contracts.errors import OperatorError
 from teatree.contracts.manifest import ModelState
 from teatree.contracts.requests import Request
-from teatree.contracts.retry import Backoff
 from teatree.engine.prepared_version import PreparedVersion
 from teatree.engine.shipping import ship
 from teatree.messaging.log import LogSlice
@@ -121,16 +120,9 @@ class Pipeline:
             await shipping
 
     async def _ship(self, prepared: PreparedVersion) -> None:
-        backoff = Backoff()
         loop = asyncio.get_running_loop()
-        while True:
-            try:
-                await loop.run_in_executor(self._ship_thread, ship, prepared, self._writer.context)
-                break
-            except RetryError as e:
-                why = f"version {prepared.manifest.version} waits to be shipped: {e}"
-                await self._file.wait(WaitingPart.SHIP, why, e, backoff)
-        self._file.resume(WaitingPart.SHIP)
+        call = partial(loop.run_in_executor, self._ship_thread, ship, prepared, self._writer.context)
+        await self._file.repeat(WaitingPart.SHIP, call, f"version {prepared.manifest.version} waits to be shipped: ")
         self._writer.context.failpoint("manager.ship.before_shipped")
         self._followers.follow(prepared.manifest, prepared.entries, prepared.archive)
         await self._outcomes.put(prepared.manifest, prepared.entries)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from teatree.contracts.errors import Code, RetryError
@@ -42,14 +43,18 @@ class RetryingFile:
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run work on the file until it succeeds."""
+        return await self.repeat(WaitingPart.FILE, partial(self.thread.run, work))
+
+    async def repeat(self, part: WaitingPart, call: Callable[[], Awaitable[T]], what: str = "") -> T:
+        """Repeat a call until it succeeds; `what` precedes its errors in the reason why `part` waits."""
         backoff = Backoff()
         while True:
             try:
-                done = await self.thread.run(work)
+                done = await call()
             except RetryError as e:
-                await self.wait(WaitingPart.FILE, str(e), e, backoff)
+                await self.wait(part, f"{what}{e}", e, backoff)
             else:
-                self.resume(WaitingPart.FILE)
+                self.resume(part)
                 return done
 
     async def wait(self, part: WaitingPart, why: str, error: RetryError, backoff: Backoff) -> None:

@@ -38,7 +38,7 @@ class _Site:
         self.model = model
         self.folder = model_folder(model.settings.data, "sales")
         self.reads = LocalReads(LIMITS, self.folder.archive_staging)
-        self.versions = LocalVersions(model.chain, self.folder, settings, no_failpoint)
+        self.versions = LocalVersions(model.chain, self.folder, settings, no_failpoint, self.reads.in_use)
         self.local = LocalFollower(self.versions, self.reads)
         self.scrub = LocalScrubTask("sales", self.local, self.versions, self.reads, scrub)
 

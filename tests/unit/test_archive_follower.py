@@ -46,7 +46,8 @@ class _Site:
         """Return the follower of a manager that has just begun: only the store is left of an earlier one."""
         folder = model_folder(self.model.settings.data, self.model.name)
         reads = LocalReads(LIMITS, folder.archive_staging)
-        local = LocalFollower(LocalVersions(self.chain, folder, ManagerSettings(), no_failpoint), reads)
+        versions = LocalVersions(self.chain, folder, ManagerSettings(), no_failpoint, reads.in_use)
+        local = LocalFollower(versions, reads)
         context = ManagerContext(self.model.settings, self.chain, folder, None, no_failpoint)
         return ArchiveFollower(context, local, reads, self.model.writer, lambda _: None, self.answered.append)
 

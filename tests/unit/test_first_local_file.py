@@ -24,7 +24,7 @@ async def held(store: StoreSettings, folder: Path) -> AsyncIterator[tuple[LocalF
     with PublishedModel(store, folder) as model:
         place = model_folder(model.settings.data, model.name)
         reads = LocalReads(LIMITS, place.archive_staging)
-        versions = LocalVersions(model.chain, place, ManagerSettings(), no_failpoint)
+        versions = LocalVersions(model.chain, place, ManagerSettings(), no_failpoint, reads.in_use)
         follower = LocalFollower(versions, reads)
         follower.hold()
         follower.follow(model.create({"t": {"id": "BIGINT"}}))

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
@@ -42,7 +44,15 @@ from teatree.storage.versions import HEADER_BYTES, changed_blocks, layout_of, ma
 class LocalVersions:
     """The version files of one model on this host. One thread at a time uses it."""
 
-    def __init__(self, chain: Chain, folder: ModelFolder, settings: ManagerSettings, failpoint: Failpoint) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        folder: ModelFolder,
+        settings: ManagerSettings,
+        failpoint: Failpoint,
+        in_use: Callable[[], AbstractSet[int]] = frozenset,
+    ) -> None:
+        """`in_use` returns the versions that this process has open: it neither tests their locks nor reuses them."""
         self._chain = chain
         self._folder = folder
         self._settings = settings
@@ -52,8 +62,7 @@ class LocalVersions:
         self._spares = Spares(folder, settings.versions_kept, settings.local_grace_ms)
         self._known: tuple[int, BlockTable] | None = None
         """The newest file of this process and its block table."""
-        self.in_use: set[int] = set()
-        """Versions that this process has open: it must neither test their locks nor reuse their files."""
+        self._in_use = in_use
 
     def newest(self) -> int:
         """Return the number that the link names, 0 if there is none."""
@@ -109,7 +118,7 @@ class LocalVersions:
             self._failpoint("manager.local.before_link")
             self._switch(path)
         if is_distrusted:
-            self._spares.drop(self.in_use | {manifest.version})
+            self._spares.drop({*self._in_use(), manifest.version})
             self._folder.distrusted.unlink()
         self._spares.made(manifest.version, table)
         self._spares.superseded(manifest.version)
@@ -121,7 +130,7 @@ class LocalVersions:
         if self._known is None:
             return False
         small = len(self._known[1]) * BLOCK_BYTES <= self._settings.local_copy_bytes_max
-        return self._spares.tidy(self.in_use, 0 if small or self._reflinks.work else self._settings.local_spares)
+        return self._spares.tidy(self._in_use(), 0 if small or self._reflinks.work else self._settings.local_spares)
 
     def spares(self) -> list[Spare]:
         """Return the old files from which the next versions may be made."""
@@ -146,7 +155,7 @@ class LocalVersions:
 
     def make_room(self) -> int:
         """Delete all unused files but the newest; return how many. The next one is made by copying the newest."""
-        return self._spares.make_room(self.in_use | {self.newest()})
+        return self._spares.make_room({*self._in_use(), self.newest()})
 
     def _found(self, manifest: Manifest) -> tuple[int, BlockTable] | None:
         """Return the newest file that an earlier manager left, with its block table."""
@@ -201,7 +210,7 @@ class LocalVersions:
         """Remove the link of a model that was dropped; files that are open stay until they are closed."""
         self._folder.current.unlink(missing_ok=True)
         self._known = None
-        self._spares.drop(self.in_use)
+        self._spares.drop(self._in_use())
 
     def close(self) -> None:
         """Delete the files that were kept only for making the next version."""

@@ -9,6 +9,7 @@ if no process has it open, it is overwritten.
 from __future__ import annotations
 
 import time
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 
@@ -67,7 +68,7 @@ class Spares:
     def _old(self, kept: int) -> list[int]:
         return [n for n in self._numbers()[:-kept] if n in self._superseded_ms]
 
-    def tidy(self, in_use: set[int], spares_max: int) -> bool:
+    def tidy(self, in_use: AbstractSet[int], spares_max: int) -> bool:
         """Turn unused files whose grace period is over into spares; delete those beyond `spares_max`.
 
         Return whether some files must be checked again.
@@ -86,7 +87,7 @@ class Spares:
         del self._spares[spares_max:]
         return bool(self._old(self._kept))
 
-    def make_room(self, in_use: set[int]) -> int:
+    def make_room(self, in_use: AbstractSet[int]) -> int:
         """Delete the spares, and each unused file but the newest whose grace period is over; return how many.
 
         In a manager that has just started, all grace periods begin now.
@@ -154,7 +155,7 @@ class Spares:
                 spare.path.unlink()  # a process that has it open keeps its bytes
         return None
 
-    def drop(self, in_use: set[int]) -> None:
+    def drop(self, in_use: AbstractSet[int]) -> None:
         """Delete every file, except those that this process has open."""
         self.close()
         for number in self._numbers():

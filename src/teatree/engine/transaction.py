@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from typing import Any
 
 from attrs import evolve, frozen
@@ -124,7 +125,7 @@ class Transaction:
         if self._looks_keys_up:
             self._flush()  # the first can be a waiting call that the flush refuses
         if isinstance(item.earlier, LostOutcome):
-            self._end(request, Status.FAILED, error=item.earlier.error.to_dict(), role=Role.REUSED)
+            self._keep(Entry(outcome_of(request, Status.FAILED, error=item.earlier.error.to_dict()), Role.REUSED))
             return
         if item.earlier is not None:
             first, version = item.earlier.entry.outcome, item.earlier.version
@@ -139,7 +140,7 @@ class Transaction:
             where="Teatree-Request-Id",
             hint="Send this one under a new id.",
         )
-        self._end(request, Status.REJECTED, error=error.to_dict(), role=Role.REUSED)
+        self._keep(Entry(outcome_of(request, Status.REJECTED, error=error.to_dict()), Role.REUSED))
 
     def _run_one(self, request: Request, place: int) -> None:
         statements = self._model_file.handle.statements
@@ -267,19 +268,20 @@ class Transaction:
         self._outcomes[done.request_id] = refused
 
     def _done(self, request: Request, function: Function, result: Any, pages: Sequence[Page]) -> None:
+        done = partial(outcome_of, request, Status.DONE)
         match function.traits.nature:
             case Nature.READS:
                 result, stored = self._store_pages(request, result, pages)
-                self._end(request, Status.DONE, result=result, pages=stored)
+                self._keep(Entry(done(result=result, pages=stored)))
             case Nature.BARRIER:
                 handle = self._model_file.handle
                 self.archive = tuple(handle.table(name).name for name in result)
-                self._end(request, Status.DONE, result={"tables": list(self.archive or handle.tables())})
+                self._keep(Entry(done(result={"tables": list(self.archive or handle.tables())})))
             case Nature.WRITES:
-                self._end(request, Status.DONE, result=result, effect=True)
+                self._keep(Entry(done(result=result, effect=True)))
             case Nature.ENDS:
                 self.dropped = True
-                self._end(request, Status.DONE, result={}, effect=True)
+                self._keep(Entry(done(result={}, effect=True)))
             case Nature.BEGINS:
                 raise RequestError(Code.MODEL_EXISTS, f"The model {request.model!r} exists already.", where="model")
 
@@ -301,19 +303,6 @@ class Transaction:
                 }
             )
         return {"rows": answer.rows.num_rows, "pages": len(stored), "columns": column_types(answer)}, tuple(stored)
-
-    def _end(
-        self,
-        request: Request,
-        status: Status,
-        *,
-        result: Any = None,
-        error: dict[str, Any] | None = None,
-        pages: tuple[dict[str, Any], ...] = (),
-        effect: bool = False,
-        role: Role = Role.FIRST,
-    ) -> None:
-        self._keep(Entry(outcome_of(request, status, result=result, error=error, pages=pages, effect=effect), role))
 
     def _keep(self, entry: Entry) -> None:
         self.entries.append(entry)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError
 from teatree.storage.objects import NotFoundError, ObjectStore
@@ -24,11 +25,9 @@ _BODY = b"0123456789"
 def ensure_probed(store: ObjectStore) -> None:
     """Check a store unless that was done; raises `wrong_configuration` with what it does not do."""
     mark = f"{FORMAT} {store.url}".encode()
-    try:
+    with suppress(NotFoundError):  # no probe has passed yet
         if store.get(PASSED) == mark:
             return
-    except NotFoundError:
-        pass
     probe(store)
     store.put(PASSED, mark)
 
