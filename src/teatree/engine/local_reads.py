@@ -88,7 +88,7 @@ class LocalReads:
     @contextmanager
     def _source(self, version: int, restore: Callable[[], Path]) -> Iterator[ArchiveSource]:
         if self._has_file(version):
-            with self._using(version) as (_, opened), opened.translating_damage():
+            with self._using(version) as opened, opened.translating_damage():
                 yield ArchiveSource(opened.connection.cursor(), self._archive_staging, self._row_group_bytes)
             return
         try:
@@ -109,7 +109,7 @@ class LocalReads:
         """
         try:
             with (
-                self._using(version) as (_, opened),
+                self._using(version) as opened,
                 translating_unreadable("A local version", opened.path, DamagedVersionError),
             ):
                 return opened.path, read_from_disk(opened.file.fileno(), offset, length)
@@ -117,14 +117,14 @@ class LocalReads:
             return None
 
     @contextmanager
-    def _using(self, version: int) -> Iterator[tuple[int, OpenVersion]]:
+    def _using(self, version: int) -> Iterator[OpenVersion]:
         with self._lock:
             opened = self._open.get(version)
             if opened is None:
                 raise RetryError(Code.UNAVAILABLE, "The model has no version to read yet.", hint="Try again shortly.")
             opened.users += 1
         try:
-            yield version, opened
+            yield opened
         finally:
             with self._lock:
                 opened.users -= 1

@@ -159,7 +159,7 @@ class LocalVersions:
 
     def _found(self, manifest: Manifest) -> tuple[int, BlockTable] | None:
         """Return the newest file that an earlier manager left, with its block table."""
-        number = self._spares.newest_file()
+        number = self._folder.newest_version()
         if not number or number > manifest.version:
             return None
         try:

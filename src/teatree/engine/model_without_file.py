@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from teatree.contracts.errors import RequestError, RetryError, TeatreeError
 from teatree.contracts.manifest import ModelState
-from teatree.contracts.notices import Outcome, Status, outcome_of
+from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.batch import FAILED_CODES, Applied
 from teatree.engine.incarnation import CreatedModel, create_model_file
 from teatree.engine.ledger import EarlierOutcome, LostOutcome
 from teatree.engine.model_context import ModelContext
-from teatree.engine.outcomes import answer_again, outside_entries
+from teatree.engine.outcomes import answer_again, lost, outside_entries, refused
 from teatree.engine.prepared_version import PreparedVersion
 from teatree.engine.takeover import discard_files
 from teatree.engine.transaction import NextVersion
@@ -28,7 +28,6 @@ class ModelWithoutFile:
 
     def __init__(self, context: ModelContext, preparer: VersionPreparer, newest: Applied) -> None:
         """`newest` is the batch that was applied last."""
-        self.limits = context.limits
         self.preparer = preparer
         self._context = context
         self._newest = newest
@@ -63,13 +62,13 @@ class ModelWithoutFile:
             if isinstance(e, RetryError) and e.code not in FAILED_CODES:
                 raise
             discard_files(self._context.folder)
-            return self._without_effect(next_version, request, (*entries, _refused(request, e)))
+            return self._without_effect(next_version, request, (*entries, refused(request, e)))
         ledger.add(next_version.version, created.applied.entries)
         return created
 
     def set_aside(self, request: Request, error: TeatreeError) -> Applied:
         """Keep that a request had no effect, with its error."""
-        return self._without_effect(self.preparer.next_version(self._newest), request, (_refused(request, error),))
+        return self._without_effect(self.preparer.next_version(self._newest), request, (refused(request, error),))
 
     def rest_of(self, batch: Sequence[Request]) -> Sequence[Request]:
         """Return the requests of a batch that have no published outcome."""
@@ -98,10 +97,5 @@ class ModelWithoutFile:
 
 def _resend(request: Request, earlier: EarlierOutcome | LostOutcome) -> Entry:
     if isinstance(earlier, LostOutcome):
-        return Entry(outcome_of(request, Status.FAILED, error=earlier.error.to_dict()), Role.REUSED)
+        return lost(request, earlier)
     return Entry(answer_again(earlier.entry.outcome, request), Role.AGAIN, earlier.version)
-
-
-def _refused(request: Request, error: TeatreeError) -> Entry:
-    status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED
-    return Entry(outcome_of(request, status, error=error.to_dict()))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from teatree.contracts.errors import RequestError, TeatreeError
 from teatree.contracts.notices import Outcome, Status, outcome_of
 from teatree.contracts.requests import Request
-from teatree.engine.ledger import Ledger
+from teatree.engine.ledger import Ledger, LostOutcome
 from teatree.functions.traits import Traits
 from teatree.storage.segments import Entry, Role
 
@@ -16,8 +16,18 @@ def refusal(request: Request, error: TeatreeError, traits: Traits) -> Entry:
     """Return the outcome of a request that had no effect, with its error; `traits` are those of its function."""
     if error.where is None:
         error.where = traits.error_place
+    return refused(request, error)
+
+
+def refused(request: Request, error: TeatreeError) -> Entry:
+    """Return the outcome of a request that had no effect, with its error as it is."""
     status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED
     return Entry(outcome_of(request, status, error=error.to_dict()))
+
+
+def lost(request: Request, earlier: LostOutcome) -> Entry:
+    """Return the outcome of a resend whose first outcome cannot be read."""
+    return Entry(outcome_of(request, Status.FAILED, error=earlier.error.to_dict()), Role.REUSED)
 
 
 def answer_again(first: Outcome, request: Request) -> Outcome:

@@ -11,7 +11,6 @@ import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 _DATA_FIELD = 5
 """The field of private memory in /proc/self/statm, in pages: what `RLIMIT_DATA` counts, and the stack."""
@@ -24,6 +23,7 @@ class PrivateMemory:
         self._lock = threading.Lock()
         self._ceiling = 0
         """The limit of the process, while a statement has a lower one; else 0."""
+        self._hard = resource.RLIM_INFINITY
         self._limit = 0
         """That lower limit, at most the ceiling."""
         self._beside = 0
@@ -36,7 +36,7 @@ class PrivateMemory:
         A larger allocation raises a MemoryError, or DuckDB's error of that kind.
         """
         with self._lock:
-            ceiling, _ = resource.getrlimit(resource.RLIMIT_DATA)
+            ceiling, self._hard = resource.getrlimit(resource.RLIMIT_DATA)
             if ceiling != resource.RLIM_INFINITY:
                 self._ceiling = ceiling
                 self._set(_used_bytes() + bytes_max + self._beside)
@@ -65,8 +65,7 @@ class PrivateMemory:
 
     def _set(self, limit: int) -> None:
         self._limit = limit
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (min(limit, self._ceiling), hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (min(limit, self._ceiling), self._hard))
 
 
 PRIVATE_MEMORY = PrivateMemory()
@@ -74,5 +73,5 @@ PRIVATE_MEMORY = PrivateMemory()
 
 
 def _used_bytes() -> int:
-    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
-    return int(fields[_DATA_FIELD]) * resource.getpagesize()
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  a pseudo file, read for each request
+        return int(file.read().split()[_DATA_FIELD]) * resource.getpagesize()

@@ -6,8 +6,6 @@ import fcntl
 import shutil
 from pathlib import Path
 
-COPY_BYTES = 4_194_304
-"""Bytes copied at once."""
 _FICLONE = 0x40049409
 """The Linux ioctl that makes one file share another's blocks (ioctl_ficlone(2))."""
 

@@ -58,10 +58,6 @@ class Spares:
             if number < newest:
                 self._superseded_ms.setdefault(number, now_ms)
 
-    def newest_file(self) -> int:
-        """Return the highest number of a version file, 0 if there is none."""
-        return max(self._numbers(), default=0)
-
     def _numbers(self) -> list[int]:
         return sorted(int(p.stem) for p in self._folder.versions.glob("*.duckdb") if p.stem.isdecimal())
 
@@ -93,7 +89,7 @@ class Spares:
         In a manager that has just started, all grace periods begin now.
         """
         self._sweep()
-        self.superseded(self.newest_file())
+        self.superseded(self._folder.newest_version())
         given_up = len(self._spares)
         self.close()
         for number in self._old(1):

@@ -18,7 +18,7 @@ from teatree.engine.database import Database
 from teatree.engine.duckdb_errors import translate
 from teatree.engine.handle import WriteHandle
 from teatree.engine.ledger import EarlierOutcome, Ledger, LostOutcome
-from teatree.engine.outcomes import answer_again, refusal
+from teatree.engine.outcomes import answer_again, lost, refusal
 from teatree.functions.arguments import Call, Context
 from teatree.functions.pages import Page, column_types, cut_pages, page_key
 from teatree.functions.query import QueryResult
@@ -125,7 +125,7 @@ class Transaction:
         if self._looks_keys_up:
             self._flush()  # the first can be a waiting call that the flush refuses
         if isinstance(item.earlier, LostOutcome):
-            self._keep(Entry(outcome_of(request, Status.FAILED, error=item.earlier.error.to_dict()), Role.REUSED))
+            self._keep(lost(request, item.earlier))
             return
         if item.earlier is not None:
             first, version = item.earlier.entry.outcome, item.earlier.version
@@ -149,15 +149,11 @@ class Transaction:
             function = self._find(request)
             call = Call(request, self._model_file.context)
             if call.expected_version is not None and self._looks_keys_up:
-                self._flush()  # a waiting call that is refused has no effect
-                self.culprit = place
-                statements = self._model_file.handle.statements
+                statements = self._flush_before(place)  # a waiting call that is refused has no effect
             self._check_expected_version(call)
             waiting = self._waiting_calls(function, request)
             if self._waiting is None or self._waiting[1] is not waiting:
-                self._flush()
-                self.culprit = place
-                statements = self._model_file.handle.statements
+                statements = self._flush_before(place)
             if waiting is None:
                 self._run_function(request, function, call)
             else:
@@ -174,6 +170,12 @@ class Transaction:
             raise UnexpectedError(request.function, e) from e
         self.culprit = None
 
+    def _flush_before(self, place: int) -> int:
+        """Run the waiting calls before the item at a place; return the number of statements so far."""
+        self._flush()
+        self.culprit = place
+        return self._model_file.handle.statements
+
     def _find(self, request: Request) -> Function:
         if request.invalid is not None:
             raise request.invalid
@@ -187,7 +189,6 @@ class Transaction:
             )
             if function.traits.makes_rows:
                 within.enter_context(database.rows_limit(streams=function.traits.copies, exactly=self._measures_rows))
-            call.context = call.context.of(request)
             with (
                 nullcontext() if function.traits.copies else database.memory_limit()
             ):  # copying runs no user's statement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from teatree.contracts.codec import parse_json
 from teatree.contracts.errors import Code, RequestError
@@ -49,17 +49,6 @@ class Context:
     """The model's versions, where there is an open transaction to read them into."""
     report: Report = no_report
     """Publishes how far a request is."""
-    request: Request | None = None
-    """The request that runs."""
-
-    def of(self, request: Request) -> Context:
-        """Return the same for one request."""
-        return evolve(self, request=request)
-
-    def progress(self, fraction: float, text: str) -> None:
-        """Have a long request's progress published, at most about once a second: the part that is done, 0 to 1."""
-        if self.request is not None:
-            self.report(self.request, fraction, text)
 
 
 class Call:
@@ -72,6 +61,10 @@ class Call:
         self.context = context
         self._members = _members(request)
         self.expected_version = self.integer("expected_version", None)
+
+    def progress(self, fraction: float, text: str) -> None:
+        """Have a long request's progress published, at most about once a second: the part that is done, 0 to 1."""
+        self.context.report(self.request, fraction, text)
 
     def take(self, name: str, kind: type[T] | tuple[type[T], ...], noun: str, default: Any = _REQUIRED) -> T:
         """Take one argument of a kind; raises `missing_argument` or `bad_argument`."""

@@ -18,8 +18,7 @@ def insert(db: Write, table: TableInfo, parts: Sequence[pa.Table]) -> int:
     """Insert Arrow rows, one statement a part; columns left out take their defaults. Return the number of rows."""
     count = 0
     for part in parts:
-        columns = ", ".join(quote(name) for name in part.column_names)
-        db.run_with(part, f"INSERT INTO {quote(table.name)} ({columns}) SELECT {columns} FROM {ROWS_VIEW}")
+        db.run_with(part, _insert_sql(table, part.column_names))
         count += part.num_rows
     db.changed(table.name)
     return count
@@ -31,11 +30,15 @@ def insert_once(db: Write, table: TableInfo, rows: pa.Table) -> int:
 
     count: int = rows.num_rows
     names, schema, batches = rows.column_names, rows.schema, rows.to_batches()
-    columns = ", ".join(quote(name) for name in names)
     reader = pa.RecordBatchReader.from_batches(schema, _taken(batches))
-    db.run_with(reader, f"INSERT INTO {quote(table.name)} ({columns}) SELECT {columns} FROM {ROWS_VIEW}")
+    db.run_with(reader, _insert_sql(table, names))
     db.changed(table.name)
     return count
+
+
+def _insert_sql(table: TableInfo, names: Sequence[str]) -> str:
+    columns = ", ".join(quote(name) for name in names)
+    return f"INSERT INTO {quote(table.name)} ({columns}) SELECT {columns} FROM {ROWS_VIEW}"
 
 
 def _taken(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

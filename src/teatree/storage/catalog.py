@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import orjson
-from typing_extensions import override
 
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.storage.catalog_rows import ContentKind, ContentRow, ModelRow, RequestRow, RequestState, VersionRow
-from teatree.storage.cleanup import DescribedVersions
 from teatree.storage.goal_model import ensure_row
 
 if TYPE_CHECKING:
@@ -85,7 +83,7 @@ _REQUESTS = """
     """
 
 
-class Catalog(DescribedVersions):
+class Catalog:
     """Writes and reads the catalog; raises what `Postgres.transaction` raises."""
 
     def __init__(self, postgres: Postgres) -> None:
@@ -117,16 +115,16 @@ class Catalog(DescribedVersions):
         with self._postgres.transaction() as session:
             _insert(session, _CONTENTS, contents)
 
-    @override
     def forget_contents(self, goal_model_id: uuid.UUID, uris: Sequence[str]) -> None:
+        """Delete the rows of objects that were removed from the store."""
         with self._postgres.transaction() as session:
             session.execute(
                 "DELETE FROM content_index WHERE goal_model_id = %(id)s AND uri = ANY(%(uris)s)",
                 {"id": goal_model_id, "uris": list(uris)},
             )
 
-    @override
     def forget_versions(self, goal_model_id: uuid.UUID, versions: Sequence[int]) -> None:
+        """Delete the rows of cleaned-up versions; those of their remaining objects and outcomes stay."""
         with self._postgres.transaction() as session:
             session.execute(
                 "DELETE FROM goal_model_version WHERE goal_model_id = %(id)s AND version = ANY(%(versions)s)",

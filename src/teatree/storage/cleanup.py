@@ -9,13 +9,12 @@ pins, `storage.garbage` for what is deleted.
 from __future__ import annotations
 
 import uuid
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -64,14 +63,12 @@ class Cleaned:
     """Whether it was stopped before its end; the next one resumes."""
 
 
-class DescribedVersions(ABC):
+class DescribedVersions(Protocol):
     """What describes a model's versions and objects elsewhere: the catalog, above this in the house."""
 
-    @abstractmethod
     def forget_versions(self, goal_model_id: uuid.UUID, versions: Sequence[int]) -> None:
         """Delete the rows of cleaned-up versions; those of their remaining objects and outcomes stay."""
 
-    @abstractmethod
     def forget_contents(self, goal_model_id: uuid.UUID, uris: Sequence[str]) -> None:
         """Delete the rows of objects that were removed from the store."""
 
@@ -133,7 +130,8 @@ class Cleanup:
         known = self._known(before, deletions, newest)
         now = max(now, newest.at)
         pinned = self._pinned(now)
-        unneeded = self._unneeded(known, newest, now, pinned)
+        not_kept = self._not_kept(known, now, pinned)
+        unneeded = tuple(v for v in not_kept if v <= newest.announced_version)
         deletion = new_deletion(self._chain.folder, unneeded)
         if not dry_run and unneeded:
             deletion = self._announce(deletion, now)
@@ -150,7 +148,7 @@ class Cleanup:
             self._policy,
             self._remember_days,
         )
-        unpublished = sum(v > newest.announced_version for v in self._not_kept(known, now, pinned))
+        unpublished = len(not_kept) - len(unneeded)
         cleaned = Cleaned(
             self._chain.model, newest.version, kept=len(kept), kept_unpublished=unpublished, cleaned=len(deleted)
         )
@@ -179,12 +177,6 @@ class Cleanup:
 
     def _pinned(self, now: datetime) -> frozenset[int]:
         return frozenset(pin.version for pin in list_pins(self._chain) if pin.holds(now))
-
-    def _unneeded(
-        self, known: Sequence[KeptVersion], newest: Manifest, now: datetime, pinned: frozenset[int]
-    ) -> tuple[int, ...]:
-        """Return the versions that become stubs."""
-        return tuple(v for v in self._not_kept(known, now, pinned) if v <= newest.announced_version)
 
     def _not_kept(self, known: Sequence[KeptVersion], now: datetime, pinned: frozenset[int]) -> list[int]:
         """Return the versions that the policy does not keep; some of their outcomes may yet have to be published."""

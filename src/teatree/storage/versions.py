@@ -98,14 +98,13 @@ def materialise(
     """
     layout = layout_of(manifest)
     table = table or read_table(store, layout)
-    read_at = at_hand or _nothing_at_hand
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     done = HEADER_BYTES
     try:
         with translating_disk_full(f"The file of version {manifest.version}", path), part.open("wb") as file:
             file.truncate(layout.size_bytes)
-            header = read_at(0, HEADER_BYTES)
+            header = at_hand(0, HEADER_BYTES) if at_hand else None
             if header is None or checksum(header) != layout.header.checksum:
                 header = read_extent(store, layout.header, HEADER_BYTES)
             file.write(header)
@@ -122,10 +121,6 @@ def materialise(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _nothing_at_hand(_offset: int, _length: int) -> None:
-    return None
 
 
 def _copied(file: BinaryIO, table: BlockTable, layout: FileLayout, at_hand: ReadAt) -> list[int]:

@@ -11,7 +11,7 @@ from teatree.contracts.schema import Field, Schema
 from teatree.contracts.table_info import TableInfo
 from teatree.datasets.ddl import create_table_sql, quote
 from teatree.datasets.source_rows import read_chunks, readable
-from teatree.functions.arguments import Call, Context
+from teatree.functions.arguments import Call
 from teatree.functions.handles import Write
 from teatree.functions.history import retry_while_unavailable
 from teatree.functions.inserts import insert_once
@@ -36,20 +36,20 @@ def load(db: Write, call: Call) -> dict[str, int]:
 
     def work() -> dict[str, int]:
         with call.context.sources.local_file(uri) as path:
-            return {"rows": _load_file(db, name, path, mode, csv, call.context)}
+            return {"rows": _load_file(db, call, name, path, mode, csv)}
 
     return retry_while_unavailable(call.context.limits, "The source is unavailable", "uri", work)
 
 
-def _load_file(db: Write, name: str, path: Path, mode: str, csv: CsvOptions | None, context: Context) -> int:
+def _load_file(db: Write, call: Call, name: str, path: Path, mode: str, csv: CsvOptions | None) -> int:
     count = 0
 
     def reached(fraction: float) -> None:
-        context.progress(fraction, f"{count:,} rows")
+        call.progress(fraction, f"{count:,} rows")
 
     with readable(path):
         known = None if mode == "create" else db.table(name)
-        chunks = read_chunks(path, known.schema if known else None, csv, context.limits.rows_bytes_max, reached)
+        chunks = read_chunks(path, known.schema if known else None, csv, call.context.limits.rows_bytes_max, reached)
         first = next(chunks, None)
         if first is None:
             raise RequestError(Code.BAD_SOURCE, f"{path.name!r} has no columns.", where="uri")
