@@ -6,6 +6,7 @@ import ast
 import inspect
 import sys
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -112,10 +113,11 @@ def _unit(name: str, default: str) -> str:
     return next((unit for part, unit in UNITS.items() if f"_{part}_" in f"_{name}_"), "")
 
 
+@cache
 def _meanings(kind: type) -> dict[str, str]:
     """Return the text below each member of a class; raises for a member without one."""
     found = dict(member_texts(kind))
-    missing = [a.name for a in attrs.fields(kind) if a.name not in found and a.name not in GROUPS]
+    missing = [a.name for a in attrs.fields(kind) if a.name not in found]
     if missing and kind is not Settings:
         msg = f"{kind.__name__}.{missing[0]} has no text below it"
         raise LookupError(msg)

@@ -30,7 +30,14 @@ import pyarrow as pa
 
 from teatree.contracts.codec import dump_json, utc_text
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
-from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, HEADER_CONTENT_TYPE
+from teatree.contracts.requests import (
+    CONTENT_ARROW,
+    CONTENT_JSON,
+    HEADER_CONTENT_TYPE,
+    HEADER_PAGES,
+    HEADER_ROWS,
+    HEADER_VERSION,
+)
 from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.open_version import OpenVersion
 from teatree.functions.pages import Page, each_page
@@ -186,9 +193,9 @@ class Worker:
         count = max(1, -(-rows.num_rows // job.query.page_rows))
         headers = {
             HEADER_CONTENT_TYPE: CONTENT_ARROW if first.format == "arrow" else CONTENT_JSON,
-            "Teatree-Version": str(version),
-            "Teatree-Pages": str(count),
-            "Teatree-Rows": str(rows.num_rows),
+            HEADER_VERSION: str(version),
+            HEADER_PAGES: str(count),
+            HEADER_ROWS: str(rows.num_rows),
         }
         if count == 1:
             self._forget_pages()

@@ -11,7 +11,7 @@ from typing import Any
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.names import new_id
-from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, Request, read_request
+from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, HEADER_REFS, Request, read_request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb_errors import DamagedVersionError
 from teatree.engine.writer import Writer
@@ -112,7 +112,7 @@ class DirectReads:
 
         headers, body = await self._pool.read(asked, store_page)
         if refs:
-            headers["Teatree-Refs"] = dump_json(refs).decode()
+            headers[HEADER_REFS] = dump_json(refs).decode()
         return body, headers
 
     def _read_call(self, request: Request, limits: LimitSettings) -> tuple[Call, Query, int, int]:

@@ -9,9 +9,16 @@ import pytest
 
 from teatree.contracts.notices import Kind, WireNotice
 from teatree.contracts.read_settings import ReadSettings
-from teatree.contracts.requests import ARGS_HEADER_BYTES_MAX, CONTENT_ARROW, CONTENT_JSON, HEADERS
+from teatree.contracts.requests import (
+    ARGS_HEADER_BYTES_MAX,
+    CONTENT_ARROW,
+    CONTENT_JSON,
+    HEADER_PAGE,
+    HEADER_PAGES,
+    HEADER_VERSION,
+    HEADERS,
+)
 from teatree.contracts.settings import DispatcherSettings, LimitSettings
-from teatree.engine.announce import HEADER_PAGE, HEADER_PAGES, HEADER_VERSION
 from teatree.messaging.asked_reads import REPEAT_MS_MAX, REPEAT_MS_MIN
 from teatree.messaging.batches import BATCH_MESSAGES_MAX
 from teatree.messaging.service import HEADER_ERROR, HEADER_ERROR_CODE, service_name

@@ -62,9 +62,9 @@ def read_entry_of(line: LogLine) -> LogEntry:
     return LogEntry(line, None, _LEVEL_OF[found[found.lastindex or 0]] if found else None)
 
 
-def is_at_least(entry: LogEntry, level: Level | None) -> bool:
+def is_at_least(entry: LogEntry, level: Level) -> bool:
     """Whether an entry has this level or a higher one; a line without a level, as in a traceback, counts too."""
-    return level is None or entry.level is None or LEVELS.index(entry.level) >= LEVELS.index(level)
+    return entry.level is None or LEVELS.index(entry.level) >= LEVELS.index(level)
 
 
 def _members(line: LogLine) -> dict[str, Any] | None:

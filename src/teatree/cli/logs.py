@@ -78,7 +78,7 @@ def logs(
     paths = _paths(data, name, is_model=model)
 
     def keep(line: LogLine) -> bool:
-        return bool(line.text.strip()) and is_at_least(read_entry_of(line), level)
+        return bool(line.text.strip()) and (level is None or is_at_least(read_entry_of(line), level))
 
     try:
         with LogFile(paths.current) as file:

@@ -25,6 +25,7 @@ from teatree.cli.running import with_session
 if TYPE_CHECKING:
     from teatree.client.message import Message
     from teatree.client.model import Model
+    from teatree.client.model_requests import Wait
     from teatree.client.receipt import Receipt, Summary
     from teatree.client.session import Session
 
@@ -84,10 +85,8 @@ def send(
         How long to wait for outcomes; after that, accepted requests are still applied.
     """
     output = Output(json=common.json)
-    if args is not None and file is not None:
-        raise usage("The arguments are given twice.", "Give them as JSON, or with --file.")
-    members = read_args(read_text(file), file) if file is not None else read_args(args or "{}", "ARGS")
-    wait = not no_wait
+    members = _members(args, file)
+    wait: Wait = "accepted" if no_wait else "done"
     if rows is not None:
         if expected_version is not None:
             raise usage("--expected-version cannot be combined with --rows.")
@@ -102,7 +101,7 @@ def send(
                 function,
                 members,
                 request_id=id,
-                wait="done" if wait else "accepted",
+                wait=wait,
                 expected_version=expected_version,
                 timeout_ms=timeout_ms,
                 on_notice=progress_shower(advance),
@@ -110,6 +109,14 @@ def send(
 
     print_receipt(output, with_session(common, work))
     return Exit.OK
+
+
+def _members(args: str | None, file: str | None) -> dict[str, Any]:
+    if file is None:
+        return read_args(args or "{}", "ARGS")
+    if args is not None:
+        raise usage("The arguments are given twice.", "Give them as JSON, or with --file.")
+    return read_args(read_text(file), file)
 
 
 class _Bulk:
@@ -138,7 +145,7 @@ class _Bulk:
         self._csv = csv
         self.rows = 0
 
-    def send(self, common: Common, model: str, path: str, *, wait: bool, timeout_ms: int) -> int:
+    def send(self, common: Common, model: str, path: str, *, wait: Wait, timeout_ms: int) -> int:
         """Send the file; return the exit code."""
 
         async def work(session: Session) -> Summary:
@@ -152,11 +159,11 @@ class _Bulk:
                 advance = stack.enter_context(self._output.progress("sending", unit=""))
 
                 def progress(accepted: int, known: int) -> None:
-                    advance(known if wait else accepted, accepted, description=f"sent {self.rows:,} rows")
+                    advance(known if wait == "done" else accepted, accepted, description=f"sent {self.rows:,} rows")
 
                 return await target.send_many(
                     in_a_thread(requests),
-                    wait="done" if wait else "accepted",
+                    wait=wait,
                     timeout_ms=timeout_ms,
                     progress=progress,
                 )

@@ -11,6 +11,7 @@ from teatree.cli.exits import Exit, exit_code
 from teatree.cli.main import teatree_version
 from teatree.cli.options import DEFAULT, Common
 from teatree.cli.output import Output, counted, size_text
+from teatree.contracts.errors import TeatreeError
 
 if TYPE_CHECKING:
     from teatree.client.health import ModelHealth, PartHealth, StackHealth
@@ -54,13 +55,9 @@ async def _read(common: Common) -> StackHealth:
 
 
 def _plain(health: StackHealth) -> dict[str, Any]:
-    return attrs.asdict(health, value_serializer=lambda _, __, value: _value(value))
-
-
-def _value(value: Any) -> Any:
-    from teatree.contracts.errors import TeatreeError  # noqa: PLC0415
-
-    return value.to_dict() if isinstance(value, TeatreeError) else value
+    return attrs.asdict(
+        health, value_serializer=lambda _, __, value: value.to_dict() if isinstance(value, TeatreeError) else value
+    )
 
 
 def _show(output: Output, health: StackHealth) -> None:

@@ -20,7 +20,7 @@ from teatree.client.waiting import now_ms
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import CANCEL_FUNCTION, HEADER_REPEAT_MS, HEADER_REQUEST_ID
-from teatree.contracts.retry import Backoff, Pauses, Retry
+from teatree.contracts.retry import Backoff, Pauses, Retry, is_unavailable
 from teatree.messaging.headers import decode_headers, decode_status
 from teatree.messaging.jetstream import NO_RESPONDERS
 from teatree.messaging.message import ReceivedMessage
@@ -43,12 +43,8 @@ async def ask(bus: Bus, subject: str, body: bytes, timeout_ms: float) -> Receive
     """Return the reply to a direct read; raises the error it carries, or `timed_out`."""
     give_up_ms = now_ms() + timeout_ms
     headers = {HEADER_REQUEST_ID: new_id(), HEADER_REPEAT_MS: str(REPEAT_MS)}
-    retry = Retry(PAUSES, timeout_ms, again=_is_unavailable)
+    retry = Retry(PAUSES, timeout_ms, again=is_unavailable)
     return await retry.call_async(lambda: _ask_until(bus, subject, body, headers, give_up_ms))
-
-
-def _is_unavailable(error: TeatreeError) -> bool:
-    return isinstance(error, RetryError) and error.code is Code.UNAVAILABLE
 
 
 async def _ask_until(
@@ -72,7 +68,7 @@ async def _ask_until(
         try:
             await _repeat(bus, subject, body, headers, exchange, unsubscribed, give_up_ms)
         except BaseException as e:
-            if not isinstance(e, RetryError) or e.code is not Code.UNAVAILABLE:  # else the query is sent again
+            if not (isinstance(e, TeatreeError) and is_unavailable(e)):  # else the query is sent again
                 await _cancel(bus, subject, headers, exchange.reply)
             raise
     return _checked(replies[0])

@@ -27,7 +27,6 @@ from teatree.messaging.frames import show_url
 from teatree.messaging.log import count_after, last_sequences
 from teatree.messaging.service import service_name
 from teatree.messaging.streams import log_state
-from teatree.storage.stores import open_store
 
 PART_MS_MAX = 5_000
 """Milliseconds that a part has to answer."""
@@ -98,7 +97,7 @@ class StackHealth:
 async def read_health(session: Session) -> StackHealth:
     """Return the health of the session's installation; the session need not be open, and is opened if that works."""
     settings = session.settings
-    store, postgres, nats = await asyncio.gather(_store(settings), _postgres(settings), _nats(session))
+    store, postgres, nats = await asyncio.gather(_store(session), _postgres(settings), _nats(session))
     dispatcher = PartHealth("dispatcher", Code.UNAVAILABLE, detail="not known without NATS")
     if nats.error is None:
         dispatcher = await _checked("dispatcher", None, lambda: _ask_dispatcher(session.bus))
@@ -106,7 +105,7 @@ async def read_health(session: Session) -> StackHealth:
     if store.error is not None and postgres.state != "ready":
         return StackHealth(parts, [])
     try:
-        infos = await _in_time(lambda: list_models(settings, lambda: open_store(settings.store)), LIST_MS_MAX)
+        infos = await _in_time(lambda: list_models(settings, lambda: session.store), LIST_MS_MAX)
     except TeatreeError as e:
         return StackHealth(parts, [], e)
     known = [info for info in infos if info.state != "absent" or info.why]
@@ -147,15 +146,15 @@ async def _ask_dispatcher(bus: Bus) -> PartHealth:
     return PartHealth("dispatcher", "ready", version=reply.headers.get(HEADER_VERSION), latency_ms=_ms_since(began))
 
 
-async def _store(settings: Settings) -> PartHealth:
+async def _store(session: Session) -> PartHealth:
     def check() -> PartHealth:
-        store = open_store(settings.store)
+        store = session.store
         store.head(_PROBE_KEY)  # connects
         began = time.monotonic()
         store.head(_PROBE_KEY)
         return PartHealth("store", "ready", latency_ms=_ms_since(began))
 
-    return await _checked("store", settings.store.url, lambda: _in_time(check, PART_MS_MAX))
+    return await _checked("store", session.settings.store.url, lambda: _in_time(check, PART_MS_MAX))
 
 
 async def _postgres(settings: Settings) -> PartHealth:

@@ -12,13 +12,7 @@ from attrs import evolve, field, frozen
 from teatree.contracts.codec import parse_utc
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError, error_kind
 from teatree.contracts.notices import TERMINAL_KINDS, Kind
-from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE
-
-HEADER_PAGE = "Teatree-Page"
-HEADER_PAGES = "Teatree-Pages"
-HEADER_VERSION = "Teatree-Version"
-HEADER_REFS = "Teatree-Refs"
-
+from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE, HEADER_PAGE, HEADER_PAGES, HEADER_VERSION
 
 ReadObject = Callable[[str], Awaitable[bytes]]
 """Returns an object of the store by its key."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from teatree.client.notice import Notice, read_notice
 from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.requests import HEADER_PAGE
 from teatree.contracts.retry import Pauses, Retry
 from teatree.messaging.direct import direct_get
 
@@ -82,7 +83,7 @@ class NoticeReader:
         return [read_notice(message.subject, message.headers, message.body) for message in fresh]
 
     def _is_fresh(self, message: StoredMessage) -> bool:
-        key = hash((message.subject, message.body, message.headers.get("Teatree-Page")))
+        key = hash((message.subject, message.body, message.headers.get(HEADER_PAGE)))
         if key in self._recent:
             return False
         if len(self._recent) >= RECENT_MAX:

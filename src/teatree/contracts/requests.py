@@ -32,7 +32,12 @@ HEADERS = (
 """All headers of a request; their names are case-insensitive, and each may occur once."""
 _BREAK = methodcaller("__contains__", "\n")
 HEADER_VERSION = "Teatree-Version"
-"""In a dispatcher's replies: its version."""
+"""In a dispatcher's replies: its version. In notices and replies of a model: the version that answers."""
+HEADER_PAGE = "Teatree-Page"
+HEADER_PAGES = "Teatree-Pages"
+HEADER_ROWS = "Teatree-Rows"
+HEADER_REFS = "Teatree-Refs"
+"""In a reply: the pages after the first, as JSON."""
 CANCEL_FUNCTION = "cancel"
 """On a query subject, with a read's id: cancels the read, whose client waits no longer. It gets no reply."""
 CONTENT_JSON = "application/json"

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from attrs import field, frozen
 
-from teatree.contracts.errors import RetryError, TeatreeError
+from teatree.contracts.errors import Code, RetryError, TeatreeError
 
 T = TypeVar("T")
 LOOK_MS = 50
@@ -92,6 +92,11 @@ class Backoff:
 def may_pass(error: TeatreeError) -> bool:
     """Return whether the same call can succeed later."""
     return isinstance(error, RetryError)
+
+
+def is_unavailable(error: TeatreeError) -> bool:
+    """Return whether an error means that a part does not answer now."""
+    return isinstance(error, RetryError) and error.code is Code.UNAVAILABLE
 
 
 def _unreported(_: TeatreeError) -> None:

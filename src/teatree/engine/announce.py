@@ -28,7 +28,14 @@ from teatree.contracts.notices import (
     notice_about,
 )
 from teatree.contracts.outside import outside_notice
-from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE, Request
+from teatree.contracts.requests import (
+    CONTENT_ARROW,
+    HEADER_CONTENT_TYPE,
+    HEADER_PAGE,
+    HEADER_PAGES,
+    HEADER_VERSION,
+    Request,
+)
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.registry import Registry
 from teatree.functions.traits import Nature
@@ -37,10 +44,6 @@ from teatree.storage.archives import read_answer
 from teatree.storage.chain import Chain
 from teatree.storage.objects import NotFoundError
 from teatree.storage.segments import Entry, Role, read_segment
-
-HEADER_VERSION = "Teatree-Version"
-HEADER_PAGE = "Teatree-Page"
-HEADER_PAGES = "Teatree-Pages"
 
 HEADERS_BYTES = 1_024
 """Bytes of NATS' `max_payload` that are reserved for a notice's headers."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar
 
-from teatree.contracts.errors import Code, RetryError, TeatreeError
-from teatree.contracts.retry import Pauses, Retry
+from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.retry import Pauses, Retry, is_unavailable
 from teatree.contracts.settings import LimitSettings
 
 if TYPE_CHECKING:
@@ -53,13 +53,9 @@ def retry_while_unavailable(limits: LimitSettings, what: str, where: str, work: 
     Raises `source_unavailable` after that: the request fails, its model continues.
     """
     try:
-        return Retry(PAUSES, limits.load_retry_ms_max, again=_is_unavailable).call(work)
+        return Retry(PAUSES, limits.load_retry_ms_max, again=is_unavailable).call(work)
     except RetryError as e:
-        if not _is_unavailable(e):
+        if not is_unavailable(e):
             raise
         hint = "Send it again later."
         raise RetryError(Code.SOURCE_UNAVAILABLE, f"{what}: {e.message}", where=where, hint=hint) from e
-
-
-def _is_unavailable(error: TeatreeError) -> bool:
-    return isinstance(error, RetryError) and error.code is Code.UNAVAILABLE

@@ -9,7 +9,7 @@ from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeErro
 from teatree.contracts.notices import NoticeMessage
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import NOT_FOUND, StoredMessage, direct_get, last_messages
-from teatree.messaging.headers import decode_status, encode_headers
+from teatree.messaging.headers import decode_status
 from teatree.messaging.inbox import Exchange, ReplySink
 from teatree.messaging.jetstream import IS_IT_UP, NO_RESPONDERS, api_error
 from teatree.messaging.message import ReceivedMessage
@@ -81,9 +81,7 @@ class NoticeWriter:
 
         with self._bus.open(sink_of) as exchange:
             await self._bus.send(
-                self._bus.frame(
-                    subject, body, encode_headers(headers) if headers else None, f"{exchange.reply}.{number}"
-                )
+                self._bus.frame(subject, body, headers, f"{exchange.reply}.{number}")
                 for number, (subject, body, headers) in enumerate(messages)
             )
             await exchange.wait(self._ack_timeout_ms, f"{len(messages)} notices")
