@@ -14,7 +14,7 @@ import attrs
 from attrs import frozen
 from settings_page import member_texts
 
-from teatree.datasets.csv_options import CsvOptions
+from teatree.datasets.csv.options import CsvOptions
 from teatree.functions.registry import built_in_functions
 from teatree.functions.traits import Function
 

@@ -24,7 +24,7 @@ import servers as running
 from processes import Installation, ManagerServer
 from servers import TestServers
 from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings
-from teatree.storage.migrations.migrate import migrate
+from teatree.storage.catalog.migrations.migrate import migrate
 
 # These machines are noisy: a slow example is not a failure.
 hypothesis.settings.register_profile("teatree", deadline=None)

@@ -19,9 +19,9 @@ from teatree.messaging.bus import Bus
 from teatree.messaging.log import position_at
 from teatree.messaging.notices import last_notice
 from teatree.messaging.streams import log_state
-from teatree.storage.catalog import Catalog
-from teatree.storage.chain import Chain
-from teatree.storage.objects import ObjectStore
+from teatree.storage.catalog.catalog import Catalog
+from teatree.storage.objects.base import ObjectStore
+from teatree.storage.versions.chain import Chain
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.launchers import Launcher, ManagerExit
 from teatree_dispatcher.loop import Dispatcher

@@ -17,7 +17,7 @@ from teatree.messaging.log import LogReader
 from teatree.messaging.message import ReceivedMessage
 from teatree.messaging.notices import NoticeWriter
 from teatree.messaging.streams import ensure_streams
-from teatree.storage.objects import ObjectStore
+from teatree.storage.objects.base import ObjectStore
 
 POLL_S = 0.02
 Decide = Callable[[Request], tuple[str, dict[str, Any]]]

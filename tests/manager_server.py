@@ -22,7 +22,13 @@ from teatree.functions.registry import Registry, built_in_functions
 from teatree_dispatcher import __main__ as dispatcher
 from teatree_manager import __main__ as manager
 
-for _name in ("datasets.arrow", "datasets.arrow_stream", "datasets.fit", "datasets.rows", "storage.local"):
+for _name in (
+    "datasets.arrow.types",
+    "datasets.arrow_stream",
+    "datasets.fit",
+    "datasets.rows",
+    "storage.objects.local",
+):
     import_module(f"teatree.{_name}")
 
 

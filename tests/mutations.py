@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from teatree.contracts.errors import TeatreeError
-from teatree.engine.database import Database
+from teatree.engine.duckdb.database import Database
 
 TABLES_MAX = 6
 ROWS = (1, 10, 1_000, 1_000, 5_000, 40_000)

@@ -18,17 +18,17 @@ from teatree.contracts.names import new_id
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, HEADER_CONTENT_TYPE, Request, read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
-from teatree.engine.database import Database
+from teatree.engine.duckdb.database import Database
 from teatree.engine.model_context import ModelContext, WriterHooks
 from teatree.engine.open_model import OpenModel
-from teatree.engine.prepared_version import Author
-from teatree.engine.shipping import ship
+from teatree.engine.publish.prepared import Author
+from teatree.engine.publish.shipping import ship
 from teatree.engine.writer import Writer
 from teatree.functions.registry import Registry, built_in_functions
 from teatree.functions.sources import Sources
-from teatree.storage.chain import Chain
 from teatree.storage.model_folder import model_folder
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = "good"

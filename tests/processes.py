@@ -31,10 +31,10 @@ from teatree.contracts.settings import Settings
 from teatree.messaging.bus import Bus
 from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.streams import ensure_streams
-from teatree.storage.chain import Chain
 from teatree.storage.model_folder import ModelFolder, model_folder
-from teatree.storage.stores import open_store
-from teatree.storage.versions import materialise
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.reader import materialise
 
 MODEL = "sales"
 TERMINAL = frozenset({"done", "rejected", "failed"})

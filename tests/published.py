@@ -16,16 +16,16 @@ from teatree.contracts.names import new_id
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, Request
 from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
-from teatree.engine.batch import Applied
+from teatree.engine.apply.batch import Applied
 from teatree.engine.model_context import ModelContext
-from teatree.engine.prepared_version import Author, PreparedVersion
-from teatree.engine.shipping import ship
+from teatree.engine.publish.prepared import Author, PreparedVersion
+from teatree.engine.publish.shipping import ship
 from teatree.engine.writer import Writer
 from teatree.functions.registry import built_in_functions
 from teatree.functions.sources import Sources
-from teatree.storage.chain import Chain
 from teatree.storage.model_folder import model_folder
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
 
 LIMITS = LimitSettings(remember_rows_max=1_000_000, request_time_ms_max=3_600_000, rows_bytes_max=8_000_000_000)
 

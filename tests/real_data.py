@@ -36,8 +36,8 @@ from teatree.contracts.process import read_process
 from teatree.contracts.settings import Settings
 from teatree.embedded.stack import Stack, StackOptions
 from teatree.storage.archives import read_archive
+from teatree.storage.catalog.postgres import Postgres
 from teatree.storage.model_folder import model_folder
-from teatree.storage.postgres import Postgres
 
 TABLE = "lines"
 COLUMNS = {

@@ -22,16 +22,16 @@ from teatree.functions.registry import built_in_functions
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.breaker import Breaker
-from teatree.storage.guarded import GuardedStore
-from teatree.storage.objects import ObjectStore
-from teatree.storage.probe import ensure_probed
-from teatree.storage.stores import open_store
+from teatree.storage.objects.base import ObjectStore
+from teatree.storage.objects.guarded import GuardedStore
+from teatree.storage.objects.probe import ensure_probed
+from teatree.storage.objects.stores import open_store
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.launchers import LocalLauncher
 from teatree_dispatcher.loop import Dispatcher
 
 if TYPE_CHECKING:
-    from teatree.storage.catalog import Catalog
+    from teatree.storage.catalog.catalog import Catalog
 
 CONNECT_WAIT_MS = 30_000
 THREADS_MAX = 32
@@ -123,8 +123,8 @@ async def _probe(store: ObjectStore, log: FilteringBoundLogger) -> None:
 def _catalog(settings: Settings) -> Catalog | None:
     if settings.postgres.url is None:
         return None
-    from teatree.storage.catalog import Catalog  # noqa: PLC0415  psycopg takes a moment to load
-    from teatree.storage.postgres import Postgres  # noqa: PLC0415
+    from teatree.storage.catalog.catalog import Catalog  # noqa: PLC0415  psycopg takes a moment to load
+    from teatree.storage.catalog.postgres import Postgres  # noqa: PLC0415
 
     return Catalog(Postgres(settings.postgres, application="teatree-dispatcher"))
 

@@ -13,8 +13,8 @@ from structlog.typing import FilteringBoundLogger
 from teatree.contracts.errors import TeatreeError
 from teatree.contracts.names import goal_model_id
 from teatree.contracts.settings import DispatcherSettings
-from teatree.storage.catalog import Catalog
-from teatree.storage.catalog_rows import ModelRow
+from teatree.storage.catalog.catalog import Catalog
+from teatree.storage.catalog.rows import ModelRow
 from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.leases import LeaseWatch
 

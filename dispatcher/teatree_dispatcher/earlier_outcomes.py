@@ -11,12 +11,12 @@ from attrs import frozen
 
 from teatree.contracts.notices import NoticeMessage, Outcome
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.announce import Announcer
-from teatree.engine.ledger import EarlierOutcome, Ledger
+from teatree.engine.apply.ledger import EarlierOutcome, Ledger
+from teatree.engine.publish.announce import Announcer
 from teatree.functions.registry import Registry
 from teatree.messaging.subjects import Subjects
-from teatree.storage.chain import Chain
-from teatree.storage.objects import ObjectStore
+from teatree.storage.objects.base import ObjectStore
+from teatree.storage.versions.chain import Chain
 
 
 @frozen

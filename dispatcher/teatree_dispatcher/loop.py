@@ -24,8 +24,8 @@ from teatree.messaging.bus import Bus
 from teatree.messaging.log import WakeHints, last_requests_of, last_sequences
 from teatree.messaging.streams import log_state
 from teatree.messaging.subjects import ADVANCED
-from teatree.storage.chain import Chain
-from teatree.storage.objects import ObjectStore
+from teatree.storage.objects.base import ObjectStore
+from teatree.storage.versions.chain import Chain
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.earlier_outcomes import EarlierOutcomes

@@ -28,8 +28,8 @@ from teatree.contracts.logs import forward_events
 from teatree.contracts.names import check_model
 from teatree.functions.registry import Registry, built_in_functions
 from teatree.storage.model_folder import model_folder
-from teatree.storage.objects import ObjectStore
-from teatree.storage.stores import open_store
+from teatree.storage.objects.base import ObjectStore
+from teatree.storage.objects.stores import open_store
 from teatree_manager.collector import collect_rarely
 from teatree_manager.manager import Manager, preload
 from teatree_manager.memory import limit_memory, started_threads

@@ -6,9 +6,9 @@ import asyncio
 import time
 
 from teatree_manager.context import ManagerContext
-from teatree_manager.followers import Followers
+from teatree_manager.manager_tasks import ManagerTasks
 from teatree_manager.outcome_publisher import OutcomePublisher
-from teatree_manager.pipeline import Pipeline
+from teatree_manager.pipeline.pipeline import Pipeline
 from teatree_manager.reads import DirectReads
 
 LOOK_MS = 250
@@ -22,7 +22,7 @@ class Activity:
         context: ManagerContext,
         pipeline: Pipeline,
         outcomes: OutcomePublisher,
-        followers: Followers,
+        followers: ManagerTasks,
         reads: DirectReads,
     ) -> None:
         self._idle_exit_ms = context.settings.manager.idle_exit_ms

@@ -10,9 +10,9 @@ from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.settings import Settings
-from teatree.storage.catalog import Catalog
-from teatree.storage.chain import Chain
+from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.model_folder import ModelFolder
+from teatree.storage.versions.chain import Chain
 from teatree_manager.waits import WaitReasons
 
 

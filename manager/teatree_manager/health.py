@@ -8,10 +8,10 @@ from typing import Any
 
 from teatree.engine.writer import Writer
 from teatree_manager.context import ManagerContext
-from teatree_manager.followers import Followers
+from teatree_manager.manager_tasks import ManagerTasks
 from teatree_manager.memory import resident_bytes
 from teatree_manager.outcome_publisher import OutcomePublisher
-from teatree_manager.read_pool import ReadPool
+from teatree_manager.read_workers.pool import ReadPool
 
 
 class Health:
@@ -22,7 +22,7 @@ class Health:
         context: ManagerContext,
         writer: Writer,
         outcomes: OutcomePublisher,
-        followers: Followers,
+        followers: ManagerTasks,
         pool: ReadPool,
     ) -> None:
         self._context = context

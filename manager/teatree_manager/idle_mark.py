@@ -6,7 +6,7 @@ import asyncio
 
 from teatree.contracts.errors import RetryError
 from teatree.engine.writer import Writer
-from teatree.storage.published_mark import write_published
+from teatree.storage.versions.published_mark import write_published
 from teatree_manager.outcome_publisher import OutcomePublisher
 
 LOOK_S = 1.0

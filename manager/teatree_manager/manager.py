@@ -17,10 +17,10 @@ from teatree.contracts.failpoints import failpoints
 from teatree.contracts.manifest import Manifest, StreamStamp
 from teatree.contracts.retry import Backoff
 from teatree.contracts.settings import Settings
-from teatree.engine.announce import Announcer
-from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
+from teatree.engine.duckdb.errors import DamagedFileError, DamagedVersionError
 from teatree.engine.model_context import ModelContext, WriterHooks
-from teatree.engine.prepared_version import Author, PreparedVersion
+from teatree.engine.publish.announce import Announcer
+from teatree.engine.publish.prepared import Author, PreparedVersion
 from teatree.engine.writer import Writer
 from teatree.functions.registry import Registry
 from teatree.functions.sources import Sources
@@ -29,36 +29,36 @@ from teatree.messaging.log import LogReader, WakeHints
 from teatree.messaging.notices import NoticeWriter
 from teatree.messaging.service import serve
 from teatree.storage.breaker import Breaker
-from teatree.storage.catalog import Catalog
-from teatree.storage.chain import Chain
-from teatree.storage.guarded import GuardedStore
+from teatree.storage.catalog.catalog import Catalog
+from teatree.storage.catalog.postgres import Postgres
 from teatree.storage.model_folder import model_folder
-from teatree.storage.objects import ObjectStore
-from teatree.storage.postgres import Postgres
-from teatree.storage.probe import ensure_probed
-from teatree.storage.published_mark import published_through
+from teatree.storage.objects.base import ObjectStore
+from teatree.storage.objects.guarded import GuardedStore
+from teatree.storage.objects.probe import ensure_probed
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.published_mark import published_through
 from teatree_manager.activity import Activity
-from teatree_manager.applier import Applier
 from teatree_manager.background import Background
 from teatree_manager.catalog_status import CatalogStatus
 from teatree_manager.collector import collect_when_idle
 from teatree_manager.context import ManagerContext
-from teatree_manager.crash_tracker import CrashTracker
-from teatree_manager.file_thread import FileThread
-from teatree_manager.first_file import release_later
-from teatree_manager.followers import Followers
+from teatree_manager.followers.first_file import release_later
 from teatree_manager.health import Health
 from teatree_manager.idle_mark import IdleMark
-from teatree_manager.log_check import LogCheck
+from teatree_manager.manager_tasks import ManagerTasks
 from teatree_manager.outcome_publisher import OutcomePublisher
 from teatree_manager.ownership import Ownership
-from teatree_manager.pipeline import Pipeline
-from teatree_manager.progress import RequestProgress
-from teatree_manager.read_pool import ReadPool
+from teatree_manager.pipeline.applier import Applier
+from teatree_manager.pipeline.crash_tracker import CrashTracker
+from teatree_manager.pipeline.file_thread import FileThread
+from teatree_manager.pipeline.log_check import LogCheck
+from teatree_manager.pipeline.pipeline import Pipeline
+from teatree_manager.pipeline.progress import RequestProgress
+from teatree_manager.pipeline.request_source import RequestSource
+from teatree_manager.pipeline.retrying_file import RetryingFile
+from teatree_manager.pipeline.started_notifier import StartedNotifier
+from teatree_manager.read_workers.pool import ReadPool
 from teatree_manager.reads import DirectReads
-from teatree_manager.request_source import RequestSource
-from teatree_manager.retrying_file import RetryingFile
-from teatree_manager.started_notifier import StartedNotifier
 from teatree_manager.store_check import check_store
 from teatree_manager.store_waits import StoreWaits
 from teatree_manager.stuck import end_hung, end_over
@@ -175,7 +175,7 @@ class Manager:
             source.stop()
         try:
             left = await self._take_over(thread, writer, newest)
-            followers = Followers(context, writer, outcomes)
+            followers = ManagerTasks(context, writer, outcomes)
             file = RetryingFile(context, writer, thread, crash_tracker, source, followers.local)
             applier = Applier(context, file, StartedNotifier(context, bus))
             pipeline = Pipeline(source, applier, file, followers, outcomes)
@@ -267,7 +267,7 @@ class Manager:
         pipeline: Pipeline,
         writer: Writer,
         outcomes: OutcomePublisher,
-        followers: Followers,
+        followers: ManagerTasks,
         left: PreparedVersion | None,
     ) -> None:
         context = self._context
@@ -323,7 +323,7 @@ class Manager:
         await activity.until_idle()
         self.stop()
 
-    async def _drain(self, tasks: Background, outcomes: OutcomePublisher, followers: Followers) -> None:
+    async def _drain(self, tasks: Background, outcomes: OutcomePublisher, followers: ManagerTasks) -> None:
         """Let the followers finish their work, for a bounded time."""
 
         async def drained() -> None:
@@ -338,7 +338,7 @@ class Manager:
 
 def preload() -> None:
     """Load what the first request needs, so that it does not wait for that."""
-    for module in ("arrow", "arrow_stream", "fit", "rows", "json_values"):
+    for module in ("arrow.types", "arrow_stream", "fit", "rows", "results.json_values"):
         import_module(f"teatree.datasets.{module}")
     with duckdb.connect(":memory:") as con:
         con.execute("SELECT 1").fetchall()

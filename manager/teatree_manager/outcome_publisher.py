@@ -19,11 +19,11 @@ from teatree.contracts.errors import TeatreeError
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import NoticeMessage, Outcome, Status
 from teatree.contracts.retry import Retry
-from teatree.engine.announce import Announcer
+from teatree.engine.publish.announce import Announcer
 from teatree.messaging.notices import NoticeWriter, TooLongError
-from teatree.storage.segments import Entry, Role
+from teatree.storage.ledger.segments import Entry, Role
 from teatree_manager.context import ManagerContext
-from teatree_manager.follower import retrying
+from teatree_manager.followers.base import retrying
 from teatree_manager.waits import WaitingPart
 
 UNSYNCED_MS = 2_000

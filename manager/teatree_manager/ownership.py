@@ -23,10 +23,10 @@ from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
 from teatree.contracts.process import end_processes, own_process
 from teatree.contracts.settings import ManagerSettings
+from teatree.storage.catalog.lease import HeldLease, Holder, Lease, is_alive, process_of, this_process
+from teatree.storage.catalog.postgres import Postgres
 from teatree.storage.disk import translating_disk_full
-from teatree.storage.lease import HeldLease, Holder, Lease, is_alive, process_of, this_process
 from teatree.storage.model_folder import ModelFolder
-from teatree.storage.postgres import Postgres
 
 LEAVE_MS_MAX = 600_000
 """Milliseconds that leaving may take: a long request, or a large local file, is finished first."""

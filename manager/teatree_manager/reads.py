@@ -13,15 +13,15 @@ from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, HEADER_REFS, Request, read_request
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.duckdb_errors import DamagedVersionError
+from teatree.engine.duckdb.errors import DamagedVersionError
 from teatree.engine.writer import Writer
 from teatree.functions.arguments import Call, Context
 from teatree.functions.query import Query, read_query
 from teatree.functions.sources import Sources
 from teatree.messaging.asked_reads import AskedRead
+from teatree_manager.followers.local_file import LocalFollower
 from teatree_manager.health import Health
-from teatree_manager.local_follower import LocalFollower
-from teatree_manager.read_pool import Asked, ReadPool
+from teatree_manager.read_workers.pool import Asked, ReadPool
 
 WAIT_MS_DEFAULT = 5_000
 """Milliseconds that a read waits for its `min_version`."""

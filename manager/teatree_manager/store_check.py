@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from teatree.contracts.errors import Code, OperatorError
 from teatree.contracts.manifest import Manifest
-from teatree.storage.chain import Chain
 from teatree.storage.model_folder import ModelFolder
+from teatree.storage.versions.chain import Chain
 
 
 def check_store(chain: Chain, folder: ModelFolder, newest: Manifest | None, recorded_version: int) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.retry import Retry, may_pass
-from teatree.storage.guarded import GuardedStore
+from teatree.storage.objects.guarded import GuardedStore
 from teatree_manager.catalog_status import CatalogStatus
 from teatree_manager.context import ManagerContext
 from teatree_manager.waits import WaitingPart

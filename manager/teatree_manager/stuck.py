@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.exit_reason import EXIT_STUCK
 from teatree.contracts.requests import Request
-from teatree_manager.crash_tracker import CrashTracker
+from teatree_manager.pipeline.crash_tracker import CrashTracker
 
 EXIT_HUNG = 1
 

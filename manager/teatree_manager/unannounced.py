@@ -7,10 +7,10 @@ from functools import partial
 
 from teatree.contracts.errors import TeatreeError
 from teatree.contracts.manifest import Manifest, Stub
-from teatree.storage.segments import Entry, Role, read_segment
+from teatree.storage.ledger.segments import Entry, Role, read_segment
 from teatree_manager.context import ManagerContext
-from teatree_manager.follower import retrying
-from teatree_manager.followers import Followers
+from teatree_manager.followers.base import retrying
+from teatree_manager.manager_tasks import ManagerTasks
 from teatree_manager.outcome_publisher import OutcomePublisher
 
 
@@ -18,7 +18,7 @@ class UnannouncedVersions:
     """Publishes the outcomes of such versions again; repeated notices are identical."""
 
     def __init__(
-        self, context: ManagerContext, versions: range, outcomes: OutcomePublisher, followers: Followers
+        self, context: ManagerContext, versions: range, outcomes: OutcomePublisher, followers: ManagerTasks
     ) -> None:
         self._chain = context.chain
         self._log = context.log

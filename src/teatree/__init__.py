@@ -9,26 +9,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from teatree.client.attach import Attached, attach
     from teatree.client.message import Message
     from teatree.client.model import Model
     from teatree.client.notice import Notice
     from teatree.client.receipt import Receipt, Refusal, Summary
     from teatree.client.session import Session, connect
     from teatree.client.sync import SyncModel, SyncSession, connect_sync
+    from teatree.client.versions.attach import Attached, attach
     from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
-    from teatree.contracts.schema import Dtype, Field, Schema
     from teatree.contracts.settings import Settings
+    from teatree.contracts.types.schema import Dtype, Field, Schema
     from teatree.datasets.dataset import Dataset
     from teatree.engine.open_file import OpenFile, Published
     from teatree.engine.open_file import open_file as open  # noqa: A004 - it is always written teatree.open
 
 _MODULES = {
-    "Attached": "client.attach",
+    "Attached": "client.versions.attach",
     "Code": "contracts.errors",
     "Dataset": "datasets.dataset",
-    "Dtype": "contracts.schema",
-    "Field": "contracts.schema",
+    "Dtype": "contracts.types.schema",
+    "Field": "contracts.types.schema",
     "Message": "client.message",
     "Model": "client.model",
     "Notice": "client.notice",
@@ -39,14 +39,14 @@ _MODULES = {
     "Refusal": "client.receipt",
     "RequestError": "contracts.errors",
     "RetryError": "contracts.errors",
-    "Schema": "contracts.schema",
+    "Schema": "contracts.types.schema",
     "Session": "client.session",
     "Settings": "contracts.settings",
     "Summary": "client.receipt",
     "SyncModel": "client.sync",
     "SyncSession": "client.sync",
     "TeatreeError": "contracts.errors",
-    "attach": "client.attach",
+    "attach": "client.versions.attach",
     "connect": "client.session",
     "connect_sync": "client.sync",
     "open": "engine.open_file:open_file",

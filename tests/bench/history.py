@@ -28,15 +28,15 @@ from figures import report
 
 from published import PublishedModel
 from servers import TestServers, file_store
-from teatree.client.attach import attach_chain
+from teatree.client.versions.attach import attach_chain
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import CONTENT_JSON, Request
 from teatree.contracts.settings import RetentionSettings, StoreSettings
-from teatree.storage.chain import Chain
-from teatree.storage.cleanup import Cleaned, Cleanup
-from teatree.storage.pins import pin
-from teatree.storage.versions import materialise, read_table
+from teatree.storage.retention.cleanup import Cleaned, Cleanup
+from teatree.storage.retention.pins import pin
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.reader import materialise, read_table
 
 TABLE_ROWS = 16_000
 """Rows of one of the tables: about a block."""

@@ -26,8 +26,8 @@ from figures import report
 
 from published import PublishedModel
 from servers import TestServers, file_store
-from teatree.client.attach import attach_chain
-from teatree.client.pull import pull_version
+from teatree.client.versions.attach import attach_chain
+from teatree.client.versions.pull import pull_version
 from teatree.contracts.settings import Settings, StoreSettings
 
 ROWS_PER_GIGABYTE = 35_750_000

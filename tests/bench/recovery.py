@@ -27,8 +27,8 @@ from teatree.client.model import Model
 from teatree.client.session import Session
 from teatree.contracts.settings import Settings
 from teatree.embedded.stack import Stack, StackOptions
-from teatree.storage.chain import Chain
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
 
 KILLS = 10
 LOSSES = 5

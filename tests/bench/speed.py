@@ -33,12 +33,12 @@ from teatree.contracts.manifest import LedgerRef, ManifestKind, ObjectRef
 from teatree.contracts.names import new_id
 from teatree.contracts.settings import Settings
 from teatree.embedded.stack import Stack, StackOptions
-from teatree.engine.prepared_version import new_write_id
+from teatree.engine.publish.prepared import new_write_id
 from teatree.messaging.batches import BatchPublisher
-from teatree.storage.chain import Chain
-from teatree.storage.packs import checksum
-from teatree.storage.runs import write_run
-from teatree.storage.stores import open_store
+from teatree.storage.ledger.runs import write_run
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.packs import checksum
 
 COLUMNS = [
     {"name": "id", "type": "BIGINT"},

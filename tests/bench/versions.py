@@ -31,8 +31,8 @@ from servers import TestServers, file_store
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import ManagerSettings, StoreSettings
-from teatree.engine.local_versions import LocalVersions
-from teatree.engine.prepared_version import PreparedVersion
+from teatree.engine.local.versions import LocalVersions
+from teatree.engine.publish.prepared import PreparedVersion
 from teatree.storage.model_folder import ModelFolder, model_folder
 
 COLUMNS = {"id": "BIGINT", "a": "BIGINT", "b": "BIGINT", "c": "DOUBLE", "batch": "BIGINT", "amount": "BIGINT"}

@@ -29,8 +29,8 @@ from teatree.contracts.errors import RequestError
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
-from teatree.engine.database import Database
-from teatree.engine.handle import WriteHandle
+from teatree.engine.duckdb.database import Database
+from teatree.engine.duckdb.handle import WriteHandle
 from teatree.functions.arguments import Call, Context
 from teatree.functions.registry import built_in_functions
 from teatree.functions.sources import Sources

@@ -18,16 +18,16 @@ from fuzz.report import FuzzReport
 from fuzz.truth import OwnText, Truth, comparable
 from fuzz.values import Value
 from teatree.cli.output import Output
-from teatree.cli.query_reply import print_reply
+from teatree.cli.requests.query_reply import print_reply
 from teatree.client.query import join_pages
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.schema import Field, Schema, parse_dtype
 from teatree.contracts.settings import LimitSettings
-from teatree.datasets.arrow import lossless
+from teatree.contracts.types.schema import Field, Schema, parse_dtype
+from teatree.datasets.arrow.types import lossless
 from teatree.datasets.dataset import Dataset
 from teatree.datasets.parquet import parquet_columns
-from teatree.engine.handle import fetch_rows
+from teatree.engine.duckdb.handle import fetch_rows
 from teatree.functions.pages import cut_pages
 from teatree.functions.query import QueryResult
 

@@ -10,7 +10,7 @@ from dispatcher_world import World
 from teatree.contracts.settings import NatsSettings, StoreSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams, log_state
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
 
 
 @pytest.fixture

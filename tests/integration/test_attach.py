@@ -21,13 +21,13 @@ from typing_extensions import override
 
 from published import PublishedModel
 from servers import S3_IS_SLOW, TestServers, file_store
-from teatree.client.attach import Attached, attach, attach_chain
+from teatree.client.versions.attach import Attached, attach, attach_chain
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, RequestError, TeatreeError
 from teatree.contracts.settings import CacheSettings, Settings, StoreSettings
-from teatree.storage.chain import Chain
-from teatree.storage.objects import ObjectStore
-from teatree.storage.versions import layout_of
+from teatree.storage.objects.base import ObjectStore
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.reader import layout_of
 
 TABLES = {"sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DOUBLE"}}
 ROWS = 1_000_000

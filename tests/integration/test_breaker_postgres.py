@@ -11,10 +11,10 @@ from typing_extensions import override
 from servers import TestServers
 from teatree.contracts.settings import BreakerSettings, PostgresSettings
 from teatree.storage.breaker import Breaker
-from teatree.storage.catalog import Catalog
-from teatree.storage.migrations.migrate import migrate
-from teatree.storage.postgres import Postgres
-from teatree_manager.follower import Follower
+from teatree.storage.catalog.catalog import Catalog
+from teatree.storage.catalog.migrations.migrate import migrate
+from teatree.storage.catalog.postgres import Postgres
+from teatree_manager.followers.base import Follower
 
 FOLLOWERS = 8
 AWAY_S = 2.0

@@ -19,10 +19,10 @@ from attrs import evolve
 from servers import TestServers
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.settings import PostgresSettings
-from teatree.storage.catalog import RESULT_BYTES_MAX, STATEMENT_ROWS_MAX, Catalog
-from teatree.storage.catalog_rows import ContentKind, ContentRow, ModelColumns, RequestRow, RequestState, VersionRow
-from teatree.storage.migrations.migrate import VERSION_TABLE, migrate
-from teatree.storage.postgres import Postgres
+from teatree.storage.catalog.catalog import RESULT_BYTES_MAX, STATEMENT_ROWS_MAX, Catalog
+from teatree.storage.catalog.migrations.migrate import VERSION_TABLE, migrate
+from teatree.storage.catalog.postgres import Postgres
+from teatree.storage.catalog.rows import ContentKind, ContentRow, ModelColumns, RequestRow, RequestState, VersionRow
 
 MODEL = uuid.UUID(int=1)
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)

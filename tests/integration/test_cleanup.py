@@ -23,17 +23,17 @@ from teatree.contracts.errors import Code, CorruptError, FencedError, RequestErr
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.settings import RetentionSettings, StoreSettings
-from teatree.engine import compaction
-from teatree.engine.archive import ArchiveSource, write_archive
-from teatree.engine.ledger import EarlierOutcome
-from teatree.engine.prepared_version import new_write_id
+from teatree.engine.apply.ledger import EarlierOutcome
+from teatree.engine.duckdb import compaction
+from teatree.engine.publish.archive import ArchiveSource, write_archive
+from teatree.engine.publish.prepared import new_write_id
 from teatree.storage.archives import read_archive
-from teatree.storage.chain import Chain
-from teatree.storage.cleanup import Cleaned, Cleanup
-from teatree.storage.deletions import read_deletions
-from teatree.storage.objects import NotFoundError
-from teatree.storage.pins import list_pins, pin, unpin
-from teatree.storage.versions import materialise, read_table
+from teatree.storage.objects.base import NotFoundError
+from teatree.storage.retention.cleanup import Cleaned, Cleanup
+from teatree.storage.retention.deletions import read_deletions
+from teatree.storage.retention.pins import list_pins, pin, unpin
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.reader import materialise, read_table
 
 NOTHING = RetentionSettings(grace_ms=0, keep_all_hours=0, hourly_days=0, daily_days=0, archive_hours=0)
 """Keeps the newest and what is pinned."""

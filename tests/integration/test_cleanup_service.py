@@ -10,10 +10,10 @@ from urllib.parse import unquote, urlsplit
 from processes import MODEL, Installation, Running, rows, table, until
 from teatree.contracts.manifest import Manifest, Stub
 from teatree.contracts.settings import RetentionSettings
-from teatree.storage.catalog import Catalog
-from teatree.storage.cleanup import Cleanup
-from teatree.storage.postgres import Postgres
-from teatree.storage.projection import rebuild
+from teatree.storage.catalog.catalog import Catalog
+from teatree.storage.catalog.postgres import Postgres
+from teatree.storage.catalog.projection import rebuild
+from teatree.storage.retention.cleanup import Cleanup
 
 
 def tidy_manager(installation: Installation, data: Path | None = None, interval_ms: int = 40) -> Running:

@@ -16,7 +16,7 @@ from servers import TestServers
 from teatree.contracts.settings import Settings
 from teatree.embedded.nats import NatsServer
 from teatree.storage.archives import archived_versions
-from teatree.storage.migrations.migrate import migrate
+from teatree.storage.catalog.migrations.migrate import migrate
 
 
 async def printed(installation: Installation, *arguments: str) -> str:

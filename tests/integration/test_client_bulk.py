@@ -20,7 +20,7 @@ from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import NatsSettings, Settings, StoreSettings
 from teatree.messaging.batches import BatchAck, BatchPublisher, LogMessage
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from teatree.contracts.errors import Code, OperatorError, RequestError, RetryErr
 from teatree.contracts.requests import CONTENT_ARROW, Request
 from teatree.contracts.settings import NatsSettings, Settings, StoreSettings
 from teatree.messaging.message import ReceivedMessage
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from teatree.contracts.exit_reason import ExitReason
 from teatree.contracts.manifest import ModelState
 from teatree.contracts.names import goal_model_id
 from teatree.contracts.settings import PostgresSettings
-from teatree.storage.catalog import Catalog
-from teatree.storage.catalog_rows import ModelRow, RequestRow, RequestState
-from teatree.storage.goal_model import ensure_row
-from teatree.storage.migrations.migrate import migrate
-from teatree.storage.postgres import Postgres
+from teatree.storage.catalog.catalog import Catalog
+from teatree.storage.catalog.goal_model import ensure_row
+from teatree.storage.catalog.migrations.migrate import migrate
+from teatree.storage.catalog.postgres import Postgres
+from teatree.storage.catalog.rows import ModelRow, RequestRow, RequestState
 
 
 @pytest.fixture

@@ -24,10 +24,10 @@ from teatree.messaging.log_check import Advance, fault_of
 from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.service import serve
 from teatree.messaging.streams import log_state, purge_log
-from teatree.storage.catalog import Catalog
-from teatree.storage.catalog_rows import ModelColumns
-from teatree.storage.migrations.migrate import migrate
-from teatree.storage.postgres import Postgres
+from teatree.storage.catalog.catalog import Catalog
+from teatree.storage.catalog.migrations.migrate import migrate
+from teatree.storage.catalog.postgres import Postgres
+from teatree.storage.catalog.rows import ModelColumns
 from teatree_dispatcher.purge import purge
 
 

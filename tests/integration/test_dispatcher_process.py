@@ -20,7 +20,7 @@ from teatree.contracts.settings import PostgresSettings, Settings
 from teatree.messaging.bus import Bus
 from teatree.messaging.notices import last_notice
 from teatree.messaging.streams import ensure_streams
-from teatree.storage.migrations.migrate import migrate
+from teatree.storage.catalog.migrations.migrate import migrate
 from teatree.storage.model_folder import model_folder
 
 FAST = {

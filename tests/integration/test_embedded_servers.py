@@ -30,8 +30,8 @@ from teatree.embedded.postgres_user import OtherUser
 from teatree.embedded.seaweed import SeaweedServer
 from teatree.embedded.server import Server
 from teatree.embedded.signed_request import S3Access, signed_status
-from teatree.storage.migrations.migrate import migrate
-from teatree.storage.postgres import Postgres
+from teatree.storage.catalog.migrations.migrate import migrate
+from teatree.storage.catalog.postgres import Postgres
 
 KINDS: list[type[Server]] = [NatsServer, PostgresServer, SeaweedServer]
 

@@ -26,7 +26,7 @@ from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings,
 from teatree.embedded.stack import Stack, StackOptions, Step, StepState
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import log_state
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
 
 DISPATCHER = """
 import os, subprocess, sys, time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from processes import Installation, rows, table
-from teatree.storage.pins import list_pins
+from teatree.storage.retention.pins import list_pins
 
 PLACES = [
     ("fork.after_pin", 1),

@@ -14,11 +14,11 @@ import pytest
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import BreakerSettings, ManagerSettings, PostgresSettings
 from teatree.storage.breaker import Breaker, CircuitOpenError
-from teatree.storage.catalog import Catalog
-from teatree.storage.lease import Holder, Lease, this_process
-from teatree.storage.migrations.migrate import migrate
+from teatree.storage.catalog.catalog import Catalog
+from teatree.storage.catalog.lease import Holder, Lease, this_process
+from teatree.storage.catalog.migrations.migrate import migrate
+from teatree.storage.catalog.postgres import Postgres
 from teatree.storage.model_folder import model_folder
-from teatree.storage.postgres import Postgres
 from teatree_manager.ownership import Ownership
 
 MODEL = uuid.UUID(int=7)

@@ -13,9 +13,9 @@ import pytest
 from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.contracts.settings import BreakerSettings, StoreSettings
 from teatree.storage.breaker import Breaker
-from teatree.storage.guarded import GuardedStore
-from teatree.storage.objects import NotFoundError, ObjectStore
-from teatree.storage.stores import open_store
+from teatree.storage.objects.base import NotFoundError, ObjectStore
+from teatree.storage.objects.guarded import GuardedStore
+from teatree.storage.objects.stores import open_store
 
 LARGE_BYTES = 33_000_000
 """More than goes to S3 in one overwriting put."""

@@ -14,14 +14,14 @@ from attrs import evolve
 
 from teatree.contracts.errors import Code, OperatorError, RetryError
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
 from torture.preload import Clock
 
 USE = """
 import json, sys
 from teatree.contracts.errors import TeatreeError
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
 store = open_store(StoreSettings(*json.loads(sys.stdin.read())))
 for use in (store.get, store.head, lambda key: store.put(key, b""), lambda key: list(store.list(key))):
     try:

@@ -18,7 +18,7 @@ import pytest
 from published import PublishedModel
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.versions import materialise
+from teatree.storage.versions.reader import materialise
 
 INSTALL_S_MAX = 100
 TYPES = {

@@ -10,13 +10,13 @@ import pytest
 
 from published import PublishedModel
 from servers import file_store
-from teatree.client.attach import attach_chain
-from teatree.client.verify import verify
+from teatree.client.versions.attach import attach_chain
+from teatree.client.versions.verify import verify
 from teatree.contracts.settings import Settings, StoreSettings
-from teatree.storage.chain import Chain
-from teatree.storage.history import version_at
-from teatree.storage.stores import open_store
-from teatree.storage.versions import materialise
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.history import version_at
+from teatree.storage.versions.reader import materialise
 
 DATA = Path(__file__).parents[1] / "data"
 STORES = sorted(DATA.glob("store-*"))

@@ -19,18 +19,18 @@ from processes import Installation
 from published import PublishedModel
 from servers import S3_IS_SLOW
 from teatree.cli.main import run
-from teatree.client.attach import attach
-from teatree.client.diff import diff_versions
-from teatree.client.pull import list_versions, pull_version
-from teatree.client.verify import verify
+from teatree.client.versions.attach import attach
+from teatree.client.versions.diff import diff_versions
+from teatree.client.versions.pull import list_versions, pull_version
+from teatree.client.versions.verify import verify
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.exit_reason import EXIT_OPERATOR
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.engine.open_file import OpenFile, open_file
-from teatree.storage.chain import Chain
-from teatree.storage.duckdb_file import is_open_for_writing_here
-from teatree.storage.stores import open_store
-from teatree.storage.versions import layout_of
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.duckdb_file import is_open_for_writing_here
+from teatree.storage.versions.reader import layout_of
 
 ALL = "SELECT count(*), sum(x) FROM t"
 

@@ -15,8 +15,8 @@ from processes import Installation, ManagerServer, rows, table, until
 from servers import TestServers
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.embedded.nats import NatsServer
-from teatree.storage.migrations.migrate import migrate
-from teatree.storage.stores import open_store
+from teatree.storage.catalog.migrations.migrate import migrate
+from teatree.storage.objects.stores import open_store
 from teatree_manager.activity import LOOK_MS
 
 

@@ -23,7 +23,7 @@ from teatree.contracts.settings import Settings
 from teatree.embedded.nats import NatsServer
 from teatree.messaging.notices import read_notices
 from teatree.messaging.streams import ensure_streams, log_state
-from teatree.storage.migrations.migrate import migrate
+from teatree.storage.catalog.migrations.migrate import migrate
 
 ADVANCE = ("log", "advance", "--json")
 

@@ -13,7 +13,7 @@ import pytest
 
 from processes import MODEL, Installation, Running, rows, table, until
 from teatree.contracts.read_settings import ReadSettings
-from teatree.storage.head import read_head
+from teatree.storage.versions.head import read_head
 
 LAPSES_SOON: dict[str, Any] = {"TEATREE_MANAGER_LEASE_MS": "1500"}
 OPEN = "import duckdb, sys; duckdb.connect(sys.argv[1]).execute('SELECT 1')"

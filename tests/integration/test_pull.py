@@ -18,13 +18,13 @@ from attrs import evolve
 from damage import flipped
 from published import PublishedModel
 from servers import S3_IS_SLOW
-from teatree.client.pull import pull_version
+from teatree.client.versions.pull import pull_version
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.chain import Chain
-from teatree.storage.stores import open_store
-from teatree.storage.versions import layout_of
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.reader import layout_of
 
 TABLES = {"sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DOUBLE"}}
 ROWS = 300_000
@@ -232,10 +232,10 @@ def test_a_killed_pull_leaves_the_old_file_and_resumes(model: PublishedModel, tm
     script = (
         "import os, sys, signal\n"
         "from pathlib import Path\n"
-        "from teatree.client.pull import pull_version\n"
+        "from teatree.client.versions.pull import pull_version\n"
         "from teatree.contracts.environment import process_environ, read_settings\n"
-        "from teatree.storage.chain import Chain\n"
-        "from teatree.storage.stores import open_store\n"
+        "from teatree.storage.versions.chain import Chain\n"
+        "from teatree.storage.objects.stores import open_store\n"
         "settings = read_settings(process_environ())\n"
         "def kill(done, total):\n"
         "    if done > total // 2: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -360,7 +360,7 @@ def test_wrong_credentials_are_reported(s3_server: StoreSettings, tmp_path: Path
 def test_blocks_that_a_lazy_reader_fetched_are_not_moved_again(model: PublishedModel, tmp_path: Path) -> None:
     """Pulls use the cache of lazy readers too, and verify its blocks."""
     settings = evolve(model.settings, cache_folder=tmp_path / "cache")
-    from teatree.client.attach import attach_chain  # noqa: PLC0415
+    from teatree.client.versions.attach import attach_chain  # noqa: PLC0415
 
     with duckdb.connect() as con, attach_chain(con, model.chain, settings):
         con.execute("SELECT sum(id), max(site), sum(amount) FROM sales.sales").fetchall()

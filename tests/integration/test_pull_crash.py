@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from published import PublishedModel
-from teatree.client.pull import pull_version
+from teatree.client.versions.pull import pull_version
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.settings import StoreSettings
 

@@ -12,7 +12,7 @@ from published import PublishedModel
 from teatree.contracts.errors import Code
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.pins import list_pins
+from teatree.storage.retention.pins import list_pins
 
 SUM = {"sql": "SELECT sum(x) AS s FROM t"}
 

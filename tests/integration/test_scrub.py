@@ -13,7 +13,7 @@ from processes import Installation, rows, table, until
 from published import PublishedModel
 from teatree.contracts.settings import ScrubSettings, StoreSettings
 from teatree.storage.archives import index_key
-from teatree_manager.scrub_task import ScrubTask
+from teatree_manager.periodic.scrub import ScrubTask
 
 SETTINGS = ScrubSettings(interval_ms=1, bytes_per_s=1_000_000_000)
 

@@ -17,14 +17,14 @@ from published import LIMITS, PublishedModel
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.settings import ManagerSettings, ScrubSettings, StoreSettings
-from teatree.engine.archive import write_archive
-from teatree.engine.duckdb_errors import DamagedVersionError
-from teatree.engine.local_reads import LocalReads
-from teatree.engine.local_versions import LocalVersions
+from teatree.engine.duckdb.errors import DamagedVersionError
+from teatree.engine.local.reads import LocalReads
+from teatree.engine.local.versions import LocalVersions
+from teatree.engine.publish.archive import write_archive
 from teatree.storage.model_folder import model_folder
-from teatree.storage.versions import materialise
-from teatree_manager.local_follower import LocalFollower
-from teatree_manager.local_scrub_task import LocalScrubTask
+from teatree.storage.versions.reader import materialise
+from teatree_manager.followers.local_file import LocalFollower
+from teatree_manager.periodic.local_scrub import LocalScrubTask
 
 PATCHING = ManagerSettings(local_grace_ms=20, local_copy_bytes_max=0)
 COPYING = ManagerSettings(local_grace_ms=20)

@@ -9,14 +9,14 @@ import pytest
 
 from published import PublishedModel
 from store_proxy import StoreProxy
-from teatree.client.pull import pull_version
-from teatree.client.verify import verify
+from teatree.client.versions.pull import pull_version
+from teatree.client.versions.verify import verify
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.engine.open_file import open_file
-from teatree.storage.chain import Chain
-from teatree.storage.probe import FOLDER, PASSED, ensure_probed
-from teatree.storage.stores import open_store
+from teatree.storage.objects.probe import FOLDER, PASSED, ensure_probed
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ import duckdb
 import pytest
 
 from published import PublishedModel
-from teatree.client.attach import attach
-from teatree.client.diff import diff_versions
-from teatree.client.pull import list_versions, pull_version
-from teatree.client.verify import verify
+from teatree.client.versions.attach import attach
+from teatree.client.versions.diff import diff_versions
+from teatree.client.versions.pull import list_versions, pull_version
+from teatree.client.versions.verify import verify
 from teatree.contracts.errors import Code, CorruptError, DamageWarning, RequestError
 from teatree.contracts.manifest import Stub
 from teatree.contracts.settings import StoreSettings
-from teatree.storage import chain as chains
 from teatree.storage.folders import model_chains
-from teatree.storage.head import advance_head, head_key
-from teatree.storage.repair import Way, repair
+from teatree.storage.versions import chain as chains
+from teatree.storage.versions.head import advance_head, head_key
+from teatree.storage.versions.repair import Way, repair
 
 ROWS = "SELECT count(*) FROM sales"
 

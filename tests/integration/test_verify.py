@@ -13,12 +13,12 @@ from published import PublishedModel
 from servers import S3_IS_SLOW
 from teatree.cli.exits import Exit
 from teatree.cli.main import run
-from teatree.client.verify import VerifyReport, verify
+from teatree.client.versions.verify import VerifyReport, verify
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.manifest import ModelState, ObjectRef, stub_of
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
 
 TABLES = {
     "sales": {"id": "BIGINT", "site": "VARCHAR", "amount": "DOUBLE"},

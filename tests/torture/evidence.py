@@ -17,11 +17,11 @@ import psycopg
 from attrs import frozen
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from teatree.client.pull import pull_version
+from teatree.client.versions.pull import pull_version
 from teatree.contracts.settings import NatsSettings, Settings
-from teatree.storage.chain import Chain
-from teatree.storage.objects import NotFoundError
-from teatree.storage.stores import open_store
+from teatree.storage.objects.base import NotFoundError
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
 from torture.oracle import REPEATED_HEADER, UNUSABLE_ID, Accepted
 
 TERMINAL = ("done", "rejected", "failed")

@@ -17,9 +17,9 @@ from store_proxy import StoreProxy
 from teatree import open as open_file
 from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
 from teatree.contracts.settings import Settings
-from teatree.storage.objects import NotFoundError
-from teatree.storage.pins import pin, unpin
-from teatree.storage.stores import open_store
+from teatree.storage.objects.base import NotFoundError
+from teatree.storage.objects.stores import open_store
+from teatree.storage.retention.pins import pin, unpin
 from torture.evidence import Versions, file_content
 from torture.fault import Fault, Inject, ViolationError, failpoint_names
 from torture.stage import Stage
@@ -34,11 +34,11 @@ NOTICED_S = 0.5
 PULL = """
 import sys
 from pathlib import Path
-from teatree.client.pull import pull_version
+from teatree.client.versions.pull import pull_version
 from teatree.contracts.failpoints import failpoints
 from teatree.contracts.environment import process_environ, read_settings
-from teatree.storage.chain import Chain
-from teatree.storage.stores import open_store
+from teatree.storage.versions.chain import Chain
+from teatree.storage.objects.stores import open_store
 settings = read_settings(process_environ())
 chain = Chain(open_store(settings.store), settings.nats.prefix, sys.argv[1])
 pull_version(chain, Path(sys.argv[2]), version=int(sys.argv[3]), failpoint=failpoints(settings.failpoints))

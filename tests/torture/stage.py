@@ -31,7 +31,7 @@ from teatree.embedded.seaweed import SeaweedServer
 from teatree.embedded.server import Server
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
-from teatree.storage.migrations.migrate import migrate
+from teatree.storage.catalog.migrations.migrate import migrate
 from torture.oracle import Accepted
 from torture.preload import Clock, Sectors, joined
 from torture.proxy import Proxy

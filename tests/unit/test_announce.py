@@ -12,10 +12,10 @@ from published import LIMITS, PublishedModel
 from teatree.client.notice import read_notice, whole_notice
 from teatree.contracts.notices import Kind, NoticeMessage, Outcome, Status
 from teatree.contracts.settings import StoreSettings
-from teatree.engine.announce import Announcer
+from teatree.engine.publish.announce import Announcer
 from teatree.functions.registry import built_in_functions
 from teatree.messaging.subjects import Subjects
-from teatree.storage.segments import Entry
+from teatree.storage.ledger.segments import Entry
 
 PAYLOAD_BYTES_MAX = 65_536
 LONG = ["x" * 1_000] * 100

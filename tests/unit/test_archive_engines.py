@@ -16,11 +16,11 @@ from published import PublishedModel
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import LimitSettings, StoreSettings
-from teatree.engine.archive import write_archive
-from teatree.engine.local_reads import LocalReads
+from teatree.engine.local.reads import LocalReads
+from teatree.engine.publish.archive import write_archive
 from teatree.storage.archives import Archived, index_key
-from teatree.storage.packs import checksum
-from teatree.storage.versions import materialise
+from teatree.storage.versions.packs import checksum
+from teatree.storage.versions.reader import materialise
 
 VALUES = {
     "BOOLEAN": ["true", "false"],

@@ -15,17 +15,17 @@ from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import Kind, NoticeMessage
 from teatree.contracts.settings import ManagerSettings, StoreSettings
-from teatree.engine.announce import Announcer
-from teatree.engine.local_reads import LocalReads
-from teatree.engine.local_versions import LocalVersions
+from teatree.engine.local.reads import LocalReads
+from teatree.engine.local.versions import LocalVersions
+from teatree.engine.publish.announce import Announcer
 from teatree.functions.registry import built_in_functions
 from teatree.messaging.subjects import Subjects
 from teatree.storage.archives import read_archive
+from teatree.storage.ledger.segments import read_segment
 from teatree.storage.model_folder import model_folder
-from teatree.storage.segments import read_segment
-from teatree_manager.archive_follower import ArchiveFollower
 from teatree_manager.context import ManagerContext
-from teatree_manager.local_follower import LocalFollower
+from teatree_manager.followers.archive import ArchiveFollower
+from teatree_manager.followers.local_file import LocalFollower
 
 
 class _Site:

@@ -12,7 +12,7 @@ import pytest
 from blake3 import blake3
 
 from teatree.contracts.errors import OperatorError
-from teatree.storage.block_cache import BlockCache
+from teatree.storage.versions.block_cache import BlockCache
 
 BLOCK = 262_144
 

@@ -16,10 +16,10 @@ from servers import file_store
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
 from teatree.contracts.settings import BreakerSettings
 from teatree.storage.breaker import Breaker, CircuitOpenError
-from teatree.storage.guarded import GuardedStore
-from teatree.storage.local import LocalObjectStore
-from teatree.storage.objects import NotFoundError, ObjectStore
-from teatree.storage.stores import open_store
+from teatree.storage.objects.base import NotFoundError, ObjectStore
+from teatree.storage.objects.guarded import GuardedStore
+from teatree.storage.objects.local import LocalObjectStore
+from teatree.storage.objects.stores import open_store
 
 SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
 NO_ANSWER = RetryError(Code.UNAVAILABLE, "No answer.")

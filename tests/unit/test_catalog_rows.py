@@ -20,8 +20,8 @@ from teatree.contracts.manifest import (
     TableEntry,
 )
 from teatree.contracts.notices import Outcome, Status
-from teatree.contracts.schema import Field, Schema, parse_dtype
-from teatree.storage.catalog_rows import (
+from teatree.contracts.types.schema import Field, Schema, parse_dtype
+from teatree.storage.catalog.rows import (
     ContentKind,
     RequestState,
     content_rows,
@@ -31,7 +31,7 @@ from teatree.storage.catalog_rows import (
     request_rows,
     version_row,
 )
-from teatree.storage.objects import object_uri
+from teatree.storage.objects.base import object_uri
 
 MODEL = uuid.UUID(int=1)
 NOW = datetime(2026, 3, 4, 5, 6, 7, 8, tzinfo=UTC)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import structlog
 
-from teatree.storage.catalog import Catalog
+from teatree.storage.catalog.catalog import Catalog
 from teatree_dispatcher.catalog_view import CatalogView
 
 EVERY = 4

@@ -21,13 +21,13 @@ import mutations
 from mutations import Mutations
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.block_file import BLOCK_BYTES
-from teatree.engine.changes import changeable, read_checkpoint
-from teatree.engine.database import Database
-from teatree.engine.snapshot import Capture, capture, captured_checkpoint
-from teatree.storage.frames import unpack
-from teatree.storage.packs import BlockTable
-from teatree.storage.versions import HEADER_BYTES
+from teatree.engine.duckdb.block_file import BLOCK_BYTES
+from teatree.engine.duckdb.changes import changeable, read_checkpoint
+from teatree.engine.duckdb.database import Database
+from teatree.engine.duckdb.snapshot import Capture, capture, captured_checkpoint
+from teatree.storage.versions.frames import unpack
+from teatree.storage.versions.packs import BlockTable
+from teatree.storage.versions.reader import HEADER_BYTES
 
 ROUNDS = int(os.environ.get("TEATREE_TEST_ROUNDS", "30"))
 READ_EVERY = 10
@@ -40,7 +40,7 @@ import os, signal, sys
 from pathlib import Path
 from mutations import Mutations
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.database import Database
+from teatree.engine.duckdb.database import Database
 database = Database(Path(sys.argv[1]), LimitSettings())
 mutations = Mutations(int(sys.argv[2]))
 for _ in range(3):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from commands import CommandResult, run_command
-from teatree.cli.log_tail import BLOCK_BYTES, LINE_BYTES_MAX, LogFile, LogLine
+from teatree.cli.stack.log_tail import BLOCK_BYTES, LINE_BYTES_MAX, LogFile, LogLine
 
 
 def line(event: str, level: str = "info", **members: Any) -> str:

@@ -148,7 +148,7 @@ def test_an_internal_error_is_one_line_too(capsys: pytest.CaptureFixture[str], m
     def boom(*_: object) -> None:
         raise ZeroDivisionError("by\nzero")
 
-    monkeypatch.setattr("teatree.cli.models.with_store", boom)
+    monkeypatch.setattr("teatree.cli.requests.models.with_store", boom)
     assert run(["models"]) == 1
     assert capsys.readouterr().err == "error[internal]: ZeroDivisionError: by zero TEATREE_DEBUG=1 shows where.\n"
 

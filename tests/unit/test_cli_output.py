@@ -9,11 +9,11 @@ import duckdb
 import pytest
 
 from teatree.cli.output import Output
-from teatree.cli.query_reply import print_reply
+from teatree.cli.requests.query_reply import print_reply
 from teatree.contracts.shown import shown, visible
-from teatree.datasets.arrow import lossless
+from teatree.datasets.arrow.types import lossless
 from teatree.datasets.dataset import Dataset
-from teatree.datasets.results import exportable, plain_table, result_schema
+from teatree.datasets.results.results import exportable, plain_table, result_schema
 
 ODD = "\x1b]0;owned\x07\x1b[31mred\x7f\x9b2J\u202e\r\n\t"
 

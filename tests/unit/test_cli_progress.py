@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from teatree.cli.request_progress import STEPS, progress_shower
-from teatree.cli.watch import _what
+from teatree.cli.requests.request_progress import STEPS, progress_shower
+from teatree.cli.requests.watch import _what
 from teatree.client.notice import Notice, read_notice
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from teatree.cli.table_text import read_table
+from teatree.cli.requests.table_text import read_table
 from teatree.contracts.errors import Code, RequestError
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from teatree import Dataset, Field, RequestError, Schema
-from teatree.contracts.schema import parse_dtype
+from teatree.contracts.types.schema import parse_dtype
 
 
 def schema_of(**columns: str) -> Schema:

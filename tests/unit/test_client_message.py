@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from teatree.cli.json_args import read_args
+from teatree.cli.requests.json_args import read_args
 from teatree.client.message import Message, encode
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.requests import read_request

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teatree.contracts.manifest import Extent
-from teatree.engine.compaction import (
+from teatree.engine.duckdb.compaction import (
     LARGE_BLOCKS,
     LEAF_PACKS_MAX,
     PACKS_MAX,
     choose_relocations,
     scattered_leaves,
 )
-from teatree.storage.packs import ENTRY, LEAF_ENTRIES, Entries
+from teatree.storage.versions.packs import ENTRY, LEAF_ENTRIES, Entries
 
 
 def small_packs(entries: Entries, used: np.ndarray) -> int:

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.schema import Field, Schema, parse_dtype
-from teatree.datasets import csv_cells
-from teatree.datasets.csv_file import BLOCK_BYTES, CsvFile
-from teatree.datasets.csv_options import CsvOptions, read_csv_options
+from teatree.contracts.types.schema import Field, Schema, parse_dtype
+from teatree.datasets.csv import cells as csv_cells
+from teatree.datasets.csv.file import BLOCK_BYTES, CsvFile
+from teatree.datasets.csv.options import CsvOptions, read_csv_options
 
 SAME_FOLDER = settings(
     deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True

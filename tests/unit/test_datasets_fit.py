@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.schema import Field, Schema, parse_dtype
-from teatree.datasets.arrow import lossless, to_arrow_type
+from teatree.contracts.types.schema import Field, Schema, parse_dtype
+from teatree.datasets.arrow.types import lossless, to_arrow_type
 from teatree.datasets.arrow_stream import read_arrow_stream
 from teatree.datasets.fit import fit_table
-from teatree.datasets.json_values import json_column
+from teatree.datasets.results.json_values import json_column
 
 MEGABYTE = 1_000_000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from teatree.contracts.schema import Field, Schema, parse_dtype
+from teatree.contracts.types.schema import Field, Schema, parse_dtype
 from teatree.datasets.ddl import create_table_sql
 from teatree.datasets.parquet import parquet_columns
 

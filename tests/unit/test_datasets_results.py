@@ -15,10 +15,10 @@ import pytest
 
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
-from teatree.datasets.arrow import lossless
+from teatree.datasets.arrow.types import lossless
 from teatree.datasets.dataset import Dataset
 from teatree.datasets.fit import fit_table
-from teatree.datasets.results import exportable, plain_table, result_schema
+from teatree.datasets.results.results import exportable, plain_table, result_schema
 
 LAST = datetime(9999, 12, 31)  # noqa: DTZ001 - a wall-clock moment
 HUGE_MAX, UHUGE_MAX = 2**127 - 1, 2**128 - 1

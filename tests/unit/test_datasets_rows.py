@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from test_schema import DTYPES
 
 from teatree.contracts.codec import dump_json, parse_json
-from teatree.contracts.dtypes import (
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.types.dtypes import (
     Array,
     Bit,
     Blob,
@@ -38,16 +39,15 @@ from teatree.contracts.dtypes import (
     Uuid,
     Varchar,
 )
-from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.schema import Field, Schema, parse_dtype
-from teatree.contracts.table_info import TableInfo
+from teatree.contracts.types.schema import Field, Schema, parse_dtype
+from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets import iso
-from teatree.datasets.arrow import from_arrow_schema, lossless, to_arrow_schema
+from teatree.datasets.arrow.types import from_arrow_schema, lossless, to_arrow_schema
 from teatree.datasets.catalog_tables import read_table
 from teatree.datasets.ddl import create_table_sql, quote
 from teatree.datasets.defaults import default_sql
-from teatree.datasets.json_values import columns_to_json, rows_to_json
-from teatree.datasets.results import exportable, plain_table, result_schema
+from teatree.datasets.results.json_values import columns_to_json, rows_to_json
+from teatree.datasets.results.results import exportable, plain_table, result_schema
 from teatree.datasets.rows import RowDecoder
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

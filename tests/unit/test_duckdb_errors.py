@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
-from teatree.engine.duckdb_errors import DamagedFileError, InvalidatedError, translate
+from teatree.engine.duckdb.errors import DamagedFileError, InvalidatedError, translate
 
 COMMIT = 'TransactionContext Error: Failed to commit: Could not write file "/d/model.duckdb.wal": '
 

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 import teatree
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, TeatreeError
 from teatree.contracts.settings import BreakerSettings
-from teatree.engine.duckdb_errors import DamagedFileError, DamagedVersionError
-from teatree.engine.rows_watch import TooManyRowsError, UnsureRowsError
-from teatree.engine.transaction import UnexpectedError
+from teatree.engine.apply.transaction import UnexpectedError
+from teatree.engine.duckdb.errors import DamagedFileError, DamagedVersionError
+from teatree.engine.duckdb.rows_watch import TooManyRowsError, UnsureRowsError
 from teatree.messaging.batches import _UnsentError
 from teatree.messaging.jetstream import ApiError
 from teatree.storage.breaker import Breaker, CircuitOpenError
-from teatree.storage.objects import NotFoundError
+from teatree.storage.objects.base import NotFoundError
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 

@@ -22,10 +22,10 @@ BLOCKED = [
 ]
 """What the extras install, by the names that are imported."""
 OF_EXTRAS = {
-    "teatree.datasets.polars_frame": "polars",
-    "teatree.storage.s3": "s3",
-    "teatree.storage.s3_errors": "s3",
-    "teatree.storage.postgres": "catalog",
+    "teatree.datasets.results.polars_frame": "polars",
+    "teatree.storage.objects.s3": "s3",
+    "teatree.storage.objects.s3_errors": "s3",
+    "teatree.storage.catalog.postgres": "catalog",
 }
 """Modules that need a package of an extra, and are imported when they are used."""
 _BEGIN = f"""
@@ -46,7 +46,7 @@ def base_modules() -> list[str]:
     """Return the names of all modules of the base."""
     paths = sorted((ROOT / "src" / "teatree").rglob("*.py"))
     names = [".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__") for path in paths]
-    others = ("teatree.cli.", "teatree.embedded", "teatree.storage.migrations.")
+    others = ("teatree.cli.", "teatree.embedded", "teatree.storage.catalog.migrations.")
     return [name for name in names if not name.startswith(others) and name not in OF_EXTRAS]
 
 
@@ -67,7 +67,11 @@ for name in teatree.__all__:
 @pytest.mark.parametrize(
     ("call", "package", "extra"),
     [
-        ("from teatree.storage.stores import open_store; open_store(StoreSettings(url='s3://b/p'))", "botocore", "s3"),
+        (
+            "from teatree.storage.objects.stores import open_store; open_store(StoreSettings(url='s3://b/p'))",
+            "botocore",
+            "s3",
+        ),
         ("Dataset.from_arrow(pa.table({'a': [1]})).to_polars()", "polars", "polars"),
         (
             "list_models(Settings(postgres=PostgresSettings(url='postgresql://h/d')), lambda: None)",

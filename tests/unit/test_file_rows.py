@@ -13,7 +13,7 @@ import pytest
 from teatree.client import file_load
 from teatree.client.file_load import FileRows
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.schema import Field, Schema, parse_dtype
+from teatree.contracts.types.schema import Field, Schema, parse_dtype
 
 SCHEMA = Schema((Field("id", parse_dtype("BIGINT")), Field("kind", parse_dtype("ENUM('a','b')"))))
 

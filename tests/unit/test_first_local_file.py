@@ -12,10 +12,10 @@ import pytest
 from published import LIMITS, PublishedModel
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.settings import ManagerSettings, StoreSettings
-from teatree.engine.local_reads import LocalReads
-from teatree.engine.local_versions import LocalVersions
+from teatree.engine.local.reads import LocalReads
+from teatree.engine.local.versions import LocalVersions
 from teatree.storage.model_folder import ModelFolder, model_folder
-from teatree_manager.local_follower import LocalFollower
+from teatree_manager.followers.local_file import LocalFollower
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.retry import Backoff
 from teatree.contracts.settings import BreakerSettings
 from teatree.storage.breaker import Breaker, CircuitOpenError
-from teatree_manager.follower import Follower, retrying
+from teatree_manager.followers.base import Follower, retrying
 from teatree_manager.memory import started_threads
 
 SETTINGS = BreakerSettings(failures_max=3, open_ms_min=100, open_ms_max=3_000)
@@ -65,7 +65,7 @@ async def test_waiting_work_resumes_when_the_part_is_back() -> None:
 
 
 async def test_many_followers_try_as_seldom_as_one() -> None:
-    """Followers call an unavailable part once in each pause, all together; when it is back, all resume."""
+    """ManagerTasks call an unavailable part once in each pause, all together; when it is back, all resume."""
     clock = ManualClock()
     part = Part(clock)
     followers = [_AskingFollower(part) for _ in range(8)]

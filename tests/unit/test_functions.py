@@ -25,8 +25,8 @@ from teatree.functions.inserts import insert
 from teatree.functions.registry import Registry, built_in_functions
 from teatree.functions.traits import Function, Nature, Traits
 from teatree.functions.waiting_calls import CallGroup, WaitingCalls
-from teatree_manager.applier import Applier
-from teatree_manager.crash_tracker import CrashTracker
+from teatree_manager.pipeline.applier import Applier
+from teatree_manager.pipeline.crash_tracker import CrashTracker
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 COUNTS = {"table": "counts", "columns": [{"name": "n", "type": "BIGINT"}], "primary_key": ["n"]}

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.engine.guard import SQL_BYTES_MAX, StatementKind, check_query, check_statement, lock_down
+from teatree.engine.duckdb.guard import SQL_BYTES_MAX, StatementKind, check_query, check_statement, lock_down
 
 SECRET = "the-secret-of-the-file"
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.datasets import int96
+from teatree.datasets.arrow import int96
 from teatree.datasets.source_rows import read_chunks
 
 MICROS = pa.timestamp("us")

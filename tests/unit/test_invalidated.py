@@ -19,8 +19,8 @@ from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.notices import Status
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import StoreSettings
-from teatree.engine.database import Database
-from teatree.engine.duckdb_errors import DamagedFileError, InvalidatedError
+from teatree.engine.duckdb.database import Database
+from teatree.engine.duckdb.errors import DamagedFileError, InvalidatedError
 
 MANY = "INSERT INTO t SELECT range, (hash(range) >> 1)::BIGINT FROM range({}, {})"
 FIRST, SECOND = MANY.format(0, 300_000), MANY.format(300_000, 500_000)
@@ -157,7 +157,7 @@ def test_a_disk_that_refuses_to_open_damages_nothing(tmp_path: Path, monkeypatch
     def refuse(*_: object, **__: object) -> None:
         raise duckdb.IOException(f'IO Error: Cannot open file "{path}": Read-only file system')
 
-    monkeypatch.setattr("teatree.engine.database._open", refuse)
+    monkeypatch.setattr("teatree.engine.duckdb.database._open", refuse)
     with pytest.raises(RetryError) as refused:
         Database(path, LIMITS)
     assert refused.value.code is Code.UNAVAILABLE

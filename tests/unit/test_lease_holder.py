@@ -9,7 +9,7 @@ import time
 
 from attrs import evolve
 
-from teatree.storage.lease import is_alive, process_of, this_process
+from teatree.storage.catalog.lease import is_alive, process_of, this_process
 
 
 def test_this_process_is_alive() -> None:
@@ -36,7 +36,9 @@ def test_a_pid_used_again_is_another_process() -> None:
 
 def test_a_zombie_is_dead() -> None:
     """A killed process holds nothing, also before its parent waits for it."""
-    script = "from teatree.storage.lease import this_process as t; print(t('here').started, flush=True); input()"
+    script = (
+        "from teatree.storage.catalog.lease import this_process as t; print(t('here').started, flush=True); input()"
+    )
     child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None
     started = int(child.stdout.readline())

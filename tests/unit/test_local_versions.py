@@ -18,12 +18,12 @@ from published import PublishedModel
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import ManagerSettings, StoreSettings
-from teatree.engine.local_versions import LocalVersions
-from teatree.engine.open_files import is_open_anywhere, is_open_elsewhere
-from teatree.storage.chain import Chain
+from teatree.engine.local.open_files import is_open_anywhere, is_open_elsewhere
+from teatree.engine.local.versions import LocalVersions
 from teatree.storage.model_folder import ModelFolder, model_folder
-from teatree.storage.packs import checksum
-from teatree.storage.versions import materialise
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.packs import checksum
+from teatree.storage.versions.reader import materialise
 
 VERSIONS = 20
 COPYING = ManagerSettings(local_grace_ms=400)

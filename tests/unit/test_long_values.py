@@ -13,10 +13,10 @@ import pytest
 from published import LIMITS, PublishedModel
 from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.settings import LimitSettings, StoreSettings
-from teatree.engine.archive import write_archive
-from teatree.engine.local_reads import LocalReads
-from teatree.engine.open_version import OpenVersion
-from teatree.storage.versions import materialise
+from teatree.engine.local.open_version import OpenVersion
+from teatree.engine.local.reads import LocalReads
+from teatree.engine.publish.archive import write_archive
+from teatree.storage.versions.reader import materialise
 
 SCALE = 20
 MEMORY_BYTES = LimitSettings().memory_bytes_max // SCALE

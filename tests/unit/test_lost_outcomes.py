@@ -10,8 +10,8 @@ from one_writer import OneWriter, Sent
 from published import PublishedModel
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import StoreSettings
-from teatree.engine.ledger import SEGMENTS_CACHED, LostOutcome
-from teatree.storage.segments import read_segment
+from teatree.engine.apply.ledger import SEGMENTS_CACHED, LostOutcome
+from teatree.storage.ledger.segments import read_segment
 
 TABLE = {"table": "t", "columns": [{"name": "id", "type": "BIGINT"}], "primary_key": ["id"]}
 FIRST = Sent("append", {"table": "t", "rows": [{"id": 1}]}, {"Teatree-Request-Id": "first"})

@@ -17,13 +17,13 @@ import pytest
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.objects import ObjectStore
-from teatree.storage.stores import open_store
+from teatree.storage.objects.base import ObjectStore
+from teatree.storage.objects.stores import open_store
 
 _WRITER = """
 import sys
 from teatree.contracts.settings import StoreSettings
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
 store = open_store(StoreSettings(url=sys.argv[1]))
 body = bytes(8_000_000)
 print("ready", flush=True)
@@ -149,7 +149,7 @@ def test_a_local_store_does_not_load_boto3(tmp_path: Path) -> None:
     """A local store does not import S3's libraries."""
     script = (
         "import sys; from teatree.contracts.settings import StoreSettings;"
-        "from teatree.storage.stores import open_store;"
+        "from teatree.storage.objects.stores import open_store;"
         "open_store(StoreSettings(url=sys.argv[1])).put('a', b''); sys.exit('boto3' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script, tmp_path.as_uri()], check=False).returncode == 0

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from teatree.contracts.errors import CorruptError
-from teatree.storage.frames import unpack
-from teatree.storage.packs import PackWriter
+from teatree.storage.versions.frames import unpack
+from teatree.storage.versions.packs import PackWriter
 
 
 def frame_of(path: Path, piece: bytes) -> bytes:

@@ -14,8 +14,8 @@ from teatree.contracts.process import ALLOCATOR_ENVIRON
 RUN = """
 import json, resource, sys, threading, time
 import duckdb
-from teatree.engine.duckdb_errors import translate
-from teatree.engine.private_memory import PRIVATE_MEMORY
+from teatree.engine.duckdb.errors import translate
+from teatree.engine.duckdb.private_memory import PRIVATE_MEMORY
 from teatree_manager.memory import limit_memory
 
 limit_memory(3_000_000_000)
@@ -88,7 +88,7 @@ def test_what_is_too_big_fails_at_once_and_alone() -> None:
 
 BESIDE = """
 import resource
-from teatree.engine.private_memory import PRIVATE_MEMORY
+from teatree.engine.duckdb.private_memory import PRIVATE_MEMORY
 from teatree_manager.memory import limit_memory
 
 def limit():

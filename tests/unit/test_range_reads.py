@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teatree.storage.frames import Frame
-from teatree.storage.range_reads import plan_reads
-from teatree.storage.read_ahead import ReadAhead
+from teatree.storage.objects.range_reads import plan_reads
+from teatree.storage.versions.frames import Frame
+from teatree.storage.versions.read_ahead import ReadAhead
 
 
 def frame(number: int, offset: int, length: int = 100, key: str = "pack") -> Frame:

@@ -6,8 +6,8 @@ import pytest
 
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.read_settings import ReadSettings
-from teatree_manager import read_holds
-from teatree_manager.read_holds import ReadHolds
+from teatree_manager.read_workers import holds as read_holds
+from teatree_manager.read_workers.holds import ReadHolds
 
 SETTINGS = ReadSettings(
     statement_kills_max=2, client_kills_max=4, kills_window_ms=10_000, hold_ms_min=1_000, hold_ms_max=3_000

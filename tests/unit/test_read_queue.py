@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from teatree_manager.read_queue import ReadQueue, Ticket
+from teatree_manager.read_workers.queue import ReadQueue, Ticket
 
 LONG_MS = 1_000
 

@@ -12,7 +12,7 @@ from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.notices import Kind
 from teatree.contracts.requests import Request
 from teatree.messaging.subjects import Subjects
-from teatree_manager.progress import RequestProgress
+from teatree_manager.pipeline.progress import RequestProgress
 
 
 class _FakeBus:

@@ -16,12 +16,12 @@ from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
 from teatree.messaging.log import LogSlice
-from teatree.storage.chain import Chain
 from teatree.storage.model_folder import model_folder
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
 from teatree_manager.context import ManagerContext
-from teatree_manager.file_thread import FileThread
-from teatree_manager.request_source import RequestSource
+from teatree_manager.pipeline.file_thread import FileThread
+from teatree_manager.pipeline.request_source import RequestSource
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from teatree.contracts.settings import RetentionSettings
-from teatree.storage.retention import kept_versions
+from teatree.storage.retention.policy import kept_versions
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 POLICY = RetentionSettings(grace_ms=0, keep_all_hours=24, hourly_days=7, daily_days=60)

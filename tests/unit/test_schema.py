@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teatree.contracts.codec import dump_json, parse_json, structure, unstructure
-from teatree.contracts.dtype_parser import TYPE_DEPTH_MAX
-from teatree.contracts.dtypes import (
+from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.types.dtype_parser import TYPE_DEPTH_MAX
+from teatree.contracts.types.dtypes import (
     Array,
     Bit,
     Blob,
@@ -32,8 +33,7 @@ from teatree.contracts.dtypes import (
     Uuid,
     Varchar,
 )
-from teatree.contracts.errors import Code, CorruptError, RequestError
-from teatree.contracts.schema import Field, Schema, parse_dtype
+from teatree.contracts.types.schema import Field, Schema, parse_dtype
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 PLAIN: st.SearchStrategy[Dtype] = st.one_of(

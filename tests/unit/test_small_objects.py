@@ -8,8 +8,8 @@ import pytest
 from attrs import frozen
 
 from teatree.contracts.errors import CorruptError
-from teatree.storage.local import LocalObjectStore
-from teatree.storage.small_objects import create_object, read_members, read_object, write_object
+from teatree.storage.objects.local import LocalObjectStore
+from teatree.storage.objects.small_objects import create_object, read_members, read_object, write_object
 
 KEY = "models/a/note"
 

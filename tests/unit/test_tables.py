@@ -188,7 +188,7 @@ def test_a_schema_change_reads_one_table(writer: OneWriter, monkeypatch: pytest.
         scans.append(1)
         return read_tables(con)
 
-    monkeypatch.setattr("teatree.engine.handle.read_tables", counted)
+    monkeypatch.setattr("teatree.engine.duckdb.handle.read_tables", counted)
     for start in range(3):
         made = [created(f"t{start}_{i}", v="INTEGER") for i in range(5)]
         done(*writer.apply(*made, Sent("drop_table", {"table": f"t{start}_4"})))

@@ -12,8 +12,8 @@ import pytest
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.manifest import ModelOptions, StreamStamp
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.commits import Commit, Identity, committed_position, create_own_tables, record_commit
-from teatree.engine.database import Database
+from teatree.engine.apply.commits import Commit, Identity, committed_position, create_own_tables, record_commit
+from teatree.engine.duckdb.database import Database
 
 
 def commit(offset: int) -> Commit:

@@ -26,13 +26,13 @@ NAMES = frozenset(
 )
 """Whole identifiers that the glossary replaces, of words that have another, ordinary use."""
 EXCEPTIONS: dict[tuple[str, str], str] = {
-    ("tell", "src/teatree/client/lazy_files.py"): "the position of a file object, by Python's io interface",
+    ("tell", "src/teatree/client/versions/lazy_files.py"): "the position of a file object, by Python's io interface",
     ("tell", "src/teatree/embedded/server.py"): "the same",
     ("nobody", "src/teatree/embedded/postgres_user.py"): "the user of that name on Unix systems",
-    ("tell", "src/teatree/datasets/csv_file.py"): "the same",
+    ("tell", "src/teatree/datasets/csv/file.py"): "the same",
     ("tell", "src/teatree/datasets/source_rows.py"): "the same",
     ("witness", "src/teatree/messaging/streams.py"): "the anchor's key in the metadata of existing logs",
-    ("Parts", "src/teatree/storage/s3.py"): "a parameter of S3's API",
+    ("Parts", "src/teatree/storage/objects/s3.py"): "a parameter of S3's API",
 }
 """By word and file: why it stays."""
 

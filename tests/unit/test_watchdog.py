@@ -14,11 +14,11 @@ from one_writer import OneWriter, Sent, arrow, arrow_headers, open_database
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
-from teatree.engine import rows_watch
-from teatree.engine.batch import Batch
-from teatree.engine.duckdb_errors import InvalidatedError, translate
-from teatree.engine.shipping import ship
-from teatree.engine.watchdog import Watchdog, own_bytes
+from teatree.engine.apply.batch import Batch
+from teatree.engine.duckdb import rows_watch
+from teatree.engine.duckdb.errors import InvalidatedError, translate
+from teatree.engine.duckdb.watchdog import Watchdog, own_bytes
+from teatree.engine.publish.shipping import ship
 from teatree.functions.registry import built_in_functions
 from teatree.functions.traits import Function
 

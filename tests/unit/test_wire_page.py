@@ -23,7 +23,7 @@ from teatree.messaging.asked_reads import REPEAT_MS_MAX, REPEAT_MS_MIN
 from teatree.messaging.batches import BATCH_MESSAGES_MAX
 from teatree.messaging.service import HEADER_ERROR, HEADER_ERROR_CODE, service_name
 from teatree.messaging.subjects import Subjects
-from teatree_manager.read_worker import PAGES_MAX
+from teatree_manager.read_workers.worker import PAGES_MAX
 from teatree_manager.reads import HEALTH_FUNCTION, WAIT_MS_DEFAULT, WAIT_MS_MAX
 
 DOCS = Path(__file__).parents[2] / "docs"

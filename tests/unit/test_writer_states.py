@@ -15,7 +15,7 @@ from teatree.contracts.settings import LimitSettings
 from teatree.engine.closed_model import ClosedModel, NotTakenOver
 from teatree.engine.model_without_file import ModelWithoutFile
 from teatree.engine.open_model import OpenModel
-from teatree.engine.prepared_version import Author
+from teatree.engine.publish.prepared import Author
 from teatree.engine.writer import Writer
 
 CREATE = Sent("create_model", {"tables": [{"table": "t", "columns": [{"name": "id", "type": "BIGINT"}]}]})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from teatree.contracts.codec import dump_json
-from teatree.contracts.dtypes import Decimal, Dtype, Float, Json
+from teatree.contracts.types.dtypes import Decimal, Dtype, Float, Json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,8 +20,8 @@ _QUOTED = re.compile(r'[",\r\n]|^[ \t]|[ \t]$|^$')
 
 def table_cells(column: pa.ChunkedArray, dtype: Dtype) -> list[str | None]:
     """Return a column's values as texts, None for NULL: decimals with all their digits, nested values as JSON."""
-    from teatree.datasets.json_values import json_column  # noqa: PLC0415
-    from teatree.datasets.nested import one_chunk, storage  # noqa: PLC0415
+    from teatree.datasets.arrow.nested import one_chunk, storage  # noqa: PLC0415
+    from teatree.datasets.results.json_values import json_column  # noqa: PLC0415
 
     if not len(column):
         return []

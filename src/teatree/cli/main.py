@@ -22,11 +22,15 @@ HELP = """One writer per DuckDB model behind a durable queue, and immutable vers
 
 `teatree demo` runs a demonstration on this machine; `teatree up` starts a stack."""
 
-_COMMANDS = (
-    *"up demo models create drop send load query watch".split(),
-    *"versions pull shell verify diff publish fork restore pin unpin pins gc repair dead resume".split(),
-    *"status logs env completion".split(),
+_MODULES = (
+    *"stack.up stack.demo requests.models requests.create requests.drop".split(),
+    *"requests.send requests.load requests.query requests.watch".split(),
+    *"versions.versions versions.pull versions.shell versions.verify versions.diff versions.publish".split(),
+    *"versions.fork versions.restore versions.pin versions.unpin versions.pins versions.gc versions.repair".split(),
+    *"requests.dead stack.resume stack.status stack.logs stack.env stack.completion".split(),
 )
+_COMMANDS = {module.rpartition(".")[2]: module for module in _MODULES}
+"""The module of each command below `teatree.cli`, in the order of the help."""
 _GROUPS = frozenset({"catalog", "log"})
 """Commands with subcommands."""
 _SHOWN = (UnknownSettingWarning, DamageWarning)
@@ -40,13 +44,13 @@ def make_app(*, listing: bool = False) -> App:
     def command(module: str, name: str) -> Any:
         return getattr(import_module(module), name) if listing else f"{module}:{name}"
 
-    for place, name in enumerate(_COMMANDS):
-        app.command(command(f"teatree.cli.{name}", name), name=name, sort_key=place)
+    for place, (name, module) in enumerate(_COMMANDS.items()):
+        app.command(command(f"teatree.cli.{module}", name), name=name, sort_key=place)
     catalog = App(name="catalog", help="Maintain the catalog in PostgreSQL.", sort_key=len(_COMMANDS))
-    catalog.command(command("teatree.cli.catalog", "rebuild"), name="rebuild")
+    catalog.command(command("teatree.cli.stack.catalog", "rebuild"), name="rebuild")
     app.command(catalog)
     log = App(name="log", help="Maintain the log of requests in NATS.", sort_key=len(_COMMANDS) + 1)
-    log.command(command("teatree.cli.log", "advance"), name="advance")
+    log.command(command("teatree.cli.stack.log", "advance"), name="advance")
     app.command(log)
     return app
 

@@ -11,8 +11,8 @@ import orjson
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.settings import Settings
 from teatree.messaging.bus import Bus
-from teatree.storage.objects import ObjectStore
-from teatree.storage.stores import open_store
+from teatree.storage.objects.base import ObjectStore
+from teatree.storage.objects.stores import open_store
 
 
 class Connection:

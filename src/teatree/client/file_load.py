@@ -17,13 +17,13 @@ from teatree.client.notice import named_error
 from teatree.client.query import QueryRequest, ask_through_log
 from teatree.contracts.errors import Code, RequestError, TeatreeError
 from teatree.contracts.names import check_model, new_id
-from teatree.contracts.schema import Field, Schema, parse_dtype
+from teatree.contracts.types.schema import Field, Schema, parse_dtype
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from teatree.client.receipt import Summary
-    from teatree.datasets.csv_options import CsvOptions
+    from teatree.datasets.csv.options import CsvOptions
 
 REQUEST_BYTES = 1_000_000
 """Bytes of one request's rows: applied quickly, and far below the usual `max_payload` even uncompressed."""
@@ -60,7 +60,7 @@ class FileRows:
 
     def guess_schema(self) -> Schema:
         """Return the columns that a table made of the file has; reads all of a CSV file."""
-        from teatree.datasets.arrow import from_arrow_schema  # noqa: PLC0415
+        from teatree.datasets.arrow.types import from_arrow_schema  # noqa: PLC0415
 
         first = next(self._chunks(None))
         return from_arrow_schema(first.schema)
@@ -96,9 +96,9 @@ class FileRows:
         """Yield the rows in the types of the columns that the file has; words of an ENUM as texts."""
         import pyarrow as pa  # noqa: PLC0415
 
-        from teatree.datasets.arrays import as_elements  # noqa: PLC0415
+        from teatree.datasets.arrow.arrays import as_elements  # noqa: PLC0415
+        from teatree.datasets.arrow.nested import one_chunk  # noqa: PLC0415
         from teatree.datasets.fit import fit_table  # noqa: PLC0415
-        from teatree.datasets.nested import one_chunk  # noqa: PLC0415
 
         row = 0
         for chunk in self._chunks(schema):

@@ -159,7 +159,7 @@ async def _store(session: Session) -> PartHealth:
 
 async def _postgres(settings: Settings) -> PartHealth:
     def check() -> PartHealth:
-        from teatree.storage.postgres import Postgres  # noqa: PLC0415 - psycopg, only where there is a catalog
+        from teatree.storage.catalog.postgres import Postgres  # noqa: PLC0415 - psycopg, only where there is a catalog
 
         postgres = Postgres(settings.postgres, application="teatree-status")
         try:

@@ -15,8 +15,8 @@ from teatree.storage.folders import model_chains
 if TYPE_CHECKING:
     from teatree.contracts.manifest import Manifest
     from teatree.contracts.settings import Settings
-    from teatree.storage.catalog_rows import ModelRow
-    from teatree.storage.objects import ObjectStore
+    from teatree.storage.catalog.rows import ModelRow
+    from teatree.storage.objects.base import ObjectStore
 
 
 @frozen
@@ -52,8 +52,8 @@ def list_models(settings: Settings, store: Callable[[], ObjectStore]) -> list[Mo
 
 
 def _from_catalog(settings: Settings) -> list[ModelInfo]:
-    from teatree.storage.catalog import Catalog  # noqa: PLC0415 - psycopg, only where there is a catalog
-    from teatree.storage.postgres import Postgres  # noqa: PLC0415
+    from teatree.storage.catalog.catalog import Catalog  # noqa: PLC0415 - psycopg, only where there is a catalog
+    from teatree.storage.catalog.postgres import Postgres  # noqa: PLC0415
 
     postgres = Postgres(settings.postgres, application="teatree-client")
     try:

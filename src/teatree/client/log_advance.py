@@ -24,7 +24,7 @@ from teatree.messaging.log import LogReader
 from teatree.messaging.log_check import Advance, advance_for, fault_of, stamp_of
 from teatree.messaging.streams import LogState, log_state
 from teatree.storage.folders import model_chains
-from teatree.storage.objects import ObjectStore
+from teatree.storage.objects.base import ObjectStore
 
 COPY_BYTES_MAX = 8_000_000
 """Bytes of requests that are read and accepted again at once."""

@@ -13,18 +13,18 @@ from teatree.client import query as queries
 from teatree.client.model_requests import BULK_SILENCE_MS, TIMEOUT_MS, ModelRequests
 from teatree.client.notice import whole_notice
 from teatree.client.notice_log import follow_filter
-from teatree.client.pull import Pulled, PullProgress, VersionInfo, find_version, list_versions, pull_version
+from teatree.client.versions.pull import Pulled, PullProgress, VersionInfo, find_version, list_versions, pull_version
 from teatree.contracts.failpoints import failpoints
 from teatree.contracts.names import new_id
-from teatree.storage.chain import Chain
+from teatree.storage.versions.chain import Chain
 
 if TYPE_CHECKING:
     import duckdb
 
-    from teatree.client.attach import Attached
-    from teatree.client.diff import VersionDiff
     from teatree.client.file_load import FileProgress, LoadedFile
     from teatree.client.notice import Notice
+    from teatree.client.versions.attach import Attached
+    from teatree.client.versions.diff import VersionDiff
     from teatree.datasets.dataset import Dataset
     from teatree.storage.dead_letters import DeadLetter
 
@@ -55,7 +55,7 @@ class Model(ModelRequests):
         with the line of a wrong value before anything is sent, and what `send` raises if a request was refused.
         """
         from teatree.client.file_load import FileRows, load_file  # noqa: PLC0415 - Arrow, only for this
-        from teatree.datasets.csv_options import read_csv_options  # noqa: PLC0415
+        from teatree.datasets.csv.options import read_csv_options  # noqa: PLC0415
 
         options = read_csv_options(csv) if csv else None
         rows = FileRows(Path(path), options, request_id or new_id())
@@ -169,7 +169,7 @@ class Model(ModelRequests):
 
         Reads only the object store, and only the tables that changed in between.
         """
-        from teatree.client.diff import diff_versions  # noqa: PLC0415 - DuckDB, only for this
+        from teatree.client.versions.diff import diff_versions  # noqa: PLC0415 - DuckDB, only for this
 
         settings = self.connection.settings
         return await asyncio.to_thread(
@@ -186,7 +186,7 @@ class Model(ModelRequests):
         alias: str | None = None,
     ) -> Attached:
         """Attach a version to a DuckDB connection, its blocks fetched as queries need them: see `teatree.attach`."""
-        from teatree.client.attach import attach_chain  # noqa: PLC0415 - DuckDB, only for this
+        from teatree.client.versions.attach import attach_chain  # noqa: PLC0415 - DuckDB, only for this
 
         settings = self.connection.settings
         return attach_chain(con, self.chain(), settings, version=version, at=at, follow=follow, alias=alias)

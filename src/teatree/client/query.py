@@ -156,7 +156,7 @@ def join_pages(bodies: Sequence[bytes], *, is_arrow: bool, where: str) -> Datase
 
 def _from_json(body: bytes, where: str) -> Dataset:
     """Return a page's rows in the types that its columns name."""
-    from teatree.contracts.schema import Field, Schema, parse_read_dtype  # noqa: PLC0415
+    from teatree.contracts.types.schema import Field, Schema, parse_read_dtype  # noqa: PLC0415
     from teatree.datasets.dataset import Dataset  # noqa: PLC0415
 
     try:

@@ -27,7 +27,7 @@ from teatree.contracts.settings import Settings
 if TYPE_CHECKING:
     import duckdb
 
-    from teatree.client.attach import Attached
+    from teatree.client.versions.attach import Attached
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -18,9 +18,9 @@ import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn
 
-from teatree.contracts.dtype_parser import parse_read_dtype
-from teatree.contracts.dtypes import Dtype
 from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.types.dtype_parser import parse_read_dtype
+from teatree.contracts.types.dtypes import Dtype
 
 T = TypeVar("T")
 _DIGITS_MAX = 400

@@ -12,7 +12,7 @@ from blake3 import blake3
 from teatree.contracts.codec import dump_json, parse_json, structure, tolerate_unknown_keys, unstructure
 from teatree.contracts.errors import CorruptError, RequestError
 from teatree.contracts.requests import LogPosition
-from teatree.contracts.schema import Schema
+from teatree.contracts.types.schema import Schema
 
 FORMAT = 1
 

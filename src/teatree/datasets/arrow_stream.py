@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.datasets.nested import list_parts, storage
+from teatree.datasets.arrow.nested import list_parts, storage
 
 _HEADER_DICTIONARY = 2
 _HEADER_BATCH = 3

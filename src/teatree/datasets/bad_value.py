@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from teatree.contracts.dtypes import Dtype
 from teatree.contracts.errors import Code
 from teatree.contracts.shown import SHOWN_CHARS_MAX, shown
+from teatree.contracts.types.dtypes import Dtype
 
 
 class BadValueError(Exception):

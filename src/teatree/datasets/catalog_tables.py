@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from teatree.contracts.errors import RequestError
-from teatree.contracts.schema import Field, Schema, parse_read_dtype
-from teatree.contracts.table_info import TableInfo
+from teatree.contracts.types.schema import Field, Schema, parse_read_dtype
+from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.ddl import quote
 
 if TYPE_CHECKING:

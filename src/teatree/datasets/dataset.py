@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from attrs import field, frozen
 
-from teatree.contracts.schema import Schema
-from teatree.datasets.arrow import from_arrow_schema, to_arrow_schema
+from teatree.contracts.types.schema import Schema
+from teatree.datasets.arrow.types import from_arrow_schema, to_arrow_schema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,7 +63,7 @@ class Dataset:
 
         Raises `out_of_range` for what Polars has no value for, as `infinity` or the time 24:00:00.
         """
-        from teatree.datasets.polars_frame import to_frame  # noqa: PLC0415 - 0.2 s, only for those who want it
+        from teatree.datasets.results.polars_frame import to_frame  # noqa: PLC0415 - 0.2 s, only for those who want it
 
         return to_frame(self._table, self.schema)
 
@@ -73,8 +73,8 @@ class Dataset:
         What Python has no value for is the text that JSON has for it: `infinity`, a year beyond 9999, 24:00:00, a
         moment with nanoseconds, BIT and TIMETZ. JSON is its text; `to_json_rows` reads it.
         """
-        from teatree.datasets.nested import one_chunk  # noqa: PLC0415
-        from teatree.datasets.python_values import python_column  # noqa: PLC0415
+        from teatree.datasets.arrow.nested import one_chunk  # noqa: PLC0415
+        from teatree.datasets.results.python_values import python_column  # noqa: PLC0415
 
         names = self.schema.names
         columns = [
@@ -89,6 +89,6 @@ class Dataset:
         The values of a JSON column are Python's (`int` of any size, `Decimal` where a float would lose digits), or with
         `as_written` texts that `dump_json` writes into its document as they are.
         """
-        from teatree.datasets.json_values import rows_to_json  # noqa: PLC0415
+        from teatree.datasets.results.json_values import rows_to_json  # noqa: PLC0415
 
         return rows_to_json(self._table, self.schema, as_written=as_written)

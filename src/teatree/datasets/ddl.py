@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import OWN_SCHEMA, check_identifier, check_table
-from teatree.contracts.schema import Field, Schema
+from teatree.contracts.types.schema import Field, Schema
 
 _OLD = f"{OWN_SCHEMA}_old"
 """The name of a table while it is made anew: no user's table can have it."""

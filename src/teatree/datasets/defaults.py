@@ -5,7 +5,9 @@ from __future__ import annotations
 import decimal
 from typing import Any
 
-from teatree.contracts.dtypes import (
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import fold
+from teatree.contracts.types.dtypes import (
     Array,
     Blob,
     Boolean,
@@ -25,12 +27,10 @@ from teatree.contracts.dtypes import (
     Uuid,
     Varchar,
 )
-from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.names import fold
-from teatree.datasets.arrays import build_array
+from teatree.datasets.arrow.arrays import build_array
 from teatree.datasets.bad_value import BadValueError
 from teatree.datasets.ddl import quote_literal
-from teatree.datasets.json_values import json_column
+from teatree.datasets.results.json_values import json_column
 from teatree.datasets.values import converter
 
 _MOMENT = ("now()", (Timestamp, Date, Time, TimeTz))

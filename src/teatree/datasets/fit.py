@@ -11,12 +11,12 @@ from __future__ import annotations
 import pyarrow as pa
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.schema import Field, Schema
-from teatree.datasets.arrays import build_array
-from teatree.datasets.arrow import to_arrow_schema
+from teatree.contracts.types.schema import Field, Schema
+from teatree.datasets.arrow.arrays import build_array
+from teatree.datasets.arrow.nested import one_chunk
+from teatree.datasets.arrow.types import to_arrow_schema
 from teatree.datasets.bad_value import BadValueError
 from teatree.datasets.fit_array import first_bad, fit_array
-from teatree.datasets.nested import one_chunk
 from teatree.datasets.rows import missing_column
 
 

@@ -12,7 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teatree.contracts.codec import parse_json
-from teatree.contracts.dtypes import (
+from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import fold
+from teatree.contracts.shown import shown
+from teatree.contracts.types.dtypes import (
     DECIMAL_PRECISION_MAX,
     Array,
     Bit,
@@ -35,15 +38,12 @@ from teatree.contracts.dtypes import (
     Uuid,
     Varchar,
 )
-from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.names import fold
-from teatree.contracts.shown import shown
 from teatree.datasets import iso
-from teatree.datasets.arrays import as_elements, build_array, enum_array
-from teatree.datasets.arrow import to_arrow_type
+from teatree.datasets.arrow.arrays import as_elements, build_array, enum_array
+from teatree.datasets.arrow.nested import list_parts, storage, struct_parts
+from teatree.datasets.arrow.types import to_arrow_type
 from teatree.datasets.bad_value import BadValueError
-from teatree.datasets.json_values import json_column
-from teatree.datasets.nested import list_parts, storage, struct_parts
+from teatree.datasets.results.json_values import json_column
 from teatree.datasets.values import converter
 
 _WIDE_TYPES = tuple(to_arrow_type(Integer(128, signed)) for signed in (True, False))

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from teatree.contracts.dtypes import Json
 from teatree.contracts.errors import Code
+from teatree.contracts.types.dtypes import Json
 from teatree.datasets.bad_value import BadValueError, encodable, mismatch
 
 _JSON_DEPTH_MAX = 250

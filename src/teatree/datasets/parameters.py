@@ -7,9 +7,9 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from teatree.contracts.dtypes import DECIMAL_PRECISION_MAX
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.shown import shown
+from teatree.contracts.types.dtypes import DECIMAL_PRECISION_MAX
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from teatree.contracts.dtypes import (
+from teatree.contracts.types.dtypes import (
     Array,
     Bit,
     Dtype,
@@ -17,7 +17,7 @@ from teatree.contracts.dtypes import (
     TimeTz,
     Varchar,
 )
-from teatree.contracts.schema import Schema
+from teatree.contracts.types.schema import Schema
 from teatree.datasets.ddl import quote
 
 

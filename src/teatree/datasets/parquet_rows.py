@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from attrs import frozen
 
-from teatree.datasets.int96 import exact_moments, int96_columns
+from teatree.datasets.arrow.int96 import exact_moments, int96_columns
 
 BATCH_ROWS_MAX = 250_000
 BATCH_VALUES_MAX = 32_000_000

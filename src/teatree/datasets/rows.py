@@ -10,9 +10,9 @@ import pyarrow as pa
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.schema import Field, Schema
-from teatree.datasets.arrays import build_array
-from teatree.datasets.arrow import to_arrow_schema
+from teatree.contracts.types.schema import Field, Schema
+from teatree.datasets.arrow.arrays import build_array
+from teatree.datasets.arrow.types import to_arrow_schema
 from teatree.datasets.bad_value import BadValueError
 from teatree.datasets.values import Convert, converter
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.schema import Schema
+from teatree.contracts.types.schema import Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from teatree.datasets.csv_options import CsvOptions
+    from teatree.datasets.csv.options import CsvOptions
 
 _CSV_ENDINGS = (".csv", ".tsv")
 CHUNK_ROWS_MAX = 250_000
@@ -101,8 +101,8 @@ def _parquet(path: Path, rows_bytes_max: int, reached: Reached) -> Iterator[pa.T
 
 
 def _csv(path: Path, schema: Schema | None, options: CsvOptions | None, reached: Reached) -> Iterator[pa.Table]:
-    from teatree.datasets.csv_file import CsvFile  # noqa: PLC0415
-    from teatree.datasets.csv_options import CsvOptions  # noqa: PLC0415
+    from teatree.datasets.csv.file import CsvFile  # noqa: PLC0415
+    from teatree.datasets.csv.options import CsvOptions  # noqa: PLC0415
 
     file = CsvFile(path, options or CsvOptions())
     yield from file.tables(file.guess_schema() if schema is None else schema, reached)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-from teatree.contracts.dtypes import Array, Dtype, List, Map, Struct, Time, Timestamp
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.schema import Schema
+from teatree.contracts.types.dtypes import Array, Dtype, List, Map, Struct, Time, Timestamp
+from teatree.contracts.types.schema import Schema
 
 Release = tuple[int, int]
 OLDEST: Release = (1, 2)

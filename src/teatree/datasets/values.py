@@ -16,7 +16,10 @@ import struct
 from collections.abc import Callable, Hashable
 from typing import Any, NoReturn
 
-from teatree.contracts.dtypes import (
+from teatree.contracts.errors import Code
+from teatree.contracts.names import fold
+from teatree.contracts.shown import shown
+from teatree.contracts.types.dtypes import (
     Array,
     Bit,
     Blob,
@@ -38,9 +41,6 @@ from teatree.contracts.dtypes import (
     Uuid,
     Varchar,
 )
-from teatree.contracts.errors import Code
-from teatree.contracts.names import fold
-from teatree.contracts.shown import shown
 from teatree.datasets import iso
 from teatree.datasets.bad_value import BadValueError, encodable, lossy, mismatch, out_of_range
 from teatree.datasets.json_text import json_text

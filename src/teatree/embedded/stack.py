@@ -43,11 +43,11 @@ from teatree.embedded.secret_file import own_folder, private_folder
 from teatree.embedded.server import Server
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
 
 STORE_FOLDER = "_store"
 _PROBE_KEY = "teatree-up"
-_MIGRATE_MODULE = "teatree.storage.migrations.migrate"
+_MIGRATE_MODULE = "teatree.storage.catalog.migrations.migrate"
 _SIGNAL_LOOK_S = 0.2
 """How often `run` checks for a signal."""
 _WATCH_S = 0.1

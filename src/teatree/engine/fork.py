@@ -19,15 +19,15 @@ from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.contracts.manifest import ForkPoint, Manifest, ModelOptions
 from teatree.contracts.names import OWN_SCHEMA
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.database import Database, OnStuck
+from teatree.engine.duckdb.database import Database, OnStuck
 from teatree.engine.history import fetch_file
 from teatree.engine.model_context import ModelContext
 from teatree.functions.history import retry_while_unavailable
 from teatree.functions.model_arguments import ForkSource
-from teatree.storage.chain import Chain
-from teatree.storage.packs import BlockTable
-from teatree.storage.pins import find_pin, pin, pin_key
-from teatree.storage.versions import layout_of, read_table
+from teatree.storage.retention.pins import find_pin, pin, pin_key
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.packs import BlockTable
+from teatree.storage.versions.reader import layout_of, read_table
 
 T = TypeVar("T")
 

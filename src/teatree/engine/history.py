@@ -12,14 +12,14 @@ from typing_extensions import override
 from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.database import Database
-from teatree.engine.duckdb_errors import DamagedVersionError
-from teatree.engine.local_reads import answer_from
+from teatree.engine.duckdb.database import Database
+from teatree.engine.duckdb.errors import DamagedVersionError
+from teatree.engine.local.reads import answer_from
 from teatree.functions.handles import Parameters
 from teatree.functions.history import History
-from teatree.storage.chain import Chain
-from teatree.storage.objects import NotFoundError
-from teatree.storage.versions import layout_of, materialise
+from teatree.storage.objects.base import NotFoundError
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.reader import layout_of, materialise
 
 if TYPE_CHECKING:
     import pyarrow as pa

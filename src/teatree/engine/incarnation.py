@@ -12,18 +12,18 @@ from teatree.contracts.errors import RequestError
 from teatree.contracts.manifest import ModelOptions, StreamStamp
 from teatree.contracts.notices import Status, outcome_of
 from teatree.contracts.requests import Request
-from teatree.engine.batch import Applied, Creation
-from teatree.engine.commits import Commit, Identity, create_own_tables, record_commit
-from teatree.engine.database import Database
+from teatree.engine.apply.batch import Applied, Creation
+from teatree.engine.apply.commits import Commit, Identity, create_own_tables, record_commit
+from teatree.engine.apply.transaction import NextVersion
+from teatree.engine.duckdb.database import Database
+from teatree.engine.duckdb.handle import WriteHandle
 from teatree.engine.fork import Fork, disown, fetch_fork, open_fork
-from teatree.engine.handle import WriteHandle
 from teatree.engine.model_context import ModelContext
-from teatree.engine.transaction import NextVersion
 from teatree.functions.arguments import Call
 from teatree.functions.model_arguments import ModelArguments
 from teatree.functions.tables import make_table
-from teatree.storage.packs import BlockTable
-from teatree.storage.segments import Entry, encode_segment
+from teatree.storage.ledger.segments import Entry, encode_segment
+from teatree.storage.versions.packs import BlockTable
 
 
 @frozen

@@ -7,13 +7,13 @@ from attrs import evolve, frozen
 from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import ModelOptions
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.database import OnStuck
+from teatree.engine.duckdb.database import OnStuck
 from teatree.functions.arguments import Context, Report, no_report
 from teatree.functions.history import History
 from teatree.functions.registry import Registry
 from teatree.functions.sources import Sources
-from teatree.storage.chain import Chain
 from teatree.storage.model_folder import ModelFolder
+from teatree.storage.versions.chain import Chain
 
 
 @frozen

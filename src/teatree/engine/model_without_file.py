@@ -8,16 +8,16 @@ from teatree.contracts.errors import RequestError, RetryError, TeatreeError
 from teatree.contracts.manifest import ModelState
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
-from teatree.engine.batch import FAILED_CODES, Applied
+from teatree.engine.apply.batch import FAILED_CODES, Applied
+from teatree.engine.apply.ledger import EarlierOutcome, LostOutcome
+from teatree.engine.apply.outcomes import answer_again, lost, outside_entries, refused
+from teatree.engine.apply.transaction import NextVersion
 from teatree.engine.incarnation import CreatedModel, create_model_file
-from teatree.engine.ledger import EarlierOutcome, LostOutcome
 from teatree.engine.model_context import ModelContext
-from teatree.engine.outcomes import answer_again, lost, outside_entries, refused
-from teatree.engine.prepared_version import PreparedVersion
+from teatree.engine.publish.prepared import PreparedVersion
+from teatree.engine.publish.preparer import VersionPreparer
 from teatree.engine.takeover import discard_files
-from teatree.engine.transaction import NextVersion
-from teatree.engine.version_preparer import VersionPreparer
-from teatree.storage.segments import Entry, Role, encode_segment
+from teatree.storage.ledger.segments import Entry, Role, encode_segment
 
 
 class ModelWithoutFile:

@@ -25,20 +25,20 @@ from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, RetryError
 from teatree.contracts.manifest import NO_LOG, Manifest, ManifestKind, ModelState, TableEntry
 from teatree.contracts.names import check_model
-from teatree.contracts.schema import Schema
 from teatree.contracts.settings import Settings, store_at
+from teatree.contracts.types.schema import Schema
 from teatree.datasets.catalog_tables import read_tables
 from teatree.datasets.ddl import MAIN_SCHEMA, quote, table_label
-from teatree.engine.changes import Checkpoint
-from teatree.engine.snapshot import Capture, capture
-from teatree.engine.user_file import UserFile
-from teatree.storage.chain import Chain
+from teatree.engine.duckdb.changes import Checkpoint
+from teatree.engine.duckdb.snapshot import Capture, capture
+from teatree.engine.duckdb.user_file import UserFile
 from teatree.storage.disk import translating_disk_full
-from teatree.storage.head import advance_head
-from teatree.storage.packs import BlockTable, checksum
-from teatree.storage.probe import ensure_probed
-from teatree.storage.stores import open_store
-from teatree.storage.versions import HEADER_BYTES, read_table
+from teatree.storage.objects.probe import ensure_probed
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.head import advance_head
+from teatree.storage.versions.packs import BlockTable, checksum
+from teatree.storage.versions.reader import HEADER_BYTES, read_table
 
 RACES_MAX = 50
 """Tries of a first version against concurrent publishers: each lost race is a version that another one made."""

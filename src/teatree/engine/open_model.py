@@ -14,20 +14,20 @@ from attrs import frozen
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.manifest import Manifest, ModelState
 from teatree.contracts.requests import LogPosition, Request
-from teatree.engine.batch import Applied, Batch
-from teatree.engine.changes import Checkpoint
-from teatree.engine.commits import Commit, adopt_commits, committed_position, read_commits
-from teatree.engine.database import Database, reopened
-from teatree.engine.duckdb_errors import DamagedFileError, InvalidatedError, damage_of_file
-from teatree.engine.handle import WriteHandle
+from teatree.engine.apply.batch import Applied, Batch
+from teatree.engine.apply.commits import Commit, adopt_commits, committed_position, read_commits
+from teatree.engine.apply.transaction import ModelFile
+from teatree.engine.duckdb.changes import Checkpoint
+from teatree.engine.duckdb.database import Database, reopened
+from teatree.engine.duckdb.errors import DamagedFileError, InvalidatedError, damage_of_file
+from teatree.engine.duckdb.handle import WriteHandle
+from teatree.engine.duckdb.snapshot import Capture, capture
 from teatree.engine.history import StoredHistory, unchanged_tables
 from teatree.engine.model_context import ModelContext
-from teatree.engine.prepared_version import CapturedFile, PreparedVersion, table_entries
+from teatree.engine.publish.prepared import CapturedFile, PreparedVersion, table_entries
+from teatree.engine.publish.preparer import VersionPreparer
 from teatree.engine.recovery import recovered
-from teatree.engine.snapshot import Capture, capture
-from teatree.engine.transaction import ModelFile
-from teatree.engine.version_preparer import VersionPreparer
-from teatree.storage.packs import BlockTable
+from teatree.storage.versions.packs import BlockTable
 
 
 @frozen

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import attrs
 
 from teatree.contracts.manifest import Manifest, ModelState
-from teatree.engine.batch import Applied, archive_of
-from teatree.engine.commits import Commit
-from teatree.engine.ledger import Ledger
-from teatree.engine.prepared_version import new_write_id
+from teatree.engine.apply.batch import Applied, archive_of
+from teatree.engine.apply.commits import Commit
+from teatree.engine.apply.ledger import Ledger
+from teatree.engine.publish.prepared import new_write_id
 from teatree.functions.registry import Registry
-from teatree.storage.segments import Entry, decode_segment, encode_segment
+from teatree.storage.ledger.segments import Entry, decode_segment, encode_segment
 
 
 def recovered(commits: Sequence[Commit], fence: Manifest, ledger: Ledger, functions: Registry) -> Applied:

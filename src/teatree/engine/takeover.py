@@ -16,13 +16,13 @@ from attrs import frozen
 
 from teatree.contracts.errors import CorruptError, RetryError, TeatreeError
 from teatree.contracts.manifest import Manifest
-from teatree.engine.changes import check_length
-from teatree.engine.commits import Commit, read_commits, read_identity, unshipped
-from teatree.engine.database import Database
+from teatree.engine.apply.commits import Commit, read_commits, read_identity, unshipped
+from teatree.engine.duckdb.changes import check_length
+from teatree.engine.duckdb.database import Database
+from teatree.engine.local.spares import sweep
 from teatree.engine.model_context import ModelContext
-from teatree.engine.spares import sweep
 from teatree.storage.model_folder import ModelFolder
-from teatree.storage.versions import materialise
+from teatree.storage.versions.reader import materialise
 
 
 @frozen

@@ -14,20 +14,20 @@ from teatree.contracts.manifest import Manifest, ModelState
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.batch import Applied
+from teatree.engine.apply.batch import Applied
+from teatree.engine.apply.ledger import Ledger
 from teatree.engine.closed_model import ClosedModel, NotTakenOver
+from teatree.engine.duckdb.snapshot import captured_checkpoint
 from teatree.engine.incarnation import CreatedModel
-from teatree.engine.ledger import Ledger
 from teatree.engine.model_context import ModelContext
 from teatree.engine.model_without_file import ModelWithoutFile
 from teatree.engine.open_model import Captured, OpenModel
-from teatree.engine.prepared_version import Author, PreparedVersion, fence_after
+from teatree.engine.publish.prepared import Author, PreparedVersion, fence_after
+from teatree.engine.publish.preparer import Base, VersionPreparer
 from teatree.engine.recovery import applied_through
-from teatree.engine.snapshot import captured_checkpoint
 from teatree.engine.takeover import discard_files, put_aside, take_file
-from teatree.engine.version_preparer import Base, VersionPreparer
-from teatree.storage.packs import BlockTable
-from teatree.storage.versions import read_table
+from teatree.storage.versions.packs import BlockTable
+from teatree.storage.versions.reader import read_table
 
 
 class Writer:

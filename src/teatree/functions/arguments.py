@@ -18,8 +18,8 @@ from teatree.functions.sources import Sources
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from teatree.contracts.schema import Schema
-    from teatree.datasets.csv_options import CsvOptions
+    from teatree.contracts.types.schema import Schema
+    from teatree.datasets.csv.options import CsvOptions
     from teatree.functions.handles import Parameters
     from teatree.functions.history import History
 
@@ -117,7 +117,7 @@ class Call:
 
     def csv_options(self) -> CsvOptions | None:
         """Take the options of a CSV file; None if none is given."""
-        from teatree.datasets.csv_options import OPTION_NAMES, read_csv_options  # noqa: PLC0415
+        from teatree.datasets.csv.options import OPTION_NAMES, read_csv_options  # noqa: PLC0415
 
         given = {name: self._members.pop(name) for name in OPTION_NAMES if name in self._members}
         return read_csv_options(given) if given else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import OWN_SCHEMA
-from teatree.contracts.table_info import TableInfo
+from teatree.contracts.types.table_info import TableInfo
 
 if TYPE_CHECKING:
     import pyarrow as pa

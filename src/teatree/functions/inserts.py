@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.table_info import TableInfo
+from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.ddl import quote
 from teatree.functions.handles import ROWS_VIEW, Write
 

@@ -9,8 +9,8 @@ from attrs import frozen
 
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
-from teatree.datasets.arrow import from_arrow_schema
-from teatree.datasets.json_values import columns_to_json, rows_to_json
+from teatree.datasets.arrow.types import from_arrow_schema
+from teatree.datasets.results.json_values import columns_to_json, rows_to_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

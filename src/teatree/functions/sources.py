@@ -14,8 +14,8 @@ from attrs import frozen
 from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.folders import MODELS
-from teatree.storage.objects import NotFoundError
-from teatree.storage.stores import open_store
+from teatree.storage.objects.base import NotFoundError
+from teatree.storage.objects.stores import open_store
 
 _LOCK = "manager.lock"
 """In every model's folder; see `storage/model_folder.py`."""

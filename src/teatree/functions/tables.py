@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from teatree.contracts.dtypes import Array, Interval, List, Map, Struct
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_identifier, check_table
-from teatree.contracts.schema import Field, Schema, parse_dtype
 from teatree.contracts.shown import shown
-from teatree.contracts.table_info import TableInfo
+from teatree.contracts.types.dtypes import Array, Interval, List, Map, Struct
+from teatree.contracts.types.schema import Field, Schema, parse_dtype
+from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.ddl import (
     create_table_sql,
 )

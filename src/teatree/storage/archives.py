@@ -18,8 +18,8 @@ from attrs import frozen
 
 from teatree.contracts.codec import parse_utc, utc_text
 from teatree.contracts.manifest import Manifest, ObjectRef, Stub
-from teatree.storage.chain import Chain
-from teatree.storage.small_objects import create_object, read_members, write_object
+from teatree.storage.objects.small_objects import create_object, read_members, write_object
+from teatree.storage.versions.chain import Chain
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 

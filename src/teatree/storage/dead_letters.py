@@ -13,9 +13,9 @@ from attrs import frozen
 from teatree.contracts.codec import tolerate_unknown_keys
 from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.contracts.requests import Request
-from teatree.storage.chain import Chain
-from teatree.storage.objects import NotFoundError
-from teatree.storage.small_objects import read_object, write_object
+from teatree.storage.objects.base import NotFoundError
+from teatree.storage.objects.small_objects import read_object, write_object
+from teatree.storage.versions.chain import Chain
 
 _LETTER, _BODY = ".json", ".body"
 

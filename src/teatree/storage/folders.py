@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from teatree.contracts.manifest import read_entry
-from teatree.storage.chain import Chain
-from teatree.storage.head import read_head
-from teatree.storage.objects import NotFoundError, ObjectStore
+from teatree.storage.objects.base import NotFoundError, ObjectStore
 from teatree.storage.reread import reread
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.head import read_head
 
 MODELS = "models/"
 _AFTER_ALL = "~"

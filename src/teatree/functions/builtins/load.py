@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_identifier, check_table
-from teatree.contracts.schema import Field, Schema
-from teatree.contracts.table_info import TableInfo
+from teatree.contracts.types.schema import Field, Schema
+from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.ddl import create_table_sql, quote
 from teatree.datasets.source_rows import read_chunks, readable
 from teatree.functions.arguments import Call
@@ -21,7 +21,7 @@ from teatree.functions.traits import Function, Traits
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from teatree.datasets.csv_options import CsvOptions
+    from teatree.datasets.csv.options import CsvOptions
 
 MODES = ("append", "replace", "create")
 
@@ -70,7 +70,7 @@ def _insert_chunk(db: Write, table: TableInfo, chunk: pa.Table, first_row: int) 
 
 
 def _created(db: Write, name: str, sample: pa.Table) -> TableInfo:
-    from teatree.datasets.arrow import from_arrow_schema  # noqa: PLC0415
+    from teatree.datasets.arrow.types import from_arrow_schema  # noqa: PLC0415
 
     if db.find_table(name) is not None:
         raise RequestError(

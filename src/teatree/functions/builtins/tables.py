@@ -7,8 +7,8 @@ from typing import Any
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_identifier, fold
-from teatree.contracts.schema import Schema
-from teatree.contracts.table_info import TableInfo
+from teatree.contracts.types.schema import Schema
+from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.ddl import add_column_sql, drop_column_sql, quote, rebuild_sql, rename_column_sql
 from teatree.datasets.defaults import is_computed
 from teatree.functions.arguments import Call

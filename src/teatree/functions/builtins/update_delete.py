@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.schema import Field, Schema
-from teatree.contracts.table_info import TableInfo
+from teatree.contracts.types.schema import Field, Schema
+from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.ddl import quote
 from teatree.functions.arguments import Call, to_tables
 from teatree.functions.handles import ROWS_VIEW, Write

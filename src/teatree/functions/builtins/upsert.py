@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.table_info import TableInfo
+from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.ddl import quote
 from teatree.functions.arguments import Call, to_tables
 from teatree.functions.handles import ROWS_VIEW, Write
@@ -69,7 +69,7 @@ def _hashable_values(column: pa.ChunkedArray) -> list[Hashable]:
     """Return values that are equal where the database's are; moments as counts: Python's end with the year 9999."""
     import pyarrow as pa  # noqa: PLC0415
 
-    from teatree.datasets.nested import one_chunk, storage  # noqa: PLC0415
+    from teatree.datasets.arrow.nested import one_chunk, storage  # noqa: PLC0415
 
     array = storage(one_chunk(column))
     if pa.types.is_temporal(array.type):

@@ -18,9 +18,9 @@ from typing_extensions import override
 
 from teatree.contracts.errors import RequestError
 from teatree.contracts.requests import CONTENT_ARROW, Request
-from teatree.contracts.schema import Schema
-from teatree.contracts.table_info import TableInfo
-from teatree.datasets.arrow import to_arrow_schema
+from teatree.contracts.types.schema import Schema
+from teatree.contracts.types.table_info import TableInfo
+from teatree.datasets.arrow.types import to_arrow_schema
 from teatree.datasets.ddl import quote, quote_literal
 from teatree.datasets.rows import RowDecoder, RowGroup
 from teatree.functions.arguments import VALUE_BYTES, Call

@@ -1,0 +1,96 @@
+"""The follower that writes versions into the catalog in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from teatree.contracts.errors import CorruptError, TeatreeError
+from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.manifest import Manifest
+from teatree.storage.catalog.catalog import Catalog
+from teatree.storage.catalog.projection import CHUNK_VERSIONS, VersionRows, read_version_rows, record, record_archive
+from teatree.storage.ledger.segments import Entry
+from teatree.storage.versions.chain import Chain
+from teatree_manager.followers.base import Follower
+
+RECENT_VERSIONS_MAX = 200
+"""Versions kept in memory for an unavailable catalog; older ones are read from the store again."""
+STUCK_MS = 20_000
+"""Milliseconds without a recorded chunk after which the follower is stuck, not catching up; one takes some seconds."""
+
+
+class CatalogFollower(Follower):
+    """Writes the versions into PostgreSQL, in chunks, in order."""
+
+    name = "catalog"
+    tolerated = (TeatreeError,)
+    """A catalog that is empty or locked, or refuses a row, must not stop its model."""
+
+    def __init__(self, catalog: Catalog, chain: Chain, failpoint: Failpoint) -> None:
+        super().__init__()
+        self._catalog = catalog
+        self._chain = chain
+        self._failpoint = failpoint
+        self._recent: dict[int, VersionRows] = {}
+        self._archives: dict[int, Manifest] = {}
+        self._newest = 0
+        self._recorded: int | None = None
+        self._recorded_ms = time.monotonic() * 1000
+
+    def follow(self, manifest: Manifest, entries: Sequence[Entry]) -> None:
+        """Add a version to those to record."""
+        self._recent[manifest.version] = (manifest, entries)
+        if len(self._recent) > RECENT_VERSIONS_MAX:
+            del self._recent[next(iter(self._recent))]
+        self._newest = max(self._newest, manifest.version)
+        self.wake()
+
+    def archived(self, manifest: Manifest) -> None:
+        """Add a version's Parquet files to those to record."""
+        self._archives[manifest.version] = manifest
+        self.wake()
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether versions are still to be recorded, and some were recorded not long ago."""
+        return (self._recorded or 0) < self._newest and time.monotonic() * 1000 < self._recorded_ms + STUCK_MS
+
+    @override
+    async def work(self) -> None:
+        if self._recorded is None:
+            await asyncio.to_thread(self._catalog.record_error, *self._identity(), None)
+            model = await asyncio.to_thread(self._catalog.model, self._chain.model)
+            self._recorded = model.version if model else 0
+        while self._recorded < self._newest:
+            last = min(self._recorded + CHUNK_VERSIONS, self._newest)
+            rows = await asyncio.to_thread(self._read_rows, self._recorded + 1, last)
+            self._failpoint("manager.catalog.before_record")
+            await asyncio.to_thread(record, self._catalog, self._chain, rows)
+            self._failpoint("manager.catalog.after_record")
+            self._recorded = last
+            self._recorded_ms = time.monotonic() * 1000
+            for version in [v for v in self._recent if v <= last]:
+                del self._recent[version]
+        damage = None
+        for version, manifest in list(self._archives.items()):
+            try:
+                await asyncio.to_thread(record_archive, self._catalog, self._chain, manifest)
+            except CorruptError as e:  # the other versions are still recorded
+                damage = e
+            else:
+                del self._archives[version]
+        if damage is not None:
+            raise damage
+
+    def _read_rows(self, first: int, last: int) -> list[VersionRows]:
+        kept = {v: rows for v in range(first, last + 1) if (rows := self._recent.get(v)) is not None}
+        read = read_version_rows(self._chain, [v for v in range(first, last + 1) if v not in kept])
+        return [kept[v] if v in kept else next(read) for v in range(first, last + 1)]
+
+    def _identity(self) -> tuple[uuid.UUID, str]:
+        return uuid.UUID(self._chain.goal_model_id), self._chain.model

@@ -1,0 +1,58 @@
+"""The follower that writes the object `head`, a copy of the newest manifest, and checks the chain's end against it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+from typing_extensions import override
+
+from teatree.contracts.manifest import Manifest
+from teatree.storage.versions.chain import Chain
+from teatree.storage.versions.head import advance_head
+from teatree_manager.followers.base import Follower
+
+
+class HeadFollower(Follower):
+    """Writes a copy of the newest manifest, at most once an interval, and checks whether one near it vanished."""
+
+    name = "head"
+
+    def __init__(self, chain: Chain, interval_ms: int) -> None:
+        super().__init__()
+        self._chain = chain
+        self._interval_s = interval_ms / 1000
+        self._manifest: Manifest | None = None
+        self._written = 0
+        self._written_at_s = float("-inf")
+        self._leaving = asyncio.Event()
+
+    def follow(self, manifest: Manifest) -> None:
+        """Take a version as the newest."""
+        self._manifest = manifest
+        self.wake()
+
+    @override
+    async def work(self) -> None:
+        left_s = self._written_at_s + self._interval_s - time.monotonic()
+        if left_s > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), left_s)
+        if self._manifest is not None:
+            await asyncio.to_thread(self._advance, self._manifest)
+
+    def _advance(self, manifest: Manifest) -> None:
+        """Write the copy, and raise `corrupt` for a version that vanished: the next check finds whether it is back."""
+        if manifest.version > self._written:
+            advance_head(self._chain.store, self._chain.folder, manifest)
+            self._written, self._written_at_s = manifest.version, time.monotonic()
+        end = self._chain.end(manifest.version)
+        vanished = end.missing[-1:] if end.newest == end.known else (end.known,)
+        if vanished:
+            raise self._chain.missing_error(vanished[0], end.newest)
+
+    @override
+    async def drained(self) -> None:
+        self._leaving.set()
+        await super().drained()

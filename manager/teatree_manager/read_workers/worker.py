@@ -1,0 +1,268 @@
+"""`python -m teatree_manager.read_workers.worker`: a process that answers a manager's direct reads in turn.
+
+It is started without any descriptor of its manager's but a socket (standard input) for jobs and a pipe for interrupts,
+and without its settings and credentials. It opens version files read-only, which holds DuckDB's shared lock on them.
+No fault of DuckDB can harm the writer from here: the manager kills a worker that does not end in time, and a crash or
+full memory ends this process only. It ends with its manager: by the kernel's signal where there is one, and by the end
+of the pipe.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import attrs
+import pyarrow as pa
+
+from teatree.contracts.codec import dump_json, utc_text
+from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.requests import (
+    CONTENT_ARROW,
+    CONTENT_JSON,
+    HEADER_CONTENT_TYPE,
+    HEADER_PAGES,
+    HEADER_ROWS,
+    HEADER_VERSION,
+)
+from teatree.engine.duckdb.errors import DamagedVersionError
+from teatree.engine.local.open_version import OpenVersion
+from teatree.functions.pages import Page, each_page
+from teatree.functions.query import QueryResult
+from teatree_manager.memory import limit_memory
+from teatree_manager.read_workers.frames import FRAME, NUMBER, FrameKind, ReadJob, frame, read_job, reply_frame
+
+PAGES_MAX = 300
+"""Pages of an answer: the reply's header names them all."""
+INTERRUPT_EVERY_S = 0.05
+"""An interrupt between two statements is lost, so it is repeated until the job ends."""
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> NoReturn:
+    """Run jobs until the manager ends or closes this worker."""
+    order = json.loads(sys.argv[1])
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or a service manager signals the manager too
+        signal.signal(number, signal.SIG_IGN)
+    _end_with(order["manager_pid"])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no gigabytes behind
+    limit_memory(order["memory_bytes_max"])
+    gc.freeze()  # walking over all loaded objects again and again would double the time of a page of JSON
+    Worker(socket.socket(fileno=0), Interrupts(order["control"]), Path(order["temp"])).run()
+    os._exit(0)  # nothing is left to clean up, and libraries would report their own clean-up in the manager's log
+
+
+def _end_with(manager_pid: int) -> None:
+    """Make the kernel kill this process when its manager ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != manager_pid:  # it ended a moment ago
+            os._exit(0)
+
+
+class Interrupts:
+    """A thread that reads from the manager while a job runs: which job to interrupt, and its own end."""
+
+    def __init__(self, control: int) -> None:
+        """`control` is a pipe's descriptor: it carries numbers of jobs, and ends when the manager does."""
+        self._control = control
+        self._lock = threading.Lock()
+        self._number: int | None = None
+        self._interrupt: Callable[[], None] = lambda: None
+        threading.Thread(target=self._listen, name="interrupts", daemon=True).start()
+
+    @contextmanager
+    def during(self, number: int, interrupt: Callable[[], None]) -> Iterator[None]:
+        """Call `interrupt`, from another thread, if the manager wants this job interrupted."""
+        with self._lock:
+            self._number, self._interrupt = number, interrupt
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._number = None
+
+    def _listen(self) -> None:
+        number = None
+        while True:
+            ready = number is None or select.select([self._control], [], [], INTERRUPT_EVERY_S)[0]
+            if ready:
+                raw = os.read(self._control, NUMBER.size)
+                if not raw:
+                    os._exit(0)
+                (number,) = NUMBER.unpack(raw)
+            with self._lock:
+                if number == self._number:
+                    self._interrupt()
+                else:
+                    number = None
+
+
+class Worker:
+    """Answers jobs; keeps the version's file open between them."""
+
+    def __init__(self, jobs: socket.socket, interrupts: Interrupts, temp: Path) -> None:
+        """`temp` is a folder for the temporary files of this process alone."""
+        self._jobs = jobs
+        self._interrupts = interrupts
+        self._temp = temp
+        self._buffer = bytearray()
+        self._opened: OpenVersion | None = None
+        self._opened_with: tuple[Path, int, int, int] | None = None
+        self._job: ReadJob | None = None
+        self._rows = pa.table({})
+        self._pages: Iterator[Page] = iter(())
+        self._number = 1
+        """The page that was made last."""
+
+    def run(self) -> None:
+        """Run jobs until the socket ends."""
+        self._jobs.sendall(frame(FrameKind.READY))
+        while (found := self._receive()) is not None:
+            kind, payload = found
+            match kind:
+                case FrameKind.ASK:
+                    self._job = read_job(payload)
+                    self._reply(self._first, self._job)
+                case FrameKind.NEXT if self._job is not None:
+                    self._reply(self._next, self._job)
+                case _:
+                    self._forget_pages()
+                    self._close()
+
+    def _receive(self) -> tuple[int, bytes] | None:
+        while True:
+            if len(self._buffer) >= FRAME.size:
+                kind, length = FRAME.unpack_from(self._buffer)
+                end = FRAME.size + length
+                if len(self._buffer) >= end:
+                    payload = bytes(self._buffer[FRAME.size : end])
+                    del self._buffer[:end]
+                    return kind, payload
+            data = self._jobs.recv(1 << 18)
+            if not data:
+                return None
+            self._buffer += data
+
+    def _reply(self, work: Callable[[ReadJob], bytes], job: ReadJob) -> None:
+        try:
+            reply = work(job)
+        except DamagedVersionError as e:
+            self._close()
+            reply = _error(e, is_damaged=True)
+        except FileNotFoundError:
+            reply = _error(RetryError(Code.UNAVAILABLE, "The version's file was removed."), is_removed=True)
+        except TeatreeError as e:
+            if e.code is Code.OVER_LIMIT:  # memory that DuckDB still holds would be missing in the next read
+                self._forget_pages()
+                self._close()
+            reply = _error(e)
+        except MemoryError:
+            self._forget_pages()
+            self._close()
+            hint = "Ask for less at once, or have the model's limits raised."
+            reply = _error(RetryError(Code.OVER_LIMIT, "The query needs more memory than it may use.", hint=hint))
+        except Exception as e:  # noqa: BLE001  a fault of ours fails this one read only
+            reply = _error(OperatorError(Code.INTERNAL, f"{type(e).__name__}: {e}", where="sql"))
+        self._jobs.sendall(reply)
+
+    def _first(self, job: ReadJob) -> bytes:
+        self._forget_pages()
+        opened = self._open(job)
+        with self._interrupts.during(job.number, opened.connection.interrupt):
+            rows = self._rows = opened.answer(job.query.sql, job.query.parameters, job.limits)
+            self._check_size(job, 1)
+            self._pages = each_page(QueryResult(rows, job.query.page_rows, job.query.format), PAGES_MAX)
+            first = next(self._pages)
+        if len(first.body) > job.first_page_bytes_max:
+            raise _page_too_large("The first page", len(first.body), f"{job.first_page_bytes_max} fit into a reply")
+        version = max(job.version, job.served)
+        count = max(1, -(-rows.num_rows // job.query.page_rows))
+        headers = {
+            HEADER_CONTENT_TYPE: CONTENT_ARROW if first.format == "arrow" else CONTENT_JSON,
+            HEADER_VERSION: str(version),
+            HEADER_PAGES: str(count),
+            HEADER_ROWS: str(rows.num_rows),
+        }
+        if count == 1:
+            self._forget_pages()
+        body = first.body if first.format == "arrow" else _with_members(first.body, version, rows.num_rows)
+        return reply_frame(FrameKind.ANSWER, {"headers": headers, "pages": count}, body)
+
+    def _next(self, job: ReadJob) -> bytes:
+        self._check_size(job, self._number + 1)
+        page = next(self._pages)
+        if len(page.body) > job.page_bytes_max:
+            raise _page_too_large(f"Page {page.number}", len(page.body), f"{job.page_bytes_max} is the most")
+        if page.number * job.query.page_rows >= self._rows.num_rows:
+            self._forget_pages()
+        return reply_frame(FrameKind.ANSWER, {"page": page.number, "rows": page.rows}, page.body)
+
+    def _forget_pages(self) -> None:
+        """Free the memory of an answer."""
+        self._pages, self._rows = iter(()), pa.table({})
+
+    def _check_size(self, job: ReadJob, number: int) -> None:
+        """Refuse a page that is too large to be written as JSON: lack of memory there would end the process."""
+        self._number = number
+        if job.query.format == "json":
+            page_rows = job.query.page_rows
+            size_bytes = self._rows.slice((number - 1) * page_rows, page_rows).nbytes
+            if size_bytes > job.page_bytes_max:
+                raise _page_too_large(f"Page {number}", size_bytes, f"{job.page_bytes_max} is the most")
+
+    def _open(self, job: ReadJob) -> OpenVersion:
+        limits = attrs.evolve(job.limits, temp_bytes_max=job.temp_bytes_max)
+        wanted = (job.path, limits.threads, limits.memory_bytes_max, limits.temp_bytes_max)
+        if self._opened is None or self._opened_with != wanted:
+            self._close()
+            self._opened = OpenVersion(job.path, limits, temp=self._temp)
+            self._opened_with = wanted
+        return self._opened
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+        self._opened = None
+
+
+def _error(error: TeatreeError, *, is_damaged: bool = False, is_removed: bool = False) -> bytes:
+    where = None if error.where is None else _text(error.where)
+    head: dict[str, Any] = {"code": str(error.code), "message": _text(error.message), "where": where}
+    head["hint"] = None if error.hint is None else _text(error.hint)
+    return reply_frame(FrameKind.ERROR, {**head, "is_damaged": is_damaged, "is_removed": is_removed})
+
+
+def _text(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _with_members(page: bytes, version: int, rows: int) -> bytes:
+    members = dump_json({"version": version, "row_count": rows, "at": utc_text(datetime.now(UTC))})
+    return members[:-1] + b"," + page[1:]
+
+
+def _page_too_large(what: str, size_bytes: int, limit: str) -> RequestError:
+    return RequestError(
+        Code.RESULT_TOO_LARGE,
+        f"{what} has {size_bytes} bytes; {limit}.",
+        where="page_size",
+        hint="Ask for fewer rows a page.",
+    )
+
+
+if __name__ == "__main__":
+    main()

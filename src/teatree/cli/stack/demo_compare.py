@@ -1,0 +1,130 @@
+"""The demo's checks: every number that was sent against what each way of reading finds."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from teatree.cli.stack.demo_data import SITES, VISITS, SalesTotals, to_text
+
+if TYPE_CHECKING:
+    from teatree.client.session import Session
+
+LOOK_EVERY_S = 0.2
+CATCH_UP_S_MAX = 20.0
+"""How long the catalog, which lags, may take to catch up."""
+
+
+@frozen
+class Check:
+    """One number that was sent, and what was found."""
+
+    what: str
+    sent: str
+    found: str
+    where: str
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two are equal: nothing is missing or counted twice."""
+        return self.sent == self.found
+
+
+class Comparison:
+    """Compares what was sent with what each way of reading finds."""
+
+    def __init__(self, session: Session, model: str, totals: SalesTotals) -> None:
+        self._session = session
+        self._model = session.model(model)
+        self._totals = totals
+
+    async def checks(self) -> list[Check]:
+        """Return every number, as sent and as found."""
+        return [*await self._queried(), *await self._pulled(), await self._archived(), await self._cataloged()]
+
+    async def _queried(self) -> list[Check]:
+        totals, where = self._totals, "direct read"
+        rows = await self._rows("SELECT count(*), count(DISTINCT id), sum(quantity), sum(amount) FROM sales")
+        count, distinct, quantity, amount = rows[0]
+        checks = [
+            Check("rows of sales", str(totals.rows), str(count), where),
+            Check("different ids", str(totals.rows), str(distinct), where),
+            Check("sum of quantity", str(totals.quantity), str(quantity), where),
+            Check("sum of amount", to_text(totals.cents), str(amount), where),
+        ]
+        by_site = dict(await self._rows("SELECT site, sum(amount) FROM sales GROUP BY site"))
+        for site in SITES:
+            sent = to_text(totals.cents_by_site[site])
+            checks.append(Check(f"amount of {site}", sent, str(by_site.get(site)), where))
+        count, amount = (await self._rows("SELECT count(*), sum(amount) FROM goals"))[0]
+        goals = f"{len(totals.goals)} goals, {to_text(sum(totals.goals.values()))}"
+        return [*checks, Check("goals, the last of each", goals, f"{count} goals, {amount}", where)]
+
+    async def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        dataset = await self._model.query(sql, min_version=self._totals.version)
+        return [tuple(row.values()) for row in dataset.to_rows()]
+
+    async def _pulled(self) -> list[Check]:
+        """Check a file that was pulled from the object store alone."""
+        with tempfile.TemporaryDirectory(prefix="teatree-demo-pulled-") as folder:
+            path = Path(folder) / f"{self._model.name}.duckdb"
+            pulled = await self._model.pull(path)
+            found = await asyncio.to_thread(_read_file, path)
+        where = f"version {pulled.version}, pulled"
+        sent = (self._totals.rows, to_text(self._totals.cents), self._totals.visits, self._totals.visitors)
+        names = ("rows of sales", "sum of amount", "rows of visits", "sum of customers")
+        return [Check(name, str(a), str(b), where) for name, a, b in zip(names, sent, found, strict=True)]
+
+    async def _archived(self) -> Check:
+        from teatree.storage.archives import read_archive  # noqa: PLC0415
+
+        receipt = await self._model.archive()
+        self._totals.requests += 1
+        chain = self._model.chain()
+        archived = await asyncio.to_thread(read_archive, chain, receipt.version or 0)
+        rows = {name: ref.rows for name, ref in archived.files.items()} if archived else {}
+        sent = {"goals": len(self._totals.goals), "sales": self._totals.rows, "visits": VISITS}
+        return Check("rows by table", _listed(sent), _listed(rows), f"Parquet of version {receipt.version}")
+
+    async def _cataloged(self) -> Check:
+        """Check the catalog, which may lag a little."""
+        sent = self._totals.requests + 1  # and `create_model`
+        give_up_s = time.monotonic() + CATCH_UP_S_MAX
+        while True:
+            found = await asyncio.to_thread(self._count_requests)
+            if found == sent or time.monotonic() > give_up_s:
+                return Check("requests done", str(sent), str(found), "PostgreSQL")
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _count_requests(self) -> int:
+        from teatree.storage.catalog.postgres import Postgres  # noqa: PLC0415
+
+        postgres = Postgres(self._session.settings.postgres, application="teatree-demo")
+        try:
+            with postgres.transaction() as session:
+                rows = session.rows(
+                    "SELECT count(*) AS count FROM request_log JOIN goal_model USING (goal_model_id) "
+                    "WHERE name = %(name)s AND request_log.state = 'done'",
+                    {"name": self._model.name},
+                )
+        finally:
+            postgres.close()
+        return int(rows[0]["count"])
+
+
+def _read_file(path: Path) -> tuple[Any, ...]:
+    import duckdb  # noqa: PLC0415
+
+    with duckdb.connect(str(path), read_only=True) as con:
+        sales = con.execute("SELECT count(*), sum(amount) FROM sales").fetchone()
+        visits = con.execute("SELECT count(*), sum(customer) FROM visits").fetchone()
+    return (*(sales or ()), *(visits or ()))
+
+
+def _listed(rows: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(rows.items()))

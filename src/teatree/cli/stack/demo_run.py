@@ -1,0 +1,216 @@
+"""The demo's scenario: concurrent writers, the manager killed half-way, and a reader that must not fail meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, frozen
+
+from teatree.cli.stack.demo_compare import Check, Comparison
+from teatree.cli.stack.demo_data import DAYS, SALES_PER_DAY, SITES, TABLES, SalesTotals, days_of, visit_rows
+from teatree.client.session import connect
+from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.process import is_alive, read_process
+from teatree.storage.model_folder import model_folder
+
+if TYPE_CHECKING:
+    from teatree.client.model import Model
+    from teatree.contracts.settings import Settings
+
+IN_FLIGHT = 3
+"""Requests that each site has in flight at once."""
+READ_EVERY_S = 0.02
+
+Remark = Callable[[str], None]
+
+
+@define
+class Reads:
+    """The counts of the reader."""
+
+    count: int = 0
+    failed: int = 0
+    halves: int = 0
+    """Reads that saw part of a request, or an older version than before."""
+    versions: int = 0
+    slowest_ms: float = 0.0
+
+
+@frozen
+class DemoReport:
+    """The result of the demo."""
+
+    checks: list[Check]
+    reads: Reads
+    requests: int
+    versions: int
+    killed_pid: int
+    away_ms: float
+    """From the kill to the first outcome of a request that was sent after it."""
+    seconds: float
+
+
+class Demo:
+    """One run against a running stack."""
+
+    def __init__(self, settings: Settings, model: str, remark: Remark) -> None:
+        self._settings = settings
+        self._name = model
+        self._remark = remark
+        self._totals = SalesTotals()
+        self._half = asyncio.Event()
+        self._singles = 0
+        self._killed_pid = 0
+        self._killed_at_s = 0.0
+        self._away_ms = 0.0
+        self._reads = Reads()
+
+    async def run(self) -> DemoReport:
+        """Run the scenario; return all numbers, sent and found."""
+        started_s = time.monotonic()
+        async with connect(settings=self._settings, name="demo") as session:
+            await session.create_model(self._name, tables=TABLES)
+            self._remark(f"model {self._name} is created; {len(SITES)} sites and a bulk sender write concurrently")
+            reading = asyncio.create_task(self._read())
+            try:
+                await self._write_all()
+            finally:
+                reading.cancel()
+                with suppress(asyncio.CancelledError):
+                    await reading
+            self._remark("all requests are done; comparing every number")
+            checks = await Comparison(session, self._name, self._totals).checks()
+            versions = (await session.model(self._name).versions(1))[0].version
+        return DemoReport(
+            checks=checks,
+            reads=self._reads,
+            requests=self._totals.requests,
+            versions=versions,
+            killed_pid=self._killed_pid,
+            away_ms=self._away_ms,
+            seconds=time.monotonic() - started_s,
+        )
+
+    # --- writers ---
+
+    async def _write_all(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as writers:
+                for site in SITES:
+                    writers.create_task(self._write_site(site))
+                writers.create_task(self._write_visits())
+                writers.create_task(self._kill_half_way())
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
+
+    async def _write_site(self, site: str) -> None:
+        """Send a site's days over a separate connection, with a few requests in flight."""
+        gate = asyncio.Semaphore(IN_FLIGHT)
+        async with connect(settings=self._settings, name=f"demo-{site}") as session, asyncio.TaskGroup() as sending:
+            model = session.model(self._name)
+            previous_goal: asyncio.Task[None] | None = None
+            for day in days_of(site):
+                await gate.acquire()
+                sending.create_task(self._send(gate, partial(self._append, model, site, day.sales)))
+                if day.goal is not None:
+                    if previous_goal is not None:
+                        await previous_goal  # a later goal replaces it: their order matters
+                    await gate.acquire()
+                    previous_goal = sending.create_task(self._send(gate, partial(self._set_goal, model, day.goal)))
+
+    async def _send(self, gate: asyncio.Semaphore, request: Callable[[], Awaitable[None]]) -> None:
+        sent_after_kill = self._killed_at_s > 0.0
+        try:
+            await request()
+        finally:
+            gate.release()
+        self._singles += 1
+        if self._singles * 2 >= len(SITES) * DAYS:
+            self._half.set()
+        if sent_after_kill and not self._away_ms:
+            self._away_ms = (time.monotonic() - self._killed_at_s) * 1000
+
+    async def _append(self, model: Model, site: str, rows: list[dict[str, Any]]) -> None:
+        receipt = await model.append("sales", rows)
+        self._totals.saw_version(receipt.version)
+        self._totals.add_sales(site, rows)
+
+    async def _set_goal(self, model: Model, goal: dict[str, Any]) -> None:
+        receipt = await model.upsert("goals", [goal])
+        self._totals.saw_version(receipt.version)
+        self._totals.set_goal(goal)
+
+    async def _write_visits(self) -> None:
+        """Send one-row requests in bulk."""
+        rows = list(visit_rows())
+        async with connect(settings=self._settings, name="demo-bulk") as session:
+            requests = (("append", {"table": "visits", "rows": [row]}) for row in rows)
+            summary = await session.model(self._name).send_many(requests, wait="done")
+        self._totals.saw_version(summary.version)
+        self._totals.add_visits(rows)
+        self._remark(f"the bulk sender's {summary.sent:,} one-row requests are done, {summary.refused} refused")
+
+    async def _kill_half_way(self) -> None:
+        await self._half.wait()
+        process = read_process(model_folder(self._settings.data, self._name).process)
+        if process is None or not is_alive(process):
+            raise RetryError(Code.UNAVAILABLE, "The demo found no running manager to kill.", where=self._name)
+        self._killed_pid = process.pid
+        self._killed_at_s = time.monotonic()
+        os.kill(process.pid, signal.SIGKILL)
+        self._remark(f"killed the manager (pid {process.pid}) with SIGKILL, in the middle of its work")
+
+    # --- the reader ---
+
+    async def _read(self) -> None:
+        """Open the newest local version repeatedly, as a laptop would; it never waits for the writer."""
+        import duckdb  # noqa: PLC0415
+
+        current = model_folder(self._settings.data, self._name).current
+        while not current.exists():  # noqa: ASYNC110 - there is no event for a new file
+            await asyncio.sleep(READ_EVERY_S)
+        before = (0, 0)
+        while True:
+            started_s = time.monotonic()
+            try:
+                seen = await asyncio.to_thread(_count_sales, current)
+            except (duckdb.Error, OSError) as e:
+                self._reads.failed += 1
+                self._remark(f"a read failed: {e}")
+            else:
+                self._reads.count += 1
+                self._reads.halves += seen[1] % SALES_PER_DAY != 0 or seen < before
+                self._reads.versions += seen != before
+                before = seen
+            self._reads.slowest_ms = max(self._reads.slowest_ms, (time.monotonic() - started_s) * 1000)
+            await asyncio.sleep(READ_EVERY_S)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return one error of a group: the others follow from it."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _count_sales(path: Path) -> tuple[int, int]:
+    """Return which version the link names, and the rows of `sales` in it."""
+    import duckdb  # noqa: PLC0415
+
+    while True:
+        version = path.resolve()
+        try:
+            with duckdb.connect(str(version), read_only=True) as con:
+                found = con.execute("SELECT count(*) FROM sales").fetchone()
+        except duckdb.IOException:
+            if version.exists():
+                raise
+            continue  # two versions were published since the link was resolved: try the next one
+        return int(version.stem), int(found[0]) if found else 0

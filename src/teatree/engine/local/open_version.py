@@ -1,0 +1,111 @@
+"""An open version file: read-only and locked down, for guarded queries."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from teatree.contracts.settings import LimitSettings
+from teatree.datasets.ddl import quote_literal
+from teatree.engine.duckdb.database import limit_temp
+from teatree.engine.duckdb.errors import DamagedFileError, DamagedVersionError, translate
+from teatree.engine.duckdb.guard import check_query, lock_down
+from teatree.engine.duckdb.guard_tree import UserTables
+from teatree.engine.duckdb.handle import fetch_rows
+from teatree.functions.handles import Parameters
+
+ARCHIVE_MEMORY_FACTOR = 2
+"""Multiple of `memory_bytes_max` for an archive: the Parquet writer buffers 2,048 rows beside those that it reads."""
+
+
+class OpenVersion:
+    """A version's file, open in a separate database; two databases of one process cannot share a file."""
+
+    def __init__(
+        self, path: Path, limits: LimitSettings, *, archive_staging: Path | None = None, temp: Path | None = None
+    ) -> None:
+        """`archive_staging` is the only folder into which statements may copy: such a version is for archives.
+
+        `temp` holds DuckDB's temporary files. Without it they lie beside the file, and no other process may have the
+        file open with temporary files too.
+        """
+        self.users = 0
+        self.path = path
+        self.file = path.open("rb")
+        self._limits = limits
+        self._archive_staging = archive_staging
+        self._temp = temp
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._tables: UserTables | None = None
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The database, opened at its first use; raises DamagedVersionError, or `unavailable`."""
+        with self._lock:
+            if self._connection is None:
+                with self.translating_damage():
+                    self._connection = self._connect()
+            return self._connection
+
+    def close(self) -> None:
+        """Close it; the descriptor last, since closing it ends DuckDB's lock too."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self.file.close()
+
+    @contextmanager
+    def translating_damage(self) -> Iterator[None]:
+        """Raise DamagedVersionError for DamagedFileError: this is not the read-write file."""
+        try:
+            yield
+        except DamagedFileError as e:
+            raise DamagedVersionError(e.message, where=str(self.path)) from e
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        limits = self._limits
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "threads": limits.threads,
+            "memory_limit": f"{limits.memory_bytes_max}B",
+        }
+        if self._archive_staging is not None:
+            config |= {
+                "memory_limit": f"{ARCHIVE_MEMORY_FACTOR * limits.memory_bytes_max}B",
+                # One thread copies in the table's order; keeping an order would hold every row group twice.
+                "threads": 1,
+                "preserve_insertion_order": False,
+            }
+        if self._temp is not None:
+            config["temp_directory"] = str(self._temp)
+        try:
+            con = duckdb.connect(str(self.path), read_only=True, config=config)
+            try:
+                if self._archive_staging is not None:
+                    self._archive_staging.mkdir(parents=True, exist_ok=True)
+                    con.execute(f"SET allowed_directories = [{quote_literal(str(self._archive_staging))}]")
+                limit_temp(con, limits)
+                lock_down(con)
+            except BaseException:
+                con.close()
+                raise
+        except duckdb.Error as e:
+            raise translate(e) from e
+        return con
+
+    def answer(self, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
+        """Return the rows of one guarded query; one thread at a time calls it, another may interrupt it.
+
+        Raises `sql_not_allowed`, `bad_sql`, `timed_out`, `over_limit`, `result_too_large`; DamagedVersionError.
+        """
+        con = self.connection
+        with self.translating_damage():
+            if self._tables is None:
+                self._tables = UserTables.of(con)
+            check_query(sql, con, tables=self._tables)
+            return fetch_rows(con, sql, parameters, limits)

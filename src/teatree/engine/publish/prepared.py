@@ -1,0 +1,163 @@
+"""The next version's manifest, made from the one before it and a batch's result. Nothing here writes."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+
+import attrs
+from attrs import frozen
+
+from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.manifest import (
+    Incarnation,
+    LedgerRef,
+    Manifest,
+    ManifestKind,
+    ModelState,
+    StreamStamp,
+    TableEntry,
+)
+from teatree.engine.apply.batch import Applied
+from teatree.engine.duckdb.handle import WriteHandle
+from teatree.engine.duckdb.snapshot import Capture
+from teatree.storage.ledger.segments import Entry, segment_ref
+from teatree.storage.versions.chain import Chain
+
+
+@frozen
+class CapturedFile:
+    """What a version's manifest records about the model's file."""
+
+    capture: Capture
+    tables: tuple[TableEntry, ...]
+
+
+@frozen
+class PreparedVersion:
+    """A captured version, ready to be shipped."""
+
+    manifest: Manifest
+    entries: tuple[Entry, ...]
+    segment: bytes
+    capture: Capture | None
+    archive: tuple[str, ...] | None = None
+    """Tables for whose archive its `archive` request waits; () means all."""
+
+
+@frozen
+class Author:
+    """The writer of manifests, and the log to which their offsets refer."""
+
+    stream: StreamStamp
+    details: dict[str, object]
+    """For people: host and process."""
+
+
+def new_write_id() -> str:
+    """Return a random write id: 16 hex digits."""
+    return secrets.token_hex(8)
+
+
+def fence_after(newest: Manifest | None, chain: Chain, author: Author) -> Manifest:
+    """Return the fence of a new writer: the content of the newest manifest, under a new epoch."""
+    now = datetime.now(UTC)
+    if newest is None:
+        return Manifest(
+            model=chain.model,
+            goal_model_id=chain.goal_model_id,
+            version=1,
+            write_id=new_write_id(),
+            parent_write_id="",
+            kind=ManifestKind.FENCE,
+            epoch=1,
+            state=ModelState.ABSENT,
+            at=now,
+            log_at=datetime.fromtimestamp(0, UTC),
+            offset=0,
+            stream=author.stream,
+            content_version=0,
+            content_write_id="",
+            user_version=0,
+            last_effect_seq=0,
+            announced_version=0,
+            writer=dict(author.details),
+        )
+    return attrs.evolve(
+        newest,
+        version=newest.version + 1,
+        write_id=new_write_id(),
+        parent_write_id=newest.write_id,
+        kind=ManifestKind.FENCE,
+        epoch=newest.version + 1,
+        at=max(now, newest.at),
+        stream=newest.stream if newest.offset else author.stream,
+        pack=None,
+        outcomes=None,
+        changed_tables=(),
+        writer=dict(author.details),
+    )
+
+
+def batch_after(
+    parent: Manifest,
+    applied: Applied,
+    file: CapturedFile | None,
+    ledger: LedgerRef,
+    announced_version: int,
+    author: Author,
+) -> Manifest:
+    """Return a batch's manifest; `file` is what was captured of the model's file, None if it has none."""
+    if applied.version != parent.version + 1:
+        raise OperatorError(Code.INTERNAL, f"Version {applied.version} does not follow {parent.version}.")
+    creation = applied.creation
+    packed = file.capture if file is not None else None
+    changed = creation is not None or applied.dropped or bool(applied.changed_tables)
+    return attrs.evolve(
+        parent,
+        version=applied.version,
+        write_id=applied.write_id,
+        parent_write_id=parent.write_id,
+        kind=ManifestKind.BATCH,
+        state=ModelState.DROPPED if applied.dropped else ModelState.ACTIVE if packed else parent.state,
+        at=max(datetime.now(UTC), parent.at),
+        log_at=applied.log_at,
+        offset=applied.offset,
+        stream=author.stream,
+        content_version=applied.version,
+        content_write_id=applied.write_id,
+        user_version=applied.version if changed else parent.user_version,
+        last_effect_seq=applied.last_effect_seq,
+        announced_version=announced_version,
+        incarnation=_incarnation(applied, parent.incarnation),
+        fork_of=creation.fork_of if creation else None if applied.dropped else parent.fork_of,
+        options=creation.options if creation else parent.options,
+        file=packed.layout if packed else None,
+        tables=file.tables if file else (),
+        pack=packed.pack if packed else None,
+        outcomes=segment_ref(applied.version, applied.write_id, applied.segment, len(applied.entries)),
+        ledger=ledger,
+        changed_tables=tuple(sorted(applied.changed_tables)),
+        writer=dict(author.details),
+    )
+
+
+def _incarnation(applied: Applied, before: Incarnation) -> Incarnation:
+    if applied.dropped:
+        return Incarnation(created_seq=0, dropped_seq=applied.offset)
+    if applied.creation is not None:
+        return attrs.evolve(before, created_seq=applied.offset)
+    return before
+
+
+def table_entries(handle: WriteHandle, before: Manifest, applied: Applied) -> tuple[TableEntry, ...]:
+    """Return the tables' entries for the manifest after `before`; rows are counted only of tables that changed."""
+    known = {entry.name: entry for entry in before.tables}
+    entries: list[TableEntry] = []
+    for info in handle.infos():
+        entry = known.get(info.name)
+        if entry is None or info.name in applied.changed_tables:
+            rows = handle.count(info.name)
+            entry = TableEntry(info.name, info.schema, rows, info.primary_key, applied.version, info.fault)
+        entries.append(entry)
+    return tuple(entries)
