@@ -65,7 +65,7 @@ async def test_waiting_work_resumes_when_the_part_is_back() -> None:
 
 
 async def test_many_followers_try_as_seldom_as_one() -> None:
-    """ManagerTasks call an unavailable part once in each pause, all together; when it is back, all resume."""
+    """Followers call an unavailable part once in each pause, all together; when it is back, all resume."""
     clock = ManualClock()
     part = Part(clock)
     followers = [_AskingFollower(part) for _ in range(8)]
