@@ -21,6 +21,7 @@ TIDY_MS = 2_000
 """Milliseconds between checks of old local files: readers close them at any time."""
 
 
+# More than ten public methods: a follower's four, and what direct reads and the disk's shortage ask of the local file.
 class LocalFollower(Follower):
     """Keeps the newest version as a local file and answers direct reads from it."""
 

@@ -50,6 +50,7 @@ class WorkerEnded(Exception):  # noqa: N818  an error only if a read was running
         return f"a read worker ended with exit code {self.code}"
 
 
+# More than ten public methods: three are asyncio's own names.
 class WorkerProcess(asyncio.Protocol):
     """One worker; answers one job at a time."""
 

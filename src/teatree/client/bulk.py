@@ -18,7 +18,6 @@ from teatree.client.message import Encoded, Message, encode
 from teatree.client.receipt import REFUSALS_MAX, Summary
 from teatree.client.waiting import PAUSES, may_publish_again
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError, error_kind
-from teatree.contracts.names import new_id
 from teatree.contracts.requests import HEADER_GROUP
 from teatree.contracts.retry import Retry
 from teatree.messaging.batches import BATCH_MESSAGES_MAX, BatchAck, BatchPublisher
@@ -43,31 +42,34 @@ class _Batch:
     task: asyncio.Task[BatchAck]
 
 
+@frozen
+class BulkOptions:
+    """How `send_many` sends; raises `usage` for a size of batch that NATS does not take."""
+
+    group: str
+    wait: Literal["accepted", "done"]
+    batch: int
+    """Requests in one batch."""
+    silence_ms_max: float
+    """How long neither an acknowledgement nor an outcome may arrive."""
+
+    def __attrs_post_init__(self) -> None:
+        if not 1 <= self.batch <= BATCH_MESSAGES_MAX:
+            raise RequestError(
+                Code.USAGE, f"A batch has 1 to {BATCH_MESSAGES_MAX} requests, not {self.batch}.", where="batch"
+            )
+
+
 class BulkSender:
     """One call of `send_many`."""
 
     def __init__(
-        self,
-        bus: Bus,
-        model: str,
-        *,
-        group: str | None,
-        wait: Literal["accepted", "done"],
-        batch: int,
-        silence_ms_max: float,
-        read_ref: ReadRef,
-        progress: BulkProgress | None,
+        self, bus: Bus, model: str, options: BulkOptions, read_ref: ReadRef, progress: BulkProgress | None
     ) -> None:
-        if not 1 <= batch <= BATCH_MESSAGES_MAX:
-            raise RequestError(
-                Code.USAGE, f"A batch has 1 to {BATCH_MESSAGES_MAX} requests, not {batch}.", where="batch"
-            )
         self._bus = bus
         self._model = model
-        self._group = group or new_id()
-        self._wait = wait
-        self._batch_max = batch
-        self._silence_ms_max = silence_ms_max
+        self._options = options
+        self._group = options.group
         self._read_ref = read_ref
         self._progress = progress
         self._publisher = BatchPublisher(bus, in_flight_max=IN_FLIGHT_MAX)
@@ -84,7 +86,7 @@ class BulkSender:
                 await self._publish(requests)
             while self._in_flight:
                 await self._await_oldest()
-            if self._wait == "done":
+            if self._options.wait == "done":
                 await self._await_outcomes()
             return self._summary()
         except TeatreeError as e:
@@ -103,7 +105,7 @@ class BulkSender:
         size_bytes = 0
         async for item in _each(items):
             request = self._encode(item)
-            if chunk and (len(chunk) >= self._batch_max or size_bytes + request.size_bytes > BATCH_BYTES_MAX):
+            if chunk and (len(chunk) >= self._options.batch or size_bytes + request.size_bytes > BATCH_BYTES_MAX):
                 yield chunk
                 chunk, size_bytes = [], 0
             chunk.append(request)
@@ -139,7 +141,7 @@ class BulkSender:
             oldest.task.result()  # raises its error
             return oldest
 
-        oldest = await Retry(PAUSES, self._silence_ms_max, again=may_publish_again).call_async(accepted)
+        oldest = await Retry(PAUSES, self._options.silence_ms_max, again=may_publish_again).call_async(accepted)
         self._in_flight.popleft()
         tracker = self._trackers[-1]  # everything in flight carries the newest group
         tracker.accepted += len(oldest.requests)
@@ -165,25 +167,25 @@ class BulkSender:
 
     async def _open_group(self, group: str) -> None:
         tracker = GroupTracker(self._bus, self._model, group, self._read_ref, self._report)
-        if self._wait == "done":
+        if self._options.wait == "done":
             await tracker.start()
         self._group = group
         self._trackers.append(tracker)
 
     async def _await_outcomes(self) -> None:
         for tracker in self._trackers:
-            if await tracker.wait(self._silence_ms_max):
+            if await tracker.wait(self._options.silence_ms_max):
                 continue
             raise RetryError(
                 Code.TIMED_OUT,
-                f"No outcome for {self._silence_ms_max:.0f} ms; {tracker.accepted - tracker.accounted:,} of "
+                f"No outcome for {self._options.silence_ms_max:.0f} ms; {tracker.accepted - tracker.accounted:,} of "
                 f"{self._sent:,} requests are still to be applied, and will be.",
                 where=f"group {tracker.group}",
                 hint="`follow` the model to receive their outcomes.",
             )
         *superseded, last = self._trackers
         for tracker in superseded:
-            await tracker.subtract_copies(self._silence_ms_max)
+            await tracker.subtract_copies(self._options.silence_ms_max)
         await last.read_refs()
 
     @property
@@ -202,7 +204,7 @@ class BulkSender:
             groups=tuple(tracker.group for tracker in self._trackers),
             sent=self._sent,
             accepted_seq=self._trackers[-1].accepted_seq,
-            waited=self._wait == "done",
+            waited=self._options.wait == "done",
             applied=applied + min(already, 0),  # applied once, and refused again since the model was dropped
             already=max(already, 0),
             refused=sum(t.refused for t in self._trackers),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from typing_extensions import Unpack
 
 from teatree.client import query as queries
-from teatree.client.bulk import BulkProgress, BulkSender, Item
+from teatree.client.bulk import BulkOptions, BulkProgress, BulkSender, Item
 from teatree.client.connection import Connection
 from teatree.client.message import Encoded, Message, check_size, encode
 from teatree.client.receipt import Receipt, Summary
@@ -142,16 +142,8 @@ class ModelRequests:
 
         Raises what kept a batch from being accepted, naming how many were accepted before it.
         """
-        sender = BulkSender(
-            self.connection.bus,
-            self.name,
-            group=group,
-            wait=wait,
-            batch=batch,
-            silence_ms_max=timeout_ms,
-            read_ref=self.connection.read_json_object,
-            progress=progress,
-        )
+        options = BulkOptions(group or new_id(), wait, batch, timeout_ms)
+        sender = BulkSender(self.connection.bus, self.name, options, self.connection.read_json_object, progress)
         summary = await sender.run(items)
         self.connection.saw(self.name, summary.version)
         return summary

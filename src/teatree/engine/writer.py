@@ -30,6 +30,7 @@ from teatree.storage.versions.packs import BlockTable
 from teatree.storage.versions.reader import read_table
 
 
+# More than ten public methods: each forwards to the model's state, so that callers need not know it.
 class Writer:
     """Owns one model's file, ledger and end of the chain."""
 

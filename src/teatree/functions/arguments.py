@@ -51,6 +51,7 @@ class Context:
     """Publishes how far a request is."""
 
 
+# More than ten public methods: one for each kind of argument.
 class Call:
     """The arguments of one request, each taken once; `finish` refuses those that were not taken."""
 

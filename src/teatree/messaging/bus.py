@@ -48,6 +48,7 @@ API_TIMEOUT_MS = 5_000
 _DENIED = re.compile(r"[Pp]ermissions [Vv]iolation for \w+ to \"([^\"]+)\"")
 
 
+# More than ten public methods: the one connection to NATS for all that is sent and received.
 class Bus:
     """A connection to NATS with the subjects of one installation."""
 

@@ -30,6 +30,7 @@ def _check_prefix(_: object, __: object, value: str) -> None:
         )
 
 
+# More than ten public methods: one for each form of subject.
 @frozen
 class Subjects:
     """Every subject of one installation.

@@ -9,6 +9,7 @@ from attrs import frozen
 from teatree.contracts.names import is_model_name
 
 
+# More than ten public methods: one for each path.
 @frozen
 class ModelFolder:
     """The local folder of one model, below the data folder."""

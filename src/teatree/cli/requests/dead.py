@@ -24,6 +24,7 @@ SHOWN_CHARS_MAX = 4_000
 TIMEOUT_MS = 60_000
 
 
+# More than fifty lines: its options and their help.
 def dead(
     model: ModelName,
     request_id: str | None = None,

@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from attrs import frozen
+
 from teatree.cli.exits import usage
 from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output, counted
@@ -17,6 +19,7 @@ from teatree.contracts.shown import visible
 
 if TYPE_CHECKING:
     from teatree.client.file_load import LoadedFile
+    from teatree.client.model import Model
     from teatree.client.receipt import Receipt
     from teatree.client.session import Session
 
@@ -64,7 +67,7 @@ def load(
     output = Output(json=common.json)
 
     async def work(session: Session) -> None:
-        loading = _Load(output, session, model, table, mode, id, timeout_ms, csv.given)
+        loading = _Load(output, session.model(model), _Loading(table, mode, id, timeout_ms, csv.given))
         if _is_sent(file, session.settings.load_roots):
             await loading.send(Path(file))
         else:
@@ -88,38 +91,35 @@ def _is_sent(file: str, roots: tuple[str, ...]) -> bool:
     return not (path.is_absolute() and any(path.resolve().is_relative_to(folder) for folder in folders))
 
 
+@frozen
+class _Loading:
+    """What to load, and how."""
+
+    table: str
+    mode: Mode
+    id: str | None
+    timeout_ms: int
+    csv: dict[str, Any]
+
+
 class _Load:
     """One load."""
 
-    def __init__(
-        self,
-        output: Output,
-        session: Session,
-        model: str,
-        table: str,
-        mode: Mode,
-        id: str | None,
-        timeout_ms: int,
-        csv: dict[str, Any],
-    ) -> None:
+    def __init__(self, output: Output, model: Model, given: _Loading) -> None:
         self._output = output
-        self._model = session.model(model)
-        self._table = table
-        self._mode: Mode = mode
-        self._id = id
-        self._timeout_ms = timeout_ms
-        self._csv = csv
+        self._model = model
+        self._given = given
 
     async def load_by_manager(self, uri: str) -> None:
         """Have the manager read a file."""
-        with self._output.progress(f"loading into {self._table}", unit="%") as advance:
+        with self._output.progress(f"loading into {self._given.table}", unit="%") as advance:
             receipt: Receipt = await self._model.load(
-                self._table,
+                self._given.table,
                 uri,
-                mode=self._mode,
-                csv=self._csv,
-                request_id=self._id,
-                timeout_ms=self._timeout_ms,
+                mode=self._given.mode,
+                csv=self._given.csv,
+                request_id=self._given.id,
+                timeout_ms=self._given.timeout_ms,
                 on_notice=progress_shower(advance),
             )
         print_receipt(self._output, receipt)
@@ -136,12 +136,12 @@ class _Load:
                     advance(rows, total, description=visible(f"{what} {path.name}"))
 
                 loaded = await self._model.load_file(
-                    self._table,
+                    self._given.table,
                     path,
-                    mode=self._mode,
-                    csv=self._csv,
-                    request_id=self._id,
-                    timeout_ms=self._timeout_ms,
+                    mode=self._given.mode,
+                    csv=self._given.csv,
+                    request_id=self._given.id,
+                    timeout_ms=self._given.timeout_ms,
                     progress=progress,
                 )
         except asyncio.CancelledError:
@@ -155,7 +155,7 @@ class _Load:
             self._output.line(
                 {
                     "model": summary.model,
-                    "table": self._table,
+                    "table": self._given.table,
                     "rows": loaded.rows,
                     "requests": summary.sent,
                     "version": summary.version,

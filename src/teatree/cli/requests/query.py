@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TIMEOUT_MS = 60_000
 
 
+# More than fifty lines: its options and their help.
 def query(
     model: ModelName,
     sql: str,

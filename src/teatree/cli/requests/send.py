@@ -38,6 +38,7 @@ ID_CHARS_MAX = 56
 TIMEOUT_MS = 60_000
 
 
+# More than fifty lines: its options and their help.
 def send(
     model: ModelName,
     function: str,

@@ -38,6 +38,7 @@ class LogPaths:
     former: Path
 
 
+# More than fifty lines: its options and their help.
 def logs(
     name: ModelName,
     /,

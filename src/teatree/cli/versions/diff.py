@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from teatree.datasets.table_diff import RowChange, TableDiff
 
 
+# More than fifty lines: its options and their help.
 def diff(
     model: ModelName,
     before: str,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from teatree.client.session import Session
 
 
+# More than fifty lines: its options and their help.
 def restore(
     model_at_version: ModelName,
     /,

@@ -37,6 +37,7 @@ CHECKPOINT_MEMORY_FACTOR = 3
 """Multiple of `memory_bytes_max` for a checkpoint that ran out of memory: DuckDB doubles its buffers of long texts."""
 
 
+# More than ten public methods: each is one thing that is done to the file, used by one caller.
 class Database(BlockFile):
     """An open read-write model file."""
 

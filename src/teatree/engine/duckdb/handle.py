@@ -41,6 +41,7 @@ class Guarded:
     """The table that each statement changes, by the statement's hash."""
 
 
+# More than ten public methods: the interface of functions (`functions/handles.py`).
 class WriteHandle(Write):
     """Reads and changes the user tables of one open file; remembers their schemas until one changes."""
 

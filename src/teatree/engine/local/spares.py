@@ -32,6 +32,7 @@ class Spare:
     """When it may be overwritten, by the monotonic clock."""
 
 
+# More than ten public methods: a spare is taken, kept, checked and deleted, each on its own.
 class Spares:
     """The old version files of one model; one thread uses it."""
 

@@ -83,6 +83,7 @@ _REQUESTS = """
     """
 
 
+# More than ten public methods: one for each statement that other parts need.
 class Catalog:
     """Writes and reads the catalog; raises what `Postgres.transaction` raises."""
 

@@ -54,6 +54,7 @@ class NotFoundError(OperatorError):
         self.key = key
 
 
+# More than ten public methods: the six of a store, and what is derived from them.
 class ObjectStore(ABC):
     """Bytes under keys.
 

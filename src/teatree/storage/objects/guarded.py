@@ -26,6 +26,7 @@ class SlowCall:
     what: str
 
 
+# More than ten public methods: those of `ObjectStore`.
 class GuardedStore(ObjectStore):
     """Any store, called through a circuit breaker; results and errors of admitted calls are the store's own."""
 

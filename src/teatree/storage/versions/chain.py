@@ -40,6 +40,7 @@ class ChainCheck:
     """Numbers below `known` whose manifests vanished, as far as was checked: up to `WINDOW` back and more."""
 
 
+# More than ten public methods: manifests are created, read, listed and cut, by number.
 class Chain:
     """Reads and extends one model's manifests."""
 
