@@ -34,7 +34,7 @@ fuzz: install ## compare each converter of values with DuckDB's own text; SEED=1
 docs: install ## the pages as a website in build/docs; a broken link is an error
 	$(BIN)/mkdocs build --strict --quiet
 
-pages: install ## write the pages that are made from the code: docs/settings.md, docs/functions.md
+pages: install ## write the pages that are made from the code: docs/settings.md, functions.md, points.md
 	$(BIN)/python .ci/pages.py
 
 lint: install

@@ -1,7 +1,8 @@
-"""Write the pages that are made from the code: docs/settings.md and docs/functions.md; `--check` compares them only.
+"""Write the pages of docs/ that are made from the code: settings, functions, points; `--check` compares them only.
 
 A setting's default, unit and meaning come from its class, a function's arguments from the calls that take them. What
-the code does not hold (an argument's meaning) is in functions.toml: each argument needs one, and none may be left over.
+the code does not hold (an argument's meaning, a point's) is in functions.toml and points.toml: each needs one, and none
+may be left over.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import sys
 from pathlib import Path
 
 from functions_page import functions_page
+from points_page import points_page
 from settings_page import settings_page
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = {"settings.md": settings_page, "functions.md": functions_page}
+PAGES = {"settings.md": settings_page, "functions.md": functions_page, "points.md": points_page}
 
 
 def main() -> int:

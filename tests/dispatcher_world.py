@@ -11,8 +11,8 @@ import structlog
 from typing_extensions import override
 
 from teatree.contracts.exit_reason import ExitReason
-from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import DispatcherSettings
 from teatree.functions.registry import built_in_functions
 from teatree.messaging.bus import Bus
@@ -110,9 +110,7 @@ class World:
         log = structlog.get_logger()
         view = CatalogView(catalog, 100, log, self.bus.prefix, 1.0)
         functions = built_in_functions()
-        return Dispatcher(
-            self.bus, self.store, view, launcher, functions, settings=settings, failpoint=no_failpoint, log=log
-        )
+        return Dispatcher(self.bus, self.store, view, launcher, functions, settings=settings, probe=NO_PROBE, log=log)
 
     def start(self, dispatcher: Dispatcher | None = None) -> None:
         """Run a dispatcher."""

@@ -12,10 +12,10 @@ from typing import Any
 import attrs
 import pyarrow as pa
 
-from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import StreamStamp
 from teatree.contracts.names import new_id
 from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, HEADER_CONTENT_TYPE, Request, read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.engine.duckdb.database import Database
@@ -87,7 +87,7 @@ class OneWriter:
             limits or LimitSettings(),
             Sources((str(self.sources), str(folder / "data"), str(folder / "store")), store, folder / "data"),
             functions or built_in_functions(),
-            no_failpoint,
+            NO_PROBE,
             WriterHooks(report=self._report),
         )
         self.writer = Writer(context, Author(StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"), {}))

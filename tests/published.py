@@ -10,10 +10,10 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, StreamStamp
 from teatree.contracts.names import new_id
 from teatree.contracts.notices import Outcome
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, Request
 from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
 from teatree.engine.apply.batch import Applied
@@ -43,7 +43,7 @@ class PublishedModel:
             limits,
             Sources((), store),
             built_in_functions(),
-            no_failpoint,
+            NO_PROBE,
         )
         self._writer = Writer(context, Author(StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"), {"host": "test"}))
         self._writer.take_over(self.chain.newest())

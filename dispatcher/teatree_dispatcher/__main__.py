@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import RetryError, TeatreeError
-from teatree.contracts.failpoints import failpoints
+from teatree.contracts.failpoints import failing_probe
 from teatree.contracts.logs import forward_events
 from teatree.contracts.settings import Settings
 from teatree.functions.registry import built_in_functions
@@ -62,7 +62,6 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
-    failpoint = failpoints(settings.failpoints)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX, "dispatcher"))
@@ -95,7 +94,7 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
             built_in_functions(),
             settings=limits,
             limits=settings.limits,
-            failpoint=failpoint,
+            probe=failing_probe(settings.failpoints),
             log=log,
         )
         # Not by the event loop: uvloop reserves this signal for its subprocesses.

@@ -16,7 +16,7 @@ import attrs
 from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
-from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.probe import Probe
 from teatree.contracts.settings import DispatcherSettings, LimitSettings
 from teatree.functions.registry import Registry
 from teatree.functions.traits import Nature
@@ -59,7 +59,7 @@ class Dispatcher:
         *,
         settings: DispatcherSettings,
         limits: LimitSettings | None = None,
-        failpoint: Failpoint,
+        probe: Probe,
         log: FilteringBoundLogger,
     ) -> None:
         """`limits` are those of the managers; without them the defaults."""
@@ -68,14 +68,14 @@ class Dispatcher:
         self._store = store
         self._catalog = catalog
         self._settings = settings
-        self._failpoint = failpoint
+        self._probe = probe
         self._log = log
         self._drops = functions.with_nature(Nature.ENDS)
         earlier = EarlierOutcomes(store, bus.subjects, limits, functions, bus.payload_bytes_max)
-        self._rejecter = Rejecter(bus, earlier, functions, failpoint)
-        self._managers = Managers(launcher, settings, failpoint, log, catalog)
+        self._rejecter = Rejecter(bus, earlier, functions, probe)
+        self._managers = Managers(launcher, settings, probe, log, catalog)
         self._pings = Pings(bus)
-        self._reads = ReadObserver(bus, self._answer_read)
+        self._reads = ReadObserver(bus, self._answer_read, probe)
         self._registry = ModelRegistry()
         self._place = LogPlace(losses=bus.losses)
         self._looked_at_ms = float("-inf")
@@ -112,10 +112,12 @@ class Dispatcher:
         """Look, then wait for a hint, an ended manager or the timer; after an error the timer tries again."""
         try:
             if now_ms() - self._looked_at_ms >= self._settings.poll_ms:
-                await self._look_at_all(hints)
+                with self._probe.step("dispatcher.look"):
+                    await self._look_at_all(hints)
                 await self._purge_when_due()
             else:
-                await self._look_at_hinted(hints)
+                with self._probe.step("dispatcher.look_hinted"):
+                    await self._look_at_hinted(hints)
         except TeatreeError as e:
             self._looked_at_ms = now_ms()
             if str(e) != self._trouble:  # once, not with every try
@@ -143,7 +145,6 @@ class Dispatcher:
 
     async def _look_at_all(self, hints: WakeHints) -> None:
         """Read from the log what is new, then look at every model that is not idle."""
-        self._failpoint("dispatcher.look.before")
         self._looked_at_ms = now_ms()
         self._woken.clear()
         self._retry_if_advanced(hints.take()[0])
@@ -364,7 +365,7 @@ class Dispatcher:
             return
         self._purged_at_ms = now_ms()
         before, self._purge_fault = self._purge_fault, None
-        purged = await purge(self._bus, self._settings.retention_days, self._done_with, self._failpoint)
+        purged = await purge(self._bus, self._settings.retention_days, self._done_with, self._probe)
         if purged:
             self._log.info("purged the log", requests=purged)
         fault = self._purge_fault

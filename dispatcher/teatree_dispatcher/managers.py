@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, EXIT_STUCK
-from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.probe import Probe
 from teatree.contracts.settings import DispatcherSettings
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.clock import now_ms
@@ -29,7 +29,7 @@ class Managers:
         self,
         launcher: Launcher,
         settings: DispatcherSettings,
-        failpoint: Failpoint,
+        probe: Probe,
         log: FilteringBoundLogger,
         conditions: CatalogView,
     ) -> None:
@@ -37,7 +37,7 @@ class Managers:
         self._conditions = conditions
         self._launcher = launcher
         self._settings = settings
-        self._failpoint = failpoint
+        self._probe = probe
         self._log = log
         self._room = Room(settings.managers_max, settings.evict_idle_ms_min)
         self.due_at_ms = float("inf")
@@ -66,6 +66,7 @@ class Managers:
         is_new = status.model not in self._room.waiting
         if not self._room.admits(status.model, self._launcher.served(), now_ms()):
             if is_new:
+                self._probe.point("dispatcher.no_place", model=status.model)
                 self._log.warning("no more managers on this host", model=status.model, waiting=len(self._room.waiting))
                 self._conditions.report_waits(
                     status.model,
@@ -106,9 +107,8 @@ class Managers:
         self._launch(status)
 
     def _launch(self, status: ModelStatus) -> None:
-        self._failpoint("dispatcher.launch.before")
-        self._launcher.launch(status.model)
-        self._failpoint("dispatcher.launch.after")
+        with self._probe.step("dispatcher.launch", model=status.model):
+            self._launcher.launch(status.model)
         self._conditions.forget_reports(status.model)
         status.was_served = True
         status.offset_at_launch = status.published.offset if status.published else 0
@@ -134,6 +134,7 @@ class Managers:
                 status.restart = attrs.evolve(status.restart, not_before_ms=0)
             status.retries_at_once = False
             ended.add(found.model)
+            self._probe.point("dispatcher.exit", model=found.model, code=found.code)
             self._log_exit(found.model, found.code, status)
             if status.restart.is_stuck:
                 self._conditions.report_error(found.model, _stuck_error(status))

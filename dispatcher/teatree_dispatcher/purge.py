@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from teatree.contracts.codec import parse_utc, utc_text
-from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.probe import Probe
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import first_request_since, last_sequences, position_at
 from teatree.messaging.streams import log_state, purge_log
@@ -21,7 +21,7 @@ DoneBefore = Callable[[str], Awaitable[int | None]]
 """Returns the sequence up to which a model's requests are done with, None if no model's may be purged now."""
 
 
-async def purge(bus: Bus, retention_days: float, done_with: DoneBefore, failpoint: Failpoint) -> int:
+async def purge(bus: Bus, retention_days: float, done_with: DoneBefore, probe: Probe) -> int:
     """Purge requests that are old and done with; return their number."""
     state = await log_state(bus)
     cutoff = parse_utc(state.now) - timedelta(days=retention_days)
@@ -42,7 +42,5 @@ async def purge(bus: Bus, retention_days: float, done_with: DoneBefore, failpoin
             before[model] = boundary
     if not before:
         return 0
-    failpoint("dispatcher.purge.before")
-    purged = await purge_log(bus, before, anchor)
-    failpoint("dispatcher.purge.after")
-    return purged
+    with probe.step("dispatcher.purge", models=len(before)):
+        return await purge_log(bus, before, anchor)

@@ -17,6 +17,7 @@ from functools import partial
 from importlib.metadata import version
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.probe import Probe
 from teatree.contracts.requests import CANCEL_FUNCTION, HEADER_VERSION
 from teatree.messaging.bus import Bus
 from teatree.messaging.frames import reply_subject
@@ -37,9 +38,10 @@ AnswerRead = Callable[[str], Awaitable[TeatreeError | None]]
 class ReadObserver:
     """Receives all direct reads of an installation."""
 
-    def __init__(self, bus: Bus, answer: AnswerRead) -> None:
+    def __init__(self, bus: Bus, answer: AnswerRead, probe: Probe) -> None:
         self._bus = bus
         self._answer = answer
+        self._probe = probe
         self._headers = {HEADER_VERSION: version("teatree")}
         self._waiting: dict[str, list[str]] = {}
         """Reply subjects of the waiting reads, by model, in the order of each model's first read."""
@@ -91,7 +93,8 @@ class ReadObserver:
 
     async def _look(self, model: str, replies: list[str]) -> None:
         try:
-            error = await self._answer(model)
+            with self._probe.step("dispatcher.read", model=model, replies=replies):
+                error = await self._answer(model)
         except TeatreeError as e:
             error = e
         if error is None:

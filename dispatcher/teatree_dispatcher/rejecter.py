@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from teatree.contracts.errors import RequestError
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.notices import GroupNotice, Kind, NoticeMessage, Outcome, Status, group_refusal
 from teatree.contracts.outside import outside_notice, outside_outcome
+from teatree.contracts.probe import Probe
 from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, HEADER_TRACEPARENT, Request
 from teatree.functions.registry import Registry
 from teatree.functions.traits import Nature
@@ -43,13 +43,13 @@ class Rejection:
 class Rejecter:
     """Rejects requests to models that do not exist."""
 
-    def __init__(self, bus: Bus, earlier: EarlierOutcomes, functions: Registry, failpoint: Failpoint) -> None:
+    def __init__(self, bus: Bus, earlier: EarlierOutcomes, functions: Registry, probe: Probe) -> None:
         """`earlier` finds the outcomes of a model's ended incarnations."""
         self._earlier = earlier
         self._functions = functions
         self._bus = bus
         self._notices = NoticeWriter(bus)
-        self._failpoint = failpoint
+        self._probe = probe
 
     async def reject(self, model: str, after: int, name_error: RequestError | None) -> Rejection:
         """Reject a model's requests beyond `after` that lie outside its incarnations, up to a thousand of them.
@@ -64,7 +64,6 @@ class Rejecter:
                 create_seq = request.seq
                 break
             outside.append(request)
-        self._failpoint("dispatcher.reject.before_notices")
         earlier = {} if name_error else await self._earlier.find(model, [request.request_id for request in outside])
         notices: list[NoticeMessage] = []
         for request in outside:
@@ -73,8 +72,8 @@ class Rejecter:
                 notices += again(self._bus.subjects, request, first)
             else:
                 notices.append(rejection(self._bus.subjects, request))
-        await self._notices.publish(notices)
-        self._failpoint("dispatcher.reject.after_notices")
+        with self._probe.step("dispatcher.reject", model=model, requests=outside):
+            await self._notices.publish(notices)
         rejected = outside[-1].seq if outside else after
         return Rejection(rejected, create_seq, len(outside), is_complete=bool(create_seq) or read.pending == 0)
 

@@ -8,7 +8,7 @@ import structlog
 from attrs import field, frozen
 from structlog.typing import FilteringBoundLogger
 
-from teatree.contracts.failpoints import Failpoint
+from teatree.contracts.probe import Probe
 from teatree.contracts.settings import Settings
 from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.model_folder import ModelFolder
@@ -25,7 +25,7 @@ class ManagerContext:
     folder: ModelFolder
     catalog: Catalog | None
     """None without PostgreSQL."""
-    failpoint: Failpoint
+    probe: Probe
     waits: WaitReasons = field(factory=WaitReasons)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -13,8 +13,9 @@ import duckdb
 
 from teatree.contracts.environment import process_environ
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
-from teatree.contracts.failpoints import failpoints
+from teatree.contracts.failpoints import failing_probe
 from teatree.contracts.manifest import Manifest, StreamStamp
+from teatree.contracts.probe import Listener
 from teatree.contracts.retry import Backoff
 from teatree.contracts.settings import Settings
 from teatree.engine.duckdb.errors import DamagedFileError, DamagedVersionError
@@ -74,8 +75,18 @@ REPLY_HEADERS_BYTES = 65_536
 class Manager:
     """Owns one model from taking it over until leaving it."""
 
-    def __init__(self, model: str, settings: Settings, store: ObjectStore, functions: Registry) -> None:
-        """`store` is where the settings' store lies; `functions` are those that requests can call."""
+    def __init__(
+        self,
+        model: str,
+        settings: Settings,
+        store: ObjectStore,
+        functions: Registry,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        """`store` is where the settings' store lies; `functions` are those that requests can call.
+
+        `listeners` receive the points of its probe.
+        """
         self._functions = functions
         guarded = GuardedStore(store, Breaker("The object store", settings.breaker))
         breaker = Breaker("PostgreSQL", settings.breaker)
@@ -85,7 +96,7 @@ class Manager:
             chain=Chain(guarded, settings.nats.prefix, model),
             folder=model_folder(settings.data, model),
             catalog=Catalog(self._postgres) if self._postgres else None,
-            failpoint=failpoints(settings.failpoints),
+            probe=failing_probe(settings.failpoints, listeners).bind(model=model),
         )
         self._status = CatalogStatus(self._context)
         self._ownership = Ownership(
@@ -111,7 +122,8 @@ class Manager:
 
     async def run(self) -> None:
         """Manage the model until `stop` is called, until it is idle, or until an operator must act."""
-        await self._acquire()
+        with self._context.probe.step("manager.acquire"):
+            await self._acquire()
         try:
             # The lease is kept from now on: a restore may outlast it.
             async with Background([self._ownership.keep(), self._store_waits.report_slow()]) as tasks:
@@ -143,9 +155,13 @@ class Manager:
     async def _connect_and_manage(self) -> None:
         settings = self._context.settings
         try:
-            bus = await Bus.connect(
-                settings.nats, name=f"manager-{self._context.model}", wait_ms=settings.manager.take_over_wait_ms
-            )
+            with self._context.probe.step("manager.connect"):
+                bus = await Bus.connect(
+                    settings.nats,
+                    name=f"manager-{self._context.model}",
+                    wait_ms=settings.manager.take_over_wait_ms,
+                    probe=self._context.probe,
+                )
         except RetryError as e:
             await self._status.record_waits(f"NATS is unavailable: {e}")
             raise
@@ -174,7 +190,8 @@ class Manager:
         if self._stop.is_set():
             source.stop()
         try:
-            left = await self._take_over(thread, writer, newest)
+            with context.probe.step("manager.take_over"):
+                left = await self._take_over(thread, writer, newest)
             followers = ManagerTasks(context, writer, outcomes)
             file = RetryingFile(context, writer, thread, crash_tracker, source, followers.local)
             applier = Applier(context, file, StartedNotifier(context, bus))
@@ -220,7 +237,7 @@ class Manager:
             settings.limits,
             Sources(settings.load_roots, settings.store, settings.data),
             self._functions,
-            self._context.failpoint,
+            self._context.probe,
             hooks,
         )
         return Writer(model, Author(stamp, {"host": holder.host, "pid": holder.pid}))
@@ -273,7 +290,9 @@ class Manager:
         context = self._context
         settings = context.settings
         self._store_waits.begin_serving()
-        pool = ReadPool(settings.reads, process_environ(), context.folder.read_temp, followers.reads.newest_file)
+        pool = ReadPool(
+            settings.reads, process_environ(), context.folder.read_temp, followers.reads.newest_file, context.probe
+        )
         followers.local.subscribe(pool.release)
         reads = DirectReads(
             writer,

@@ -32,21 +32,21 @@ class ManagerTasks:
         self._newest = 0
         self._faulty: tuple[TableEntry, ...] = ()
         self.reads = LocalReads(limits, context.folder.archive_staging)
-        self._versions = LocalVersions(chain, context.folder, settings.manager, context.failpoint, self.reads.in_use)
-        self.local = LocalFollower(self._versions, self.reads)
-        self._catalog = CatalogFollower(context.catalog, chain, context.failpoint) if context.catalog else None
+        self._versions = LocalVersions(chain, context.folder, settings.manager, context.probe, self.reads.in_use)
+        self.local = LocalFollower(self._versions, self.reads, context.probe)
+        self._catalog = CatalogFollower(context, context.catalog) if context.catalog else None
         self._archive = ArchiveFollower(
             context, self.local, self.reads, writer, self._archived, outcomes.archive_answered
         )
         self._cleanup = CleanupTask(context, limits.remember_days)
-        self._head = HeadFollower(chain, settings.manager.head_interval_ms)
-        self._scrub = ScrubTask(chain, settings.scrub)
+        self._head = HeadFollower(context)
+        self._scrub = ScrubTask(chain, settings.scrub, context.probe)
         self._condition = (
             ConditionTask(context, context.catalog, self._scrub.remember, self._current_damage)
             if context.catalog
             else None
         )
-        self._local_scrub = LocalScrubTask(chain.model, self.local, self._versions, self.reads, settings.scrub)
+        self._local_scrub = LocalScrubTask(context, self.local, self._versions, self.reads)
 
     @property
     def tasks(self) -> list[ManagerTask]:

@@ -55,7 +55,7 @@ class OutcomePublisher:
         """Up to `announced_version` all outcomes are published."""
         self._announcer = announcer
         self._notices = notices
-        self._failpoint = context.failpoint
+        self._probe = context.probe
         self._reasons = context.waits
         self._queue: asyncio.Queue[tuple[Manifest, Sequence[Entry], bool] | None] = asyncio.Queue(WAITING_MAX)
         self._open: set[int] = set()
@@ -178,9 +178,8 @@ class OutcomePublisher:
         losses = self._notices.losses
         again = [] if losses == self._losses else [part for _, _, part in self._recent]
         try:
-            self._failpoint("manager.announce.before_notices")
-            await self._notices.publish([message for part in (*again, *parts) for message in part.messages])
-            self._failpoint("manager.announce.after_notices")
+            with self._probe.step("manager.announce", parts=parts):
+                await self._notices.publish([message for part in (*again, *parts) for message in part.messages])
         except TooLongError:  # the server accepts less than when they were made
             for part in (*again, *parts):
                 await self._make(part)

@@ -63,7 +63,8 @@ class DirectReads:
             return dump_json(self._health.report()), {HEADER_CONTENT_TYPE: CONTENT_JSON}
         self._running += 1
         try:
-            return await self._query(read)
+            with self._writer.context.probe.step("manager.read", function=read.function, headers=read.headers):
+                return await self._query(read)
         finally:
             self._running -= 1
             self._last_ms = time.monotonic() * 1000

@@ -28,8 +28,8 @@ from figures import report
 
 from published import LIMITS, PublishedModel
 from servers import TestServers, file_store
-from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import ManagerSettings, StoreSettings
 from teatree.engine.local.versions import LocalVersions
 from teatree.engine.publish.prepared import PreparedVersion
@@ -133,7 +133,7 @@ def cost(store: StoreSettings, folder: Path, size_mb: int) -> float:
     """Measure 1,000 rows appended to a model of a size; return the milliseconds from commit to published."""
     with Measured(store, folder / f"model-{size_mb}") as model:
         model.grow(size_mb * 1_000_000)
-        local = LocalVersions(model.chain, model.folder, ManagerSettings(), no_failpoint)
+        local = LocalVersions(model.chain, model.folder, ManagerSettings(), NO_PROBE)
         local.publish(model.append(APPENDED_ROWS))
         for times in (model.publish_ms, *model.step_ms.values()):
             times.clear()
@@ -169,7 +169,7 @@ def readers(store: StoreSettings, folder: Path, versions: int) -> None:
     script = str(Path(__file__).parent.parent / "version_reader.py")
     with Measured(store, folder) as model:
         settings = ManagerSettings(local_grace_ms=200, local_copy_bytes_max=0)
-        local = LocalVersions(model.chain, model.folder, settings, no_failpoint)
+        local = LocalVersions(model.chain, model.folder, settings, NO_PROBE)
         model.grow(20_000_000)
         local.publish(model.append(APPENDED_ROWS))
         started = [

@@ -16,12 +16,13 @@ import duckdb
 import pytest
 
 from commands import run_command
+from places import calling
 from published import LIMITS, PublishedModel
 from servers import S3_IS_SLOW
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError
-from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest, Stub
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import RetentionSettings, StoreSettings
 from teatree.engine.apply.ledger import EarlierOutcome
 from teatree.engine.duckdb import compaction
@@ -226,14 +227,14 @@ def test_a_pin_comes_in_time_or_is_refused(store: StoreSettings, tmp_path: Path)
         refused: list[Code] = []
 
         def meanwhile(place: str) -> None:
-            if place == "gc.before_plan":
+            if place == "gc.plan.begin":
                 pin(chain, "in-time", 3, "")
-            if place == "gc.after_plan":
+            if place == "gc.plan.end":
                 with pytest.raises(RequestError) as caught:
                     pin(chain, "too-late", 4, "")
                 refused.append(caught.value.code)
 
-        clean(chain, failpoint=meanwhile)
+        clean(chain, probe=calling(meanwhile))
         assert refused == [Code.UNKNOWN_VERSION]
         assert [p.name for p in list_pins(chain)] == ["in-time"]
         assert total(chain, 3, tmp_path) == 1
@@ -343,7 +344,7 @@ def test_two_clean_ups_at_once(store: StoreSettings, tmp_path: Path) -> None:
         model.create({"t0": COLUMNS})
         grow(model, 6)
         chain = model.chain
-        for place in ("gc.before_plan", "gc.after_plan", "gc.after_stubs", "gc.before_delete", "gc.before_retained"):
+        for place in ("gc.plan.begin", "gc.plan.end", "gc.stubs", "gc.delete.begin", "gc.retained.begin"):
             grow(model, 3, first=random.randrange(10**9))
             inner: list[Cleaned] = []
 
@@ -352,7 +353,7 @@ def test_two_clean_ups_at_once(store: StoreSettings, tmp_path: Path) -> None:
                     grow(model, 2, first=random.randrange(10**9))
                     inner.append(clean(chain))
 
-            clean(chain, failpoint=meanwhile)
+            clean(chain, probe=calling(meanwhile))
             assert inner
             newest = chain.newest_version()
             clean(chain)
@@ -376,7 +377,7 @@ def test_archives_are_thinned_and_stay_whole(file_store: StoreSettings, tmp_path
             with duckdb.connect(str(path), read_only=True) as con:
                 wanted = ["t0"] if number == 3 else []
                 source = ArchiveSource(con, tmp_path)
-                before = write_archive(chain, manifest, source, before, wanted, no_failpoint)
+                before = write_archive(chain, manifest, source, before, wanted, NO_PROBE)
         grow(model, 2, first=50)
         requested = 6  # versions: fence 1, create_model 2, then 3 to 8
         clean(chain, attrs.evolve(NOTHING, keep_all_hours=1), timedelta(minutes=1))
@@ -413,15 +414,15 @@ def test_damage_stops_a_clean_up_before_it_deletes(file_store: StoreSettings, tm
 
 
 PLACES = [
-    "gc.before_plan",
-    "gc.after_plan",
-    "gc.before_stub",
-    "gc.after_stub",
-    "gc.after_stubs",
-    "gc.before_delete",
-    "gc.after_delete",
-    "gc.before_retained",
-    "gc.after_retained",
+    "gc.plan.begin",
+    "gc.plan.end",
+    "gc.stub.begin",
+    "gc.stub.end",
+    "gc.stubs",
+    "gc.delete.begin",
+    "gc.delete.end",
+    "gc.retained.begin",
+    "gc.retained.end",
 ]
 
 
@@ -443,7 +444,7 @@ def test_killed_anywhere(store: StoreSettings, tmp_path: Path, place: str) -> No
         newest = chain.newest_version()
         sums = {v: total(chain, v, tmp_path) for v in (newest - 3, newest)}
         plan = tmp_path / "plan.json"
-        hit = 2 if place.endswith("_stub") else 1
+        hit = 2 if place.startswith("gc.stub.") else 1
         plan.write_text(f'{{"{place}": {{"action": "crash", "hit": {hit}, "times": 1}}}}')
         _gc_killed(model, plan)
         for version in range(1, newest + 1):

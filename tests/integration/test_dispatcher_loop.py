@@ -11,9 +11,9 @@ import pytest
 
 from dispatcher_world import SETTINGS, FakeLauncher, World, several_rounds, until
 from teatree.contracts.errors import Code
-from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import ModelState, StreamStamp
 from teatree.contracts.names import goal_model_id
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.requests import LogPosition
 from teatree.contracts.settings import PostgresSettings
@@ -454,7 +454,7 @@ class TestPurge:
                 await world.send("stock", "append", "b")
             return {"sales": 2, "stock": 5}[model]
 
-        assert await purge(world.bus, timedelta(seconds=0.3) / timedelta(days=1), done_with, no_failpoint) == 3
+        assert await purge(world.bus, timedelta(seconds=0.3) / timedelta(days=1), done_with, NO_PROBE) == 3
         assert await last_sequences(world.bus) == {"stock": 5}
         assert await self._code(world, LogPosition(2, world.accepted_at[2])) is None
 

@@ -8,20 +8,20 @@ from processes import Installation, rows, table
 from teatree.storage.retention.pins import list_pins
 
 PLACES = [
-    ("fork.after_pin", 1),
-    ("fork.after_fetch", 1),
-    ("manager.apply.before_commit", 1),
-    ("manager.apply.after_commit", 1),
-    ("manager.capture.after_checkpoint", 1),
-    ("manager.ship.before_manifest", 1),
-    ("manager.ship.before_manifest", 3),
+    ("fork.pin.end", 1),
+    ("fork.fetch.end", 1),
+    ("manager.apply.commit.begin", 1),
+    ("manager.apply.commit.end", 1),
+    ("manager.capture.checkpoint.end", 1),
+    ("manager.ship.manifest.begin", 1),
+    ("manager.ship.manifest.begin", 3),
     *(
         pytest.param(name, 3, marks=pytest.mark.slow)
         for name in (
-            "manager.capture.after_checkpoint",
-            "manager.ship.before_pack",
-            "manager.ship.after_manifest",
-            "manager.local.before_file",
+            "manager.capture.checkpoint.end",
+            "manager.ship.pack.begin",
+            "manager.ship.manifest.end",
+            "manager.local.file.begin",
         )
     ),
 ]

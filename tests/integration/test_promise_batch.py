@@ -109,7 +109,7 @@ async def test_ids(installation: Installation) -> None:
 
 async def test_ids_over_a_crash(installation: Installation) -> None:
     """A request and its resend, in two versions that a killed manager committed and did not upload: one outcome."""
-    plan = {"manager.ship.before_manifest": {"action": "error", "hit": 2, "times": 1000}}
+    plan = {"manager.ship.manifest.begin": {"action": "error", "hit": 2, "times": 1000}}
     manager = await installation.created(table("id"), plan)
     await installation.publish("append", rows(1), "a")
     await manager.until_printed("waits to be shipped")
@@ -146,7 +146,7 @@ async def test_expected_version(installation: Installation) -> None:
 
 @pytest.mark.parametrize(
     ("neighbours", "place"),
-    [(0, None), (30, None), (0, "manager.set_aside.before_letter"), (0, "manager.set_aside.after_letter")],
+    [(0, None), (30, None), (0, "manager.set_aside.begin"), (0, "manager.set_aside.end")],
 )
 async def test_a_request_that_kills(installation: Installation, neighbours: int, place: str | None) -> None:
     """A request that crashes its manager is set aside after a few tries and kept whole; the others commit."""
@@ -176,7 +176,7 @@ async def test_groups_over_a_crash(installation: Installation) -> None:
     for i in range(10):
         await publish("append", rows(i % 8), f"g{i}", **{"Teatree-Group": "bulk"})
     await publish("append", rows(100), "single")
-    plan = {"manager.announce.after_notices": {"action": "crash", "hit": 2, "times": 1}}
+    plan = {"manager.announce.end": {"action": "crash", "hit": 2, "times": 1}}
     installation.sent = ["create", "single"]
     await installation.until_done(plan)
     found = await installation.group_notices("bulk")
@@ -190,7 +190,7 @@ async def test_groups_over_a_crash(installation: Installation) -> None:
 
 async def test_resends_of_a_barrier(installation: Installation) -> None:
     """A resend of an `archive` gets its outcome from the manager that reads it, once the archive exists."""
-    plan = {"manager.archive.before_table": {"action": "delay", "delay_ms": 500, "times": 2}}
+    plan = {"manager.archive.table.begin": {"action": "delay", "delay_ms": 500, "times": 2}}
     manager = await installation.created(table("id"), plan)
     await installation.publish("append", rows(1), "a1")
     await installation.publish("archive", {}, "archive")
@@ -216,7 +216,7 @@ async def test_resends_of_a_barrier(installation: Installation) -> None:
 
 async def test_a_crash_with_a_resend_of_a_barrier(installation: Installation) -> None:
     """A takeover resumes from a batch that was not published, also if a resend of an `archive` is in it."""
-    manager = await installation.created(table("id"), {"manager.apply.after_commit": {"action": "crash", "hit": 2}})
+    manager = await installation.created(table("id"), {"manager.apply.commit.end": {"action": "crash", "hit": 2}})
     await installation.send("archive", {}, "archive")
     again = await installation.publish("archive", {}, "archive")
     assert await manager.exit_code() == -9

@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
-from pathlib import Path
 
 import pytest
 
+from places import places
 from processes import Installation, Running, rows, table, until_async
 
-SOURCES = Path(__file__).parents[2]
+FAILPOINTS = [
+    "manager.announce.begin",
+    "manager.announce.end",
+    "manager.apply.commit.begin",
+    "manager.apply.commit.end",
+    "manager.archive.index.begin",
+    "manager.archive.table.begin",
+    "manager.capture.begin",
+    "manager.capture.checkpoint.end",
+    "manager.capture.end",
+    "manager.catalog.record.begin",
+    "manager.catalog.record.end",
+    "manager.local.file.begin",
+    "manager.local.link.begin",
+    "manager.ship.end",
+    "manager.ship.manifest.begin",
+    "manager.ship.manifest.end",
+    "manager.ship.pack.begin",
+    "manager.ship.segment.begin",
+    "manager.take_over.fence.begin",
+    "manager.take_over.fence.end",
+]
+"""Before and after each change that outlasts the process; `test_promise_batch` has those of setting aside.
 
-
-def failpoints(part: str) -> list[str]:
-    """Return the names of the manager's or the dispatcher's failpoints."""
-    paths = (path for folder in ("manager", "dispatcher", "src") for path in (SOURCES / folder).rglob("*.py"))
-    pattern = re.compile(rf'failpoint\("({part}\.[a-z_.]+)"\)')
-    return sorted({name for path in paths for name in pattern.findall(path.read_text())})
-
-
-FAILPOINTS = [name for name in failpoints("manager") if not name.startswith("manager.set_aside.")]
-"""`test_promise_batch` has those of setting aside."""
+The torture harness has all places of the probe.
+"""
+DISPATCHER = [
+    "dispatcher.launch.begin",
+    "dispatcher.launch.end",
+    "dispatcher.look.begin",
+    "dispatcher.purge.begin",
+    "dispatcher.purge.end",
+    "dispatcher.reject.begin",
+    "dispatcher.reject.end",
+]
 LATER = [
     name
     for name in FAILPOINTS
-    if name.split(".")[1] in {"ship", "capture", "apply", "announce"} or name.endswith("before_record")
+    if name.split(".")[1] in {"ship", "capture", "apply", "announce"} or name.endswith("record.begin")
 ]
 CASES = [
     *((name, 1) for name in FAILPOINTS),
     *(pytest.param(name, 3, marks=pytest.mark.slow) for name in LATER),
 ]
+
+
+def test_the_places_exist() -> None:
+    """No name above is one that the code has lost."""
+    assert {*FAILPOINTS, *DISPATCHER} <= {*places("manager"), *places("dispatcher")}
 
 
 async def publish_all(installation: Installation) -> None:
@@ -77,11 +104,11 @@ async def test_crash(installation: Installation, name: str, hit: int) -> None:
     assert manifests[-1].offset == 15
 
 
-@pytest.mark.parametrize("name", failpoints("dispatcher"))
+@pytest.mark.parametrize("name", DISPATCHER)
 async def test_dispatcher_crash(installation: Installation, name: str) -> None:
     """Two dispatchers crash at one failpoint, their managers keep running: each request has one outcome."""
     crashes = (
-        1 if name == "dispatcher.launch.after" else 2
+        1 if name == "dispatcher.launch.end" else 2
     )  # the launched manager keeps running: there is no second launch
     plan = {name: {"action": "crash", "hit": 1, "times": crashes}}
     fast = {"TEATREE_DISPATCHER_PURGE_INTERVAL_MS": "20", "TEATREE_DISPATCHER_RETENTION_DAYS": "0.0000001"}

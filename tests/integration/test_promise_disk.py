@@ -204,7 +204,7 @@ async def test_no_room_for_the_local_file(installation: Installation, disk: Path
 
 async def test_a_disk_that_is_full_for_a_while(installation: Installation, disk: Path) -> None:
     """After a checkpoint on a full disk the same manager publishes its version when there is space."""
-    place = "manager.capture.before_checkpoint"
+    place = "manager.capture.begin"
     manager, _ = await begin(installation, disk, 0, {place: {"action": "delay", "delay_ms": 1_000, "hit": 3}})
     ballast, more = Ballast(disk), MANY.replace("range(1000, ", f"range({2 * ROWS}, {2 * ROWS} + ")
     await installation.publish("sql", {"statement": more}, "more")

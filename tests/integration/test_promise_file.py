@@ -120,7 +120,7 @@ async def test_damage(installation: Installation, damage: Callable[[Path], None]
     quiet = {"table": "quiet", "rows": [{"id": i} for i in range(5_000)]}  # it is not read again
     manager = await installation.created(
         {"tables": [*model["tables"], {**model["tables"][0], "table": "quiet"}]},
-        {"manager.ship.before_manifest": {"action": "error", "hit": 4, "times": 1000}},
+        {"manager.ship.manifest.begin": {"action": "error", "hit": 4, "times": 1000}},
     )
     await installation.send("append", quiet, "q1")
     await installation.send("append", rows(1, 2), "a1")

@@ -65,10 +65,10 @@ async def test_an_id_has_one_outcome_whatever_begins_or_ends(installation: Insta
 @pytest.mark.parametrize(
     "place",
     [
-        "manager.apply.after_commit",
-        pytest.param("manager.capture.before_checkpoint", marks=pytest.mark.slow),
-        "manager.ship.before_manifest",
-        pytest.param("manager.ship.after_manifest", marks=pytest.mark.slow),
+        "manager.apply.commit.end",
+        pytest.param("manager.capture.begin", marks=pytest.mark.slow),
+        "manager.ship.manifest.begin",
+        pytest.param("manager.ship.manifest.end", marks=pytest.mark.slow),
     ],
 )
 async def test_crash_during_a_drop(installation: Installation, place: str) -> None:
@@ -80,7 +80,7 @@ async def test_crash_during_a_drop(installation: Installation, place: str) -> No
     await publish("append", rows(2), "between")
     await publish("create_model", table("id"), "create2")
     await publish("append", rows(3), "a2")
-    hit = 2 if place.endswith("after_commit") else 3  # create_model is no transaction of a batch
+    hit = 2 if place.endswith("commit.end") else 3  # create_model is no transaction of a batch
     installation.dispatcher({place: {"action": "crash", "hit": hit, "times": 1}})
     assert (await installation.outcome("a2"))["kind"] == "done"
     outcomes = await installation.outcomes()
@@ -108,7 +108,7 @@ async def test_idle(installation: Installation) -> None:
 
 async def test_idle_while_an_archive_is_made(installation: Installation) -> None:
     """A manager that exits while an archive is being made publishes its outcome first."""
-    plan = {"manager.archive.before_table": {"action": "delay", "delay_ms": 800, "times": 100}}
+    plan = {"manager.archive.table.begin": {"action": "delay", "delay_ms": 800, "times": 100}}
     installation.dispatcher(plan, TEATREE_MANAGER_IDLE_EXIT_MS="300")
     await installation.send("create_model", table("id"), "create")
     await installation.send("append", rows(1), "a1")
@@ -128,7 +128,7 @@ async def test_an_archive_between_two_rare_ones(installation: Installation) -> N
 
 async def test_a_read_right_after_the_model_was_created(installation: Installation) -> None:
     """Once `create_model` is done no read fails with `unknown_model`, also before the snapshot file exists."""
-    plan = {"manager.local.before_file": {"action": "delay", "delay_ms": 1_500}}
+    plan = {"manager.local.file.begin": {"action": "delay", "delay_ms": 1_500}}
     await installation.created(table("id"), plan)
     subject = installation.bus.subjects.query(MODEL, "query")
     early = await installation.bus.request(subject, b'{"sql": "SELECT 1"}')
@@ -166,7 +166,7 @@ async def test_two_dispatchers(installation: Installation) -> None:
     assert len({m.epoch for m in installation.check_chain()}) == 1
 
 
-@pytest.mark.parametrize("place", ["manager.ship.after_manifest", "manager.announce.before_notices"])
+@pytest.mark.parametrize("place", ["manager.ship.manifest.end", "manager.announce.begin"])
 async def test_crash_before_the_last_outcome(installation: Installation, place: str) -> None:
     """After a crash before the last outcome was published, it is published without a further request."""
     installation.dispatcher({place: {"action": "crash", "hit": 3, "times": 1}})

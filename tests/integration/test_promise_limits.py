@@ -99,7 +99,7 @@ async def test_a_timed_out_request_is_not_tried_again_after_a_crash(installation
     await installation.publish("query", {"sql": NEVER}, "query")
     first = installation.manager(**SHORT)
     assert await first.exit_code() == EXIT_STUCK
-    second = installation.manager({"manager.apply.before_commit": {"action": "crash"}}, **SHORT)
+    second = installation.manager({"manager.apply.commit.begin": {"action": "crash"}}, **SHORT)
     assert await second.exit_code() not in (0, EXIT_STUCK)
     managers = await installation.until_done(**SHORT)
     assert len(managers) == 1

@@ -276,7 +276,7 @@ def _more(i: int) -> dict[str, Any]:
     return {"table": "u", "rows": [{"id": i}]}
 
 
-@pytest.mark.parametrize("place", ["filled", "copied", "before_mark", "marked"])
+@pytest.mark.parametrize("place", ["fill.end", "copy.end", "mark.begin", "mark.end"])
 async def test_advance_killed(restorable: RestorableLog, tmp_path: Path, place: str) -> None:
     """Killed between its steps and run again, `log advance` has the same result; also for requests without an id."""
     installation = restorable.installation
@@ -290,10 +290,10 @@ async def test_advance_killed(restorable: RestorableLog, tmp_path: Path, place: 
     plan = tmp_path / "advance.json"
     plan.write_text(json.dumps({f"log.advance.{place}": {"action": "crash"}}))
     await restorable.advance_killed(plan)
-    if place == "copied":
+    if place == "copy.end":
         assert await installation.manager().exit_code() == 78
     report = await restorable.advance()
-    assert len(report["stalled_models"]) == (place != "marked")
+    assert len(report["stalled_models"]) == (place != "mark.end")
     installation.manager()
     assert (await installation.send("append", rows(13), "since3"))["kind"] == "done"
     assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in (1, 2, 3, 4, 5, 10, 11, 12, 13)]
@@ -350,7 +350,7 @@ async def test_unshipped_when_lost(restorable: RestorableLog) -> None:
     manager = await begin(installation)
     await restorable.keep()
     await manager.leave()
-    manager = installation.manager({"manager.ship.before_manifest": {"action": "crash"}})
+    manager = installation.manager({"manager.ship.manifest.begin": {"action": "crash"}})
     await installation.publish("append", rows(3), "a3")
     assert await manager.exit_code() == -signal.SIGKILL
     await restorable.restore()

@@ -103,7 +103,7 @@ async def test_a_restore_that_outlasts_the_lease(installation: Installation) -> 
     """A manager whose takeover lasts longer than its lease keeps renewing it; a second one waits in vain."""
     begun = await installation.created(table("id"))
     assert await begun.leave() == 0
-    plan = {"manager.take_over.after_fence": {"action": "delay", "delay_ms": 3_500}}
+    plan = {"manager.take_over.fence.end": {"action": "delay", "delay_ms": 3_500}}
     first = installation.manager(plan, TEATREE_MANAGER_LEASE_MS="2000")
     await until(lambda: installation.manager_pid() == first.pid)
     second = installation.manager(TEATREE_MANAGER_TAKE_OVER_WAIT_MS="3000")
@@ -132,7 +132,7 @@ async def test_slow_reads_cost_no_lease(installation: Installation) -> None:
     assert await first.leave() == 0
 
 
-@pytest.mark.parametrize("place", ["manager.ship.before_manifest", "manager.ship.after_manifest"])
+@pytest.mark.parametrize("place", ["manager.ship.manifest.begin", "manager.ship.manifest.end"])
 async def test_paused(installation: Installation, tmp_path: Path, place: str) -> None:
     """A manager paused while it uploads, continued when another has taken over, changes nothing and exits."""
     plan = {place: {"action": "stop", "hit": 3}}
@@ -187,7 +187,7 @@ async def _check_resumed(installation: Installation, second: Running) -> None:
     assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in range(1, 7)]
 
 
-@pytest.mark.parametrize("place", ["manager.take_over.before_fence", "manager.take_over.after_fence"])
+@pytest.mark.parametrize("place", ["manager.take_over.fence.begin", "manager.take_over.fence.end"])
 async def test_paused_while_it_takes_over(installation: Installation, tmp_path: Path, place: str) -> None:
     """A manager paused while it takes over, continued when another has done so, changes nothing and exits."""
     begun = await installation.created(table("id"), TEATREE_HOST="one")

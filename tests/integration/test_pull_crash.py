@@ -22,14 +22,14 @@ TABLES = {"t": {"id": "BIGINT", "text": "VARCHAR"}}
 ROWS = 50_000
 FILL = "INSERT INTO t SELECT range + {}, md5(range::VARCHAR) FROM range({})"
 PLACES = (
-    "pull.before_copy",
-    "pull.after_copy",
-    "pull.after_block",
-    "pull.before_header",
-    "pull.before_rename",
-    "pull.after_rename",
+    "pull.copy.begin",
+    "pull.copy.end",
+    "pull.block",
+    "pull.header.begin",
+    "pull.rename.begin",
+    "pull.rename.end",
 )
-QUICK = {"pull.after_block", "pull.after_rename"}
+QUICK = {"pull.block", "pull.rename.end"}
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_killed_pull_leaves_the_old_file_or_the_new_one(model: PublishedModel,
     pull_version(model.chain, path)
     model.sql(FILL.format(ROWS, ROWS))
     assert killed_pull(model, path, place, tmp_path) == -signal.SIGKILL
-    assert count(path) == (2 * ROWS if place == "pull.after_rename" else ROWS)
+    assert count(path) == (2 * ROWS if place == "pull.rename.end" else ROWS)
     pull_version(model.chain, path)
     assert count(path) == 2 * ROWS
     assert not list(tmp_path.glob("*.part"))
@@ -76,7 +76,7 @@ def test_a_killed_first_pull_leaves_no_file_and_the_next_one_moves_only_the_rest
 ) -> None:
     """No file has the final name until it is whole; blocks that arrived are not fetched again."""
     path, other = tmp_path / "t.duckdb", tmp_path / "other.duckdb"
-    assert killed_pull(model, path, "pull.before_header", tmp_path) == -signal.SIGKILL
+    assert killed_pull(model, path, "pull.header.begin", tmp_path) == -signal.SIGKILL
     assert not path.exists()
     assert pull_version(model.chain, path).fetched_blocks == 0
     assert pull_version(model.chain, other).fetched_blocks > 0

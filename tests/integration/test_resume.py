@@ -16,7 +16,7 @@ async def test_resume_from_the_store(installation: Installation) -> None:
     manager = await installation.created(table("id"))
     await installation.send("append", rows(1), "a1")
     assert await manager.leave() == 0
-    installation.dispatcher({"manager.take_over.before_fence": {"action": "crash", "hit": 1, "times": 8}})
+    installation.dispatcher({"manager.take_over.fence.begin": {"action": "crash", "hit": 1, "times": 8}})
     await installation.publish("append", rows(2), "a2")
 
     def state() -> tuple[str, Any]:

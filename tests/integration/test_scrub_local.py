@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from damage import flip
 from event_logs import captured_events
 from published import LIMITS, PublishedModel
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.failpoints import no_failpoint
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import ManagerSettings, ScrubSettings, StoreSettings
 from teatree.engine.duckdb.errors import DamagedVersionError
 from teatree.engine.local.reads import LocalReads
@@ -23,6 +24,7 @@ from teatree.engine.local.versions import LocalVersions
 from teatree.engine.publish.archive import write_archive
 from teatree.storage.model_folder import model_folder
 from teatree.storage.versions.reader import materialise
+from teatree_manager.context import ManagerContext
 from teatree_manager.followers.local_file import LocalFollower
 from teatree_manager.periodic.local_scrub import LocalScrubTask
 
@@ -38,9 +40,10 @@ class _Site:
         self.model = model
         self.folder = model_folder(model.settings.data, "sales")
         self.reads = LocalReads(LIMITS, self.folder.archive_staging)
-        self.versions = LocalVersions(model.chain, self.folder, settings, no_failpoint, self.reads.in_use)
+        self.versions = LocalVersions(model.chain, self.folder, settings, NO_PROBE, self.reads.in_use)
         self.local = LocalFollower(self.versions, self.reads)
-        self.scrub = LocalScrubTask("sales", self.local, self.versions, self.reads, scrub)
+        context = ManagerContext(evolve(model.settings, scrub=scrub), model.chain, self.folder, None, NO_PROBE)
+        self.scrub = LocalScrubTask(context, self.local, self.versions, self.reads)
 
     async def insert(self, rows: int) -> None:
         """Publish a version with more rows, and make its snapshot file as the manager's follower does."""
@@ -176,7 +179,7 @@ async def test_the_copy_for_an_archive_is_damaged(file_store: StoreSettings, tmp
         for place in range(12_288 + 1_000, site.folder.current.stat().st_size, BLOCK_BYTES):
             try:
                 with site.reads.source(99, lambda place=place: restore(place)) as source:  # type: ignore[misc]
-                    write_archive(chain, manifest, source, None, ["sales"], no_failpoint)
+                    write_archive(chain, manifest, source, None, ["sales"], NO_PROBE)
             except RetryError as e:
                 assert e.code is Code.UNAVAILABLE  # noqa: PT017
             chain.store.delete([info.key for info in chain.store.list(chain.key("archive/"))])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +71,3 @@ def disarm(stage: Stage, name: str, times: int) -> int:
 
 def _markers(stage: Stage, name: str) -> list[Path]:
     return list(stage.folder.glob(f"{stage.plan.name}.{name}.*"))
-
-
-@cache
-def failpoint_names(prefix: str) -> list[str]:
-    """Return the names of all failpoints in the code under a prefix."""
-    sources = Path(__file__).parents[2]
-    pattern = re.compile(rf'failpoint\("({prefix}\.[a-z_.]+)"\)')
-    paths = (path for folder in ("manager", "dispatcher", "src") for path in (sources / folder).rglob("*.py"))
-    return sorted({name for path in paths for name in pattern.findall(path.read_text())})

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from torture.fault import Fault, Inject, ViolationError, arm, disarm, failpoint_names, running_pid
+from places import places
+from torture.fault import Fault, Inject, ViolationError, arm, disarm, running_pid
 from torture.faults_disk import DISK
 from torture.faults_log import LOG
 from torture.faults_network import NETWORK
@@ -118,7 +119,7 @@ def _rival(stage: Stage, fault: Fault) -> str:
 def _failpoint(stage: Stage, fault: Fault) -> str:
     """Arm a failpoint; the next manager or dispatcher that starts meets it."""
     rng = random.Random(fault.chance)
-    name = rng.choice([name for part in ("manager", "dispatcher", "fork") for name in failpoint_names(part)])
+    name = rng.choice([name for part in ("manager", "dispatcher", "fork") for name in places(part)])
     action = rng.choices(["crash", "error", "stop", "delay"], (55, 15, 15, 15))[0]
     hit, times = rng.randint(1, 4), rng.randint(1, 2)
     rule = {"action": action, "hit": hit, "times": times, "delay_ms": 2_000}

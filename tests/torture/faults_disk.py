@@ -15,7 +15,7 @@ from damage import flip
 from torture.fault import Fault, Inject, arm, disarm, running_pid, times_fired
 from torture.stage import Stage, send, wait_ended
 
-CHECKPOINT = "manager.capture.before_checkpoint"
+CHECKPOINT = "manager.capture.begin"
 COMMITTED_WAIT_S = 4.0
 """Seconds in which a manager has to reach the point between its commit and its checkpoint."""
 

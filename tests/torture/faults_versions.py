@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from damage import flip
+from places import places
 from store_proxy import StoreProxy
 from teatree import open as open_file
 from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
@@ -21,7 +22,7 @@ from teatree.storage.objects.base import NotFoundError
 from teatree.storage.objects.stores import open_store
 from teatree.storage.retention.pins import pin, unpin
 from torture.evidence import Versions, file_content
-from torture.fault import Fault, Inject, ViolationError, failpoint_names
+from torture.fault import Fault, Inject, ViolationError
 from torture.stage import Stage
 
 PIN = "torture"
@@ -34,14 +35,14 @@ NOTICED_S = 0.5
 PULL = """
 import sys
 from pathlib import Path
+from teatree.contracts.failpoints import failing_probe
 from teatree.client.versions.pull import pull_version
-from teatree.contracts.failpoints import failpoints
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.storage.versions.chain import Chain
 from teatree.storage.objects.stores import open_store
 settings = read_settings(process_environ())
 chain = Chain(open_store(settings.store), settings.nats.prefix, sys.argv[1])
-pull_version(chain, Path(sys.argv[2]), version=int(sys.argv[3]), failpoint=failpoints(settings.failpoints))
+pull_version(chain, Path(sys.argv[2]), version=int(sys.argv[3]), probe=failing_probe(settings.failpoints))
 """
 
 
@@ -62,7 +63,7 @@ def _armed(stage: Stage, fault: Fault, prefix: str) -> Iterator[dict[str, str]]:
     rng, plan = random.Random(fault.chance), stage.folder / "own-failpoints.json"
     action = rng.choice(["crash", "crash", "error", "delay"])
     rule = {"action": action, "hit": rng.randint(1, 3), "times": 1, "delay_ms": 1_000}
-    plan.write_text(json.dumps({rng.choice(failpoint_names(prefix)): rule}))
+    plan.write_text(json.dumps({rng.choice(places(prefix)): rule}))
     try:
         yield stage.environ(TEATREE_FAILPOINTS=str(plan))
     finally:

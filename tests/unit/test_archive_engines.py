@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from published import PublishedModel
-from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.publish.archive import write_archive
@@ -114,4 +114,4 @@ def archive(model: PublishedModel, manifest: Manifest, folder: Path, before: Arc
         return path
 
     with reads.source(manifest.version, restore) as source:
-        return write_archive(model.chain, manifest, source, before, (), no_failpoint)
+        return write_archive(model.chain, manifest, source, before, (), NO_PROBE)

@@ -11,9 +11,9 @@ import pytest
 
 from damage import flipped
 from published import LIMITS, PublishedModel
-from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import Kind, NoticeMessage
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import ManagerSettings, StoreSettings
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.local.versions import LocalVersions
@@ -46,9 +46,9 @@ class _Site:
         """Return the follower of a manager that has just begun: only the store is left of an earlier one."""
         folder = model_folder(self.model.settings.data, self.model.name)
         reads = LocalReads(LIMITS, folder.archive_staging)
-        versions = LocalVersions(self.chain, folder, ManagerSettings(), no_failpoint, reads.in_use)
+        versions = LocalVersions(self.chain, folder, ManagerSettings(), NO_PROBE, reads.in_use)
         local = LocalFollower(versions, reads)
-        context = ManagerContext(self.model.settings, self.chain, folder, None, no_failpoint)
+        context = ManagerContext(self.model.settings, self.chain, folder, None, NO_PROBE)
         return ArchiveFollower(context, local, reads, self.model.writer, lambda _: None, self.answered.append)
 
     async def answer(self, barrier: Manifest) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
+from teatree.contracts.probe import NO_PROBE
 from teatree.messaging.bus import Bus
 from teatree.messaging.subjects import Subjects
 from teatree_dispatcher import reads
@@ -68,7 +69,7 @@ def looks() -> Looks:
 @pytest.fixture
 async def running(bus: _FakeBus, looks: Looks) -> AsyncIterator[asyncio.Task[None]]:
     """Run an observer."""
-    observer = ReadObserver(cast("Bus", bus), looks)
+    observer = ReadObserver(cast("Bus", bus), looks, NO_PROBE)
     await observer.open()
     task = asyncio.create_task(observer.run())
     yield task

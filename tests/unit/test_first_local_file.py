@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from published import LIMITS, PublishedModel
-from teatree.contracts.failpoints import no_failpoint
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import ManagerSettings, StoreSettings
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.local.versions import LocalVersions
@@ -24,7 +24,7 @@ async def held(store: StoreSettings, folder: Path) -> AsyncIterator[tuple[LocalF
     with PublishedModel(store, folder) as model:
         place = model_folder(model.settings.data, model.name)
         reads = LocalReads(LIMITS, place.archive_staging)
-        versions = LocalVersions(model.chain, place, ManagerSettings(), no_failpoint, reads.in_use)
+        versions = LocalVersions(model.chain, place, ManagerSettings(), NO_PROBE, reads.in_use)
         follower = LocalFollower(versions, reads)
         follower.hold()
         follower.follow(model.create({"t": {"id": "BIGINT"}}))

@@ -15,8 +15,8 @@ from attrs import evolve
 
 import version_reader
 from published import PublishedModel
-from teatree.contracts.failpoints import no_failpoint
 from teatree.contracts.manifest import Manifest
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import ManagerSettings, StoreSettings
 from teatree.engine.local.open_files import is_open_anywhere, is_open_elsewhere
 from teatree.engine.local.versions import LocalVersions
@@ -48,7 +48,7 @@ class _Site:
 
     def manager(self) -> LocalVersions:
         """Return the local versions as a new manager opens them."""
-        return LocalVersions(self.model.chain, self.folder, self.settings, no_failpoint)
+        return LocalVersions(self.model.chain, self.folder, self.settings, NO_PROBE)
 
     def append(self, rows: int = 100) -> Manifest:
         self.batch += 1

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from published import LIMITS, PublishedModel
-from teatree.contracts.failpoints import no_failpoint
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.engine.local.open_version import OpenVersion
 from teatree.engine.local.reads import LocalReads
@@ -55,7 +55,7 @@ def test_values_of_some_megabytes(model: PublishedModel, tmp_path: Path) -> None
         reads = LocalReads(limits, tmp_path / "archive_staging")
         reads.switch(manifest.version, path)
         with reads.source(manifest.version, lambda: path) as source:
-            archived = write_archive(model.chain, manifest, source, None, (), no_failpoint)
+            archived = write_archive(model.chain, manifest, source, None, (), NO_PROBE)
         reads.close()
         copy = tmp_path / "t.parquet"
         model.chain.store.download(model.chain.key(archived.files["t"].key), copy)

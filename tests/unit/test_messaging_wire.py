@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.requests import HEADERS, read_request
 from teatree.contracts.settings import NatsSettings
 from teatree.messaging.bus import Bus
@@ -174,7 +175,7 @@ class TestErrors:
         """A URL is shown without its user and password."""
         assert show_url("nats://me:secret@host:4222") == "nats://host:4222"
         assert show_url("me:secret@host:4222") == "nats://host:4222"
-        bus = Bus(NatsClient(), NatsSettings(url="nats://me:secret@host:1"))
+        bus = Bus(NatsClient(), NatsSettings(url="nats://me:secret@host:1"), NO_PROBE)
         assert "secret" not in str(bus._lost())
 
 

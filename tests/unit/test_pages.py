@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_pages_are_what_the_code_gives() -> None:
-    """docs/settings.md and docs/functions.md: `make pages` would change neither."""
+    """docs/settings.md, docs/functions.md and docs/points.md: `make pages` would change none."""
     done = subprocess.run(
         [sys.executable, ROOT / ".ci" / "pages.py", "--check"], capture_output=True, text=True, check=False
     )

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.failpoints import no_failpoint
+from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
 from teatree.messaging.log import LogSlice
@@ -45,7 +45,7 @@ class Log:
 def reading(log: Any, folder: Path) -> tuple[RequestSource, ManagerContext]:
     """Return the reading of a log, and what its manager's parts share."""
     chain = Chain(open_store(StoreSettings(url=folder.as_uri())), "t", "sales")
-    context = ManagerContext(Settings(), chain, model_folder(folder, "sales"), None, no_failpoint)
+    context = ManagerContext(Settings(), chain, model_folder(folder, "sales"), None, NO_PROBE)
     hints = cast("Any", SimpleNamespace(take=lambda: None, event=asyncio.Event()))
     return RequestSource(context, log, log, hints), context
 

@@ -46,13 +46,12 @@ class ArchiveFollower(Follower):
         answered: Callable[[int], None],
     ) -> None:
         """`written` is called with each version that is archived, `answered` with each whose request is done."""
-        super().__init__()
+        super().__init__(context.probe)
         self._chain = context.chain
         self._local = local
         self._reads = reads
         self._writer = writer
         self._interval_ms = context.settings.manager.archive_interval_ms
-        self._failpoint = context.failpoint
         self._reasons = context.waits
         self._written = written
         self._answered = answered
@@ -164,4 +163,4 @@ class ArchiveFollower(Follower):
                 return path
 
             with self._reads.source(manifest.version, restore) as source:
-                return write_archive(self._chain, manifest, source, self._last, wanted, self._failpoint)
+                return write_archive(self._chain, manifest, source, self._last, wanted, self._probe)

@@ -11,6 +11,7 @@ import structlog
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.retry import Backoff, Retry
 from teatree.engine.duckdb.errors import DamagedFileError, DamagedVersionError
 from teatree.storage.disk import AWAY, FULL
@@ -41,8 +42,9 @@ class Follower(ManagerTask):
     tolerated: tuple[type[TeatreeError], ...] = (RetryError,)
     """Errors after which the work is retried; any other ends the manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, probe: Probe = NO_PROBE) -> None:
         super().__init__()
+        self._probe = probe
         self._log = structlog.get_logger().bind(follower=self.name)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -88,7 +90,8 @@ class Follower(ManagerTask):
 
     async def _work(self) -> None:
         try:
-            await self.work()
+            with self._probe.step("manager.follower", follower=self.name):
+                await self.work()
         except (MemoryError, RuntimeError) as e:
             if not is_shortage(e):
                 raise

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from teatree.contracts.errors import CorruptError, TeatreeError
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest
 from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.catalog.projection import CHUNK_VERSIONS, VersionRows, read_version_rows, record, record_archive
 from teatree.storage.ledger.segments import Entry
-from teatree.storage.versions.chain import Chain
+from teatree_manager.context import ManagerContext
 from teatree_manager.followers.base import Follower
 
 RECENT_VERSIONS_MAX = 200
@@ -31,11 +30,10 @@ class CatalogFollower(Follower):
     tolerated = (TeatreeError,)
     """A catalog that is empty or locked, or refuses a row, must not stop its model."""
 
-    def __init__(self, catalog: Catalog, chain: Chain, failpoint: Failpoint) -> None:
-        super().__init__()
+    def __init__(self, context: ManagerContext, catalog: Catalog) -> None:
+        super().__init__(context.probe)
         self._catalog = catalog
-        self._chain = chain
-        self._failpoint = failpoint
+        self._chain = context.chain
         self._recent: dict[int, VersionRows] = {}
         self._archives: dict[int, Manifest] = {}
         self._newest = 0
@@ -69,9 +67,8 @@ class CatalogFollower(Follower):
         while self._recorded < self._newest:
             last = min(self._recorded + CHUNK_VERSIONS, self._newest)
             rows = await asyncio.to_thread(self._read_rows, self._recorded + 1, last)
-            self._failpoint("manager.catalog.before_record")
-            await asyncio.to_thread(record, self._catalog, self._chain, rows)
-            self._failpoint("manager.catalog.after_record")
+            with self._probe.step("manager.catalog.record", version=last):
+                await asyncio.to_thread(record, self._catalog, self._chain, rows)
             self._recorded = last
             self._recorded_ms = time.monotonic() * 1000
             for version in [v for v in self._recent if v <= last]:

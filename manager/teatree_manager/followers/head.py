@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing_extensions import override
 
 from teatree.contracts.manifest import Manifest
-from teatree.storage.versions.chain import Chain
 from teatree.storage.versions.head import advance_head
+from teatree_manager.context import ManagerContext
 from teatree_manager.followers.base import Follower
 
 
@@ -19,10 +19,10 @@ class HeadFollower(Follower):
 
     name = "head"
 
-    def __init__(self, chain: Chain, interval_ms: int) -> None:
-        super().__init__()
-        self._chain = chain
-        self._interval_s = interval_ms / 1000
+    def __init__(self, context: ManagerContext) -> None:
+        super().__init__(context.probe)
+        self._chain = context.chain
+        self._interval_s = context.settings.manager.head_interval_ms / 1000
         self._manifest: Manifest | None = None
         self._written = 0
         self._written_at_s = float("-inf")

@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 from typing_extensions import override
 
 from teatree.contracts.manifest import Manifest
+from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.engine.duckdb.errors import DamagedVersionError
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.local.versions import LocalVersions
@@ -27,8 +28,8 @@ class LocalFollower(Follower):
 
     name = "local"
 
-    def __init__(self, versions: LocalVersions, reads: LocalReads) -> None:
-        super().__init__()
+    def __init__(self, versions: LocalVersions, reads: LocalReads, probe: Probe = NO_PROBE) -> None:
+        super().__init__(probe)
         self._versions = versions
         self._reads = reads
         self._manifest: Manifest | None = None

@@ -11,6 +11,7 @@ import structlog
 from typing_extensions import override
 
 from teatree.contracts.errors import TeatreeError
+from teatree.contracts.probe import NO_PROBE, Probe
 from teatree_manager.manager_task import ManagerTask
 
 
@@ -20,9 +21,10 @@ class PeriodicTask(ManagerTask):
     tolerated: tuple[type[TeatreeError], ...] = (TeatreeError,)
     """Errors after which it continues; anything else ends the manager."""
 
-    def __init__(self, model: str, interval_ms: int) -> None:
+    def __init__(self, model: str, interval_ms: int, probe: Probe = NO_PROBE) -> None:
         """`interval_ms` is the longest time between two rounds; 0 disables the task."""
         super().__init__()
+        self._probe = probe
         self._interval_ms = interval_ms
         self._log = structlog.get_logger().bind(model=model, task=self.name)
 
@@ -34,7 +36,8 @@ class PeriodicTask(ManagerTask):
     async def run_once(self) -> None:
         """Work one round and set `error`; raises what is not tolerated."""
         try:
-            await self.work()
+            with self._probe.step("manager.task", task=self.name):
+                await self.work()
         except self.tolerated as e:
             if str(e) != self.error:
                 self._log.warning("a periodic task failed", code=str(e.code), error=str(e))

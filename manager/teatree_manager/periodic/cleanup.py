@@ -23,10 +23,10 @@ class CleanupTask(PeriodicTask):
 
     def __init__(self, context: ManagerContext, remember_days: int) -> None:
         policy = context.settings.retention
-        super().__init__(context.model, min(policy.interval_ms, LOOK_MS_MAX))
+        super().__init__(context.model, min(policy.interval_ms, LOOK_MS_MAX), context.probe)
         self._stopping = threading.Event()
         self._cleanup = Cleanup(
-            context.chain, policy, remember_days, context.catalog, context.failpoint, self._stopping.is_set
+            context.chain, policy, remember_days, context.catalog, context.probe, self._stopping.is_set
         )
 
     @override

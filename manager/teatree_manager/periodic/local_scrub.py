@@ -8,7 +8,6 @@ import random
 from typing_extensions import override
 
 from teatree.contracts.manifest import Extent, Manifest
-from teatree.contracts.settings import ScrubSettings
 from teatree.engine.duckdb.block_file import BLOCK_BYTES
 from teatree.engine.duckdb.errors import DamagedVersionError
 from teatree.engine.local.damage import damaged_block
@@ -17,6 +16,7 @@ from teatree.engine.local.spares import Spare
 from teatree.engine.local.versions import LocalVersions
 from teatree.storage.versions.packs import BlockTable, checksum
 from teatree.storage.versions.reader import HEADER_BYTES, layout_of
+from teatree_manager.context import ManagerContext
 from teatree_manager.followers.local_file import LocalFollower
 from teatree_manager.periodic.base import PeriodicTask
 
@@ -37,9 +37,10 @@ class LocalScrubTask(PeriodicTask):
     tolerated = ()
 
     def __init__(
-        self, model: str, local: LocalFollower, versions: LocalVersions, reads: LocalReads, settings: ScrubSettings
+        self, context: ManagerContext, local: LocalFollower, versions: LocalVersions, reads: LocalReads
     ) -> None:
-        super().__init__(model, settings.interval_ms)
+        settings = context.settings.scrub
+        super().__init__(context.model, settings.interval_ms, context.probe)
         self._local = local
         self._versions = versions
         self._reads = reads

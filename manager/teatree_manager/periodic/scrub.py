@@ -10,6 +10,7 @@ from itertools import chain as chained
 from typing_extensions import override
 
 from teatree.contracts.manifest import Manifest, ObjectRef
+from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.settings import ScrubSettings
 from teatree.storage.versions.chain import Chain
 from teatree.storage.versions.verification import Finding, Findings, check_object, check_outcomes
@@ -26,8 +27,8 @@ class ScrubTask(PeriodicTask):
 
     name = "scrub"
 
-    def __init__(self, chain: Chain, settings: ScrubSettings) -> None:
-        super().__init__(chain.model, settings.interval_ms)
+    def __init__(self, chain: Chain, settings: ScrubSettings, probe: Probe = NO_PROBE) -> None:
+        super().__init__(chain.model, settings.interval_ms, probe)
         self._chain = chain
         self._settings = settings
         self._turns: Iterator[int] = iter(())

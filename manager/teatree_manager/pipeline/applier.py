@@ -78,7 +78,8 @@ class Applier:
         rest = batch
         while True:
             try:
-                applied = await self._file.thread.run(self._writer.apply, rest, tuple(self._outside))
+                with self._writer.context.probe.step("manager.apply", requests=rest):
+                    applied = await self._file.thread.run(self._writer.apply, rest, tuple(self._outside))
             except RetryError as e:
                 if e.code is Code.OVER_LIMIT:
                     reopens += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +32,8 @@ class FileThread:
             with translating_disk_full("The model's folder", self._folder):
                 return work(*arguments)
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, translated)
+        run = copy_context().run  # the steps within it belong to the one that calls
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run, translated)
 
     def close(self, writer: Writer, wait_ms_max: int = CLOSE_MS_MAX) -> None:
         """Close the writer's file and end the thread; work that still runs on the file is interrupted.

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 
@@ -99,11 +100,13 @@ class Pipeline:
     async def _one_version(self, batch: Sequence[Request]) -> None:
         self.is_applying = True
         try:
-            applied = await self._applier.apply(batch)
-            await self._await_shipped()
-            prepared = await self._file.run(
-                lambda: self._writer.capture(applied, self._outcomes.announced_version),
-            )
+            with self._writer.context.probe.step("manager.batch", requests=batch) as step:
+                applied = await self._applier.apply(batch)
+                step.add(version=applied.version)
+                await self._await_shipped()
+                prepared = await self._file.run(
+                    lambda: self._writer.capture(applied, self._outcomes.announced_version),
+                )
         finally:
             self.is_applying = False
             self.last_request_ms = time.monotonic() * 1000
@@ -120,10 +123,11 @@ class Pipeline:
             await shipping
 
     async def _ship(self, prepared: PreparedVersion) -> None:
-        loop = asyncio.get_running_loop()
-        call = partial(loop.run_in_executor, self._ship_thread, ship, prepared, self._writer.context)
-        await self._file.repeat(WaitingPart.SHIP, call, f"version {prepared.manifest.version} waits to be shipped: ")
-        self._writer.context.failpoint("manager.ship.before_shipped")
+        loop, version = asyncio.get_running_loop(), prepared.manifest.version
+        with self._writer.context.probe.step("manager.ship", version=version):
+            run = copy_context().run  # its steps belong to this one
+            call = partial(loop.run_in_executor, self._ship_thread, run, ship, prepared, self._writer.context)
+            await self._file.repeat(WaitingPart.SHIP, call, f"version {version} waits to be shipped: ")
         self._followers.follow(prepared.manifest, prepared.entries, prepared.archive)
         await self._outcomes.put(prepared.manifest, prepared.entries)
         await self._file.thread.run(self._writer.advance_base, prepared)

@@ -19,6 +19,7 @@ import structlog
 from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError, error_kind
+from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb.errors import DamagedVersionError
@@ -58,12 +59,14 @@ class ReadPool:
         environ: Mapping[str, str],
         temp: Path,
         newest: Callable[[], tuple[int, Path] | None],
+        probe: Probe = NO_PROBE,
     ) -> None:
         """`temp` is a folder for temporary files of all workers; `newest` returns the newest version and its file."""
         self._settings = settings
         self._environ = environ
         self._temp = temp
         self._newest = newest
+        self._probe = probe
         self._queue = ReadQueue(settings.workers_max, settings.long_workers_max, settings.long_ms)
         self._holds = ReadHolds(settings)
         self._turns: dict[Ticket, asyncio.Future[WorkerProcess]] = {}
@@ -106,7 +109,8 @@ class ReadPool:
             while True:
                 worker = await self._turn(ticket)
                 try:
-                    return await self._answer(worker, ticket, asked, store_page)
+                    with self._probe.step("manager.read.run", client=asked.client, query=asked.query):
+                        return await self._answer(worker, ticket, asked, store_page)
                 except _MadeWayError:
                     self._queue.wait_again(ticket)
                 finally:
@@ -140,8 +144,9 @@ class ReadPool:
         self._turns[ticket] = turn
         self._hand_out()
         try:
-            return await turn
-        except asyncio.CancelledError:
+            with self._probe.step("manager.read.queue", client=ticket.client):
+                return await turn
+        except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._running.pop(ticket, None)
                 self._free(turn.result())

@@ -137,8 +137,9 @@ class BulkSender:
                 await self._publish_again()
             is_again = True
             oldest = self._in_flight[0]
-            await asyncio.wait((oldest.task,))
-            oldest.task.result()  # raises its error
+            with self._bus.probe.step("client.publish", model=self._model, requests=oldest.requests):
+                await asyncio.wait((oldest.task,))
+                oldest.task.result()  # raises its error
             return oldest
 
         oldest = await Retry(PAUSES, self._options.silence_ms_max, again=may_publish_again).call_async(accepted)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import orjson
 
 from teatree.contracts.errors import Code, RequestError, RetryError
+from teatree.contracts.failpoints import failing_probe
+from teatree.contracts.probe import Listener
 from teatree.contracts.settings import Settings
 from teatree.messaging.bus import Bus
 from teatree.storage.objects.base import ObjectStore
@@ -18,8 +21,18 @@ from teatree.storage.objects.stores import open_store
 class Connection:
     """A connection to an installation; members that need NATS raise `unavailable` while it is not open."""
 
-    def __init__(self, settings: Settings, *, name: str = "teatree-client", wait_ms: int = 0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        name: str = "teatree-client",
+        wait_ms: int = 0,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        """Open nothing yet; `listeners` receive the points of what is done over this connection."""
         self.settings = settings
+        self.probe = failing_probe(settings.failpoints, listeners)
+        """Where what uses this connection reports its points."""
         self._name = name
         self._wait_ms = wait_ms
         self._bus: Bus | None = None
@@ -31,7 +44,7 @@ class Connection:
         """Connect to NATS; `async with` does this."""
         if self._bus is None:
             self._loop = asyncio.get_running_loop()
-            self._bus = await Bus.connect(self.settings.nats, name=self._name, wait_ms=self._wait_ms)
+            self._bus = await Bus.connect(self.settings.nats, name=self._name, wait_ms=self._wait_ms, probe=self.probe)
 
     async def close(self) -> None:
         """Flush pending messages, and disconnect."""

@@ -13,8 +13,8 @@ from attrs import evolve, frozen
 
 from teatree.contracts.codec import parse_utc, utc_text
 from teatree.contracts.errors import Code, OperatorError, RequestError
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest, ModelState
+from teatree.contracts.probe import Probe
 from teatree.contracts.requests import HEADER_NATS_ID, HEADER_REQUEST_ID
 from teatree.messaging.batches import BATCH_MESSAGES_MAX, LogMessage, publish_batch
 from teatree.messaging.bus import Bus
@@ -61,7 +61,7 @@ class AdvanceReport:
     """Models whose offsets are those of another stream, which this command cannot resume."""
 
 
-async def advance_log(bus: Bus, store: ObjectStore, failpoint: Failpoint, *, dry_run: bool = False) -> AdvanceReport:
+async def advance_log(bus: Bus, store: ObjectStore, probe: Probe, *, dry_run: bool = False) -> AdvanceReport:
     """Resume every model that stopped because the log was truncated or restored from an older copy.
 
     Nothing in the log is deleted. Raises `wrong_configuration` if the server's clock was set back, since requests
@@ -75,10 +75,10 @@ async def advance_log(bus: Bus, store: ObjectStore, failpoint: Failpoint, *, dry
     padding_messages = 0
     if found and not dry_run:
         _check_clock(state, [m for m, _ in found])
-        padding_messages = await _pad(bus, max(m.offset for m, _ in found), state.last_seq)
-        failpoint("log.advance.filled")
+        with probe.step("log.advance.fill"):
+            padding_messages = await _pad(bus, max(m.offset for m, _ in found), state.last_seq)
         for i, (manifest, _) in enumerate(found):
-            stalled_models[i] = await _advance(bus, manifest, stalled_models[i], failpoint)
+            stalled_models[i] = await _advance(bus, manifest, stalled_models[i], probe)
         state = await log_state(bus)
     return AdvanceReport(
         state.name,
@@ -130,23 +130,22 @@ async def _pad(bus: Bus, wanted_seq: int, last_seq: int) -> int:
     return padding_messages
 
 
-async def _advance(bus: Bus, manifest: Manifest, stalled: StalledModel, failpoint: Failpoint) -> StalledModel:
+async def _advance(bus: Bus, manifest: Manifest, stalled: StalledModel, probe: Probe) -> StalledModel:
     """Publish again, at the end of the log, the requests that the model would skip; then publish its mark."""
     state = await log_state(bus)
     continue_after = manifest.offset
     async for portion in _overtaken(bus, manifest, state.last_seq):
         named = [_copy(message) for message in portion]
-        await _publish(bus, [message for message, _ in named])
-        failpoint("log.advance.copied")
+        with probe.step("log.advance.copy", model=manifest.model):
+            await _publish(bus, [message for message, _ in named])
         stalled = evolve(
             stalled, again=stalled.again + len(named), unnamed=stalled.unnamed + sum(is_new for _, is_new in named)
         )
         if manifest.state is ModelState.ACTIVE:
             continue_after = state.last_seq
     mark = Advance(manifest.offset, manifest.log_at, continue_after, state.first_seq)
-    failpoint("log.advance.before_mark")
-    await bus.publish_log(bus.subjects.advanced(manifest.model), mark.to_json())
-    failpoint("log.advance.marked")
+    with probe.step("log.advance.mark", model=manifest.model):
+        await bus.publish_log(bus.subjects.advanced(manifest.model), mark.to_json())
     return stalled
 
 

@@ -14,7 +14,6 @@ from teatree.client.model_requests import BULK_SILENCE_MS, TIMEOUT_MS, ModelRequ
 from teatree.client.notice import whole_notice
 from teatree.client.notice_log import follow_filter
 from teatree.client.versions.pull import Pulled, PullProgress, VersionInfo, find_version, list_versions, pull_version
-from teatree.contracts.failpoints import failpoints
 from teatree.contracts.names import new_id
 from teatree.storage.versions.chain import Chain
 
@@ -160,7 +159,7 @@ class Model(ModelRequests):
                 progress=progress,
                 cache_folder=self.connection.settings.cache_folder,
                 rehash=rehash,
-                failpoint=failpoints(self.connection.settings.failpoints),
+                probe=self.connection.probe,
             )
         )
 

@@ -89,10 +89,11 @@ class ModelRequests:
             group=group,
             expected_version=expected_version,
         )
-        if wait == "accepted":
-            ack = await publish_until_accepted(bus, request, timeout_ms)
-            return Receipt(self.name, function, request.request_id, ack.seq)
-        return await self._send_until_done(function, request, timeout_ms, on_notice)
+        with self.connection.probe.step("client.send", model=self.name, function=function, request=request):
+            if wait == "accepted":
+                ack = await publish_until_accepted(bus, request, timeout_ms)
+                return Receipt(self.name, function, request.request_id, ack.seq)
+            return await self._send_until_done(function, request, timeout_ms, on_notice)
 
     async def _send_until_done(
         self, function: str, request: Encoded, timeout_ms: float, on_notice: OnNotice | None = None

@@ -81,7 +81,8 @@ async def ask_directly(connection: Connection, model: str, query: QueryRequest, 
     min_version = max(query.min_version or 0, connection.seen_version(model) or 0)
     if min_version:
         args |= {"min_version": min_version, "wait_ms": int(min(timeout_ms, VERSION_WAIT_MS_MAX))}
-    reply = await ask(bus, bus.subjects.query(model, "query"), json_body(args), timeout_ms)
+    with bus.probe.step("client.query", model=model):
+        reply = await ask(bus, bus.subjects.query(model, "query"), json_body(args), timeout_ms)
     is_arrow = reply.headers.get(HEADER_CONTENT_TYPE) == CONTENT_ARROW
     refs = orjson.loads(reply.headers.get(HEADER_REFS, "[]"))
     pages = [_Page(reply.body), *(_Page(ref=item["ref"]) for item in sorted(refs, key=lambda item: int(item["page"])))]

@@ -18,6 +18,7 @@ from teatree.client.model_requests import SendOptions
 from teatree.contracts.data_folder import check_data_folder
 from teatree.contracts.environment import ENV_FILE, data_folder, process_environ, read_env_file, read_settings
 from teatree.contracts.errors import Code, RequestError, RetryError
+from teatree.contracts.probe import Listener
 from teatree.contracts.settings import PostgresSettings, Settings, store_at
 
 if TYPE_CHECKING:
@@ -34,15 +35,16 @@ def connect(
     settings: Settings | None = None,
     name: str = "teatree-client",
     wait_ms: int = 0,
+    listeners: Sequence[Listener] = (),
 ) -> Session:
     """Return a session, to be used in an `async with`.
 
     Where to connect: `settings`; else the environment and, beneath it, `<data>/teatree.env` as `teatree up` writes it.
     `url` is another NATS, `store` another object store. Sending needs only NATS; `pull`, `diff` and `versions` only the
     object store, which is opened when first used. `wait_ms` is how long to retry connecting to NATS before
-    entering raises `unavailable`.
+    entering raises `unavailable`. `listeners` receive the points of the probe (docs/points.md), for spans and metrics.
     """
-    return Session(client_settings(url, data, settings, store), name=name, wait_ms=wait_ms)
+    return Session(client_settings(url, data, settings, store), name=name, wait_ms=wait_ms, listeners=listeners)
 
 
 def client_settings(

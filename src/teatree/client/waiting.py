@@ -43,7 +43,10 @@ def now_ms() -> float:
 async def publish_until_accepted(bus: Bus, request: Encoded, timeout_ms: float) -> PubAck:
     """Publish a request, repeatedly under its id, until it is in the log; raises the last error."""
     retry = Retry(PAUSES, min(timeout_ms, PUBLISH_MS_MAX), again=may_publish_again)
-    return await retry.call_async(lambda: bus.publish_log(request.subject, request.body, request.headers, ATTEMPT_MS))
+    with bus.probe.step("client.publish", requests=[request]):
+        return await retry.call_async(
+            lambda: bus.publish_log(request.subject, request.body, request.headers, ATTEMPT_MS)
+        )
 
 
 def may_publish_again(error: TeatreeError) -> bool:
@@ -81,6 +84,10 @@ class OutcomeWaiter:
 
         `request` is what to send again after a long silence.
         """
+        with self._bus.probe.step("client.wait", model=self._model, request_id=self._request_id):
+            return await self._wait(timeout_ms, request)
+
+    async def _wait(self, timeout_ms: float, request: Encoded | None) -> Notice:
         give_up_ms = now_ms() + timeout_ms
         resend_at_ms, resend_ms = now_ms() + RESEND_MS, RESEND_MS
         while True:

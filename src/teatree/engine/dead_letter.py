@@ -9,6 +9,5 @@ from teatree.storage.dead_letters import write_dead_letter
 
 def keep_dead_letter(context: ModelContext, request: Request, tries: int) -> None:
     """Keep a request for inspection; may be called again after a `RetryError`."""
-    context.failpoint("manager.set_aside.before_letter")
-    write_dead_letter(context.chain, request, tries)
-    context.failpoint("manager.set_aside.after_letter")
+    with context.probe.step("manager.set_aside", request=request):
+        write_dead_letter(context.chain, request, tries)

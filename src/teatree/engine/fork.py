@@ -64,15 +64,15 @@ def fetch_fork(context: ModelContext, fork_source: ForkSource, wanted: ModelOpti
         raise _placed(e) from e.__cause__
     release = partial(retrying, lambda: _release(source, version, name))
     try:
-        manifest = retrying(lambda: _pinned(source, version, name, f"{chain.model} is a fork of it"))
-        context.failpoint("fork.after_pin")
+        with context.probe.step("fork.pin", version=version):
+            manifest = retrying(lambda: _pinned(source, version, name, f"{chain.model} is a fork of it"))
         options = _options(wanted, manifest)
-        retrying(lambda: fetch_file(source, manifest, path))
-        table = rebased(retrying(lambda: read_table(chain.store, layout_of(manifest))), chain.folder)
+        with context.probe.step("fork.fetch", version=version):
+            retrying(lambda: fetch_file(source, manifest, path))
+            table = rebased(retrying(lambda: read_table(chain.store, layout_of(manifest))), chain.folder)
     except RequestError as e:
         release()
         raise _placed(e) from e.__cause__
-    context.failpoint("fork.after_fetch")
     return Fork(ForkPoint(source.model, source.goal_model_id, version), table, options, release)
 
 

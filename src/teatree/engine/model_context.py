@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import ModelOptions
+from teatree.contracts.probe import Probe
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb.database import OnStuck
 from teatree.functions.arguments import Context, Report, no_report
@@ -36,7 +36,7 @@ class ModelContext:
     """The operator's; a model's own options replace some."""
     sources: Sources
     functions: Registry
-    failpoint: Failpoint
+    probe: Probe
     hooks: WriterHooks = WriterHooks()
 
     def with_options(self, options: ModelOptions) -> ModelContext:

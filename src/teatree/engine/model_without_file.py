@@ -76,9 +76,8 @@ class ModelWithoutFile:
 
     def capture(self, applied: Applied, announced_version: int) -> PreparedVersion:
         """Prepare the version of a batch that changed nothing."""
-        self._context.failpoint("manager.capture.before_checkpoint")
-        self._context.failpoint("manager.capture.after_pack")
-        return self.preparer.prepare(applied, None, announced_version)
+        with self._context.probe.step("manager.capture", version=applied.version):
+            return self.preparer.prepare(applied, None, announced_version)
 
     def _without_effect(self, next_version: NextVersion, request: Request, entries: tuple[Entry, ...]) -> Applied:
         self.preparer.ledger.add(next_version.version, entries)

@@ -116,10 +116,8 @@ class OpenModel:
 
     def capture(self, applied: Applied, announced_version: int) -> PreparedVersion:
         """Checkpoint, and pack what the batch changed; the version before must be the base."""
-        with self._working() as model_file:
-            self._context.failpoint("manager.capture.before_checkpoint")
+        with self._working() as model_file, self._context.probe.step("manager.capture", version=applied.version):
             file = None if applied.dropped else self._capture(model_file, applied)
-            self._context.failpoint("manager.capture.after_pack")
             return self.preparer.prepare(applied, file, announced_version)
 
     def compare_with(self, shipped: Capture) -> None:
@@ -138,7 +136,7 @@ class OpenModel:
             context=self._context.for_functions(history),
             functions=self._context.functions,
             put_page=self._put_page,
-            failpoint=self._context.failpoint,
+            probe=self._context.probe,
         )
 
     def _unchanged_since(self, manifest: Manifest) -> frozenset[str]:
@@ -202,9 +200,11 @@ class OpenModel:
 
     def _capture(self, model_file: ModelFile, applied: Applied) -> CapturedFile:
         database = model_file.database
-        database.checkpoint()
-        self._context.failpoint("manager.capture.after_checkpoint")
-        packed = self._pack(database, applied)
+        probe = self._context.probe
+        with probe.step("manager.capture.checkpoint", version=applied.version):
+            database.checkpoint()
+        with probe.step("manager.capture.pack", version=applied.version):
+            packed = self._pack(database, applied)
         return CapturedFile(packed, table_entries(model_file.handle, self.preparer.base.manifest, applied))
 
     def _pack(self, database: Database, applied: Applied) -> Capture:

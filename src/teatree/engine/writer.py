@@ -93,7 +93,9 @@ class Writer:
         if isinstance(self.model, OpenModel):  # a step after the fence failed: a file cannot be open twice
             self.model.database.close()
         self.model = ClosedModel(fence)
-        self.ledger.load(fence)
+        probe = self.context.probe
+        with probe.step("manager.take_over.ledger", version=fence.version):
+            self.ledger.load(fence)
         chain, applied = self.context.chain, applied_through(fence)
         if fence.file is None:
             preparer = VersionPreparer(chain, self._author, self.ledger, Base(fence, BlockTable.empty(chain.folder)))
@@ -103,7 +105,8 @@ class Writer:
         table = read_table(chain.store, fence.file)
         preparer = VersionPreparer(chain, self._author, self.ledger, Base(fence, table))
         context = self.context.with_options(fence.options)
-        taken_over = take_file(context, fence)
+        with probe.step("manager.take_over.file", version=fence.version):
+            taken_over = take_file(context, fence)
         try:
             captured = Captured(table, captured_checkpoint(taken_over.database, fence.file))
         except BaseException:
@@ -122,9 +125,8 @@ class Writer:
             if newest.write_id == own.write_id:  # a step after it failed, and no other writer came between
                 return own
         fence = fence_after(newest, self.context.chain, self._author)
-        self.context.failpoint("manager.take_over.before_fence")
-        self.context.chain.create(fence)
-        self.context.failpoint("manager.take_over.after_fence")
+        with self.context.probe.step("manager.take_over.fence", version=fence.version):
+            self.context.chain.create(fence)
         return fence
 
     def apply(self, requests: Sequence[Request], outside: Sequence[Outcome] = ()) -> Applied:

@@ -19,6 +19,7 @@ import nats.errors
 
 from teatree.contracts.environment import not_set
 from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.retry import Pauses, Retry
 from teatree.contracts.settings import NatsSettings
 from teatree.messaging.connect_errors import (
@@ -52,8 +53,10 @@ _DENIED = re.compile(r"[Pp]ermissions [Vv]iolation for \w+ to \"([^\"]+)\"")
 class Bus:
     """A connection to NATS with the subjects of one installation."""
 
-    def __init__(self, client: NatsClient, settings: NatsSettings) -> None:
+    def __init__(self, client: NatsClient, settings: NatsSettings, probe: Probe) -> None:
         self.prefix = settings.prefix
+        self.probe = probe
+        """Where what uses this connection reports its points."""
         self.subjects = Subjects(settings.prefix)
         self.losses = 0
         """Times that the connection was lost."""
@@ -71,7 +74,7 @@ class Bus:
         self._connecting = True
 
     @classmethod
-    async def connect(cls, settings: NatsSettings, *, name: str, wait_ms: int = 0) -> Bus:
+    async def connect(cls, settings: NatsSettings, *, name: str, wait_ms: int = 0, probe: Probe = NO_PROBE) -> Bus:
         """Return a connected bus; `name` shows in the server's monitoring.
 
         Keeps trying for `wait_ms`, then raises `unavailable`; raises at once what a retry does not mend:
@@ -80,14 +83,14 @@ class Bus:
         if not settings.url:
             raise not_set("TEATREE_NATS_URL", "NATS")
         pauses = Pauses(RECONNECT_WAIT_S * 1000, RECONNECT_WAIT_S * 1000)
-        return await Retry(pauses, wait_ms).call_async(lambda: cls._connect_once(settings, name))
+        return await Retry(pauses, wait_ms).call_async(lambda: cls._connect_once(settings, name, probe))
 
     @classmethod
-    async def _connect_once(cls, settings: NatsSettings, name: str) -> Bus:
+    async def _connect_once(cls, settings: NatsSettings, name: str, probe: Probe) -> Bus:
         check_url(settings.url)
         context = client_context(settings)
         client = NatsClient(must_use_tls=wants_tls(settings))
-        bus = cls(client, settings)
+        bus = cls(client, settings, probe)
         try:
             await client.connect(
                 settings.url,

@@ -51,10 +51,13 @@ class LogReader:
         lost: read again.
         """
         ask = {"seq": after + 1, "next_by_subj": self._filter, "batch": requests_max, "max_bytes": bytes_max}
-        reply = await direct_get(self._bus, self._stream, ask, timeout_ms)
+        probe = self._bus.probe
+        with probe.step("log.read", model=self._model, after=after):
+            reply = await direct_get(self._bus, self._stream, ask, timeout_ms)
         if reply.status == NOT_FOUND:
             return LogSlice([], 0)
-        return LogSlice(self._requests(reply), reply.pending)
+        with probe.step("log.decode", model=self._model, messages=reply.messages):
+            return LogSlice(self._requests(reply), reply.pending)
 
     async def read_since(
         self, at: str, *, requests_max: int, bytes_max: int, timeout_ms: float = READ_TIMEOUT_MS

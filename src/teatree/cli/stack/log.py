@@ -67,11 +67,9 @@ def advance(*, yes: Annotated[bool, Parameter(negative="")] = False, common: Com
 
 def _run(common: Common, *, dry_run: bool) -> AdvanceReport:
     from teatree.client.log_advance import advance_log  # noqa: PLC0415 - NATS, only for this
-    from teatree.contracts.failpoints import failpoints  # noqa: PLC0415
 
     async def work(session: Session) -> AdvanceReport:
-        failpoint = failpoints(session.settings.failpoints)
-        return await advance_log(session.bus, session.store, failpoint, dry_run=dry_run)
+        return await advance_log(session.bus, session.store, session.probe, dry_run=dry_run)
 
     return with_session(common, work)
 

@@ -73,7 +73,7 @@ def _clean(settings: Settings, model: str | None, *, dry_run: bool) -> Iterator[
     from datetime import UTC, datetime  # noqa: PLC0415
 
     from teatree.contracts.errors import Code, RequestError, TeatreeError  # noqa: PLC0415
-    from teatree.contracts.failpoints import failpoints  # noqa: PLC0415
+    from teatree.contracts.failpoints import failing_probe  # noqa: PLC0415
     from teatree.storage.catalog.catalog import Catalog  # noqa: PLC0415
     from teatree.storage.catalog.postgres import Postgres  # noqa: PLC0415
     from teatree.storage.folders import model_chains  # noqa: PLC0415
@@ -87,8 +87,8 @@ def _clean(settings: Settings, model: str | None, *, dry_run: bool) -> Iterator[
         chains = [Chain(store, prefix, model)] if model else model_chains(store, prefix)
         failed: TeatreeError | None = None
         for chain in chains:
-            catalog, failpoint = Catalog(postgres) if postgres else None, failpoints(settings.failpoints)
-            cleanup = Cleanup(chain, settings.retention, settings.limits.remember_days, catalog, failpoint)
+            catalog, probe = Catalog(postgres) if postgres else None, failing_probe(settings.failpoints)
+            cleanup = Cleanup(chain, settings.retention, settings.limits.remember_days, catalog, probe)
             try:
                 cleaned = cleanup.run(datetime.now(UTC), dry_run=dry_run)
             except TeatreeError as e:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from teatree.contracts.errors import Code, CorruptError, DamageWarning, RequestError
-from teatree.contracts.failpoints import Failpoint, no_failpoint
 from teatree.contracts.manifest import Stub
+from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.storage.objects.base import NotFoundError
 from teatree.storage.versions.history import explain_missing, version_at
 
@@ -158,7 +158,7 @@ def pull_version(
     progress: PullProgress | None = None,
     cache_folder: Path | None = None,
     rehash: bool = False,
-    failpoint: Failpoint = no_failpoint,
+    probe: Probe = NO_PROBE,
 ) -> Pulled:
     """Make `path` an ordinary DuckDB file of a version, atomically; only blocks that differ are fetched.
 
@@ -173,7 +173,8 @@ def pull_version(
     manifest = find_version(chain, version, at, known=pulled_version(path, chain.goal_model_id))
     cache = BlockCache(cache_folder, 0) if cache_folder and cache_folder.is_dir() else None
     try:
-        stats = pull_file(chain.store, manifest, path, progress, cache=cache, rehash=rehash, failpoint=failpoint)
+        with probe.step("client.pull", model=chain.model, version=manifest.version):
+            stats = pull_file(chain.store, manifest, path, progress, cache=cache, rehash=rehash, probe=probe)
     except NotFoundError as e:
         raise explain_missing(chain, manifest, e) from e
     return Pulled(path, manifest.version, layout_of(manifest).size_bytes, stats.moved_bytes, stats.fetched_blocks)

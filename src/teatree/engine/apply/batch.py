@@ -283,6 +283,7 @@ class Batch:
         model_file = self._model_file
         last = items[-1].request
         logged_bytes = model_file.database.logged_bytes()
+        committing = model_file.probe.step("manager.apply.commit", offset=last.seq)
         model_file.handle.begin()
         try:
             with model_file.database.transaction([item.request for item in items]):
@@ -301,15 +302,16 @@ class Batch:
                 record_commit(
                     model_file.database, commit, None if self._segments else self._next_version.shipped_version
                 )
-                model_file.failpoint("manager.apply.before_commit")
-        except BaseException:
+                committing.begin()
+        except BaseException as e:
+            committing.end(e)
             model_file.handle.forget()
             raise
         if model_file.database.logged_bytes() <= logged_bytes:  # COMMIT after an error returns success
             model_file.handle.forget()
             raise OperatorError(Code.INTERNAL, f"The commit of request {last.seq} did not take effect.")
         self._take(commit, transaction.entries, transaction.archive)
-        model_file.failpoint("manager.apply.after_commit")
+        committing.end()
 
 
 def _is_its_own(error: TeatreeError) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 from attrs import evolve, frozen
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, TeatreeError
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.notices import Outcome, Status, outcome_of
+from teatree.contracts.probe import Probe
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.apply.ledger import EarlierOutcome, Ledger, LostOutcome
@@ -48,7 +48,7 @@ class ModelFile:
     functions: Registry
     put_page: Callable[[str, bytes], None]
     """Stores a page under its key below the model's folder."""
-    failpoint: Failpoint
+    probe: Probe
 
 
 @frozen
@@ -113,6 +113,7 @@ class Transaction:
     def run(self, items: Sequence[Item]) -> None:
         """Run the items; after an exception the whole transaction is void."""
         for place, item in enumerate(items):
+            self._model_file.probe.point("manager.apply.request", request=item.request)
             if item.earlier is not None or item.twin is not None:
                 self._answer(item)
             else:

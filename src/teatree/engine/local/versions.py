@@ -22,9 +22,9 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.logs import log_event
 from teatree.contracts.manifest import FileLayout, Manifest
+from teatree.contracts.probe import Probe
 from teatree.contracts.settings import ManagerSettings
 from teatree.engine.duckdb.block_file import BLOCK_BYTES
 from teatree.engine.duckdb.errors import DamagedVersionError
@@ -56,14 +56,14 @@ class LocalVersions:
         chain: Chain,
         folder: ModelFolder,
         settings: ManagerSettings,
-        failpoint: Failpoint,
+        probe: Probe,
         in_use: Callable[[], AbstractSet[int]] = frozenset,
     ) -> None:
         """`in_use` returns the versions that this process has open: it neither tests their locks nor reuses them."""
         self._chain = chain
         self._folder = folder
         self._settings = settings
-        self._failpoint = failpoint
+        self._probe = probe
         self._packs = SpooledStore(chain.store, folder.spool)
         self._reflinks = Reflinks()
         self._spares = Spares(folder, settings.versions_kept, settings.local_grace_ms)
@@ -122,8 +122,8 @@ class LocalVersions:
             table = self._make(self._chain.store, path, manifest, known)
         self._known = (manifest.version, table)
         if manifest.version > self.newest():
-            self._failpoint("manager.local.before_link")
-            self._switch(path)
+            with self._probe.step("manager.local.link", version=manifest.version):
+                self._switch(path)
         if is_distrusted:
             self._spares.drop({*self._in_use(), manifest.version})
             self._folder.distrusted.unlink()
@@ -181,8 +181,8 @@ class LocalVersions:
         table = _read_table(packs, layout, known[1] if known else None)
         if path.exists():
             return table
-        self._failpoint("manager.local.before_file")
         part = path.with_name(f"{path.name}.part")
+        making = self._probe.step("manager.local.file", version=manifest.version).begin()
         try:
             before = self._begin(part, known, layout)
             if before is None:
@@ -190,6 +190,10 @@ class LocalVersions:
             else:
                 _write_changes(packs, part, before, table, layout)
                 part.replace(path)
+            making.end()
+        except BaseException as e:
+            making.end(e)
+            raise
         finally:
             part.unlink(missing_ok=True)
         return table

@@ -10,8 +10,8 @@ import duckdb
 from attrs import frozen
 
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.failpoints import Failpoint
 from teatree.contracts.manifest import Manifest, ObjectRef, TableEntry
+from teatree.contracts.probe import Probe
 from teatree.datasets.ddl import quote, quote_literal
 from teatree.datasets.parquet import parquet_columns
 from teatree.engine.duckdb.errors import translate
@@ -41,7 +41,7 @@ def write_archive(
     source: ArchiveSource,
     before: Archived | None,
     wanted: Sequence[str],
-    failpoint: Failpoint,
+    probe: Probe,
 ) -> Archived:
     """Archive a version: the `wanted` tables anew, the others where they changed since `before`."""
     found = _whole(chain, manifest.version)  # a damaged index is written anew
@@ -58,13 +58,13 @@ def write_archive(
         if old is not None and before is not None and table.changed_in <= before.version and table.name not in wanted:
             files.setdefault(table.name, old)
         elif table.name not in written:
-            failpoint("manager.archive.before_table")
-            files[table.name] = _write_table(chain, manifest.version, table, source)
+            with probe.step("manager.archive.table", version=manifest.version, table=table.name):
+                files[table.name] = _write_table(chain, manifest.version, table, source)
             written.append(table.name)
     asked = bool(wanted) or (found is not None and found.asked)
     archived = Archived(manifest.version, files, tuple(written), asked, manifest.at)
-    failpoint("manager.archive.before_index")
-    write_index(chain, manifest, archived)
+    with probe.step("manager.archive.index", version=manifest.version):
+        write_index(chain, manifest, archived)
     return archived
 
 

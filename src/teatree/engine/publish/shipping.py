@@ -8,14 +8,13 @@ from teatree.engine.publish.prepared import PreparedVersion
 
 def ship(prepared: PreparedVersion, context: ModelContext) -> None:
     """Upload a version and create its manifest. May be called again after a `RetryError`."""
-    chain, failpoint, manifest = context.chain, context.failpoint, prepared.manifest
-    store = chain.store
-    failpoint("manager.ship.before_pack")
+    chain, manifest = context.chain, prepared.manifest
+    probe, store = context.probe.bind(version=manifest.version), chain.store
     if prepared.capture is not None and manifest.pack is not None:
-        store.put(chain.key(manifest.pack.key), prepared.capture.path)
-    failpoint("manager.ship.before_outcomes")
+        with probe.step("manager.ship.pack", object=manifest.pack):
+            store.put(chain.key(manifest.pack.key), prepared.capture.path)
     if manifest.outcomes is not None:
-        store.put(chain.key(manifest.outcomes.key), prepared.segment)
-    failpoint("manager.ship.before_manifest")
-    chain.create(manifest)
-    failpoint("manager.ship.after_manifest")
+        with probe.step("manager.ship.segment", object=manifest.outcomes):
+            store.put(chain.key(manifest.outcomes.key), prepared.segment)
+    with probe.step("manager.ship.manifest"):
+        chain.create(manifest)

@@ -19,8 +19,8 @@ from typing import Protocol, TypeVar
 from attrs import evolve, field, frozen
 
 from teatree.contracts.errors import Code, RequestError, RetryError
-from teatree.contracts.failpoints import Failpoint, no_failpoint
 from teatree.contracts.manifest import Manifest, Stub, stub_of
+from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.settings import RetentionSettings
 from teatree.storage.dead_letters import expire_dead_letters
 from teatree.storage.objects.base import NotFoundError, ObjectInfo, object_uri
@@ -82,7 +82,7 @@ class Cleanup:
         policy: RetentionSettings,
         remember_days: int,
         catalog: DescribedVersions | None = None,
-        failpoint: Failpoint = no_failpoint,
+        probe: Probe = NO_PROBE,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         """Rows are deleted from `catalog` before what they describe; `stopped` is called now and then."""
@@ -91,7 +91,7 @@ class Cleanup:
         self._policy = policy
         self._remember_days = remember_days
         self._catalog = catalog
-        self._failpoint = failpoint
+        self._probe = probe
         self._stopped = stopped
 
     def due(self, now: datetime) -> bool:
@@ -156,7 +156,7 @@ class Cleanup:
             return _counted(cleaned, find_garbage(state))
         if not self._make_stubs(deletion.versions):
             return evolve(cleaned, stopped=True)
-        self._failpoint("gc.after_stubs")
+        self._probe.point("gc.stubs")
         cleaned = self._delete(cleaned, find_garbage(state))
         if not cleaned.stopped:
             expire_dead_letters(self._chain, now - timedelta(days=self._policy.dead_letter_days))
@@ -185,9 +185,8 @@ class Cleanup:
 
     def _announce(self, deletion: Deletion, now: datetime) -> Deletion:
         """Write a deletion, then read the pins again: whatever pins a version later finds the deletion."""
-        self._failpoint("gc.before_plan")
-        write_deletion(self._store, deletion)
-        self._failpoint("gc.after_plan")
+        with self._probe.step("gc.plan", versions=deletion.versions):
+            write_deletion(self._store, deletion)
         pinned = self._pinned(now)
         if pinned.isdisjoint(deletion.versions):
             return deletion
@@ -211,9 +210,8 @@ class Cleanup:
         manifest = self._chain.entry(version)
         if isinstance(manifest, Stub):
             return
-        self._failpoint("gc.before_stub")
-        self._store.put(self._chain.manifest_key(version), stub_of(manifest).to_json())
-        self._failpoint("gc.after_stub")
+        with self._probe.step("gc.stub", version=version):
+            self._store.put(self._chain.manifest_key(version), stub_of(manifest).to_json())
 
     def _delete(self, cleaned: Cleaned, garbage: Iterator[ObjectInfo]) -> Cleaned:
         while chunk := list(islice(garbage, CHUNK_OBJECTS)):
@@ -222,18 +220,16 @@ class Cleanup:
             if self._catalog is not None:
                 uris = [object_uri(self._store.url, info.key) for info in chunk]
                 self._catalog.forget_contents(uuid.UUID(self._chain.goal_model_id), uris)
-            self._failpoint("gc.before_delete")
-            self._store.delete(info.key for info in chunk)
-            self._failpoint("gc.after_delete")
+            with self._probe.step("gc.delete", objects=len(chunk)):
+                self._store.delete(info.key for info in chunk)
             cleaned = _counted(cleaned, chunk)
         return cleaned
 
     def _finish(self, retained: Retained, deletions: Sequence[Deletion]) -> None:
-        self._failpoint("gc.before_retained")
-        present = read_retained(self._store, self._chain.folder)
-        if present is None or present.through <= retained.through:
-            write_retained(self._store, self._chain.folder, retained)
-        self._failpoint("gc.after_retained")
+        with self._probe.step("gc.retained", version=retained.through):
+            present = read_retained(self._store, self._chain.folder)
+            if present is None or present.through <= retained.through:
+                write_retained(self._store, self._chain.folder, retained)
         kept = {k.version for k in retained.versions}
         over = [p for p in deletions if max(p.versions, default=0) <= retained.through and kept.isdisjoint(p.versions)]
         self._store.delete(deletion.key for deletion in over)

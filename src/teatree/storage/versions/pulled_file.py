@@ -25,8 +25,8 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from teatree.contracts.errors import Code, OperatorError, RetryError
-from teatree.contracts.failpoints import Failpoint, no_failpoint
 from teatree.contracts.manifest import FileLayout, Manifest
+from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.storage.disk import FULL
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.block_cache import BlockCache
@@ -68,7 +68,7 @@ def pull_file(
     *,
     cache: BlockCache | None = None,
     rehash: bool = False,
-    failpoint: Failpoint = no_failpoint,
+    probe: Probe = NO_PROBE,
 ) -> PullStats:
     """Make `path` the file of a version: complete, verified and synced, or leave it as it was.
 
@@ -83,11 +83,10 @@ def pull_file(
     with _disk_errors(path, part_path):
         there = check_replaceable(path)
         with _part_file(part_path) as part:
-            pull = _Pull(store, layout, path if there else None, part, progress, cache, failpoint)
+            pull = _Pull(store, layout, path if there else None, part, progress, cache, probe)
             table = pull.fill(rehash=rehash)
-            failpoint("pull.before_rename")
-            part_path.replace(path)
-            failpoint("pull.after_rename")
+            with probe.step("pull.rename"):
+                part_path.replace(path)
             _sync_folder(path.parent)
             write_state(path, manifest, layout, table)
     return pull.stats
@@ -104,7 +103,7 @@ class _Pull:
         part: IO[bytes],
         progress: Progress | None,
         cache: BlockCache | None,
-        failpoint: Failpoint,
+        probe: Probe,
     ) -> None:
         self.stats = PullStats()
         self._store = store
@@ -113,15 +112,14 @@ class _Pull:
         self._part = part
         self._progress = progress
         self._cache = cache
-        self._failpoint = failpoint
+        self._probe = probe
 
     def fill(self, *, rehash: bool) -> BlockTable:
         """Put every block in its place; return the version's block table."""
         state = read_state(self._old) if self._old else None
         table = self._read_table(state)
-        self._failpoint("pull.before_copy")
-        known, resumed = self._begin(None if rehash else state)
-        self._failpoint("pull.after_copy")
+        with self._probe.step("pull.copy"):
+            known, resumed = self._begin(None if rehash else state)
         wanted = _differing(known, table)
         os.ftruncate(self._part.fileno(), self._layout.size_bytes)
         _reserve(self._part, self._layout.size_bytes)
@@ -131,13 +129,13 @@ class _Pull:
         for block, body in read_blocks(self._store, table, self._layout, missing, self._moved, GAP_BYTES_MAX):
             self.stats.fetched_blocks += 1
             self._put(block, body)
-            self._failpoint("pull.after_block")
+            self._probe.point("pull.block", block=block)
         # Last, so that an incomplete part is not a valid database.
-        self._failpoint("pull.before_header")
-        header = read_extent(self._store, self._layout.header, HEADER_BYTES)
-        self._moved(self._layout.header.length)
-        os.pwrite(self._part.fileno(), header, 0)
-        os.fsync(self._part.fileno())
+        with self._probe.step("pull.header"):
+            header = read_extent(self._store, self._layout.header, HEADER_BYTES)
+            self._moved(self._layout.header.length)
+            os.pwrite(self._part.fileno(), header, 0)
+            os.fsync(self._part.fileno())
         return table
 
     def _read_table(self, state: PullState | None) -> BlockTable:
