@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from teatree.storage.stores import open_store
+from teatree.storage.objects.stores import open_store
 
 from places import Recorder
 from processes import MODEL, Installation, table, until
