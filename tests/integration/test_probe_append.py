@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from teatree.storage.objects.stores import open_store
 
 from places import Recorder
 from processes import MODEL, Installation, table, until
 from teatree import connect
 from teatree.functions.registry import built_in_functions
+from teatree.storage.objects.stores import open_store
 from teatree_manager.manager import Manager
 
 MANAGER = [
