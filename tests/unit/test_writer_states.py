@@ -67,6 +67,23 @@ def test_a_refused_creation_leaves_no_file(model: OneWriter) -> None:
     assert created.status is Status.DONE
 
 
+def test_a_used_id_without_a_file(model: OneWriter) -> None:
+    """A `create_model` under the id of an ended incarnation's is answered as that; another body is refused."""
+    named = {"Teatree-Request-Id": "first"}
+    other = {"tables": [{"table": "u", "columns": [{"name": "id", "type": "BIGINT"}]}]}
+    (created,) = model.apply(Sent(CREATE.function, CREATE.body, named))
+    model.apply(Sent("drop_model"))
+    for _ in range(2):
+        (reused,) = model.apply(Sent(CREATE.function, other, named))
+        assert reused.status is Status.REJECTED
+        assert (reused.error or {})["code"] == Code.REQUEST_ID_REUSED.value
+        (again,) = model.apply(Sent(CREATE.function, CREATE.body, named))
+        assert (again.status, again.result) == (Status.DONE, {"seq": created.seq})
+        assert model.writer.state is ModelState.DROPPED
+    (created,) = model.apply(Sent(CREATE.function, other))
+    assert created.status is Status.DONE
+
+
 def test_limits_end_with_their_incarnation(model: OneWriter) -> None:
     """The limits of a dropped model do not bind the next one under its name, which may ask for more."""
     most = LimitSettings().batch_requests_max

@@ -10,14 +10,14 @@ from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.apply.batch import FAILED_CODES, Applied
 from teatree.engine.apply.ledger import EarlierOutcome, LostOutcome
-from teatree.engine.apply.outcomes import answer_again, lost, outside_entries, refused
+from teatree.engine.apply.outcomes import lost, outside_entries, refused, repeated
 from teatree.engine.apply.transaction import NextVersion
 from teatree.engine.incarnation import CreatedModel, create_model_file
 from teatree.engine.model_context import ModelContext
 from teatree.engine.publish.prepared import PreparedVersion
 from teatree.engine.publish.preparer import VersionPreparer
 from teatree.engine.takeover import discard_files
-from teatree.storage.ledger.segments import Entry, Role, encode_segment
+from teatree.storage.ledger.segments import Entry, encode_segment
 
 
 class ModelWithoutFile:
@@ -97,4 +97,4 @@ class ModelWithoutFile:
 def _resend(request: Request, earlier: EarlierOutcome | LostOutcome) -> Entry:
     if isinstance(earlier, LostOutcome):
         return lost(request, earlier)
-    return Entry(answer_again(earlier.entry.outcome, request), Role.AGAIN, earlier.version)
+    return repeated(request, earlier.entry.outcome, earlier.version)

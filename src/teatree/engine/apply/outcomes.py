@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from teatree.contracts.errors import RequestError, TeatreeError
+from teatree.contracts.errors import Code, RequestError, TeatreeError
 from teatree.contracts.notices import Outcome, Status, outcome_of
 from teatree.contracts.requests import Request
 from teatree.engine.apply.ledger import Ledger, LostOutcome
@@ -30,9 +30,20 @@ def lost(request: Request, earlier: LostOutcome) -> Entry:
     return Entry(outcome_of(request, Status.FAILED, error=earlier.error.to_dict()), Role.REUSED)
 
 
-def answer_again(first: Outcome, request: Request) -> Outcome:
-    """Return the outcome of a resend: with its own sequence and group, and the first one's status."""
-    return outcome_of(request, first.status, result={"seq": first.seq})
+def repeated(request: Request, first: Outcome, version: int | None) -> Entry:
+    """Return the outcome of a request under a used id: as the first's for the same body, else refused.
+
+    `version` holds the first's outcome; None if that is the version which is being prepared.
+    """
+    if first.body_hash == request.body_hash:
+        return Entry(outcome_of(request, first.status, result={"seq": first.seq}), Role.AGAIN, version)
+    error = RequestError(
+        Code.REQUEST_ID_REUSED,
+        f"The id {request.request_id!r} belongs to another request, number {first.seq} of the log.",
+        where="Teatree-Request-Id",
+        hint="Send this one under a new id.",
+    )
+    return Entry(outcome_of(request, Status.REJECTED, error=error.to_dict()), Role.REUSED)
 
 
 def outside_entries(outcomes: Sequence[Outcome], ledger: Ledger) -> tuple[Entry, ...]:

@@ -15,7 +15,7 @@ from teatree.contracts.probe import Probe
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.apply.ledger import EarlierOutcome, Ledger, LostOutcome
-from teatree.engine.apply.outcomes import answer_again, lost, refusal
+from teatree.engine.apply.outcomes import lost, refusal, repeated
 from teatree.engine.duckdb.database import Database
 from teatree.engine.duckdb.errors import translate
 from teatree.engine.duckdb.handle import WriteHandle
@@ -132,16 +132,7 @@ class Transaction:
             first, version = item.earlier.entry.outcome, item.earlier.version
         else:
             first, version = self._outcomes.get(request.request_id) or self._earlier[request.request_id], None
-        if first.body_hash == request.body_hash:
-            self.entries.append(Entry(answer_again(first, request), Role.AGAIN, version))
-            return
-        error = RequestError(
-            Code.REQUEST_ID_REUSED,
-            f"The id {request.request_id!r} belongs to another request, number {first.seq} of the log.",
-            where="Teatree-Request-Id",
-            hint="Send this one under a new id.",
-        )
-        self._keep(Entry(outcome_of(request, Status.REJECTED, error=error.to_dict()), Role.REUSED))
+        self._keep(repeated(request, first, version))
 
     def _run_one(self, request: Request, place: int) -> None:
         statements = self._model_file.handle.statements
