@@ -10,6 +10,7 @@
 - `servers`: the servers themselves (`servers.nats()`, …), to kill and start one; leave it running.
 
 `contracts.settings.connection_environ(settings)` gives the variables with which to start our processes.
+`hang_hooks` and `process_monitor` limit what a test can do to the others.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ import hypothesis
 import pytest
 
 import servers as running
+from hang_hooks import (  # noqa: F401 - hooks
+    process_monitor,
+    pytest_configure,
+    pytest_timeout_cancel_timer,
+    pytest_timeout_set_timer,
+)
 from processes import Installation, ManagerServer
 from servers import TestServers
 from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings, StoreSettings

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bounded import BoundedConnection
 from teatree.contracts.errors import Code, RequestError
 from teatree.engine.duckdb.guard import SQL_BYTES_MAX, StatementKind, check_query, check_statement, lock_down
 
@@ -272,7 +273,8 @@ class _GuardedModel:
         self.file.write_text(f"a,b\n1,{SECRET}\n")
         self.database = folder / "model.duckdb"
         self.folder = folder
-        self.con = duckdb.connect()
+        self.bounded = BoundedConnection()
+        self.con = self.bounded.con
         self.con.execute(f"ATTACH '{self.database}' AS model").fetchall()
         self.con.execute("USE model").fetchall()
         self.con.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b VARCHAR)").fetchall()
@@ -314,7 +316,7 @@ class _GuardedModel:
             allowed = True
             self.con.execute("BEGIN").fetchall()
             try:
-                rows = self.con.execute(sql).fetchall()
+                rows = self.bounded.rows(sql)
             except duckdb.Error:
                 rows = []
             self.con.execute("ROLLBACK").fetchall()
@@ -328,8 +330,8 @@ class _GuardedModel:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_GuardedModel]:
     """One model for all tests: none of them may change it."""
     model = _GuardedModel(tmp_path_factory.mktemp("model"))
-    yield model
-    model.con.close()
+    with model.bounded:
+        yield model
 
 
 @pytest.mark.parametrize("sql", QUERIES)
@@ -539,7 +541,7 @@ def run_scoped(model: _GuardedModel, sql: str) -> tuple[RequestError | None, duc
         refusal = e
     model.con.execute("BEGIN").fetchall()
     try:
-        return refusal, None, model.con.execute(sql).fetchall()
+        return refusal, None, model.bounded.rows(sql)
     except duckdb.Error as e:
         return refusal, e, []
     finally:
