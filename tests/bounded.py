@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import duckdb
 
-from teatree.engine.watchdog import Watchdog
+from teatree.engine.duckdb.watchdog import Watchdog
 
 ROWS_MAX = 10_000
 """Rows of a result that are read: DuckDB computes them while they are read, and no limit of its counts Python's."""

@@ -1,6 +1,6 @@
 """The monitor of a pytest process: ends it when it takes too much memory, and then what it has left running.
 
-It is another process, since code in C can stop all threads of one. Servers of fixtures run in sessions of their own:
+It is another process, since code in C can stop all threads of one. Servers of fixtures run in separate sessions:
 they do not end with the pytest process if that crashes, is killed, or is ended by the timer of `conftest`.
 """
 

@@ -13,6 +13,10 @@ from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
 
+PIECES_BYTES_MAX = 524_288
+"""Bytes of all pieces: the WITH and the target of a MERGE are in the pieces of each WHEN, and each piece is parsed."""
+_PIECE_BYTES_MIN = 1_000
+"""A shorter piece counts as much: parsing it takes no less time."""
 _MATCH_WORDS = frozenset({"not", "matched", "by", "source", "target"})
 _PLAIN_ACTION_WORDS = frozenset({"by", "name", "position", "*", "set", "default", "values"})
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
@@ -25,6 +29,11 @@ class MergePieces:
     queries: tuple[str, ...]
     changes: tuple[str, ...]
     """Statements that change the target."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How much there is to parse."""
+        return sum(max(len(piece.encode()), _PIECE_BYTES_MIN) for piece in (*self.queries, *self.changes))
 
 
 @frozen
@@ -41,7 +50,10 @@ class _Token:
 
 
 def merge_pieces(sql: str, where: str) -> MergePieces:
-    """Split a MERGE, which DuckDB parsed as one before, into pieces; raises `bad_sql` if its form is not known."""
+    """Split a MERGE, which DuckDB parsed as one before, into pieces.
+
+    Raises `bad_sql` if its form is not known, or if the pieces would take too long to check.
+    """
     tokens = _tokens(sql, where)
     merge = _find(tokens, ("merge",), where)
     using = _find(tokens, ("using",), where, merge)
@@ -57,10 +69,14 @@ def merge_pieces(sql: str, where: str) -> MergePieces:
         f"{prefix}\nSELECT {condition if tokens[join].word == 'using' else f'({condition})'}",
     ]
     changes = [f"DELETE FROM {target}"]
+    size_bytes = 0
     for start, end in itertools.pairwise([*whens, returning]):
         more = _take_when(tokens[start + 1 : end], prefix, target, where)
         queries.extend(more.queries)
         changes.extend(more.changes)
+        size_bytes += more.size_bytes
+        if size_bytes > PIECES_BYTES_MAX:
+            raise _too_long(where)
     if returning < len(tokens):
         queries.append(f"{prefix}\nSELECT {_text(tokens[returning + 1 :])}")
     return MergePieces(tuple(queries), tuple(changes))
@@ -127,6 +143,15 @@ def _find(tokens: Sequence[_Token], words: tuple[str, ...], where: str, start: i
 
 def _text(tokens: Sequence[_Token]) -> str:
     return "".join(token.text + token.gap for token in tokens).strip()
+
+
+def _too_long(where: str) -> RequestError:
+    return RequestError(
+        Code.BAD_SQL,
+        "This MERGE has too many WHENs, each of which is checked together with its WITH and its target.",
+        where=where,
+        hint="Use fewer WHENs, or a shorter WITH.",
+    )
 
 
 def _unparsed(where: str) -> RequestError:

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import fold
+from teatree.engine.duckdb.with_names import NO_NAMES, WithNames
 
 _CHANGES = frozenset({"INSERT_QUERY_NODE", "UPDATE_QUERY_NODE", "DELETE_QUERY_NODE"})
 _NODES = frozenset(
@@ -110,33 +111,33 @@ class TreeGuard:
         if change["type"] not in _CHANGES:
             raise not_allowed(f"{_display_name(change['type'])} is not allowed.", self._where)
         if change["type"] == "INSERT_QUERY_NODE":
-            target = self._table(change["qualified_name"]["path"], change, frozenset())
+            target = self._table(change["qualified_name"]["path"], change, NO_NAMES)
         else:
             if change["table"]["type"] != "BASE_TABLE":
                 raise not_allowed("Only a table can be changed.", self._where)
-            target = self._table(change["table"]["qualified_name"]["path"], change["table"], frozenset())
+            target = self._table(change["table"]["qualified_name"]["path"], change["table"], NO_NAMES)
         self._walk({**change, "type": "SELECT_NODE"})  # its parts are those of a query; they may hold no change
         return target
 
     def _walk(self, root: dict[str, Any]) -> None:
         """Visit every object of the tree, each with the WITH names in scope there; without recursion."""
-        waiting: list[tuple[Any, frozenset[str]]] = [(root, frozenset())]
+        waiting: list[tuple[Any, WithNames]] = [(root, NO_NAMES)]
         while waiting:
             value, scope = waiting.pop()
             if isinstance(value, list):
                 waiting.extend((child, scope) for child in value)
             elif isinstance(value, dict):
-                for entry in (value.get("cte_map") or {}).get("map", ()):
-                    waiting.append((entry["value"], scope))  # a name is in scope after it, not in its own body
-                    scope |= {self._common_table(entry["key"])}
+                entries = (value.get("cte_map") or {}).get("map", ())
+                *bodies, scope = scope.entering([self._common_table(entry["key"]) for entry in entries])
+                waiting.extend((entry["value"], body) for entry, body in zip(entries, bodies, strict=True))
                 self._node(value, scope)
                 for key, child in value.items():
                     if key == "right" and value.get("type") == "RECURSIVE_CTE_NODE":
-                        waiting.append((child, scope | {fold(value["cte_name"])}))  # only the recursive part
+                        waiting.append((child, scope.entering([fold(value["cte_name"])])[-1]))  # the recursive part
                     elif key != "cte_map":
                         waiting.append((child, scope))
 
-    def _node(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+    def _node(self, node: dict[str, Any], scope: WithNames) -> None:
         if "class" in node:
             self._expression(node)
             return
@@ -157,7 +158,7 @@ class TreeGuard:
             raise not_allowed(f"The name {name!r} in WITH looks like a path.", self._where)
         return fold(name)
 
-    def _table(self, path: list[str], node: dict[str, Any], scope: frozenset[str]) -> str:
+    def _table(self, path: list[str], node: dict[str, Any], scope: WithNames) -> str:
         """Check that a name is that of a user's table; return it as it is spelt in the database."""
         *owner, name = path
         if not owner and fold(name) in scope:
