@@ -19,7 +19,7 @@ from torture.faults_disk import DISK
 from torture.faults_log import LOG
 from torture.faults_network import NETWORK
 from torture.faults_versions import VERSIONS
-from torture.preload import Clock
+from torture.preload import MovedClock
 from torture.stage import LEASE_MS, Stage, family, send
 from torture.workload import MODELS
 
@@ -229,7 +229,7 @@ def _has_open(pid: int, path: Path) -> bool:
         return False
 
 
-def _clock_moved(clock_of: Callable[[Stage], Clock]) -> Inject:
+def _clock_moved(clock_of: Callable[[Stage], MovedClock]) -> Inject:
     """Move a clock by an hour, ahead or back, for a while."""
 
     def run(stage: Stage, fault: Fault) -> str:

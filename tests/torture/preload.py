@@ -39,7 +39,7 @@ class Preload:
             file.write(struct.pack(f"{len(numbers)}q", *numbers))
 
 
-class Clock(Preload):
+class MovedClock(Preload):
     """The time of day, which can be moved."""
 
     def __init__(self, folder: Path) -> None:

@@ -33,7 +33,7 @@ from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.catalog.migrations.migrate import migrate
 from torture.oracle import Accepted
-from torture.preload import Clock, Sectors, joined
+from torture.preload import MovedClock, Sectors, joined
 from torture.proxy import Proxy
 
 LEASE_MS = 1_500
@@ -61,7 +61,7 @@ PACE = {
 class MovedPostgres(PostgresServer):
     """PostgreSQL with a clock that can be moved."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: MovedClock) -> None:
         super().__init__(folder)
         self._clock = clock
 
@@ -79,11 +79,11 @@ class Stage:
         self.plan = folder / "failpoints.json"
         self.sources = folder / "sources"
         self.nats = NatsServer(folder / "nats")
-        self.clock = Clock(folder / "clock")
+        self.clock = MovedClock(folder / "clock")
         """The clock of all our processes."""
         self.sectors = Sectors(folder / "sectors")
         """The disk that they see."""
-        self.postgres_clock = Clock(folder / "postgres-clock")
+        self.postgres_clock = MovedClock(folder / "postgres-clock")
         self.postgres = MovedPostgres(folder / "postgres", self.postgres_clock)
         self.seaweed = SeaweedServer(folder / "seaweed") if s3 else None
         self.settings = Settings()

@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from manual_clock import ManualClock
 from teatree.client.notice import read_notice
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.notices import Kind
@@ -20,6 +21,7 @@ class _FakeBus:
 
     def __init__(self) -> None:
         self.subjects = Subjects("t")
+        self.clock = ManualClock()
         self.published: list[tuple[str, bytes]] = []
         self.away = False
 
@@ -37,13 +39,12 @@ def request(seq: int) -> Request:
 
 async def test_some_reports_are_published() -> None:
     """Reports between two notices are dropped, also before the first one; another thread may report."""
-    clock = [100.0]
     bus: Any = _FakeBus()
-    reporter = RequestProgress(bus, asyncio.get_running_loop(), lambda: clock[0])
+    reporter = RequestProgress(bus, asyncio.get_running_loop())
     for seq in (1, 2):
         for step in range(31):
             await asyncio.to_thread(reporter.report, request(seq), step / 30, f"{step} rows")
-            clock[0] += 0.1
+            bus.clock.advance(0.1)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     notices = [read_notice(subject, {}, body) for subject, body in bus.published]

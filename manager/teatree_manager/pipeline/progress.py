@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 
 import structlog
 
@@ -20,10 +18,9 @@ INTERVAL_S = 1.0
 class RequestProgress:
     """Publishes `progress` on a request's subject, from the thread that owns the file."""
 
-    def __init__(self, bus: Bus, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bus: Bus, loop: asyncio.AbstractEventLoop) -> None:
         self._bus = bus
         self._loop = loop
-        self._clock = clock
         self._seq = 0
         self._due = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -31,7 +28,7 @@ class RequestProgress:
 
     def report(self, request: Request, fraction: float, text: str) -> None:
         """Publish a request's progress if its last notice is long enough ago; returns at once."""
-        now = self._clock()
+        now = self._bus.clock.monotonic()
         if request.seq != self._seq:
             self._seq, self._due = request.seq, now + INTERVAL_S
         if now < self._due:
@@ -45,7 +42,7 @@ class RequestProgress:
         task.add_done_callback(self._tasks.discard)
 
     async def _publish(self, request: Request, fraction: float, text: str) -> None:
-        subject, body, headers = progress_message(self._bus.subjects, request, fraction, text)
+        subject, body, headers = progress_message(self._bus.subjects, request, fraction, text, self._bus.clock.now())
         try:
             await self._bus.publish(subject, body, headers)
         except TeatreeError as e:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Protocol, TypeVar
 
 from attrs import field, frozen
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 
 T = TypeVar("T")
@@ -37,15 +37,6 @@ class CallRefusedError(RetryError):
 
 
 @frozen
-class Timer:
-    """The clock and the sleeps of pauses, in seconds; tests pass their own."""
-
-    now_s: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep
-
-
-@frozen
 class Pauses:
     """Pauses that double, with jitter: equal pauses of many processes would hit a part that returns all at once."""
 
@@ -62,9 +53,9 @@ class Pauses:
 class Backoff:
     """The pauses of one row of failures."""
 
-    def __init__(self, pauses: Pauses | None = None, timer: Timer | None = None) -> None:
+    def __init__(self, pauses: Pauses | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
         self._pauses = pauses or Pauses()
-        self._timer = timer or Timer()
+        self._clock = clock
         self._failures = 0
 
     def reset(self) -> None:
@@ -74,7 +65,7 @@ class Backoff:
     async def pause(self, error: TeatreeError | None = None) -> None:
         """Wait for the next try: a growing time, or until the breaker lets calls through that refused this one."""
         for seconds in self.sleeps(error):
-            await self._timer.sleep_async(seconds)
+            await self._clock.sleep_async(seconds)
 
     def sleeps(self, error: TeatreeError | None = None) -> Iterator[float]:
         """Yield the seconds to sleep, one after the other, before the next try."""
@@ -115,7 +106,7 @@ class Retry:
     """Returns whether to try again after an error; any other error is raised at once."""
     report: Callable[[TeatreeError], None] = _unreported
     """Called with each error before the pause that follows it."""
-    timer: Timer = field(factory=Timer)
+    clock: Clock = SYSTEM_CLOCK
 
     def call(self, work: Callable[[], T]) -> T:
         """Return what a blocking call returns."""
@@ -126,7 +117,7 @@ class Retry:
             except TeatreeError as e:
                 error = tries.failed(e)
             for seconds in tries.sleeps(error):
-                self.timer.sleep(seconds)
+                self.clock.sleep(seconds)
 
     async def call_async(self, work: Callable[[], Awaitable[T]]) -> T:
         """Return what a coroutine function returns."""
@@ -137,7 +128,7 @@ class Retry:
             except TeatreeError as e:
                 error = tries.failed(e)
             for seconds in tries.sleeps(error):
-                await self.timer.sleep_async(seconds)
+                await self.clock.sleep_async(seconds)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Return what a blocking call returns, made in a thread."""
@@ -149,8 +140,8 @@ class _Tries:
 
     def __init__(self, retry: Retry) -> None:
         self._retry = retry
-        self._backoff = Backoff(retry.pauses, retry.timer)
-        self._end_s = retry.timer.now_s() + retry.time_ms_max / 1000
+        self._backoff = Backoff(retry.pauses, retry.clock)
+        self._end_s = retry.clock.monotonic() + retry.time_ms_max / 1000
         self._made = 0
 
     def failed(self, error: TeatreeError) -> TeatreeError:
@@ -172,5 +163,5 @@ class _Tries:
             yield seconds
 
     def _check_time(self, seconds: float, error: TeatreeError) -> None:
-        if self._retry.timer.now_s() + seconds > self._end_s:
+        if self._retry.clock.monotonic() + seconds > self._end_s:
             raise error

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 from attrs import evolve, frozen
 
+from teatree.contracts.clock import Clock
 from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.contracts.manifest import ForkPoint, Manifest, ModelOptions
 from teatree.contracts.names import OWN_SCHEMA
@@ -133,10 +134,10 @@ def _options(wanted: ModelOptions, fork_source: Manifest) -> ModelOptions:
     return evolve(wanted, engine=fork_source.options.engine, storage_version=there)
 
 
-def open_fork(fork: Fork, path: Path, limits: LimitSettings, on_stuck: OnStuck | None) -> Database:
+def open_fork(fork: Fork, path: Path, limits: LimitSettings, on_stuck: OnStuck | None, clock: Clock) -> Database:
     """Open the fetched file; raises `bad_source` if DuckDB cannot."""
     try:
-        return Database(path, limits, on_stuck=on_stuck)
+        return Database(path, limits, on_stuck=on_stuck, clock=clock)
     except CorruptError as e:
         raise RequestError(
             Code.BAD_SOURCE,

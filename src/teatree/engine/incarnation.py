@@ -72,9 +72,9 @@ def create_model_file(
     identity = Identity(chain.model, chain.goal_model_id, stream, request.seq, options)
     try:
         if fork is not None:
-            database = open_fork(fork, path, limits, context.hooks.on_stuck)
+            database = open_fork(fork, path, limits, context.hooks.on_stuck, context.clock)
         else:
-            database = Database(path, limits, options.storage_version, context.hooks.on_stuck)
+            database = Database(path, limits, options.storage_version, context.hooks.on_stuck, context.clock)
         try:
             handle = WriteHandle(database, limits)
             beginning = _Beginning(identity, arguments.tables, fork)

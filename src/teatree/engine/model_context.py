@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.manifest import ModelOptions
 from teatree.contracts.probe import Probe
 from teatree.contracts.settings import LimitSettings
@@ -38,6 +39,7 @@ class ModelContext:
     functions: Registry
     probe: Probe
     hooks: WriterHooks = WriterHooks()
+    clock: Clock = SYSTEM_CLOCK
 
     def with_options(self, options: ModelOptions) -> ModelContext:
         """Return the same with the limits that a model's options set."""

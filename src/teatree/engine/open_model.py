@@ -167,7 +167,7 @@ class OpenModel:
         """Open the file again: the writer's fence is still valid, and the write-ahead log holds all commits."""
         path = file.database.path
         file.database.close()
-        database = reopened(path, self.limits, self._context.hooks.on_stuck, file.error)
+        database = reopened(path, self.limits, self._context.hooks.on_stuck, file.error, self._context.clock)
         try:
             self._adopt(read_commits(database), path)
         except BaseException:

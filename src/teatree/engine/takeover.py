@@ -9,7 +9,7 @@ version is restored from the store: the log after it is replayed.
 from __future__ import annotations
 
 import shutil
-import time
+from datetime import datetime
 from pathlib import Path
 
 from attrs import frozen
@@ -48,7 +48,7 @@ def take_file(context: ModelContext, newest: Manifest) -> TakenOver:
         taken_over = None if folder.restore_wanted.exists() else _resume(context, target, newest)
         if taken_over is not None:
             return taken_over
-        put_aside(folder, target)
+        put_aside(folder, target, context.clock.now())
     folder.restore_wanted.unlink(missing_ok=True)
     sweep(folder)  # the room may be needed
     materialise(context.chain.store, newest, target)
@@ -79,7 +79,7 @@ def _discard_others(folder: ModelFolder, kept: Path) -> None:
 def _resume(context: ModelContext, path: Path, newest: Manifest) -> TakenOver | None:
     """Open the file if it descends from `newest`; None if it must not be used."""
     try:
-        database = Database(path, context.limits, on_stuck=context.hooks.on_stuck)
+        database = Database(path, context.limits, on_stuck=context.hooks.on_stuck, clock=context.clock)
     except CorruptError:
         return None
     try:
@@ -107,8 +107,8 @@ def _pending(database: Database, newest: Manifest) -> list[Commit] | None:
     return pending
 
 
-def put_aside(folder: ModelFolder, path: Path) -> None:
+def put_aside(folder: ModelFolder, path: Path, now: datetime) -> None:
     """Put a file that must not be used into quarantine; the next takeover restores the version from the store."""
     shutil.rmtree(folder.quarantine, ignore_errors=True)  # only the last one is kept, for inspection
     folder.quarantine.mkdir(parents=True)
-    path.parent.rename(folder.quarantine / f"{path.parent.name}-{int(time.time())}")
+    path.parent.rename(folder.quarantine / f"{path.parent.name}-{int(now.timestamp())}")

@@ -98,12 +98,13 @@ class Writer:
             self.ledger.load(fence)
         chain, applied = self.context.chain, applied_through(fence)
         if fence.file is None:
-            preparer = VersionPreparer(chain, self._author, self.ledger, Base(fence, BlockTable.empty(chain.folder)))
+            base = Base(fence, BlockTable.empty(chain.folder))
+            preparer = VersionPreparer(self.context, self._author, self.ledger, base)
             discard_files(self.context.folder)
             self.model = ModelWithoutFile(self.context, preparer, applied)
             return None
         table = read_table(chain.store, fence.file)
-        preparer = VersionPreparer(chain, self._author, self.ledger, Base(fence, table))
+        preparer = VersionPreparer(self.context, self._author, self.ledger, Base(fence, table))
         context = self.context.with_options(fence.options)
         with probe.step("manager.take_over.file", version=fence.version):
             taken_over = take_file(context, fence)
@@ -124,7 +125,7 @@ class Writer:
             own = self.manifest
             if newest.write_id == own.write_id:  # a step after it failed, and no other writer came between
                 return own
-        fence = fence_after(newest, self.context.chain, self._author)
+        fence = fence_after(newest, self.context.chain, self._author, self.context.clock.now())
         with self.context.probe.step("manager.take_over.fence", version=fence.version):
             self.context.chain.create(fence)
         return fence
@@ -198,5 +199,5 @@ class Writer:
         """Close a damaged file and put it into quarantine: the next writer restores the newest version."""
         if isinstance(self.model, OpenModel):
             self.model.database.close()
-            put_aside(self.context.folder, self.model.database.path)
+            put_aside(self.context.folder, self.model.database.path, self.context.clock.now())
             self.model = ClosedModel(self.manifest)

@@ -87,13 +87,13 @@ class _Batch:
         self._before = before
 
     async def publish(self, timeout_ms: float) -> BatchAck:
-        give_up_at = asyncio.get_running_loop().time() + timeout_ms / 1000
+        give_up_at = self._bus.clock.monotonic() + timeout_ms / 1000
 
         async def attempt() -> BatchAck:
-            left_ms = (give_up_at - asyncio.get_running_loop().time()) * 1000
+            left_ms = (give_up_at - self._bus.clock.monotonic()) * 1000
             return await self._attempt(max(left_ms, 1))
 
-        return await Retry(PAUSES, timeout_ms, again=_is_uncommitted).call_async(attempt)
+        return await Retry(PAUSES, timeout_ms, again=_is_uncommitted, clock=self._bus.clock).call_async(attempt)
 
     async def _attempt(self, timeout_ms: float) -> BatchAck:
         acks: list[BatchAck] = []

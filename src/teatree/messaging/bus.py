@@ -17,6 +17,7 @@ from typing import Any
 
 import nats.errors
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.environment import not_set
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.probe import NO_PROBE, Probe
@@ -53,7 +54,7 @@ _DENIED = re.compile(r"[Pp]ermissions [Vv]iolation for \w+ to \"([^\"]+)\"")
 class Bus:
     """A connection to NATS with the subjects of one installation."""
 
-    def __init__(self, client: NatsClient, settings: NatsSettings, probe: Probe) -> None:
+    def __init__(self, client: NatsClient, settings: NatsSettings, probe: Probe, clock: Clock = SYSTEM_CLOCK) -> None:
         self.prefix = settings.prefix
         self.probe = probe
         """Where what uses this connection reports its points."""
@@ -62,6 +63,7 @@ class Bus:
         """Times that the connection was lost."""
         self.last_error: str | None = None
         """The last error of the server or the network."""
+        self.clock = clock
         self._client = client
         self._place = show_url(settings.url)
         self._inbox = Inbox()
@@ -74,7 +76,15 @@ class Bus:
         self._connecting = True
 
     @classmethod
-    async def connect(cls, settings: NatsSettings, *, name: str, wait_ms: int = 0, probe: Probe = NO_PROBE) -> Bus:
+    async def connect(
+        cls,
+        settings: NatsSettings,
+        *,
+        name: str,
+        wait_ms: int = 0,
+        probe: Probe = NO_PROBE,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> Bus:
         """Return a connected bus; `name` shows in the server's monitoring.
 
         Keeps trying for `wait_ms`, then raises `unavailable`; raises at once what a retry does not mend:
@@ -83,14 +93,15 @@ class Bus:
         if not settings.url:
             raise not_set("TEATREE_NATS_URL", "NATS")
         pauses = Pauses(RECONNECT_WAIT_S * 1000, RECONNECT_WAIT_S * 1000)
-        return await Retry(pauses, wait_ms).call_async(lambda: cls._connect_once(settings, name, probe))
+        retry = Retry(pauses, wait_ms, clock=clock)
+        return await retry.call_async(lambda: cls._connect_once(settings, name, probe, clock))
 
     @classmethod
-    async def _connect_once(cls, settings: NatsSettings, name: str, probe: Probe) -> Bus:
+    async def _connect_once(cls, settings: NatsSettings, name: str, probe: Probe, clock: Clock) -> Bus:
         check_url(settings.url)
         context = client_context(settings)
         client = NatsClient(must_use_tls=wants_tls(settings))
-        bus = cls(client, settings, probe)
+        bus = cls(client, settings, probe, clock)
         try:
             await client.connect(
                 settings.url,

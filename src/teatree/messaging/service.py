@@ -8,11 +8,10 @@ answers `$SRV.PING`, `INFO` and `STATS`, by which the `nats` tool finds and watc
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from datetime import UTC, datetime
 from typing import Any, Self
 
+from teatree.contracts.clock import Timer
 from teatree.contracts.codec import dump_json, utc_text
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.names import new_id
@@ -67,7 +66,7 @@ class QueryService:
         self._model = model
         self._handler = handler
         self._asked = AskedReads(settings)
-        self._look: asyncio.TimerHandle | None = None
+        self._look: Timer | None = None
         self._endpoint = bus.subjects.query_model(model)
         self._identity = {
             "name": service_name(bus.prefix, model),
@@ -76,7 +75,7 @@ class QueryService:
             "metadata": {"model": model},
         }
         self._description = description or f"Direct reads of the goal model {model}"
-        self._started = datetime.now(UTC)
+        self._started = bus.clock.now()
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = 0
@@ -121,7 +120,7 @@ class QueryService:
         except TeatreeError as e:
             self._spawn(self._refuse(reply, e))
             return
-        read = AskedRead(function, decode_headers(block), body, reply, time.monotonic() * 1000)
+        read = AskedRead(function, decode_headers(block), body, reply, self._bus.clock.monotonic_ms())
         if function == CANCEL_FUNCTION:
             given_up = self._asked.find(read.client, read.request_id)
             if given_up is not None:
@@ -151,17 +150,17 @@ class QueryService:
 
     def _look_later(self) -> None:
         if self._look is None:
-            self._look = asyncio.get_running_loop().call_later(LOOK_MS / 1000, self._look_for_given_up)
+            self._look = self._bus.clock.call_later(LOOK_MS / 1000, self._look_for_given_up)
 
     def _look_for_given_up(self) -> None:
         self._look = None
-        for read in self._asked.given_up(time.monotonic() * 1000):
+        for read in self._asked.given_up(self._bus.clock.monotonic_ms()):
             read.cancel()
         if len(self._asked):
             self._look_later()
 
     async def _answer(self, subject: str, read: AskedRead) -> None:
-        began_ns = time.monotonic_ns()
+        began_s = self._bus.clock.monotonic()
         try:
             answer, headers = await self._handler(read)
             await self._bus.publish(read.reply, answer, headers)
@@ -171,7 +170,7 @@ class QueryService:
             await self._refuse(read.reply, OperatorError(Code.INTERNAL, f"{type(e).__name__}: {e}", where=subject))
         finally:
             self._requests += 1
-            self._busy_ns += time.monotonic_ns() - began_ns
+            self._busy_ns += round((self._bus.clock.monotonic() - began_s) * 1e9)
 
     async def _refuse(self, reply: str, error: TeatreeError) -> None:
         self._errors += 1

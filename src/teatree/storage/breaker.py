@@ -11,18 +11,18 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, TeatreeError
 from teatree.contracts.logs import log_event
 from teatree.contracts.retry import CallRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from teatree.contracts.settings import BreakerSettings
 
@@ -46,8 +46,8 @@ class CircuitOpenError(CallRefusedError):
 class Breaker:
     """Decides whether a part may be called, from the results of earlier calls."""
 
-    def __init__(self, part: str, settings: BreakerSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        """`part` names it at the beginning of a sentence; `clock` returns seconds."""
+    def __init__(self, part: str, settings: BreakerSettings, clock: Clock = SYSTEM_CLOCK) -> None:
+        """`part` names it at the beginning of a sentence."""
         self._part = part
         self._settings = settings
         self._clock = clock
@@ -62,7 +62,7 @@ class Breaker:
     def refuses(self) -> bool:
         """Return whether a call would be refused now."""
         with self._lock:
-            return self._reason is not None and self._clock() < self._again_at_s
+            return self._reason is not None and self._clock.monotonic() < self._again_at_s
 
     @contextmanager
     def guard(self, *, always: bool = False) -> Iterator[None]:
@@ -84,7 +84,7 @@ class Breaker:
         except BaseException:
             if probes:  # without a result: the next call may probe
                 with self._lock:
-                    self._again_at_s = self._clock()
+                    self._again_at_s = self._clock.monotonic()
             raise
         self._answered()
 
@@ -93,7 +93,7 @@ class Breaker:
         with self._lock:
             if self._reason is None:
                 return False
-            now_s = self._clock()
+            now_s = self._clock.monotonic()
             if now_s >= self._again_at_s:
                 # A probe without a reply, as from a server that hangs, delays the next one no longer than a failed one.
                 self._again_at_s = now_s + self._settings.open_ms_max / 1000
@@ -106,7 +106,7 @@ class Breaker:
         with self._lock:
             was_open, self._reason = self._reason is not None, None
             self._failures = 0
-            unavailable_ms = round((self._clock() - self._opened_at_s) * 1000)
+            unavailable_ms = round((self._clock.monotonic() - self._opened_at_s) * 1000)
         if was_open:
             log_event(logging.INFO, "available again", what=self._part, unavailable_ms=unavailable_ms)
 
@@ -119,7 +119,7 @@ class Breaker:
             beyond = self._failures - self._settings.failures_max
             if beyond < 0:
                 return None
-            now_s = self._clock()
+            now_s = self._clock.monotonic()
             limit_ms = min(self._settings.open_ms_max, self._settings.open_ms_min * 2**beyond)
             self._again_at_s = now_s + random.uniform(limit_ms / 2, limit_ms) / 1000  # noqa: S311  no secret
             opens = self._reason is None

@@ -17,6 +17,7 @@ from typing import Self
 import attrs
 import duckdb
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
@@ -47,6 +48,7 @@ class Database(BlockFile):
         limits: LimitSettings,
         storage_version: str | None = None,
         on_stuck: OnStuck | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Open or create the file; raises `corrupt` if DuckDB cannot, `busy` if another process has it open.
 
@@ -70,8 +72,9 @@ class Database(BlockFile):
             self._con.interrupt,
             stuck_ms_max=limits.stuck_ms_max,
             resident_bytes_max=limits.resident_bytes_max or None,
+            clock=clock,
         )
-        self._rows_watch = RowsWatch(self._con.cursor(), lambda: self.size_bytes, self._watchdog.interrupt)
+        self._rows_watch = RowsWatch(self._con.cursor(), lambda: self.size_bytes, self._watchdog.interrupt, clock)
 
     def __enter__(self) -> Self:
         return self
@@ -194,12 +197,18 @@ class Database(BlockFile):
         self._con.interrupt()
 
 
-def reopened(path: Path, limits: LimitSettings, on_stuck: OnStuck | None, error: InvalidatedError) -> Database:
+def reopened(
+    path: Path,
+    limits: LimitSettings,
+    on_stuck: OnStuck | None,
+    error: InvalidatedError,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Database:
     """Open a file again that was closed after `error`; raises DamagedFileError if it cannot be read."""
     with damage_of_file():
         if error.code is Code.OVER_LIMIT:
             checkpoint_with_more_memory(path, limits)
-        return Database(path, limits, on_stuck=on_stuck)
+        return Database(path, limits, on_stuck=on_stuck, clock=clock)
 
 
 def checkpoint_with_more_memory(path: Path, limits: LimitSettings) -> None:

@@ -11,7 +11,6 @@ measured at most every `BASE_MS`: rows made since then count as its own, until i
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
@@ -19,6 +18,7 @@ from math import inf
 import duckdb
 from attrs import frozen
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, RetryError
 from teatree.engine.duckdb.errors import translate
 
@@ -84,11 +84,12 @@ class _Watched:
     is_sure: bool
     """Whether `base` was measured at its beginning."""
     begin_s: float
+    clock: Clock
 
     @property
     def is_short(self) -> bool:
         """Whether it cannot have made too many rows yet."""
-        return (time.monotonic() - self.begin_s) * BYTES_PER_S_MAX <= min(self.most.memory, self.most.file)
+        return (self.clock.monotonic() - self.begin_s) * BYTES_PER_S_MAX <= min(self.most.memory, self.most.file)
 
     def error(self, found: RowBytes, base: RowBytes) -> RetryError | None:
         """Return the error if `found` exceeds the block's limit."""
@@ -100,12 +101,17 @@ class RowsWatch:
     """Measures on a separate connection the bytes that the rows of a database's open transaction take."""
 
     def __init__(
-        self, con: duckdb.DuckDBPyConnection, file_bytes: Callable[[], int], interrupt: Callable[[RetryError], None]
+        self,
+        con: duckdb.DuckDBPyConnection,
+        file_bytes: Callable[[], int],
+        interrupt: Callable[[RetryError], None],
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`interrupt` makes the statement that runs raise an error; it is called from another thread."""
         self._con = con
         self._file_bytes = file_bytes
         self._interrupt = interrupt
+        self._clock = clock
         self._base: RowBytes | None = None
         """The last measurement in this transaction."""
         self._base_s = -inf
@@ -127,12 +133,12 @@ class RowsWatch:
 
         Unless it is watched `exactly`, the error can be an `UnsureRowsError`.
         """
-        begin_s = time.monotonic()
+        begin_s = self._clock.monotonic()
         is_sure = exactly or (begin_s - self._base_s) * 1000 > BASE_MS
         if is_sure:
             self._base, self._base_s = self._measure(), begin_s
         base = self._base or RowBytes(0, self._file_bytes())
-        watched = self._watched = _Watched(base, most, is_sure, time.monotonic())
+        watched = self._watched = _Watched(base, most, is_sure, self._clock.monotonic(), self._clock)
         try:
             yield
         finally:
@@ -148,7 +154,7 @@ class RowsWatch:
         return self._measure().shared
 
     def _watch(self) -> None:
-        while not self._closed.wait(LOOK_MS / 1000):
+        while not self._clock.wait(self._closed, LOOK_MS / 1000):
             with self._lock:
                 if self._watched is not None and not self._watched.is_short:
                     self._look(self._watched)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import define
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 
 LOOK_MS = 100
@@ -31,12 +31,13 @@ class Block:
     deadline_s: float
     on_stuck: Callable[[], None] | None
     may_interrupt: bool
+    clock: Clock
     error: RetryError | None = None
     """Why it was interrupted."""
 
     def check(self) -> None:
         """Raise `timed_out` if the time is over: for code between statements, which no interrupt reaches."""
-        if time.monotonic() > self.deadline_s:
+        if self.clock.monotonic() > self.deadline_s:
             raise self.timed_out()
 
     def timed_out(self) -> RetryError:
@@ -53,7 +54,12 @@ class Watchdog:
     """Watches the statements of one connection, which one thread uses."""
 
     def __init__(
-        self, interrupt: Callable[[], None], *, stuck_ms_max: int = 0, resident_bytes_max: int | None = None
+        self,
+        interrupt: Callable[[], None],
+        *,
+        stuck_ms_max: int = 0,
+        resident_bytes_max: int | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`interrupt` makes the running statement fail; it is called from the watchdog's thread.
 
@@ -63,6 +69,7 @@ class Watchdog:
         self._interrupt = interrupt
         self._stuck_ms_max = stuck_ms_max
         self._resident_bytes_max = resident_bytes_max
+        self._clock = clock
         self._lock = threading.Lock()
         self._block: Block | None = None
         self._closed = threading.Event()
@@ -83,8 +90,8 @@ class Watchdog:
 
         `on_stuck` is called, from the watchdog's thread, when the interrupt has had no effect.
         """
-        deadline_s = time.monotonic() + limit_ms / 1000
-        block = self._block = Block(what, where, limit_ms, deadline_s, on_stuck, may_interrupt)
+        deadline_s = self._clock.monotonic() + limit_ms / 1000
+        block = self._block = Block(what, where, limit_ms, deadline_s, on_stuck, may_interrupt, self._clock)
         try:
             yield block
         except TeatreeError as e:
@@ -103,7 +110,7 @@ class Watchdog:
                 self._interrupt()
 
     def _watch(self) -> None:
-        while not self._closed.wait(LOOK_MS / 1000):
+        while not self._clock.wait(self._closed, LOOK_MS / 1000):
             on_stuck = None
             with self._lock:
                 if self._block is not None:
@@ -112,7 +119,7 @@ class Watchdog:
                 on_stuck()
 
     def _look(self, block: Block) -> Callable[[], None] | None:
-        over_s = time.monotonic() - block.deadline_s
+        over_s = self._clock.monotonic() - block.deadline_s
         if over_s > self._stuck_ms_max / 1000 and block.on_stuck is not None:
             return block.on_stuck
         if block.may_interrupt:

@@ -8,13 +8,13 @@ if no process has it open, it is overwritten.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.engine.local.open_files import is_open_anywhere, is_open_elsewhere
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.versions.packs import BlockTable
@@ -36,9 +36,10 @@ class Spare:
 class Spares:
     """The old version files of one model; one thread uses it."""
 
-    def __init__(self, folder: ModelFolder, kept: int, grace_ms: float) -> None:
+    def __init__(self, folder: ModelFolder, kept: int, grace_ms: float, clock: Clock = SYSTEM_CLOCK) -> None:
         """`kept` files, the newest among them, keep their names whatever their age."""
         self._folder = folder
+        self._clock = clock
         self._kept = max(kept, 2)  # the one before the newest is what readers hold during a switch
         self._grace_ms = grace_ms
         self._tables: dict[int, BlockTable] = {}
@@ -54,7 +55,7 @@ class Spares:
 
     def superseded(self, newest: int) -> None:
         """Begin the grace period of all versions before `newest`."""
-        now_ms = _now_ms()
+        now_ms = self._clock.monotonic_ms()
         for number in self._numbers():
             if number < newest:
                 self._superseded_ms.setdefault(number, now_ms)
@@ -102,7 +103,7 @@ class Spares:
         return given_up
 
     def _is_over(self, number: int) -> bool:
-        return _now_ms() >= self._superseded_ms[number] + self._grace_ms
+        return self._clock.monotonic_ms() >= self._superseded_ms[number] + self._grace_ms
 
     def _retire(self, number: int, path: Path, spares_max: int) -> None:
         table = self._tables.pop(number, None)
@@ -112,7 +113,7 @@ class Spares:
             return
         hidden = path.with_name(f"{number}{_SUFFIX}")
         path.rename(hidden)
-        self._spares.append(Spare(hidden, table, _now_ms() + self._grace_ms))
+        self._spares.append(Spare(hidden, table, self._clock.monotonic_ms() + self._grace_ms))
 
     def all(self) -> list[Spare]:
         """Return the spares there are."""
@@ -126,7 +127,7 @@ class Spares:
 
     def ready(self) -> bool:
         """Return whether a spare may be overwritten now."""
-        return any(spare.ready_ms <= _now_ms() for spare in self._spares)
+        return any(spare.ready_ms <= self._clock.monotonic_ms() for spare in self._spares)
 
     def wait_ms(self, pending_max: int) -> float:
         """Return for how long to wait if `pending_max` old files are in their grace periods already, else 0."""
@@ -138,11 +139,11 @@ class Spares:
         ]
         if len(soonest) < pending_max:
             return 0
-        return max(0.0, min(soonest) - _now_ms())
+        return max(0.0, min(soonest) - self._clock.monotonic_ms())
 
     def take(self, target: Path) -> BlockTable | None:
         """Rename a spare to `target` and return its block table; None if no spare may be overwritten."""
-        now_ms = _now_ms()
+        now_ms = self._clock.monotonic_ms()
         for spare in [s for s in self._spares if s.ready_ms <= now_ms]:
             self._spares.remove(spare)
             with suppress(FileNotFoundError):  # it was deleted by hand
@@ -179,7 +180,3 @@ def sweep(folder: ModelFolder) -> None:
         for path in folder.versions.iterdir():
             if path.suffix in {".part", _SUFFIX}:
                 path.unlink(missing_ok=True)
-
-
-def _now_ms() -> float:
-    return time.monotonic() * 1000

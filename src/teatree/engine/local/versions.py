@@ -21,6 +21,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
 from teatree.contracts.logs import log_event
 from teatree.contracts.manifest import FileLayout, Manifest
@@ -58,6 +59,7 @@ class LocalVersions:
         settings: ManagerSettings,
         probe: Probe,
         in_use: Callable[[], AbstractSet[int]] = frozenset,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`in_use` returns the versions that this process has open: it neither tests their locks nor reuses them."""
         self._chain = chain
@@ -66,7 +68,7 @@ class LocalVersions:
         self._probe = probe
         self._packs = SpooledStore(chain.store, folder.spool)
         self._reflinks = Reflinks()
-        self._spares = Spares(folder, settings.versions_kept, settings.local_grace_ms)
+        self._spares = Spares(folder, settings.versions_kept, settings.local_grace_ms, clock)
         self._known: tuple[int, BlockTable] | None = None
         """The newest file of this process and its block table."""
         self._in_use = in_use

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -225,8 +225,8 @@ def started_message(subjects: Subjects, request: Request) -> NoticeMessage:
     return subjects.notify(request.model, request.request_id, Kind.STARTED), notice.to_json(), {}
 
 
-def progress_message(subjects: Subjects, request: Request, fraction: float, text: str) -> NoticeMessage:
+def progress_message(subjects: Subjects, request: Request, fraction: float, text: str, now: datetime) -> NoticeMessage:
     """Return the `progress` notice of a request: best effort, not kept in the chain."""
     page = {"fraction": round(fraction, 4), "text": text}
-    notice = notice_about(request, Kind.PROGRESS, request.model, datetime.now(UTC), page=page)
+    notice = notice_about(request, Kind.PROGRESS, request.model, now, page=page)
     return subjects.notify(request.model, request.request_id, Kind.PROGRESS), notice.to_json(), {}

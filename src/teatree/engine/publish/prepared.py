@@ -59,9 +59,8 @@ def new_write_id() -> str:
     return secrets.token_hex(8)
 
 
-def fence_after(newest: Manifest | None, chain: Chain, author: Author) -> Manifest:
+def fence_after(newest: Manifest | None, chain: Chain, author: Author, now: datetime) -> Manifest:
     """Return the fence of a new writer: the content of the newest manifest, under a new epoch."""
-    now = datetime.now(UTC)
     if newest is None:
         return Manifest(
             model=chain.model,
@@ -106,6 +105,7 @@ def batch_after(
     ledger: LedgerRef,
     announced_version: int,
     author: Author,
+    now: datetime,
 ) -> Manifest:
     """Return a batch's manifest; `file` is what was captured of the model's file, None if it has none."""
     if applied.version != parent.version + 1:
@@ -120,7 +120,7 @@ def batch_after(
         parent_write_id=parent.write_id,
         kind=ManifestKind.BATCH,
         state=ModelState.DROPPED if applied.dropped else ModelState.ACTIVE if packed else parent.state,
-        at=max(datetime.now(UTC), parent.at),
+        at=max(now, parent.at),
         log_at=applied.log_at,
         offset=applied.offset,
         stream=author.stream,

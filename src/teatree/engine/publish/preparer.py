@@ -11,9 +11,9 @@ from teatree.contracts.manifest import Manifest
 from teatree.engine.apply.batch import Applied
 from teatree.engine.apply.ledger import Ledger
 from teatree.engine.apply.transaction import NextVersion
+from teatree.engine.model_context import ModelContext
 from teatree.engine.publish.offsets import Offsets
 from teatree.engine.publish.prepared import Author, CapturedFile, PreparedVersion, batch_after, new_write_id
-from teatree.storage.versions.chain import Chain
 from teatree.storage.versions.packs import BlockTable
 
 
@@ -29,12 +29,13 @@ class Base:
 class VersionPreparer:
     """Prepares versions; each is based on the newest that was shipped."""
 
-    def __init__(self, chain: Chain, author: Author, ledger: Ledger, base: Base) -> None:
+    def __init__(self, context: ModelContext, author: Author, ledger: Ledger, base: Base) -> None:
         self.author = author
+        self._clock = context.clock
         self.ledger = ledger
         self.base = base
         """Manifest and blocks of the newest shipped version, replaced together."""
-        self._offsets = Offsets(chain)
+        self._offsets = Offsets(context.chain)
 
     def next_version(self, newest: Applied) -> NextVersion:
         """Return the version after the `newest` batch, which may not be shipped yet."""
@@ -52,7 +53,8 @@ class VersionPreparer:
     def prepare(self, applied: Applied, file: CapturedFile | None, announced_version: int) -> PreparedVersion:
         """Return a batch's version, ready to be shipped; `file` is what was captured of the model's file."""
         ledger = self.ledger.reference(applied.version)
-        manifest = batch_after(self.base.manifest, applied, file, ledger, announced_version, self.author)
+        now = self._clock.now()
+        manifest = batch_after(self.base.manifest, applied, file, ledger, announced_version, self.author, now)
         capture = file.capture if file is not None else None
         return PreparedVersion(manifest, applied.entries, applied.segment, capture, applied.archive)
 

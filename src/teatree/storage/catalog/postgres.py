@@ -14,12 +14,12 @@ import os
 import re
 import socket
 import threading
-import time
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from attrs import frozen
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.extras import extra_for
 
@@ -98,6 +98,7 @@ class Postgres:
         statement_ms_max: int = STATEMENT_MS_MAX,
         answer_margin_ms: int = ANSWER_MARGIN_MS,
         breaker: Breaker | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """With a breaker, transactions fail at once while PostgreSQL is known to be unavailable."""
         self.settings = settings
@@ -105,6 +106,7 @@ class Postgres:
         self._statement_ms_max = statement_ms_max
         self._time_s_max = (statement_ms_max + answer_margin_ms) / 1000
         self._breaker = breaker
+        self._clock = clock
         self._lock = threading.Lock()
         self._idle: list[_Idle] = []
         self._closed = False
@@ -156,7 +158,7 @@ class Postgres:
                 connection.autocommit = True  # transactions are opened by `transaction` alone
                 connection.row_factory = dict_row
                 return connection
-            if time.monotonic() - entry.since_s < IDLE_UNCHECKED_S_MAX or self._is_alive(entry.connection):
+            if self._clock.monotonic() - entry.since_s < IDLE_UNCHECKED_S_MAX or self._is_alive(entry.connection):
                 return entry.connection
             entry.connection.close()
 
@@ -172,7 +174,7 @@ class Postgres:
         idle = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
         with self._lock:
             if idle and not self._closed and len(self._idle) < IDLE_CONNECTIONS_MAX:
-                self._idle.append(_Idle(connection, time.monotonic()))
+                self._idle.append(_Idle(connection, self._clock.monotonic()))
                 return
         connection.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TypeVar
 from attrs import frozen
 from typing_extensions import override
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.storage.breaker import Breaker
 from teatree.storage.objects.base import ObjectInfo, ObjectStore
 
@@ -30,8 +30,9 @@ class SlowCall:
 class GuardedStore(ObjectStore):
     """Any store, called through a circuit breaker; results and errors of admitted calls are the store's own."""
 
-    def __init__(self, store: ObjectStore, breaker: Breaker) -> None:
+    def __init__(self, store: ObjectStore, breaker: Breaker, clock: Clock = SYSTEM_CLOCK) -> None:
         self._store = store
+        self._clock = clock
         self._breaker = breaker
         self._running: dict[int, tuple[float, str]] = {}
         """Calls that have not returned: since when, by the monotonic clock, and what each does."""
@@ -39,13 +40,13 @@ class GuardedStore(ObjectStore):
     def slowest(self) -> SlowCall | None:
         """Return the call that has been running for the longest; None if none is."""
         running = min(self._running.copy().values(), default=None)
-        return None if running is None else SlowCall(time.monotonic() - running[0], running[1])
+        return None if running is None else SlowCall(self._clock.monotonic() - running[0], running[1])
 
     @contextmanager
     def _call(self, what: str) -> Iterator[None]:
         with self._breaker.guard():
             call = threading.get_ident()
-            self._running[call] = (time.monotonic(), what)
+            self._running[call] = (self._clock.monotonic(), what)
             try:
                 yield
             finally:

@@ -7,10 +7,11 @@ names the version, the pin came too late and is removed again.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
 from attrs import frozen
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.codec import tolerate_unknown_keys
 from teatree.contracts.errors import Code, RequestError
 from teatree.storage.objects.small_objects import create_object, read_object
@@ -54,14 +55,21 @@ def pin_key(chain: Chain, name: str) -> str:
     return f"{chain.folder}/pins/{name}"
 
 
-def pin(chain: Chain, name: str, version: int, note: str, until: datetime | None = None) -> Pin:
+def pin(
+    chain: Chain,
+    name: str,
+    version: int,
+    note: str,
+    until: datetime | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Pin:
     """Keep a version; return the pin, which is the one that has the name already if there is one.
 
     Raises `unknown_version` if there is no such version, or if it was or is being cleaned up, and `bad_argument` if the
     pin that has the name has ended.
     """
     found = find_pin(chain, name)
-    if found is not None and not found.holds(datetime.now(UTC)):
+    if found is not None and not found.holds(clock.now()):
         raise RequestError(
             Code.BAD_ARGUMENT,
             f"The pin {name!r} of {chain.model} has ended: it keeps nothing.",
@@ -72,9 +80,9 @@ def pin(chain: Chain, name: str, version: int, note: str, until: datetime | None
         _check_in_time(chain, found.version)  # its writer may have crashed before this check
         return found
     chain.get(version)  # so that a wrong number leaves no pin, not even for a moment
-    made = Pin(name, version, note, datetime.now(UTC), until)
+    made = Pin(name, version, note, clock.now(), until)
     if not create_object(chain.store, pin_key(chain, name), made):
-        return find_pin(chain, name) or pin(chain, name, version, note, until)  # it was removed between the two
+        return find_pin(chain, name) or pin(chain, name, version, note, until, clock)  # it was removed between the two
     try:
         _check_in_time(chain, version)
     except RequestError:
