@@ -15,7 +15,7 @@ from attrs import evolve
 from teatree.contracts.errors import Code, OperatorError, RetryError
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.objects.stores import open_store
-from torture.preload import Clock
+from torture.preload import MovedClock
 
 USE = """
 import json, sys
@@ -60,7 +60,7 @@ def test_wrong_credentials_are_an_operators_error(s3_server: StoreSettings) -> N
 @pytest.mark.parametrize("seconds", [3_600, -3_600])
 def test_a_wrong_clock_is_a_retryable_error(s3_server: StoreSettings, tmp_path: Path, seconds: int) -> None:
     """What the server refuses because of this host's clock is reported as that, and not as wrong credentials."""
-    clock = Clock(tmp_path / "clock")
+    clock = MovedClock(tmp_path / "clock")
     if not clock.environ:
         pytest.skip("no compiler to make a clock that moves")
     clock.move(seconds)
