@@ -9,8 +9,7 @@ from blake3 import blake3
 
 from teatree.contracts.errors import CorruptError
 from teatree.storage.objects.local import LocalObjectStore
-from teatree.storage.objects.range_reads import plan_reads
-from teatree.storage.versions.frames import Frame, fetch
+from teatree.storage.versions.frames import Frame, fetch, plan_reads
 from teatree.storage.versions.packs import PackWriter
 
 PIECES = [bytes([number]) * 5_000 for number in range(3)]

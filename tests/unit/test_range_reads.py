@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teatree.storage.objects.range_reads import plan_reads
-from teatree.storage.versions.frames import Frame
+from teatree.storage.versions.frames import Frame, plan_reads
 from teatree.storage.versions.read_ahead import ReadAhead
 
 

@@ -17,9 +17,8 @@ from attrs import define, evolve
 
 from teatree.contracts.manifest import FileLayout
 from teatree.storage.objects.base import ObjectStore
-from teatree.storage.objects.range_reads import RangeRead, plan_reads
 from teatree.storage.versions.block_cache import BlockCache
-from teatree.storage.versions.frames import Frame, fetch
+from teatree.storage.versions.frames import Frame, RangeRead, fetch, plan_reads
 from teatree.storage.versions.leaves import Leaves
 from teatree.storage.versions.packs import block_frame
 from teatree.storage.versions.read_ahead import ReadAhead
@@ -126,7 +125,7 @@ class BlockFetcher:
         self._deliver(block, body, fetched=False)
         return True
 
-    def _fetch(self, read: RangeRead[Frame]) -> None:
+    def _fetch(self, read: RangeRead) -> None:
         try:
             pieces = fetch(self.store, read)
             self.add_fetched(read.length)

@@ -1,10 +1,12 @@
 """Frames: the compressed pieces of packs, fetched and verified in one place.
 
-Blocks, leaves of the block table and headers are described as `Frame`s and read by
-`fetch`, which returns nothing that does not match its hash.
+Blocks, leaves of the block table and headers are described as `Frame`s. Those that lie near each other are read by one
+request (`plan_reads`), and `fetch` returns nothing that does not match its hash.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 from attrs import frozen
@@ -12,9 +14,12 @@ from blake3 import blake3
 
 from teatree.contracts.errors import CorruptError
 from teatree.storage.objects.base import ObjectStore
-from teatree.storage.objects.range_reads import RangeRead
 from teatree.storage.reread import reread
 
+READ_BYTES_MAX = 16_000_000
+"""Bytes of one range read: long enough to hide the round trip, short enough to hold several in memory."""
+READ_GAP_BYTES_MAX = 128_000
+"""Bytes between two wanted frames that are read along rather than asked for separately."""
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -47,7 +52,42 @@ class Frame:
         return piece
 
 
-def fetch(store: ObjectStore, read: RangeRead[Frame]) -> list[tuple[Frame, bytes]]:
+@frozen
+class RangeRead:
+    """Neighbouring frames of one object."""
+
+    key: str
+    offset: int
+    length: int
+    frames: tuple[Frame, ...]
+
+    def cut(self, body: bytes, frame: Frame) -> bytes:
+        """Return a frame's bytes out of the `body` that was read."""
+        start = frame.offset - self.offset
+        return body[start : start + frame.length]
+
+
+def plan_reads(
+    frames: Iterable[Frame], read_bytes_max: int = READ_BYTES_MAX, gap_bytes_max: int = READ_GAP_BYTES_MAX
+) -> Iterator[RangeRead]:
+    """Yield the range reads that fetch all frames, in the order in which they lie."""
+    run: list[Frame] = []
+    start = end = 0
+    for frame in sorted(frames, key=lambda f: (f.key, f.offset)):
+        stop = frame.offset + frame.length
+        near = bool(run) and frame.key == run[0].key and frame.offset - end <= gap_bytes_max
+        if near and stop - start <= read_bytes_max:
+            run.append(frame)
+            end = max(end, stop)
+            continue
+        if run:
+            yield RangeRead(run[0].key, start, end - start, tuple(run))
+        run, start, end = [frame], frame.offset, stop
+    if run:
+        yield RangeRead(run[0].key, start, end - start, tuple(run))
+
+
+def fetch(store: ObjectStore, read: RangeRead) -> list[tuple[Frame, bytes]]:
     """Return the frames of one range read with their pieces; raises `corrupt`, `not_found` or what the store raises."""
 
     def fetch_once() -> list[tuple[Frame, bytes]]:

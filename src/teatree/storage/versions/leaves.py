@@ -11,9 +11,8 @@ import numpy as np
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import FileLayout
 from teatree.storage.objects.base import ObjectStore
-from teatree.storage.objects.range_reads import RangeRead, plan_reads
 from teatree.storage.versions.block_cache import BlockCache
-from teatree.storage.versions.frames import Frame, fetch
+from teatree.storage.versions.frames import Frame, RangeRead, fetch, plan_reads
 from teatree.storage.versions.packs import ENTRY, LEAF_ENTRIES, BlockTable, Entries, leaf_bytes
 
 AROUND_BYTES_MAX = 1_000_000
@@ -71,7 +70,7 @@ class Leaves:
             with ThreadPoolExecutor(READERS, "teatree-leaf") as pool:
                 list(pool.map(self._fetch, reads))
 
-    def _fetch(self, read: RangeRead[Frame]) -> None:
+    def _fetch(self, read: RangeRead) -> None:
         leaves = fetch(self._store, read)
         self.fetched_bytes += read.length
         for frame, leaf in leaves:

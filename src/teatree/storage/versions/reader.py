@@ -16,8 +16,7 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.manifest import Extent, FileLayout, Manifest
 from teatree.storage.disk import translating_disk_full
 from teatree.storage.objects.base import ObjectStore
-from teatree.storage.objects.range_reads import READ_GAP_BYTES_MAX, RangeRead, plan_reads
-from teatree.storage.versions.frames import Frame, fetch
+from teatree.storage.versions.frames import READ_GAP_BYTES_MAX, Frame, RangeRead, fetch, plan_reads
 from teatree.storage.versions.leaves import Leaves
 from teatree.storage.versions.packs import BlockTable, checksum
 
@@ -71,7 +70,7 @@ def read_blocks(
     frames = (table.frame(block, layout.block_bytes) for block in wanted)
     reads = deque(plan_reads(frames, gap_bytes_max=gap_bytes_max))
     with ThreadPoolExecutor(READERS, "teatree-read") as pool:
-        running: deque[tuple[RangeRead[Frame], Future[list[tuple[Frame, bytes]]]]] = deque()
+        running: deque[tuple[RangeRead, Future[list[tuple[Frame, bytes]]]]] = deque()
         while reads or running:
             while reads and len(running) < READERS:  # bounds what is held in memory
                 running.append((reads[0], pool.submit(fetch, store, reads.popleft())))

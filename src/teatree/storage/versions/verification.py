@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from teatree.contracts.errors import CorruptError, RetryError, TeatreeError
 from teatree.contracts.manifest import NO_LOG, FileLayout, Manifest, ManifestKind, ObjectRef, Stub
 from teatree.storage.ledger.segments import decode_segment
-from teatree.storage.objects.range_reads import RangeRead, plan_reads
 from teatree.storage.reread import reread
 from teatree.storage.versions.chain import Chain
 from teatree.storage.versions.checksums import check_duckdb_checksum
-from teatree.storage.versions.frames import Frame
+from teatree.storage.versions.frames import RangeRead, plan_reads
 from teatree.storage.versions.leaves import Leaves
 from teatree.storage.versions.packs import ENTRY, BlockTable, Entries
 from teatree.storage.versions.reader import HEADER_BYTES, read_extent
@@ -169,11 +168,11 @@ class FileCheck:
                 self._forget(read)
                 self._findings.add(version, e)
 
-    def _forget(self, read: RangeRead[Frame]) -> None:
+    def _forget(self, read: RangeRead) -> None:
         for frame in read.frames:
             self._known[frame.number] = np.zeros((), ENTRY)  # so it is checked again with the next version
 
-    def _check_read(self, version: int, layout: FileLayout, read: RangeRead[Frame]) -> None:
+    def _check_read(self, version: int, layout: FileLayout, read: RangeRead) -> None:
         try:
             body = self._store.get_range(read.key, read.offset, read.length)
         except CorruptError:
