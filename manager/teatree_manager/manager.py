@@ -12,11 +12,11 @@ from typing import Any
 import duckdb
 
 from teatree.contracts.environment import process_environ
-from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
+from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError, TeatreeError
 from teatree.contracts.failpoints import failing_probe
 from teatree.contracts.manifest import Manifest, StreamStamp
 from teatree.contracts.probe import Listener
-from teatree.contracts.retry import Backoff
+from teatree.contracts.retry import may_pass
 from teatree.contracts.settings import Settings
 from teatree.engine.duckdb.errors import DamagedFileError, DamagedVersionError
 from teatree.engine.model_context import ModelContext, WriterHooks
@@ -60,6 +60,7 @@ from teatree_manager.pipeline.retrying_file import RetryingFile
 from teatree_manager.pipeline.started_notifier import StartedNotifier
 from teatree_manager.read_workers.pool import ReadPool
 from teatree_manager.reads import DirectReads
+from teatree_manager.start_retry import StartRetry
 from teatree_manager.store_check import check_store
 from teatree_manager.store_waits import StoreWaits
 from teatree_manager.stuck import end_hung, end_over
@@ -110,7 +111,8 @@ class Manager:
         self._log = self._context.log
         self._stop = asyncio.Event()
         self._source: RequestSource | None = None
-        self._store_waits = StoreWaits(self._context, guarded, self._status, self._stop)
+        self._retry = StartRetry(self._status, self._log, self._stop)
+        self._store_waits = StoreWaits(self._context, guarded, self._status, self._retry)
         self._has_finished = False
         """Whether no outcome is left for a successor on this host to publish."""
 
@@ -141,16 +143,8 @@ class Manager:
 
     async def _acquire(self) -> None:
         """Get lock and lease, waiting while the data folder's disk refuses; raises `busy`."""
-        backoff = Backoff()
-        while True:
-            try:
-                return await asyncio.to_thread(self._ownership.acquire)
-            except RetryError as e:
-                if e.code is Code.BUSY or self._stop.is_set():
-                    raise
-                self._log.warning("the model cannot be acquired", error=str(e))
-                await self._status.record_waits(str(e))
-                await backoff.pause(e)
+        acquire = partial(asyncio.to_thread, self._ownership.acquire)
+        await self._retry.call("the model cannot be acquired", acquire, again=_is_not_busy)
 
     async def _connect_and_manage(self) -> None:
         settings = self._context.settings
@@ -254,18 +248,15 @@ class Manager:
 
     async def _take_over(self, thread: FileThread, writer: Writer, newest: Manifest | None) -> PreparedVersion | None:
         begin = time.monotonic()
-        backoff = Backoff()
-        while True:
-            try:
-                left = await thread.run(writer.take_over, newest)
-                break
-            except RetryError as e:
-                self._log.warning("taking over waits", error=str(e))
-                await self._status.record_waits(str(e))
-                if self._stop.is_set():
-                    raise
-                await backoff.pause(e)
-                newest = await self._newest()
+        is_first = True
+
+        async def take_over() -> PreparedVersion | None:
+            nonlocal is_first
+            base = newest if is_first else await self._newest()  # a try that failed may have created a manifest
+            is_first = False
+            return await thread.run(writer.take_over, base)
+
+        left = await self._retry.call("taking over waits", take_over)
         self._log.info(
             "took the model over",
             epoch=writer.manifest.epoch,
@@ -353,6 +344,10 @@ class Manager:
                 await tasks.until(drained())
         except TimeoutError:
             self._log.warning("left before all followers had finished: the next manager continues their work")
+
+
+def _is_not_busy(error: TeatreeError) -> bool:
+    return may_pass(error) and error.code is not Code.BUSY
 
 
 def preload() -> None:

@@ -18,6 +18,7 @@ from teatree.engine.writer import Writer
 from teatree.functions.arguments import Call, Context
 from teatree.functions.query import Query, read_query
 from teatree.functions.sources import Sources
+from teatree.functions.traits import Nature
 from teatree.messaging.asked_reads import AskedRead
 from teatree_manager.followers.local_file import LocalFollower
 from teatree_manager.health import Health
@@ -70,12 +71,13 @@ class DirectReads:
             self._last_ms = time.monotonic() * 1000
 
     async def _query(self, read: AskedRead) -> tuple[bytes, Mapping[str, str]]:
-        if read.function != "query":
+        functions = self._writer.context.functions
+        if functions.traits(read.function).nature is not Nature.READS:
             raise RequestError(
                 Code.UNKNOWN_FUNCTION,
                 f"{read.function!r} cannot be read directly.",
                 where="function",
-                hint="Use query.",
+                hint=f"Use {' or '.join(functions.with_nature(Nature.READS))}.",
             )
         request = read_request(self._chain.model, read.function, 0, datetime.now(UTC), dict(read.headers), read.body)
         limits = self._writer.limits

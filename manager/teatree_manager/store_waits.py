@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
-from teatree.contracts.errors import RetryError, TeatreeError
-from teatree.contracts.retry import Retry, may_pass
 from teatree.storage.objects.guarded import GuardedStore
 from teatree_manager.catalog_status import CatalogStatus
 from teatree_manager.context import ManagerContext
+from teatree_manager.start_retry import StartRetry
 from teatree_manager.waits import WaitingPart
 
 T = TypeVar("T")
@@ -21,15 +21,12 @@ SLOW_LOOK_MS = 500
 class StoreWaits:
     """The waits of one manager for the object store."""
 
-    def __init__(
-        self, context: ManagerContext, store: GuardedStore, status: CatalogStatus, stop: asyncio.Event
-    ) -> None:
+    def __init__(self, context: ManagerContext, store: GuardedStore, status: CatalogStatus, retry: StartRetry) -> None:
         self._store = store
         self._slow_ms = context.settings.breaker.slow_ms
         self._reasons = context.waits
         self._status = status
-        self._stop = stop
-        self._log = context.log
+        self._retry = retry
         self._is_serving = False
 
     def begin_serving(self) -> None:
@@ -38,19 +35,8 @@ class StoreWaits:
 
     async def answer(self, ask: Callable[[], T]) -> T:
         """Return what `ask` returns, retried until the store answers; raises RetryError once the manager is stopped."""
-
-        async def ask_once() -> T:
-            try:
-                return await asyncio.to_thread(ask)
-            except RetryError as e:
-                self._log.warning("the object store is unavailable", error=str(e))
-                await self._status.record_waits(f"the object store is unavailable: {e}")
-                raise
-
-        return await Retry(again=self._is_tried_again).call_async(ask_once)
-
-    def _is_tried_again(self, error: TeatreeError) -> bool:
-        return may_pass(error) and not self._stop.is_set()
+        event = "the object store is unavailable"
+        return await self._retry.call(event, partial(asyncio.to_thread, ask), subject=f"{event}: ")
 
     def _slow(self) -> str | None:
         """Return which call the object store has left waiting for long, None if there is none."""
