@@ -8,12 +8,12 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+import boto3
 from attrs import evolve
 
 from teatree.contracts.settings import StoreSettings
-from teatree.embedded.signed_request import S3Access, signed_status
 
 
 class StoreProxy:
@@ -34,9 +34,13 @@ class StoreProxy:
         self.requests = 0
         """The number of requests so far."""
         options = dict(parse_qsl(urlsplit(settings.url).query))
-        target = urlsplit(options["endpoint"])
-        self._access = S3Access(
-            target.hostname or "", target.port or 0, settings.access_key or "", settings.secret_key or ""
+        self._target = urlsplit(options["endpoint"])
+        self._client = boto3.client(
+            "s3",
+            endpoint_url=options["endpoint"],
+            region_name=options["region"],
+            aws_access_key_id=settings.access_key,
+            aws_secret_access_key=settings.secret_key,
         )
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -74,12 +78,14 @@ class StoreProxy:
             send(request, 307, {"Location": location}, b"<Error><Code>TemporaryRedirect</Code></Error>")
             return
         if self.ignores_conditions and request.headers.get("If-None-Match"):
-            send(request, signed_status(self._access, "PUT", request.path, body) or 502, {}, b"")
+            bucket, _, key = request.path.lstrip("/").partition("/")
+            self._client.put_object(Bucket=bucket, Key=unquote(key), Body=body)
+            send(request, 200, {}, b"")
             return
         headers = dict(request.headers)
         if self.ignores_ranges:
             headers.pop("Range", None)  # not signed by boto
-        connection = http.client.HTTPConnection(self._access.host, self._access.port, timeout=30)
+        connection = http.client.HTTPConnection(self._target.netloc, timeout=30)
         connection.request(request.command, request.path, body, headers)
         reply = connection.getresponse()
         found = reply.read()

@@ -17,21 +17,22 @@ import nats.errors
 import psutil
 import psycopg
 import pytest
+from attrs import evolve
 from nats.js.api import StreamConfig
 from typing_extensions import override
 
 from servers import TestServers
 from teatree.contracts.errors import Code, OperatorError, RetryError
 from teatree.contracts.process import is_alive, process_id
-from teatree.contracts.settings import NatsSettings, PostgresSettings, StoreSettings
+from teatree.contracts.settings import NatsSettings, PostgresSettings
 from teatree.embedded.nats import NatsServer
 from teatree.embedded.postgres import PostgresServer
 from teatree.embedded.postgres_user import OtherUser
 from teatree.embedded.seaweed import SeaweedServer
 from teatree.embedded.server import Server
-from teatree.embedded.signed_request import S3Access, signed_status
 from teatree.storage.catalog.migrations.migrate import migrate
 from teatree.storage.catalog.postgres import Postgres
+from teatree.storage.objects.stores import open_store
 
 KINDS: list[type[Server]] = [NatsServer, PostgresServer, SeaweedServer]
 
@@ -201,19 +202,14 @@ def test_s3_keeps_objects_over_kill_9_and_checks_signatures(tmp_path: Path) -> N
     """Stored objects are kept over a kill, at the same address, for the holder of the key only."""
     with SeaweedServer(tmp_path) as server:
         settings = server.settings()
-        access = s3_access(settings)
-        assert signed_status(access, "PUT", "/teatree/x", b"1") == 200
+        open_store(settings).put("x", b"1")
         kill_dead(server)
         server.start()
         assert server.settings() == settings
-        assert signed_status(access, "GET", "/teatree/x") == 200
-        assert signed_status(s3_access(settings, secret="wrong"), "GET", "/teatree/x") == 403
-
-
-def s3_access(settings: StoreSettings, secret: str | None = None) -> S3Access:
-    """Return the settings' endpoint and its keys."""
-    port = int(settings.url.partition("endpoint=http://127.0.0.1:")[2].partition("&")[0])
-    return S3Access("127.0.0.1", port, settings.access_key or "", secret or settings.secret_key or "")
+        assert open_store(settings).get("x") == b"1"
+        with pytest.raises(OperatorError) as caught:
+            open_store(evolve(settings, secret_key="wrong")).get("x")
+        assert caught.value.code is Code.NOT_AUTHORIZED
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -297,7 +293,7 @@ def test_an_object_store_whose_own_start_fails_is_started_again(tmp_path: Path) 
 def test_the_object_store_requires_certificates(servers: TestServers) -> None:
     """All ports but S3's, which checks signatures, refuse clients without a certificate; sockets are private."""
     server = servers.seaweed()
-    open_port = s3_access(server.settings()).port
+    open_port = int(server.settings().url.partition("endpoint=http://127.0.0.1:")[2].partition("&")[0])
     connections = psutil.Process(server.pid).net_connections(kind="inet")
     ports = {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN} - {open_port}
     assert len(ports) == 9

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from teatree.contracts.codec import dump_json
+from teatree.contracts.errors import TeatreeError
 from teatree.contracts.settings import StoreSettings
-from teatree.embedded.ports import LOOPBACK, remembered_ports
+from teatree.embedded.ports import LOOPBACK, is_free, remembered_ports
 from teatree.embedded.secret_file import kept_secrets, private_folder, write_private
 from teatree.embedded.server import Server
-from teatree.embedded.signed_request import S3Access, signed_status
 from teatree.embedded.wheels import weed_program
+from teatree.storage.objects.stores import open_store
 
 if TYPE_CHECKING:
     import psutil
@@ -37,8 +37,8 @@ _HTTPS = ("master", "volume", "filer", "admin", "client")
 _NAME = "teatree-seaweed"
 _SOCKETS = ("s3", "filer")
 _SECRETS = ("secret_key", "volume_writes", "filer_writes", "filer_reads")
-_PROBE = "ready"
-"""A small object that is written to check that the server accepts objects."""
+_PROBE = "probe"
+"""Where a small object is written to check that the server accepts objects."""
 _MASTER_PANIC = b"topology.(*Topology).IsLeader("
 
 
@@ -147,8 +147,13 @@ class SeaweedServer(Server):
 
     @override
     def _is_ready(self) -> bool:
-        access = S3Access(LOOPBACK, self._ports["s3"], ACCESS_KEY, self._secrets()["secret_key"])
-        return signed_status(access, "PUT", f"/{BUCKET}/{_PROBE}", b"ready") == HTTPStatus.OK
+        if is_free(self._ports["s3"]):  # boto3 would wait between its tries
+            return False
+        try:
+            open_store(self.settings(_PROBE)).put("ready", b"")
+        except TeatreeError:
+            return False
+        return True
 
     @override
     def _cleanup(self) -> None:
