@@ -229,7 +229,7 @@ class Manager:
             self._context.chain,
             self._context.folder,
             settings.limits,
-            Sources(settings.load_roots, settings.store, settings.data),
+            Sources(settings.load_roots, settings.store, settings.data, self._context.folder.temp),
             self._functions,
             self._context.probe,
             hooks,

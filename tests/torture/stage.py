@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,7 +138,8 @@ class Stage:
         settings = self.postgres.settings()
         assert settings.url is not None
         place = urlsplit(settings.url)
-        folder = Path(tempfile.mkdtemp(prefix="tt-pg-"))  # a socket's path is short
+        folder = self.folder / "pg"
+        folder.mkdir()
         name = ".s.PGSQL.5432"
         socket = Path(parse_qs(place.query)["host"][0]) / name
         self.proxies["postgres"] = Proxy(str(socket), str(folder / name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,12 @@ def site(file_store: StoreSettings, tmp_path: Path) -> Iterator[_Site]:
         yield found
 
 
+@pytest.fixture
+def no_system_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no system folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+
+
 def rows(site: _Site, version: int) -> int:
     """Return the rows in the archive of a version."""
     archived = read_archive(site.chain, version)
@@ -158,3 +165,22 @@ async def test_a_damaged_index_is_written_anew(site: _Site) -> None:
     )
     await site.answer(barrier)
     assert rows(site, barrier.version) == 50_000
+
+
+@pytest.mark.usefixtures("no_system_folder")
+async def test_temporary_files_lie_in_the_models_folder(site: _Site) -> None:
+    """An archive of a version that has no local file leaves nothing, and uses no folder of the system."""
+    await site.answer(site.archive())
+    folder = model_folder(site.model.settings.data, site.model.name)
+    assert [path for path in folder.temp.rglob("*") if path.is_file()] == []
+    assert list(folder.temp.iterdir()) == [folder.archive_staging]
+
+
+async def test_what_a_killed_manager_has_left_is_deleted(site: _Site) -> None:
+    """The next manager of the model deletes temporary files: of a restored version, and of an archive."""
+    folder = model_folder(site.model.settings.data, site.model.name)
+    for left in (folder.temp / "teatree-1" / "version.duckdb", folder.archive_staging / "tmp1" / "table.parquet"):
+        left.parent.mkdir(parents=True)
+        left.touch()
+    site.model.writer.take_over(site.chain.newest())
+    assert not folder.temp.exists()

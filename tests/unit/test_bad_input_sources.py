@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from attrs import evolve
 from test_bad_input import TABLES, check_sentence
 
 from one_writer import OneWriter, Sent, arrow
-from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.errors import Code, RequestError, TeatreeError
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.functions.sources import Sources
@@ -247,6 +248,18 @@ def test_the_store_itself_is_never_read() -> None:
     with pytest.raises(RequestError) as caught, sources.local_file("s3://bucket/own/models/x/packs/1.parquet"):
         pass
     assert caught.value.code is Code.SOURCE_NOT_ALLOWED
+
+
+def test_a_source_in_s3_is_downloaded_into_the_folder_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is the manager's, which deletes what it leaves when it is killed."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    store = StoreSettings(url="s3://bucket/own?endpoint=http://127.0.0.1:1")
+    with (
+        pytest.raises(TeatreeError),
+        Sources(("s3://b",), store, tmp_path, tmp_path / "temp").local_file("s3://b/x.csv"),
+    ):
+        pass
+    assert list((tmp_path / "temp").iterdir()) == []
 
 
 def test_a_small_file_of_much_text_is_loaded_in_pieces(model: OneWriter) -> None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
 
 from typing_extensions import override
 
@@ -18,6 +17,7 @@ from teatree.engine.publish.archive import write_archive
 from teatree.engine.writer import Writer
 from teatree.storage.archives import Archived, first_archive_since, read_answer, read_archive, record_answer
 from teatree.storage.disk import translating_disk_full
+from teatree.storage.temporary_folder import temporary_folder
 from teatree.storage.versions.packs import BlockTable
 from teatree.storage.versions.reader import materialise
 from teatree_manager.context import ManagerContext
@@ -51,6 +51,7 @@ class ArchiveFollower(Follower):
         self._local = local
         self._reads = reads
         self._writer = writer
+        self._temp = context.folder.temp
         self._interval_ms = context.settings.manager.archive_interval_ms
         self._reasons = context.waits
         self._written = written
@@ -154,11 +155,11 @@ class ArchiveFollower(Follower):
         self._written(manifest)
 
     def _write(self, manifest: Manifest, wanted: Sequence[str], table: BlockTable | None) -> Archived:
-        what, temp = f"The archive of version {manifest.version}", Path(gettempdir())
-        with translating_disk_full(what, temp), TemporaryDirectory(prefix="teatree-archive-") as folder:
+        what = f"The archive of version {manifest.version}"
+        with translating_disk_full(what, self._temp), temporary_folder(self._temp) as folder:
 
             def restore() -> Path:
-                path = Path(folder) / "version.duckdb"
+                path = folder / "version.duckdb"
                 materialise(self._chain.store, manifest, path, table=table, at_hand=self._writer.read_at)
                 return path
 

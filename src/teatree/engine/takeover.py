@@ -60,6 +60,11 @@ def take_file(context: ModelContext, newest: Manifest) -> TakenOver:
     return TakenOver(taken_over.database, taken_over.unshipped, restored=True)
 
 
+def discard_temp(folder: ModelFolder) -> None:
+    """Delete the temporary files that a manager which was killed has left."""
+    shutil.rmtree(folder.temp, ignore_errors=True)
+
+
 def discard_files(folder: ModelFolder) -> None:
     """Delete the read-write files of a model that no longer needs one."""
     shutil.rmtree(folder.read_write, ignore_errors=True)

@@ -25,7 +25,7 @@ from teatree.engine.open_model import Captured, OpenModel
 from teatree.engine.publish.prepared import Author, PreparedVersion, fence_after
 from teatree.engine.publish.preparer import Base, VersionPreparer
 from teatree.engine.recovery import applied_through
-from teatree.engine.takeover import discard_files, put_aside, take_file
+from teatree.engine.takeover import discard_files, discard_temp, put_aside, take_file
 from teatree.storage.versions.packs import BlockTable
 from teatree.storage.versions.reader import read_table
 
@@ -89,6 +89,7 @@ class Writer:
         `newest` is the newest manifest, as the caller found it. Raises `fenced` if another writer was faster. After a
         `RetryError` it is called again, with the newest manifest of that time.
         """
+        discard_temp(self.context.folder)
         fence = self._fence(newest)
         if isinstance(self.model, OpenModel):  # a step after the fence failed: a file cannot be open twice
             self.model.database.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from teatree.contracts.settings import StoreSettings
 from teatree.storage.folders import MODELS
 from teatree.storage.objects.base import NotFoundError
 from teatree.storage.objects.stores import open_store
+from teatree.storage.temporary_folder import temporary_folder
 
 _LOCK = "manager.lock"
 """In every model's folder; see `storage/model_folder.py`."""
@@ -32,6 +32,8 @@ class Sources:
     """Endpoint and credentials for S3 sources."""
     data: Path | None = None
     """The installation's data folder: what it keeps there is never read, whatever the roots."""
+    temp: Path | None = None
+    """The folder into which S3 sources are downloaded; None for the system's."""
 
     @contextmanager
     def local_file(self, uri: str) -> Iterator[Path]:
@@ -44,8 +46,8 @@ class Sources:
             case "" | "file" if parts.netloc in ("", "localhost"):
                 yield self._allowed_file(uri if not parts.scheme else unquote(parts.path))
             case "s3":
-                with tempfile.TemporaryDirectory(prefix="teatree-load-") as folder:
-                    path = Path(folder) / (Path(parts.path).name[-100:] or "source")
+                with temporary_folder(self.temp) as folder:
+                    path = folder / (Path(parts.path).name[-100:] or "source")
                     self._download(parts.netloc, parts.path.lstrip("/"), uri, path)
                     yield path
             case scheme:

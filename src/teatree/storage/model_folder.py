@@ -66,9 +66,14 @@ class ModelFolder:
         return self.root / "spool"
 
     @property
+    def temp(self) -> Path:
+        """Temporary files of the manager, deleted when the next one takes over."""
+        return self.root / "temp"
+
+    @property
     def archive_staging(self) -> Path:
         """Parquet files that wait for upload."""
-        return self.root / "archive_staging"
+        return self.temp / "archive"
 
     @property
     def ledger(self) -> Path:
