@@ -16,6 +16,7 @@ from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import DispatcherSettings
 from teatree.functions.registry import built_in_functions
 from teatree.messaging.bus import Bus
+from teatree.messaging.last_requests import last_requests
 from teatree.messaging.log import position_at
 from teatree.messaging.notices import last_notice
 from teatree.messaging.streams import log_state
@@ -176,6 +177,11 @@ class World:
                 if (await log_state(self.bus)).messages <= messages:
                     return
                 await asyncio.sleep(0.02)
+
+
+async def in_log(bus: Bus) -> dict[str, int]:
+    """Return the sequence of the last request of every model."""
+    return (await last_requests(bus, await log_state(bus), ())).requests
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:

@@ -21,8 +21,9 @@ from teatree.contracts.settings import DispatcherSettings, LimitSettings
 from teatree.functions.registry import Registry
 from teatree.functions.traits import Nature
 from teatree.messaging.bus import Bus
-from teatree.messaging.log import WakeHints, last_requests_of, last_sequences
-from teatree.messaging.streams import log_state
+from teatree.messaging.last_requests import last_requests, last_requests_of, last_sequences
+from teatree.messaging.log import WakeHints, position_at
+from teatree.messaging.streams import LogState, log_state
 from teatree.messaging.subjects import ADVANCED
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.chain import Chain
@@ -151,19 +152,30 @@ class Dispatcher:
         losses = self._bus.losses
         state = await log_state(self._bus)
         if state.created != self._place.created or state.last_seq < self._place.last_seq:
-            self._begin_log(LogPlace(state.created, 0))
-        elif losses != self._place.losses:  # it may have been truncated and grown again
-            self._registry.doubt()
-            self._place = LogPlace(state.created, 0)
-        after = self._place.last_seq
-        self._registry.learn(
-            await last_sequences(self._bus, after=after), await last_requests_of(self._bus, self._drops, after=after)
-        )
-        self._place = LogPlace(state.created, state.last_seq, losses)
+            self._begin_log(LogPlace(state.created))
+        elif losses != self._place.losses:
+            await self._doubt_log(state)
+        found = await last_requests(self._bus, state, self._drops, after=self._place.last_seq)
+        self._registry.learn(found.requests, found.of_functions)
+        self._place = LogPlace(state.created, state.last, losses)
         for model in self._managers.unfinished():
             self._registry.status(model)
         await self._take_exits()
         await self._look_at(self._registry, timed=True)
+
+    async def _doubt_log(self, state: LogState) -> None:
+        """Read again what the log may have lost with the connection: it may have been truncated, and grown again.
+
+        While the last message that was looked at is still there, so is all before it.
+        """
+        place = self._place
+        if place.last is None or await position_at(self._bus, place.last.seq) == place.last:
+            doubted = self._registry.doubt(place.last_seq)
+            found = await last_requests_of(self._bus, doubted, self._drops)
+            self._registry.learn(found.requests, found.of_functions)
+        else:
+            self._registry.doubt()
+            self._place = LogPlace(state.created)
 
     def _begin_log(self, place: LogPlace) -> None:
         """Begin anew with another log; the backoff of managers is kept."""
@@ -189,7 +201,7 @@ class Dispatcher:
         ended = await self._take_exits()
         asked = ended | {model for model in models if not self._is_well_served(model)}
         if asked:
-            self._registry.learn(await last_sequences(self._bus, sorted(asked)), {})
+            self._registry.learn(await last_sequences(self._bus, asked), {})
         for model in models:
             self._managers.used(model)
         waiting = {status.model for status in self._registry if status.restart.crashes and not status.was_served}
@@ -365,7 +377,7 @@ class Dispatcher:
             return
         self._purged_at_ms = now_ms()
         before, self._purge_fault = self._purge_fault, None
-        purged = await purge(self._bus, self._settings.retention_days, self._done_with, self._probe)
+        purged = await purge(self._bus, self._registry, self._settings.retention_days, self._done_with, self._probe)
         if purged:
             self._log.info("purged the log", requests=purged)
         fault = self._purge_fault

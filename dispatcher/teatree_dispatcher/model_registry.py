@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from attrs import define, field, frozen
 
 from teatree.contracts.errors import RequestError
 from teatree.contracts.names import check_model
+from teatree.contracts.requests import LogPosition
 from teatree_dispatcher.placement import PlacementInput, PublishedState, Restart, log_mismatch
 
 
 @frozen
 class LogPlace:
-    """The log's identity, and its last sequence."""
+    """The log's identity, and how far it was read."""
 
     created: str | None = None
-    last_seq: int = 0
+    last: LogPosition | None = None
+    """Its last message when it was read; None if that has not happened, or must be done again."""
     losses: int = 0
     """Lost connections so far: at each the server may have been restarted with a truncated log."""
+
+    @property
+    def last_seq(self) -> int:
+        """Its last sequence."""
+        return self.last.seq if self.last else 0
 
 
 @define
@@ -100,6 +107,8 @@ class ModelRegistry:
 
     def __init__(self) -> None:
         self._statuses: dict[str, ModelStatus] = {}
+        self._answered: set[str] = set()
+        """Names that can never be a model's, and whose requests are answered: the log holds them until it is purged."""
 
     def __iter__(self) -> Iterator[ModelStatus]:
         return iter(list(self._statuses.values()))
@@ -113,13 +122,29 @@ class ModelRegistry:
         return self._statuses.get(model)
 
     def forget(self, model: str) -> None:
-        """Drop a status: a name that can never be a model's need not be kept once its requests are answered."""
-        self._statuses.pop(model, None)
+        """Drop a status: that of a name that can never be a model's, once its requests are answered."""
+        if self._statuses.pop(model, None) is not None:
+            self._answered.add(model)
 
-    def doubt(self) -> None:
-        """Reset what was read from the log: it may have been truncated."""
+    def names(self) -> set[str]:
+        """Return every name under which the log may hold requests."""
+        return self._answered | {status.model for status in self if status.last_seq}
+
+    def keep_names(self, names: Container[str]) -> None:
+        """Drop the names of which the log holds no request any more, unless they have a status."""
+        self._answered = {name for name in self._answered if name in names}
+
+    def doubt(self, beyond: int = 0) -> set[str]:
+        """Reset the models of which the log was read beyond a sequence, since it may have been truncated there.
+
+        Returns their names.
+        """
+        doubted = set()
         for status in self:
-            status.last_seq = status.last_drop_seq = status.rejected_through = status.create_seq = 0
+            if max(status.last_seq, status.last_drop_seq, status.rejected_through, status.create_seq) > beyond:
+                status.last_seq = status.last_drop_seq = status.rejected_through = status.create_seq = 0
+                doubted.add(status.model)
+        return doubted
 
     def learn(self, last: Mapping[str, int], drops: Mapping[str, int]) -> None:
         """Take in the last request of models in the log, and the last `drop_model` of each."""

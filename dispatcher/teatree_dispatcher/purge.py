@@ -14,21 +14,24 @@ from datetime import timedelta
 from teatree.contracts.codec import parse_utc, utc_text
 from teatree.contracts.probe import Probe
 from teatree.messaging.bus import Bus
-from teatree.messaging.log import first_request_since, last_sequences, position_at
+from teatree.messaging.last_requests import last_sequences
+from teatree.messaging.log import first_request_since, position_at
 from teatree.messaging.streams import log_state, purge_log
+from teatree_dispatcher.model_registry import ModelRegistry
 
 DoneBefore = Callable[[str], Awaitable[int | None]]
 """Returns the sequence up to which a model's requests are done with, None if no model's may be purged now."""
 
 
-async def purge(bus: Bus, retention_days: float, done_with: DoneBefore, probe: Probe) -> int:
+async def purge(bus: Bus, registry: ModelRegistry, retention_days: float, done_with: DoneBefore, probe: Probe) -> int:
     """Purge requests that are old and done with; return their number."""
     state = await log_state(bus)
     cutoff = parse_utc(state.now) - timedelta(days=retention_days)
     if state.messages == 0 or parse_utc(state.first_at) >= cutoff:
         return 0
     before: dict[str, int] = {}
-    last = await last_sequences(bus)
+    last = await last_sequences(bus, registry.names())
+    registry.keep_names(last)
     anchor = await position_at(bus, max(last.values())) if last else None
     if anchor is None:
         return 0  # the log is empty, or another dispatcher purges: the next purge finds more

@@ -106,7 +106,7 @@ async def single_notices_throughput(session: Session, name: str, seconds: float)
     publisher = BatchPublisher(bus)
     begin = time.perf_counter()
     for chunk in batched(one_row_appends(begin + seconds), 1_000):
-        requests = [encode(m, bus.subjects, name, size_bytes_max=bus.payload_bytes_max()) for m in chunk]
+        requests = [encode(m, bus.subjects, name, "bench", size_bytes_max=bus.payload_bytes_max()) for m in chunk]
         await publisher.put([(r.subject, r.body, r.headers) for r in requests])
         sent += len(requests)
     while count < sent:

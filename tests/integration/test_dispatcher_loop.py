@@ -9,7 +9,7 @@ from datetime import timedelta
 import attrs
 import pytest
 
-from dispatcher_world import SETTINGS, FakeLauncher, World, several_rounds, until
+from dispatcher_world import SETTINGS, FakeLauncher, World, in_log, several_rounds, until
 from teatree.contracts.errors import Code
 from teatree.contracts.manifest import ModelState, StreamStamp
 from teatree.contracts.names import goal_model_id
@@ -19,7 +19,7 @@ from teatree.contracts.requests import LogPosition
 from teatree.contracts.settings import PostgresSettings
 from teatree.messaging.asked_reads import AskedRead
 from teatree.messaging.direct import last_messages
-from teatree.messaging.log import LogReader, last_sequences
+from teatree.messaging.log import LogReader
 from teatree.messaging.log_check import Advance, fault_of
 from teatree.messaging.notices import last_notice, read_notices
 from teatree.messaging.service import serve
@@ -28,6 +28,7 @@ from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.catalog.migrations.migrate import migrate
 from teatree.storage.catalog.postgres import Postgres
 from teatree.storage.catalog.rows import ModelColumns
+from teatree_dispatcher.model_registry import ModelRegistry
 from teatree_dispatcher.purge import purge
 
 
@@ -140,7 +141,7 @@ class TestManagers:
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
         await until(lambda: world.launcher.launched == ["sales"])
         await several_rounds()
-        assert await last_sequences(world.bus) == {"sales": 1}
+        assert await in_log(world.bus) == {"sales": 1}
         assert await read_notices(world.bus, world.bus.subjects.notices_all) == []
 
     async def test_lost_end(self, world: World) -> None:
@@ -366,7 +367,7 @@ class TestPurge:
         await world.outcome("sales", "a")
         await world.outcome("Bad-Name", "c")
         await world.shrunk(2)
-        assert await last_sequences(world.bus) == {"sales": 2, "Bad-Name": 3}
+        assert await in_log(world.bus) == {"sales": 2, "Bad-Name": 3}
 
     async def test_last_request_purged(self, world: World) -> None:
         """A model whose last request was purged has no log fault as long as the log was not truncated since."""
@@ -441,7 +442,7 @@ class TestPurge:
         world.launcher.alive |= {"sales", "stock"}
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
         await world.shrunk(2)
-        assert await last_sequences(world.bus) == {"sales": 1, "stock": 5}
+        assert await in_log(world.bus) == {"sales": 1, "stock": 5}
 
     async def test_request_while_purging(self, world: World) -> None:
         """The anchor stays although its model gets a newer request, accepted and applied during the purge."""
@@ -454,8 +455,11 @@ class TestPurge:
                 await world.send("stock", "append", "b")
             return {"sales": 2, "stock": 5}[model]
 
-        assert await purge(world.bus, timedelta(seconds=0.3) / timedelta(days=1), done_with, NO_PROBE) == 3
-        assert await last_sequences(world.bus) == {"stock": 5}
+        registry = ModelRegistry()
+        registry.learn(await in_log(world.bus), {})
+        days = timedelta(seconds=0.3) / timedelta(days=1)
+        assert await purge(world.bus, registry, days, done_with, NO_PROBE) == 3
+        assert await in_log(world.bus) == {"stock": 5}
         assert await self._code(world, LogPosition(2, world.accepted_at[2])) is None
 
     async def test_lost_anchor(self, world: World) -> None:
@@ -485,8 +489,8 @@ class TestPurge:
         left = [
             m.subject for m in await last_messages(world.bus, subjects.requests_stream, [">"], timeout_ms=5_000) or []
         ]
-        assert left == [subjects.advanced("sales"), f"{world.bus.prefix}.request.sales.append", subjects.padding]
-        assert await last_sequences(world.bus) == {"sales": 7}
+        assert left == [subjects.advanced("sales"), subjects.request("sales", "append"), subjects.padding]
+        assert await in_log(world.bus) == {"sales": 7}
         assert world.launcher.launched == []
         assert await read_notices(world.bus, subjects.notices_all) == []
 

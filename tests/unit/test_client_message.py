@@ -19,14 +19,14 @@ from teatree.messaging.subjects import Subjects
 
 def body_of(args: dict[str, Any]) -> bytes:
     """Return the body with which arguments are published."""
-    return encode(Message("append", args), Subjects(), "sales", size_bytes_max=1_000_000).body
+    return encode(Message("append", args), Subjects(), "sales", "anna", size_bytes_max=1_000_000).body
 
 
 def test_a_message_is_what_a_manager_reads() -> None:
     """The published headers have id and group, and no header by which JetStream would deduplicate."""
     message = Message("append", {"table": "t"}, rows=[{"id": 1}], request_id="my-1")
-    encoded = encode(message, Subjects(), "sales", size_bytes_max=1_000_000, group="g1", expected_version=3)
-    assert encoded.subject == "teatree.request.sales.append"
+    encoded = encode(message, Subjects(), "sales", "anna", size_bytes_max=1_000_000, group="g1", expected_version=3)
+    assert encoded.subject == "teatree.request.sales.append.anna"
     assert "Nats-Msg-Id" not in encoded.headers
     request = read_request("sales", "append", 1, datetime.now(UTC), encoded.headers, encoded.body)
     assert (request.request_id, request.group, request.invalid) == ("my-1", "g1", None)
@@ -61,10 +61,17 @@ def test_numbers_typed_on_the_command_line_keep_their_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "function", "request_id"),
-    [("No", "append", "1"), ("sales", "x.y", "1"), ("sales", "append", "a b"), ("sales", "append", "seq-1")],
+    ("model", "function", "request_id", "sender"),
+    [
+        ("No", "append", "1", "anna"),
+        ("sales", "x.y", "1", "anna"),
+        ("sales", "append", "a b", "anna"),
+        ("sales", "append", "seq-1", "anna"),
+        ("sales", "append", "1", "anna.b"),
+        ("sales", "append", "1", ""),
+    ],
 )
-def test_names_are_checked_before_anything_is_sent(model: str, function: str, request_id: str) -> None:
+def test_names_are_checked_before_anything_is_sent(model: str, function: str, request_id: str, sender: str) -> None:
     """A name that cannot be part of a subject, and a reserved id, are refused by the client."""
     with pytest.raises(RequestError):
-        encode(Message(function, {}, request_id=request_id), Subjects(), model, size_bytes_max=1_000)
+        encode(Message(function, {}, request_id=request_id), Subjects(), model, sender, size_bytes_max=1_000)

@@ -10,7 +10,7 @@ import pytest
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.exit_reason import EXIT_OPERATOR, EXIT_STUCK
 from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp, read_manifest
-from teatree.contracts.requests import read_request
+from teatree.contracts.requests import LogPosition, read_request
 from teatree.contracts.settings import DispatcherSettings
 from teatree.messaging.subjects import Subjects
 from teatree_dispatcher.leases import AGAIN_MS, LeaseWatch
@@ -98,9 +98,10 @@ class TestNeed:
 
     def test_idle(self) -> None:
         """A model whose offset belongs to another log is not idle, whatever the end of that log."""
+        at = datetime(2026, 1, 1, tzinfo=UTC)
         status = ModelStatus("sales", last_seq=3, published=ALIVE)
-        assert status.is_idle(LogPlace("a", 10))
-        assert not status.is_idle(LogPlace("b", 10))
+        assert status.is_idle(LogPlace("a", LogPosition(10, at)))
+        assert not status.is_idle(LogPlace("b", LogPosition(10, at)))
 
 
 class TestRestart:

@@ -24,9 +24,13 @@ class TestSubjects:
     def test_addresses(self) -> None:
         """Subjects have the form of DESIGN.md, section 4."""
         s = Subjects()
-        assert s.request("sales", "append") == "teatree.request.sales.append"
-        assert s.request_filter("sales") == "teatree.request.sales.*"
-        assert s.requests_all == "teatree.request.*.*"
+        assert s.request("sales", "append", "anna") == "teatree.request.sales.append.anna"
+        assert s.request("sales", "append") == "teatree.request.sales.append._"
+        assert s.request_filter("sales") == "teatree.request.sales.>"
+        assert s.function_filter("sales", "append") == "teatree.request.sales.append.>"
+        assert s.requests_all == "teatree.request.>"
+        assert s.requests_by_sender == "teatree.request.*.*.*"
+        assert s.requests_without_sender == "teatree.request.*.*"
         assert s.wake("sales") == "teatree.wake.sales"
         assert s.notify("sales", "abc-1", "done") == "teatree.notify.sales.abc-1.done"
         assert s.notify_request("sales", "abc-1") == "teatree.notify.sales.abc-1.*"
@@ -35,7 +39,7 @@ class TestSubjects:
         assert s.notify_model("sales") == "teatree.notify.sales.>"
         assert s.query("sales", "query") == "teatree.query.sales.query"
         assert s.query_model("sales") == "teatree.query.sales.*"
-        assert s.parse_request("teatree.request.sales.append") == ("sales", "append")
+        assert s.parse_request("teatree.request.sales.append.anna") == ("sales", "append", "anna")
         assert s.parse_query("teatree.query.sales.q") == ("sales", "q")
 
     def test_streams_of_installations_differ(self) -> None:
@@ -56,15 +60,25 @@ class TestSubjects:
     @pytest.mark.parametrize("name", ["..", "*", ">", "a.b", "", "Sales", "a b", "a\r\nPUB x 0\r\n"])
     def test_bad_names(self, name: str) -> None:
         """An invalid name never becomes part of a subject."""
-        for model, function in ((name, "append"), ("sales", name)):
+        for model, function, sender in ((name, "append", "_"), ("sales", name, "_"), ("sales", "append", name)):
             with pytest.raises(RequestError) as e:
-                Subjects().request(model, function)
+                Subjects().request(model, function, sender)
             assert e.value.code is Code.BAD_NAME
         if name != "Sales":  # invalid, but a token: requests under it can be answered
             with pytest.raises(RequestError):
                 Subjects().notify(name, "id", "done")
 
-    @pytest.mark.parametrize("subject", ["teatree.request.sales", "other.request.a.b", "teatree.query.a.b", ""])
+    @pytest.mark.parametrize(
+        "subject",
+        [
+            "teatree.request.sales",
+            "teatree.request.a.b",
+            "teatree.request.a.b.c.d",
+            "other.request.a.b.c",
+            "teatree.query.a.b.c",
+            "",
+        ],
+    )
     def test_not_a_request(self, subject: str) -> None:
         """Only a request's subject is read as one."""
         with pytest.raises(RequestError):

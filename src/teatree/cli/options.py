@@ -44,6 +44,18 @@ DEFAULT = Common()
 
 @Parameter(name="*")
 @frozen
+class SenderCommon(Common):
+    """The same, for commands that send requests."""
+
+    sender: Annotated[str | None, Parameter(group=COMMON)] = None
+    """Who the request is from, for everyone to see; otherwise TEATREE_SENDER, else the name of this user."""
+
+
+SENDER_DEFAULT = SenderCommon()
+
+
+@Parameter(name="*")
+@frozen
 class StoreCommon(Common):
     """The same, for commands that read versions only."""
 

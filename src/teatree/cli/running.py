@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
 from teatree.cli.exits import usage
-from teatree.cli.options import StoreCommon
+from teatree.cli.options import SenderCommon, StoreCommon
 
 if TYPE_CHECKING:
     from teatree.cli.options import Common
@@ -25,7 +25,8 @@ def with_session(common: Common, work: Callable[[Session], Awaitable[T]]) -> T:
     from teatree.client.session import connect  # noqa: PLC0415 - NATS, only for commands that use it
 
     async def main() -> T:
-        async with connect(data=common.data, name="teatree-cli", wait_ms=WAIT_MS) as session:
+        sender = common.sender if isinstance(common, SenderCommon) else None
+        async with connect(data=common.data, sender=sender, name="teatree-cli", wait_ms=WAIT_MS) as session:
             return await work(session)
 
     return asyncio.run(main())

@@ -64,10 +64,17 @@ class BulkSender:
     """One call of `send_many`."""
 
     def __init__(
-        self, bus: Bus, model: str, options: BulkOptions, read_ref: ReadRef, progress: BulkProgress | None
+        self,
+        bus: Bus,
+        model: str,
+        sender: str,
+        options: BulkOptions,
+        read_ref: ReadRef,
+        progress: BulkProgress | None,
     ) -> None:
         self._bus = bus
         self._model = model
+        self._sender = sender
         self._options = options
         self._group = options.group
         self._read_ref = read_ref
@@ -115,8 +122,9 @@ class BulkSender:
 
     def _encode(self, item: Item) -> Encoded:
         message = item if isinstance(item, Message) else Message(item[0], item[1])
+        size_bytes_max = self._bus.payload_bytes_max()
         return encode(
-            message, self._bus.subjects, self._model, size_bytes_max=self._bus.payload_bytes_max(), group=self._group
+            message, self._bus.subjects, self._model, self._sender, size_bytes_max=size_bytes_max, group=self._group
         )
 
     # --- from batches into the log ---

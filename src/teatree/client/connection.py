@@ -9,8 +9,10 @@ from typing import Any, Self
 
 import orjson
 
+from teatree.contracts.environment import user_name
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.failpoints import failing_probe
+from teatree.contracts.names import sender_name
 from teatree.contracts.probe import Listener
 from teatree.contracts.settings import Settings
 from teatree.messaging.bus import Bus
@@ -33,6 +35,8 @@ class Connection:
         self.settings = settings
         self.probe = failing_probe(settings.failpoints, listeners)
         """Where what uses this connection reports its points."""
+        self.sender = settings.nats.sender or sender_name(user_name())
+        """Who its requests are from: the last token of their subjects."""
         self._name = name
         self._wait_ms = wait_ms
         self._bus: Bus | None = None

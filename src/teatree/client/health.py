@@ -24,7 +24,8 @@ from teatree.contracts.requests import HEADER_VERSION
 from teatree.contracts.settings import Settings
 from teatree.messaging.bus import Bus
 from teatree.messaging.frames import show_url
-from teatree.messaging.log import count_after, last_sequences
+from teatree.messaging.last_requests import last_sequences
+from teatree.messaging.log import count_after
 from teatree.messaging.service import service_name
 from teatree.messaging.streams import log_state
 
@@ -192,7 +193,7 @@ async def _checked(name: str, address: str | None, check: Callable[[], Awaitable
 
 
 async def _models(bus: Bus, infos: list[ModelInfo]) -> list[ModelHealth]:
-    last = await last_sequences(bus)
+    last = await last_sequences(bus, [info.name for info in infos])
     room = asyncio.Semaphore(ASKED_MAX)
 
     async def one(info: ModelInfo) -> ModelHealth:

@@ -67,6 +67,7 @@ def encode(
     message: Message,
     subjects: Subjects,
     model: str,
+    sender: str,
     *,
     size_bytes_max: int,
     group: str | None = None,
@@ -89,7 +90,7 @@ def encode(
         if message.rows is not None:
             args["rows"] = message.rows if isinstance(message.rows, list) else list(message.rows)
         body = json_body(args)
-    encoded = Encoded(message.request_id, subjects.request(model, message.function), headers, body)
+    encoded = Encoded(message.request_id, subjects.request(model, message.function, sender), headers, body)
     check_size(encoded, size_bytes_max)
     return encoded
 

@@ -85,6 +85,7 @@ class ModelRequests:
             message,
             bus.subjects,
             self.name,
+            self.connection.sender,
             size_bytes_max=bus.payload_bytes_max(),
             group=group,
             expected_version=expected_version,
@@ -119,7 +120,7 @@ class ModelRequests:
         headers = {HEADER_REQUEST_ID: new_id(), HEADER_CONTENT_TYPE: letter.content_type}
         if letter.args is not None:
             headers[HEADER_ARGS] = letter.args
-        subject = bus.subjects.request(self.name, letter.function)
+        subject = bus.subjects.request(self.name, letter.function, self.connection.sender)
         request = Encoded(headers[HEADER_REQUEST_ID], subject, headers, body)
         check_size(request, bus.payload_bytes_max())
         return await self._send_until_done(letter.function, request, timeout_ms)
@@ -144,8 +145,15 @@ class ModelRequests:
         Raises what kept a batch from being accepted, naming how many were accepted before it.
         """
         options = BulkOptions(group or new_id(), wait, batch, timeout_ms)
-        sender = BulkSender(self.connection.bus, self.name, options, self.connection.read_json_object, progress)
-        summary = await sender.run(items)
+        bulk = BulkSender(
+            self.connection.bus,
+            self.name,
+            self.connection.sender,
+            options,
+            self.connection.read_json_object,
+            progress,
+        )
+        summary = await bulk.run(items)
         self.connection.saw(self.name, summary.version)
         return summary
 

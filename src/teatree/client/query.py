@@ -100,7 +100,7 @@ async def ask_through_log(connection: Connection, model: str, query: QueryReques
     """Run a query in the order of the log: it sees all requests before it."""
     bus = connection.bus
     message = Message("query", query.args())
-    request = encode(message, bus.subjects, model, size_bytes_max=bus.payload_bytes_max())
+    request = encode(message, bus.subjects, model, connection.sender, size_bytes_max=bus.payload_bytes_max())
     received: dict[int, Notice] = {}
 
     def on_notice(notice: Notice) -> None:

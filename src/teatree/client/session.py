@@ -18,6 +18,7 @@ from teatree.client.model_requests import SendOptions
 from teatree.contracts.data_folder import check_data_folder
 from teatree.contracts.environment import ENV_FILE, data_folder, process_environ, read_env_file, read_settings
 from teatree.contracts.errors import Code, RequestError, RetryError
+from teatree.contracts.names import check_sender
 from teatree.contracts.probe import Listener
 from teatree.contracts.settings import PostgresSettings, Settings, store_at
 
@@ -33,6 +34,7 @@ def connect(
     data: str | Path | None = None,
     store: str | None = None,
     settings: Settings | None = None,
+    sender: str | None = None,
     name: str = "teatree-client",
     wait_ms: int = 0,
     listeners: Sequence[Listener] = (),
@@ -41,18 +43,26 @@ def connect(
 
     Where to connect: `settings`; else the environment and, beneath it, `<data>/teatree.env` as `teatree up` writes it.
     `url` is another NATS, `store` another object store. Sending needs only NATS; `pull`, `diff` and `versions` only the
-    object store, which is opened when first used. `wait_ms` is how long to retry connecting to NATS before
-    entering raises `unavailable`. `listeners` receive the points of the probe (docs/points.md), for spans and metrics.
+    object store, which is opened when first used. `sender` is who the requests of this session are from, for everyone
+    to see: by default `TEATREE_SENDER`, else the name of this process's user. `wait_ms` is how long to retry connecting
+    to NATS before entering raises `unavailable`. `listeners` receive the points of the probe (docs/points.md), for
+    spans and metrics.
     """
-    return Session(client_settings(url, data, settings, store), name=name, wait_ms=wait_ms, listeners=listeners)
+    found = client_settings(url, data, settings, store, sender)
+    return Session(found, name=name, wait_ms=wait_ms, listeners=listeners)
 
 
 def client_settings(
-    url: str | None, data: str | Path | None, settings: Settings | None, store: str | None = None
+    url: str | None,
+    data: str | Path | None,
+    settings: Settings | None,
+    store: str | None = None,
+    sender: str | None = None,
 ) -> Settings:
     """Return the settings of a session.
 
-    Raises `unavailable` if no stack runs on the given folder, `usage` if neither a folder nor an address is given.
+    Raises `bad_name` for a name that no sender can have, `unavailable` if no stack runs on the given folder, `usage` if
+    neither a folder nor an address is given.
     """
     if settings is None:
         environ = process_environ()
@@ -63,7 +73,8 @@ def client_settings(
     if store is not None:
         # The catalog describes another store.
         settings = evolve(settings, store=store_at(settings.store, store), postgres=PostgresSettings())
-    return settings if url is None else evolve(settings, nats=evolve(settings.nats, url=url))
+    given = {"url": url, "sender": None if sender is None else check_sender(sender)}
+    return evolve(settings, nats=evolve(settings.nats, **{k: v for k, v in given.items() if v is not None}))
 
 
 def _check_stack(environ: Mapping[str, str], folder: Path | None) -> None:

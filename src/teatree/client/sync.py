@@ -272,11 +272,12 @@ def connect_sync(
     *,
     data: str | Path | None = None,
     settings: Settings | None = None,
+    sender: str | None = None,
     name: str = "teatree-client",
     wait_ms: int = 0,
 ) -> SyncSession:
     """Return an open session for code without `await`; the parameters are those of `connect`."""
-    session = Session(client_settings(url, data, settings), name=name, wait_ms=wait_ms)
+    session = Session(client_settings(url, data, settings, sender=sender), name=name, wait_ms=wait_ms)
     thread = LoopThread()
     try:
         thread.run(session.open())

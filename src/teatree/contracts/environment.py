@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.errors import Code, OperatorError, RequestError
+from teatree.contracts.names import check_sender
 from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import (
     BreakerSettings,
@@ -50,7 +52,7 @@ NUMBER_MAX = 10**15
 """The largest number that a setting takes: in milliseconds 30,000 years."""
 
 _VARIABLES = (
-    *"TEATREE_NATS_URL TEATREE_NATS_USER TEATREE_NATS_PASSWORD TEATREE_NATS_CA TEATREE_PREFIX".split(),
+    *"TEATREE_NATS_URL TEATREE_NATS_USER TEATREE_NATS_PASSWORD TEATREE_NATS_CA TEATREE_PREFIX TEATREE_SENDER".split(),
     *"TEATREE_POSTGRES_URL TEATREE_POSTGRES_PASSWORD TEATREE_POSTGRES_READER_URL".split(),
     *"TEATREE_STORE_URL TEATREE_STORE_ACCESS_KEY TEATREE_STORE_SECRET_KEY".split(),
     *"TEATREE_DATA TEATREE_HOST TEATREE_LOAD_ROOTS TEATREE_CACHE_FOLDER TEATREE_FAILPOINTS TEATREE_DEBUG".split(),
@@ -61,8 +63,8 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
     """Return the settings that `environ` and, beneath it, `<data>/teatree.env` give.
 
     Connection settings are `TEATREE_NATS_URL`, `TEATREE_NATS_USER`, `TEATREE_NATS_PASSWORD`, `TEATREE_NATS_CA`,
-    `TEATREE_PREFIX`, `TEATREE_POSTGRES_URL`, `TEATREE_POSTGRES_PASSWORD`, `TEATREE_POSTGRES_READER_URL`,
-    `TEATREE_STORE_URL`, `TEATREE_STORE_ACCESS_KEY`, `TEATREE_STORE_SECRET_KEY`,
+    `TEATREE_PREFIX`, `TEATREE_SENDER`, `TEATREE_POSTGRES_URL`, `TEATREE_POSTGRES_PASSWORD`,
+    `TEATREE_POSTGRES_READER_URL`, `TEATREE_STORE_URL`, `TEATREE_STORE_ACCESS_KEY`, `TEATREE_STORE_SECRET_KEY`,
     `TEATREE_DATA`, `TEATREE_HOST`, `TEATREE_LOAD_ROOTS` (separated by commas),
     `TEATREE_CACHE_FOLDER` (empty: none; the user's cache folder if left out);
     the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_READS_<NAME>`,
@@ -85,6 +87,7 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
             password=values.get("TEATREE_NATS_PASSWORD"),
             ca=values.get("TEATREE_NATS_CA"),
             prefix=values.get("TEATREE_PREFIX", NatsSettings().prefix),
+            sender=_sender(values.get("TEATREE_SENDER")),
         ),
         postgres=PostgresSettings(
             url=values.get("TEATREE_POSTGRES_URL"),
@@ -103,6 +106,21 @@ def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Setti
         failpoints=values.get("TEATREE_FAILPOINTS"),
         **groups,
     )
+
+
+def _sender(name: str | None) -> str | None:
+    try:
+        return check_sender(name) if name else None
+    except RequestError as e:
+        raise OperatorError(Code.WRONG_CONFIGURATION, e.message, where="TEATREE_SENDER", hint=e.hint) from None
+
+
+def user_name() -> str:
+    """Return the name of this process's user, as the operating system has it; "" if it has none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
 
 
 def _cache_folder(values: Mapping[str, str]) -> Path | None:

@@ -14,6 +14,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _COLUMN_BYTES_MAX = 255
 _TABLE_BYTES_MAX = 200  # its archive is a file of that name
 RESERVED_ID_PREFIX = "seq-"
+ANONYMOUS = "_"
+"""The sender of a request whose subject names none; no user or service can have this name."""
 OWN_SCHEMA = "_teatree"
 """The schema inside a model's file that holds Teatree's own tables; no request may read or write it."""
 
@@ -46,6 +48,22 @@ def is_model_name(name: str) -> bool:
 def check_function(name: str) -> str:
     """Return a function's name, or raise `bad_name`."""
     return _check_token(name, "function")
+
+
+def check_sender(name: object) -> str:
+    """Return a sender's name, which may be `_`, or raise `bad_name`."""
+    return ANONYMOUS if name == ANONYMOUS else _check_token(name, "sender")
+
+
+def sender_name(user: str) -> str:
+    """Return the sender's name that is closest to a user's name; `_` if no letter or digit of it can be kept.
+
+    Upper case becomes lower case, any other character an underscore; what does not begin with a letter gets `u_`.
+    """
+    name = re.sub(r"[^a-z0-9]", "_", user.lower()).strip("_")
+    if name and not name[0].isalpha():
+        name = f"u_{name}"
+    return name[:63] or ANONYMOUS
 
 
 def _check_token(name: object, kind: str) -> str:

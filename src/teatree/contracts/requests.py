@@ -10,7 +10,15 @@ from attrs import field, frozen
 from blake3 import blake3
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.names import check_function, check_group_id, check_model, check_request_id, sequence_id
+from teatree.contracts.names import (
+    ANONYMOUS,
+    check_function,
+    check_group_id,
+    check_model,
+    check_request_id,
+    check_sender,
+    sequence_id,
+)
 
 HEADER_REQUEST_ID = "Teatree-Request-Id"
 HEADER_NATS_ID = "Nats-Msg-Id"
@@ -72,6 +80,8 @@ class Request:
     """The header `Teatree-Args`: the arguments beside an Arrow body, one line of ASCII JSON."""
     group: str | None = None
     traceparent: str | None = None
+    sender: str = ANONYMOUS
+    """Who sent it, by its subject, which NATS' permissions make true; `_` if it names none, or none that is valid."""
     invalid: RequestError | None = field(default=None, eq=False)
     """What is wrong with the envelope itself; such a request is rejected with it when its turn comes."""
 
@@ -92,8 +102,16 @@ class Request:
         return hasher.update(self.body).digest(length=16)
 
 
-def read_request(model: str, function: str, seq: int, at: datetime, headers: Mapping[str, str], body: bytes) -> Request:
-    """Return the request that a message carries; a fault of its headers is kept in `invalid`, never raised.
+def read_request(
+    model: str,
+    function: str,
+    seq: int,
+    at: datetime,
+    headers: Mapping[str, str],
+    body: bytes,
+    sender: str = ANONYMOUS,
+) -> Request:
+    """Return the request that a message carries; a fault of its envelope is kept in `invalid`, never raised.
 
     The id is `Teatree-Request-Id`, else `Nats-Msg-Id`, else `seq-<seq>`; an id that cannot be used is replaced by the
     last.
@@ -111,6 +129,11 @@ def read_request(model: str, function: str, seq: int, at: datetime, headers: Map
         check_model(model)
         check_function(function)
     except RequestError as e:
+        faults.append(e)
+    try:
+        check_sender(sender)
+    except RequestError as e:
+        sender = ANONYMOUS
         faults.append(e)
     try:
         if raw_id is not None:
@@ -151,6 +174,7 @@ def read_request(model: str, function: str, seq: int, at: datetime, headers: Map
         args=args,
         group=group,
         traceparent=headers.get(HEADER_TRACEPARENT),
+        sender=sender,
         invalid=faults[0] if faults else None,
     )
 

@@ -24,6 +24,9 @@ class NatsSettings:
     """File (PEM) of the authorities that a TLS server's certificate is checked against; the system's if left out."""
     prefix: str = "teatree"
     """First token of every subject: several installations can share one NATS."""
+    sender: str | None = None
+    """Last token of the subject of every request that is sent: who sends it. Close to the name of the user of the
+    operating system if left out; `_`: no one in particular."""
 
 
 @frozen

@@ -14,7 +14,7 @@ from teatree.contracts.requests import LogPosition
 from teatree.messaging.bus import Bus
 from teatree.messaging.headers import decode_headers, decode_status
 from teatree.messaging.inbox import Exchange, ReplySink
-from teatree.messaging.jetstream import IS_IT_UP
+from teatree.messaging.jetstream import IS_IT_UP, NO_RESPONDERS
 
 END_OF_BATCH = 204
 NOT_FOUND = 404
@@ -41,6 +41,14 @@ class StoredMessage:
     def position(self) -> LogPosition:
         """Its place in the stream, to the microsecond."""
         return LogPosition(self.seq, datetime.fromisoformat(self.at))
+
+
+@frozen
+class MessageHead:
+    """Subject and place of a message of a stream."""
+
+    subject: str
+    position: LogPosition
 
 
 @frozen
@@ -82,11 +90,17 @@ async def direct_get(bus: Bus, stream: str, ask: dict[str, Any], timeout_ms: flo
     match status:
         case 204 | 404 | 413:  # END_OF_BATCH, NOT_FOUND, TOO_MANY_RESULTS
             return _read(messages, status, decode_headers(end[0]))
-        case 503:
-            message = f"The stream {stream} cannot be read: no server answers for it."
         case _:
-            message = f"The stream {stream} cannot be read: {end[0][9:60].decode(errors='replace').strip()}."
-    raise RetryError(Code.UNAVAILABLE, message, where=f"stream {stream}", hint=IS_IT_UP)
+            raise _unreadable(stream, end[0])
+
+
+def _unreadable(stream: str, block: bytes) -> RetryError:
+    why = block[9:60].decode(errors="replace").strip()
+    if decode_status(block) == NO_RESPONDERS:
+        why = "no server answers for it"
+    return RetryError(
+        Code.UNAVAILABLE, f"The stream {stream} cannot be read: {why}.", where=f"stream {stream}", hint=IS_IT_UP
+    )
 
 
 def _read(messages: list[tuple[bytes, bytes]], status: int, end: dict[str, str]) -> DirectReply:
@@ -113,11 +127,42 @@ def _stored(headers: dict[str, str], body: bytes) -> StoredMessage:
     )
 
 
-async def message_at(bus: Bus, stream: str, seq: int, every: str, *, timeout_ms: float) -> StoredMessage | None:
-    """Return the message with a sequence number, None if the stream has none; `every` is the filter for all of it."""
-    ask = {"seq": seq, "next_by_subj": every, "batch": 1, "max_bytes": 1}
-    reply = await direct_get(bus, stream, ask, timeout_ms)
-    return reply.messages[0] if reply.messages and reply.messages[0].seq == seq else None
+async def message_at(bus: Bus, stream: str, seq: int, *, timeout_ms: float) -> MessageHead | None:
+    """Return the message with a sequence number, None if the stream has none."""
+    return await _single(bus, stream, {"seq": seq}, timeout_ms)
+
+
+async def last_message(bus: Bus, stream: str, subject_filter: str, *, timeout_ms: float) -> MessageHead | None:
+    """Return a stream's last message that matches, None without one.
+
+    However many subjects match: the server searches the messages backwards.
+    """
+    return await _single(bus, stream, {"last_by_subj": subject_filter}, timeout_ms)
+
+
+async def _single(bus: Bus, stream: str, ask: dict[str, Any], timeout_ms: float) -> MessageHead | None:
+    replies: list[bytes | None] = []
+
+    def sink_of(exchange: Exchange) -> ReplySink:
+        def sink(_: bytes, block: bytes | None, _body: bytes) -> None:
+            replies.append(block)
+            exchange.finish()
+
+        return sink
+
+    with bus.open(sink_of) as exchange:
+        await bus.wait_connected(timeout_ms)
+        frame = bus.frame(f"$JS.API.DIRECT.GET.{stream}", json.dumps(ask).encode(), None, exchange.reply)
+        await bus.send((frame,))
+        await exchange.wait(timeout_ms, f"a read of {stream}")
+    block = replies[0] or b""
+    if _STORED in block:
+        headers = decode_headers(block)
+        position = LogPosition(int(headers["Nats-Sequence"]), datetime.fromisoformat(headers["Nats-Time-Stamp"]))
+        return MessageHead(headers["Nats-Subject"], position)
+    if decode_status(block) == NOT_FOUND:
+        return None
+    raise _unreadable(stream, block)
 
 
 async def last_messages(

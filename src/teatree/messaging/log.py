@@ -1,4 +1,4 @@
-"""The log: a model's requests in their order, the last sequence of each model, and wake hints.
+"""The log: a model's requests in their order, single messages, and wake hints.
 
 The log is read, not consumed: no acknowledgement decides anything. Within one read every message names its
 predecessor, the first of a read names none and the end names the last, so a lost message cannot pass unnoticed.
@@ -7,7 +7,7 @@ predecessor, the first of a read names none and the end names the last, so a los
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -16,13 +16,11 @@ from attrs import frozen
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.requests import LogPosition, Request, read_request
 from teatree.messaging.bus import Bus
-from teatree.messaging.direct import NOT_FOUND, DirectReply, StoredMessage, direct_get, last_messages, message_at
+from teatree.messaging.direct import NOT_FOUND, DirectReply, StoredMessage, direct_get, message_at
 from teatree.messaging.jetstream import ERROR_NO_MESSAGE, ApiError
-from teatree.messaging.subjects import NO_MODELS, PADDING
+from teatree.messaging.subjects import PADDING
 
 READ_TIMEOUT_MS = 5_000
-SUBJECTS_MAX = 1_000
-"""Subjects asked for at once: the server answers for 1,024 at most."""
 
 
 @frozen
@@ -81,16 +79,9 @@ class LogReader:
             if message.predecessor != previous:
                 raise self._hole(previous, message.predecessor)
             previous = message.seq
-            append(
-                read_request(
-                    self._model,
-                    message.subject.rsplit(".", 1)[-1],
-                    previous,
-                    datetime.fromisoformat(message.at),
-                    message.headers,
-                    message.body,
-                )
-            )
+            _, function, sender = message.subject.rsplit(".", 2)
+            at = datetime.fromisoformat(message.at)
+            append(read_request(self._model, function, previous, at, message.headers, message.body, sender))
         if reply.last_seq != previous:
             raise self._hole(previous, reply.last_seq)
         return requests
@@ -104,28 +95,6 @@ class LogReader:
         )
 
 
-async def last_sequences(
-    bus: Bus, models: Sequence[str] | None = None, *, after: int = 0, timeout_ms: float = READ_TIMEOUT_MS
-) -> dict[str, int]:
-    """Return the sequence of the last request of every model, or of those named; models without one are left out.
-
-    With `after`, only of models that have a request beyond that sequence number.
-    """
-    subjects = bus.subjects
-    filters = [subjects.requests_all] if models is None else [subjects.request_filter(model) for model in models]
-    found: dict[str, int] = {}
-    for i in range(0, len(filters), SUBJECTS_MAX):
-        chunk = filters[i : i + SUBJECTS_MAX]
-        messages = await last_messages(bus, subjects.requests_stream, chunk, after=after, timeout_ms=timeout_ms)
-        if messages is None:
-            messages = await _last_by_subject(bus, chunk, after, timeout_ms)
-        for message in messages:
-            model, _ = subjects.parse_request(message.subject)
-            if model not in NO_MODELS:
-                found[model] = max(found.get(model, 0), message.seq)
-    return found
-
-
 async def count_after(bus: Bus, model: str, offset: int, *, timeout_ms: float = READ_TIMEOUT_MS) -> int:
     """Return how many requests of a model the log holds beyond an offset."""
     wanted = {"seq": offset + 1, "next_by_subj": bus.subjects.request_filter(model), "batch": 1, "max_bytes": 1}
@@ -133,26 +102,10 @@ async def count_after(bus: Bus, model: str, offset: int, *, timeout_ms: float = 
     return len(reply.messages) + max(0, reply.pending)
 
 
-async def last_requests_of(
-    bus: Bus, functions: Sequence[str], *, after: int = 0, timeout_ms: float = READ_TIMEOUT_MS
-) -> dict[str, int]:
-    """Return the sequence of the last request for one of some functions, of every model that has one beyond `after`."""
-    subjects = bus.subjects
-    wanted = [f"{subjects.prefix}.request.*.{function}" for function in functions]
-    messages = await last_messages(bus, subjects.requests_stream, wanted, after=after, timeout_ms=timeout_ms)
-    if messages is None:
-        messages = await _last_by_subject(bus, wanted, after, timeout_ms)
-    found: dict[str, int] = {}
-    for message in messages:
-        model = subjects.parse_request(message.subject)[0]
-        found[model] = max(found.get(model, 0), message.seq)
-    return {model: seq for model, seq in found.items() if model not in NO_MODELS}
-
-
 async def message_of(bus: Bus, seq: int, *, timeout_ms: float = READ_TIMEOUT_MS) -> tuple[str, LogPosition] | None:
     """Return the model and the position of the message with a sequence number; None if there is none."""
     subjects = bus.subjects
-    found = await message_at(bus, subjects.requests_stream, seq, subjects.requests_all, timeout_ms=timeout_ms)
+    found = await message_at(bus, subjects.requests_stream, seq, timeout_ms=timeout_ms)
     if found is None:  # a replica can lag behind, and must not stop a healthy model
         return await leaders_message_of(bus, seq, timeout_ms=timeout_ms)
     return subjects.parse_request(found.subject)[0], found.position
@@ -183,31 +136,6 @@ async def first_request_since(bus: Bus, model: str, at: str, *, timeout_ms: floa
     ask = {"start_time": at, "next_by_subj": bus.subjects.request_filter(model), "batch": 1}
     reply = await direct_get(bus, bus.subjects.requests_stream, ask, timeout_ms)
     return reply.messages[0].seq if reply.messages else None
-
-
-async def _last_by_subject(bus: Bus, filters: Sequence[str], after: int, timeout_ms: float) -> list[StoredMessage]:
-    """Ask for the subjects first, then for their last messages in portions that the server answers."""
-    messages: list[StoredMessage] = []
-    for subject_filter in filters:
-        subjects = await stream_subjects(bus, bus.subjects.requests_stream, subject_filter)
-        for i in range(0, len(subjects), SUBJECTS_MAX):
-            portion = subjects[i : i + SUBJECTS_MAX]
-            messages += (
-                await last_messages(bus, bus.subjects.requests_stream, portion, after=after, timeout_ms=timeout_ms)
-                or []
-            )
-    return messages
-
-
-async def stream_subjects(bus: Bus, stream: str, subject_filter: str) -> list[str]:
-    """Return every subject of a stream that matches, over as many pages as its server makes of them."""
-    subjects: list[str] = []
-    while True:
-        info = await bus.js(f"STREAM.INFO.{stream}", {"subjects_filter": subject_filter, "offset": len(subjects)})
-        page = info["state"].get("subjects") or {}
-        subjects += page
-        if not page or len(subjects) >= int(info.get("total", 0)):
-            return subjects
 
 
 class WakeHints:

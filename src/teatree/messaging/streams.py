@@ -9,6 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.names import ANONYMOUS
 from teatree.contracts.requests import LogPosition
 from teatree.messaging.bus import Bus
 from teatree.messaging.jetstream import ERROR_NO_STREAM, ERROR_STREAM_EXISTS, ApiError
@@ -48,8 +49,11 @@ class LogState:
     created: str
     """When the stream was created: another stamp is another log."""
     first_seq: int
-    last_seq: int
+    last: LogPosition
+    """The place of the newest message, which may have been deleted since."""
     messages: int
+    subjects: int
+    """How many subjects they have: one for each function and sender of a model."""
     size_bytes: int
     size_bytes_max: int
     """-1: no limit."""
@@ -61,6 +65,11 @@ class LogState:
     """When the oldest message was stored: RFC 3339."""
     now: str
     """The server's clock: RFC 3339."""
+
+    @property
+    def last_seq(self) -> int:
+        """The sequence of the newest message."""
+        return self.last.seq
 
     def is_lost_after(self, offset: int) -> bool:
         """Whether requests beyond `offset` may be lost: purged, but not by the dispatcher.
@@ -84,7 +93,11 @@ def log_config(bus: Bus, size_bytes_max: int) -> dict[str, Any]:
     subjects = bus.subjects
     return {
         "name": subjects.requests_stream,
-        "subjects": [subjects.requests_all],
+        "subjects": [subjects.requests_by_sender, subjects.requests_without_sender],
+        "subject_transform": {
+            "src": subjects.requests_without_sender,
+            "dest": f"{subjects.prefix}.request.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}.{ANONYMOUS}",
+        },
         "retention": "limits",
         "storage": "file",
         "discard": "new",
@@ -98,7 +111,7 @@ def log_config(bus: Bus, size_bytes_max: int) -> dict[str, Any]:
         "allow_rollup_hdrs": False,
         "duplicate_window": _DUPLICATE_WINDOW_NS,
         "republish": {
-            "src": subjects.requests_all,
+            "src": subjects.requests_by_sender,
             "dest": f"{subjects.prefix}.wake.{{{{wildcard(1)}}}}",
             "headers_only": True,
         },
@@ -139,8 +152,9 @@ def _read_state(info: dict[str, Any]) -> LogState:
         name=config["name"],
         created=info["created"],
         first_seq=int(state["first_seq"]),
-        last_seq=int(state["last_seq"]),
+        last=LogPosition(int(state["last_seq"]), datetime.fromisoformat(state["last_ts"])),
         messages=int(state["messages"]),
+        subjects=int(state.get("num_subjects", 0)),
         size_bytes=int(state["bytes"]),
         size_bytes_max=int(config.get("max_bytes", -1)),
         purged_before=int(metadata.get(_PURGED_BEFORE, 0)),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from attrs import field, frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError
-from teatree.contracts.names import check_function, check_group_id, check_model
+from teatree.contracts.names import ANONYMOUS, check_function, check_group_id, check_model, check_sender
 
 DEFAULT_PREFIX = "teatree"
 PADDING = "_"
@@ -16,6 +17,8 @@ ADVANCED = "_advanced"
 """Stands for a model in the subjects of marks that `teatree log advance` leaves, one subject a model."""
 NO_MODELS = frozenset({PADDING, ADVANCED})
 """Reserved names in the log: no model can have one, and no manager is started for it."""
+_REQUEST = ("model", "function", "sender")
+_QUERY = ("model", "function")
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]{1,1000}")
 
@@ -34,6 +37,9 @@ def _check_prefix(_: object, __: object, value: str) -> None:
 @frozen
 class Subjects:
     """Every subject of one installation.
+
+    The log has one form of subject for requests, which ends with the sender. Clients may leave the sender out: the
+    stream adds `_` (docs/decisions/0031).
 
     Names in published requests and reads are checked strictly. The others only have to be single tokens: what
     arrived under a name that breaks the rules must still be read and answered.
@@ -56,29 +62,47 @@ class Subjects:
 
     @property
     def requests_all(self) -> str:
-        """Filter for every request."""
+        """Filter for every request in the log."""
+        return f"{self.prefix}.request.>"
+
+    @property
+    def requests_by_sender(self) -> str:
+        """Where requests are published, with their sender."""
+        return f"{self.prefix}.request.*.*.*"
+
+    @property
+    def requests_without_sender(self) -> str:
+        """Where requests are published that name no sender."""
         return f"{self.prefix}.request.*.*"
 
-    def request(self, model: str, function: str) -> str:
+    def request(self, model: str, function: str, sender: str = ANONYMOUS) -> str:
         """Return where a request is published; raises `bad_name`."""
-        return f"{self.prefix}.request.{check_model(model)}.{check_function(function)}"
+        return f"{self.prefix}.request.{check_model(model)}.{check_function(function)}.{check_sender(sender)}"
 
     def request_filter(self, model: str) -> str:
         """Return the filter for every request to one model."""
-        return f"{self.prefix}.request.{_token(model, 'model')}.*"
+        return f"{self.prefix}.request.{_token(model, 'model')}.>"
+
+    def function_filter(self, model: str, function: str) -> str:
+        """Return the filter for every request to one function of one model, or of all with `*`."""
+        return f"{self.prefix}.request.{_token(model, 'model')}.{check_function(function)}.>"
 
     @property
     def padding(self) -> str:
         """Return where messages go that only take up a sequence number."""
-        return f"{self.prefix}.request.{PADDING}._"
+        return f"{self.prefix}.request.{PADDING}.{PADDING}.{PADDING}"
 
     def advanced(self, model: str) -> str:
-        """Return where the mark is published that resumes a model after the log was truncated or restored."""
-        return f"{self.prefix}.request.{ADVANCED}.{check_model(model)}"
+        """Return where the mark is published that resumes a model after the log was truncated or restored.
 
-    def parse_request(self, subject: str) -> tuple[str, str]:
-        """Return model and function of a request's subject, unchecked; raises `bad_name` if it is none."""
-        return self._parse("request", subject)
+        Its last token is no sender's name: who may publish requests, under any name or without one, can leave no mark.
+        """
+        return f"{self.prefix}.request.{ADVANCED}.{check_model(model)}.{ADVANCED}"
+
+    def parse_request(self, subject: str) -> tuple[str, str, str]:
+        """Return model, function and sender of a request's subject, unchecked; raises `bad_name` if it is none."""
+        model, function, sender = self._parse("request", subject, _REQUEST)
+        return model, function, sender
 
     @property
     def wake_all(self) -> str:
@@ -134,18 +158,19 @@ class Subjects:
 
     def parse_query(self, subject: str) -> tuple[str, str]:
         """Return model and function of a direct read's subject, unchecked; raises `bad_name` if it is none."""
-        return self._parse("query", subject)
+        model, function = self._parse("query", subject, _QUERY)
+        return model, function
 
-    def _parse(self, family: str, subject: str) -> tuple[str, str]:
-        tokens = subject.split(".")
-        if len(tokens) != 4 or tokens[0] != self.prefix or tokens[1] != family:
+    def _parse(self, family: str, subject: str, names: Sequence[str]) -> list[str]:
+        prefix, found, *tokens = subject.split(".") if "." in subject else (subject, "")
+        if len(tokens) != len(names) or prefix != self.prefix or found != family:
             raise RequestError(
                 Code.BAD_NAME,
                 f"{subject!r} is not a {family} subject.",
                 where="subject",
-                hint=f"Use {self.prefix}.{family}.<model>.<function>.",
+                hint=f"Use {self.prefix}.{family}{''.join(f'.<{name}>' for name in names)}.",
             )
-        return tokens[2], tokens[3]
+        return tokens
 
 
 def _token(value: str, where: str) -> str:

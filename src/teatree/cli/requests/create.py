@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from teatree.cli.options import DEFAULT, Common
+from teatree.cli.options import SENDER_DEFAULT, SenderCommon
 from teatree.cli.output import Output
 from teatree.cli.requests.table_text import read_table
 from teatree.cli.running import with_session
@@ -22,7 +22,7 @@ def create(
     table: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     storage_version: str | None = None,
     id: str | None = None,
-    common: Common = DEFAULT,
+    common: SenderCommon = SENDER_DEFAULT,
 ) -> None:
     """Create a model, with its tables.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from teatree.cli.exits import usage
-from teatree.cli.options import DEFAULT, Common, ModelName
+from teatree.cli.options import SENDER_DEFAULT, ModelName, SenderCommon
 from teatree.cli.output import Output, size_text
 from teatree.cli.requests.receipts import print_receipt
 from teatree.cli.running import with_session, with_store
@@ -34,7 +34,7 @@ def dead(
     send: Annotated[bool, Parameter(negative="")] = False,
     drop: Annotated[bool, Parameter(negative="")] = False,
     timeout_ms: int = TIMEOUT_MS,
-    common: Common = DEFAULT,
+    common: SenderCommon = SENDER_DEFAULT,
 ) -> None:
     """List requests that were set aside, show one, or send it again.
 

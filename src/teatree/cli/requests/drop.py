@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from teatree.cli.exits import usage
-from teatree.cli.options import DEFAULT, Common, ModelName
+from teatree.cli.options import SENDER_DEFAULT, ModelName, SenderCommon
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
 
@@ -23,7 +23,7 @@ def drop(
     *,
     yes: Annotated[bool, Parameter(negative="")] = False,
     id: str | None = None,
-    common: Common = DEFAULT,
+    common: SenderCommon = SENDER_DEFAULT,
 ) -> None:
     """Drop a model; its versions stay readable.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import frozen
 
 from teatree.cli.exits import usage
-from teatree.cli.options import DEFAULT, Common, ModelName
+from teatree.cli.options import SENDER_DEFAULT, ModelName, SenderCommon
 from teatree.cli.output import Output, counted
 from teatree.cli.requests.csv_flags import NO_FLAGS, CsvFlags
 from teatree.cli.requests.receipts import print_receipt
@@ -37,7 +37,7 @@ def load(
     id: str | None = None,
     timeout_ms: int = TIMEOUT_MS,
     csv: CsvFlags = NO_FLAGS,
-    common: Common = DEFAULT,
+    common: SenderCommon = SENDER_DEFAULT,
 ) -> None:
     """Load a file into a table: CSV, Parquet or Arrow.
 

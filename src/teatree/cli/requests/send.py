@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from teatree.cli.exits import Exit, usage
-from teatree.cli.options import DEFAULT, Common, ModelName
+from teatree.cli.options import SENDER_DEFAULT, Common, ModelName, SenderCommon
 from teatree.cli.output import Output
 from teatree.cli.requests.csv_flags import NO_FLAGS, CsvFlags
 from teatree.cli.requests.json_args import read_args, read_rows, read_text
@@ -53,7 +53,7 @@ def send(
     expected_version: int | None = None,
     timeout_ms: int = TIMEOUT_MS,
     csv: CsvFlags = NO_FLAGS,
-    common: Common = DEFAULT,
+    common: SenderCommon = SENDER_DEFAULT,
 ) -> int:
     """Send one request, or rows in bulk, and wait for the outcome.
 

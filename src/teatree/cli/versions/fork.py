@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from teatree.cli.options import DEFAULT, Common, ModelName
+from teatree.cli.options import SENDER_DEFAULT, ModelName, SenderCommon
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
 from teatree.cli.versions.model_at import split_version
@@ -21,7 +21,7 @@ def fork(
     at: str | None = None,
     id: str | None = None,
     timeout: int = 600,
-    common: Common = DEFAULT,
+    common: SenderCommon = SENDER_DEFAULT,
 ) -> None:
     """Create a model as a fork of a version of another one.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from teatree.cli.exits import usage
-from teatree.cli.options import DEFAULT, Common, ModelName
+from teatree.cli.options import SENDER_DEFAULT, ModelName, SenderCommon
 from teatree.cli.output import Output
 from teatree.cli.running import with_session
 from teatree.cli.versions.model_at import split_version
@@ -24,7 +24,7 @@ def restore(
     at: str | None = None,
     id: str | None = None,
     timeout: int = 600,
-    common: Common = DEFAULT,
+    common: SenderCommon = SENDER_DEFAULT,
 ) -> None:
     """Make a model's tables equal those of an earlier version.
 
