@@ -36,10 +36,11 @@ HEAD = """# Functions
 
 <!-- Made from the code and .ci/functions.toml by `make pages`; a test compares the two. -->
 
-Every model has these functions. A request is published on `teatree.request.<model>.<function>` with its arguments as a
-JSON object ([the wire protocol](wire.md)). The command line sends it by `teatree send MODEL FUNCTION ARGUMENTS`, Python
-by `model.send(function, arguments)`, or by the method of the function's name ([Python](python.md)). Arguments that a
-function does not have are refused (`unknown_argument`).
+Every model has these functions. A request is published on `teatree.request.<model>.<function>`, or with its sender on
+`teatree.request.<model>.<function>.<sender>`, with its arguments as a JSON object ([the wire protocol](wire.md)). The
+command line sends it by `teatree send MODEL FUNCTION ARGUMENTS`, Python by `model.send(function, arguments)`, or by the
+method of the function's name ([Python](python.md)). Arguments that a function does not have are refused
+(`unknown_argument`).
 
 All functions take `expected_version`, the number of a version: the request is rejected as `stale_version` if another
 request took effect after that version.

@@ -23,6 +23,7 @@ CONNECTIONS: tuple[tuple[str, type, str], ...] = (
     ("TEATREE_NATS_PASSWORD", NatsSettings, "password"),
     ("TEATREE_NATS_CA", NatsSettings, "ca"),
     ("TEATREE_PREFIX", NatsSettings, "prefix"),
+    ("TEATREE_SENDER", NatsSettings, "sender"),
     ("TEATREE_STORE_URL", StoreSettings, "url"),
     ("TEATREE_STORE_ACCESS_KEY", StoreSettings, "access_key"),
     ("TEATREE_STORE_SECRET_KEY", StoreSettings, "secret_key"),
@@ -36,6 +37,7 @@ CONNECTIONS: tuple[tuple[str, type, str], ...] = (
 )
 DEFAULTS = {
     "TEATREE_HOST": "the host's name",
+    "TEATREE_SENDER": "the user's name",
     "TEATREE_CACHE_FOLDER": "`teatree` in the user's cache folder",
     "TEATREE_LOAD_ROOTS": "none",
 }

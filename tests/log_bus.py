@@ -1,4 +1,4 @@
-"""A bus with a log and notices of its own, and a plain way to fill them."""
+"""A bus with its own log and notices, and a plain way to fill them."""
 
 from __future__ import annotations
 

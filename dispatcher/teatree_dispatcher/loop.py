@@ -21,9 +21,7 @@ from teatree.contracts.settings import DispatcherSettings, LimitSettings
 from teatree.functions.registry import Registry
 from teatree.functions.traits import Nature
 from teatree.messaging.bus import Bus
-from teatree.messaging.last_requests import last_requests, last_requests_of, last_sequences
-from teatree.messaging.log import WakeHints, position_at
-from teatree.messaging.streams import LogState, log_state
+from teatree.messaging.log import WakeHints
 from teatree.messaging.subjects import ADVANCED
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.chain import Chain
@@ -32,8 +30,9 @@ from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.earlier_outcomes import EarlierOutcomes
 from teatree_dispatcher.launchers import Launcher
 from teatree_dispatcher.log_fault import log_fault
+from teatree_dispatcher.log_view import LogView
 from teatree_dispatcher.managers import Managers
-from teatree_dispatcher.model_registry import LogPlace, ModelRegistry, ModelStatus
+from teatree_dispatcher.model_registry import ModelStatus
 from teatree_dispatcher.placement import Need, PublishedState, need, published
 from teatree_dispatcher.purge import purge
 from teatree_dispatcher.reads import Pings, ReadObserver
@@ -71,14 +70,13 @@ class Dispatcher:
         self._settings = settings
         self._probe = probe
         self._log = log
-        self._drops = functions.with_nature(Nature.ENDS)
         earlier = EarlierOutcomes(store, bus.subjects, limits, functions, bus.payload_bytes_max)
         self._rejecter = Rejecter(bus, earlier, functions, probe)
         self._managers = Managers(launcher, settings, probe, log, catalog)
         self._pings = Pings(bus)
         self._reads = ReadObserver(bus, self._answer_read, probe)
         self._registry = ModelRegistry()
-        self._place = LogPlace(losses=bus.losses)
+        self._view = LogView(bus, self._registry, functions.with_nature(Nature.ENDS), log)
         self._looked_at_ms = float("-inf")
         self._purged_at_ms = float("-inf")
         self._purge_fault: OperatorError | None = None
@@ -149,45 +147,11 @@ class Dispatcher:
         self._looked_at_ms = now_ms()
         self._woken.clear()
         self._retry_if_advanced(hints.take()[0])
-        losses = self._bus.losses
-        state = await log_state(self._bus)
-        if state.created != self._place.created or state.last_seq < self._place.last_seq:
-            self._begin_log(LogPlace(state.created))
-        elif losses != self._place.losses:
-            await self._doubt_log(state)
-        found = await last_requests(self._bus, state, self._drops, after=self._place.last_seq)
-        self._registry.learn(found.requests, found.of_functions)
-        self._place = LogPlace(state.created, state.last, losses)
+        await self._view.read()
         for model in self._managers.unfinished():
             self._registry.status(model)
         await self._take_exits()
         await self._look_at(self._registry, timed=True)
-
-    async def _doubt_log(self, state: LogState) -> None:
-        """Read again what the log may have lost with the connection: it may have been truncated, and grown again.
-
-        While the last message that was looked at is still there, so is all before it.
-        """
-        place = self._place
-        if place.last is None or await position_at(self._bus, place.last.seq) == place.last:
-            doubted = self._registry.doubt(place.last_seq)
-            found = await last_requests_of(self._bus, doubted, self._drops)
-            self._registry.learn(found.requests, found.of_functions)
-        else:
-            self._registry.doubt()
-            self._place = LogPlace(state.created)
-
-    def _begin_log(self, place: LogPlace) -> None:
-        """Begin anew with another log; the backoff of managers is kept."""
-        if self._place.created is not None:
-            self._log.error(
-                "the log was replaced", code=str(Code.LOG_REPLACED), now=place.created, was=self._place.created
-            )
-        restarts = {status.model: status.restart for status in self._registry}
-        self._place = place
-        self._registry = ModelRegistry()
-        for model, restart in restarts.items():
-            self._registry.status(model).restart = restart
 
     async def _look_at_hinted(self, hints: WakeHints) -> None:
         """Look at the models that hints and ended managers name, without those that a manager serves."""
@@ -201,7 +165,7 @@ class Dispatcher:
         ended = await self._take_exits()
         asked = ended | {model for model in models if not self._is_well_served(model)}
         if asked:
-            self._registry.learn(await last_sequences(self._bus, asked), {})
+            await self._view.read_models(asked)
         for model in models:
             self._managers.used(model)
         waiting = {status.model for status in self._registry if status.restart.crashes and not status.was_served}
@@ -231,7 +195,7 @@ class Dispatcher:
         unfinished = self._managers.unfinished() if statuses else set()
         for status in statuses:
             status.is_unfinished = status.model in unfinished
-        busy = [status for status in statuses if not status.is_idle(self._place)]
+        busy = [status for status in statuses if not status.is_idle(self._view.place)]
         slots = asyncio.Semaphore(CHAINS_AT_ONCE)
         await asyncio.gather(*(self._look_safely(status, slots, timed=timed) for status in busy))
         await self._managers.make_room(self._registry, self._ask_chain)
@@ -258,7 +222,7 @@ class Dispatcher:
         for _ in range(REJECT_ROUNDS_MAX):
             if not is_served:
                 status.log_truncated = await self._is_truncated(status)
-            match need(status.placement_input(self._place, is_served=is_served)):
+            match need(status.placement_input(self._view.place, is_served=is_served)):
                 case Need.NOTHING:
                     break
                 case Need.REJECT:
@@ -281,12 +245,12 @@ class Dispatcher:
         else:
             self._unrejected.add(status.model)
             self.wake()
-        if status.name_error is not None and status.is_idle(self._place):
+        if status.name_error is not None and status.is_idle(self._view.place):
             self._registry.forget(status.model)
 
     async def _is_truncated(self, status: ModelStatus) -> bool:
         """Return whether the log lost an idle model's last request: later requests would be passed over silently."""
-        known, place = status.published, self._place
+        known, place = status.published, self._view.place
         if known is None or not status.is_to_check(place):
             return False
         fault = await log_fault(self._bus, status.model, known)
@@ -385,16 +349,16 @@ class Dispatcher:
             self._log.warning("nothing is purged until a model is resumed", **fault.to_dict())
 
     async def _done_with(self, model: str) -> int | None:
-        if self._bus.losses != self._place.losses:
+        if self._bus.losses != self._view.place.losses:
             return None  # the log may have been truncated since it was read
         status = self._registry.find(model)
         if status is None:
             # An invalid name was answered and forgotten; a valid one arrived after the last round.
-            return self._place.last_seq if ModelStatus(model).name_error is not None else 0
+            return self._view.place.last_seq if ModelStatus(model).name_error is not None else 0
         if status.name_error is not None:
             return status.rejected_through
         known = await self._ask_chain(status)
-        if known.offset and known.log_created != self._place.created:
+        if known.offset and known.log_created != self._view.place.created:
             return 0  # the offset belongs to another log
         self._purge_fault = await log_fault(self._bus, model, known)
         if self._purge_fault is not None:

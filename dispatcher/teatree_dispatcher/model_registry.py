@@ -113,6 +113,11 @@ class ModelRegistry:
     def __iter__(self) -> Iterator[ModelStatus]:
         return iter(list(self._statuses.values()))
 
+    def begin(self) -> None:
+        """Begin anew with another log; when managers may be started again is kept."""
+        self._statuses = {status.model: ModelStatus(status.model, restart=status.restart) for status in self}
+        self._answered = set()
+
     def status(self, model: str) -> ModelStatus:
         """Return a model's status; an unknown name gets a new one."""
         return self._statuses.setdefault(model, ModelStatus(model))

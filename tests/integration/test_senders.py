@@ -72,7 +72,7 @@ class TestSenders:
 
     @pytest.mark.parametrize("subject", ["sales", "sales.append.anna.b", "sales.append.anna.b.c"])
     async def test_other_forms(self, bus: Bus, subject: str) -> None:
-        """A subject with fewer or more tokens is in no stream: its publisher hears that nothing was stored."""
+        """A subject with fewer or more tokens is in no stream: its publisher learns that nothing was stored."""
         with pytest.raises(RetryError) as e:
             await bus.publish_log(f"{bus.prefix}.request.{subject}", b"{}")
         assert e.value.code is Code.UNAVAILABLE
@@ -109,7 +109,7 @@ class TestLastRequests:
         return [[seq for _, seq in portion] async for portion in portions]
 
     async def test_of_every_model(self, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The last request of each model, and its last `drop_model`, whoever sent them and however many there are."""
+        """The last request of each model, and its last `drop_model`, whatever their senders and however many."""
         assert await every_way(bus, monkeypatch) == LastRequests({}, {})
         await send(bus, "sales", 3)
         await bus.publish_log(bus.subjects.request("sales", "drop_model", "anna"), b"{}")

@@ -369,6 +369,8 @@ class ModelChecker:
                 request = self._by_seq.get(one.seq)
                 if request is None or (one.request_id and request.request_id != one.request_id):
                     self._violation(f"accepted, but not in the log: {one}", one.seq)
+                elif one.sender not in (None, request.sender):
+                    self._violation(f"accepted from {one.sender}, but the log has {request.sender}: {one}", one.seq)
             if one.kind == "done" and one.function != "send_many":
                 kinds = {(v.kind, self._version_of(v.answers)) for v in self._verdicts_of(one.request_id)}
                 if ("done", one.version) not in kinds:

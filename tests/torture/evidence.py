@@ -22,10 +22,11 @@ from teatree.contracts.settings import NatsSettings, Settings
 from teatree.storage.objects.base import NotFoundError
 from teatree.storage.objects.stores import open_store
 from teatree.storage.versions.chain import Chain
-from torture.oracle import REPEATED_HEADER, UNUSABLE_ID, Accepted
+from torture.oracle import BAD_SENDER, REPEATED_HEADER, UNUSABLE_ID, Accepted
 
 TERMINAL = ("done", "rejected", "failed")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SENDER = re.compile(r"_|[a-z][a-z0-9_]{0,62}")
 
 
 @frozen
@@ -60,7 +61,7 @@ async def read_log(settings: NatsSettings) -> list[Accepted]:
 
 
 def _accepted(message: Any) -> Accepted:
-    _, _, model, function = message.subject.split(".")
+    _, _, model, function, sender = message.subject.split(".")
     headers = message.headers or {}
     seq = message.metadata.sequence.stream
     ids = [value for name, value in headers.items() if name.lower() == "teatree-request-id"]
@@ -68,6 +69,9 @@ def _accepted(message: Any) -> Accepted:
     if len(ids) > 1:
         request_id = f"seq-{seq}"
         function = REPEATED_HEADER
+    elif not _SENDER.fullmatch(sender):
+        request_id = f"seq-{seq}"
+        function = BAD_SENDER
     elif given is None:
         request_id = f"seq-{seq}"
     elif _ID.fullmatch(given):
@@ -76,7 +80,7 @@ def _accepted(message: Any) -> Accepted:
         request_id = f"seq-{seq}"
         function = UNUSABLE_ID
     at = message.metadata.timestamp.timestamp()
-    return Accepted(seq, model, function, request_id, message.data, headers.get("Teatree-Group"), at)
+    return Accepted(seq, model, function, request_id, message.data, headers.get("Teatree-Group"), at, sender)
 
 
 async def read_notices(settings: NatsSettings) -> list[StoredNotice]:

@@ -18,7 +18,7 @@ BAD = "bad--"
 """Prefix of an id `bad--<code>--…`: the request must be refused with this code, in any state."""
 HEAVY = "heavy--"
 """Prefix of an id `heavy--<code>--…`: the request is beyond a limit and must fail with this code."""
-UNUSABLE_ID, REPEATED_HEADER = "bad_request_id", "bad_header"
+UNUSABLE_ID, REPEATED_HEADER, BAD_SENDER = "bad_request_id", "bad_header", "bad_name"
 """Stand for the function of a request whose id cannot be used, or which has its id's header twice."""
 COUNTER_SQL = "UPDATE counter SET n = n + ? WHERE id = ?"
 DELETE_SQL = "DELETE FROM items WHERE qty < ? AND id % 7 = ?"
@@ -67,6 +67,7 @@ class Accepted:
     group: str | None = None
     at_s: float = 0.0
     """When JetStream stored it: a log that lost its end uses numbers again."""
+    sender: str = "_"
 
     @property
     def identity(self) -> tuple[str, bytes]:
@@ -188,7 +189,7 @@ class Oracle:
         return self._verdict(request, "done", count=count, answer=answer)
 
     def _run(self, request: Accepted) -> tuple[int | None, list[Row] | None]:
-        if request.function in (UNUSABLE_ID, REPEATED_HEADER):
+        if request.function in (UNUSABLE_ID, REPEATED_HEADER, BAD_SENDER):
             raise RefusedError(request.function)
         if request.request_id.startswith(BAD):
             raise RefusedError(request.request_id.split("--")[1])

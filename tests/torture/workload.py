@@ -20,6 +20,7 @@ from teatree.client.message import Message
 from teatree.client.model import Model
 from teatree.client.model_requests import Wait
 from teatree.contracts.errors import RetryError, TeatreeError
+from teatree.contracts.names import ANONYMOUS
 from teatree.contracts.settings import Settings
 from torture.oracle import BAD, COUNTER_QUERY, COUNTER_SQL, DELETE_SQL, HEAVY, PAIR_SQL, PAIRS_QUERY
 
@@ -32,6 +33,7 @@ EXTRA = ("t0", "t1", "t2", "t3")
 EXTRA_COLUMNS = ("a", "b", "c", "d")
 ITEMS = {"id": "BIGINT", "name": "VARCHAR", "qty": "BIGINT", "price": "DOUBLE", "flag": "BOOLEAN"}
 TIMEOUT_MS = 6_000
+BAD_SENDER_NAME = "No-1"
 HISTORY_MAX = 200
 """Requests that a client may send again."""
 
@@ -103,6 +105,8 @@ class ClientRecord:
     request_id: str
     seq: int | None = None
     """Its sequence, if the client received one."""
+    sender: str | None = None
+    """Who it must be from, if the client knows its sequence."""
     kind: str | None = None
     code: str | None = None
     version: int | None = None
@@ -127,7 +131,7 @@ class Client:
         """Send requests until `stop` is set, also while parts are unavailable."""
         while not stop.is_set():
             try:
-                async with connect(settings=self.settings, name=self.name, wait_ms=2_000) as session:
+                async with connect(settings=self.settings, sender=self.name, name=self.name, wait_ms=2_000) as session:
                     while not stop.is_set():
                         await self._step(session.model(self._pick_model()))
                         await asyncio.sleep(self.rng.random() * 2 * self.pause_s)
@@ -182,7 +186,7 @@ class Client:
             receipt = await model.send(
                 function, args, request_id=request_id, wait=wait, timeout_ms=TIMEOUT_MS, **options
             )
-            record.seq = receipt.seq if wait == "accepted" else None
+            record.seq, record.sender = (receipt.seq, self.name) if wait == "accepted" else (None, None)
             if wait == "done":
                 record.kind, record.version = "done", receipt.version
                 record.count = receipt.result.get("rows") if isinstance(receipt.result, dict) else None
@@ -194,11 +198,13 @@ class Client:
         bus = model.connection.bus
         if not headers:
             headers = {"Teatree-Request-Id": record.request_id}
-        ack = await bus.publish_log(bus.subjects.request(model.name, function), body, headers)
-        record.seq = ack.seq
+        short = f"{bus.prefix}.request.{model.name}.{function}"
+        sender = self.rng.choice([ANONYMOUS, self.name] + [BAD_SENDER_NAME] * ("X-Torture" in headers))
+        subject = short if sender == ANONYMOUS and self.rng.random() < 0.7 else f"{short}.{sender}"
+        record.seq, record.sender = (await bus.publish_log(subject, body, headers)).seq, sender
 
     async def _without_id(self, model: Model) -> None:
-        """Publish as any NATS client can: without an id, or with one that cannot be used."""
+        """Publish as any NATS client can: without an id, with one that cannot be used, or as no valid sender."""
         record = ClientRecord(time.time(), self.name, model.name, "append", "")
         self.records.append(record)
         body = json.dumps(self._pair()).encode()

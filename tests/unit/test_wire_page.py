@@ -30,7 +30,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "wire.md").read_text(encoding="utf-8")
 SUBJECTS = Subjects()
 NAMED = (
-    SUBJECTS.request("m", "f"),
+    SUBJECTS.request("m", "f", "s"),
+    SUBJECTS.request("m", "f").removesuffix("._"),
     SUBJECTS.notify("m", "r", "k"),
     SUBJECTS.notify_group("m", "g"),
     SUBJECTS.notify_version("m"),
@@ -39,7 +40,7 @@ NAMED = (
     SUBJECTS.query("m", "cancel"),
     SUBJECTS.query("m", HEALTH_FUNCTION),
 )
-PLACEHOLDERS = {"m": "<model>", "f": "<function>", "r": "<request id>", "g": "<group>", "k": "<kind>"}
+PLACEHOLDERS = {"m": "<model>", "f": "<function>", "s": "<sender>", "r": "<request id>", "g": "<group>", "k": "<kind>"}
 
 
 @pytest.mark.parametrize("subject", NAMED)

@@ -25,8 +25,8 @@ class NatsSettings:
     prefix: str = "teatree"
     """First token of every subject: several installations can share one NATS."""
     sender: str | None = None
-    """Last token of the subject of every request that is sent: who sends it. Close to the name of the user of the
-    operating system if left out; `_`: no one in particular."""
+    """Who sends the requests of this process: the last token of their subjects. If left out it is made of the user's
+    name in the operating system; `_` is no one in particular."""
 
 
 @frozen
