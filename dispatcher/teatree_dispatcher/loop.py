@@ -32,7 +32,7 @@ from teatree_dispatcher.launchers import Launcher
 from teatree_dispatcher.log_fault import log_fault
 from teatree_dispatcher.log_view import LogView
 from teatree_dispatcher.managers import Managers
-from teatree_dispatcher.model_registry import ModelStatus
+from teatree_dispatcher.model_registry import ModelRegistry, ModelStatus
 from teatree_dispatcher.placement import Need, PublishedState, need, published
 from teatree_dispatcher.purge import purge
 from teatree_dispatcher.reads import Pings, ReadObserver
