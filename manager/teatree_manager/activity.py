@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 from teatree_manager.context import ManagerContext
 from teatree_manager.manager_tasks import ManagerTasks
 from teatree_manager.outcome_publisher import OutcomePublisher
@@ -27,6 +24,7 @@ class Activity:
     ) -> None:
         self._idle_exit_ms = context.settings.manager.idle_exit_ms
         self._log = context.log
+        self._clock = context.clock
         self._pipeline = pipeline
         self._outcomes = outcomes
         self._followers = followers
@@ -38,7 +36,7 @@ class Activity:
 
     def idle_ms(self) -> float:
         """Return the milliseconds since the last request if all are answered, else 0."""
-        return time.monotonic() * 1000 - self._pipeline.last_request_ms if self.is_answered() else 0.0
+        return self._clock.monotonic_ms() - self._pipeline.last_request_ms if self.is_answered() else 0.0
 
     async def until_idle(self) -> None:
         """Wait until the manager is to leave: it had no requests and reads for a time, and has no work left.
@@ -46,8 +44,8 @@ class Activity:
         A manager with work left would only be started again.
         """
         while True:
-            await asyncio.sleep(LOOK_MS / 1000)
-            idle_ms = time.monotonic() * 1000 - max(self._pipeline.last_request_ms, self._reads.last_ms)
+            await self._clock.sleep_async(LOOK_MS / 1000)
+            idle_ms = self._clock.monotonic_ms() - max(self._pipeline.last_request_ms, self._reads.last_ms)
             has_work = self._pipeline.is_applying or not self._outcomes.is_done or self._followers.are_catching_up
             if self._idle_exit_ms and idle_ms > self._idle_exit_ms and not has_work:
                 self._log.info("leaving: idle", idle_ms=round(idle_ms))

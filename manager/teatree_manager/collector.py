@@ -6,10 +6,10 @@ half of a loaded manager's time, for hardly any garbage, since reference counts 
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Callable
 
+from teatree.contracts.clock import Clock
 from teatree_manager.memory import resident_bytes
 
 THRESHOLDS = (50_000, 20, 50)
@@ -28,12 +28,12 @@ def collect_rarely() -> None:
     gc.set_threshold(*THRESHOLDS)
 
 
-async def collect_when_idle(idle_ms: Callable[[], float]) -> None:
+async def collect_when_idle(idle_ms: Callable[[], float], clock: Clock) -> None:
     """Collect once in each idle period, and whenever memory has grown; `idle_ms` returns 0 while there is work."""
     has_collected = True
     peak = resident_bytes()
     while True:
-        await asyncio.sleep(LOOK_MS / 1000)
+        await clock.sleep_async(LOOK_MS / 1000)
         is_idle = idle_ms() >= IDLE_MS
         has_grown = resident_bytes() > peak + GROWTH_BYTES
         if has_grown or (is_idle and not has_collected):

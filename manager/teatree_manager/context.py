@@ -8,6 +8,7 @@ import structlog
 from attrs import field, frozen
 from structlog.typing import FilteringBoundLogger
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.probe import Probe
 from teatree.contracts.settings import Settings
 from teatree.storage.catalog.catalog import Catalog
@@ -27,6 +28,7 @@ class ManagerContext:
     """None without PostgreSQL."""
     probe: Probe
     waits: WaitReasons = field(factory=WaitReasons)
+    clock: Clock = SYSTEM_CLOCK
 
     @property
     def model(self) -> str:

@@ -25,7 +25,7 @@ class IdleMark:
     async def run(self) -> None:
         """Check until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await self._writer.context.clock.sleep_async(LOOK_S)
             version = self._writer.manifest.version
             if version > self._marked and self._outcomes.announced_version >= version:
                 await self._write(version)

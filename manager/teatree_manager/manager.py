@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from importlib import import_module
@@ -11,6 +10,7 @@ from typing import Any
 
 import duckdb
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.environment import process_environ
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError, TeatreeError
 from teatree.contracts.failpoints import failing_probe
@@ -83,35 +83,30 @@ class Manager:
         store: ObjectStore,
         functions: Registry,
         listeners: Sequence[Listener] = (),
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`store` is where the settings' store lies; `functions` are those that requests can call.
 
         `listeners` receive the points of its probe.
         """
         self._functions = functions
-        guarded = GuardedStore(store, Breaker("The object store", settings.breaker))
-        breaker = Breaker("PostgreSQL", settings.breaker)
-        self._postgres = Postgres(settings.postgres, breaker=breaker) if settings.postgres.url else None
+        guarded = GuardedStore(store, Breaker("The object store", settings.breaker, clock), clock)
+        breaker = Breaker("PostgreSQL", settings.breaker, clock)
+        self._postgres = Postgres(settings.postgres, breaker=breaker, clock=clock) if settings.postgres.url else None
         self._context = ManagerContext(
             settings=settings,
             chain=Chain(guarded, settings.nats.prefix, model),
             folder=model_folder(settings.data, model),
             catalog=Catalog(self._postgres) if self._postgres else None,
             probe=failing_probe(settings.failpoints, listeners).bind(model=model),
+            clock=clock,
         )
         self._status = CatalogStatus(self._context)
-        self._ownership = Ownership(
-            self._context.folder,
-            self._context.goal_model_id,
-            model,
-            settings.host,
-            self._postgres,
-            settings.manager,
-        )
+        self._ownership = Ownership(self._context, self._postgres)
         self._log = self._context.log
         self._stop = asyncio.Event()
         self._source: RequestSource | None = None
-        self._retry = StartRetry(self._status, self._log, self._stop)
+        self._retry = StartRetry(self._status, self._log, self._stop, clock)
         self._store_waits = StoreWaits(self._context, guarded, self._status, self._retry)
         self._has_finished = False
         """Whether no outcome is left for a successor on this host to publish."""
@@ -155,6 +150,7 @@ class Manager:
                     name=f"manager-{self._context.model}",
                     wait_ms=settings.manager.take_over_wait_ms,
                     probe=self._context.probe,
+                    clock=self._context.clock,
                 )
         except RetryError as e:
             await self._status.record_waits(f"NATS is unavailable: {e}")
@@ -233,6 +229,7 @@ class Manager:
             self._functions,
             self._context.probe,
             hooks,
+            self._context.clock,
         )
         return Writer(model, Author(stamp, {"host": holder.host, "pid": holder.pid}))
 
@@ -247,7 +244,7 @@ class Manager:
         return await self._store_waits.answer(self._context.chain.newest)
 
     async def _take_over(self, thread: FileThread, writer: Writer, newest: Manifest | None) -> PreparedVersion | None:
-        begin = time.monotonic()
+        begin = self._context.clock.monotonic()
         is_first = True
 
         async def take_over() -> PreparedVersion | None:
@@ -265,7 +262,7 @@ class Manager:
             state=writer.state.value,
             restored=writer.restored,
             unshipped=left is not None,
-            took_ms=round((time.monotonic() - begin) * 1000),
+            took_ms=round((self._context.clock.monotonic() - begin) * 1000),
         )
         return left
 
@@ -282,7 +279,12 @@ class Manager:
         settings = context.settings
         self._store_waits.begin_serving()
         pool = ReadPool(
-            settings.reads, process_environ(), context.folder.read_temp, followers.reads.newest_file, context.probe
+            settings.reads,
+            process_environ(),
+            context.folder.read_temp,
+            followers.reads.newest_file,
+            context.probe,
+            context.clock,
         )
         followers.local.subscribe(pool.release)
         reads = DirectReads(
@@ -313,8 +315,8 @@ class Manager:
             outcomes.run(),
             *(task.run() for task in followers.tasks),
             followers.local.reported(),
-            release_later(followers.local, activity.is_answered),
-            collect_when_idle(activity.idle_ms),
+            release_later(followers.local, activity.is_answered, context.clock),
+            collect_when_idle(activity.idle_ms, context.clock),
             self._leave_when_idle(activity),
             UnannouncedVersions(context, unannounced, outcomes, followers).run(),
             IdleMark(writer, outcomes).run(),

@@ -32,15 +32,17 @@ class ManagerTasks:
         self._newest = 0
         self._faulty: tuple[TableEntry, ...] = ()
         self.reads = LocalReads(limits, context.folder.archive_staging)
-        self._versions = LocalVersions(chain, context.folder, settings.manager, context.probe, self.reads.in_use)
-        self.local = LocalFollower(self._versions, self.reads, context.probe)
+        self._versions = LocalVersions(
+            chain, context.folder, settings.manager, context.probe, self.reads.in_use, context.clock
+        )
+        self.local = LocalFollower(self._versions, self.reads, context.probe, context.clock)
         self._catalog = CatalogFollower(context, context.catalog) if context.catalog else None
         self._archive = ArchiveFollower(
             context, self.local, self.reads, writer, self._archived, outcomes.archive_answered
         )
         self._cleanup = CleanupTask(context, limits.remember_days)
         self._head = HeadFollower(context)
-        self._scrub = ScrubTask(chain, settings.scrub, context.probe)
+        self._scrub = ScrubTask(chain, settings.scrub, context.probe, context.clock)
         self._condition = (
             ConditionTask(context, context.catalog, self._scrub.remember, self._current_damage)
             if context.catalog

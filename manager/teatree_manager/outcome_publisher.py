@@ -8,7 +8,6 @@ before any others, and only count as published for a successor after those momen
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -71,6 +70,7 @@ class OutcomePublisher:
         self._losses = notices.losses
         """Lost connections after which the last moments' notices were published again."""
         self._log = context.log
+        self._clock = context.clock
 
     @property
     def announced_version(self) -> int:
@@ -91,7 +91,7 @@ class OutcomePublisher:
     def _forget_safe(self) -> None:
         if self._losses != self._notices.losses:
             return
-        while self._recent and time.monotonic() - self._recent[0][0] > UNSYNCED_MS / 1000:
+        while self._recent and self._clock.monotonic() - self._recent[0][0] > UNSYNCED_MS / 1000:
             self._safe = max(self._safe, self._recent.popleft()[1])
 
     def expect(self, versions: Iterable[int]) -> None:
@@ -158,19 +158,19 @@ class OutcomePublisher:
                 del self._unannounced[manifest.version]
                 self._close(manifest.version)
             self._forget_safe()
-            self._recent.append((time.monotonic(), self._announced, part))
+            self._recent.append((self._clock.monotonic(), self._announced, part))
             self._queue.task_done()
 
     async def _make(self, part: _Part) -> None:
         read = partial(self._announcer.messages, part.manifest, part.entries, late=part.late)
-        part.messages = await retrying(read, partial(self._report_waiting, part.manifest.version))
+        part.messages = await retrying(read, partial(self._report_waiting, part.manifest.version), self._clock)
 
     def _report_waiting(self, version: int, error: TeatreeError) -> None:
         self._log.warning("pages wait to be read", version=version, error=str(error))
 
     async def _publish(self, parts: list[_Part], what: object) -> None:
         """Publish parts until NATS has them, whatever it answers: no failure here ends a manager."""
-        retry = Retry(again=_always, report=partial(self._report_unpublished, what))
+        retry = Retry(again=_always, report=partial(self._report_unpublished, what), clock=self._clock)
         await retry.call_async(partial(self._publish_once, parts))
         self._reasons.clear(WaitingPart.OUTCOMES)
 

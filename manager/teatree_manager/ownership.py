@@ -12,21 +12,17 @@ import fcntl
 import math
 import os
 import signal
-import time
-import uuid
 
 import attrs
 import orjson
-import structlog
 
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
 from teatree.contracts.process import end_processes, own_process
-from teatree.contracts.settings import ManagerSettings
 from teatree.storage.catalog.lease import HeldLease, Holder, Lease, is_alive, process_of, this_process
 from teatree.storage.catalog.postgres import Postgres
 from teatree.storage.disk import translating_disk_full
-from teatree.storage.model_folder import ModelFolder
+from teatree_manager.context import ManagerContext
 
 LEAVE_MS_MAX = 600_000
 """Milliseconds that leaving may take: a long request, or a large local file, is finished first."""
@@ -37,26 +33,19 @@ LOOK_MS = 100
 class Ownership:
     """This process's claim to one model."""
 
-    def __init__(
-        self,
-        folder: ModelFolder,
-        goal_model_id: uuid.UUID,
-        model: str,
-        host: str,
-        postgres: Postgres | None,
-        settings: ManagerSettings,
-    ) -> None:
-        self._folder = folder
-        self._model = model
-        self._settings = settings
-        self._lease = Lease(postgres, goal_model_id, model) if postgres else None
-        self._me: Holder = this_process(host)
+    def __init__(self, context: ManagerContext, postgres: Postgres | None) -> None:
+        self._folder = context.folder
+        self._model = context.model
+        self._settings = context.settings.manager
+        self._clock = context.clock
+        self._lease = Lease(postgres, context.goal_model_id, context.model) if postgres else None
+        self._me: Holder = this_process(context.settings.host)
         self._lock = -1
         self._leased = False
         self._keep_until = math.inf
         self._seen: HeldLease | None = None
         """The holder of the lease at the last late try to get it."""
-        self._log = structlog.get_logger().bind(model=model)
+        self._log = context.log
 
     @property
     def holder(self) -> Holder:
@@ -72,13 +61,13 @@ class Ownership:
             self._acquire()
 
     def _acquire(self) -> None:
-        deadline = time.monotonic() + self._settings.take_over_wait_ms / 1000
+        deadline = self._clock.monotonic() + self._settings.take_over_wait_ms / 1000
         while True:
             held = self._try_lease() if self._try_lock() else self._remove_lapsed()
             if held is None and self._lock >= 0:
                 self._write_process()
                 return
-            if time.monotonic() > deadline:
+            if self._clock.monotonic() > deadline:
                 self._unlock()
                 raise RetryError(
                     Code.BUSY,
@@ -86,7 +75,7 @@ class Ownership:
                     where=str(self._folder.lock),
                     hint="The other manager keeps running; this process exits.",
                 )
-            time.sleep(LOOK_MS / 1000)
+            self._clock.sleep(LOOK_MS / 1000)
 
     def _try_lock(self) -> bool:
         if self._lock >= 0:
@@ -156,12 +145,12 @@ class Ownership:
 
     def begin_leaving(self) -> None:
         """Renew the lease for a bounded time only: if leaving hangs, the ended lease shows it."""
-        self._keep_until = min(self._keep_until, time.monotonic() + LEAVE_MS_MAX / 1000)
+        self._keep_until = min(self._keep_until, self._clock.monotonic() + LEAVE_MS_MAX / 1000)
 
     async def keep(self) -> None:
         """Renew the lease until well after the leaving began; raises `fenced` when another manager took it."""
-        while time.monotonic() < self._keep_until:
-            await asyncio.sleep(self._settings.lease_ms / 3000)
+        while self._clock.monotonic() < self._keep_until:
+            await self._clock.sleep_async(self._settings.lease_ms / 3000)
             if self._lease is None:
                 continue
             try:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from teatree.contracts.codec import dump_json
@@ -45,18 +43,19 @@ class DirectReads:
         """Read by the writer's limits; `page_bytes_max` is what fits into one reply."""
         self._chain = writer.context.chain
         self._writer = writer
+        self._clock = writer.context.clock
         self._sources = sources
         self._pool = pool
         self._local = local
         self._health = health
         self._page_bytes_max = page_bytes_max
         self._running = 0
-        self._last_ms = time.monotonic() * 1000
+        self._last_ms = self._clock.monotonic_ms()
 
     @property
     def last_ms(self) -> float:
         """When something was read last, by the monotonic clock: a model that is read is not idle."""
-        return time.monotonic() * 1000 if self._running else self._last_ms
+        return self._clock.monotonic_ms() if self._running else self._last_ms
 
     async def answer(self, read: AskedRead) -> tuple[bytes, Mapping[str, str]]:
         """Return the answer to one read."""
@@ -68,7 +67,7 @@ class DirectReads:
                 return await self._query(read)
         finally:
             self._running -= 1
-            self._last_ms = time.monotonic() * 1000
+            self._last_ms = self._clock.monotonic_ms()
 
     async def _query(self, read: AskedRead) -> tuple[bytes, Mapping[str, str]]:
         functions = self._writer.context.functions
@@ -79,7 +78,7 @@ class DirectReads:
                 where="function",
                 hint=f"Use {' or '.join(functions.with_nature(Nature.READS))}.",
             )
-        request = read_request(self._chain.model, read.function, 0, datetime.now(UTC), dict(read.headers), read.body)
+        request = read_request(self._chain.model, read.function, 0, self._clock.now(), dict(read.headers), read.body)
         limits = self._writer.limits
         call, query, min_version, wait_ms = self._read_call(request, limits)
         call.finish()

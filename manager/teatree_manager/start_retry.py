@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import TeatreeError
 from teatree.contracts.retry import Retry, may_pass
 from teatree_manager.catalog_status import CatalogStatus
@@ -18,10 +19,13 @@ T = TypeVar("T")
 class StartRetry:
     """Repeats the calls of one manager that begins, until it is stopped."""
 
-    def __init__(self, status: CatalogStatus, log: FilteringBoundLogger, stop: asyncio.Event) -> None:
+    def __init__(
+        self, status: CatalogStatus, log: FilteringBoundLogger, stop: asyncio.Event, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self._status = status
         self._log = log
         self._stop = stop
+        self._clock = clock
 
     async def call(
         self,
@@ -48,4 +52,4 @@ class StartRetry:
                     await self._status.record_waits(f"{subject}{e}")
                 raise
 
-        return await Retry(again=is_tried_again).call_async(try_once)
+        return await Retry(again=is_tried_again, clock=self._clock).call_async(try_once)

@@ -26,6 +26,7 @@ class StoreWaits:
         self._slow_ms = context.settings.breaker.slow_ms
         self._reasons = context.waits
         self._status = status
+        self._clock = context.clock
         self._retry = retry
         self._is_serving = False
 
@@ -49,7 +50,7 @@ class StoreWaits:
         """Register that the store is slow, and write it to the catalog until the manager serves; run for ever."""
         reported = False
         while True:
-            await asyncio.sleep(SLOW_LOOK_MS / 1000)
+            await self._clock.sleep_async(SLOW_LOOK_MS / 1000)
             why = self._slow()
             if why is None:
                 self._reasons.clear(WaitingPart.STORE)

@@ -22,6 +22,7 @@ class UnannouncedVersions:
     ) -> None:
         self._chain = context.chain
         self._log = context.log
+        self._clock = context.clock
         self._versions = versions
         self._outcomes = outcomes
         self._followers = followers
@@ -29,7 +30,9 @@ class UnannouncedVersions:
     async def run(self) -> None:
         """Publish them in their order, then return."""
         for version in self._versions:
-            manifest, entries = await retrying(partial(self._read, version), partial(self._report, version))
+            manifest, entries = await retrying(
+                partial(self._read, version), partial(self._report, version), self._clock
+            )
             if isinstance(manifest, Stub):  # a paused manager has marked it as published, and a clean-up removed it
                 self._outcomes.pass_over(version)
                 continue

@@ -12,13 +12,17 @@ from pathlib import Path
 import pytest
 
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.settings import BreakerSettings, ManagerSettings, PostgresSettings
+from teatree.contracts.probe import NO_PROBE
+from teatree.contracts.settings import BreakerSettings, ManagerSettings, PostgresSettings, Settings, StoreSettings
 from teatree.storage.breaker import Breaker, CircuitOpenError
 from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.catalog.lease import Holder, Lease, this_process
 from teatree.storage.catalog.migrations.migrate import migrate
 from teatree.storage.catalog.postgres import Postgres
 from teatree.storage.model_folder import model_folder
+from teatree.storage.objects.stores import open_store
+from teatree.storage.versions.chain import Chain
+from teatree_manager.context import ManagerContext
 from teatree_manager.ownership import Ownership
 
 MODEL = uuid.UUID(int=7)
@@ -145,9 +149,11 @@ async def test_a_manager_that_hangs_at_its_exit_loses_its_lease(
 ) -> None:
     """A lease is renewed while its holder works, and ends some time after its exit began, though the process runs."""
     monkeypatch.setattr("teatree_manager.ownership.LEAVE_MS_MAX", 0)
-    ownership = Ownership(
-        model_folder(tmp_path, "sales"), MODEL, "sales", "here", postgres, ManagerSettings(lease_ms=LONG_MS)
-    )
+    settings = Settings(host="here", manager=ManagerSettings(lease_ms=LONG_MS))
+    store = open_store(StoreSettings(url=(tmp_path / "store").as_uri()))
+    chain = Chain(store, "teatree", "sales")
+    context = ManagerContext(settings, chain, model_folder(tmp_path, "sales"), None, NO_PROBE)
+    ownership = Ownership(context, postgres)
     ownership.acquire()
     keeping = asyncio.create_task(ownership.keep())
     await asyncio.sleep(0)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from manual_clock import SleepingClock
 from teatree_manager import collector
 
 
@@ -20,8 +21,7 @@ class Node:
 
 
 @pytest.fixture(autouse=True)
-def _no_other_collection(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(collector, "LOOK_MS", 1)
+def _no_other_collection() -> Iterator[None]:
     thresholds = gc.get_threshold()
     gc.set_threshold(*collector.THRESHOLDS)
     yield
@@ -42,7 +42,7 @@ async def _freed(idle_ms: list[float]) -> list[bool]:
         return idle_ms[len(seen) - 1]
 
     with pytest.raises(asyncio.CancelledError):
-        await collector.collect_when_idle(idle_for)
+        await collector.collect_when_idle(idle_for, SleepingClock())
     return seen[1:]
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from typing_extensions import override
@@ -46,7 +44,7 @@ class ArchiveFollower(Follower):
         answered: Callable[[int], None],
     ) -> None:
         """`written` is called with each version that is archived, `answered` with each whose request is done."""
-        super().__init__(context.probe)
+        super().__init__(context.probe, context.clock)
         self._chain = context.chain
         self._local = local
         self._reads = reads
@@ -135,16 +133,14 @@ class ArchiveFollower(Follower):
             self._last = await asyncio.to_thread(first_archive_since, self._chain, current.user_version)
         if self._last is not None and current.user_version <= self._last.version:
             return
-        pause_ms = self._interval_ms - (time.monotonic() * 1000 - self._last_ms)
+        pause_ms = self._interval_ms - (self._clock.monotonic_ms() - self._last_ms)
         if pause_ms > 0:
             if may_wait:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause_ms / 1000):
-                        await self._asked.wait()
+                await self._clock.wait_async(self._asked, pause_ms / 1000)
                 self.wake()  # there may be a newer version by now
             return
         await self._archive(current, ())
-        self._last_ms = time.monotonic() * 1000
+        self._last_ms = self._clock.monotonic_ms()
 
     async def _archive(self, manifest: Manifest, wanted: Sequence[str], table: BlockTable | None = None) -> None:
         """Archive a version; `table` is its block table, if known."""

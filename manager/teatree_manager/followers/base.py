@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 from typing_extensions import override
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.retry import Backoff, Retry
@@ -24,7 +25,9 @@ OVER_LIMIT_PAUSE_MS = 60_000
 Found = TypeVar("Found")
 
 
-async def retrying(read: Callable[[], Found], report: Callable[[TeatreeError], None]) -> Found:
+async def retrying(
+    read: Callable[[], Found], report: Callable[[TeatreeError], None], clock: Clock = SYSTEM_CLOCK
+) -> Found:
     """Return what a blocking read in a thread returns, retried while it is refused; `report` is called per error."""
 
     def read_with_memory() -> Found:
@@ -33,7 +36,7 @@ async def retrying(read: Callable[[], Found], report: Callable[[TeatreeError], N
         except MemoryError as e:
             raise RetryError(Code.BUSY, f"The manager has no memory left: {e}") from e
 
-    return await Retry(report=report).in_thread(read_with_memory)
+    return await Retry(report=report, clock=clock).in_thread(read_with_memory)
 
 
 class Follower(ManagerTask):
@@ -42,9 +45,10 @@ class Follower(ManagerTask):
     tolerated: tuple[type[TeatreeError], ...] = (RetryError,)
     """Errors after which the work is retried; any other ends the manager."""
 
-    def __init__(self, probe: Probe = NO_PROBE) -> None:
+    def __init__(self, probe: Probe = NO_PROBE, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__()
         self._probe = probe
+        self._clock = clock
         self._log = structlog.get_logger().bind(follower=self.name)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -66,7 +70,7 @@ class Follower(ManagerTask):
 
         The requests of a model whose newest pack was damaged are still applied: its read-write file is good.
         """
-        backoff = Backoff()
+        backoff = Backoff(clock=self._clock)
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -107,7 +111,7 @@ class Follower(ManagerTask):
             self._log.warning("waiting for an unavailable part", error=str(error))
         self.error = str(error)
         if error.code is Code.OVER_LIMIT:
-            await asyncio.sleep(OVER_LIMIT_PAUSE_MS / 1000)
+            await self._clock.sleep_async(OVER_LIMIT_PAUSE_MS / 1000)
         else:
             await backoff.pause(error)
 
@@ -116,7 +120,7 @@ class Follower(ManagerTask):
             self._log.error("the store is damaged", code=str(error.code), error=str(error))
         self.error = self.damage = str(error)
         self._idle.set()
-        await asyncio.sleep(DAMAGE_PAUSE_MS / 1000)
+        await self._clock.sleep_async(DAMAGE_PAUSE_MS / 1000)
         self._idle.clear()
 
     @abstractmethod

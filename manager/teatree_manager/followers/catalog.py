@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import Sequence
 
@@ -31,14 +30,14 @@ class CatalogFollower(Follower):
     """A catalog that is empty or locked, or refuses a row, must not stop its model."""
 
     def __init__(self, context: ManagerContext, catalog: Catalog) -> None:
-        super().__init__(context.probe)
+        super().__init__(context.probe, context.clock)
         self._catalog = catalog
         self._chain = context.chain
         self._recent: dict[int, VersionRows] = {}
         self._archives: dict[int, Manifest] = {}
         self._newest = 0
         self._recorded: int | None = None
-        self._recorded_ms = time.monotonic() * 1000
+        self._recorded_ms = self._clock.monotonic_ms()
 
     def follow(self, manifest: Manifest, entries: Sequence[Entry]) -> None:
         """Add a version to those to record."""
@@ -56,7 +55,7 @@ class CatalogFollower(Follower):
     @property
     def is_catching_up(self) -> bool:
         """Whether versions are still to be recorded, and some were recorded not long ago."""
-        return (self._recorded or 0) < self._newest and time.monotonic() * 1000 < self._recorded_ms + STUCK_MS
+        return (self._recorded or 0) < self._newest and self._clock.monotonic_ms() < self._recorded_ms + STUCK_MS
 
     @override
     async def work(self) -> None:
@@ -70,7 +69,7 @@ class CatalogFollower(Follower):
             with self._probe.step("manager.catalog.record", version=last):
                 await asyncio.to_thread(record, self._catalog, self._chain, rows)
             self._recorded = last
-            self._recorded_ms = time.monotonic() * 1000
+            self._recorded_ms = self._clock.monotonic_ms()
             for version in [v for v in self._recent if v <= last]:
                 del self._recent[version]
         damage = None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 
+from teatree.contracts.clock import Clock
 from teatree_manager.followers.local_file import LocalFollower
 
 WAIT_MS_MAX = 2_000
@@ -13,9 +12,9 @@ WAIT_MS_MAX = 2_000
 LOOK_MS = 10
 
 
-async def release_later(local: LocalFollower, is_answered: Callable[[], bool]) -> None:
+async def release_later(local: LocalFollower, is_answered: Callable[[], bool], clock: Clock) -> None:
     """Release the first local file once the requests that wait in the log are answered."""
-    end_s = time.monotonic() + WAIT_MS_MAX / 1000
-    while not is_answered() and time.monotonic() < end_s:  # noqa: ASYNC110  what it polls has no event
-        await asyncio.sleep(LOOK_MS / 1000)
+    end_s = clock.monotonic() + WAIT_MS_MAX / 1000
+    while not is_answered() and clock.monotonic() < end_s:
+        await clock.sleep_async(LOOK_MS / 1000)
     local.release()

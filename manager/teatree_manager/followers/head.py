@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from contextlib import suppress
 
 from typing_extensions import override
 
@@ -20,7 +18,7 @@ class HeadFollower(Follower):
     name = "head"
 
     def __init__(self, context: ManagerContext) -> None:
-        super().__init__(context.probe)
+        super().__init__(context.probe, context.clock)
         self._chain = context.chain
         self._interval_s = context.settings.manager.head_interval_ms / 1000
         self._manifest: Manifest | None = None
@@ -35,10 +33,9 @@ class HeadFollower(Follower):
 
     @override
     async def work(self) -> None:
-        left_s = self._written_at_s + self._interval_s - time.monotonic()
+        left_s = self._written_at_s + self._interval_s - self._clock.monotonic()
         if left_s > 0:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._leaving.wait(), left_s)
+            await self._clock.wait_async(self._leaving, left_s)
         if self._manifest is not None:
             await asyncio.to_thread(self._advance, self._manifest)
 
@@ -46,7 +43,7 @@ class HeadFollower(Follower):
         """Write the copy, and raise `corrupt` for a version that vanished: the next check finds whether it is back."""
         if manifest.version > self._written:
             advance_head(self._chain.store, self._chain.folder, manifest)
-            self._written, self._written_at_s = manifest.version, time.monotonic()
+            self._written, self._written_at_s = manifest.version, self._clock.monotonic()
         end = self._chain.end(manifest.version)
         vanished = end.missing[-1:] if end.newest == end.known else (end.known,)
         if vanished:

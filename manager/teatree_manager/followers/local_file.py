@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar
 
 from typing_extensions import override
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock, Timer
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.engine.duckdb.errors import DamagedVersionError
@@ -28,15 +29,17 @@ class LocalFollower(Follower):
 
     name = "local"
 
-    def __init__(self, versions: LocalVersions, reads: LocalReads, probe: Probe = NO_PROBE) -> None:
-        super().__init__(probe)
+    def __init__(
+        self, versions: LocalVersions, reads: LocalReads, probe: Probe = NO_PROBE, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        super().__init__(probe, clock)
         self._versions = versions
         self._reads = reads
         self._manifest: Manifest | None = None
         self._moved = asyncio.Condition()
         self._may_begin = asyncio.Event()
         self._may_begin.set()
-        self._later: asyncio.TimerHandle | None = None
+        self._later: Timer | None = None
         self._files = asyncio.Lock()
         self._user_version = 0
         self._reported: asyncio.Queue[DamagedVersionError] = asyncio.Queue()
@@ -106,7 +109,7 @@ class LocalFollower(Follower):
         elif self.current is None or manifest.user_version > self._user_version:
             pause_ms = await self.with_files(self._versions.pause_ms, manifest)
             if pause_ms > 0:
-                await asyncio.sleep(pause_ms / 1000)
+                await self._clock.sleep_async(pause_ms / 1000)
                 return False
             path, table = await self.with_files(self._versions.publish, manifest)
             await asyncio.to_thread(self._reads.switch, manifest.version, path)
@@ -127,7 +130,7 @@ class LocalFollower(Follower):
         again = await self.with_files(self._versions.tidy)
         if self._later is not None:
             self._later.cancel()
-        self._later = asyncio.get_running_loop().call_later(TIDY_MS / 1000, self.wake) if again else None
+        self._later = self._clock.call_later(TIDY_MS / 1000, self.wake) if again else None
 
     @property
     def is_dropped(self) -> bool:

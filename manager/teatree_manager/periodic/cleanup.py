@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from datetime import UTC, datetime
 
 from typing_extensions import override
 
@@ -23,7 +22,7 @@ class CleanupTask(PeriodicTask):
 
     def __init__(self, context: ManagerContext, remember_days: int) -> None:
         policy = context.settings.retention
-        super().__init__(context.model, min(policy.interval_ms, LOOK_MS_MAX), context.probe)
+        super().__init__(context.model, min(policy.interval_ms, LOOK_MS_MAX), context.probe, context.clock)
         self._stopping = threading.Event()
         self._cleanup = Cleanup(
             context.chain, policy, remember_days, context.catalog, context.probe, self._stopping.is_set
@@ -38,7 +37,7 @@ class CleanupTask(PeriodicTask):
 
     @override
     async def work(self) -> None:
-        now = datetime.now(UTC)
+        now = self._clock.now()
         if not await asyncio.to_thread(self._cleanup.due, now):
             return
         cleaned = await asyncio.to_thread(self._cleanup.run, now)

@@ -36,7 +36,7 @@ class ConditionTask(PeriodicTask):
         damage: Callable[[], Mapping[int, str]],
     ) -> None:
         """`damage` returns what is damaged now, by version."""
-        super().__init__(context.model, LOOK_MS, context.probe)
+        super().__init__(context.model, LOOK_MS, context.probe, context.clock)
         self._catalog = catalog
         self._chain = context.chain
         self._goal_model_id = context.goal_model_id

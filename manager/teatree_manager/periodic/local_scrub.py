@@ -40,7 +40,7 @@ class LocalScrubTask(PeriodicTask):
         self, context: ManagerContext, local: LocalFollower, versions: LocalVersions, reads: LocalReads
     ) -> None:
         settings = context.settings.scrub
-        super().__init__(context.model, settings.interval_ms, context.probe)
+        super().__init__(context.model, settings.interval_ms, context.probe, context.clock)
         self._local = local
         self._versions = versions
         self._reads = reads
@@ -82,7 +82,7 @@ class LocalScrubTask(PeriodicTask):
             await self._pause()
 
     async def _pause(self) -> None:
-        await asyncio.sleep(PIECE_BLOCKS * BLOCK_BYTES / self._settings.bytes_per_s)
+        await self._clock.sleep_async(PIECE_BLOCKS * BLOCK_BYTES / self._settings.bytes_per_s)
 
     def _check_newest(self, manifest: Manifest, table: BlockTable) -> None:
         """Check the next blocks of the newest file, the header with the first; a closed file is checked later."""

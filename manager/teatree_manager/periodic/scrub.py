@@ -9,6 +9,7 @@ from itertools import chain as chained
 
 from typing_extensions import override
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.manifest import Manifest, ObjectRef
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.settings import ScrubSettings
@@ -27,8 +28,10 @@ class ScrubTask(PeriodicTask):
 
     name = "scrub"
 
-    def __init__(self, chain: Chain, settings: ScrubSettings, probe: Probe = NO_PROBE) -> None:
-        super().__init__(chain.model, settings.interval_ms, probe)
+    def __init__(
+        self, chain: Chain, settings: ScrubSettings, probe: Probe = NO_PROBE, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        super().__init__(chain.model, settings.interval_ms, probe, clock)
         self._chain = chain
         self._settings = settings
         self._turns: Iterator[int] = iter(())
@@ -61,7 +64,7 @@ class ScrubTask(PeriodicTask):
             self._report(version, findings.found[0])
         elif self.damaged.pop(version, None):
             self._log.warning("the damage in the store was repaired", version=version)
-        await asyncio.sleep(read_bytes / self._settings.bytes_per_s)
+        await self._clock.sleep_async(read_bytes / self._settings.bytes_per_s)
 
     def _begin_round(self, kept: Sequence[int]) -> None:
         """Give each version its turn, the newest first."""

@@ -74,7 +74,7 @@ class Applier:
         return applied
 
     async def _apply(self, batch: Sequence[Request]) -> Applied:
-        backoff, reopens = Backoff(), 0
+        backoff, reopens = Backoff(clock=self._writer.context.clock), 0
         rest = batch
         while True:
             try:

@@ -7,7 +7,6 @@ one ships. A capture waits until the version before it has its manifest, so at m
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -47,13 +46,14 @@ class Pipeline:
         self._applier = applier
         self._file = file
         self._writer = file.writer
+        self._clock = file.writer.context.clock
         self._followers = followers
         self._outcomes = outcomes
         self._ship_thread = ThreadPoolExecutor(1, thread_name_prefix="ship")
         self._shipping: asyncio.Task[None] | None = None
         self._has_looked = False
         """Whether the log was read at least once."""
-        self.last_request_ms = time.monotonic() * 1000
+        self.last_request_ms = self._clock.monotonic_ms()
         self.is_applying = False
         """Whether a batch is being applied or captured: such a manager is not idle."""
 
@@ -109,7 +109,7 @@ class Pipeline:
                 )
         finally:
             self.is_applying = False
-            self.last_request_ms = time.monotonic() * 1000
+            self.last_request_ms = self._clock.monotonic_ms()
         self._begin_shipping(prepared)
 
     def _begin_shipping(self, prepared: PreparedVersion) -> None:
@@ -148,7 +148,7 @@ class Pipeline:
                 if found.requests:
                     position = found.requests[-1].position
                     after = position.seq
-                    self.last_request_ms = time.monotonic() * 1000
+                    self.last_request_ms = self._clock.monotonic_ms()
                 read = self._source.read(after, position, self._writer.limits, wait=not found.requests)
                 ahead = asyncio.create_task(read)
                 if found.requests:

@@ -50,9 +50,9 @@ class RequestSource:
         """
         waits = self._context.waits
         if wait:
-            await self._hints.wait(self._context.settings.manager.poll_ms)
+            await self._context.clock.wait_async(self._hints.event, self._context.settings.manager.poll_ms / 1000)
         self._hints.take()
-        backoff = Backoff()
+        backoff = Backoff(clock=self._context.clock)
         while not self._stopping.is_set():
             try:
                 losses = self._log_check.losses

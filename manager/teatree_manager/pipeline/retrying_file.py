@@ -47,7 +47,7 @@ class RetryingFile:
 
     async def repeat(self, part: WaitingPart, call: Callable[[], Awaitable[T]], what: str = "") -> T:
         """Repeat a call until it succeeds; `what` precedes its errors in the reason why `part` waits."""
-        backoff = Backoff()
+        backoff = Backoff(clock=self.writer.context.clock)
         while True:
             try:
                 done = await call()
@@ -69,7 +69,7 @@ class RetryingFile:
 
     async def wait_for_disk(self) -> None:
         """Wait while the disk is nearly full, even after old files are deleted: requests in the log are safe there."""
-        backoff = Backoff()
+        backoff = Backoff(clock=self.writer.context.clock)
         floor = self.writer.limits.disk_free_bytes_min
         while self._free_bytes() < floor and not self._source.is_stopping:
             await self._local.make_room()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from attrs import define, field
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.codec import utc_text
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.read_settings import ReadSettings
@@ -29,8 +30,9 @@ class _Record:
 class ReadHolds:
     """The kills and holds of one model's direct reads."""
 
-    def __init__(self, settings: ReadSettings) -> None:
+    def __init__(self, settings: ReadSettings, clock: Clock = SYSTEM_CLOCK) -> None:
         self._settings = settings
+        self._clock = clock
         self._records: dict[tuple[str, bytes], _Record] = {}
 
     def check(self, client: str, statement: str, now_ms: float) -> None:
@@ -41,7 +43,7 @@ class ReadHolds:
             record = self._records.get((kind, key))
             if record is not None and now_ms < record.held_until_ms:
                 wait_ms = record.held_until_ms - now_ms
-                until = utc_text(datetime.now(UTC) + timedelta(milliseconds=wait_ms))
+                until = utc_text(self._clock.now() + timedelta(milliseconds=wait_ms))
                 raise RetryError(
                     Code.HELD_OFF,
                     f"{len(record.kills_ms)} reads of this {kind} had to be killed; it is held off until {until}.",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +17,7 @@ from typing import Any, Self
 import structlog
 from attrs import frozen
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock, Timer
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError, error_kind
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.read_settings import ReadSettings
@@ -60,6 +60,7 @@ class ReadPool:
         temp: Path,
         newest: Callable[[], tuple[int, Path] | None],
         probe: Probe = NO_PROBE,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`temp` is a folder for temporary files of all workers; `newest` returns the newest version and its file."""
         self._settings = settings
@@ -67,16 +68,17 @@ class ReadPool:
         self._temp = temp
         self._newest = newest
         self._probe = probe
+        self._clock = clock
         self._queue = ReadQueue(settings.workers_max, settings.long_workers_max, settings.long_ms)
-        self._holds = ReadHolds(settings)
+        self._holds = ReadHolds(settings, clock)
         self._turns: dict[Ticket, asyncio.Future[WorkerProcess]] = {}
         self._running: dict[Ticket, WorkerProcess] = {}
         self._workers: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []
         """The one that was busy last is handed out first, so that unneeded ones stay idle and are ended."""
         self._starting: asyncio.Task[None] | None = None
-        self._look: asyncio.TimerHandle | None = None
-        self._idle_look: asyncio.TimerHandle | None = None
+        self._look: Timer | None = None
+        self._idle_look: Timer | None = None
         self._numbers = itertools.count(1)
         self._is_closed = False
         self._log = structlog.get_logger()
@@ -103,8 +105,8 @@ class ReadPool:
 
         Raises what the query raises, `timed_out`, `over_limit`, `held_off`, `unavailable`; DamagedVersionError.
         """
-        self._holds.check(asked.client, asked.query.sql, _now_ms())
-        ticket = self._queue.join(asked.client, _now_ms())
+        self._holds.check(asked.client, asked.query.sql, self._clock.monotonic_ms())
+        ticket = self._queue.join(asked.client, self._clock.monotonic_ms())
         try:
             while True:
                 worker = await self._turn(ticket)
@@ -197,7 +199,7 @@ class ReadPool:
         raise AssertionError
 
     def _blame(self, asked: Asked, worker: WorkerProcess, ended: WorkerEnded) -> None:
-        self._holds.killed(asked.client, asked.query.sql, _now_ms())
+        self._holds.killed(asked.client, asked.query.sql, self._clock.monotonic_ms())
         self._log.warning(
             "a read ended its worker",
             pid=worker.pid,
@@ -232,7 +234,7 @@ class ReadPool:
         """Give waiting reads their workers; start one, or let a long read make way, if there are too few."""
         if self._is_closed:
             return
-        now_ms = _now_ms()
+        now_ms = self._clock.monotonic_ms()
         while self._idle and (ticket := self._queue.next(now_ms)) is not None:
             worker = self._idle.pop()
             self._running[ticket] = worker
@@ -245,7 +247,7 @@ class ReadPool:
             while (ticket := self._queue.must_make_way(now_ms)) is not None:
                 self._running[ticket].interrupt(Why.MAKE_WAY)
         if self._look is None:
-            self._look = asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
+            self._look = self._clock.call_later(LOOK_S, self._look_again)
 
     def _needs_worker(self, now_ms: float) -> bool:
         if len(self._workers) >= self._settings.workers_max:
@@ -260,7 +262,7 @@ class ReadPool:
         worker = None
         try:
             temp = self._temp / str(next(self._numbers))
-            worker = WorkerProcess(self._settings, self._environ, temp, self._free, self._ended)
+            worker = WorkerProcess(self._settings, self._environ, temp, self._free, self._ended, self._clock)
             self._workers.add(worker)
             await worker.ready()
         except (OSError, WorkerEnded) as e:
@@ -274,7 +276,7 @@ class ReadPool:
 
     def _refuse_next(self, reason: str) -> None:
         """Refuse one read because no worker could be started; the next read causes the next try."""
-        ticket = self._queue.next(_now_ms())
+        ticket = self._queue.next(self._clock.monotonic_ms())
         if ticket is not None:
             self._turns[ticket].set_exception(
                 RetryError(Code.UNAVAILABLE, f"A process to read in could not be started: {reason}", hint="Try again.")
@@ -300,12 +302,12 @@ class ReadPool:
 
     def _look_for_idle(self) -> None:
         """End the workers that were idle for a time, now and periodically while there are any."""
-        loop = asyncio.get_running_loop()
+        now_s = self._clock.monotonic()
         idle_s = self._settings.idle_ms / 1000
-        for worker in [worker for worker in self._idle if loop.time() - worker.free_since_s >= idle_s]:
+        for worker in [worker for worker in self._idle if now_s - worker.free_since_s >= idle_s]:
             self._idle.remove(worker)
             worker.kill()
-        self._idle_look = loop.call_later(idle_s / 4, self._look_for_idle) if self._workers else None
+        self._idle_look = self._clock.call_later(idle_s / 4, self._look_for_idle) if self._workers else None
 
 
 class _MadeWayError(Exception):
@@ -339,7 +341,3 @@ def _timed_out(limit_ms: int) -> RetryError:
         where="sql",
         hint="Ask for less at once, or have the model's limit raised.",
     )
-
-
-def _now_ms() -> float:
-    return time.monotonic() * 1000

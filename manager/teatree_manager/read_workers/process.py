@@ -13,12 +13,14 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from attrs import frozen
 from typing_extensions import override
 
+from teatree.contracts.clock import Clock, Timer
 from teatree.contracts.process import ALLOCATOR_ENVIRON
 from teatree.contracts.read_settings import ReadSettings
 from teatree_manager.read_workers.frames import FRAME, NUMBER, FrameKind
@@ -61,18 +63,20 @@ class WorkerProcess(asyncio.Protocol):
         temp: Path,
         freed: Callable[[WorkerProcess], None],
         ended: Callable[[WorkerProcess], None],
+        clock: Clock,
     ) -> None:
         """`temp` is this worker's folder; `freed` is called when a job that no client waits for has ended."""
         self._settings = settings
         self._temp = temp
         self._freed = freed
         self._ended = ended
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._frame: asyncio.Future[tuple[int, bytes]] = self._loop.create_future()
         """The next frame from it; READY first."""
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._number = 0
         self.is_busy = True
         """Whether it works on an answer."""
@@ -83,7 +87,7 @@ class WorkerProcess(asyncio.Protocol):
         self._reaping: asyncio.Task[None] | None = None
         self.version: int | None = None
         """The version whose file it has open."""
-        self.free_since_s = self._loop.time()
+        self.free_since_s = self._clock.monotonic()
         self._process, self._jobs, self._control = _start(settings, environ, temp)
 
     @property
@@ -94,7 +98,7 @@ class WorkerProcess(asyncio.Protocol):
     async def ready(self) -> None:
         """Wait until it has started; raises `WorkerEnded` if it has not."""
         await self._loop.create_unix_connection(lambda: self, sock=self._jobs)
-        self._timer = self._loop.call_later(self._settings.start_ms_max / 1000, self.kill)
+        self._timer = self._clock.call_later(self._settings.start_ms_max / 1000, self.kill)
         await self._frame
 
     def next_number(self) -> int:
@@ -110,7 +114,7 @@ class WorkerProcess(asyncio.Protocol):
         self._frame = self._loop.create_future()
         self.is_busy = True
         self.why = None
-        self._timer = self._loop.call_later(limit_ms / 1000, self.interrupt, Why.TIME)
+        self._timer = self._clock.call_later(limit_ms / 1000, partial(self.interrupt, Why.TIME))
         self._transport.write(frame)  # type: ignore[union-attr]  # there since it is ready
         try:
             return await self._frame
@@ -130,7 +134,7 @@ class WorkerProcess(asyncio.Protocol):
             return
         if self.why is None:
             self._stop_timer()
-            self._timer = self._loop.call_later(self._settings.kill_margin_ms / 1000, self.kill)
+            self._timer = self._clock.call_later(self._settings.kill_margin_ms / 1000, self.kill)
             with suppress(OSError):  # it ended a moment ago
                 os.write(self._control, NUMBER.pack(self._number))
         if self.why in (None, Why.MAKE_WAY):
@@ -172,7 +176,7 @@ class WorkerProcess(asyncio.Protocol):
             del self._buffer[:end]
             self._stop_timer()
             self.is_busy = False
-            self.free_since_s = self._loop.time()
+            self.free_since_s = self._clock.monotonic()
             if self._frame.done():  # no client waits for it any more
                 self._freed(self)
             else:

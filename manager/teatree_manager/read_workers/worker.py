@@ -21,13 +21,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import attrs
 import pyarrow as pa
 
+from teatree.contracts.clock import SYSTEM_CLOCK
 from teatree.contracts.codec import dump_json, utc_text
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.requests import (
@@ -251,7 +251,7 @@ def _text(text: str) -> str:
 
 
 def _with_members(page: bytes, version: int, rows: int) -> bytes:
-    members = dump_json({"version": version, "row_count": rows, "at": utc_text(datetime.now(UTC))})
+    members = dump_json({"version": version, "row_count": rows, "at": utc_text(SYSTEM_CLOCK.now())})
     return members[:-1] + b"," + page[1:]
 
 
