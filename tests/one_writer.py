@@ -111,8 +111,7 @@ class OneWriter:
         requests = [self._request(one) for one in sent]
         applied = self.writer.apply(requests)
         prepared = self.writer.capture(applied, 0)
-        ship(prepared, self.writer.context)
-        self.writer.advance_base(prepared)
+        self.writer.advance_base(ship(prepared, self.writer.context))
         outcomes = [entry.outcome for entry in applied.entries]
         assert [o.seq for o in outcomes] == [r.seq for r in requests]
         return outcomes

@@ -62,18 +62,23 @@ class PublishedModel:
         """The writer that makes the versions."""
         return self._writer
 
-    def request(self, function: str, args: dict[str, Any], rows: pa.Table | None = None) -> Manifest:
-        """Apply one request, publish the version that holds it and return its manifest; it must be done."""
-        outcome, manifest = self.send(function, args, rows)
+    def request(self, function: str, args: dict[str, Any], rows: pa.Table | None = None, **envelope: Any) -> Manifest:
+        """Apply one request, publish the version that holds it and return its manifest; it must be done.
+
+        `envelope` are members of the request.
+        """
+        outcome, manifest = self.send(function, args, rows, **envelope)
         assert outcome.error is None, outcome.error
         return manifest
 
-    def send(self, function: str, args: dict[str, Any], rows: pa.Table | None = None) -> tuple[Outcome, Manifest]:
+    def send(
+        self, function: str, args: dict[str, Any], rows: pa.Table | None = None, **envelope: Any
+    ) -> tuple[Outcome, Manifest]:
         """Apply one request and publish the version that holds it; return its outcome and the version's manifest."""
-        applied = self.apply(function, args, rows)
+        applied = self.apply(function, args, rows, **envelope)
         return applied.entries[0].outcome, self.publish(applied)
 
-    def apply(self, function: str, args: dict[str, Any], rows: pa.Table | None = None) -> Applied:
+    def apply(self, function: str, args: dict[str, Any], rows: pa.Table | None = None, **envelope: Any) -> Applied:
         """Apply one request."""
         self._seq += 1
         body = json.dumps(args).encode()
@@ -91,19 +96,20 @@ class PublishedModel:
             body=body,
             content_type=CONTENT_JSON if rows is None else CONTENT_ARROW,
             args=None if rows is None else json.dumps(args),
+            **envelope,
         )
         return self._writer.apply([request])
 
     def publish(self, applied: Applied) -> Manifest:
         """Publish the version that holds the applied requests."""
         prepared = self._writer.capture(applied, applied.version - 1)
-        self.ship(prepared)
-        self._writer.advance_base(prepared)
-        return prepared.manifest
+        shipped = self.ship(prepared)
+        self._writer.advance_base(shipped)
+        return shipped.manifest
 
-    def ship(self, prepared: PreparedVersion) -> None:
-        """Upload a captured version."""
-        ship(prepared, self._writer.context)
+    def ship(self, prepared: PreparedVersion) -> PreparedVersion:
+        """Upload a captured version; return it with the manifest that is in the store."""
+        return ship(prepared, self._writer.context)
 
     def create(self, tables: dict[str, dict[str, str]], **options: Any) -> Manifest:
         """Create the model with tables as {name: {column: type}}."""

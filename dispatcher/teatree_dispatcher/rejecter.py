@@ -12,10 +12,18 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from teatree.contracts.errors import RequestError
-from teatree.contracts.notices import GroupNotice, Kind, NoticeMessage, Outcome, Status, group_refusal
+from teatree.contracts.notices import (
+    GroupNotice,
+    Kind,
+    NoticeMessage,
+    Outcome,
+    Status,
+    group_refusal,
+    notice_headers,
+)
 from teatree.contracts.outside import outside_notice, outside_outcome
 from teatree.contracts.probe import Probe
-from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, HEADER_TRACEPARENT, Request
+from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, Request
 from teatree.functions.registry import Registry
 from teatree.functions.traits import Nature
 from teatree.messaging.bus import Bus
@@ -81,17 +89,12 @@ class Rejecter:
 def rejection(subjects: Subjects, request: Request) -> NoticeMessage:
     """Return the notice that rejects a request outside its model's incarnations: the same each time."""
     outcome = outside_outcome(request)
-    headers = {HEADER_CONTENT_TYPE: CONTENT_JSON}
-    if request.traceparent and request.traceparent.isascii() and request.traceparent.isprintable():
-        headers[HEADER_TRACEPARENT] = request.traceparent.strip()
     if request.group is not None:
-        return (
-            subjects.notify_group(request.model, request.group),
-            _group_body(request, request.group, outcome),
-            headers,
-        )
-    notice = outside_notice(request.model, outcome)
-    return subjects.notify(request.model, request.request_id, Kind.REJECTED), notice.to_json(), headers
+        headers = {HEADER_CONTENT_TYPE: CONTENT_JSON, **notice_headers(request)}
+        subject = subjects.notify_group(request.model, request.group)
+        return subject, _group_body(request, request.group, outcome), headers
+    subject = subjects.notify(request.model, request.request_id, Kind.REJECTED)
+    return subject, outside_notice(request.model, outcome).to_json(), notice_headers(outcome)
 
 
 def again(subjects: Subjects, request: Request, first: PublishedOutcome) -> Sequence[NoticeMessage]:

@@ -70,11 +70,12 @@ class Measured(PublishedModel):
         self._writer.capture = timed_capture  # type: ignore[method-assign, assignment]
 
     @override
-    def ship(self, prepared: PreparedVersion) -> None:
+    def ship(self, prepared: PreparedVersion) -> PreparedVersion:
         begin = time.perf_counter()
-        super().ship(prepared)
+        shipped = super().ship(prepared)
         self.step_ms["ship"].append((time.perf_counter() - begin) * 1000)
         self.publish_ms.append(self.step_ms["capture"][-1] + self.step_ms["ship"][-1])
+        return shipped
 
     @property
     def file(self) -> Path:
@@ -144,9 +145,9 @@ def cost(store: StoreSettings, folder: Path, size_mb: int) -> float:
             assert model.prepared is not None
             assert model.prepared.capture is not None
             assert manifest.pack is not None
-            assert manifest.file is not None
+            assert manifest.content is not None
             uploaded += manifest.pack.size_bytes + len(model.prepared.segment) + len(manifest.to_json())
-            changed += len(model.prepared.capture.blocks) * manifest.file.block_bytes
+            changed += len(model.prepared.capture.blocks) * manifest.content.block_bytes
             while (pause_ms := local.pause_ms(manifest)) > 0:
                 time.sleep(pause_ms / 1000)
             local_ms.append(timed_ms(lambda manifest=manifest: local.publish(manifest)))  # type: ignore[misc]

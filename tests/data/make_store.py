@@ -27,7 +27,12 @@ def main() -> None:
             model.request("append", {"table": "sales", "rows": rows})
             model.request("append", {"table": "notes", "rows": [{"text": "ünï 🌳"}]})
             model.sql("DELETE FROM sales WHERE id % 10 = 0")
-            model.sql("UPDATE sales SET amount = amount + 1 WHERE id < 100")
+            model.request(
+                "sql",
+                {"statement": "UPDATE sales SET amount = amount + 1 WHERE id < 100"},
+                sender="planner",
+                traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            )
         with PublishedModel(file_store(Path(sys.argv[1]).absolute()), Path(folder)) as model:  # a fence
             model.request("append", {"table": "sales", "rows": [{"id": 9_999, "site": "last", "amount": "0.01"}]})
 

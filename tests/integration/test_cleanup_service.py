@@ -123,5 +123,5 @@ def _present(installation: Installation) -> set[str]:
     kinds = {"packs", "outcomes", "archive", "pages"}
     objects = {key for key in found if key.split("/")[2] in kinds and not key.endswith((".run", ".archive"))}
     whole = {chain.get(v).version for v in chain.kept_numbers() if isinstance(chain.entry(v), Manifest)}
-    batches = {v for v in whole if chain.get(v).file is not None and chain.get(v).kind.value == "batch"}
+    batches = {v for v in whole if chain.get(v).content is not None and chain.get(v).kind.value == "batch"}
     return objects | {chain.manifest_key(v) for v in batches}

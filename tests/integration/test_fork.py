@@ -165,7 +165,7 @@ def test_a_wrong_fork_is_rejected_and_leaves_nothing(
         outcome, after = twin.send("create_model", args)
         assert outcome.error is not None
         assert (outcome.status, outcome.error["code"], outcome.error["where"]) == (Status.REJECTED, code, where)
-        assert (after.state, after.file) == (ModelState.ABSENT, None)
+        assert (after.state, after.content) == (ModelState.ABSENT, None)
         assert list_pins(origin.chain) == []
         assert list((tmp_path / "data" / "twin" / "rw").rglob("*.duckdb")) == []
         assert twin.request("create_model", {"from": {"model": "sales"}}).state is ModelState.ACTIVE

@@ -58,7 +58,7 @@ def _manifest(**changes: Any) -> Manifest:
         user_version=3,
         last_effect_seq=30,
         announced_version=2,
-        file=FileLayout(12_288, 262_144, 0, Extent("p", 0, 1, "c"), (), ("b",)),
+        content=FileLayout(12_288, 262_144, 0, Extent("p", 0, 1, "c"), (), ("b",)),
         tables=(TableEntry("sales", Schema((Field("id", parse_dtype("BIGINT"), nullable=False),)), 7, ("id",), 3),),
         pack=ObjectRef("packs/3", 100, "aa"),
         outcomes=ObjectRef("outcomes/3", 50, "bb", rows=2),

@@ -73,12 +73,12 @@ class WaitingCounts(WaitingCalls):
         return True
 
     @override
-    def add(self, number: int, db: Read, call: Call) -> dict[str, int]:
+    def add(self, number: int, db: Read, call: Call) -> tuple[dict[str, int], tuple[str, ...]]:
         n = call.integer("n")
         call.finish()
         self._group.calls[number] = call.request
         self._group.numbers[number] = n
-        return {"counted": n}
+        return {"counted": n}, ("counts",)
 
     @property
     @override

@@ -144,7 +144,7 @@ class ArchiveFollower(Follower):
 
     async def _archive(self, manifest: Manifest, wanted: Sequence[str], table: BlockTable | None = None) -> None:
         """Archive a version; `table` is its block table, if known."""
-        if manifest.file is not None:
+        if manifest.content is not None:
             archived = await asyncio.to_thread(self._write, manifest, wanted, table)
             if self._last is None or archived.version > self._last.version:
                 self._last = archived

@@ -101,7 +101,7 @@ class LocalFollower(Follower):
 
     async def _follow(self, manifest: Manifest) -> bool:
         """Make a version's file; return False after a pause instead, since there may be a newer version then."""
-        if manifest.file is None:
+        if manifest.content is None:
             await self.with_files(self._versions.drop)
             await asyncio.to_thread(self._reads.close)
             self.current = self.table = None
@@ -135,7 +135,7 @@ class LocalFollower(Follower):
     @property
     def is_dropped(self) -> bool:
         """Whether the newest version has no model, even if the local file still holds an older one."""
-        return self._manifest is not None and self._manifest.file is None
+        return self._manifest is not None and self._manifest.content is None
 
     @property
     def is_behind(self) -> bool:

@@ -127,12 +127,12 @@ class Pipeline:
         with self._writer.context.probe.step("manager.ship", version=version):
             run = copy_context().run  # its steps belong to this one
             call = partial(loop.run_in_executor, self._ship_thread, run, ship, prepared, self._writer.context)
-            await self._file.repeat(WaitingPart.SHIP, call, f"version {version} waits to be shipped: ")
-        self._followers.follow(prepared.manifest, prepared.entries, prepared.archive)
-        await self._outcomes.put(prepared.manifest, prepared.entries)
-        await self._file.thread.run(self._writer.advance_base, prepared)
-        if prepared.capture is not None:
-            await self._file.run(partial(_trim_spool, prepared.capture.path.parent))
+            shipped = await self._file.repeat(WaitingPart.SHIP, call, f"version {version} waits to be shipped: ")
+        self._followers.follow(shipped.manifest, shipped.entries, shipped.archive)
+        await self._outcomes.put(shipped.manifest, shipped.entries)
+        await self._file.thread.run(self._writer.advance_base, shipped)
+        if shipped.capture is not None:
+            await self._file.run(partial(_trim_spool, shipped.capture.path.parent))
 
     async def _slices(self) -> AsyncIterator[Sequence[Request]]:
         """Yield what follows in the log, reading ahead while the caller works."""

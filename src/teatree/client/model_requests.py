@@ -104,7 +104,15 @@ class ModelRequests:
             ack = await publish_until_accepted(bus, request, timeout_ms)
             notice = await waiter.wait(timeout_ms, request)
         self.connection.saw(self.name, notice.version)
-        return Receipt(self.name, function, request.request_id, notice.seq or ack.seq, notice.version, notice.result)
+        return Receipt(
+            model=self.name,
+            function=function,
+            request_id=request.request_id,
+            seq=notice.seq or ack.seq,
+            version=notice.version,
+            result=notice.result,
+            tables=notice.tables,
+        )
 
     async def outcome(self, request_id: str, *, timeout_ms: float = TIMEOUT_MS) -> Notice:
         """Return the `done` notice of a request that was sent before; raises its error as `send` does."""

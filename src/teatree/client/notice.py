@@ -11,8 +11,16 @@ from attrs import evolve, field, frozen
 
 from teatree.contracts.codec import parse_utc
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError, error_kind
+from teatree.contracts.names import ANONYMOUS
 from teatree.contracts.notices import TERMINAL_KINDS, Kind
-from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE, HEADER_PAGE, HEADER_PAGES, HEADER_VERSION
+from teatree.contracts.requests import (
+    CONTENT_ARROW,
+    HEADER_CONTENT_TYPE,
+    HEADER_PAGE,
+    HEADER_PAGES,
+    HEADER_TRACEPARENT,
+    HEADER_VERSION,
+)
 
 ReadObject = Callable[[str], Awaitable[bytes]]
 """Returns an object of the store by its key."""
@@ -39,6 +47,18 @@ class Notice:
     """All members of the JSON as it came: a page's rows, a group's counts."""
     body: bytes = field(default=b"", repr=False)
     """A page's rows as an Arrow stream, if they came so."""
+    traceparent: str | None = None
+    """The trace to which the request belongs."""
+
+    @property
+    def sender(self) -> str:
+        """Who published the request; `_` if no one was named."""
+        return str(self.members.get("sender", ANONYMOUS))
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that the request wrote."""
+        return tuple(self.members.get("tables", ()))
 
     @property
     def is_terminal(self) -> bool:
@@ -51,12 +71,15 @@ def read_notice(subject: str, headers: Mapping[str, str], body: bytes) -> Notice
     tokens = subject.split(".")
     try:
         kind, model = Kind(tokens[-1]), tokens[2]
+        traceparent = headers.get(HEADER_TRACEPARENT)
         group = tokens[4] if tokens[3] == "group" else None
         request_id = tokens[3] if group is None and kind is not Kind.VERSION else None
         if headers.get(HEADER_CONTENT_TYPE) == CONTENT_ARROW:
             version = int(headers[HEADER_VERSION]) if HEADER_VERSION in headers else None
             members = {"page": int(headers.get(HEADER_PAGE, 1)), "pages": int(headers.get(HEADER_PAGES, 1))}
-            return Notice(kind, model, request_id, group, version=version, members=members, body=body)
+            return Notice(
+                kind, model, request_id, group, version=version, members=members, body=body, traceparent=traceparent
+            )
         members = orjson.loads(body)
         at = members.get("at")
         return Notice(
@@ -71,6 +94,7 @@ def read_notice(subject: str, headers: Mapping[str, str], body: bytes) -> Notice
             error=members.get("error"),
             at=parse_utc(at) if at else None,
             members=members,
+            traceparent=traceparent,
         )
     except (ValueError, IndexError, AttributeError) as e:
         raise OperatorError(Code.CORRUPT, f"This is not a notice: {e}.", where=subject) from None

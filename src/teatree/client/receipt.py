@@ -20,6 +20,8 @@ class Receipt:
     """The version that holds its effect; None if the sender waited for `accepted` only."""
     result: Any = None
     """What the function returned; for rows, their number."""
+    tables: tuple[str, ...] = ()
+    """The tables that it wrote."""
 
     @property
     def is_done(self) -> bool:

@@ -16,11 +16,12 @@ from typing import Any, NoReturn, TypeVar
 import attrs
 import cattrs
 import orjson
-from cattrs.gen import make_dict_structure_fn
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from teatree.contracts.errors import Code, CorruptError, RequestError
 from teatree.contracts.types.dtype_parser import parse_read_dtype
 from teatree.contracts.types.dtypes import Dtype
+from teatree.contracts.types.schema import Field
 
 T = TypeVar("T")
 _DIGITS_MAX = 400
@@ -190,3 +191,17 @@ def structure(raw: Any, kind: type[T], where: str) -> T:
 def tolerate_unknown_keys(kind: type[Any]) -> None:
     """Let values of `kind` be read from a newer writer: unknown keys are ignored."""
     _CONVERTER.register_structure_hook(kind, make_dict_structure_fn(kind, _CONVERTER, _cattrs_forbid_extra_keys=False))
+
+
+def absent_if_default(*kinds: type[Any], always: tuple[str, ...] = ()) -> None:
+    """Leave members that equal their defaults out of what is written, except those named in `always`.
+
+    A kind is given after those that its members have.
+    """
+    kept: dict[str, Any] = {name: override(omit_if_default=False) for name in always}
+    for kind in kinds:
+        hook = make_dict_unstructure_fn(kind, _CONVERTER, _cattrs_omit_if_default=True, **kept)
+        _CONVERTER.register_unstructure_hook(kind, hook)
+
+
+absent_if_default(Field)

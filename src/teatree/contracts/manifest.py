@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final, Literal
 
 from attrs import field, frozen
 from blake3 import blake3
 
-from teatree.contracts.codec import dump_json, parse_json, structure, tolerate_unknown_keys, unstructure
+from teatree.contracts.codec import (
+    absent_if_default,
+    dump_json,
+    parse_json,
+    structure,
+    tolerate_unknown_keys,
+    unstructure,
+)
 from teatree.contracts.errors import CorruptError, RequestError
+from teatree.contracts.provenance import AppCode
 from teatree.contracts.requests import LogPosition
 from teatree.contracts.types.schema import Schema
 
 FORMAT = 1
+BLOCKS: Final = "blocks"
+"""The kind of content that this release reads."""
 
 
 class ManifestKind(StrEnum):
@@ -58,8 +69,10 @@ class Extent:
 
 @frozen
 class FileLayout:
-    """The DuckDB file of a version: a header part and blocks, found through a table of leaves."""
+    """A version's content in blocks: a DuckDB file's header part and blocks, found through a table of leaves."""
 
+    kind: Literal["blocks"] = field(default=BLOCKS, kw_only=True)
+    """How the content is stored: another engine stores it in another way, with other members."""
     size_bytes: int
     block_bytes: int
     block_count: int
@@ -172,7 +185,7 @@ class Manifest:
     fork_of: ForkPoint | None = None
     """Where the present incarnation began, if it began as a fork."""
     options: ModelOptions = ModelOptions()
-    file: FileLayout | None = None
+    content: FileLayout | None = None
     """None while there is no model."""
     tables: tuple[TableEntry, ...] = ()
     pack: ObjectRef | None = None
@@ -181,6 +194,14 @@ class Manifest:
     """This version's outcome segment."""
     ledger: LedgerRef = LedgerRef()
     changed_tables: tuple[str, ...] = ()
+    app: AppCode | None = None
+    """The code of its app, if it has one."""
+    senders: tuple[str, ...] = ()
+    """Some of those who sent its requests, sorted; its outcome segment has them all."""
+    traceparents: tuple[str, ...] = ()
+    """Some of the traces to which its requests belong, sampled ones first; its outcome segment has them all."""
+    step_us: Mapping[str, int] = field(factory=dict)
+    """Microseconds that each step up to this manifest took, in their order."""
     writer: dict[str, Any] = field(factory=dict)
     """Host and process of the writer, for people."""
     format: int = FORMAT
@@ -262,9 +283,20 @@ def read_entry(body: bytes, where: str) -> Manifest | Stub:
     checksum = members.pop("checksum")
     if blake3(dump_json(members)).hexdigest() != checksum:
         raise CorruptError("The manifest's checksum does not match its content.", where=where)
+    _check_content(members.get("content"), where)
     if members.get("stub") is True:
         return structure(members, Stub, where)
     return structure(members, Manifest, where)
+
+
+def _check_content(content: Any, where: str) -> None:
+    """Refuse content that this release cannot read, by its tag: such a manifest is not damaged."""
+    if isinstance(content, dict) and content.get("kind") != BLOCKS:
+        raise CorruptError(
+            f"The version's content is stored as {content.get('kind')!r}; this release reads {BLOCKS!r}.",
+            where=where,
+            hint="Use a newer release of teatree.",
+        )
 
 
 def _sealed(entry: Manifest | Stub) -> bytes:
@@ -272,5 +304,9 @@ def _sealed(entry: Manifest | Stub) -> bytes:
     return dump_json({**members, "checksum": blake3(dump_json(members)).hexdigest()})
 
 
+absent_if_default(ObjectRef, LedgerRef, TableEntry, ModelOptions, Incarnation)
+absent_if_default(FileLayout, always=("kind",))
+absent_if_default(Manifest, always=("format",))
+absent_if_default(Stub, always=("stub", "format"))
 tolerate_unknown_keys(Manifest)
 tolerate_unknown_keys(Stub)

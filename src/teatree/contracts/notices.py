@@ -10,7 +10,9 @@ from typing import Any
 from attrs import frozen
 
 from teatree.contracts.codec import dump_json, utc_text
-from teatree.contracts.requests import Request
+from teatree.contracts.names import ANONYMOUS
+from teatree.contracts.provenance import AppCode, VersionRead
+from teatree.contracts.requests import HEADER_TRACEPARENT, Request
 
 NoticeMessage = tuple[str, bytes, Mapping[str, str]]
 """Subject, body and headers."""
@@ -59,6 +61,16 @@ class Outcome:
     """Pages of a query's result: `ref` (object key), `rows`, `bytes`, `format`."""
     effect: bool = False
     """Whether it changed user tables: what `expected_version` checks."""
+    tables: tuple[str, ...] = ()
+    """The user tables that it wrote, sorted."""
+    sender: str = ANONYMOUS
+    traceparent: str | None = None
+    index: int = 0
+    """Its place among the requests of its message."""
+    app: AppCode | None = None
+    """The app that answered it; None for a built-in function."""
+    reads: tuple[VersionRead, ...] = ()
+    """Versions of other models that it read."""
 
 
 def outcome_of(
@@ -69,6 +81,7 @@ def outcome_of(
     error: dict[str, Any] | None = None,
     pages: tuple[dict[str, Any], ...] = (),
     effect: bool = False,
+    tables: tuple[str, ...] = (),
 ) -> Outcome:
     """Return a request's outcome."""
     return Outcome(
@@ -83,6 +96,10 @@ def outcome_of(
         group=request.group,
         pages=pages,
         effect=effect,
+        tables=tables,
+        sender=request.sender,
+        traceparent=request.traceparent,
+        index=request.index,
     )
 
 
@@ -103,6 +120,13 @@ class WireNotice:
     page: dict[str, Any] | None = None
     """For kind `page`: `page` (from 1), `pages`, `rows` (JSON), `columns`, or `ref`; for `progress`: `fraction` (0 to
     1) and `text`."""
+    index: int | None = None
+    """The request's place in its message, if that holds several."""
+    sender: str | None = None
+    tables: Sequence[str] | None = None
+    """The user tables that the request wrote."""
+    app: AppCode | None = None
+    reads: Sequence[VersionRead] | None = None
 
     def to_json(self) -> bytes:
         """Return the notice's JSON as DESIGN.md, section 4, names its members; absent ones are left out."""
@@ -112,10 +136,15 @@ class WireNotice:
             "request_id": self.request_id,
             "function": self.function,
             "seq": self.seq,
+            "index": self.index,
+            "sender": self.sender,
             "version": self.version,
             "result": self.result,
             "error": self.error,
             **(self.page or {}),
+            "tables": self.tables,
+            "app": self.app,
+            "reads": self.reads,
             "at": utc_text(self.at),
         }
         return dump_json({k: v for k, v in members.items() if v is not None})
@@ -124,8 +153,21 @@ class WireNotice:
 def notice_about(about: Request | Outcome, kind: Kind, model: str, at: datetime, **members: Any) -> WireNotice:
     """Return a notice about one request."""
     return WireNotice(
-        kind=kind, model=model, at=at, request_id=about.request_id, function=about.function, seq=about.seq, **members
+        kind=kind,
+        model=model,
+        at=at,
+        request_id=about.request_id,
+        function=about.function,
+        seq=about.seq,
+        index=about.index or None,
+        sender=None if about.sender == ANONYMOUS else about.sender,
+        **members,
     )
+
+
+def notice_headers(about: Request | Outcome) -> dict[str, str]:
+    """Return the headers of every notice about one request: its trace continues with its receiver."""
+    return {HEADER_TRACEPARENT: about.traceparent} if about.traceparent else {}
 
 
 @frozen

@@ -19,6 +19,7 @@ from teatree.contracts.names import (
     check_sender,
     sequence_id,
 )
+from teatree.contracts.traceparent import read_traceparent
 
 HEADER_REQUEST_ID = "Teatree-Request-Id"
 HEADER_NATS_ID = "Nats-Msg-Id"
@@ -80,8 +81,11 @@ class Request:
     """The header `Teatree-Args`: the arguments beside an Arrow body, one line of ASCII JSON."""
     group: str | None = None
     traceparent: str | None = None
+    """The trace that it belongs to (W3C); None too for a header that is not valid: a trace never refuses a request."""
     sender: str = ANONYMOUS
     """Who sent it, by its subject, which NATS' permissions make true; `_` if it names none, or none that is valid."""
+    index: int = 0
+    """Its place among the requests of its message: with `seq` it identifies the request in the log."""
     invalid: RequestError | None = field(default=None, eq=False)
     """What is wrong with the envelope itself; such a request is rejected with it when its turn comes."""
 
@@ -173,7 +177,7 @@ def read_request(
         content_type=content_type,
         args=args,
         group=group,
-        traceparent=headers.get(HEADER_TRACEPARENT),
+        traceparent=read_traceparent(headers.get(HEADER_TRACEPARENT)),
         sender=sender,
         invalid=faults[0] if faults else None,
     )

@@ -109,7 +109,8 @@ def _commit_created(
         result: dict[str, Any] = {"goal_model_id": identity.goal_model_id, "tables": list(handle.tables())}
         if fork is not None:
             result["from"] = {"model": fork.point.model, "version": fork.point.version}
-        entries = (*outside, Entry(outcome_of(request, Status.DONE, result=result, effect=True)))
+        tables = tuple(sorted(handle.changed_tables))
+        entries = (*outside, Entry(outcome_of(request, Status.DONE, result=result, effect=True, tables=tables)))
         applied = Applied(
             version=next_version.version,
             write_id=next_version.write_id,

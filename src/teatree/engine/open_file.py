@@ -172,7 +172,7 @@ class OpenFile:
         write_id = secrets.token_hex(8)
         with tempfile.TemporaryDirectory(prefix="teatree-publish-") as folder:
             captured, tables = self._capture(table, version, write_id, Path(folder))
-            if newest is not None and newest.file is not None and _is_same(newest, captured):
+            if newest is not None and newest.content is not None and _is_same(newest, captured):
                 self._last, self._table, self._checkpoint = newest, table, captured.checkpoint
                 return self._published(newest, is_new=False)
             manifest = self._manifest(newest, version, write_id, captured, tables)
@@ -216,9 +216,9 @@ class OpenFile:
         return newest
 
     def _table_of(self, newest: Manifest | None) -> BlockTable:
-        if newest is None or newest.file is None:
+        if newest is None or newest.content is None:
             return BlockTable.empty(self._chain.folder)
-        return read_table(self._chain.store, newest.file)
+        return read_table(self._chain.store, newest.content)
 
     def _capture(
         self, table: BlockTable, version: int, write_id: str, folder: Path
@@ -273,7 +273,7 @@ class OpenFile:
             user_version=version,
             last_effect_seq=0,
             announced_version=version,
-            file=captured.layout,
+            content=captured.layout,
             tables=tables,
             pack=captured.pack,
             changed_tables=tuple(sorted(entry.name for entry in tables)),
@@ -284,8 +284,8 @@ class OpenFile:
 def _is_same(newest: Manifest, captured: Capture) -> bool:
     return (
         not captured.blocks
-        and newest.file is not None
-        and newest.file.header.checksum == captured.layout.header.checksum
+        and newest.content is not None
+        and newest.content.header.checksum == captured.layout.header.checksum
     )
 
 
@@ -311,7 +311,7 @@ def _published(manifest: Manifest, *, is_new: bool) -> Published:
         model=manifest.model,
         version=manifest.version,
         is_new=is_new,
-        size_bytes=manifest.file.size_bytes if manifest.file else 0,
+        size_bytes=manifest.content.size_bytes if manifest.content else 0,
         pack_bytes=manifest.pack.size_bytes if manifest.pack and is_new else 0,
         tables={entry.name: entry.rows for entry in manifest.tables},
     )

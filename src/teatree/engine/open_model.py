@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import attrs
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
@@ -117,6 +118,7 @@ class OpenModel:
     def capture(self, applied: Applied, announced_version: int) -> PreparedVersion:
         """Checkpoint, and pack what the batch changed; the version before must be the base."""
         with self._working() as model_file, self._context.probe.step("manager.capture", version=applied.version):
+            applied = attrs.evolve(applied, steps=applied.steps.then("wait"))
             file = None if applied.dropped else self._capture(model_file, applied)
             return self.preparer.prepare(applied, file, announced_version)
 
@@ -200,12 +202,14 @@ class OpenModel:
 
     def _capture(self, model_file: ModelFile, applied: Applied) -> CapturedFile:
         database = model_file.database
-        probe = self._context.probe
+        probe, steps = self._context.probe, applied.steps
         with probe.step("manager.capture.checkpoint", version=applied.version):
             database.checkpoint()
+        steps = steps.then("capture.checkpoint")
         with probe.step("manager.capture.pack", version=applied.version):
             packed = self._pack(database, applied)
-        return CapturedFile(packed, table_entries(model_file.handle, self.preparer.base.manifest, applied))
+        tables = table_entries(model_file.handle, self.preparer.base.manifest, applied)
+        return CapturedFile(packed, tables, steps.then("capture.pack"))
 
     def _pack(self, database: Database, applied: Applied) -> Capture:
         """Pack what differs from the version before; damage found here is the local file's."""

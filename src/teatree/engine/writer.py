@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
+
 from teatree.contracts.errors import Code, OperatorError, TeatreeError
 from teatree.contracts.manifest import Manifest, ModelState
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings
+from teatree.contracts.steps import Steps
 from teatree.engine.apply.batch import Applied
 from teatree.engine.apply.ledger import Ledger
 from teatree.engine.closed_model import ClosedModel, NotTakenOver
@@ -98,19 +101,19 @@ class Writer:
         with probe.step("manager.take_over.ledger", version=fence.version):
             self.ledger.load(fence)
         chain, applied = self.context.chain, applied_through(fence)
-        if fence.file is None:
+        if fence.content is None:
             base = Base(fence, BlockTable.empty(chain.folder))
             preparer = VersionPreparer(self.context, self._author, self.ledger, base)
             discard_files(self.context.folder)
             self.model = ModelWithoutFile(self.context, preparer, applied)
             return None
-        table = read_table(chain.store, fence.file)
+        table = read_table(chain.store, fence.content)
         preparer = VersionPreparer(self.context, self._author, self.ledger, Base(fence, table))
         context = self.context.with_options(fence.options)
         with probe.step("manager.take_over.file", version=fence.version):
             taken_over = take_file(context, fence)
         try:
-            captured = Captured(table, captured_checkpoint(taken_over.database, fence.file))
+            captured = Captured(table, captured_checkpoint(taken_over.database, fence.content))
         except BaseException:
             taken_over.database.close()
             raise
@@ -139,6 +142,11 @@ class Writer:
 
         After a `RetryError`, call again with what `rest_of` returns: the batch resumes where it stopped.
         """
+        steps = Steps.begin(self.context.clock)
+        applied = self._apply(requests, outside)
+        return attrs.evolve(applied, steps=steps.then("apply"))
+
+    def _apply(self, requests: Sequence[Request], outside: Sequence[Outcome]) -> Applied:
         model = self._taken_over
         if isinstance(model, OpenModel):
             return model.apply(requests)

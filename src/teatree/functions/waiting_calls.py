@@ -38,10 +38,11 @@ class WaitingCalls(ABC):
         """Return whether a request can wait; another one is run alone by the function's `run`."""
 
     @abstractmethod
-    def add(self, number: int, db: Read, call: Call) -> Any:
-        """Check a call, keep it under its number, and return its result; if it raises `RequestError`, it is not kept.
+    def add(self, number: int, db: Read, call: Call) -> tuple[Any, tuple[str, ...]]:
+        """Check a call, keep it under its number, and return its result and the tables that it will write.
 
-        It changes nothing and sends no statement: only `CallGroup.run` does.
+        If it raises `RequestError`, it is not kept. It changes nothing and sends no statement: only `CallGroup.run`
+        does.
         """
 
     @property

@@ -10,8 +10,9 @@ from datetime import datetime
 
 from attrs import frozen
 
-from teatree.contracts.codec import tolerate_unknown_keys
+from teatree.contracts.codec import absent_if_default, tolerate_unknown_keys
 from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.names import ANONYMOUS
 from teatree.contracts.requests import Request
 from teatree.storage.objects.base import NotFoundError
 from teatree.storage.objects.small_objects import read_object, write_object
@@ -38,8 +39,13 @@ class DeadLetter:
     """The arguments beside an Arrow body: one line of JSON."""
     body_bytes: int
     group: str | None = None
+    sender: str = ANONYMOUS
+    traceparent: str | None = None
+    index: int = 0
+    """Its place among the requests of its message."""
 
 
+absent_if_default(DeadLetter)
 tolerate_unknown_keys(DeadLetter)
 
 
@@ -56,6 +62,9 @@ def write_dead_letter(chain: Chain, request: Request, tries: int) -> None:
         args=request.args,
         body_bytes=len(request.body),
         group=request.group,
+        sender=request.sender,
+        traceparent=request.traceparent,
+        index=request.index,
     )
     chain.store.put(_key(chain, request.seq, _BODY), request.body)
     write_object(chain.store, _key(chain, request.seq, _LETTER), letter)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from teatree.client.versions.pull import VersionInfo
 
 LIMIT = 20
+NAMES_MAX = 3
+"""Names of tables or senders that are printed for one version."""
 
 
 def versions(model: ModelName, /, *, limit: int = LIMIT, common: StoreCommon = STORE_DEFAULT) -> None:
@@ -53,8 +55,15 @@ def versions(model: ModelName, /, *, limit: int = LIMIT, common: StoreCommon = S
             size_text(info.file_bytes),
             size_text(info.pack_bytes),
             f"{sum(info.tables.values()):,}",
+            _shortened(info.changed_tables),
+            _shortened(info.senders),
         )
         for info in found
     )
-    columns = ("version", "kind", "published", "offset", "file", "added", "rows")
+    columns = ("version", "kind", "published", "offset", "file", "added", "rows", "changed", "senders")
     output.table(columns, rows, right=("version", "offset", "file", "added", "rows"))
+
+
+def _shortened(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+    return ", ".join(names[:NAMES_MAX]) + more

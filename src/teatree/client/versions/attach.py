@@ -173,7 +173,7 @@ class Attached:
             number = self._chain.newest_version(self._manifest.version)
             if number > self._manifest.version:
                 newest = self._chain.newest(number)
-                if newest is not None and newest.file is not None:  # a dropped model has none
+                if newest is not None and newest.content is not None:  # a dropped model has none
                     if newest.content_write_id != self._manifest.content_write_id:
                         before = self._open_name
                         self._switch(newest, "ATTACH OR REPLACE")

@@ -105,7 +105,7 @@ class _Sides:
         cache = BlockCache(settings.cache_folder, settings.cache.bytes_max) if settings.cache_folder else None
         fetcher = BlockFetcher(chain.store, cache, settings.cache.memory_bytes_max)
         for name, manifest in zip((_BEFORE, _AFTER), manifests, strict=True):
-            if manifest.file is None:
+            if manifest.content is None:
                 con.execute(f"ATTACH ':memory:' AS {quote(name)}")
             else:
                 self._attached.append(Attached(con, chain, manifest, fetcher, settings.cache, name))

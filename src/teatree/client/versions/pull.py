@@ -50,6 +50,10 @@ class VersionInfo:
     """What this version added to the store."""
     tables: dict[str, int]
     """Rows by table."""
+    changed_tables: tuple[str, ...] = ()
+    """Tables that its requests wrote."""
+    senders: tuple[str, ...] = ()
+    """Some of those who sent its requests."""
 
 
 @frozen
@@ -74,9 +78,11 @@ def version_info(manifest: Manifest) -> VersionInfo:
         at=manifest.at,
         offset=manifest.offset,
         user_version=manifest.user_version,
-        file_bytes=manifest.file.size_bytes if manifest.file else 0,
+        file_bytes=manifest.content.size_bytes if manifest.content else 0,
         pack_bytes=manifest.pack.size_bytes if manifest.pack else 0,
         tables={table.name: table.rows for table in manifest.tables},
+        changed_tables=manifest.changed_tables,
+        senders=manifest.senders,
     )
 
 

@@ -171,7 +171,7 @@ def _check_version(chain: Chain, manifest: Manifest, check: FileCheck, path: Pat
     if manifest.pack is not None:
         with counts.findings.collect(manifest.version):
             check_object(chain, manifest.pack)
-    if manifest.file is not None and check.check(manifest, manifest.file):
+    if manifest.content is not None and check.check(manifest, manifest.content):
         _read_tables(path, manifest, counts)
 
 

@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
-from attrs import frozen
+from attrs import field, frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.logs import log_event
 from teatree.contracts.manifest import ForkPoint, ModelOptions
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
+from teatree.contracts.steps import Steps
 from teatree.engine.apply.commits import Commit, is_committed, record_commit
 from teatree.engine.apply.outcomes import refusal
 from teatree.engine.apply.transaction import Item, ModelFile, NextVersion, Transaction, UnexpectedError
@@ -65,6 +66,7 @@ class Applied:
     """What its `create_model` set; None for a batch without one."""
     dropped: bool = False
     """Whether it dropped the model."""
+    steps: Steps = field(factory=Steps.begin, eq=False)
 
 
 @frozen

@@ -40,6 +40,8 @@ class Commit:
     """An outcome segment, as it will be shipped."""
     dropped: bool = False
     """Whether it drops the model."""
+    index: int | None = None
+    """Place of the last request in its message, if others of that message follow; None if the message is complete."""
 
 
 @frozen
@@ -62,7 +64,7 @@ def create_own_tables(database: Database, identity: Identity) -> None:
     )
     database.rows(
         f"CREATE TABLE {_COMMITS}(version UBIGINT, write_id VARCHAR, applied_offset UBIGINT, log_at TIMESTAMP,"
-        " last_effect_seq UBIGINT, changed_tables VARCHAR[], outcomes BLOB, dropped BOOLEAN)"
+        " last_effect_seq UBIGINT, changed_tables VARCHAR[], outcomes BLOB, dropped BOOLEAN, applied_index UINTEGER)"
     )
     database.rows(
         f"INSERT INTO {_MODEL} VALUES (?, ?, ?, ?, ?, ?)",
@@ -97,7 +99,7 @@ def record_commit(database: Database, commit: Commit, shipped_version: int | Non
     if shipped_version is not None:
         database.rows(f"DELETE FROM {_COMMITS} WHERE version < ?", (shipped_version,))
     database.rows(
-        f"INSERT INTO {_COMMITS} VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO {_COMMITS} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             commit.version,
             commit.write_id,
@@ -107,6 +109,7 @@ def record_commit(database: Database, commit: Commit, shipped_version: int | Non
             list(commit.changed_tables),
             commit.outcomes,
             commit.dropped,
+            commit.index,
         ),
     )
 
@@ -125,8 +128,8 @@ def read_commits(database: Database) -> list[Commit]:
     """Return the rows that the file holds, by offset."""
     rows = database.rows(f"SELECT * FROM {_COMMITS} ORDER BY applied_offset")
     return [
-        Commit(version, write_id, offset, log_at.replace(tzinfo=UTC), effect, tuple(changed), bytes(outcomes), dropped)
-        for version, write_id, offset, log_at, effect, changed, outcomes, dropped in rows
+        Commit(version, write_id, offset, log_at.replace(tzinfo=UTC), effect, tuple(changed), bytes(outcomes), *more)
+        for version, write_id, offset, log_at, effect, changed, outcomes, *more in rows
     ]
 
 

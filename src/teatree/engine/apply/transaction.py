@@ -175,6 +175,8 @@ class Transaction:
 
     def _run_function(self, request: Request, function: Function, call: Call) -> None:
         database, limits = self._model_file.database, self._model_file.context.limits
+        handle = self._model_file.handle
+        handle.written.clear()
         with ExitStack() as within:
             block = within.enter_context(
                 database.time_limit(_time_ms_max(function.traits, limits), request.function, [request])
@@ -184,9 +186,9 @@ class Transaction:
             with (
                 nullcontext() if function.traits.copies else database.memory_limit()
             ):  # copying runs no user's statement
-                result = function.run(self._model_file.handle, call)
+                result = function.run(handle, call)
             pages = cut_pages(result, limits.pages_max, block.check) if function.traits.nature is Nature.READS else []
-        self._done(request, function, result, pages)
+        self._done(request, function, result, pages, tuple(sorted(handle.written)))
 
     def _check_expected_version(self, call: Call) -> None:
         expected = call.expected_version
@@ -221,9 +223,9 @@ class Transaction:
 
     def _wait(self, function: Function, waiting: WaitingCalls, call: Call) -> None:
         """Check a call and keep it to be run together with its neighbours."""
-        result = waiting.add(len(self.entries), self._model_file.handle, call)
+        result, tables = waiting.add(len(self.entries), self._model_file.handle, call)
         self._waiting = function, waiting
-        self._done(call.request, function, result, [])
+        self._done(call.request, function, result, [], tables)
         if waiting.size_bytes > self._model_file.context.limits.rows_bytes_max:
             self._flush()
 
@@ -256,12 +258,14 @@ class Transaction:
         """Replace the outcome of a call that was not run after all."""
         error.where = error.where or traits.error_place
         done = self.entries[place].outcome
-        refused = evolve(done, status=Status.REJECTED, result=None, error=error.to_dict(), effect=False)
+        refused = evolve(done, status=Status.REJECTED, result=None, error=error.to_dict(), effect=False, tables=())
         self.entries[place] = Entry(refused)
         self._outcomes[done.request_id] = refused
 
-    def _done(self, request: Request, function: Function, result: Any, pages: Sequence[Page]) -> None:
-        done = partial(outcome_of, request, Status.DONE)
+    def _done(
+        self, request: Request, function: Function, result: Any, pages: Sequence[Page], tables: tuple[str, ...]
+    ) -> None:
+        done = partial(outcome_of, request, Status.DONE, tables=tables)
         match function.traits.nature:
             case Nature.READS:
                 result, stored = self._store_pages(request, result, pages)

@@ -54,6 +54,9 @@ class WriteHandle(Write):
         self.statements = 0
         """Statements sent to the database so far: if it grew, a request has touched the transaction."""
         self.changed_tables: set[str] = set()
+        """Tables changed in the open transaction."""
+        self.written: set[str] = set()
+        """Tables changed since the caller cleared it."""
         self._release: Release | None = None
         self._guarded = Guarded({})
 
@@ -90,7 +93,7 @@ class WriteHandle(Write):
 
     @override
     def changed(self, table: str, *, schema: bool = False) -> None:
-        self.changed_tables.add(table)
+        self._note(table)
         if schema:
             info = read_table(self._database.connection, table)
             self._tables = {**self._known(), fold(table): info}
@@ -103,8 +106,12 @@ class WriteHandle(Write):
 
     @override
     def dropped(self, table: str) -> None:
-        self.changed_tables.add(table)
+        self._note(table)
         self._tables = {name: info for name, info in self._known().items() if name != fold(table)}
+
+    def _note(self, table: str) -> None:
+        self.changed_tables.add(table)
+        self.written.add(table)
 
     def _check_readable(self, info: TableInfo) -> None:
         """Check that the oldest DuckDB release that must open this file knows the types of a changed table."""

@@ -26,6 +26,7 @@ from teatree.contracts.notices import (
     WireNotice,
     group_refusal,
     notice_about,
+    notice_headers,
 )
 from teatree.contracts.outside import outside_notice
 from teatree.contracts.requests import (
@@ -114,15 +115,23 @@ class Announcer:
     def _outcome(self, manifest: Manifest | Stub | None, outcome: Outcome) -> Iterator[NoticeMessage]:
         if manifest is None:
             subject = self.subjects.notify(self.chain.model, outcome.request_id, Kind.REJECTED)
-            yield subject, outside_notice(self.chain.model, outcome).to_json(), {}
+            yield subject, outside_notice(self.chain.model, outcome).to_json(), notice_headers(outcome)
             return
         yield from self._pages(manifest, outcome)
         kind = Kind(outcome.status.value)
         result = self._result(manifest, outcome)
-        members = {"version": manifest.version, "result": result, "error": outcome.error}
+        members = {
+            "version": manifest.version,
+            "result": result,
+            "error": outcome.error,
+            "tables": outcome.tables or None,
+            "app": outcome.app,
+            "reads": outcome.reads or None,
+        }
         notice = notice_about(outcome, kind, manifest.model, manifest.at, **members)
         subject = self.subjects.notify(manifest.model, outcome.request_id, kind)
-        yield subject, self._bounded(manifest, notice, f"outcome-{outcome.request_id}"), {}
+        body = self._bounded(manifest, notice, f"outcome-{outcome.request_id}")
+        yield subject, body, notice_headers(outcome)
 
     def _result(self, manifest: Manifest | Stub, outcome: Outcome) -> Any:
         """Return a request's result; for a barrier also the archive's version, if it is not the request's own."""
@@ -144,7 +153,7 @@ class Announcer:
         if len(body) <= self.payload_bytes_max() - HEADERS_BYTES:
             return body
         ref = self._put(manifest, f"{name}.json", body)
-        return attrs.evolve(notice, result=None, page={"ref": ref}).to_json()
+        return attrs.evolve(notice, result=None, page={"ref": ref}, tables=None, reads=None).to_json()
 
     def _put(self, manifest: Manifest | Stub, name: str, body: bytes) -> str:
         """Store a body that is too long for a notice beside the version's pages; return its key."""
@@ -159,6 +168,7 @@ class Announcer:
             details: dict[str, Any] = {"page": number, "pages": len(outcome.pages)}
             if body is not None and page["format"] == "arrow":
                 headers = {
+                    **notice_headers(outcome),
                     HEADER_CONTENT_TYPE: CONTENT_ARROW,
                     HEADER_PAGE: str(number),
                     HEADER_PAGES: str(len(outcome.pages)),
@@ -172,7 +182,7 @@ class Announcer:
                 details |= {"ref": self.chain.key(page["ref"]), "row_count": page["rows"], "format": page["format"]}
             members = {"version": manifest.version, "page": details}
             notice = notice_about(outcome, Kind.PAGE, manifest.model, manifest.at, **members)
-            yield subject, notice.to_json(), {}
+            yield subject, notice.to_json(), notice_headers(outcome)
 
     def _inline_body(self, page: dict[str, Any], number: int) -> bytes | None:
         """Return a page that is sent within its notice; None if the notice refers to it, or if it was cleaned up."""
@@ -199,7 +209,7 @@ class Announcer:
             "offset": manifest.offset,
             "changed_tables": list(manifest.changed_tables),
             "rows": {table.name: table.rows for table in manifest.tables},
-            "bytes": manifest.file.size_bytes if manifest.file else 0,
+            "bytes": manifest.content.size_bytes if manifest.content else 0,
         }
         notice = WireNotice(
             kind=Kind.VERSION, model=manifest.model, at=manifest.at, version=manifest.version, result=details
@@ -222,11 +232,13 @@ def parse_page(body: bytes) -> dict[str, Any]:
 def started_message(subjects: Subjects, request: Request) -> NoticeMessage:
     """Return the `started` notice of a request: best effort, not kept in the chain."""
     notice = notice_about(request, Kind.STARTED, request.model, request.at)
-    return subjects.notify(request.model, request.request_id, Kind.STARTED), notice.to_json(), {}
+    subject = subjects.notify(request.model, request.request_id, Kind.STARTED)
+    return subject, notice.to_json(), notice_headers(request)
 
 
 def progress_message(subjects: Subjects, request: Request, fraction: float, text: str, now: datetime) -> NoticeMessage:
     """Return the `progress` notice of a request: best effort, not kept in the chain."""
     page = {"fraction": round(fraction, 4), "text": text}
     notice = notice_about(request, Kind.PROGRESS, request.model, now, page=page)
-    return subjects.notify(request.model, request.request_id, Kind.PROGRESS), notice.to_json(), {}
+    subject = subjects.notify(request.model, request.request_id, Kind.PROGRESS)
+    return subject, notice.to_json(), notice_headers(request)

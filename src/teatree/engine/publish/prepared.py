@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import attrs
@@ -18,11 +19,18 @@ from teatree.contracts.manifest import (
     StreamStamp,
     TableEntry,
 )
+from teatree.contracts.names import ANONYMOUS
+from teatree.contracts.steps import Steps
+from teatree.contracts.traceparent import is_sampled
 from teatree.engine.apply.batch import Applied
 from teatree.engine.duckdb.handle import WriteHandle
 from teatree.engine.duckdb.snapshot import Capture
 from teatree.storage.ledger.segments import Entry, segment_ref
 from teatree.storage.versions.chain import Chain
+
+SENDERS_MAX = 16
+TRACEPARENTS_MAX = 16
+"""Senders and traces that a manifest names: it must not grow with the batch, whose outcome segment has them all."""
 
 
 @frozen
@@ -31,6 +39,8 @@ class CapturedFile:
 
     capture: Capture
     tables: tuple[TableEntry, ...]
+    steps: Steps
+    """Those up to its capture."""
 
 
 @frozen
@@ -40,6 +50,8 @@ class PreparedVersion:
     manifest: Manifest
     entries: tuple[Entry, ...]
     segment: bytes
+    steps: Steps
+    """Those up to its capture; `ship` adds those of the upload to its manifest."""
     capture: Capture | None
     archive: tuple[str, ...] | None = None
     """Tables for whose archive its `archive` request waits; () means all."""
@@ -94,6 +106,9 @@ def fence_after(newest: Manifest | None, chain: Chain, author: Author, now: date
         pack=None,
         outcomes=None,
         changed_tables=(),
+        senders=(),
+        traceparents=(),
+        step_us={},
         writer=dict(author.details),
     )
 
@@ -132,14 +147,29 @@ def batch_after(
         incarnation=_incarnation(applied, parent.incarnation),
         fork_of=creation.fork_of if creation else None if applied.dropped else parent.fork_of,
         options=creation.options if creation else parent.options,
-        file=packed.layout if packed else None,
+        content=packed.layout if packed else None,
         tables=file.tables if file else (),
         pack=packed.pack if packed else None,
         outcomes=segment_ref(applied.version, applied.write_id, applied.segment, len(applied.entries)),
         ledger=ledger,
         changed_tables=tuple(sorted(applied.changed_tables)),
+        senders=_senders(applied.entries),
+        traceparents=_traceparents(applied.entries),
+        step_us={},
         writer=dict(author.details),
     )
+
+
+def _senders(entries: Sequence[Entry]) -> tuple[str, ...]:
+    found = {entry.outcome.sender for entry in entries}
+    found.discard(ANONYMOUS)
+    return tuple(sorted(found)[:SENDERS_MAX])
+
+
+def _traceparents(entries: Sequence[Entry]) -> tuple[str, ...]:
+    found = dict.fromkeys(entry.outcome.traceparent for entry in entries)
+    found.pop(None, None)
+    return tuple(sorted((trace for trace in found if trace), key=is_sampled, reverse=True)[:TRACEPARENTS_MAX])
 
 
 def _incarnation(applied: Applied, before: Incarnation) -> Incarnation:

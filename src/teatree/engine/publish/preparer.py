@@ -56,7 +56,8 @@ class VersionPreparer:
         now = self._clock.now()
         manifest = batch_after(self.base.manifest, applied, file, ledger, announced_version, self.author, now)
         capture = file.capture if file is not None else None
-        return PreparedVersion(manifest, applied.entries, applied.segment, capture, applied.archive)
+        steps = file.steps if file is not None else applied.steps
+        return PreparedVersion(manifest, applied.entries, applied.segment, steps, capture, applied.archive)
 
     def advance(self, shipped: PreparedVersion) -> None:
         """Take a shipped version as the base of the next."""

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import attrs
+
 from teatree.engine.model_context import ModelContext
 from teatree.engine.publish.prepared import PreparedVersion
 
 
-def ship(prepared: PreparedVersion, context: ModelContext) -> None:
-    """Upload a version and create its manifest. May be called again after a `RetryError`."""
-    chain, manifest = context.chain, prepared.manifest
+def ship(prepared: PreparedVersion, context: ModelContext) -> PreparedVersion:
+    """Upload a version and create its manifest, which names how long that took; return the version with that manifest.
+
+    May be called again after a `RetryError`: then it can be the manifest of the earlier call.
+    """
+    chain, manifest, steps = context.chain, prepared.manifest, prepared.steps
     probe, store = context.probe.bind(version=manifest.version), chain.store
     if prepared.capture is not None and manifest.pack is not None:
         with probe.step("manager.ship.pack", object=manifest.pack):
             store.put(chain.key(manifest.pack.key), prepared.capture.path)
+        steps = steps.then("ship.pack")
     if manifest.outcomes is not None:
         with probe.step("manager.ship.segment", object=manifest.outcomes):
             store.put(chain.key(manifest.outcomes.key), prepared.segment)
+        steps = steps.then("ship.segment")
     with probe.step("manager.ship.manifest"):
-        chain.create(manifest)
+        created = chain.create(attrs.evolve(manifest, step_us=steps.us))
+    return attrs.evolve(prepared, manifest=created)

@@ -99,13 +99,13 @@ class WaitingAppends(WaitingCalls):
         return request.content_type != CONTENT_ARROW
 
     @override
-    def add(self, number: int, db: Read, call: Call) -> dict[str, int]:
+    def add(self, number: int, db: Read, call: Call) -> tuple[dict[str, int], tuple[str, ...]]:
         table, rows = append_arguments(db, call)
         appends = self._tables.get(table.name) or TableAppends(table)
         appends.add(number, call.request, rows)
         self._tables[table.name] = appends
         self._size_bytes += len(rows) * len(table.schema) * VALUE_BYTES
-        return {"rows": len(rows)}
+        return {"rows": len(rows)}, (table.name,) if rows else ()
 
     @property
     @override

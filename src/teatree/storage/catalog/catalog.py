@@ -69,16 +69,17 @@ _CONTENTS = """
 # A second body under a used id is refused under that same id: the first in the log is the one that the row is for.
 _REQUESTS = """
     INSERT INTO request_log AS log (goal_model_id, request_id, seq, function, state, accepted_at, version, result,
-        error, group_id, finished_at)
+        error, group_id, finished_at, sender, traceparent, tables)
     SELECT DISTINCT ON (goal_model_id, request_id) *
     FROM json_to_recordset(%(rows)s::json) AS r(goal_model_id uuid, request_id text, seq bigint, function text,
         state text, accepted_at timestamptz, version bigint, result jsonb, error jsonb, group_id text,
-        finished_at timestamptz)
+        finished_at timestamptz, sender text, traceparent text, tables text[])
     ORDER BY goal_model_id, request_id, state = 'started', seq
     ON CONFLICT (goal_model_id, request_id) DO UPDATE SET seq = excluded.seq, function = excluded.function,
         state = excluded.state, accepted_at = excluded.accepted_at, version = excluded.version,
         result = excluded.result, error = excluded.error, group_id = excluded.group_id,
-        finished_at = excluded.finished_at
+        finished_at = excluded.finished_at, sender = excluded.sender, traceparent = excluded.traceparent,
+        tables = excluded.tables
     WHERE log.state = 'started' AND excluded.state <> 'started'
     """
 
@@ -277,7 +278,9 @@ class Catalog:
 
 
 def _request_row(row: dict[str, Any]) -> RequestRow:
-    return _read(RequestRow, {**row, "state": RequestState(row["state"])})
+    tables = row.get("tables")
+    row = {**row, "state": RequestState(row["state"])}
+    return _read(RequestRow, row | {"tables": tuple(tables)} if tables is not None else row)
 
 
 def _read(kind: type[T], row: dict[str, Any]) -> T:

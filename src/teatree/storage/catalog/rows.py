@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from teatree.contracts.codec import unstructure
 from teatree.contracts.manifest import Manifest, ManifestKind, ObjectRef, Stub
+from teatree.contracts.names import ANONYMOUS
 from teatree.storage.objects.base import object_uri
 
 if TYPE_CHECKING:
@@ -144,6 +145,11 @@ class RequestRow:
     error: dict[str, Any] | None = None
     group_id: str | None = None
     finished_at: datetime | None = None
+    sender: str | None = None
+    """Who published it; None if no one was named."""
+    traceparent: str | None = None
+    tables: tuple[str, ...] | None = None
+    """The tables that it wrote; None if it wrote none."""
 
 
 def model_columns(manifest: Manifest, store_url: str) -> ModelColumns:
@@ -167,7 +173,7 @@ def model_columns(manifest: Manifest, store_url: str) -> ModelColumns:
             }
             for table in manifest.tables
         ),
-        size_bytes=manifest.file.size_bytes if manifest.file else 0,
+        size_bytes=manifest.content.size_bytes if manifest.content else 0,
         store_url=store_url,
     )
 
@@ -184,7 +190,7 @@ def version_row(manifest: Manifest) -> VersionRow:
         user_version=manifest.user_version,
         at=manifest.at,
         log_at=manifest.log_at,
-        size_bytes=manifest.file.size_bytes if manifest.file else 0,
+        size_bytes=manifest.content.size_bytes if manifest.content else 0,
         pack_bytes=manifest.pack.size_bytes if manifest.pack else 0,
         requests=manifest.outcomes.rows if manifest.outcomes else 0,
         changed_tables=manifest.changed_tables,
@@ -196,7 +202,7 @@ def content_rows(manifest: Manifest, store_url: str) -> list[ContentRow]:
     if manifest.kind is not ManifestKind.BATCH:
         return []
     found: list[ContentRow] = []
-    if manifest.file is not None:
+    if manifest.content is not None:
         body = manifest.to_json()
         rows = sum(table.rows for table in manifest.tables)
         own = ObjectRef(f"manifests/{manifest.version:020d}", len(body), blake3(body).hexdigest(), rows)
@@ -248,6 +254,9 @@ def request_rows(manifest: Manifest | Stub, outcomes: Iterable[Outcome]) -> list
             group_id=outcome.group,
             accepted_at=outcome.at,
             finished_at=manifest.at,
+            sender=_named(outcome.sender),
+            traceparent=outcome.traceparent,
+            tables=outcome.tables or None,
         )
         for outcome in outcomes
     ]
@@ -263,7 +272,13 @@ def started_row(goal_model_id: uuid.UUID, request: Request) -> RequestRow:
         state=RequestState.STARTED,
         group_id=request.group,
         accepted_at=request.at,
+        sender=_named(request.sender),
+        traceparent=request.traceparent,
     )
+
+
+def _named(sender: str) -> str | None:
+    return None if sender == ANONYMOUS else sender
 
 
 def _content_row(

@@ -15,10 +15,12 @@ import pyarrow as pa
 from attrs import frozen
 from blake3 import blake3
 
-from teatree.contracts.codec import dump_json
+from teatree.contracts.codec import dump_json, structure
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import Manifest, ObjectRef, Stub
+from teatree.contracts.names import ANONYMOUS
 from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.provenance import AppCode, VersionRead
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.reread import reread
 
@@ -66,9 +68,19 @@ SCHEMA = pa.schema(
         ("effect", pa.bool_()),
         ("role", pa.string()),
         ("answer_version", pa.uint64()),
+        ("tables", pa.string()),
+        ("sender", pa.string()),
+        ("traceparent", pa.string()),
+        ("index", pa.uint32()),
+        ("app", pa.string()),
+        ("reads", pa.string()),
     ]
 )
-"""`result`, `error` and `pages` are JSON texts; `at` is JetStream's time of the request."""
+"""All columns; a segment lacks those in which no row has a value.
+
+`result`, `error`, `pages`, `tables`, `app` and `reads` are JSON texts; `at` is JetStream's time of the request. Without
+a value a row has the role `first`, the sender `_` and the index 0.
+"""
 
 
 COMPRESSED_ROWS_MIN = 32
@@ -95,15 +107,33 @@ def encode_segment(entries: Sequence[Entry]) -> bytes:
         [o.group for o in outcomes],
         [dump_json(o.pages).decode() if o.pages else None for o in outcomes],
         [o.effect for o in outcomes],
-        [e.role.value for e in entries],
+        [None if e.role is Role.FIRST else e.role.value for e in entries],
         [e.answer_version for e in entries],
+        _table_texts([o.tables for o in outcomes]),
+        [None if o.sender == ANONYMOUS else o.sender for o in outcomes],
+        [o.traceparent for o in outcomes],
+        [o.index or None for o in outcomes],
+        [None if o.app is None else dump_json(o.app).decode() for o in outcomes],
+        [dump_json(o.reads).decode() if o.reads else None for o in outcomes],
     ]
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
+    used = [(field, values) for field, values in zip(SCHEMA, columns, strict=True) if _has_value(values)]
+    schema = pa.schema([field for field, _ in used])
+    arrays = [pa.array(values, field.type) for field, values in used]
     sink = io.BytesIO()
     options = pa.ipc.IpcWriteOptions(compression="zstd" if len(entries) >= COMPRESSED_ROWS_MIN else None)
-    with pa.ipc.new_file(sink, SCHEMA, options=options) as writer:
-        writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+    with pa.ipc.new_file(sink, schema, options=options) as writer:
+        writer.write_batch(pa.record_batch(arrays, schema=schema))
     return sink.getvalue()
+
+
+def _table_texts(values: Sequence[tuple[str, ...]]) -> list[str | None]:
+    """Return names of tables as JSON texts; most requests of a version write the same."""
+    texts = {names: dump_json(names).decode() if names else None for names in set(values)}
+    return [texts[names] for names in values]
+
+
+def _has_value(values: Sequence[Any]) -> bool:
+    return bool(values) and (values[0] is not None or values.count(None) < len(values))
 
 
 def decode_segment(body: bytes, where: str) -> list[Entry]:
@@ -113,10 +143,11 @@ def decode_segment(body: bytes, where: str) -> list[Entry]:
         table.validate(full=True)
     except (pa.ArrowInvalid, OSError) as e:
         raise CorruptError(f"The outcome segment is damaged: {e}", where=where) from e
-    return [_entry(row) for row in table.to_pylist()]
+    return [_entry(row, where) for row in table.to_pylist()]
 
 
-def _entry(row: dict[str, Any]) -> Entry:
+def _entry(row: dict[str, Any], where: str) -> Entry:
+    app = _json(row.get("app"))
     return Entry(
         outcome=Outcome(
             seq=row["seq"],
@@ -125,14 +156,20 @@ def _entry(row: dict[str, Any]) -> Entry:
             body_hash=row["body_hash"],
             status=Status(row["status"]),
             at=row["at"],
-            result=_json(row["result"]),
-            error=_json(row["error"]),
-            group=row["group"],
-            pages=tuple(_json(row["pages"]) or ()),
+            result=_json(row.get("result")),
+            error=_json(row.get("error")),
+            group=row.get("group"),
+            pages=tuple(_json(row.get("pages")) or ()),
             effect=row["effect"],
+            tables=tuple(_json(row.get("tables")) or ()),
+            sender=row.get("sender") or ANONYMOUS,
+            traceparent=row.get("traceparent"),
+            index=row.get("index") or 0,
+            app=None if app is None else structure(app, AppCode, where),
+            reads=tuple(structure(read, VersionRead, where) for read in _json(row.get("reads")) or ()),
         ),
-        role=Role(row["role"]),
-        answer_version=row["answer_version"],
+        role=Role(row.get("role") or Role.FIRST),
+        answer_version=row.get("answer_version"),
     )
 
 

@@ -211,18 +211,20 @@ class Chain:
     def _exists(self, version: int) -> bool:
         return self.store.head(self.manifest_key(version)) is not None
 
-    def create(self, manifest: Manifest) -> None:
-        """Create a version's manifest: THE commit point.
+    def create(self, manifest: Manifest) -> Manifest:
+        """Create a version's manifest: THE commit point. Return the one that is in the store.
 
         Raises `fenced` if another writer created it first; a lost reply to our own creation is recognised by the write
-        id. A `RetryError` leaves open whether it was created: call again with the same manifest.
+        id. A `RetryError` leaves open whether it was created: call again with a manifest of the same write id, which
+        differs at most in how long its steps took.
         """
         key = self.manifest_key(manifest.version)
         if self.store.put_if_absent(key, manifest.to_json()):
-            return
+            return manifest
         found = self.entry(manifest.version)
         if found.write_id != manifest.write_id:
             raise FencedError(
                 f"Version {manifest.version} of {self.model} was written by another manager (epoch {found.epoch}).",
                 where=key,
             )
+        return found if isinstance(found, Manifest) else manifest

@@ -33,13 +33,13 @@ Progress = Callable[[int, int], None]
 
 def layout_of(manifest: Manifest) -> FileLayout:
     """Return the file of a version, or raise `unknown_version` where the model had none."""
-    if manifest.file is None:
+    if manifest.content is None:
         raise RequestError(
             Code.UNKNOWN_VERSION,
             f"{manifest.model} is {manifest.state} at version {manifest.version}: there is no file.",
             where=f"version {manifest.version}",
         )
-    return manifest.file
+    return manifest.content
 
 
 def read_extent(store: ObjectStore, extent: Extent, size_bytes: int) -> bytes:

@@ -206,6 +206,6 @@ def total_bytes(manifests: Iterable[Manifest]) -> int:
     """Return about how many bytes of files there are to check: the first version's, then what each one added."""
     total = 0
     for number, manifest in enumerate(manifests):
-        if manifest.file is not None:
-            total += manifest.file.size_bytes if number == 0 or not manifest.pack else manifest.pack.size_bytes
+        if manifest.content is not None:
+            total += manifest.content.size_bytes if number == 0 or not manifest.pack else manifest.pack.size_bytes
     return total
