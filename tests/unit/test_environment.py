@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from teatree.contracts.environment import read_settings
+from teatree.contracts.environment import connection_environ, read_settings
 from teatree.contracts.errors import Code, OperatorError
 
 
@@ -22,6 +22,22 @@ def test_no_such_number(tmp_path: Path, variable: str, value: str) -> None:
     assert refused.value.code is Code.WRONG_CONFIGURATION
     assert refused.value.where == variable
     assert variable in str(refused.value)
+
+
+def test_a_text(tmp_path: Path) -> None:
+    """A setting of a group can be a text, and the connections of a process are passed on whole."""
+    environ = {
+        "TEATREE_DISPATCHER_LAUNCHER": "pods",
+        "TEATREE_PREFIX": "plan",
+        "TEATREE_NATS_URL": "nats://x:1",
+        "TEATREE_STORE_SECRET_KEY": "k",
+        "TEATREE_POSTGRES_READER_URL": "postgresql://r@x/d",
+    }
+    settings = read_settings(environ, tmp_path)
+    assert settings.dispatcher.launcher == "pods"
+    again = read_settings(connection_environ(settings), tmp_path)
+    assert (again.nats, again.store, again.postgres) == (settings.nats, settings.store, settings.postgres)
+    assert again.nats.prefix == "plan"
 
 
 def test_zero(tmp_path: Path) -> None:

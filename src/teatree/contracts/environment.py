@@ -8,111 +8,54 @@ import shlex
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
+
+import attrs
 
 from teatree.contracts.errors import Code, OperatorError, RequestError
-from teatree.contracts.names import check_sender
-from teatree.contracts.read_settings import ReadSettings
-from teatree.contracts.settings import (
-    BreakerSettings,
-    CacheSettings,
-    DispatcherSettings,
-    LimitSettings,
-    ManagerSettings,
-    NatsSettings,
-    PostgresSettings,
-    RetentionSettings,
-    ScrubSettings,
-    Settings,
-    StoreSettings,
-)
+from teatree.contracts.read_settings import ZERO_ALLOWED
+from teatree.contracts.settings import CHECK, OF_ONE_PROCESS, VARIABLE, Settings
 from teatree.contracts.unknown_settings import warn_of_unknown
 
 ENV_FILE = "teatree.env"
 """Written by `teatree up` into its data folder when all is ready; mode 0600."""
 
-GROUPS = {
-    "limits": LimitSettings,
-    "manager": ManagerSettings,
-    "reads": ReadSettings,
-    "dispatcher": DispatcherSettings,
-    "retention": RetentionSettings,
-    "scrub": ScrubSettings,
-    "breaker": BreakerSettings,
-    "cache": CacheSettings,
+GROUPS: dict[str, type[attrs.AttrsInstance]] = {
+    member.name: cast("type[attrs.AttrsInstance]", type(member.default))
+    for member in attrs.fields(Settings)
+    if attrs.has(type(member.default))
 }
 """The class of each group: its members are the variables `TEATREE_<GROUP>_<NAME>`."""
-
-_MAY_BE_ZERO = frozenset(
-    "stuck_ms_max resident_bytes_max disk_free_bytes_min load_retry_ms_max pages_inline_max idle_exit_ms "
-    "local_grace_ms local_copy_bytes_max local_spares process_memory_bytes_max archive_interval_ms head_interval_ms "
-    "take_over_wait_ms evict_idle_ms_min wait_ms_max kill_margin_ms silent_repeats_max grace_ms interval_ms".split()
-)
-"""Settings for which 0 has a meaning; with 0 for the others nothing would work, or ids would be forgotten."""
+CONNECTIONS = ("nats", "postgres", "store")
+"""The groups with addresses and credentials."""
+PLACES = tuple(member.name for member in attrs.fields(Settings) if member.name not in GROUPS)
+"""The settings outside of groups: the variables `TEATREE_<NAME>`."""
 NUMBER_MAX = 10**15
 """The largest number that a setting takes: in milliseconds 30,000 years."""
-
-_VARIABLES = (
-    *"TEATREE_NATS_URL TEATREE_NATS_USER TEATREE_NATS_PASSWORD TEATREE_NATS_CA TEATREE_PREFIX TEATREE_SENDER".split(),
-    *"TEATREE_POSTGRES_URL TEATREE_POSTGRES_PASSWORD TEATREE_POSTGRES_READER_URL".split(),
-    *"TEATREE_STORE_URL TEATREE_STORE_ACCESS_KEY TEATREE_STORE_SECRET_KEY".split(),
-    *"TEATREE_DATA TEATREE_HOST TEATREE_LOAD_ROOTS TEATREE_CACHE_FOLDER TEATREE_FAILPOINTS TEATREE_DEBUG".split(),
-)
 
 
 def read_settings(environ: Mapping[str, str], data: Path | None = None) -> Settings:
     """Return the settings that `environ` and, beneath it, `<data>/teatree.env` give.
 
-    Connection settings are `TEATREE_NATS_URL`, `TEATREE_NATS_USER`, `TEATREE_NATS_PASSWORD`, `TEATREE_NATS_CA`,
-    `TEATREE_PREFIX`, `TEATREE_SENDER`, `TEATREE_POSTGRES_URL`, `TEATREE_POSTGRES_PASSWORD`,
-    `TEATREE_POSTGRES_READER_URL`, `TEATREE_STORE_URL`, `TEATREE_STORE_ACCESS_KEY`, `TEATREE_STORE_SECRET_KEY`,
-    `TEATREE_DATA`, `TEATREE_HOST`, `TEATREE_LOAD_ROOTS` (separated by commas),
-    `TEATREE_CACHE_FOLDER` (empty: none; the user's cache folder if left out);
-    the groups' members are `TEATREE_LIMITS_<NAME>`, `TEATREE_MANAGER_<NAME>`, `TEATREE_READS_<NAME>`,
-    `TEATREE_DISPATCHER_<NAME>`, `TEATREE_RETENTION_<NAME>`, `TEATREE_SCRUB_<NAME>`, `TEATREE_BREAKER_<NAME>` and
-    `TEATREE_CACHE_<NAME>`.
+    `docs/settings.md` lists the variables. `TEATREE_LOAD_ROOTS` is separated by commas; an empty
+    `TEATREE_CACHE_FOLDER` is none, and one that is left out the user's cache folder.
     Raises `wrong_configuration` for a value that is not of its type or out of its range, warns of variables that are no
     settings.
     """
     folder = data or data_folder(environ)
     written = read_env_file(folder / ENV_FILE)
-    warn_of_unknown(environ, known_variables(), "the environment")
-    warn_of_unknown(written, known_variables(), str(folder / ENV_FILE))
+    known = known_variables()
+    warn_of_unknown(environ, known, "the environment")
+    warn_of_unknown(written, known, str(folder / ENV_FILE))
     values = {**written, **environ}
-    groups = {name: kind(**_group_values(values, name, kind)) for name, kind in GROUPS.items()}
+    found: dict[str, Any] = {name: kind(**_group_values(values, name, kind)) for name, kind in GROUPS.items()}
+    found |= {name: values[place_variable(name)] for name in PLACES if place_variable(name) in values}
     roots = values.get("TEATREE_LOAD_ROOTS", "")
-    return Settings(
-        nats=NatsSettings(
-            url=values.get("TEATREE_NATS_URL", NatsSettings().url),
-            user=values.get("TEATREE_NATS_USER"),
-            password=values.get("TEATREE_NATS_PASSWORD"),
-            ca=values.get("TEATREE_NATS_CA"),
-            prefix=values.get("TEATREE_PREFIX", NatsSettings().prefix),
-            sender=_sender(values.get("TEATREE_SENDER")),
-        ),
-        postgres=PostgresSettings(
-            url=values.get("TEATREE_POSTGRES_URL"),
-            password=values.get("TEATREE_POSTGRES_PASSWORD"),
-            reader_url=values.get("TEATREE_POSTGRES_READER_URL"),
-        ),
-        store=StoreSettings(
-            url=values.get("TEATREE_STORE_URL", StoreSettings().url),
-            access_key=values.get("TEATREE_STORE_ACCESS_KEY"),
-            secret_key=values.get("TEATREE_STORE_SECRET_KEY"),
-        ),
-        data=folder.absolute(),
-        cache_folder=_cache_folder(values),
-        host=values.get("TEATREE_HOST") or socket.gethostname(),
-        load_roots=tuple(root.strip() for root in roots.split(",") if root.strip()),
-        failpoints=values.get("TEATREE_FAILPOINTS"),
-        **groups,
-    )
-
-
-def _sender(name: str | None) -> str | None:
-    try:
-        return check_sender(name) if name else None
-    except RequestError as e:
-        raise OperatorError(Code.WRONG_CONFIGURATION, e.message, where="TEATREE_SENDER", hint=e.hint) from None
+    found["data"] = folder.absolute()
+    found["cache_folder"] = _cache_folder(values)
+    found["host"] = values.get("TEATREE_HOST") or socket.gethostname()
+    found["load_roots"] = tuple(root.strip() for root in roots.split(",") if root.strip())
+    return Settings(**found)
 
 
 def user_name() -> str:
@@ -170,30 +113,20 @@ def data_folder(environ: Mapping[str, str]) -> Path:
 
 def known_variables() -> frozenset[str]:
     """Return the name of every variable that is a setting."""
-    return frozenset(_VARIABLES) | {
-        variable_of(group, a.name)
-        for group, kind in GROUPS.items()
-        for a in kind.__attrs_attrs__  # type: ignore[attr-defined]
-    }
+    members = {_variable(group, member) for group, kind in GROUPS.items() for member in attrs.fields(kind)}
+    return frozenset({*members, *map(place_variable, PLACES), "TEATREE_DEBUG"})
 
 
 def connection_environ(settings: Settings) -> dict[str, str]:
     """Return the variables from which `read_settings` reads these connections and this data folder again."""
     values = {
-        "TEATREE_NATS_URL": settings.nats.url,
-        "TEATREE_NATS_USER": settings.nats.user,
-        "TEATREE_NATS_PASSWORD": settings.nats.password,
-        "TEATREE_NATS_CA": settings.nats.ca,
-        "TEATREE_PREFIX": settings.nats.prefix,
-        "TEATREE_POSTGRES_URL": settings.postgres.url,
-        "TEATREE_POSTGRES_PASSWORD": settings.postgres.password,
-        "TEATREE_POSTGRES_READER_URL": settings.postgres.reader_url,
-        "TEATREE_STORE_URL": settings.store.url,
-        "TEATREE_STORE_ACCESS_KEY": settings.store.access_key,
-        "TEATREE_STORE_SECRET_KEY": settings.store.secret_key,
-        "TEATREE_DATA": str(settings.data),
+        _variable(group, member): getattr(getattr(settings, group), member.name)
+        for group in CONNECTIONS
+        for member in attrs.fields(GROUPS[group])
+        if not member.metadata.get(OF_ONE_PROCESS)
     }
-    return {name: value for name, value in values.items() if value is not None}
+    values[place_variable("data")] = str(settings.data)
+    return {variable: value for variable, value in values.items() if value is not None}
 
 
 def not_set(variable: str, what: str) -> OperatorError:
@@ -213,22 +146,44 @@ def process_environ() -> Mapping[str, str]:
 
 def variable_of(group: str, name: str) -> str:
     """Return the variable of a group's member."""
-    return f"TEATREE_{group.upper()}_{name.upper()}"
+    return _variable(group, attrs.fields_dict(GROUPS[group])[name])
 
 
-def _group_values(values: Mapping[str, str], group: str, kind: type) -> dict[str, int | float]:
-    found: dict[str, int | float] = {}
-    for name, default in ((a.name, a.default) for a in kind.__attrs_attrs__):  # type: ignore[attr-defined]
-        variable = variable_of(group, name)
+def _variable(group: str, member: attrs.Attribute[Any]) -> str:
+    return str(member.metadata.get(VARIABLE, f"TEATREE_{group.upper()}_{member.name.upper()}"))
+
+
+def place_variable(name: str) -> str:
+    """Return the variable of a setting outside of groups."""
+    return f"TEATREE_{name.upper()}"
+
+
+def _group_values(values: Mapping[str, str], group: str, kind: type[attrs.AttrsInstance]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for member in attrs.fields(kind):
+        variable = _variable(group, member)
         if variable not in values:
             continue
-        found[name] = _number(variable, values[variable], default)
+        read = _text if member.default is None or isinstance(member.default, str) else _number
+        found[member.name] = read(variable, values[variable], member)
     return found
 
 
-def _number(variable: str, text: str, default: float) -> int | float:
+def _text(variable: str, text: str, member: attrs.Attribute[Any]) -> str | None:
+    """Return a variable's text; raises `wrong_configuration` for one that its member does not take."""
+    check = member.metadata.get(CHECK)
+    if check is None:
+        return text
+    try:
+        return check(text) if text else cast("str | None", member.default)
+    except RequestError as e:
+        raise OperatorError(Code.WRONG_CONFIGURATION, e.message, where=variable, hint=e.hint) from None
+
+
+def _number(variable: str, text: str, member: attrs.Attribute[Any]) -> int | float:
     """Return a variable's value in its default's type; raises `wrong_configuration` for what no setting can be."""
-    lowest = 0 if isinstance(default, float) or variable.lower().split("_", 2)[2] in _MAY_BE_ZERO else 1
+    default = cast("int | float", member.default)
+    lowest = 0 if isinstance(default, float) or ZERO_ALLOWED.items() <= member.metadata.items() else 1
     try:
         number = type(default)(text)
         problem = f"is not from {lowest} to {NUMBER_MAX:,}"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from typing import Final
+
+from attrs import field, frozen
+
+ZERO_ALLOWED: Final = {"zero": True}
+"""Metadata of a number for which 0 has a meaning: with 0 for another nothing would work, or ids would be forgotten."""
 
 
 @frozen
@@ -11,20 +16,20 @@ class ReadSettings:
 
     workers_max: int = 4
     """Worker processes of one model: each answers one read at a time. More bring nothing on two cores."""
-    wait_ms_max: int = 50
+    wait_ms_max: int = field(default=50, metadata=ZERO_ALLOWED)
     """Milliseconds that a read waits for a worker that runs before another is started: a start costs half a second of
     processor time, and many short reads need one worker only."""
     long_workers_max: int = 2
     """Workers that reads longer than `long_ms` may hold while others wait: the rest begin new reads."""
     long_ms: int = 1_000
     """Milliseconds after which a running read counts as long."""
-    kill_margin_ms: int = 1_000
+    kill_margin_ms: int = field(default=1_000, metadata=ZERO_ALLOWED)
     """Milliseconds that a read may still run after it was interrupted; then its process is killed."""
     idle_ms: int = 30_000
     """Milliseconds after which a worker without a read ends: a model that is not read has none."""
     start_ms_max: int = 30_000
     """Milliseconds that a worker's start may take on a busy host; then it is killed."""
-    process_memory_bytes_max: int = 2_500_000_000
+    process_memory_bytes_max: int = field(default=2_500_000_000, metadata=ZERO_ALLOWED)
     """Bytes of private memory that the kernel gives a worker, 0 for no limit: DuckDB's `memory_bytes_max`, a result of
     `rows_bytes_max`, and a page of it in JSON."""
     page_bytes_max: int = 128_000_000
@@ -33,7 +38,7 @@ class ReadSettings:
     """Reads of one model that run or wait; beyond it those of the client that has most are answered `busy`."""
     waiting_bytes_max: int = 64_000_000
     """Bytes of the bodies of these reads."""
-    silent_repeats_max: int = 2
+    silent_repeats_max: int = field(default=2, metadata=ZERO_ALLOWED)
     """Repeats that a client may miss before its read counts as given up: one can be lost with a connection."""
     silent_ms_min: int = 15_000
     """Milliseconds without a repeat before which no read counts as given up, however often its client repeats it: a

@@ -1,4 +1,7 @@
-"""Every setting with its default; `environment` reads them once, and they are passed on."""
+"""Every setting with its default; `environment` reads them once, and they are passed on.
+
+A member is a setting as it stands: its name makes the variable's, its default's type the type (a number or a text).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,15 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
-from teatree.contracts.read_settings import ReadSettings
+from teatree.contracts.names import check_sender
+from teatree.contracts.read_settings import ZERO_ALLOWED, ReadSettings
+
+VARIABLE = "variable"
+"""Key in a member's metadata: its environment variable, if that is not `TEATREE_<GROUP>_<NAME>`."""
+CHECK = "check"
+"""Key: what returns a text that was given, or raises `RequestError`; an empty text is not given."""
+OF_ONE_PROCESS = "of_one_process"
+"""Key: true for a member that is not passed on with the connection to other processes."""
 
 
 @frozen
@@ -22,9 +33,11 @@ class NatsSettings:
     """Its password; never shown."""
     ca: str | None = None
     """File (PEM) of the authorities that a TLS server's certificate is checked against; the system's if left out."""
-    prefix: str = "teatree"
+    prefix: str = field(default="teatree", metadata={VARIABLE: "TEATREE_PREFIX"})
     """First token of every subject: several installations can share one NATS."""
-    sender: str | None = None
+    sender: str | None = field(
+        default=None, metadata={VARIABLE: "TEATREE_SENDER", CHECK: check_sender, OF_ONE_PROCESS: True}
+    )
     """Who sends the requests of this process: the last token of their subjects. If left out it is made of the user's
     name in the operating system; `_` is no one in particular."""
 
@@ -83,7 +96,7 @@ class LimitSettings:
     """The same for those that copy whole tables: `load` and `restore`."""
     query_time_ms_max: int = 60_000
     """Milliseconds that one query may run."""
-    stuck_ms_max: int = 2_000
+    stuck_ms_max: int = field(default=2_000, metadata=ZERO_ALLOWED)
     """Milliseconds that a request may still run once it was interrupted, below 5,000; then its manager exits, and the
     next one answers it `timed_out` without another try."""
     query_rows_max: int = 10_000_000
@@ -94,16 +107,16 @@ class LimitSettings:
     """Bytes of a page that travels in a notice; a larger one lies in the object store and the notice refers to it."""
     pages_max: int = 1_000
     """Pages of one result: each is a separate object."""
-    pages_inline_max: int = 100
+    pages_inline_max: int = field(default=100, metadata=ZERO_ALLOWED)
     """Pages of one result that travel in notices; the rest are referred to."""
-    load_retry_ms_max: int = 30_000
+    load_retry_ms_max: int = field(default=30_000, metadata=ZERO_ALLOWED)
     """Milliseconds for which a `load` is retried while its source is unavailable, before it is `failed`."""
     memory_bytes_max: int = 1_000_000_000
     """DuckDB's `memory_limit` of the writer."""
     unaccounted_bytes_max: int = 512_000_000
     """Bytes of private memory that the statement of a request may take beyond `memory_bytes_max`: what functions and
     results allocate outside of DuckDB's accounting, `rows_bytes_max`. An allocation beyond it fails at once."""
-    resident_bytes_max: int = 4_000_000_000
+    resident_bytes_max: int = field(default=4_000_000_000, metadata=ZERO_ALLOWED)
     """Private bytes that a manager may have in memory before what it runs is interrupted, 0 for no limit: below
     `process_memory_bytes_max`, at which any thread may fail, and above what DuckDB takes by its `memory_limit`."""
     temp_bytes_max: int = 20_000_000_000
@@ -116,7 +129,7 @@ class LimitSettings:
     """Request ids remembered at most, the newest ones: bounds the ledger's disk at 16 bytes an id."""
     kill_tries_max: int = 3
     """Times that a request may crash its manager before it is set aside as `failed`."""
-    disk_free_bytes_min: int = 200_000_000
+    disk_free_bytes_min: int = field(default=200_000_000, metadata=ZERO_ALLOWED)
     """Free bytes on the data folder's disk below which nothing new is applied."""
 
 
@@ -126,28 +139,28 @@ class ManagerSettings:
 
     lease_ms: int = 10_000
     """Milliseconds that a lease holds without renewal."""
-    idle_exit_ms: int = 300_000
+    idle_exit_ms: int = field(default=300_000, metadata=ZERO_ALLOWED)
     """Milliseconds without a request after which a manager drains and exits; 0: never."""
     poll_ms: int = 2_000
     """Milliseconds between reads of the log when no wake hint comes: hints can be lost."""
-    take_over_wait_ms: int = 20_000
+    take_over_wait_ms: int = field(default=20_000, metadata=ZERO_ALLOWED)
     """Milliseconds that a second manager waits for the first one's lease before it exits."""
     versions_kept: int = 2
     """Local version files kept, apart from those that a reader has open: the newest and one behind."""
-    local_grace_ms: int = 1_000
+    local_grace_ms: int = field(default=1_000, metadata=ZERO_ALLOWED)
     """Milliseconds for which a superseded local file keeps its name, and as long again its bytes."""
-    local_copy_bytes_max: int = 32_000_000
+    local_copy_bytes_max: int = field(default=32_000_000, metadata=ZERO_ALLOWED)
     """Bytes up to which a local file is made by copying the one before rather than from a spare."""
-    local_spares: int = 2
+    local_spares: int = field(default=2, metadata=ZERO_ALLOWED)
     """Old local files beyond `versions_kept` whose bytes the next versions may take over."""
     local_files_max: int = 16
     """Old local files not yet removed at which the next version waits: bounds the disk of a small, busy model."""
-    process_memory_bytes_max: int = 6_000_000_000
+    process_memory_bytes_max: int = field(default=6_000_000_000, metadata=ZERO_ALLOWED)
     """Bytes of private memory that the kernel gives a manager, 0 for no limit: DuckDB's `memory_bytes_max` twice (the
     writer's and that of archives), and room for a batch; what is allocated outside DuckDB's limit fails at it."""
-    archive_interval_ms: int = 1_000
+    archive_interval_ms: int = field(default=1_000, metadata=ZERO_ALLOWED)
     """Milliseconds between Parquet archives of a busy model: they lag and coalesce."""
-    head_interval_ms: int = 1_000
+    head_interval_ms: int = field(default=1_000, metadata=ZERO_ALLOWED)
     """Milliseconds between copies of a busy model's newest manifest: one that vanishes sooner is missed only by
     the catalog and by its readers; each costs a small write and three small reads."""
 
@@ -156,6 +169,8 @@ class ManagerSettings:
 class DispatcherSettings:
     """How the dispatcher behaves over time."""
 
+    launcher: str = "process"
+    """What starts managers: `process`, on this host, or the launcher of this name of an installed package."""
     poll_ms: int = 2_000
     """Milliseconds between checks of every model."""
     retention_days: float = 7.0
@@ -171,7 +186,7 @@ class DispatcherSettings:
     manager takes to renew it once PostgreSQL is available again."""
     managers_max: int = 64
     """Managers on this host: for a further model the least recently used idle one is asked to end."""
-    evict_idle_ms_min: int = 5_000
+    evict_idle_ms_min: int = field(default=5_000, metadata=ZERO_ALLOWED)
     """Milliseconds without a request or read after which a manager may be asked to end for another model's: with more
     busy models than places each would otherwise be started again and again."""
     request_log_days: float = 90.0
@@ -194,7 +209,7 @@ class RetentionSettings:
     """Days for which the last version of every hour (UTC) is kept."""
     daily_days: float = 365.0
     """Days for which the last version of every day (UTC) is kept."""
-    grace_ms: int = 60_000
+    grace_ms: int = field(default=60_000, metadata=ZERO_ALLOWED)
     """Milliseconds for which every version is kept whatever the other settings: a reader may be about to open it."""
     archive_hours: float = 1.0
     """Hours for which a Parquet archive is kept that no request asked for; then it is thinned as versions are."""
@@ -202,7 +217,7 @@ class RetentionSettings:
     """Hours for which the further pages of a direct read are kept."""
     dead_letter_days: float = 90.0
     """Days for which a request that was set aside is kept for inspection, longer than the log keeps it."""
-    interval_ms: int = 3_600_000
+    interval_ms: int = field(default=3_600_000, metadata=ZERO_ALLOWED)
     """Milliseconds between a manager's clean-ups of its model; 0: it makes none, `teatree gc` does."""
 
 
@@ -210,7 +225,7 @@ class RetentionSettings:
 class ScrubSettings:
     """How a manager looks for damage in the store."""
 
-    interval_ms: int = 60_000
+    interval_ms: int = field(default=60_000, metadata=ZERO_ALLOWED)
     """Milliseconds from one version's check to the next one's, at most; 0: never."""
     bytes_per_s: int = 4_000_000
     """Bytes a second that are read on average while a version is checked."""
@@ -254,7 +269,7 @@ class Settings:
     store: StoreSettings = StoreSettings()
     limits: LimitSettings = LimitSettings()
     manager: ManagerSettings = ManagerSettings()
-    reads: ReadSettings = field(factory=ReadSettings)
+    reads: ReadSettings = ReadSettings()  # noqa: RUF009  it is frozen
     dispatcher: DispatcherSettings = DispatcherSettings()
     retention: RetentionSettings = RetentionSettings()
     scrub: ScrubSettings = ScrubSettings()
