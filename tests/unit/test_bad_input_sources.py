@@ -118,7 +118,7 @@ PLACES = [
     (None, "missing_argument", "needs the argument 'uri'"),
 ]
 FILES = [
-    ("name.txt", "good", "bad_source", "ends in none of .parquet, .csv, .tsv and .arrow", "uri"),
+    ("name.txt", "good", "bad_source", "ends in none of .arrow, .csv, .feather, .ipc, .parquet, .tsv", "uri"),
     ("cut.parquet", "good", "bad_source", "'cut.parquet' cannot be read", "uri"),
     ("flipped.parquet", "good", "bad_source", "'flipped.parquet' cannot be read", "uri"),
     ("junk.parquet", "good", "bad_source", "cannot be read", "uri"),

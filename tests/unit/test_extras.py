@@ -46,7 +46,7 @@ def base_modules() -> list[str]:
     """Return the names of all modules of the base."""
     paths = sorted((ROOT / "src" / "teatree").rglob("*.py"))
     names = [".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__") for path in paths]
-    others = ("teatree.cli.", "teatree.embedded", "teatree.storage.catalog.migrations.")
+    others = ("teatree.cli.", "teatree.embedded", "teatree.storage.catalog.migrations.", "teatree.testing")
     return [name for name in names if not name.startswith(others) and name not in OF_EXTRAS]
 
 
@@ -127,7 +127,7 @@ def test_a_missing_module_of_our_own_stays_what_it_is() -> None:
 def test_every_extra_exists() -> None:
     """Each extra that an error can name is one of the distribution."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {"cli", "polars", "s3", "catalog", "server", "embedded"} <= set(extras)
+    assert {"cli", "polars", "s3", "catalog", "server", "embedded", "testing"} <= set(extras)
 
 
 def test_events_reach_a_server_with_their_members() -> None:

@@ -1,4 +1,4 @@
-"""Rows of a Parquet, CSV or Arrow file, in chunks whose memory is bounded."""
+"""Rows of a file, of Parquet, CSV, Arrow or another installed format, in chunks whose memory is bounded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from teatree.contracts.errors import Code, RequestError
+from attrs import frozen
+
+from teatree.contracts.errors import Code, OperatorError, RequestError
+from teatree.contracts.parts import PartGroup, load_part, part_names
 from teatree.contracts.types.schema import Schema
 
 if TYPE_CHECKING:
@@ -40,6 +43,20 @@ Reached = Callable[[float], None]
 """Called with the part of a file whose rows were taken, 0 to 1."""
 
 
+@frozen
+class SourceFile:
+    """A file to read, and how."""
+
+    path: Path
+    schema: Schema | None
+    """The columns of the table that takes the rows, if there is one."""
+    csv: CsvOptions | None
+    """The options of a CSV file."""
+    row_bytes_max: int
+    """Bytes of one row; a format whose own pieces can be larger than memory refuses longer ones while it reads."""
+    reached: Reached
+
+
 def read_chunks(
     path: Path,
     schema: Schema | None,
@@ -56,17 +73,21 @@ def read_chunks(
     if csv is not None and ending not in _CSV_ENDINGS:
         message = f"{path.name!r} is no CSV file: options such as delimiter are for .csv and .tsv."
         raise RequestError(Code.BAD_ARGUMENT, message, where="uri")
-    match ending:
-        case ".parquet":
-            chunks = _parquet(path, rows_bytes_max, reached)
-        case ".csv" | ".tsv":
-            chunks = _csv(path, schema, csv, reached)
-        case ".arrow" | ".feather" | ".ipc":
-            chunks = _arrow(path, rows_bytes_max, reached)
-        case _:
-            message = f"{path.name!r} ends in none of .parquet, .csv, .tsv and .arrow."
-            raise RequestError(Code.BAD_SOURCE, message, where="uri")
+    chunks = _format(path)(SourceFile(path, schema, csv, rows_bytes_max, reached))
     yield from _joined(piece for chunk in chunks for piece in _pieces(_checked(chunk), rows_bytes_max))
+
+
+def _format(path: Path) -> Callable[[SourceFile], Iterator[pa.Table]]:
+    """Return what reads a file, by its name's ending."""
+    names = part_names(PartGroup.FORMATS)
+    name = path.suffix.lower().removeprefix(".")
+    if name not in names:
+        message = f"{path.name!r} ends in none of {', '.join(f'.{known}' for known in names)}."
+        raise RequestError(Code.BAD_SOURCE, message, where="uri")
+    try:
+        return load_part(PartGroup.FORMATS, name, "uri")
+    except OperatorError as e:  # of an installed package: no reason for a manager to stop
+        raise RequestError(Code.BAD_SOURCE, e.message, where="uri", hint=e.hint) from e
 
 
 def _checked(chunk: pa.Table) -> pa.Table:
@@ -91,43 +112,46 @@ def _joined(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def _parquet(path: Path, rows_bytes_max: int, reached: Reached) -> Iterator[pa.Table]:
+def parquet_rows(file: SourceFile) -> Iterator[pa.Table]:
+    """Yield the rows of a Parquet file."""
     from teatree.datasets.parquet_rows import read_batches  # noqa: PLC0415
 
-    for batch, schema, part in read_batches(path):
-        for piece in _pieces(batch, rows_bytes_max):
+    for batch, schema, part in read_batches(file.path):
+        for piece in _pieces(batch, file.row_bytes_max):
             yield piece.cast(schema)
-        reached(part)
+        file.reached(part)
 
 
-def _csv(path: Path, schema: Schema | None, options: CsvOptions | None, reached: Reached) -> Iterator[pa.Table]:
+def csv_rows(file: SourceFile) -> Iterator[pa.Table]:
+    """Yield the rows of a CSV file, in the types of their table or in guessed ones."""
     from teatree.datasets.csv.file import CsvFile  # noqa: PLC0415
     from teatree.datasets.csv.options import CsvOptions  # noqa: PLC0415
 
-    file = CsvFile(path, options or CsvOptions())
-    yield from file.tables(file.guess_schema() if schema is None else schema, reached)
+    csv = CsvFile(file.path, file.csv or CsvOptions())
+    yield from csv.tables(csv.guess_schema() if file.schema is None else file.schema, file.reached)
 
 
-def _arrow(path: Path, rows_bytes_max: int, reached: Reached) -> Iterator[pa.Table]:
+def arrow_rows(file: SourceFile) -> Iterator[pa.Table]:
+    """Yield the rows of a file in Arrow's IPC format, with or without its footer."""
     import pyarrow as pa  # noqa: PLC0415
 
     from teatree.datasets.arrow_stream import check_batches  # noqa: PLC0415
 
-    with pa.memory_map(str(path)) as source:
+    with pa.memory_map(str(file.path)) as source:
         whole = source.read_buffer()
         is_file = whole.slice(0, 6).to_pybytes() == b"ARROW1"
         # A file is a stream between a mark of 8 bytes and a footer.
-        check_batches(whole.slice(8) if is_file else whole, rows_bytes_max, "uri")
+        check_batches(whole.slice(8) if is_file else whole, file.row_bytes_max, "uri")
         if is_file:
-            file = pa.ipc.open_file(whole)
-            for place in range(file.num_record_batches):
-                yield pa.Table.from_batches([file.get_batch(place)])
-                reached((place + 1) / file.num_record_batches)
+            batches = pa.ipc.open_file(whole)
+            for place in range(batches.num_record_batches):
+                yield pa.Table.from_batches([batches.get_batch(place)])
+                file.reached((place + 1) / batches.num_record_batches)
         else:
             stream = pa.BufferReader(whole)
             for batch in pa.ipc.open_stream(stream):
                 yield pa.Table.from_batches([batch])
-                reached(stream.tell() / whole.size)
+                file.reached(stream.tell() / whole.size)
 
 
 def _pieces(chunk: pa.Table, row_bytes_max: int) -> Iterator[pa.Table]:
