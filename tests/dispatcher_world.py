@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -24,7 +24,7 @@ from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.chain import Chain
 from teatree_dispatcher.catalog_view import CatalogView
-from teatree_dispatcher.launchers import Launcher, ManagerExit
+from teatree_dispatcher.launchers.base import Launcher, ManagerExit, ManagerRun
 from teatree_dispatcher.loop import Dispatcher
 
 SETTINGS = DispatcherSettings(poll_ms=100, restart_ms_min=20, restart_ms_max=200, purge_interval_ms=50)
@@ -33,62 +33,72 @@ SETTINGS = DispatcherSettings(poll_ms=100, restart_ms_min=20, restart_ms_max=200
 class FakeLauncher(Launcher):
     """Records what was launched; its managers run until the test ends them."""
 
-    def __init__(self) -> None:
+    def __init__(self, alive: set[str] | None = None) -> None:
+        """`alive` are the models whose managers run, of other launchers too."""
         self.launched: list[str] = []
-        self.alive: set[str] = set()
-        self.ended: list[ManagerExit] = []
+        self.alive = set() if alive is None else alive
+        self.ended: list[ManagerRun] = []
+        self.crashed: set[str] = set()
         self.print = "0"
         self.dies_with: int | None = None
         self.reason: ExitReason | None = None
         self.when_asked: Callable[[str], None] | None = None
+        self._watchers: list[asyncio.Queue[ManagerRun]] = []
 
     @override
-    def launch(self, model: str) -> None:
+    async def launch(self, model: str) -> ManagerRun:
         self.launched.append(model)
-        if self.dies_with is None:
-            self.alive.add(model)
-        else:
-            self.ended.append(ManagerExit(model, self.dies_with, self.reason))
+        self.crashed.discard(model)
+        self.alive.add(model)
+        self._report(ManagerRun(model, model))
+        if self.dies_with is not None:
+            self.end(model, self.dies_with, self.reason)
+        return ManagerRun(model, model)
 
     @override
-    def is_served(self, model: str) -> bool:
+    async def list(self) -> Sequence[ManagerRun]:
+        return [*(ManagerRun(model, model) for model in sorted(self.alive)), *self.ended]
+
+    @override
+    async def find(self, model: str) -> Sequence[ManagerRun]:
         if self.when_asked is not None:
             self.when_asked(model)
-        return model in self.alive
+        return await super().find(model)
 
     @override
-    def prepare(self) -> None:
-        """Do nothing: a fake manager needs no preparation."""
+    async def watch(self) -> AsyncIterator[ManagerRun]:
+        self._watchers.append(asyncio.Queue())
+        for run in await self.list():
+            yield run
+        while True:
+            yield await self._watchers[-1].get()
 
     @override
-    def close(self) -> None:
-        """Do nothing: nothing was prepared."""
+    async def release(self, run: ManagerRun) -> None:
+        self.ended = [ended for ended in self.ended if ended is not run]
 
     @override
-    def exits(self) -> list[ManagerExit]:
-        ended, self.ended = self.ended, []
-        return ended
+    async def dismiss(self, model: str) -> None:
+        if model in self.alive:
+            self.end(model, 0)
 
     @override
-    def served(self) -> set[str]:
-        return set(self.alive)
+    async def unfinished(self) -> Sequence[str]:
+        return sorted(self.crashed)
 
     @override
-    def dismiss(self, model: str) -> None:
-        self.end(model, 0)
-
-    @override
-    def unfinished(self) -> set[str]:
-        return set()
-
-    @override
-    def fingerprint(self, model: str) -> str:
+    async def fingerprint(self, model: str) -> str:
         return self.print
 
-    def end(self, model: str, code: int) -> None:
+    def end(self, model: str, code: int, reason: ExitReason | None = None) -> None:
         """End a manager."""
         self.alive.discard(model)
-        self.ended.append(ManagerExit(model, code))
+        self.ended.append(ManagerRun(model, model, ManagerExit(code, reason)))
+        self._report(self.ended[-1])
+
+    def _report(self, run: ManagerRun) -> None:
+        for watcher in self._watchers:
+            watcher.put_nowait(run)
 
 
 class World:

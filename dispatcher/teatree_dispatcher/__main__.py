@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from teatree.contracts.environment import process_environ, read_settings
+from teatree.contracts.environment import process_environ, read_settings, variable_of
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.failpoints import failing_probe
 from teatree.contracts.logs import forward_events
+from teatree.contracts.parts import PartGroup, make_part
 from teatree.contracts.settings import Settings
 from teatree.functions.registry import built_in_functions
 from teatree.messaging.bus import Bus
@@ -27,7 +28,7 @@ from teatree.storage.objects.guarded import GuardedStore
 from teatree.storage.objects.probe import ensure_probed
 from teatree.storage.objects.stores import open_store
 from teatree_dispatcher.catalog_view import CatalogView
-from teatree_dispatcher.launchers import LocalLauncher
+from teatree_dispatcher.launchers.base import Launcher
 from teatree_dispatcher.loop import Dispatcher
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
         )
         store = GuardedStore(open_store(settings.store), Breaker("The object store", settings.breaker))
         await _probe(store, log)
-        launcher = LocalLauncher(settings, process_environ())
+        launcher = _launcher(settings)
         dispatcher = Dispatcher(
             bus,
             store,
@@ -97,16 +98,26 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
             probe=failing_probe(settings.failpoints),
             log=log,
         )
-        # Not by the event loop: uvloop reserves this signal for its subprocesses.
-        signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(dispatcher.wake))
-        log.info("the dispatcher runs", prefix=settings.nats.prefix, managers=sorted(launcher.served()))
+        log.info("the dispatcher runs", prefix=settings.nats.prefix, managers=await _running(launcher))
         try:
             await dispatcher.run(stop)
         finally:
-            launcher.close()
-        log.info("the dispatcher leaves; managers keep running", managers=sorted(launcher.served()))
+            await launcher.close()
+        log.info("the dispatcher leaves; managers keep running", managers=await _running(launcher))
     finally:
         await bus.close()
+
+
+def _launcher(settings: Settings) -> Launcher:
+    """Return the launcher that a setting names; raises `wrong_configuration`."""
+    where = variable_of("dispatcher", "launcher")
+    name = settings.dispatcher.launcher
+    launcher: Launcher = make_part(PartGroup.LAUNCHERS, name, Launcher, where, settings, process_environ())
+    return launcher
+
+
+async def _running(launcher: Launcher) -> list[str]:
+    return sorted({run.model for run in await launcher.list() if run.exit is None})
 
 
 async def _probe(store: ObjectStore, log: FilteringBoundLogger) -> None:

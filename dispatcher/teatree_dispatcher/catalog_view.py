@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -74,7 +74,7 @@ class CatalogView:
         if self._catalog is not None:
             await asyncio.wait({asyncio.ensure_future(self._answered.wait())}, timeout=FIRST_ANSWER_S_MAX)
 
-    async def run(self, hanging: Callable[[str], None]) -> None:
+    async def run(self, hanging: Callable[[str], Awaitable[None]]) -> None:
         """Update the view for ever; `hanging` is called with each model whose manager lets its lease end."""
         if self._catalog is None:
             await asyncio.get_running_loop().create_future()  # for ever: there is no catalog
@@ -85,7 +85,7 @@ class CatalogView:
             if self._trouble is None:
                 leases = {name: row.lease_until for name, row in self._rows.items()}
                 for model in self._leases.hanging(leases, now_ms()):
-                    hanging(model)
+                    await hanging(model)
             await asyncio.sleep(self._interval_ms / 1000)
 
     async def _update(self, catalog: Catalog) -> None:

@@ -28,7 +28,7 @@ from teatree.storage.versions.chain import Chain
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.earlier_outcomes import EarlierOutcomes
-from teatree_dispatcher.launchers import Launcher
+from teatree_dispatcher.launchers.base import Launcher
 from teatree_dispatcher.log_fault import log_fault
 from teatree_dispatcher.log_view import LogView
 from teatree_dispatcher.managers import Managers
@@ -85,15 +85,16 @@ class Dispatcher:
         self._unrejected: set[str] = set()
         """Models with more requests to reject, after the others had their turn."""
 
-    def wake(self) -> None:
-        """Look now: a manager may have ended. May be called in a signal handler of the event loop."""
-        self._woken.set()
-
     async def run(self, stop: asyncio.Event) -> None:
         """Dispatch until `stop` is set; managers keep running."""
         hints = await WakeHints.open(self._bus)
         await self._reads.open()
-        beside = [asyncio.create_task(self._reads.run()), asyncio.create_task(self._catalog.run(self._start_contender))]
+        works = (
+            self._reads.run(),
+            self._catalog.run(self._start_contender),
+            self._managers.watch(self._woken.set),
+        )
+        beside = [asyncio.create_task(work) for work in works]
         stopping = asyncio.create_task(stop.wait())
         try:
             await self._catalog.wait_first()
@@ -148,9 +149,9 @@ class Dispatcher:
         self._woken.clear()
         self._retry_if_advanced(hints.take()[0])
         await self._view.read()
-        for model in self._managers.unfinished():
+        for model in await self._managers.unfinished():
             self._registry.status(model)
-        await self._take_exits()
+        await self._managers.take_exits(self._registry, self._ask_chain, all_models=True)
         await self._look_at(self._registry, timed=True)
 
     async def _look_at_hinted(self, hints: WakeHints) -> None:
@@ -162,8 +163,8 @@ class Dispatcher:
             await self._look_at_all(hints)
             return
         again, self._unrejected = self._unrejected, set()
-        ended = await self._take_exits()
-        asked = ended | {model for model in models if not self._is_well_served(model)}
+        ended = await self._managers.take_exits(self._registry, self._ask_chain, all_models=False)
+        asked = ended | {model for model in models if not await self._is_well_served(model)}
         if asked:
             await self._view.read_models(asked)
         for model in models:
@@ -181,18 +182,15 @@ class Dispatcher:
             status.retries_at_once = status.was_served  # that manager may have checked a moment too early
             status.restart = attrs.evolve(status.restart, not_before_ms=0)
 
-    def _is_well_served(self, model: str) -> bool:
+    async def _is_well_served(self, model: str) -> bool:
         status = self._registry.find(model)
         known = status.published if status else None
-        return known is not None and known.is_alive and self._managers.is_served(model)
-
-    async def _take_exits(self) -> set[str]:
-        return await self._managers.take_exits(self._registry, self._ask_chain)
+        return known is not None and known.is_alive and await self._managers.is_served(model)
 
     async def _look_at(self, statuses: Iterable[ModelStatus], *, timed: bool) -> None:
         self._managers.due_at_ms = float("inf")
         statuses = list(statuses)
-        unfinished = self._managers.unfinished() if statuses else set()
+        unfinished = await self._managers.unfinished() if statuses else ()
         for status in statuses:
             status.is_unfinished = status.model in unfinished
         busy = [status for status in statuses if not status.is_idle(self._view.place)]
@@ -217,7 +215,7 @@ class Dispatcher:
         if status.name_error is not None:
             status.published = PublishedState()
         # Checked before the chain is read: then what a manager published before it ended is read too.
-        is_served = status.name_error is None and self._managers.is_served(status.model)
+        is_served = status.name_error is None and await self._managers.look(status, self._ask_chain)
         status.was_served = is_served
         for _ in range(REJECT_ROUNDS_MAX):
             if not is_served:
@@ -227,24 +225,24 @@ class Dispatcher:
                     break
                 case Need.REJECT:
                     await self._reject(status)
-                case Need.MANAGER if not self._managers.is_due(status):
+                case Need.MANAGER if not await self._managers.is_due(status):
                     break
                 case Need.REFRESH | Need.MANAGER if not is_fresh and (timed or not is_served):
                     try:
                         status.published = await self._ask_chain(status)
                     except CorruptError:
-                        if not is_served and self._managers.is_due(status):
-                            self._managers.start(status)  # it finds the same, and records it for `teatree models`
+                        if not is_served and await self._managers.is_due(status):
+                            await self._managers.start(status)  # it finds the same, and records it for `teatree models`
                         raise
                     is_fresh = True
                 case Need.MANAGER:
-                    self._managers.start(status)
+                    await self._managers.start(status)
                     break
                 case Need.REFRESH:  # it is fresh: the manager works on the rest
                     break
         else:
             self._unrejected.add(status.model)
-            self.wake()
+            self._woken.set()
         if status.name_error is not None and status.is_idle(self._view.place):
             self._registry.forget(status.model)
 
@@ -257,11 +255,11 @@ class Dispatcher:
         status.checked = (known.offset, place.losses)
         return fault is not None
 
-    def _start_contender(self, model: str) -> None:
+    async def _start_contender(self, model: str) -> None:
         """Start a successor where a manager runs and lets its lease end."""
         status = self._registry.find(model)
-        if status is not None and status.was_served and self._managers.is_served(model):
-            self._managers.start_contender(status)
+        if status is not None and status.was_served and await self._managers.is_served(model):
+            await self._managers.start_contender(status)
 
     async def _ask_chain(self, status: ModelStatus) -> PublishedState:
         chain = Chain(self._store, self._bus.prefix, status.model)
@@ -308,17 +306,17 @@ class Dispatcher:
         if status.name_error is not None:
             return status.name_error
         self._managers.used(model)
-        if self._managers.is_served(model):
+        if await self._managers.is_served(model):
             return None if await self._pings.has_service(model) else self._managers.starting_error(model)
         known = await self._ask_chain(status)
         if not known.is_alive:
             return self._not_alive(status, known)
         status = self._registry.status(model)
         status.published = known
-        if not self._managers.is_due(status):
+        if not await self._managers.is_due(status):
             return self._managers.waiting_error(status)
-        if not self._managers.start(status):
-            self.wake()  # the next round makes room
+        if not await self._managers.start(status):
+            self._woken.set()  # the next round makes room
             return self._managers.waiting_error(status)
         return self._managers.starting_error(model)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import attrs
@@ -11,10 +12,11 @@ from structlog.typing import FilteringBoundLogger
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, EXIT_STUCK
 from teatree.contracts.probe import Probe
+from teatree.contracts.retry import Backoff
 from teatree.contracts.settings import DispatcherSettings
 from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.clock import now_ms
-from teatree_dispatcher.launchers import Launcher, ManagerExit
+from teatree_dispatcher.launchers.base import Launcher, ManagerExit, ManagerRun
 from teatree_dispatcher.model_registry import ModelRegistry, ModelStatus
 from teatree_dispatcher.placement import PublishedState, after_exit
 from teatree_dispatcher.room import Room
@@ -40,43 +42,79 @@ class Managers:
         self._probe = probe
         self._log = log
         self._room = Room(settings.managers_max, settings.evict_idle_ms_min)
+        self._admission = asyncio.Lock()
+        """Held while a place is given: the loop and direct reads start managers."""
+        self._starting: set[str] = set()
+        """Models with a place whose manager is being started."""
+        self._ended: set[str] = set()
+        """Models of which a manager has ended, since `take_exits` last asked."""
         self.due_at_ms = float("inf")
         """When the next waiting manager may be started."""
 
-    def is_served(self, model: str) -> bool:
-        """Return whether a manager runs."""
-        return self._launcher.is_served(model)
+    async def watch(self, wake: Callable[[], None]) -> None:
+        """Note for ever the models whose managers end, and call `wake`: they are looked at sooner than by the timer."""
+        backoff = Backoff()
+        while True:
+            try:
+                async for run in self._launcher.watch():
+                    backoff.reset()
+                    if run.exit is not None:
+                        self._ended.add(run.model)
+                        wake()
+            except RetryError as e:
+                self._log.warning("the ends of managers are noticed by the timer alone", **e.to_dict())
+            await backoff.pause()
 
-    def unfinished(self) -> set[str]:
+    async def is_served(self, model: str) -> bool:
+        """Return whether a manager runs, or is being started."""
+        return model in self._starting or any(run.exit is None for run in await self._launcher.find(model))
+
+    async def unfinished(self) -> Collection[str]:
         """Return the models whose last manager left outcomes unpublished."""
-        return self._launcher.unfinished()
+        return await self._launcher.unfinished()
 
-    def is_due(self, status: ModelStatus) -> bool:
+    async def is_due(self, status: ModelStatus) -> bool:
         """Return whether a manager may be started now; otherwise `due_at_ms` comes no later than its turn."""
         restart = status.restart
-        if restart.is_due(now_ms(), self._launcher.fingerprint(status.model) if restart.stopped_by else ""):
+        if restart.is_due(now_ms(), await self._launcher.fingerprint(status.model) if restart.stopped_by else ""):
             return True
         self.due_at_ms = min(self.due_at_ms, restart.not_before_ms)
         return False
 
-    def start(self, status: ModelStatus) -> bool:
+    async def start(self, status: ModelStatus) -> bool:
         """Start a manager unless one runs; return False if the model must wait for a place on this host."""
-        if self._launcher.is_served(status.model):
-            return True
-        is_new = status.model not in self._room.waiting
-        if not self._room.admits(status.model, self._launcher.served(), now_ms()):
-            if is_new:
-                self._probe.point("dispatcher.no_place", model=status.model)
-                self._log.warning("no more managers on this host", model=status.model, waiting=len(self._room.waiting))
-                self._conditions.report_waits(
-                    status.model,
-                    f"no manager can be started: {self._settings.managers_max} run on this host, and none of them is"
-                    " idle (TEATREE_DISPATCHER_MANAGERS_MAX)",
-                )
-            return False
-        self._launch(status)
+        async with self._admission:
+            if await self.is_served(status.model):
+                return True
+            if not await self._admit(status):
+                return False
+            self._starting.add(status.model)
+        try:
+            await self._launch(status)
+        finally:
+            self._starting.discard(status.model)
         self._log.info("started a manager", model=status.model, offset=status.offset_at_launch, log_seq=status.last_seq)
         return True
+
+    async def _admit(self, status: ModelStatus) -> bool:
+        """Return whether there is a place for a manager; otherwise its model waits."""
+        starting = set(self._starting)  # a launch that ends meanwhile can be missing in the list
+        served = await self._served() | starting
+        is_new = status.model not in self._room.waiting
+        if self._room.admits(status.model, served, now_ms()):
+            return True
+        if is_new:
+            self._probe.point("dispatcher.no_place", model=status.model)
+            self._log.warning("no more managers on this host", model=status.model, waiting=len(self._room.waiting))
+            self._conditions.report_waits(
+                status.model,
+                f"no manager can be started: {self._settings.managers_max} run on this host, and none of them is"
+                " idle (TEATREE_DISPATCHER_MANAGERS_MAX)",
+            )
+        return False
+
+    async def _served(self) -> set[str]:
+        return {run.model for run in await self._launcher.list() if run.exit is None}
 
     def used(self, model: str) -> None:
         """Note that a model is used: its manager is not idle."""
@@ -89,7 +127,7 @@ class Managers:
 
     async def make_room(self, registry: ModelRegistry, ask_chain: AskChain) -> None:
         """Ask the least recently used idle managers to end, as many as other models wait for."""
-        served = self._launcher.served()
+        served = await self._served()
         for model in self._room.candidates(served, now_ms()):
             if self._room.missing(served) <= 0:
                 return
@@ -98,48 +136,66 @@ class Managers:
             if known.offset < status.last_seq:
                 continue  # it has requests to apply
             self._log.info("an idle manager makes room", model=model, waiting=len(self._room.waiting))
-            self._launcher.dismiss(model)
+            await self._launcher.dismiss(model)
             self._room.dismissed(model, now_ms())
 
-    def start_contender(self, status: ModelStatus) -> None:
+    async def start_contender(self, status: ModelStatus) -> None:
         """Start a second manager where one lets its lease end: it takes over if that one hangs, else it leaves."""
         self._log.warning("a manager hangs: starting another", model=status.model)
-        self._launch(status)
+        await self._launch(status)
 
-    def _launch(self, status: ModelStatus) -> None:
+    async def _launch(self, status: ModelStatus) -> None:
         with self._probe.step("dispatcher.launch", model=status.model):
-            self._launcher.launch(status.model)
+            await self._launcher.launch(status.model)
         self._conditions.forget_reports(status.model)
         status.was_served = True
         status.offset_at_launch = status.published.offset if status.published else 0
 
-    async def take_exits(self, registry: ModelRegistry, ask_chain: AskChain) -> set[str]:
-        """Find the managers that have ended, and decide when each may be started again; return their models."""
-        ended = set()
-        for found in self._launcher.exits():
-            status = registry.status(found.model)
-            progressed = await self._progressed(status, ask_chain)
-            status.was_served = False
-            status.restart = after_exit(
-                status.restart,
-                found.code,
-                reason=_reason(found),
-                progressed=progressed,
-                fingerprint=self._launcher.fingerprint(found.model),
-                now_ms=now_ms(),
-                ms_min=self._settings.restart_ms_min,
-                ms_max=self._settings.restart_ms_max,
-            )
-            if status.retries_at_once and status.restart.stopped_by is not None:
-                status.restart = attrs.evolve(status.restart, not_before_ms=0)
-            status.retries_at_once = False
-            ended.add(found.model)
-            self._probe.point("dispatcher.exit", model=found.model, code=found.code)
-            self._log_exit(found.model, found.code, status)
-            if status.restart.is_stuck:
-                self._conditions.report_error(found.model, _stuck_error(status))
-        self._launcher.prepare()
-        return ended
+    async def take_exits(self, registry: ModelRegistry, ask_chain: AskChain, *, all_models: bool) -> set[str]:
+        """Decide when each manager that has ended may be started again; return their models.
+
+        Without `all_models` only the models are looked at whose end was watched.
+        """
+        ended, self._ended = self._ended, set()
+        if all_models:
+            runs = [run for run in await self._launcher.list() if run.exit is not None]
+        else:
+            runs = [run for model in sorted(ended) for run in await self._launcher.find(model)]
+        for run in runs:
+            await self._take_exit(run, registry.status(run.model), ask_chain)
+        await self._launcher.prepare()
+        return {run.model for run in runs}
+
+    async def look(self, status: ModelStatus, ask_chain: AskChain) -> bool:
+        """Return whether a manager of one model runs; the end of one that does not is taken in first."""
+        runs = await self._launcher.find(status.model)
+        for run in runs:
+            await self._take_exit(run, status, ask_chain)
+        return any(run.exit is None for run in runs)
+
+    async def _take_exit(self, run: ManagerRun, status: ModelStatus, ask_chain: AskChain) -> None:
+        if run.exit is None:
+            return
+        progressed = await self._progressed(status, ask_chain)
+        status.was_served = False
+        status.restart = after_exit(
+            status.restart,
+            run.exit.code,
+            reason=_reason(run.exit),
+            progressed=progressed,
+            fingerprint=await self._launcher.fingerprint(run.model),
+            now_ms=now_ms(),
+            ms_min=self._settings.restart_ms_min,
+            ms_max=self._settings.restart_ms_max,
+        )
+        if status.retries_at_once and status.restart.stopped_by is not None:
+            status.restart = attrs.evolve(status.restart, not_before_ms=0)
+        status.retries_at_once = False
+        await self._launcher.release(run)
+        self._probe.point("dispatcher.exit", model=run.model, code=run.exit.code)
+        self._log_exit(run.model, run.exit.code, status)
+        if status.restart.is_stuck:
+            self._conditions.report_error(run.model, _stuck_error(status))
 
     async def _progressed(self, status: ModelStatus, ask_chain: AskChain) -> bool:
         try:

@@ -77,7 +77,6 @@ class TestManagers:
         count = len(world.launcher.launched)
         world.publish("sales", 1, ModelState.ACTIVE)
         world.launcher.end("sales", -9)
-        world.dispatcher.wake()
         await several_rounds()
         assert len(world.launcher.launched) == count  # no request is waiting
 
@@ -89,7 +88,6 @@ class TestManagers:
         world.publish("sales", 1, ModelState.ACTIVE)
         await world.send("sales", "append", "b")  # the exiting manager does not read it any more
         world.launcher.end("sales", 0)
-        world.dispatcher.wake()
         await until(lambda: world.launcher.launched == ["sales", "sales"])
 
     @pytest.mark.parametrize("looks", range(1, 5))

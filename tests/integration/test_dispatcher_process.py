@@ -180,5 +180,7 @@ async def test_no_secret_in_arguments(installation: _Installation) -> None:
 async def test_cannot_run(installation: _Installation) -> None:
     """A dispatcher that cannot run logs the reason in one line and exits with the code for an operator."""
     wrong = installation.dispatcher(TEATREE_NATS_PASSWORD="no")
-    assert wrong.wait(20) == 78
+    unknown = installation.dispatcher(TEATREE_DISPATCHER_LAUNCHER="pods")
+    assert (wrong.wait(20), unknown.wait(20)) == (78, 78)
     assert '"code": "not_authorized"' in installation.logs()
+    assert "There is no launcher 'pods'." in installation.logs()

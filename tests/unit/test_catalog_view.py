@@ -46,13 +46,17 @@ class Rows:
             self.view.report_waits(model, "wait 2")
 
 
+async def ignored(model: str) -> None:
+    """Do nothing for a model whose lease ends."""
+
+
 async def test_what_is_reported_during_a_record_is_recorded_next() -> None:
     """The catalog has the newest reason of a model in the end."""
     rows = Rows()
     view = rows.view = CatalogView(cast("Catalog", rows), 1, structlog.get_logger())
     view.report_error("m", {"code": "first"})
     view.report_waits("m", "wait 1")
-    task = asyncio.create_task(view.run(lambda _: None))
+    task = asyncio.create_task(view.run(ignored))
     assert await asyncio.to_thread(rows.all_came.wait, 10)
     task.cancel()
     with suppress(asyncio.CancelledError):

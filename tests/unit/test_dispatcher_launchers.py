@@ -1,10 +1,12 @@
-"""Finding from a model's folder whether a manager runs, and starting managers."""
+"""The launcher of processes beyond its suite: what it finds in a model's folder, its spare, and its managers' logs."""
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,15 @@ from teatree.contracts.errors import RetryError
 from teatree.contracts.process import own_process
 from teatree.contracts.settings import Settings
 from teatree.storage.model_folder import ModelFolder, model_folder
-from teatree_dispatcher.launchers import LOG_BYTES_MAX, LocalLauncher, _rotate
-from teatree_dispatcher.spare import SpareManager
+from teatree_dispatcher.launchers.child_end import ChildEnd
+from teatree_dispatcher.launchers.process import LOG_BYTES_MAX, ProcessLauncher, rotate
+from teatree_dispatcher.launchers.spare import SpareManager
 
 
 @pytest.fixture
-def launcher(tmp_path: Path) -> LocalLauncher:
+def launcher(tmp_path: Path) -> ProcessLauncher:
     """Return a launcher of an empty data folder."""
-    return LocalLauncher(Settings(data=tmp_path), {})
+    return ProcessLauncher(Settings(data=tmp_path), {})
 
 
 @pytest.fixture
@@ -34,52 +37,78 @@ def folder(tmp_path: Path) -> ModelFolder:
     return made
 
 
-def test_no_manager(launcher: LocalLauncher, folder: ModelFolder) -> None:
+async def running(launcher: ProcessLauncher) -> list[str]:
+    """Return the models whose manager runs, by all that a launcher answers."""
+    listed = [run.model for run in await launcher.list() if run.exit is None]
+    for model in ("sales", "other"):
+        assert [run.model for run in await launcher.find(model)] == [m for m in listed if m == model]
+    return listed
+
+
+async def test_no_manager(launcher: ProcessLauncher, folder: ModelFolder) -> None:
     """No folder, no lock file, or a lock that no process holds: no manager."""
-    assert not launcher.is_served("other")
-    assert not launcher.is_served("sales")
+    assert await running(launcher) == []
     folder.lock.touch()
-    assert not launcher.is_served("sales")
-    assert launcher.served() == set()
+    assert await running(launcher) == []
 
 
-def test_lock(launcher: LocalLauncher, folder: ModelFolder) -> None:
+async def test_lock(launcher: ProcessLauncher, folder: ModelFolder) -> None:
     """A held lock shows a manager, started by this launcher or not; the check does not take it."""
     descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    assert launcher.is_served("sales")
-    assert launcher.served() == {"sales"}
+    assert await running(launcher) == ["sales"]
     os.close(descriptor)
-    assert not launcher.is_served("sales")
+    assert await running(launcher) == []
     descriptor = os.open(folder.lock, os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
 
 
-def test_process_file(launcher: LocalLauncher, folder: ModelFolder) -> None:
+async def test_process_file(launcher: ProcessLauncher, folder: ModelFolder) -> None:
     """The manager's process file counts while that very process runs."""
     me = own_process()
+    folder.lock.touch()
     folder.process.write_bytes(dump_json(attrs.asdict(me)))
-    assert launcher.is_served("sales")
+    assert await running(launcher) == ["sales"]
+    assert await launcher.unfinished() == []
     folder.process.write_bytes(dump_json({**attrs.asdict(me), "started": me.started + 1}))
-    assert not launcher.is_served("sales")
+    assert await running(launcher) == []
+    assert await launcher.unfinished() == ["sales"]
 
 
-def test_fingerprint(launcher: LocalLauncher, folder: ModelFolder) -> None:
-    """A model's fingerprint changes when its files are changed, and only then."""
-    before = launcher.fingerprint("sales")
-    assert launcher.fingerprint("sales") == before
-    folder.read_write.mkdir()
-    assert launcher.fingerprint("sales") != before
-
-
-def test_cannot_start(tmp_path: Path) -> None:
+async def test_cannot_start(tmp_path: Path) -> None:
     """A folder that cannot be made is a retryable error that names its path."""
     blocked = tmp_path / "file"
     blocked.touch()
     with pytest.raises(RetryError) as e:
-        LocalLauncher(Settings(data=blocked), {}).launch("sales")
+        await ProcessLauncher(Settings(data=blocked), {}).launch("sales")
     assert str(blocked) in str(e.value)
+
+
+def started_child() -> subprocess.Popen[bytes]:
+    """Start a process that does not end."""
+    return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("has_descriptors", [True, False])
+async def test_the_end_of_a_child(monkeypatch: pytest.MonkeyPatch, has_descriptors: bool) -> None:  # noqa: FBT001
+    """The end of a child is noticed with and without the kernel's descriptors of processes, unless it is stopped."""
+    if not has_descriptors:
+        monkeypatch.delattr(os, "pidfd_open")
+    children = [started_child() for _ in range(2)]
+    noticed: asyncio.Queue[int] = asyncio.Queue()
+    ends = [ChildEnd(child, noticed.put_nowait, number) for number, child in enumerate(children)]
+    ends[0].stop()
+    for child in children:
+        child.kill()
+    assert await asyncio.wait_for(noticed.get(), 10) == 1
+    children[0].wait()
+    await asyncio.sleep(0.05)
+    assert noticed.empty()
+    assert [child.poll() for child in children] == [-9, -9]
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.close()
 
 
 def test_a_spare_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +120,7 @@ def test_a_spare_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
         started.append(begin(*args, **options))
         return started[-1]
 
-    monkeypatch.setattr("teatree_dispatcher.spare.subprocess.Popen", popen)
+    monkeypatch.setattr("teatree_dispatcher.launchers.spare.subprocess.Popen", popen)
     spare = SpareManager({"PYTHONHOME": "/nonexistent"})
     spare.prepare()
     started[0].wait()
@@ -107,8 +136,8 @@ def test_a_spare_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_log_is_bounded(tmp_path: Path) -> None:
     """A manager's log is rotated when it has grown, and one old log is kept."""
     log = tmp_path / "manager.log"
-    _rotate(log)
+    rotate(log)
     log.write_bytes(b"x" * (LOG_BYTES_MAX + 1))
-    _rotate(log)
+    rotate(log)
     assert not log.exists()
     assert (tmp_path / "manager.log.1").stat().st_size == LOG_BYTES_MAX + 1
