@@ -19,7 +19,15 @@ from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.registry import built_in_functions
 
-LIMITS = evolve(LimitSettings(), query_time_ms_max=1_000, request_time_ms_max=1_000, rows_bytes_max=20_000_000)
+LIMITS = evolve(
+    LimitSettings(),
+    query_time_ms_max=1_000,
+    request_time_ms_max=1_000,
+    rows_bytes_max=20_000_000,
+    memory_bytes_max=200_000_000,
+    temp_bytes_max=100_000_000,
+    query_rows_max=10_000,
+)
 FUNCTIONS = sorted(set(built_in_functions().functions) - {"create_model", "drop_model", "archive", "restore"})
 fuzz = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

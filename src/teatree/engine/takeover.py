@@ -61,8 +61,9 @@ def take_file(context: ModelContext, newest: Manifest) -> TakenOver:
 
 
 def discard_temp(folder: ModelFolder) -> None:
-    """Delete the temporary files that a manager which was killed has left."""
-    shutil.rmtree(folder.temp, ignore_errors=True)
+    """Delete the temporary files that a killed manager has left, its own and DuckDB's; no file of the model is open."""
+    for left in (folder.temp, *folder.read_write.glob("*/model.duckdb.tmp")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def discard_files(folder: ModelFolder) -> None:

@@ -92,11 +92,11 @@ class Writer:
         `newest` is the newest manifest, as the caller found it. Raises `fenced` if another writer was faster. After a
         `RetryError` it is called again, with the newest manifest of that time.
         """
-        discard_temp(self.context.folder)
         fence = self._fence(newest)
         if isinstance(self.model, OpenModel):  # a step after the fence failed: a file cannot be open twice
             self.model.database.close()
         self.model = ClosedModel(fence)
+        discard_temp(self.context.folder)
         probe = self.context.probe
         with probe.step("manager.take_over.ledger", version=fence.version):
             self.ledger.load(fence)
