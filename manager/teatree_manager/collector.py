@@ -10,7 +10,7 @@ import gc
 from collections.abc import Callable
 
 from teatree.contracts.clock import Clock
-from teatree_manager.memory import resident_bytes
+from teatree.contracts.own_memory import own_memory
 
 THRESHOLDS = (50_000, 20, 50)
 """Allocations, collections of the youngest and of the middle generation before each generation's collection."""
@@ -31,12 +31,12 @@ def collect_rarely() -> None:
 async def collect_when_idle(idle_ms: Callable[[], float], clock: Clock) -> None:
     """Collect once in each idle period, and whenever memory has grown; `idle_ms` returns 0 while there is work."""
     has_collected = True
-    peak = resident_bytes()
+    peak = own_memory().resident
     while True:
         await clock.sleep_async(LOOK_MS / 1000)
         is_idle = idle_ms() >= IDLE_MS
-        has_grown = resident_bytes() > peak + GROWTH_BYTES
+        has_grown = own_memory().resident > peak + GROWTH_BYTES
         if has_grown or (is_idle and not has_collected):
             gc.collect()
-            peak = max(peak, resident_bytes())
+            peak = max(peak, own_memory().resident)
         has_collected = is_idle

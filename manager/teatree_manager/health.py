@@ -6,10 +6,10 @@ import os
 import resource
 from typing import Any
 
+from teatree.contracts.own_memory import own_memory
 from teatree.engine.writer import Writer
 from teatree_manager.context import ManagerContext
 from teatree_manager.manager_tasks import ManagerTasks
-from teatree_manager.memory import resident_bytes
 from teatree_manager.outcome_publisher import OutcomePublisher
 from teatree_manager.read_workers.pool import ReadPool
 
@@ -46,7 +46,7 @@ class Health:
             "followers": {task.name: task.error for task in self._followers.tasks},
             "read_workers": self._pool.pids,
             "reads_waiting": self._pool.waiting,
-            "memory_bytes": resident_bytes(),
+            "memory_bytes": own_memory().resident,
             "memory_bytes_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "pid": os.getpid(),
         }

@@ -38,9 +38,3 @@ def started_threads(count: int) -> ThreadPoolExecutor:
         executor.submit(together.wait)
     together.wait()
     return executor
-
-
-def resident_bytes() -> int:
-    """Return the memory that this process has resident."""
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  a pseudo file
-        return int(file.read().split()[1]) * resource.getpagesize()

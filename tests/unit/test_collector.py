@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from manual_clock import SleepingClock
+from teatree.contracts.own_memory import OwnMemory
 from teatree_manager import collector
 
 
@@ -56,5 +57,5 @@ def test_garbage_in_cycles_is_freed_once_a_manager_that_has_worked_is_idle() -> 
 def test_garbage_in_cycles_is_freed_at_work_when_memory_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
     """A large buffer in a cycle does not wait for an idle period; memory that stays large is collected once."""
     sizes = iter([0, 0, collector.GROWTH_BYTES + 1] + [collector.GROWTH_BYTES + 1] * 5)
-    monkeypatch.setattr(collector, "resident_bytes", lambda: next(sizes))
+    monkeypatch.setattr(collector, "own_memory", lambda: OwnMemory(next(sizes)))
     assert asyncio.run(_freed([0] * 5)) == [False, True, False, False]

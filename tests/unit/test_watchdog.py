@@ -13,11 +13,12 @@ from attrs import evolve
 from one_writer import OneWriter, Sent, arrow, arrow_headers, open_database
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.notices import Status
+from teatree.contracts.own_memory import own_memory
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.apply.batch import Batch
 from teatree.engine.duckdb import rows_watch
 from teatree.engine.duckdb.errors import InvalidatedError, translate
-from teatree.engine.duckdb.watchdog import Watchdog, own_bytes
+from teatree.engine.duckdb.watchdog import Watchdog
 from teatree.engine.publish.shipping import ship
 from teatree.functions.registry import built_in_functions
 from teatree.functions.traits import Function
@@ -106,7 +107,7 @@ def test_a_commit_is_reported_and_never_interrupted() -> None:
 
 def test_memory_of_the_process_is_watched(con: duckdb.DuckDBPyConnection) -> None:
     """A statement is interrupted as `over_limit` while the process exceeds its memory, and the next one is not."""
-    watchdog = Watchdog(con.interrupt, resident_bytes_max=own_bytes() - 1)
+    watchdog = Watchdog(con.interrupt, resident_bytes_max=own_memory().unshared - 1)
     with pytest.raises(RetryError) as e, watchdog.limit(60_000, "It"):
         run(con, FOR_EVER)
     watchdog.close()

@@ -16,7 +16,7 @@ from teatree.client.model_requests import TIMEOUT_MS, ModelRequests
 from teatree.client.notice import named_error
 from teatree.client.query import QueryRequest, ask_through_log
 from teatree.contracts.errors import Code, RequestError, TeatreeError
-from teatree.contracts.names import check_model, new_id
+from teatree.contracts.names import new_id
 from teatree.contracts.types.schema import Field, Schema, parse_dtype
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ async def table_schema(connection: Connection, model: str, table: str) -> Schema
     kinds_of = f'SELECT typeof(COLUMNS(t.*)) FROM (SELECT 1) LEFT JOIN (SELECT * FROM "{name}" LIMIT 0) AS t ON true'
     try:
         # Through the log: it sees all requests sent before, and is answered even if the model does not exist.
-        found = (await ask_through_log(connection, check_model(model), QueryRequest(kinds_of), TIMEOUT_MS)).dataset
+        found = (await ask_through_log(connection, model, QueryRequest(kinds_of), TIMEOUT_MS)).dataset
     except RequestError as e:
         if e.code != Code.UNKNOWN_TABLE:
             raise

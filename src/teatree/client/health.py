@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -231,30 +232,19 @@ async def _manager(bus: Bus, model: str) -> ManagerHealth | None:
 
 async def _in_time(work: Callable[[], T], ms_max: int) -> T:
     """Do blocking work in a thread that the process's end does not wait for; raises `timed_out`."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def end(result: T | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
+    done: Future[T] = Future()
+    done.set_running_or_notify_cancel()  # a result that comes too late is dropped
 
     def run() -> None:
-        result, error = None, None
         try:
-            result = work()
+            done.set_result(work())
         except BaseException as e:  # noqa: BLE001  raised where it is awaited
-            error = e
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(end, result, error)
+            done.set_exception(e)
 
     threading.Thread(target=run, daemon=True).start()
     try:
         async with asyncio.timeout(ms_max / 1000):
-            return await done
+            return await asyncio.wrap_future(done)
     except TimeoutError:
         raise RetryError(Code.TIMED_OUT, f"There was no answer within {ms_max:,} ms.", hint="Try again.") from None
 

@@ -28,5 +28,10 @@ def check_data_folder(path: Path) -> None:
 
 
 def server_log(data: Path, name: str) -> Path:
-    """Return the log of a data folder's server; beyond its limit the next start renames it to `.log.old`."""
+    """Return the log of a data folder's server; beyond its limit the next start makes it the `former_log`."""
     return data / SERVERS_FOLDER / name / f"{name}.log"
+
+
+def former_log(log: Path) -> Path:
+    """Return the log before this one: what a log that has grown too large is renamed to."""
+    return log.with_name(f"{log.name}.1")

@@ -117,13 +117,25 @@ def known_variables() -> frozenset[str]:
     return frozenset({*members, *map(place_variable, PLACES), "TEATREE_DEBUG"})
 
 
-def connection_environ(settings: Settings) -> dict[str, str]:
-    """Return the variables from which `read_settings` reads these connections and this data folder again."""
-    values = {
-        _variable(group, member): getattr(getattr(settings, group), member.name)
+def connection_variables() -> tuple[str, ...]:
+    """Return the variables that `connection_environ` can return."""
+    return (*_connection_members(), place_variable("data"))
+
+
+def _connection_members() -> dict[str, tuple[str, str]]:
+    """Return group and name of each setting of a connection, by its variable."""
+    return {
+        _variable(group, member): (group, member.name)
         for group in CONNECTIONS
         for member in attrs.fields(GROUPS[group])
         if not member.metadata.get(OF_ONE_PROCESS)
+    }
+
+
+def connection_environ(settings: Settings) -> dict[str, str]:
+    """Return the variables from which `read_settings` reads these connections and this data folder again."""
+    values = {
+        variable: getattr(getattr(settings, group), name) for variable, (group, name) in _connection_members().items()
     }
     values[place_variable("data")] = str(settings.data)
     return {variable: value for variable, value in values.items() if value is not None}

@@ -115,7 +115,8 @@ class Retry:
             try:
                 return work()
             except TeatreeError as e:
-                error = tries.failed(e)
+                tries.failed(e)
+                error = e
             for seconds in tries.sleeps(error):
                 self.clock.sleep(seconds)
 
@@ -126,7 +127,8 @@ class Retry:
             try:
                 return await work()
             except TeatreeError as e:
-                error = tries.failed(e)
+                tries.failed(e)
+                error = e
             for seconds in tries.sleeps(error):
                 await self.clock.sleep_async(seconds)
 
@@ -144,12 +146,11 @@ class _Tries:
         self._end_s = retry.clock.monotonic() + retry.time_ms_max / 1000
         self._made = 0
 
-    def failed(self, error: TeatreeError) -> TeatreeError:
-        """Return the error after which another try follows; raises it if none does."""
+    def failed(self, error: TeatreeError) -> None:
+        """Count a try that failed; raises its error if no other follows."""
         self._made += 1
         if self._made >= self._retry.tries_max or not self._retry.again(error):
             raise error
-        return error
 
     def sleeps(self, error: TeatreeError) -> Iterator[float]:
         """Yield the seconds to sleep before the next try; raises the error instead of sleeping past the deadline."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import asdict
 
 from teatree.contracts.codec import dump_json
+from teatree.contracts.data_folder import former_log
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.process import ProcessId, end_processes, process_id, read_process
 from teatree.embedded.ports import remembered
@@ -185,7 +186,7 @@ class Server(ABC):
 
     def _spawn(self) -> None:
         if self.log_path.is_file() and self.log_path.stat().st_size > _LOG_BYTES_MAX:
-            self.log_path.replace(self.log_path.with_suffix(".log.old"))
+            self.log_path.replace(former_log(self.log_path))
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from teatree.cli.options import DEFAULT, Common
 from teatree.cli.output import Output
-from teatree.contracts.environment import connection_environ, known_variables
+from teatree.contracts.environment import connection_environ, connection_variables
 from teatree.contracts.shown import visible
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def env(*, unset: Annotated[bool, Parameter(negative="")] = False, common: Commo
     """
     output = Output(json=common.json)
     if unset:
-        output.raw(f"unset {' '.join(sorted(_shell_names()))}\n".encode())
+        output.raw(f"unset {' '.join(sorted((*connection_variables(), *_NATS_TOOL)))}\n".encode())
         return
     from teatree.client.session import client_settings  # noqa: PLC0415 - NATS, only where a stack is wanted
 
@@ -64,9 +64,3 @@ def shell_values(settings: Settings) -> dict[str, str]:
     if not settings.data.is_dir():  # a stack elsewhere, given by its addresses
         del ours["TEATREE_DATA"]
     return ours | {name: ours[source] for name, source in _NATS_TOOL.items() if source in ours}
-
-
-def _shell_names() -> set[str]:
-    connections = {name for name in known_variables() if name.startswith(("TEATREE_NATS_", "TEATREE_POSTGRES_"))}
-    stores = {name for name in known_variables() if name.startswith("TEATREE_STORE_")}
-    return connections | stores | {"TEATREE_PREFIX", "TEATREE_DATA"} | set(_NATS_TOOL)

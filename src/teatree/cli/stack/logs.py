@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-from attrs import frozen
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
@@ -15,7 +14,7 @@ from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
 from teatree.cli.stack.log_tail import Keep, LogFile, LogLine
 from teatree.cli.stack.log_text import Level, entry_json, entry_text, is_at_least, read_entry_of
-from teatree.contracts.data_folder import check_data_folder, server_log
+from teatree.contracts.data_folder import check_data_folder, former_log, server_log
 from teatree.contracts.environment import data_folder, process_environ
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_model
@@ -28,14 +27,6 @@ POLL_S = 0.2
 """How often --follow looks for new lines."""
 PARTS = ("dispatcher", "nats", "postgres", "seaweed")
 _STYLES = {"debug": "dim", "warning": "yellow", "error": "red", "critical": "bold red"}
-
-
-@frozen
-class LogPaths:
-    """Where a log lies: the file that is written, and the one before it."""
-
-    current: Path
-    former: Path
 
 
 # More than fifty lines: its options and their help.
@@ -76,14 +67,14 @@ def logs(
         raise usage(
             f"There is no folder {str(data)!r}.", "Name the data folder of a stack with --data or TEATREE_DATA."
         )
-    paths = _paths(data, name, is_model=model)
+    path = _path(data, name, is_model=model)
 
     def keep(line: LogLine) -> bool:
         return bool(line.text.strip()) and (level is None or is_at_least(read_entry_of(line), level))
 
     try:
-        with LogFile(paths.current) as file:
-            _print_last(output, file, paths.former, lines, keep)
+        with LogFile(path) as file:
+            _print_last(output, file, former_log(path), lines, keep)
             while follow:
                 for line in file.added(keep):
                     _print(output, line)
@@ -105,12 +96,10 @@ def _print_last(output: Output, file: LogFile, former: Path, count: int, keep: K
         _print(output, line)
 
 
-def _paths(data: Path, name: str, *, is_model: bool) -> LogPaths:
+def _path(data: Path, name: str, *, is_model: bool) -> Path:
     if name in PARTS and not is_model:
-        path = server_log(data, name)
-        return LogPaths(path, path.with_suffix(".log.old"))
-    path = model_folder(data, check_model(name)).log
-    return LogPaths(path, path.with_suffix(".log.1"))
+        return server_log(data, name)
+    return model_folder(data, check_model(name)).log
 
 
 def _no_log(data: Path, name: str) -> RequestError:

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from teatree.contracts.errors import CorruptError
 from teatree.engine.duckdb.block_file import BLOCK_BYTES, BlockFile
-from teatree.storage.versions.checksums import check_duckdb_checksum
+from teatree.storage.versions.checksums import HEADER_PART_BYTES, check_duckdb_checksum
 from teatree.storage.versions.reader import HEADER_BYTES
 
-HEADER_PART_BYTES = 4_096
 _HEADER_STARTS = (HEADER_PART_BYTES, 2 * HEADER_PART_BYTES)
 _HEADER = struct.Struct("<8x Qqqq Q")
 """A header part: its checksum; number of the checkpoint, catalog, free list, count of blocks, bytes of a block."""

@@ -12,8 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_DATA_FIELD = 5
-"""The field of private memory in /proc/self/statm, in pages: what `RLIMIT_DATA` counts, and the stack."""
+from teatree.contracts.own_memory import own_memory
 
 
 class PrivateMemory:
@@ -39,7 +38,7 @@ class PrivateMemory:
             ceiling, self._hard = resource.getrlimit(resource.RLIMIT_DATA)
             if ceiling != resource.RLIM_INFINITY:
                 self._ceiling = ceiling
-                self._set(_used_bytes() + bytes_max + self._beside)
+                self._set(own_memory().data + bytes_max + self._beside)
         try:
             yield
         finally:
@@ -70,8 +69,3 @@ class PrivateMemory:
 
 PRIVATE_MEMORY = PrivateMemory()
 """The limit of this process."""
-
-
-def _used_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  a pseudo file, read for each request
-        return int(file.read().split()[_DATA_FIELD]) * resource.getpagesize()

@@ -17,9 +17,9 @@ from blake3 import blake3
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import FileLayout, ObjectRef
 from teatree.engine.duckdb.block_file import BLOCK_BYTES, BlockFile
-from teatree.engine.duckdb.changes import HEADER_PART_BYTES, Checkpoint, Mask, changeable, read_checkpoint
+from teatree.engine.duckdb.changes import Checkpoint, Mask, changeable, read_checkpoint
 from teatree.engine.duckdb.compaction import choose_relocations, scattered_leaves
-from teatree.storage.versions.checksums import check_duckdb_checksum
+from teatree.storage.versions.checksums import check_duckdb_checksum, check_duckdb_header
 from teatree.storage.versions.packs import BlockTable, PackWriter, checksum, new_entry, pack_key
 from teatree.storage.versions.reader import HEADER_BYTES
 
@@ -76,8 +76,7 @@ def capture(
             )
         table = previous.changed(block_count, updates, writer)
         header = database.read_at(0, HEADER_BYTES)
-        for start in range(0, HEADER_BYTES, HEADER_PART_BYTES):
-            check_duckdb_checksum(header[start : start + HEADER_PART_BYTES], f"{database.path}, header at {start}")
+        check_duckdb_header(header, str(database.path))
         layout = FileLayout(
             size_bytes=size_bytes,
             block_bytes=BLOCK_BYTES,
@@ -134,7 +133,7 @@ def captured_checkpoint(database: BlockFile, layout: FileLayout) -> Checkpoint |
 
 def _changed_blocks(database: BlockFile, previous: BlockTable, suspects: Mask) -> Iterator[tuple[int, bytes]]:
     """Yield number and bytes of the suspects that differ from the previous version, each checked."""
-    known = previous.entries["hash"]
+    known = previous.hashes
     for first, count in _runs(suspects):
         body = database.read_at(HEADER_BYTES + first * BLOCK_BYTES, count * BLOCK_BYTES)
         for place in range(count):

@@ -7,16 +7,15 @@ If a block has not ended some time after its interrupt, `on_stuck` is called, wh
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from attrs import define
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.own_memory import own_memory
 
 LOOK_MS = 100
 
@@ -130,7 +129,7 @@ class Watchdog:
         return None
 
     def _memory_error(self) -> RetryError | None:
-        if self._resident_bytes_max is None or own_bytes() <= self._resident_bytes_max:
+        if self._resident_bytes_max is None or own_memory().unshared <= self._resident_bytes_max:
             return None
         return RetryError(
             Code.OVER_LIMIT,
@@ -142,12 +141,3 @@ class Watchdog:
         """End the thread."""
         self._closed.set()
         self._thread.join()
-
-
-def own_bytes() -> int:
-    """Return the memory that this process has resident and shares with no file; 0 where /proc is missing."""
-    try:
-        _, resident, shared, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
-    except FileNotFoundError:
-        return 0
-    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")

@@ -253,7 +253,7 @@ def _write_changes(store: ObjectStore, path: Path, before: BlockTable, table: Bl
     with path.open("r+b") as file:
         file.truncate(layout.size_bytes)
         file.write(read_extent(store, layout.header, HEADER_BYTES))
-        for block, body in read_blocks(store, table, layout, changed_blocks(before, table)):
+        for block, body in read_blocks(store, table, layout, changed_blocks(before.hashes, table.hashes)):
             file.seek(HEADER_BYTES + block * layout.block_bytes)
             file.write(body)
         file.flush()

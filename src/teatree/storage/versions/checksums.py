@@ -6,8 +6,16 @@ import numpy as np
 
 from teatree.contracts.errors import CorruptError
 
+HEADER_PART_BYTES = 4_096
+"""Bytes of each part of a file's header."""
 _FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 _SEED = 5381
+
+
+def check_duckdb_header(header: bytes, where: str) -> None:
+    """Check the parts of a file's header, each against its checksum; raises `corrupt`."""
+    for start in range(0, len(header), HEADER_PART_BYTES):
+        check_duckdb_checksum(header[start : start + HEADER_PART_BYTES], f"{where}, header at {start}")
 
 
 def check_duckdb_checksum(piece: bytes, where: str) -> None:

@@ -39,6 +39,8 @@ ENTRY = np.dtype(
 """One block's place and hash: 64 bytes, little-endian."""
 
 Entries = NDArray[np.void]
+BlockBytes = NDArray[np.uint8]
+"""A row of bytes for each block, such as its hash."""
 
 
 def pack_key(folder: str, version: int, write_id: str) -> str:
@@ -117,6 +119,12 @@ class BlockTable:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    @property
+    def hashes(self) -> BlockBytes:
+        """The hash of each block."""
+        hashes: BlockBytes = self.entries["hash"]
+        return hashes
 
     def pack_of(self, entry: np.void) -> str:
         """Return the key of the pack that holds an entry's block."""

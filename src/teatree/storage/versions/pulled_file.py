@@ -22,7 +22,6 @@ from typing import IO
 import numpy as np
 from attrs import define
 from blake3 import blake3
-from numpy.typing import NDArray
 
 from teatree.contracts.errors import Code, OperatorError, RetryError
 from teatree.contracts.manifest import FileLayout, Manifest
@@ -32,9 +31,9 @@ from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.block_cache import BlockCache
 from teatree.storage.versions.duckdb_file import check_place, check_replaceable
 from teatree.storage.versions.leaves import Leaves
-from teatree.storage.versions.packs import HASH_BYTES, LEAF_ENTRIES, BlockTable
+from teatree.storage.versions.packs import HASH_BYTES, LEAF_ENTRIES, BlockBytes, BlockTable
 from teatree.storage.versions.pull_state import FileIdentity, PullState, read_state, write_state
-from teatree.storage.versions.reader import HEADER_BYTES, Progress, layout_of, read_blocks, read_extent
+from teatree.storage.versions.reader import HEADER_BYTES, Progress, changed_blocks, layout_of, read_blocks, read_extent
 
 GAP_BYTES_MAX = 16_000
 """Bytes read along between two wanted blocks: fewer than a lazy reader's, as a pull moves much at once anyway."""
@@ -44,9 +43,6 @@ _FICLONE = 0x40049409
 """The Linux ioctl that makes one file share another's blocks (ioctl_ficlone(2))."""
 _NO_KERNEL_COPY = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.EPERM})
 _NO_FALLOCATE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
-
-Hashes = NDArray[np.uint8]
-"""One row of `HASH_BYTES` a block."""
 
 
 @define
@@ -120,7 +116,7 @@ class _Pull:
         table = self._read_table(state)
         with self._probe.step("pull.copy"):
             known, resumed = self._begin(None if rehash else state)
-        wanted = _differing(known, table)
+        wanted = changed_blocks(known, table.hashes)
         os.ftruncate(self._part.fileno(), self._layout.size_bytes)
         _reserve(self._part, self._layout.size_bytes)
         self.stats.kept_blocks = len(table) - len(wanted)
@@ -151,7 +147,7 @@ class _Pull:
         self._moved(leaves.fetched_bytes)
         return table
 
-    def _begin(self, state: PullState | None) -> tuple[Hashes, bool]:
+    def _begin(self, state: PullState | None) -> tuple[BlockBytes, bool]:
         """Begin the part with local blocks; return the hashes of its blocks, and whether another pull left it.
 
         `state` describes the old file, if that was not touched since, nor while it was copied.
@@ -163,9 +159,9 @@ class _Pull:
         with self._old.open("rb") as old:
             _copy(old, self._part)
         untouched = state is not None and state.identity == FileIdentity.of(self._old)
-        return (state.table.entries["hash"] if state and untouched else self._hash_part()), False
+        return (state.table.hashes if state and untouched else self._hash_part()), False
 
-    def _hash_part(self) -> Hashes:
+    def _hash_part(self) -> BlockBytes:
         size = self._layout.block_bytes
         count = max(0, os.fstat(self._part.fileno()).st_size - HEADER_BYTES) // size
         found = np.zeros((count, HASH_BYTES), np.uint8)
@@ -201,12 +197,6 @@ class _Pull:
 
     def _moved(self, size_bytes: int) -> None:
         self.stats.moved_bytes += size_bytes
-
-
-def _differing(known: Hashes, table: BlockTable) -> list[int]:
-    common = min(len(known), len(table))
-    differ = np.nonzero((known[:common] != table.entries["hash"][:common]).any(axis=1))[0]
-    return [int(block) for block in differ] + list(range(common, len(table)))
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:

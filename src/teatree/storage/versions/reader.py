@@ -18,7 +18,7 @@ from teatree.storage.disk import translating_disk_full
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.frames import READ_GAP_BYTES_MAX, Frame, RangeRead, fetch, plan_reads
 from teatree.storage.versions.leaves import Leaves
-from teatree.storage.versions.packs import BlockTable, checksum
+from teatree.storage.versions.packs import BlockBytes, BlockTable, checksum
 
 HEADER_BYTES = 12_288
 """The three 4 KiB header parts at the front of a DuckDB file."""
@@ -136,8 +136,8 @@ def _copied(file: BinaryIO, table: BlockTable, layout: FileLayout, at_hand: Read
     return missing
 
 
-def changed_blocks(old: BlockTable, new: BlockTable) -> list[int]:
-    """Return the numbers of the blocks of `new` that differ from `old` by hash, or are not in it."""
+def changed_blocks(old: BlockBytes, new: BlockBytes) -> list[int]:
+    """Return the numbers of the blocks of `new` that differ from `old`, or are not in it."""
     common = min(len(old), len(new))
-    differ = np.nonzero((old.entries["hash"][:common] != new.entries["hash"][:common]).any(axis=1))[0]
-    return [int(i) for i in differ] + list(range(common, len(new)))
+    differ = np.nonzero((old[:common] != new[:common]).any(axis=1))[0]
+    return [int(block) for block in differ] + list(range(common, len(new)))

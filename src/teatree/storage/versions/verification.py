@@ -14,22 +14,20 @@ from typing import IO
 import numpy as np
 from attrs import define, frozen
 from blake3 import blake3
-from numpy.typing import NDArray
 
 from teatree.contracts.errors import CorruptError, RetryError, TeatreeError
 from teatree.contracts.manifest import NO_LOG, FileLayout, Manifest, ManifestKind, ObjectRef, Stub
 from teatree.storage.ledger.segments import decode_segment
 from teatree.storage.reread import reread
 from teatree.storage.versions.chain import Chain
-from teatree.storage.versions.checksums import check_duckdb_checksum
+from teatree.storage.versions.checksums import check_duckdb_checksum, check_duckdb_header
 from teatree.storage.versions.frames import RangeRead, plan_reads
 from teatree.storage.versions.leaves import Leaves
-from teatree.storage.versions.packs import ENTRY, BlockTable, Entries
-from teatree.storage.versions.reader import HEADER_BYTES, read_extent
+from teatree.storage.versions.packs import ENTRY, BlockBytes, BlockTable, Entries
+from teatree.storage.versions.reader import HEADER_BYTES, changed_blocks, read_extent
 
 FINDINGS_MAX = 200
 """Findings kept; more are only counted."""
-_HEADER_PART_BYTES = 4_096
 
 Advance = Callable[[int], None]
 """Called with the bytes of the file that were checked since the last call."""
@@ -141,9 +139,7 @@ class FileCheck:
         before = self._findings.count
         with self._findings.collect(manifest.version):
             header = read_extent(self._store, layout.header, HEADER_BYTES)
-            for start in range(0, HEADER_BYTES, _HEADER_PART_BYTES):
-                where = f"{layout.header.pack}, header at {start}"
-                check_duckdb_checksum(header[start : start + _HEADER_PART_BYTES], where)
+            check_duckdb_header(header, layout.header.pack)
             table = Leaves(self._store, layout).table()
             self._check_blocks(manifest.version, layout, table)
             os.ftruncate(self._file.fileno(), layout.size_bytes)
@@ -151,9 +147,7 @@ class FileCheck:
         return self._findings.count == before
 
     def _check_blocks(self, version: int, layout: FileLayout, table: BlockTable) -> None:
-        common = min(len(self._known), len(table))
-        differ = _raw(self._known[:common]) != _raw(table.entries[:common])
-        wanted = [int(block) for block in np.nonzero(differ.any(axis=1))[0]] + list(range(common, len(table)))
+        wanted = changed_blocks(_raw(self._known), _raw(table.entries))
         self._known = table.entries.copy()
         frames = [table.frame(block, layout.block_bytes) for block in wanted]
         missing: set[str] = set()
@@ -198,7 +192,7 @@ class FileCheck:
         self._advance(len(read.frames) * layout.block_bytes)
 
 
-def _raw(entries: Entries) -> NDArray[np.uint8]:
+def _raw(entries: Entries) -> BlockBytes:
     return np.ascontiguousarray(entries).view(np.uint8).reshape(len(entries), ENTRY.itemsize)
 
 
