@@ -12,7 +12,6 @@ from typing_extensions import override
 
 from teatree.contracts.exit_reason import ExitReason
 from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp
-from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import DispatcherSettings
 from teatree.functions.registry import built_in_functions
 from teatree.messaging.bus import Bus
@@ -27,7 +26,9 @@ from teatree_dispatcher.catalog_view import CatalogView
 from teatree_dispatcher.launchers.base import Launcher, ManagerExit, ManagerRun
 from teatree_dispatcher.loop import Dispatcher
 
-SETTINGS = DispatcherSettings(poll_ms=100, restart_ms_min=20, restart_ms_max=200, purge_interval_ms=50)
+SETTINGS = DispatcherSettings(
+    poll_ms=100, request_log_days=1.0, restart_ms_min=20, restart_ms_max=200, purge_interval_ms=50
+)
 
 
 class FakeLauncher(Launcher):
@@ -119,9 +120,9 @@ class World:
     ) -> Dispatcher:
         """Return a dispatcher that does not run yet."""
         log = structlog.get_logger()
-        view = CatalogView(catalog, 100, log, self.bus.prefix, 1.0)
+        view = CatalogView(catalog, settings, log, self.bus.prefix)
         functions = built_in_functions()
-        return Dispatcher(self.bus, self.store, view, launcher, functions, settings=settings, probe=NO_PROBE, log=log)
+        return Dispatcher(self.bus, self.store, view, launcher, functions, settings=settings, log=log)
 
     def start(self, dispatcher: Dispatcher | None = None) -> None:
         """Run a dispatcher."""

@@ -68,7 +68,8 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
     loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX, "dispatcher"))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    bus = await Bus.connect(settings.nats, name="teatree-dispatcher", wait_ms=CONNECT_WAIT_MS)
+    probe = failing_probe(settings.failpoints)
+    bus = await Bus.connect(settings.nats, name="teatree-dispatcher", wait_ms=CONNECT_WAIT_MS, probe=probe)
     try:
         limits = settings.dispatcher
         await ensure_streams(
@@ -83,19 +84,11 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
         dispatcher = Dispatcher(
             bus,
             store,
-            CatalogView(
-                _catalog(settings),
-                limits.poll_ms,
-                log,
-                settings.nats.prefix,
-                limits.request_log_days,
-                limits.hanging_ms_min,
-            ),
+            CatalogView(_catalog(settings), limits, log, settings.nats.prefix),
             launcher,
             built_in_functions(),
             settings=limits,
             limits=settings.limits,
-            probe=failing_probe(settings.failpoints),
             log=log,
         )
         log.info("the dispatcher runs", prefix=settings.nats.prefix, managers=await _running(launcher))

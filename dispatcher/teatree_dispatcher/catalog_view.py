@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import TeatreeError
 from teatree.contracts.names import goal_model_id
 from teatree.contracts.settings import DispatcherSettings
 from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.catalog.rows import ModelRow
-from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.leases import LeaseWatch
 
 FIRST_ANSWER_S_MAX = 2.0
@@ -31,23 +31,22 @@ class CatalogView:
     def __init__(
         self,
         catalog: Catalog | None,
-        interval_ms: int,
+        settings: DispatcherSettings,
         log: FilteringBoundLogger,
         prefix: str = "teatree",
-        request_log_days: float = 0.0,
-        hanging_ms_min: int = DispatcherSettings().hanging_ms_min,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`request_log_days` is how long ended requests are listed; 0: for ever."""
         self._catalog = catalog
-        self._interval_ms = interval_ms
+        self._interval_ms = settings.poll_ms
         self._prefix = prefix
-        self._request_log_days = request_log_days
+        self._request_log_days = settings.request_log_days
+        self._clock = clock
         self._trimmed_at_ms = float("-inf")
         self._errors: dict[str, dict[str, Any]] = {}
         self._waiting: dict[str, str] = {}
         self._log = log
         self._rows: dict[str, ModelRow] = {}
-        self._leases = LeaseWatch(hanging_ms_min)
+        self._leases = LeaseWatch(settings.hanging_ms_min)
         self._trouble: str | None = None
         self._answered = asyncio.Event()
 
@@ -84,9 +83,9 @@ class CatalogView:
             self._answered.set()
             if self._trouble is None:
                 leases = {name: row.lease_until for name, row in self._rows.items()}
-                for model in self._leases.hanging(leases, now_ms()):
+                for model in self._leases.hanging(leases, self._clock.now(), self._clock.monotonic_ms()):
                     await hanging(model)
-            await asyncio.sleep(self._interval_ms / 1000)
+            await self._clock.sleep_async(self._interval_ms / 1000)
 
     async def _update(self, catalog: Catalog) -> None:
         try:
@@ -112,11 +111,11 @@ class CatalogView:
 
     async def _trim(self, catalog: Catalog) -> None:
         """Delete a portion of the requests that ended long ago; the next update deletes more."""
-        if not self._request_log_days or now_ms() - self._trimmed_at_ms < TRIM_INTERVAL_MS:
+        if not self._request_log_days or self._clock.monotonic_ms() - self._trimmed_at_ms < TRIM_INTERVAL_MS:
             return
-        before = datetime.now(UTC) - timedelta(days=self._request_log_days)
+        before = self._clock.now() - timedelta(days=self._request_log_days)
         if await asyncio.to_thread(catalog.trim_requests, before, rows_max=TRIM_ROWS) < TRIM_ROWS:
-            self._trimmed_at_ms = now_ms()
+            self._trimmed_at_ms = self._clock.monotonic_ms()
 
     def _id(self, model: str) -> uuid.UUID:
         return goal_model_id(self._prefix, model)

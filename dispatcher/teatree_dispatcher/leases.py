@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 AGAIN_MS = 30_000
 """Milliseconds between two successors for one model."""
@@ -17,9 +17,8 @@ class LeaseWatch:
         self._hanging_ms_min = hanging_ms_min
         self._ended_at_ms: dict[str, float] = {}
 
-    def hanging(self, leases: Mapping[str, datetime | None], now_ms: float) -> list[str]:
+    def hanging(self, leases: Mapping[str, datetime | None], now: datetime, now_ms: float) -> list[str]:
         """Return the models whose manager needs a contender, given when each lease ends, None without a lease."""
-        now = datetime.now(UTC)
         ended = {model for model, until in leases.items() if until is not None and until < now}
         self._ended_at_ms = {model: self._ended_at_ms.get(model, now_ms) for model in ended}
         found = [model for model in sorted(ended) if now_ms - self._ended_at_ms[model] >= self._hanging_ms_min]

@@ -16,7 +16,6 @@ import attrs
 from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
-from teatree.contracts.probe import Probe
 from teatree.contracts.settings import DispatcherSettings, LimitSettings
 from teatree.functions.registry import Registry
 from teatree.functions.traits import Nature
@@ -26,7 +25,6 @@ from teatree.messaging.subjects import ADVANCED
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.chain import Chain
 from teatree_dispatcher.catalog_view import CatalogView
-from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.earlier_outcomes import EarlierOutcomes
 from teatree_dispatcher.launchers.base import Launcher
 from teatree_dispatcher.log_fault import log_fault
@@ -59,22 +57,22 @@ class Dispatcher:
         *,
         settings: DispatcherSettings,
         limits: LimitSettings | None = None,
-        probe: Probe,
         log: FilteringBoundLogger,
     ) -> None:
-        """`limits` are those of the managers; without them the defaults."""
+        """`limits` are those of the managers; without them the defaults. Probe and clock are those of `bus`."""
         limits = limits or LimitSettings()
         self._bus = bus
         self._store = store
         self._catalog = catalog
         self._settings = settings
-        self._probe = probe
+        self._clock = bus.clock
+        self._probe = bus.probe
         self._log = log
         earlier = EarlierOutcomes(store, bus.subjects, limits, functions, bus.payload_bytes_max)
-        self._rejecter = Rejecter(bus, earlier, functions, probe)
-        self._managers = Managers(launcher, settings, probe, log, catalog)
+        self._rejecter = Rejecter(bus, earlier, functions)
+        self._managers = Managers(launcher, settings, log, catalog, bus.probe, bus.clock)
         self._pings = Pings(bus)
-        self._reads = ReadObserver(bus, self._answer_read, probe)
+        self._reads = ReadObserver(bus, self._answer_read)
         self._registry = ModelRegistry()
         self._view = LogView(bus, self._registry, functions.with_nature(Nature.ENDS), log)
         self._looked_at_ms = float("-inf")
@@ -111,7 +109,7 @@ class Dispatcher:
     async def _turn(self, hints: WakeHints) -> None:
         """Look, then wait for a hint, an ended manager or the timer; after an error the timer tries again."""
         try:
-            if now_ms() - self._looked_at_ms >= self._settings.poll_ms:
+            if self._clock.monotonic_ms() - self._looked_at_ms >= self._settings.poll_ms:
                 with self._probe.step("dispatcher.look"):
                     await self._look_at_all(hints)
                 await self._purge_when_due()
@@ -119,11 +117,11 @@ class Dispatcher:
                 with self._probe.step("dispatcher.look_hinted"):
                     await self._look_at_hinted(hints)
         except TeatreeError as e:
-            self._looked_at_ms = now_ms()
+            self._looked_at_ms = self._clock.monotonic_ms()
             if str(e) != self._trouble:  # once, not with every try
                 self._trouble = str(e)
                 self._log.warning("the dispatcher cannot read the log", **e.to_dict())
-            await asyncio.sleep(self._settings.poll_ms / 1000)
+            await self._clock.sleep_async(self._settings.poll_ms / 1000)
             return
         if self._trouble is not None:
             self._trouble = None
@@ -132,20 +130,21 @@ class Dispatcher:
 
     async def _pause(self, hints: WakeHints) -> None:
         due_ms = min(self._looked_at_ms + self._settings.poll_ms, self._managers.due_at_ms)
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._woken, hints.event)]
+        timeout_s = max(0.001, (due_ms - self._clock.monotonic_ms()) / 1000)
+        over = self._clock.sleep_async(timeout_s)
+        waits = [asyncio.ensure_future(each) for each in (self._woken.wait(), hints.event.wait(), over)]
         try:
-            timeout_s = max(0.001, (due_ms - now_ms()) / 1000)
-            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await _cancelled(*waits)
         if hints.event.is_set():
-            await asyncio.sleep(HINT_PAUSE_S)
+            await self._clock.sleep_async(HINT_PAUSE_S)
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
     async def _look_at_all(self, hints: WakeHints) -> None:
         """Read from the log what is new, then look at every model that is not idle."""
-        self._looked_at_ms = now_ms()
+        self._looked_at_ms = self._clock.monotonic_ms()
         self._woken.clear()
         self._retry_if_advanced(hints.take()[0])
         await self._view.read()
@@ -335,11 +334,11 @@ class Dispatcher:
     # --- purging -----------------------------------------------------------------------------------------------------
 
     async def _purge_when_due(self) -> None:
-        if now_ms() - self._purged_at_ms < self._settings.purge_interval_ms:
+        if self._clock.monotonic_ms() - self._purged_at_ms < self._settings.purge_interval_ms:
             return
-        self._purged_at_ms = now_ms()
+        self._purged_at_ms = self._clock.monotonic_ms()
         before, self._purge_fault = self._purge_fault, None
-        purged = await purge(self._bus, self._registry, self._settings.retention_days, self._done_with, self._probe)
+        purged = await purge(self._bus, self._registry, self._settings.retention_days, self._done_with)
         if purged:
             self._log.info("purged the log", requests=purged)
         fault = self._purge_fault

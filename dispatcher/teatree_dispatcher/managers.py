@@ -9,13 +9,13 @@ from typing import Any
 import attrs
 from structlog.typing import FilteringBoundLogger
 
+from teatree.contracts.clock import Clock
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, EXIT_STUCK
 from teatree.contracts.probe import Probe
 from teatree.contracts.retry import Backoff
 from teatree.contracts.settings import DispatcherSettings
 from teatree_dispatcher.catalog_view import CatalogView
-from teatree_dispatcher.clock import now_ms
 from teatree_dispatcher.launchers.base import Launcher, ManagerExit, ManagerRun
 from teatree_dispatcher.model_registry import ModelRegistry, ModelStatus
 from teatree_dispatcher.placement import PublishedState, after_exit
@@ -31,15 +31,17 @@ class Managers:
         self,
         launcher: Launcher,
         settings: DispatcherSettings,
-        probe: Probe,
         log: FilteringBoundLogger,
         conditions: CatalogView,
+        probe: Probe,
+        clock: Clock,
     ) -> None:
         """`conditions` records what is wrong with a model that has no manager."""
         self._conditions = conditions
         self._launcher = launcher
         self._settings = settings
         self._probe = probe
+        self._clock = clock
         self._log = log
         self._room = Room(settings.managers_max, settings.evict_idle_ms_min)
         self._admission = asyncio.Lock()
@@ -53,7 +55,7 @@ class Managers:
 
     async def watch(self, wake: Callable[[], None]) -> None:
         """Note for ever the models whose managers end, and call `wake`: they are looked at sooner than by the timer."""
-        backoff = Backoff()
+        backoff = Backoff(clock=self._clock)
         while True:
             try:
                 async for run in self._launcher.watch():
@@ -76,7 +78,9 @@ class Managers:
     async def is_due(self, status: ModelStatus) -> bool:
         """Return whether a manager may be started now; otherwise `due_at_ms` comes no later than its turn."""
         restart = status.restart
-        if restart.is_due(now_ms(), await self._launcher.fingerprint(status.model) if restart.stopped_by else ""):
+        if restart.is_due(
+            self._clock.monotonic_ms(), await self._launcher.fingerprint(status.model) if restart.stopped_by else ""
+        ):
             return True
         self.due_at_ms = min(self.due_at_ms, restart.not_before_ms)
         return False
@@ -101,7 +105,7 @@ class Managers:
         starting = set(self._starting)  # a launch that ends meanwhile can be missing in the list
         served = await self._served() | starting
         is_new = status.model not in self._room.waiting
-        if self._room.admits(status.model, served, now_ms()):
+        if self._room.admits(status.model, served, self._clock.monotonic_ms()):
             return True
         if is_new:
             self._probe.point("dispatcher.no_place", model=status.model)
@@ -118,7 +122,7 @@ class Managers:
 
     def used(self, model: str) -> None:
         """Note that a model is used: its manager is not idle."""
-        self._room.used(model, now_ms())
+        self._room.used(model, self._clock.monotonic_ms())
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -128,7 +132,7 @@ class Managers:
     async def make_room(self, registry: ModelRegistry, ask_chain: AskChain) -> None:
         """Ask the least recently used idle managers to end, as many as other models wait for."""
         served = await self._served()
-        for model in self._room.candidates(served, now_ms()):
+        for model in self._room.candidates(served, self._clock.monotonic_ms()):
             if self._room.missing(served) <= 0:
                 return
             status = registry.status(model)
@@ -137,7 +141,7 @@ class Managers:
                 continue  # it has requests to apply
             self._log.info("an idle manager makes room", model=model, waiting=len(self._room.waiting))
             await self._launcher.dismiss(model)
-            self._room.dismissed(model, now_ms())
+            self._room.dismissed(model, self._clock.monotonic_ms())
 
     async def start_contender(self, status: ModelStatus) -> None:
         """Start a second manager where one lets its lease end: it takes over if that one hangs, else it leaves."""
@@ -184,7 +188,7 @@ class Managers:
             reason=_reason(run.exit),
             progressed=progressed,
             fingerprint=await self._launcher.fingerprint(run.model),
-            now_ms=now_ms(),
+            now_ms=self._clock.monotonic_ms(),
             ms_min=self._settings.restart_ms_min,
             ms_max=self._settings.restart_ms_max,
         )
@@ -207,7 +211,7 @@ class Managers:
         return status.published.offset > status.offset_at_launch
 
     def _log_exit(self, model: str, code: int, status: ModelStatus) -> None:
-        wait_ms = max(0, round(status.restart.not_before_ms - now_ms()))
+        wait_ms = max(0, round(status.restart.not_before_ms - self._clock.monotonic_ms()))
         match code:
             case 0:
                 self._log.info("a manager left", model=model)
@@ -240,7 +244,7 @@ class Managers:
                 where="model",
                 hint="Ask again; TEATREE_DISPATCHER_MANAGERS_MAX allows more.",
             )
-        wait_s = max(0.0, status.restart.not_before_ms - now_ms()) / 1000
+        wait_s = max(0.0, status.restart.not_before_ms - self._clock.monotonic_ms()) / 1000
         why = "stopped for an operator" if status.restart.stopped_by else "crashed and waits to be started again"
         return RetryError(
             Code.UNAVAILABLE,

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from teatree.contracts.codec import parse_utc, utc_text
-from teatree.contracts.probe import Probe
 from teatree.messaging.bus import Bus
 from teatree.messaging.last_requests import last_sequences
 from teatree.messaging.log import first_request_since, position_at
@@ -23,7 +22,7 @@ DoneBefore = Callable[[str], Awaitable[int | None]]
 """Returns the sequence up to which a model's requests are done with, None if no model's may be purged now."""
 
 
-async def purge(bus: Bus, registry: ModelRegistry, retention_days: float, done_with: DoneBefore, probe: Probe) -> int:
+async def purge(bus: Bus, registry: ModelRegistry, retention_days: float, done_with: DoneBefore) -> int:
     """Purge requests that are old and done with; return their number."""
     state = await log_state(bus)
     cutoff = parse_utc(state.now) - timedelta(days=retention_days)
@@ -45,5 +44,5 @@ async def purge(bus: Bus, registry: ModelRegistry, retention_days: float, done_w
             before[model] = boundary
     if not before:
         return 0
-    with probe.step("dispatcher.purge", models=len(before)):
+    with bus.probe.step("dispatcher.purge", models=len(before)):
         return await purge_log(bus, before, anchor)

@@ -11,13 +11,11 @@ client that asks a hundred times costs no more than one that asks once.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib.metadata import version
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
-from teatree.contracts.probe import Probe
 from teatree.contracts.requests import CANCEL_FUNCTION, HEADER_VERSION
 from teatree.messaging.bus import Bus
 from teatree.messaging.frames import reply_subject
@@ -38,10 +36,10 @@ AnswerRead = Callable[[str], Awaitable[TeatreeError | None]]
 class ReadObserver:
     """Receives all direct reads of an installation."""
 
-    def __init__(self, bus: Bus, answer: AnswerRead, probe: Probe) -> None:
+    def __init__(self, bus: Bus, answer: AnswerRead) -> None:
         self._bus = bus
         self._answer = answer
-        self._probe = probe
+        self._probe = bus.probe
         self._headers = {HEADER_VERSION: version("teatree")}
         self._waiting: dict[str, list[str]] = {}
         """Reply subjects of the waiting reads, by model, in the order of each model's first read."""
@@ -117,7 +115,7 @@ class Pings:
 
     async def has_service(self, model: str) -> bool:
         """Return whether a service listens for reads of the model, even if it is too busy to answer the ping."""
-        now_s = time.monotonic()
+        now_s = self._bus.clock.monotonic()
         asked_s, answer = self._answers.get(model, (0.0, False))
         if now_s - asked_s < PING_EVERY_S:
             return answer

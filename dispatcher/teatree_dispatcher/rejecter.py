@@ -22,7 +22,6 @@ from teatree.contracts.notices import (
     notice_headers,
 )
 from teatree.contracts.outside import outside_notice, outside_outcome
-from teatree.contracts.probe import Probe
 from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, Request
 from teatree.functions.registry import Registry
 from teatree.functions.traits import Nature
@@ -51,13 +50,13 @@ class Rejection:
 class Rejecter:
     """Rejects requests to models that do not exist."""
 
-    def __init__(self, bus: Bus, earlier: EarlierOutcomes, functions: Registry, probe: Probe) -> None:
+    def __init__(self, bus: Bus, earlier: EarlierOutcomes, functions: Registry) -> None:
         """`earlier` finds the outcomes of a model's ended incarnations."""
         self._earlier = earlier
         self._functions = functions
         self._bus = bus
         self._notices = NoticeWriter(bus)
-        self._probe = probe
+        self._probe = bus.probe
 
     async def reject(self, model: str, after: int, name_error: RequestError | None) -> Rejection:
         """Reject a model's requests beyond `after` that lie outside its incarnations, up to a thousand of them.

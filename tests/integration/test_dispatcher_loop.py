@@ -13,7 +13,6 @@ from dispatcher_world import SETTINGS, FakeLauncher, World, in_log, several_roun
 from teatree.contracts.errors import Code
 from teatree.contracts.manifest import ModelState, StreamStamp
 from teatree.contracts.names import goal_model_id
-from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.requests import LogPosition
 from teatree.contracts.settings import PostgresSettings
@@ -456,7 +455,7 @@ class TestPurge:
         registry = ModelRegistry()
         registry.learn(await in_log(world.bus), {})
         days = timedelta(seconds=0.3) / timedelta(days=1)
-        assert await purge(world.bus, registry, days, done_with, NO_PROBE) == 3
+        assert await purge(world.bus, registry, days, done_with) == 3
         assert await in_log(world.bus) == {"stock": 5}
         assert await self._code(world, LogPosition(2, world.accepted_at[2])) is None
 

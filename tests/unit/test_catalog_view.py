@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import structlog
 
+from teatree.contracts.settings import DispatcherSettings
 from teatree.storage.catalog.catalog import Catalog
 from teatree_dispatcher.catalog_view import CatalogView
 
@@ -53,7 +54,9 @@ async def ignored(model: str) -> None:
 async def test_what_is_reported_during_a_record_is_recorded_next() -> None:
     """The catalog has the newest reason of a model in the end."""
     rows = Rows()
-    view = rows.view = CatalogView(cast("Catalog", rows), 1, structlog.get_logger())
+    view = rows.view = CatalogView(
+        cast("Catalog", rows), DispatcherSettings(poll_ms=1, request_log_days=0), structlog.get_logger()
+    )
     view.report_error("m", {"code": "first"})
     view.report_waits("m", "wait 1")
     task = asyncio.create_task(view.run(ignored))

@@ -172,12 +172,12 @@ class TestLeases:
         watch = LeaseWatch(HANGING_MS)
         now = datetime.now(UTC)
         leases = {"dead": now - timedelta(seconds=60), "well": now + timedelta(hours=1), "none": None}
-        assert watch.hanging(leases, 0) == []
-        assert watch.hanging(leases, HANGING_MS) == ["dead"]
-        assert watch.hanging(leases, HANGING_MS + 1) == []
-        assert watch.hanging(leases, HANGING_MS + AGAIN_MS) == ["dead"]
-        assert watch.hanging({"dead": now + timedelta(hours=1)}, HANGING_MS + AGAIN_MS) == []
-        assert watch.hanging(leases, 10 * AGAIN_MS) == []
+        assert watch.hanging(leases, now, 0) == []
+        assert watch.hanging(leases, now, HANGING_MS) == ["dead"]
+        assert watch.hanging(leases, now, HANGING_MS + 1) == []
+        assert watch.hanging(leases, now, HANGING_MS + AGAIN_MS) == ["dead"]
+        assert watch.hanging({"dead": now + timedelta(hours=1)}, now, HANGING_MS + AGAIN_MS) == []
+        assert watch.hanging(leases, now, 10 * AGAIN_MS) == []
 
 
 class TestRejection:

@@ -24,6 +24,7 @@ class _FakeBus:
         self.subjects = Subjects("t")
         self.sink: Callable[[bytes, bytes, bytes | None, bytes], None] = lambda *_: None
         self.answers: dict[str, str] = {}
+        self.probe = NO_PROBE
 
     async def subscribe_sink(self, _: str, sink: Any) -> None:
         self.sink = sink
@@ -69,7 +70,7 @@ def looks() -> Looks:
 @pytest.fixture
 async def running(bus: _FakeBus, looks: Looks) -> AsyncIterator[asyncio.Task[None]]:
     """Run an observer."""
-    observer = ReadObserver(cast("Bus", bus), looks, NO_PROBE)
+    observer = ReadObserver(cast("Bus", bus), looks)
     await observer.open()
     task = asyncio.create_task(observer.run())
     yield task

@@ -9,16 +9,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from attrs import frozen
 from typing_extensions import override
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.exit_reason import read_reason
+from teatree.contracts.names import new_id
 from teatree.contracts.process import ALLOCATOR_ENVIRON, read_process
 from teatree.contracts.settings import Settings
 from teatree.storage.model_folder import ModelFolder, model_folder
@@ -43,11 +44,11 @@ class _Child:
 class ProcessLauncher(Launcher):
     """Managers as processes, each in its own session; the lock on a model's folder shows that one runs."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         """`environ` and the connections of `settings` are passed on, never as arguments, which other users can read."""
         self._data = settings.data
         self._environ = {**ALLOCATOR_ENVIRON, **environ, **connection_environ(settings)}
-        self._spare = SpareManager(self._environ)
+        self._spare = SpareManager(self._environ, clock)
         self._children: dict[str, _Child] = {}
         self._watchers: list[asyncio.Queue[ManagerRun | None]] = []
 
@@ -80,7 +81,7 @@ class ProcessLauncher(Launcher):
             )
 
     def _watched(self, model: str, process: subprocess.Popen[bytes]) -> _Child:
-        run_id = f"{process.pid}-{time.time_ns()}"
+        run_id = f"{process.pid}-{new_id()}"
         child = _Child(model, run_id, process, ChildEnd(process, self._ended, run_id))
         self._children[run_id] = child
         return child

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 
 AFTER_CRASH_MS = 5_000
 """Milliseconds between two spares if the first crashed while it waited: the same cause may well end the next."""
@@ -20,7 +21,8 @@ AFTER_CRASH_MS = 5_000
 class SpareManager:
     """At most one waiting process; it ends when its pipe closes, so it never outlives the dispatcher."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self._environ = dict(environ)
         self._process: subprocess.Popen[bytes] | None = None
         self._not_before_s = 0.0
@@ -28,9 +30,9 @@ class SpareManager:
     def prepare(self) -> None:
         """Start a spare if there is none: at once after one was taken, later after one that crashed."""
         is_waiting = self._process is not None and self._process.poll() is None
-        if is_waiting or (self._process is not None and time.monotonic() < self._not_before_s):
+        if is_waiting or (self._process is not None and self._clock.monotonic() < self._not_before_s):
             return
-        self._not_before_s = time.monotonic() + AFTER_CRASH_MS / 1000
+        self._not_before_s = self._clock.monotonic() + AFTER_CRASH_MS / 1000
         with suppress(OSError):  # the next launch meets the same error, and reports it
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "teatree_manager"],
