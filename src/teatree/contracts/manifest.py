@@ -229,9 +229,9 @@ class Stub:
     at: datetime
     log_at: datetime
     offset: int
-    pack: ObjectRef | None
+    pack: ObjectRef | None = None
     """Later versions may refer to its blocks."""
-    outcomes: ObjectRef | None
+    outcomes: ObjectRef | None = None
     """Its outcome segment outlives the version: the ledger answers resends from it."""
     stub: bool = True
     format: int = FORMAT
