@@ -13,7 +13,7 @@ import attrs
 import pyarrow as pa
 
 from teatree.contracts.manifest import StreamStamp
-from teatree.contracts.names import new_id
+from teatree.contracts.names import ANONYMOUS, new_id
 from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, HEADER_CONTENT_TYPE, Request, read_request
@@ -42,6 +42,7 @@ class Sent:
     function: str
     body: Any = b""
     headers: Mapping[str, str] = attrs.field(factory=dict)
+    sender: str = ANONYMOUS
 
 
 def open_database(writer: Writer) -> Database:
@@ -141,4 +142,5 @@ class OneWriter:
         self._seq += 1
         body = sent.body if isinstance(sent.body, bytes) else json.dumps(sent.body).encode()
         headers = {"Teatree-Request-Id": new_id(), **sent.headers}
-        return read_request("m", sent.function, self._seq, _EPOCH + timedelta(seconds=self._seq), headers, body)
+        at = _EPOCH + timedelta(seconds=self._seq)
+        return read_request("m", sent.function, self._seq, at, headers, body, sent.sender)
