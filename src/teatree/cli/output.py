@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from teatree.contracts.clock import SYSTEM_CLOCK
 from teatree.contracts.codec import dump_json, utc_text
 from teatree.contracts.shown import visible, visible_json
 
@@ -101,7 +101,7 @@ class Output:
 
             def advance(done: int, total: int | None = None, **fields: Any) -> None:
                 nonlocal drawn
-                now = time.monotonic()
+                now = SYSTEM_CLOCK.monotonic()
                 if now - drawn < REDRAW_S and done != total:
                     return
                 drawn = now

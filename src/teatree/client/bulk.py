@@ -150,7 +150,8 @@ class BulkSender:
                 oldest.task.result()  # raises its error
             return oldest
 
-        oldest = await Retry(PAUSES, self._options.silence_ms_max, again=may_publish_again).call_async(accepted)
+        silence_ms_max, clock = self._options.silence_ms_max, self._bus.clock
+        oldest = await Retry(PAUSES, silence_ms_max, again=may_publish_again, clock=clock).call_async(accepted)
         self._in_flight.popleft()
         tracker = self._trackers[-1]  # everything in flight carries the newest group
         tracker.accepted += len(oldest.requests)

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import orjson
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.environment import user_name
 from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.failpoints import failing_probe
@@ -30,9 +31,11 @@ class Connection:
         name: str = "teatree-client",
         wait_ms: int = 0,
         listeners: Sequence[Listener] = (),
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Open nothing yet; `listeners` receive the points of what is done over this connection."""
         self.settings = settings
+        self.clock = clock
         self.probe = failing_probe(settings.failpoints, listeners)
         """Where what uses this connection reports its points."""
         self.sender = settings.nats.sender or sender_name(user_name())
@@ -48,7 +51,9 @@ class Connection:
         """Connect to NATS; `async with` does this."""
         if self._bus is None:
             self._loop = asyncio.get_running_loop()
-            self._bus = await Bus.connect(self.settings.nats, name=self._name, wait_ms=self._wait_ms, probe=self.probe)
+            self._bus = await Bus.connect(
+                self.settings.nats, name=self._name, wait_ms=self._wait_ms, probe=self.probe, clock=self.clock
+            )
 
     async def close(self) -> None:
         """Flush pending messages, and disconnect."""

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from teatree.client.notice import named_error
-from teatree.client.waiting import now_ms
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import CANCEL_FUNCTION, HEADER_REPEAT_MS, HEADER_REQUEST_ID
@@ -41,9 +40,9 @@ PAUSES = Pauses(20, 250)
 
 async def ask(bus: Bus, subject: str, body: bytes, timeout_ms: float) -> ReceivedMessage:
     """Return the reply to a direct read; raises the error it carries, or `timed_out`."""
-    give_up_ms = now_ms() + timeout_ms
+    give_up_ms = bus.clock.monotonic_ms() + timeout_ms
     headers = {HEADER_REQUEST_ID: new_id(), HEADER_REPEAT_MS: str(REPEAT_MS)}
-    retry = Retry(PAUSES, timeout_ms, again=is_unavailable)
+    retry = Retry(PAUSES, timeout_ms, again=is_unavailable, clock=bus.clock)
     return await retry.call_async(lambda: _ask_until(bus, subject, body, headers, give_up_ms))
 
 
@@ -84,14 +83,14 @@ async def _repeat(
     give_up_ms: float,
 ) -> None:
     """Send the query until a reply comes; raises `timed_out` without one, `unavailable` if the connection is lost."""
-    backoff = Backoff(PAUSES)
+    backoff = Backoff(PAUSES, bus.clock)
     while True:
         unsubscribed.clear()
-        await bus.wait_connected(max(1, give_up_ms - now_ms()))
+        await bus.wait_connected(max(1, give_up_ms - bus.clock.monotonic_ms()))
         await bus.send((bus.frame(subject, body, headers, exchange.reply),))
-        if await _answered(exchange, unsubscribed, min(REPEAT_MS, give_up_ms - now_ms())):
+        if await _answered(exchange, unsubscribed, min(REPEAT_MS, give_up_ms - bus.clock.monotonic_ms())):
             return
-        if now_ms() >= give_up_ms:
+        if bus.clock.monotonic_ms() >= give_up_ms:
             raise _no_subscriber(subject) if unsubscribed.is_set() else _unanswered(subject)
         if unsubscribed.is_set():
             # A reply to an earlier copy still counts meanwhile.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from attrs import evolve, frozen
 from teatree.client.direct_read import ask
 from teatree.client.listing import ModelInfo, list_models
 from teatree.client.session import Session
+from teatree.contracts.clock import Clock
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.requests import HEADER_VERSION
 from teatree.contracts.settings import Settings
@@ -99,7 +99,7 @@ class StackHealth:
 async def read_health(session: Session) -> StackHealth:
     """Return the health of the session's installation; the session need not be open, and is opened if that works."""
     settings = session.settings
-    store, postgres, nats = await asyncio.gather(_store(session), _postgres(settings), _nats(session))
+    store, postgres, nats = await asyncio.gather(_store(session), _postgres(settings, session.clock), _nats(session))
     dispatcher = PartHealth("dispatcher", Code.UNAVAILABLE, detail="not known without NATS")
     if nats.error is None:
         dispatcher = await _checked("dispatcher", None, lambda: _ask_dispatcher(session.bus))
@@ -124,9 +124,9 @@ async def _nats(session: Session) -> PartHealth:
     async def check() -> PartHealth:
         await session.open()
         bus = session.bus
-        began = time.monotonic()
+        began = bus.clock.monotonic()
         await bus.flush(PART_MS_MAX)
-        latency_ms = _ms_since(began)
+        latency_ms = _ms_since(bus.clock, began)
         log = await log_state(bus)
         size = "" if log.size_bytes_max < 0 else f" of {log.size_bytes_max:,}"
         detail = f"{log.messages:,} requests in {log.name}, {log.size_bytes:,}{size} bytes"
@@ -136,7 +136,7 @@ async def _nats(session: Session) -> PartHealth:
 
 
 async def _ask_dispatcher(bus: Bus) -> PartHealth:
-    began = time.monotonic()
+    began = bus.clock.monotonic()
     try:
         reply = await bus.request(bus.subjects.dispatcher_probe, timeout_ms=PART_MS_MAX)
     except RetryError as e:
@@ -145,30 +145,31 @@ async def _ask_dispatcher(bus: Bus) -> PartHealth:
             "No dispatcher answers: models without a manager get none.",
             hint="Start it with the stack (`teatree up`); its log is shown by `teatree logs dispatcher`.",
         ) from None
-    return PartHealth("dispatcher", "ready", version=reply.headers.get(HEADER_VERSION), latency_ms=_ms_since(began))
+    latency_ms = _ms_since(bus.clock, began)
+    return PartHealth("dispatcher", "ready", version=reply.headers.get(HEADER_VERSION), latency_ms=latency_ms)
 
 
 async def _store(session: Session) -> PartHealth:
     def check() -> PartHealth:
         store = session.store
         store.head(_PROBE_KEY)  # connects
-        began = time.monotonic()
+        began = session.clock.monotonic()
         store.head(_PROBE_KEY)
-        return PartHealth("store", "ready", latency_ms=_ms_since(began))
+        return PartHealth("store", "ready", latency_ms=_ms_since(session.clock, began))
 
     return await _checked("store", session.settings.store.url, lambda: _in_time(check, PART_MS_MAX))
 
 
-async def _postgres(settings: Settings) -> PartHealth:
+async def _postgres(settings: Settings, clock: Clock) -> PartHealth:
     def check() -> PartHealth:
         from teatree.storage.catalog.postgres import Postgres  # noqa: PLC0415 - psycopg, only where there is a catalog
 
         postgres = Postgres(settings.postgres, application="teatree-status")
         try:
             with postgres.transaction() as session:
-                began = time.monotonic()
+                began = clock.monotonic()
                 version = session.rows("SHOW server_version")[0]["server_version"]
-                return PartHealth("postgres", "ready", version=version, latency_ms=_ms_since(began))
+                return PartHealth("postgres", "ready", version=version, latency_ms=_ms_since(clock, began))
         finally:
             postgres.close()
 
@@ -249,5 +250,5 @@ async def _in_time(work: Callable[[], T], ms_max: int) -> T:
         raise RetryError(Code.TIMED_OUT, f"There was no answer within {ms_max:,} ms.", hint="Try again.") from None
 
 
-def _ms_since(began_s: float) -> float:
-    return round((time.monotonic() - began_s) * 1000, 3)
+def _ms_since(clock: Clock, began_s: float) -> float:
+    return round((clock.monotonic() - began_s) * 1000, 3)

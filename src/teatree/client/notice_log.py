@@ -7,7 +7,6 @@ it is read from a timestamp on, and notices that were received already are skipp
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -47,6 +46,7 @@ class NoticeReader:
         self._position = position
         self._mark = mark
         """Timestamp of the last message before the position; None at the very start."""
+        self.clock = bus.clock
         self._by_time = False
         self._recent: dict[int, None] = {}
 
@@ -122,7 +122,7 @@ async def _batches(reader: NoticeReader, waits_ms: tuple[int, ...]) -> AsyncGene
     """Yield batches until nothing follows; read again after each of the waits while there is none."""
     found = False
     for wait_ms in waits_ms:
-        await asyncio.sleep(wait_ms / 1000)
+        await reader.clock.sleep_async(wait_ms / 1000)
         while (notices := await read_retrying(reader)) is not None:
             found = True
             yield notices
@@ -136,7 +136,7 @@ async def read_retrying(reader: NoticeReader, patience_ms: float = math.inf) -> 
     def interrupt(_: TeatreeError) -> None:
         reader.interrupted()
 
-    return await Retry(PAUSES, patience_ms, report=interrupt).call_async(reader.read)
+    return await Retry(PAUSES, patience_ms, report=interrupt, clock=reader.clock).call_async(reader.read)
 
 
 async def _hint(hints: Subscription, reader: NoticeReader) -> bool:

@@ -6,7 +6,6 @@ id. A resend is answered with the first outcome, so it is always safe.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
@@ -35,14 +34,9 @@ _TRY_AGAIN = frozenset({Code.UNAVAILABLE, Code.TIMED_OUT, Code.BUSY})
 OnNotice = Callable[[Notice], None]
 
 
-def now_ms() -> float:
-    """Return the event loop's clock."""
-    return asyncio.get_running_loop().time() * 1000
-
-
 async def publish_until_accepted(bus: Bus, request: Encoded, timeout_ms: float) -> PubAck:
     """Publish a request, repeatedly under its id, until it is in the log; raises the last error."""
-    retry = Retry(PAUSES, min(timeout_ms, PUBLISH_MS_MAX), again=may_publish_again)
+    retry = Retry(PAUSES, min(timeout_ms, PUBLISH_MS_MAX), again=may_publish_again, clock=bus.clock)
     with bus.probe.step("client.publish", requests=[request]):
         return await retry.call_async(
             lambda: bus.publish_log(request.subject, request.body, request.headers, ATTEMPT_MS)
@@ -88,6 +82,7 @@ class OutcomeWaiter:
             return await self._wait(timeout_ms, request)
 
     async def _wait(self, timeout_ms: float, request: Encoded | None) -> Notice:
+        now_ms = self._bus.clock.monotonic_ms
         give_up_ms = now_ms() + timeout_ms
         resend_at_ms, resend_ms = now_ms() + RESEND_MS, RESEND_MS
         while True:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from typing import Self
 
 from attrs import evolve, field, frozen
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.data_folder import SERVERS_FOLDER, check_data_folder
 from teatree.contracts.environment import ENV_FILE, connection_environ, read_settings
 from teatree.contracts.errors import Code, OperatorError, TeatreeError
@@ -101,10 +101,13 @@ class Stack:
     An object runs once. `on_step` is called from several threads.
     """
 
-    def __init__(self, options: StackOptions, on_step: Callable[[Step], None] | None = None) -> None:
+    def __init__(
+        self, options: StackOptions, on_step: Callable[[Step], None] | None = None, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self._options = evolve(options, data=options.data.absolute())
         self._data = self._options.data
         self._report = on_step or (lambda _: None)
+        self._clock = clock
         self._lock = FolderLock(self._data / "up.lock")
         self._parts: list[Server] = []
         """The running parts, in the order of starting."""
@@ -140,7 +143,7 @@ class Stack:
             if on_ready is not None and not self._stopping.is_set():
                 on_ready(self.settings)
             while not self._stopping.is_set():  # a wait holds the lock that the signal's handler needs
-                time.sleep(_SIGNAL_LOOK_S)
+                self._clock.sleep(_SIGNAL_LOOK_S)
         return seen[0] if seen else signal.SIGTERM
 
     def start(self) -> None:
@@ -272,14 +275,14 @@ class Stack:
 
     def _watch(self) -> None:
         """Restart parts that exited, until the stack stops."""
-        restarts = {part.name: Restarts(time.monotonic()) for part in self._parts}
+        restarts = {part.name: Restarts(self._clock.monotonic()) for part in self._parts}
         while not self._stopping.wait(_WATCH_S):
             for part in self._parts:
                 if not part.is_running():
                     restarts[part.name] = self._look_after(part, restarts[part.name])
 
     def _look_after(self, part: Server, restarts: Restarts) -> Restarts:
-        now_s = time.monotonic()
+        now_s = self._clock.monotonic()
         if restarts.due_s is None:
             self._report(Step(part.name, StepState.DIED, f"see {part.log_path}"))
             return restarts.after_exit(now_s)
@@ -289,9 +292,9 @@ class Stack:
             part.start()
         except (TeatreeError, OSError) as e:
             self._report(Step(part.name, StepState.FAILED, str(e)))
-            return restarts.after_exit(time.monotonic())
+            return restarts.after_exit(self._clock.monotonic())
         self._report(Step(part.name, StepState.READY))
-        return restarts.after_start(time.monotonic())
+        return restarts.after_start(self._clock.monotonic())
 
     def _stop_part(self, name: str) -> None:
         for part in [part for part in self._parts if part.name == name]:

@@ -13,7 +13,6 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +20,7 @@ from typing import Any, Self
 import duckdb
 from attrs import evolve, frozen
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, RetryError
 from teatree.contracts.manifest import NO_LOG, Manifest, ManifestKind, ModelState, TableEntry
@@ -99,8 +99,9 @@ def _model_name(path: Path) -> str:
 class OpenFile:
     """A DuckDB file that this process has open. `publish` may be called while other threads write."""
 
-    def __init__(self, file: UserFile, chain: Chain) -> None:
+    def __init__(self, file: UserFile, chain: Chain, clock: Clock = SYSTEM_CLOCK) -> None:
         self._file = file
+        self._clock = clock
         self._chain = chain
         self._lock = threading.Lock()
         self._last: Manifest | None = None
@@ -253,7 +254,7 @@ class OpenFile:
         captured: Capture,
         tables: tuple[TableEntry, ...],
     ) -> Manifest:
-        now = datetime.now(UTC)
+        now = self._clock.now()
         return Manifest(
             model=self.name,
             goal_model_id=self._chain.goal_model_id,

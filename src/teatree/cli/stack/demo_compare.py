@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from teatree.cli.stack.demo_data import SITES, VISITS, SalesTotals, to_text
+from teatree.contracts.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from teatree.client.session import Session
@@ -94,12 +94,12 @@ class Comparison:
     async def _cataloged(self) -> Check:
         """Check the catalog, which may lag a little."""
         sent = self._totals.requests + 1  # and `create_model`
-        give_up_s = time.monotonic() + CATCH_UP_S_MAX
+        give_up_s = SYSTEM_CLOCK.monotonic() + CATCH_UP_S_MAX
         while True:
             found = await asyncio.to_thread(self._count_requests)
-            if found == sent or time.monotonic() > give_up_s:
+            if found == sent or SYSTEM_CLOCK.monotonic() > give_up_s:
                 return Check("requests done", str(sent), str(found), "PostgreSQL")
-            await asyncio.sleep(LOOK_EVERY_S)
+            await SYSTEM_CLOCK.sleep_async(LOOK_EVERY_S)
 
     def _count_requests(self) -> int:
         from teatree.storage.catalog.postgres import Postgres  # noqa: PLC0415

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -17,6 +16,7 @@ from attrs import define, frozen
 from teatree.cli.stack.demo_compare import Check, Comparison
 from teatree.cli.stack.demo_data import DAYS, SALES_PER_DAY, SITES, TABLES, SalesTotals, days_of, visit_rows
 from teatree.client.session import connect
+from teatree.contracts.clock import SYSTEM_CLOCK
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.process import is_alive, read_process
 from teatree.storage.model_folder import model_folder
@@ -75,7 +75,7 @@ class Demo:
 
     async def run(self) -> DemoReport:
         """Run the scenario; return all numbers, sent and found."""
-        started_s = time.monotonic()
+        started_s = SYSTEM_CLOCK.monotonic()
         async with connect(settings=self._settings, name="demo") as session:
             await session.create_model(self._name, tables=TABLES)
             self._remark(f"model {self._name} is created; {len(SITES)} sites and a bulk sender write concurrently")
@@ -96,7 +96,7 @@ class Demo:
             versions=versions,
             killed_pid=self._killed_pid,
             away_ms=self._away_ms,
-            seconds=time.monotonic() - started_s,
+            seconds=SYSTEM_CLOCK.monotonic() - started_s,
         )
 
     # --- writers ---
@@ -136,7 +136,7 @@ class Demo:
         if self._singles * 2 >= len(SITES) * DAYS:
             self._half.set()
         if sent_after_kill and not self._away_ms:
-            self._away_ms = (time.monotonic() - self._killed_at_s) * 1000
+            self._away_ms = (SYSTEM_CLOCK.monotonic() - self._killed_at_s) * 1000
 
     async def _append(self, model: Model, site: str, rows: list[dict[str, Any]]) -> None:
         receipt = await model.append("sales", rows)
@@ -164,7 +164,7 @@ class Demo:
         if process is None or not is_alive(process):
             raise RetryError(Code.UNAVAILABLE, "The demo found no running manager to kill.", where=self._name)
         self._killed_pid = process.pid
-        self._killed_at_s = time.monotonic()
+        self._killed_at_s = SYSTEM_CLOCK.monotonic()
         os.kill(process.pid, signal.SIGKILL)
         self._remark(f"killed the manager (pid {process.pid}) with SIGKILL, in the middle of its work")
 
@@ -175,11 +175,11 @@ class Demo:
         import duckdb  # noqa: PLC0415
 
         current = model_folder(self._settings.data, self._name).current
-        while not current.exists():  # noqa: ASYNC110 - there is no event for a new file
-            await asyncio.sleep(READ_EVERY_S)
+        while not current.exists():
+            await SYSTEM_CLOCK.sleep_async(READ_EVERY_S)
         before = (0, 0)
         while True:
-            started_s = time.monotonic()
+            started_s = SYSTEM_CLOCK.monotonic()
             try:
                 seen = await asyncio.to_thread(_count_sales, current)
             except (duckdb.Error, OSError) as e:
@@ -190,8 +190,8 @@ class Demo:
                 self._reads.halves += seen[1] % SALES_PER_DAY != 0 or seen < before
                 self._reads.versions += seen != before
                 before = seen
-            self._reads.slowest_ms = max(self._reads.slowest_ms, (time.monotonic() - started_s) * 1000)
-            await asyncio.sleep(READ_EVERY_S)
+            self._reads.slowest_ms = max(self._reads.slowest_ms, (SYSTEM_CLOCK.monotonic() - started_s) * 1000)
+            await SYSTEM_CLOCK.sleep_async(READ_EVERY_S)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output
 from teatree.cli.stack.log_tail import Keep, LogFile, LogLine
 from teatree.cli.stack.log_text import Level, entry_json, entry_text, is_at_least, read_entry_of
+from teatree.contracts.clock import SYSTEM_CLOCK
 from teatree.contracts.data_folder import check_data_folder, former_log, server_log
 from teatree.contracts.environment import data_folder, process_environ
 from teatree.contracts.errors import Code, RequestError
@@ -78,7 +78,7 @@ def logs(
             while follow:
                 for line in file.added(keep):
                     _print(output, line)
-                time.sleep(POLL_S)
+                SYSTEM_CLOCK.sleep(POLL_S)
             for line in file.rest(keep):
                 _print(output, line)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

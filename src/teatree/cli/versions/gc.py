@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output, size_text
+from teatree.contracts.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,6 @@ def _members(cleaned: Cleaned) -> dict[str, object]:
 
 
 def _clean(settings: Settings, model: str | None, *, dry_run: bool) -> Iterator[Cleaned]:
-    from datetime import UTC, datetime  # noqa: PLC0415
 
     from teatree.contracts.errors import Code, RequestError, TeatreeError  # noqa: PLC0415
     from teatree.contracts.failpoints import failing_probe  # noqa: PLC0415
@@ -90,7 +90,7 @@ def _clean(settings: Settings, model: str | None, *, dry_run: bool) -> Iterator[
             catalog, probe = Catalog(postgres) if postgres else None, failing_probe(settings.failpoints)
             cleanup = Cleanup(chain, settings.retention, settings.limits.remember_days, catalog, probe)
             try:
-                cleaned = cleanup.run(datetime.now(UTC), dry_run=dry_run)
+                cleaned = cleanup.run(SYSTEM_CLOCK.now(), dry_run=dry_run)
             except TeatreeError as e:
                 failed = failed or e  # a failure of one model does not stop the others
                 continue

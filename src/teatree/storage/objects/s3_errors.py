@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
 from teatree.contracts.extras import extra_for
 from teatree.storage.objects.base import NotFoundError
@@ -47,8 +47,9 @@ _REDIRECTS = frozenset(
 class S3Errors:
     """Errors of one store."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Clock = SYSTEM_CLOCK) -> None:
         self._url = url
+        self._clock = clock
 
     @contextmanager
     def translated(self, operation: str, key: str) -> Iterator[None]:
@@ -60,7 +61,7 @@ class S3Errors:
             code = error.get("Code", "")
             status = status_of(e)
             detail = f"{code}: {error.get('Message') or 'no reason given'} (HTTP {status})"
-            if abs(skew_s := _clock_skew_s(e)) > CLOCK_SKEW_MAX_S:
+            if abs(skew_s := _clock_skew_s(e, self._clock)) > CLOCK_SKEW_MAX_S:
                 code = _SKEWED
                 way = "ahead of" if skew_s > 0 else "behind"
                 detail += f"; set this host's clock, it is {abs(skew_s) / 60:.0f} min {way} the store's"
@@ -117,12 +118,12 @@ def status_of(error: ClientError) -> int:
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
-def _clock_skew_s(error: ClientError) -> float:
+def _clock_skew_s(error: ClientError, clock: Clock) -> float:
     """Return by how many seconds this host's clock is ahead of that of the server which refused a request for it."""
     if status_of(error) not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return 0
     date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     try:
-        return time.time() - parsedate_to_datetime(date or "").timestamp()
+        return clock.now().timestamp() - parsedate_to_datetime(date or "").timestamp()
     except ValueError:
         return 0
