@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 CONNECT_WAIT_MS = 30_000
 THREADS_MAX = 32
 """Threads for blocking work: all checks for reads and for the loop at once, and the catalog."""
+LOG_INDEX = "_dispatcher/log-index.json"
+"""The index of the log, in the data folder; no model has the folder's name."""
 EXIT_RETRY = 75
 EXIT_OPERATOR = 78
 
@@ -90,6 +92,7 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
             settings=limits,
             limits=settings.limits,
             log=log,
+            log_index=settings.data / LOG_INDEX,
         )
         log.info("the dispatcher runs", prefix=settings.nats.prefix, managers=await _running(launcher))
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -58,8 +59,12 @@ class Dispatcher:
         settings: DispatcherSettings,
         limits: LimitSettings | None = None,
         log: FilteringBoundLogger,
+        log_index: Path | None = None,
     ) -> None:
-        """`limits` are those of the managers; without them the defaults. Probe and clock are those of `bus`."""
+        """Compose the parts; `limits` are those of the managers, `log_index` is the file of the log's index.
+
+        Probe and clock are those of `bus`.
+        """
         limits = limits or LimitSettings()
         self._bus = bus
         self._store = store
@@ -74,7 +79,7 @@ class Dispatcher:
         self._pings = Pings(bus)
         self._reads = ReadObserver(bus, self._answer_read)
         self._registry = ModelRegistry()
-        self._view = LogView(bus, self._registry, functions.with_nature(Nature.ENDS), log)
+        self._view = LogView(bus, self._registry, functions.with_nature(Nature.ENDS), log, log_index)
         self._looked_at_ms = float("-inf")
         self._purged_at_ms = float("-inf")
         self._purge_fault: OperatorError | None = None

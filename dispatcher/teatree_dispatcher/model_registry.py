@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from attrs import define, field, frozen
 
@@ -107,8 +107,9 @@ class ModelRegistry:
 
     def __init__(self) -> None:
         self._statuses: dict[str, ModelStatus] = {}
-        self._answered: set[str] = set()
-        """Names that can never be a model's, and whose requests are answered: the log holds them until it is purged."""
+        self._answered: dict[str, int] = {}
+        """The last request of names that can never be a model's, whose requests are answered: the log holds them until
+        they are purged."""
 
     def __iter__(self) -> Iterator[ModelStatus]:
         return iter(list(self._statuses.values()))
@@ -116,7 +117,7 @@ class ModelRegistry:
     def begin(self) -> None:
         """Begin anew with another log; when managers may be started again is kept."""
         self._statuses = {status.model: ModelStatus(status.model, restart=status.restart) for status in self}
-        self._answered = set()
+        self._answered = {}
 
     def status(self, model: str) -> ModelStatus:
         """Return a model's status; an unknown name gets a new one."""
@@ -128,16 +129,18 @@ class ModelRegistry:
 
     def forget(self, model: str) -> None:
         """Drop a status: that of a name that can never be a model's, once its requests are answered."""
-        if self._statuses.pop(model, None) is not None:
-            self._answered.add(model)
+        status = self._statuses.pop(model, None)
+        if status is not None:
+            self._answered[model] = status.last_seq
 
-    def names(self) -> set[str]:
-        """Return every name under which the log may hold requests."""
-        return self._answered | {status.model for status in self if status.last_seq}
+    def last_requests(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the last request under every name in the log, valid or not, and the last `drop_model` of each."""
+        known = {status.model: status.last_seq for status in self if status.last_seq}
+        return self._answered | known, {s.model: s.last_drop_seq for s in self if s.last_drop_seq}
 
-    def keep_names(self, names: Container[str]) -> None:
-        """Drop the names of which the log holds no request any more, unless they have a status."""
-        self._answered = {name for name in self._answered if name in names}
+    def purged(self, first_seq: int) -> None:
+        """Drop what is kept only for the purge, of names whose requests were before the log's first."""
+        self._answered = {name: seq for name, seq in self._answered.items() if seq >= first_seq}
 
     def doubt(self, beyond: int = 0) -> set[str]:
         """Reset the models of which the log was read beyond a sequence, since it may have been truncated there.

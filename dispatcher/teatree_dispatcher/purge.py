@@ -29,8 +29,8 @@ async def purge(bus: Bus, registry: ModelRegistry, retention_days: float, done_w
     if state.messages == 0 or parse_utc(state.first_at) >= cutoff:
         return 0
     before: dict[str, int] = {}
-    last = await last_sequences(bus, registry.names())
-    registry.keep_names(last)
+    registry.purged(state.first_seq)
+    last = await last_sequences(bus, registry.last_requests()[0])
     anchor = await position_at(bus, max(last.values())) if last else None
     if anchor is None:
         return 0  # the log is empty, or another dispatcher purges: the next purge finds more
