@@ -49,7 +49,7 @@ class Load:
 
 @frozen
 class Figures:
-    """What was measured on one log; seconds unless the name says otherwise."""
+    """What was measured on one log; in seconds, if the name has no unit."""
 
     accepted_per_s: float
     subjects: int

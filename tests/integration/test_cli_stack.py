@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -19,8 +20,12 @@ import pytest
 
 from commands import CommandResult
 from teatree.cli.main import run
+from teatree.contracts.environment import read_settings, user_name
+from teatree.contracts.names import sender_name
 from teatree.contracts.process import read_process
 from teatree.embedded.managers import find_managers
+from teatree.messaging.bus import Bus
+from teatree.messaging.log import LogReader
 
 TABLE = "sales(id BIGINT, site VARCHAR DEFAULT 'none', amount DECIMAL(18,2), PRIMARY KEY (id))"
 COMMAND = (sys.executable, "-m", "teatree.cli.main")
@@ -114,6 +119,29 @@ def here(data: Path, capfd: pytest.CaptureFixture[str]) -> Run:
         return CommandResult(code, *capfd.readouterr())
 
     return run_here
+
+
+def test_a_sender_of_the_command_line(here: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are from the user, from TEATREE_SENDER, or from --sender, which comes first."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": 3}\n')
+    append = ("send", "senders", "append", '{"table": "sales", "rows": []}')
+    here("create", "senders", "--table", TABLE, "--sender", "nightly")
+    here(*append)
+    monkeypatch.setenv("TEATREE_SENDER", "team")
+    here(*append)
+    here(*append, "--sender", "anna")
+    here("send", "senders", "append", '{"table": "sales"}', "--rows", str(rows), "--sender", "bob")
+    wrong = here(*append, "--sender", "Not.This")
+    assert (wrong.code, "is not a sender name" in wrong.err) == (3, True)
+
+    async def senders() -> list[str]:
+        bus = await Bus.connect(read_settings({}, data).nats, name="test")
+        log = await LogReader(bus, "senders").read(0, requests_max=99, bytes_max=10**6)
+        await bus.close()
+        return [request.sender for request in log.requests]
+
+    assert asyncio.run(senders()) == ["nightly", sender_name(user_name()), "team", "anna", "bob"]
 
 
 def test_printed_nouns_agree_in_number(here: Run, tmp_path: Path) -> None:

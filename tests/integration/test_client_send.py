@@ -55,6 +55,18 @@ async def test_accepted_returns_before_the_outcome(session: Session, fake_manage
     assert (await asking).seq is not None
 
 
+async def test_every_way_of_sending_carries_the_sender(fake_manager: FakeManager) -> None:
+    """One request, many at once, a query through the log: all are from the session's sender."""
+    async with connect(settings=Settings(nats=fake_manager.settings), sender="anna") as session:
+        model = session.model("sales")
+        await model.append("sales", [{"id": 1}])
+        await model.send_many([("append", {"table": "sales", "rows": []})] * 2)
+        await model.send("append", {"table": "sales"}, group="g1", wait="accepted")
+        await session.create_model("sales")
+    await until(lambda: len(fake_manager.requests) == 5)
+    assert {request.sender for request in fake_manager.requests} == {"anna"}
+
+
 @pytest.mark.parametrize(("kind", "raised"), [("rejected", RequestError), ("failed", RetryError)])
 async def test_another_outcome_raises_its_reason(
     session: Session, fake_manager: FakeManager, kind: str, raised: type[Exception]

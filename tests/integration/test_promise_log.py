@@ -21,6 +21,7 @@ from teatree.cli.main import run
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.settings import Settings
 from teatree.embedded.nats import NatsServer
+from teatree.messaging.log import LogReader
 from teatree.messaging.notices import read_notices
 from teatree.messaging.streams import ensure_streams, log_state
 from teatree.storage.catalog.migrations.migrate import migrate
@@ -282,7 +283,7 @@ async def test_advance_killed(restorable: RestorableLog, tmp_path: Path, place: 
     installation = restorable.installation
     manager = await lose_three(restorable)
     await installation.publish("append", rows(10), "since0")
-    subject = installation.bus.subjects.request(MODEL, "append")
+    subject = installation.bus.subjects.request(MODEL, "append", "anna")
     await installation.bus.publish_log(subject, json.dumps(rows(11)).encode())
     await installation.bus.publish_log(subject, json.dumps(rows(12)).encode(), {"Nats-Msg-Id": "since2"})
     manager.send(signal.SIGCONT)
@@ -298,6 +299,8 @@ async def test_advance_killed(restorable: RestorableLog, tmp_path: Path, place: 
     assert (await installation.send("append", rows(13), "since3"))["kind"] == "done"
     assert installation.read("SELECT id FROM t ORDER BY id") == [(i,) for i in (1, 2, 3, 4, 5, 10, 11, 12, 13)]
     assert (await installation.outcome("since2"))["kind"] == "done"
+    log = (await LogReader(installation.bus, MODEL).read(0, requests_max=99, bytes_max=10**6)).requests
+    assert {r.sender for r in log if r.request_id == "since2" or r.request_id.startswith("again-")} == {"anna"}
 
 
 @pytest.mark.parametrize("index", [False, True])
