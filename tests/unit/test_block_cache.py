@@ -12,7 +12,10 @@ import pytest
 from blake3 import blake3
 
 from teatree.contracts.errors import OperatorError
+from teatree.storage.objects.local import LocalObjectStore
 from teatree.storage.versions.block_cache import BlockCache
+from teatree.storage.versions.blocks import BlockFetcher
+from teatree.storage.versions.frames import Frame
 
 BLOCK = 262_144
 
@@ -118,3 +121,19 @@ def test_a_cache_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OperatorError) as error:
         BlockCache(tmp_path / "file" / "cache", 48 * BLOCK)
     assert error.value.where == "TEATREE_CACHE_FOLDER"
+
+
+def test_memory_holds_the_blocks_that_were_read_last(tmp_path: Path) -> None:
+    """A fetcher keeps blocks in memory up to its limit, the least recently read ones leave it; 0 keeps none."""
+    cache = BlockCache(tmp_path / "cache", 100 * BLOCK)
+    frames = []
+    for number in range(3):
+        digest, body = block(number)
+        cache.put(digest, body)
+        frames.append(Frame(number, "pack", 0, BLOCK, BLOCK, digest))
+    store = LocalObjectStore(tmp_path / "store")
+    for blocks_max, order, from_cache in ((2, (0, 1, 0, 2, 0, 1), 4), (0, (0, 0), 2), (3, (0, 1, 2, 0, 1, 2), 3)):
+        fetcher = BlockFetcher(store, cache, blocks_max * BLOCK)
+        assert [fetcher.read([frames[number]]) for number in order] == [[block(number)[1]] for number in order]
+        assert fetcher.stats().cached_blocks == from_cache
+        fetcher.close()

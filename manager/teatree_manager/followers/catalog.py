@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from cachetools import LRUCache
 from typing_extensions import override
 
 from teatree.contracts.errors import CorruptError, TeatreeError
@@ -33,7 +34,7 @@ class CatalogFollower(Follower):
         super().__init__(context.probe, context.clock)
         self._catalog = catalog
         self._chain = context.chain
-        self._recent: dict[int, VersionRows] = {}
+        self._recent: LRUCache[int, VersionRows] = LRUCache(RECENT_VERSIONS_MAX)
         self._archives: dict[int, Manifest] = {}
         self._newest = 0
         self._recorded: int | None = None
@@ -42,8 +43,6 @@ class CatalogFollower(Follower):
     def follow(self, manifest: Manifest, entries: Sequence[Entry]) -> None:
         """Add a version to those to record."""
         self._recent[manifest.version] = (manifest, entries)
-        if len(self._recent) > RECENT_VERSIONS_MAX:
-            del self._recent[next(iter(self._recent))]
         self._newest = max(self._newest, manifest.version)
         self.wake()
 
@@ -65,7 +64,9 @@ class CatalogFollower(Follower):
             self._recorded = model.version if model else 0
         while self._recorded < self._newest:
             last = min(self._recorded + CHUNK_VERSIONS, self._newest)
-            rows = await asyncio.to_thread(self._read_rows, self._recorded + 1, last)
+            versions = range(self._recorded + 1, last + 1)
+            kept = {version: found for version in versions if (found := self._recent.get(version)) is not None}
+            rows = await asyncio.to_thread(self._read_rows, versions, kept)
             with self._probe.step("manager.catalog.record", version=last):
                 await asyncio.to_thread(record, self._catalog, self._chain, rows)
             self._recorded = last
@@ -83,10 +84,9 @@ class CatalogFollower(Follower):
         if damage is not None:
             raise damage
 
-    def _read_rows(self, first: int, last: int) -> list[VersionRows]:
-        kept = {v: rows for v in range(first, last + 1) if (rows := self._recent.get(v)) is not None}
-        read = read_version_rows(self._chain, [v for v in range(first, last + 1) if v not in kept])
-        return [kept[v] if v in kept else next(read) for v in range(first, last + 1)]
+    def _read_rows(self, versions: range, kept: Mapping[int, VersionRows]) -> list[VersionRows]:
+        read = read_version_rows(self._chain, [version for version in versions if version not in kept])
+        return [kept[version] if version in kept else next(read) for version in versions]
 
     def _identity(self) -> tuple[uuid.UUID, str]:
         return uuid.UUID(self._chain.goal_model_id), self._chain.model

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from attrs import define, field
+from cachetools import LRUCache
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.codec import utc_text
@@ -33,7 +34,7 @@ class ReadHolds:
     def __init__(self, settings: ReadSettings, clock: Clock = SYSTEM_CLOCK) -> None:
         self._settings = settings
         self._clock = clock
-        self._records: dict[tuple[str, bytes], _Record] = {}
+        self._records: LRUCache[tuple[str, bytes], _Record] = LRUCache(REMEMBERED_MAX)
 
     def check(self, client: str, statement: str, now_ms: float) -> None:
         """Raise `held_off` while a statement or a client is held off."""
@@ -62,8 +63,6 @@ class ReadHolds:
             if beyond >= 0:
                 record.held_until_ms = now_ms + min(settings.hold_ms_max, settings.hold_ms_min * 2 ** min(beyond, 30))
             self._records[kind, key] = record
-        while len(self._records) > REMEMBERED_MAX:
-            del self._records[next(iter(self._records))]
 
 
 def _keys(client: str, statement: str) -> Iterable[tuple[str, bytes]]:

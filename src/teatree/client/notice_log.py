@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from cachetools import LRUCache
+
 from teatree.client.notice import Notice, read_notice
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.requests import HEADER_PAGE
@@ -48,7 +50,7 @@ class NoticeReader:
         """Timestamp of the last message before the position; None at the very start."""
         self.clock = bus.clock
         self._by_time = False
-        self._recent: dict[int, None] = {}
+        self._recent: LRUCache[int, None] = LRUCache(RECENT_MAX)
 
     @classmethod
     async def at(cls, bus: Bus, subject_filter: str, after: int | None) -> NoticeReader:
@@ -86,8 +88,6 @@ class NoticeReader:
         key = hash((message.subject, message.body, message.headers.get(HEADER_PAGE)))
         if key in self._recent:
             return False
-        if len(self._recent) >= RECENT_MAX:
-            del self._recent[next(iter(self._recent))]
         self._recent[key] = None
         return True
 

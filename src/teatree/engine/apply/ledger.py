@@ -9,7 +9,6 @@ thread; the next manifest adopts its result.
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from attrs import frozen
+from cachetools import LRUCache
 
 from teatree.contracts.errors import CorruptError, RequestError, TeatreeError
 from teatree.contracts.manifest import LedgerRef, Manifest, ObjectRef, Stub
@@ -83,8 +83,8 @@ class Ledger:
         self._tail: dict[int, dict[str, None]] = {}
         self._tail_ids: dict[str, int] = {}
         self._tail_newest: dict[int, datetime] = {}
-        self._pending: OrderedDict[int, dict[str, Entry]] = OrderedDict()
-        self._segments: OrderedDict[int, dict[str, Entry]] = OrderedDict()
+        self._pending: dict[int, dict[str, Entry]] = {}
+        self._segments: LRUCache[int, dict[str, Entry]] = LRUCache(SEGMENTS_CACHED)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._compaction: Future[_Compacted] | None = None
 
@@ -154,8 +154,6 @@ class Ledger:
                 return LostOutcome(request_id, version, e)  # a resend must not stop the model
             entries = {e.outcome.request_id: e for e in segment if e.is_first}
             self._segments[version] = entries
-            if len(self._segments) > SEGMENTS_CACHED:
-                self._segments.popitem(last=False)
         entry = entries.get(request_id)
         return None if entry is None else EarlierOutcome(entry, version)
 
@@ -177,8 +175,6 @@ class Ledger:
         entries = self._pending.pop(version, {})
         self._keep_tail(version, list(entries.values()))
         self._segments[version] = entries
-        if len(self._segments) > SEGMENTS_CACHED:
-            self._segments.popitem(last=False)
         grown = len(self._tail) > TAIL_VERSIONS_MAX or len(self._tail_ids) > TAIL_ROWS_MAX
         if grown and self._compaction is None:
             tail = {v: list(ids) for v, ids in self._tail.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cachetools import LRUCache
+
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.manifest import Manifest, Stub
 from teatree.storage.versions.chain import Chain
@@ -15,7 +17,7 @@ class Offsets:
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
-        self._offsets: dict[int, int] = {}
+        self._offsets: LRUCache[int, int] = LRUCache(OFFSETS_MAX)
 
     def find(self, version: int, newest: int) -> int:
         """Return a version's offset; raises `unknown_version` beyond the `newest`."""
@@ -31,5 +33,3 @@ class Offsets:
     def remember(self, manifest: Manifest | Stub) -> None:
         """Keep a version's offset."""
         self._offsets[manifest.version] = manifest.offset
-        if len(self._offsets) > OFFSETS_MAX:
-            del self._offsets[next(iter(self._offsets))]

@@ -15,13 +15,13 @@ import shutil
 import threading
 import time
 import weakref
-from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
 
+from cachetools import LRUCache
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError
@@ -270,7 +270,7 @@ class _Folders:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._lock = threading.Lock()
-        self._open: OrderedDict[Path, _Folder] = OrderedDict()
+        self._open: LRUCache[Path, _Folder] = LRUCache(FOLDERS_OPEN_MAX)
         self._had_root = root.is_dir()
 
     def check_root(self) -> None:
@@ -291,13 +291,10 @@ class _Folders:
         with self._lock:
             folder = self._open.get(path)
             if folder is not None:
-                self._open.move_to_end(path)
                 return folder
         folder = self._make_root() if path == self._root else self._make(self.durable(path.parent), path.name)
         with self._lock:
             self._open[path] = folder
-            while len(self._open) > FOLDERS_OPEN_MAX:
-                self._open.popitem(last=False)
         return folder
 
     def forget(self, path: Path) -> None:

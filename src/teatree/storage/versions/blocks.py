@@ -8,12 +8,12 @@ before it is returned. Versions share a fetcher, so blocks that did not change b
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from attrs import define, evolve
+from cachetools import LRUCache
 
 from teatree.contracts.manifest import FileLayout
 from teatree.storage.objects.base import ObjectStore
@@ -50,9 +50,7 @@ class BlockFetcher:
         self.store = store
         self.cache = cache
         self._lock = threading.Lock()
-        self._memory: OrderedDict[bytes, bytes] = OrderedDict()
-        self._memory_bytes = 0
-        self._memory_bytes_max = memory_bytes_max
+        self._memory: LRUCache[bytes, bytes] = LRUCache(memory_bytes_max, getsizeof=len)
         self._in_flight: dict[bytes, Future[bytes]] = {}
         self._fetchers = ThreadPoolExecutor(FETCHERS, "teatree-fetch")
         self._ahead = ThreadPoolExecutor(AHEAD_READERS, "teatree-ahead")
@@ -95,7 +93,6 @@ class BlockFetcher:
             for block in wanted:
                 body = self._memory.get(block.digest)
                 if body is not None:
-                    self._memory.move_to_end(block.digest)
                     found.append(body)
                     continue
                 future = self._in_flight.get(block.digest)
@@ -140,11 +137,8 @@ class BlockFetcher:
     def _deliver(self, block: Frame, body: bytes, *, fetched: bool) -> None:
         with self._lock:
             future = self._in_flight.pop(block.digest, None)
-            if block.digest not in self._memory:
+            if len(body) <= self._memory.maxsize:
                 self._memory[block.digest] = body
-                self._memory_bytes += len(body)
-            while self._memory_bytes > self._memory_bytes_max:
-                self._memory_bytes -= len(self._memory.popitem(last=False)[1])
             if fetched:
                 self._stats.fetched_blocks += 1
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from cachetools import LRUCache
 
 STREAMS_MAX = 32
 """Scans that are tracked at the same time: DuckDB's threads each read a part of a table."""
@@ -16,7 +16,7 @@ class ReadAhead:
 
     def __init__(self, blocks_max: int) -> None:
         self._blocks_max = blocks_max
-        self._streams: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self._streams: LRUCache[int, tuple[int, int]] = LRUCache(STREAMS_MAX)
         """Next block of a run: how long the run is, and up to which block it was read ahead."""
 
     def after(self, first: int, last: int, block_count: int) -> range:
@@ -30,6 +30,4 @@ class ReadAhead:
         end = min(last + 1 + window, block_count)
         wanted = range(start, end) if end - start > window // 2 or end == block_count else range(0)
         self._streams[last + 1] = (length, max(ahead, wanted.stop if wanted else 0))
-        while len(self._streams) > STREAMS_MAX:
-            self._streams.popitem(last=False)
         return wanted
