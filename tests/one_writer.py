@@ -18,7 +18,9 @@ from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, HEADER_CONTENT_TYPE, Request, read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
+from teatree.engine.duckdb.data import DuckDBData
 from teatree.engine.duckdb.database import Database
+from teatree.engine.engines import built_in_engines
 from teatree.engine.model_context import ModelContext, WriterHooks
 from teatree.engine.open_model import OpenModel
 from teatree.engine.publish.prepared import Author
@@ -48,7 +50,8 @@ class Sent:
 def open_database(writer: Writer) -> Database:
     """Return the database of a model that has a file."""
     assert isinstance(writer.model, OpenModel)
-    return writer.model.database
+    assert isinstance(writer.model.data, DuckDBData)
+    return writer.model.data.database
 
 
 def arrow(columns: Mapping[str, Any] | pa.Table, compression: str | None = None) -> bytes:
@@ -88,6 +91,7 @@ class OneWriter:
             limits or LimitSettings(),
             Sources((str(self.sources), str(folder / "data"), str(folder / "store")), store, folder / "data"),
             functions or built_in_functions(),
+            built_in_engines(),
             NO_PROBE,
             WriterHooks(report=self._report),
         )

@@ -18,7 +18,8 @@ from teatree.contracts.manifest import Manifest, StreamStamp
 from teatree.contracts.probe import Listener
 from teatree.contracts.retry import may_pass
 from teatree.contracts.settings import Settings
-from teatree.engine.duckdb.errors import DamagedFileError, DamagedVersionError
+from teatree.engine.base import Engines
+from teatree.engine.errors import DamagedFileError, DamagedVersionError
 from teatree.engine.model_context import ModelContext, WriterHooks
 from teatree.engine.publish.announce import Announcer
 from teatree.engine.publish.prepared import Author, PreparedVersion
@@ -82,14 +83,16 @@ class Manager:
         settings: Settings,
         store: ObjectStore,
         functions: Registry,
+        engines: Engines,
         listeners: Sequence[Listener] = (),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`store` is where the settings' store lies; `functions` are those that requests can call.
 
-        `listeners` receive the points of its probe.
+        `engines` are those that can hold the model; `listeners` receive the points of its probe.
         """
         self._functions = functions
+        self._engines = engines
         guarded = GuardedStore(store, Breaker("The object store", settings.breaker, clock), clock)
         breaker = Breaker("PostgreSQL", settings.breaker, clock)
         self._postgres = Postgres(settings.postgres, breaker=breaker, clock=clock) if settings.postgres.url else None
@@ -192,7 +195,7 @@ class Manager:
                 self._ownership.begin_leaving()
                 await asyncio.to_thread(pipeline.close)
         except DamagedFileError as e:
-            await thread.run(writer.put_file_aside)
+            await thread.run(writer.put_data_aside)
             raise RetryError(
                 e.code,
                 f"{e.message} It was put aside.",
@@ -227,6 +230,7 @@ class Manager:
             settings.limits,
             Sources(settings.load_roots, settings.store, settings.data, self._context.folder.temp),
             self._functions,
+            self._engines,
             self._context.probe,
             hooks,
             self._context.clock,

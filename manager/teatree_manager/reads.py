@@ -11,7 +11,7 @@ from teatree.contracts.errors import Code, RequestError, RetryError
 from teatree.contracts.names import new_id
 from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, HEADER_REFS, Request, read_request
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.duckdb.errors import DamagedVersionError
+from teatree.engine.errors import DamagedVersionError
 from teatree.engine.writer import Writer
 from teatree.functions.arguments import Call, Context
 from teatree.functions.query import Query, read_query

@@ -31,6 +31,7 @@ from servers import TestServers, file_store
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import ManagerSettings, StoreSettings
+from teatree.engine.duckdb.data import PackedContent
 from teatree.engine.local.versions import LocalVersions
 from teatree.engine.publish.prepared import PreparedVersion
 from teatree.storage.model_folder import ModelFolder, model_folder
@@ -80,7 +81,7 @@ class Measured(PublishedModel):
     @property
     def file(self) -> Path:
         """The read-write file."""
-        return self.folder.database(self._writer.manifest.epoch)
+        return self.folder.data(self._writer.manifest.epoch, "duckdb")
 
     def append(self, rows: int) -> Manifest:
         """Append batches of a hundred rows whose amounts cancel out."""
@@ -143,11 +144,11 @@ def cost(store: StoreSettings, folder: Path, size_mb: int) -> float:
         for _ in range(SAMPLES):
             manifest = model.append(APPENDED_ROWS)
             assert model.prepared is not None
-            assert model.prepared.capture is not None
+            assert isinstance(model.prepared.captured, PackedContent)
             assert manifest.pack is not None
             assert manifest.content is not None
             uploaded += manifest.pack.size_bytes + len(model.prepared.segment) + len(manifest.to_json())
-            changed += len(model.prepared.capture.blocks) * manifest.content.block_bytes
+            changed += len(model.prepared.captured.capture.blocks) * manifest.content.block_bytes
             while (pause_ms := local.pause_ms(manifest)) > 0:
                 time.sleep(pause_ms / 1000)
             local_ms.append(timed_ms(lambda manifest=manifest: local.publish(manifest)))  # type: ignore[misc]

@@ -16,7 +16,7 @@ from teatree.contracts.errors import Code
 from teatree.contracts.manifest import Manifest, ModelState
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import StoreSettings
-from teatree.engine.apply.commits import read_commits, read_identity
+from teatree.engine.duckdb.commit_table import read_commits, read_identity
 from teatree.engine.duckdb.database import Database
 from teatree.storage.retention.pins import list_pins
 from teatree.storage.versions.reader import layout_of, materialise, read_table

@@ -17,7 +17,7 @@ from teatree.contracts.errors import Code
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import StoreSettings
-from teatree.engine.apply.commits import read_commits
+from teatree.engine.duckdb.commit_table import read_commits
 from teatree.engine.duckdb.database import Database
 from teatree.storage.versions.reader import materialise
 

@@ -18,7 +18,7 @@ from published import LIMITS, PublishedModel
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import ManagerSettings, ScrubSettings, StoreSettings
-from teatree.engine.duckdb.errors import DamagedVersionError
+from teatree.engine.errors import DamagedVersionError
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.local.versions import LocalVersions
 from teatree.engine.publish.archive import write_archive

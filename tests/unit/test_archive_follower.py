@@ -179,7 +179,7 @@ async def test_temporary_files_lie_in_the_models_folder(site: _Site) -> None:
 async def test_what_a_killed_manager_has_left_is_deleted(site: _Site) -> None:
     """The next manager of the model deletes temporary files: a restored version, an archive's, and DuckDB's."""
     folder = model_folder(site.model.settings.data, site.model.name)
-    spill = folder.database(1).with_name("model.duckdb.tmp")
+    spill = folder.data(1, "duckdb").with_name("model.duckdb.tmp")
     for left in (folder.temp / "teatree-1" / "version.duckdb", folder.archive_staging / "1" / "t.parquet", spill / "1"):
         left.parent.mkdir(parents=True)
         left.touch()

@@ -12,7 +12,8 @@ from one_writer import OneWriter, Sent
 from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.notices import Outcome, Status
 from teatree.engine.apply.batch import Batch
-from teatree.engine.apply.commits import Commit, record_commit
+from teatree.engine.commits import Commit
+from teatree.engine.duckdb.commit_table import record_commit
 from teatree.engine.duckdb.database import Database
 
 KEYS: dict[str, list[Any]] = {
@@ -222,7 +223,7 @@ def test_refused_statements_cost_one_transaction_each(tmp_path: Path, monkeypatc
         commits.append(commit.offset)
         record_commit(database, commit, shipped_version)
 
-    monkeypatch.setattr("teatree.engine.apply.batch.record_commit", counted)
+    monkeypatch.setattr("teatree.engine.duckdb.write_connection.record_commit", counted)
     columns = [{"name": "id", "type": "BIGINT"}]
     writer = OneWriter(tmp_path, [{"table": "t", "columns": columns, "primary_key": ["id"]}])
     statements = [f"INSERT INTO t VALUES ({i if i % 2 else 1})" for i in range(60)]
@@ -242,7 +243,7 @@ def test_a_commit_that_did_nothing_is_not_taken_for_one(tmp_path: Path, monkeypa
 
     writer = OneWriter(tmp_path, [{"table": "t", "columns": [{"name": "id", "type": "BIGINT"}]}])
     with monkeypatch.context() as patched:
-        patched.setattr("teatree.engine.apply.batch.record_commit", swallowed)
+        patched.setattr("teatree.engine.duckdb.write_connection.record_commit", swallowed)
         with pytest.raises(OperatorError, match="did not take effect"):
             writer.apply(Sent("append", {"table": "t", "rows": [{"id": 1}]}))
     assert writer.rows("SELECT count(*) AS n FROM t") == [{"n": 0}]

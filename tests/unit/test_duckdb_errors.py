@@ -6,7 +6,8 @@ import duckdb
 import pytest
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
-from teatree.engine.duckdb.errors import DamagedFileError, InvalidatedError, translate
+from teatree.engine.duckdb.errors import translate
+from teatree.engine.errors import DamagedFileError, InvalidatedError
 
 COMMIT = 'TransactionContext Error: Failed to commit: Could not write file "/d/model.duckdb.wal": '
 

@@ -21,8 +21,7 @@ import teatree
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, TeatreeError
 from teatree.contracts.settings import BreakerSettings
 from teatree.engine.apply.transaction import UnexpectedError
-from teatree.engine.duckdb.errors import DamagedFileError, DamagedVersionError
-from teatree.engine.duckdb.rows_watch import TooManyRowsError, UnsureRowsError
+from teatree.engine.errors import DamagedFileError, DamagedVersionError, TooManyRowsError, UnsureRowsError
 from teatree.messaging.batches import _UnsentError
 from teatree.messaging.jetstream import ApiError
 from teatree.storage.breaker import Breaker, CircuitOpenError

@@ -41,7 +41,8 @@ from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.contracts.traceparent import is_sampled, read_traceparent
 from teatree.contracts.types.schema import Field, Schema, parse_dtype
-from teatree.engine.apply.commits import Commit, Identity, create_own_tables, read_commits, record_commit
+from teatree.engine.commits import Commit, Identity
+from teatree.engine.duckdb.commit_table import create_own_tables, read_commits, record_commit
 from teatree.engine.duckdb.database import Database
 from teatree.storage.dead_letters import list_dead_letters, write_dead_letter
 from teatree.storage.ledger.segments import SCHEMA, Entry, Role, decode_segment, encode_segment

@@ -20,7 +20,7 @@ from teatree.contracts.notices import Status
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import StoreSettings
 from teatree.engine.duckdb.database import Database
-from teatree.engine.duckdb.errors import DamagedFileError, InvalidatedError
+from teatree.engine.errors import DamagedFileError, InvalidatedError
 
 MANY = "INSERT INTO t SELECT range, (hash(range) >> 1)::BIGINT FROM range({}, {})"
 FIRST, SECOND = MANY.format(0, 300_000), MANY.format(300_000, 500_000)

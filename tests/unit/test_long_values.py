@@ -13,7 +13,7 @@ import pytest
 from published import LIMITS, PublishedModel
 from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import LimitSettings, StoreSettings
-from teatree.engine.local.open_version import OpenVersion
+from teatree.engine.duckdb.open_version import OpenVersion
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.publish.archive import write_archive
 from teatree.storage.versions.reader import materialise

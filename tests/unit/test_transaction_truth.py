@@ -12,7 +12,8 @@ import pytest
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.manifest import ModelOptions, StreamStamp
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.apply.commits import Commit, Identity, committed_position, create_own_tables, record_commit
+from teatree.engine.commits import Commit, Identity
+from teatree.engine.duckdb.commit_table import create_own_tables, read_commits, record_commit
 from teatree.engine.duckdb.database import Database
 
 
@@ -53,7 +54,7 @@ def test_commit_after_an_error(database: Database) -> None:
         record_commit(database, commit(2), 0)
         with pytest.raises(RequestError):
             database.rows("SELECT * FROM missing")
-    assert committed_position(database).seq == 1
+    assert read_commits(database)[-1].offset == 1
     assert database.rows("SELECT count(*) FROM t") == [(0,)]
 
 
@@ -63,9 +64,9 @@ def test_constraint_at_commit(database: Database) -> None:
     with pytest.raises(RequestError) as refused:
         insert(database, 1, commit(3))
     assert refused.value.code is Code.CONSTRAINT
-    assert committed_position(database).seq == 2
+    assert read_commits(database)[-1].offset == 2
     insert(database, 2, commit(3))
-    assert committed_position(database).seq == 3
+    assert read_commits(database)[-1].offset == 3
 
 
 def test_killed_inside_a_transaction(database: Database) -> None:
@@ -78,9 +79,9 @@ def test_killed_inside_a_transaction(database: Database) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert committed_position(database).seq == 1
+    assert read_commits(database)[-1].offset == 1
     insert(database, 1, commit(2))
-    assert committed_position(database).seq == 2
+    assert read_commits(database)[-1].offset == 2
 
 
 def test_one_process(database: Database) -> None:

@@ -17,8 +17,9 @@ from teatree.contracts.own_memory import own_memory
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.apply.batch import Batch
 from teatree.engine.duckdb import rows_watch
-from teatree.engine.duckdb.errors import InvalidatedError, translate
+from teatree.engine.duckdb.errors import translate
 from teatree.engine.duckdb.watchdog import Watchdog
+from teatree.engine.errors import InvalidatedError
 from teatree.engine.publish.shipping import ship
 from teatree.functions.registry import built_in_functions
 from teatree.functions.traits import Function

@@ -13,7 +13,7 @@ from teatree.contracts.manifest import ModelState, StreamStamp
 from teatree.contracts.notices import Status
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.closed_model import ClosedModel, NotTakenOver
-from teatree.engine.model_without_file import ModelWithoutFile
+from teatree.engine.model_without_data import ModelWithoutData
 from teatree.engine.open_model import OpenModel
 from teatree.engine.publish.prepared import Author
 from teatree.engine.writer import Writer
@@ -37,7 +37,6 @@ def test_a_model_that_was_not_taken_over(model: OneWriter) -> None:
         with pytest.raises(OperatorError) as refused:
             use()
         assert refused.value.code is Code.INTERNAL
-    assert writer.read_at(0, 1) is None
     writer.leave()
     writer.close()
 
@@ -45,7 +44,7 @@ def test_a_model_that_was_not_taken_over(model: OneWriter) -> None:
 def test_a_model_is_created_and_dropped(model: OneWriter) -> None:
     """A file is open from `create_model` until the version of `drop_model` is shipped; both may be repeated."""
     for _ in range(2):
-        assert isinstance(model.writer.model, ModelWithoutFile)
+        assert isinstance(model.writer.model, ModelWithoutData)
         assert model.writer.state is not ModelState.ACTIVE
         (created,) = model.apply(CREATE)
         assert created.status is Status.DONE
@@ -61,7 +60,7 @@ def test_a_refused_creation_leaves_no_file(model: OneWriter) -> None:
     """A `create_model` that is refused has an outcome and a version, and the next one succeeds."""
     (refused,) = model.apply(Sent("create_model", {"tables": [{"table": "t", "columns": []}]}))
     assert refused.status is Status.REJECTED
-    assert isinstance(model.writer.model, ModelWithoutFile)
+    assert isinstance(model.writer.model, ModelWithoutData)
     assert model.chain.newest() == model.writer.manifest
     (created,) = model.apply(CREATE)
     assert created.status is Status.DONE
@@ -95,16 +94,22 @@ def test_limits_end_with_their_incarnation(model: OneWriter) -> None:
         assert model.writer.limits == model.writer.context.limits
 
 
-def test_a_file_that_was_put_aside(model: OneWriter) -> None:
+def test_a_file_that_was_put_aside(model: OneWriter, tmp_path: Path) -> None:
     """It lies in quarantine; its writer knows its manifest, reads and applies nothing, and may take over again."""
     model.apply(CREATE)
     writer, path = model.writer, open_database(model.writer).path
     manifest = writer.manifest
-    assert writer.read_at(0, 4) is not None
-    writer.put_file_aside()
+    store, key = model.chain.store, model.chain.key(manifest.pack.key if manifest.pack else "")
+    pack = store.get(key)
+    store.delete([key])
+    writer.restore(manifest, tmp_path / "from the file")
+    writer.put_data_aside()
     assert writer.model == ClosedModel(manifest)
     assert (writer.manifest, writer.state) == (manifest, ModelState.ACTIVE)
-    assert writer.read_at(0, 4) is None
+    with pytest.raises(OperatorError):
+        writer.restore(manifest, tmp_path / "from the store")
+    store.put(key, pack)
+    writer.restore(manifest, tmp_path / "from the store")
     assert not path.exists()
     assert list(writer.context.folder.quarantine.iterdir())
     with pytest.raises(OperatorError):

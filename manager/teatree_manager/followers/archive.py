@@ -9,15 +9,13 @@ from pathlib import Path
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, CorruptError, RetryError, TeatreeError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.manifest import Manifest, ModelState
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.publish.archive import write_archive
 from teatree.engine.writer import Writer
 from teatree.storage.archives import Archived, first_archive_since, read_answer, read_archive, record_answer
 from teatree.storage.disk import translating_disk_full
 from teatree.storage.temporary_folder import temporary_folder
-from teatree.storage.versions.packs import BlockTable
-from teatree.storage.versions.reader import materialise
 from teatree_manager.context import ManagerContext
 from teatree_manager.followers.base import Follower, is_damage_of_store
 from teatree_manager.followers.local_file import LocalFollower
@@ -120,9 +118,8 @@ class ArchiveFollower(Follower):
             self._log.warning("archiving the newest version instead", version=manifest.version, error=str(e))
         else:
             return manifest
-        base = self._writer.base
-        newest = base.manifest
-        await self._archive(newest, [entry.name for entry in newest.tables if entry.name in wanted], base.table)
+        newest = self._writer.manifest
+        await self._archive(newest, [entry.name for entry in newest.tables if entry.name in wanted])
         return newest
 
     async def _archive_newest(self, *, may_wait: bool) -> None:
@@ -142,21 +139,20 @@ class ArchiveFollower(Follower):
         await self._archive(current, ())
         self._last_ms = self._clock.monotonic_ms()
 
-    async def _archive(self, manifest: Manifest, wanted: Sequence[str], table: BlockTable | None = None) -> None:
-        """Archive a version; `table` is its block table, if known."""
-        if manifest.content is not None:
-            archived = await asyncio.to_thread(self._write, manifest, wanted, table)
+    async def _archive(self, manifest: Manifest, wanted: Sequence[str]) -> None:
+        if manifest.state is ModelState.ACTIVE:
+            archived = await asyncio.to_thread(self._write, manifest, wanted)
             if self._last is None or archived.version > self._last.version:
                 self._last = archived
         self._written(manifest)
 
-    def _write(self, manifest: Manifest, wanted: Sequence[str], table: BlockTable | None) -> Archived:
+    def _write(self, manifest: Manifest, wanted: Sequence[str]) -> Archived:
         what = f"The archive of version {manifest.version}"
         with translating_disk_full(what, self._temp), temporary_folder(self._temp) as folder:
 
             def restore() -> Path:
                 path = folder / "version.duckdb"
-                materialise(self._chain.store, manifest, path, table=table, at_hand=self._writer.read_at)
+                self._writer.restore(manifest, path)
                 return path
 
             with self._reads.source(manifest.version, restore) as source:

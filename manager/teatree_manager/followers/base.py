@@ -14,7 +14,7 @@ from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.retry import Backoff, Retry
-from teatree.engine.duckdb.errors import DamagedFileError, DamagedVersionError
+from teatree.engine.errors import DamagedFileError, DamagedVersionError
 from teatree.storage.disk import AWAY, FULL
 from teatree_manager.manager_task import ManagerTask
 

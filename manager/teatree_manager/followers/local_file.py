@@ -11,7 +11,7 @@ from typing_extensions import override
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock, Timer
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.probe import NO_PROBE, Probe
-from teatree.engine.duckdb.errors import DamagedVersionError
+from teatree.engine.errors import DamagedVersionError
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.local.versions import LocalVersions
 from teatree.storage.versions.packs import BlockTable

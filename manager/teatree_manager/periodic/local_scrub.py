@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from teatree.contracts.manifest import Extent, Manifest
 from teatree.engine.duckdb.block_file import BLOCK_BYTES
-from teatree.engine.duckdb.errors import DamagedVersionError
+from teatree.engine.errors import DamagedVersionError
 from teatree.engine.local.damage import damaged_block
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.local.spares import Spare

@@ -131,8 +131,8 @@ class Pipeline:
         self._followers.follow(shipped.manifest, shipped.entries, shipped.archive)
         await self._outcomes.put(shipped.manifest, shipped.entries)
         await self._file.thread.run(self._writer.advance_base, shipped)
-        if shipped.capture is not None:
-            await self._file.run(partial(_trim_spool, shipped.capture.path.parent))
+        if shipped.captured is not None:
+            await self._file.run(partial(_trim_spool, self._writer.context.folder.spool))
 
     async def _slices(self) -> AsyncIterator[Sequence[Request]]:
         """Yield what follows in the log, reading ahead while the caller works."""
@@ -171,5 +171,5 @@ class Pipeline:
 
 
 def _trim_spool(spool: Path) -> None:
-    for pack in sorted(spool.iterdir())[:-SPOOLED_PACKS]:
+    for pack in sorted(spool.glob("*"))[:-SPOOLED_PACKS]:
         pack.unlink()

@@ -22,7 +22,7 @@ from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeErr
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.duckdb.errors import DamagedVersionError
+from teatree.engine.errors import DamagedVersionError
 from teatree.functions.query import Query
 from teatree_manager.read_workers.frames import FrameKind, ReadJob, ask_frame, frame, read_reply
 from teatree_manager.read_workers.holds import ReadHolds

@@ -38,8 +38,8 @@ from teatree.contracts.requests import (
     HEADER_ROWS,
     HEADER_VERSION,
 )
-from teatree.engine.duckdb.errors import DamagedVersionError
-from teatree.engine.local.open_version import OpenVersion
+from teatree.engine.duckdb.open_version import OpenVersion
+from teatree.engine.errors import DamagedVersionError
 from teatree.functions.pages import Page, each_page
 from teatree.functions.query import QueryResult
 from teatree_manager.memory import limit_memory

@@ -1,4 +1,4 @@
-"""The states of a model whose file its writer does not use."""
+"""The states of a model whose data its writer does not use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class NotTakenOver:
 
 @frozen
 class ClosedModel:
-    """A model with its writer's fence, whose file is not open: not yet, or because it was put aside."""
+    """A model with its writer's fence, whose data are not open: not yet, or because they were put aside."""
 
     manifest: Manifest
     """The newest manifest that the writer knows to be its own."""

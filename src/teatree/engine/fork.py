@@ -1,7 +1,7 @@
-"""Forks: models created from another model's version, whose blocks stay in that model's packs.
+"""Forks: models created from another model's version, whose objects stay in that model's folder.
 
 The origin's version is pinned before anything of it is read, and so are the versions of which it was forked: their
-packs hold blocks of the fork for as long as the fork exists.
+folders hold data of the fork for as long as the fork exists.
 """
 
 from __future__ import annotations
@@ -9,48 +9,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 from attrs import evolve, frozen
 
-from teatree.contracts.clock import Clock
-from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.manifest import ForkPoint, Manifest, ModelOptions
-from teatree.contracts.names import OWN_SCHEMA
-from teatree.contracts.settings import LimitSettings
-from teatree.engine.duckdb.database import Database, OnStuck
-from teatree.engine.history import fetch_file
 from teatree.engine.model_context import ModelContext
 from teatree.functions.history import retry_while_unavailable
 from teatree.functions.model_arguments import ForkSource
 from teatree.storage.retention.pins import find_pin, pin, pin_key
 from teatree.storage.versions.chain import Chain
-from teatree.storage.versions.packs import BlockTable
-from teatree.storage.versions.reader import layout_of, read_table
+from teatree.storage.versions.reader import layout_of
 
 T = TypeVar("T")
 
 
 @frozen
-class Fork:
-    """A version of the origin whose file was fetched."""
+class PinnedSource:
+    """A pinned version of which a fork is made."""
 
-    point: ForkPoint
-    table: BlockTable
-    """Its blocks, with the fork's folder as base 0."""
+    manifest: Manifest
     options: ModelOptions
     """The fork's own."""
     release: Callable[[], None]
     """Removes the pins again, if the fork fails."""
 
+    @property
+    def point(self) -> ForkPoint:
+        """What the fork's manifests name."""
+        return ForkPoint(self.manifest.model, self.manifest.goal_model_id, self.manifest.version)
 
-def fetch_fork(context: ModelContext, fork_source: ForkSource, wanted: ModelOptions, seq: int, path: Path) -> Fork:
-    """Pin the origin's version and write its file at `path`; `seq` is the request's place in the log.
 
-    Raises `unknown_model`, `unknown_version`, `bad_argument` for a storage version that is not the origin's,
-    `bad_source` if it is damaged, `source_unavailable` if the store is unavailable.
+def pin_source(context: ModelContext, fork_source: ForkSource, wanted: ModelOptions, seq: int) -> PinnedSource:
+    """Pin the version to fork; `seq` is the request's place in the log.
+
+    Raises `unknown_model`, `unknown_version`, `bad_argument` for a storage version that is not the version's,
+    `source_unavailable` if the store is unavailable.
     """
     chain = context.chain
     source = Chain(chain.store, chain.prefix, fork_source.model)
@@ -68,13 +63,10 @@ def fetch_fork(context: ModelContext, fork_source: ForkSource, wanted: ModelOpti
         with context.probe.step("fork.pin", version=version):
             manifest = retrying(lambda: _pinned(source, version, name, f"{chain.model} is a fork of it"))
         options = _options(wanted, manifest)
-        with context.probe.step("fork.fetch", version=version):
-            retrying(lambda: fetch_file(source, manifest, path))
-            table = rebased(retrying(lambda: read_table(chain.store, layout_of(manifest))), chain.folder)
     except RequestError as e:
         release()
         raise _placed(e) from e.__cause__
-    return Fork(ForkPoint(source.model, source.goal_model_id, version), table, options, release)
+    return PinnedSource(manifest, options, release)
 
 
 def _placed(error: RequestError) -> RequestError:
@@ -132,64 +124,3 @@ def _options(wanted: ModelOptions, fork_source: Manifest) -> ModelOptions:
             hint="Leave it out.",
         )
     return evolve(wanted, engine=fork_source.options.engine, storage_version=there)
-
-
-def open_fork(fork: Fork, path: Path, limits: LimitSettings, on_stuck: OnStuck | None, clock: Clock) -> Database:
-    """Open the fetched file; raises `bad_source` if DuckDB cannot."""
-    try:
-        return Database(path, limits, on_stuck=on_stuck, clock=clock)
-    except CorruptError as e:
-        raise RequestError(
-            Code.BAD_SOURCE,
-            f"Version {fork.point.version} of {fork.point.model} cannot be opened: {e.message}",
-            where="from.version",
-        ) from e
-
-
-def rebased(table: BlockTable, folder: str) -> BlockTable:
-    """Return a block table with another model's `folder` as base 0, followed by the folders that hold its blocks."""
-    bases = [folder]
-    numbers = np.zeros(len(table.bases), np.uint16)
-    for base in np.unique(table.entries["base"]):
-        place = table.bases[int(base)]
-        if place not in bases:
-            bases.append(place)
-        numbers[base] = bases.index(place)
-    if tuple(bases) == table.bases:
-        return table
-    entries = table.entries.copy()
-    entries["base"] = numbers[entries["base"]]
-    return BlockTable(entries, (), tuple(bases))
-
-
-def disown(database: Database) -> None:
-    """Drop Teatree's own tables of the origin, in the caller's transaction; raises `bad_source` if it is no model."""
-    database.rows(f"DROP SCHEMA IF EXISTS {OWN_SCHEMA} CASCADE")
-    _check_plain(database)
-
-
-_UNSUPPORTED_OBJECTS = {
-    "schemas": "SELECT schema_name FROM duckdb_schemas() WHERE NOT internal AND schema_name <> 'main'",
-    "views": "SELECT view_name FROM duckdb_views() WHERE NOT internal",
-    "sequences": "SELECT sequence_name FROM duckdb_sequences()",
-    "indexes": "SELECT index_name FROM duckdb_indexes()",
-    "macros": "SELECT function_name FROM duckdb_functions() WHERE NOT internal",
-    "types": "SELECT type_name FROM duckdb_types() WHERE NOT internal",
-    "constraints": "SELECT constraint_text FROM duckdb_constraints()"
-    " WHERE constraint_type NOT IN ('PRIMARY KEY', 'NOT NULL')",
-    "generated columns": "SELECT table_name FROM duckdb_tables() WHERE sql LIKE '%GENERATED ALWAYS AS%'",
-}
-
-
-def _check_plain(database: Database) -> None:
-    """Refuse objects that a model cannot have: any user's published file may hold them, and a `restore` loses them."""
-    for kind, query in _UNSUPPORTED_OBJECTS.items():
-        where = f"{query} {'AND' if 'WHERE' in query else 'WHERE'} database_name = current_database()"
-        found = database.rows(f"{where} LIMIT 1")
-        if found:
-            raise RequestError(
-                Code.BAD_SOURCE,
-                f"The version holds {kind}, which a model cannot have: {found[0][0]!r}.",
-                where="from",
-                hint="A model has plain tables with primary keys.",
-            )

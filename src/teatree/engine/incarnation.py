@@ -1,40 +1,36 @@
-"""Creation of a model's file."""
+"""Creation of a model's data, which begins an incarnation."""
 
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
 from teatree.contracts.errors import RequestError
-from teatree.contracts.manifest import ModelOptions, StreamStamp
+from teatree.contracts.manifest import ModelOptions
 from teatree.contracts.notices import Status, outcome_of
 from teatree.contracts.requests import Request
 from teatree.engine.apply.batch import Applied, Creation
-from teatree.engine.apply.commits import Commit, Identity, create_own_tables, record_commit
 from teatree.engine.apply.transaction import NextVersion
-from teatree.engine.duckdb.database import Database
-from teatree.engine.duckdb.handle import WriteHandle
-from teatree.engine.fork import Fork, disown, fetch_fork, open_fork
+from teatree.engine.base import ModelData
+from teatree.engine.commits import Commit, Identity
+from teatree.engine.fork import PinnedSource, pin_source
 from teatree.engine.model_context import ModelContext
+from teatree.engine.publish.preparer import VersionPreparer
 from teatree.functions.arguments import Call
 from teatree.functions.model_arguments import ModelArguments
 from teatree.functions.tables import make_table
 from teatree.storage.ledger.segments import Entry, encode_segment
-from teatree.storage.versions.packs import BlockTable
 
 
 @frozen
 class CreatedModel:
-    """A model that was just created: its file is open, and its outcome committed in it."""
+    """A model that was just created: its data are open, and its outcome committed in them."""
 
-    database: Database
+    data: ModelData
     applied: Applied
     options: ModelOptions
-    table: BlockTable
-    """Blocks that are in the store already: those of the version of which it is a fork."""
 
 
 @frozen
@@ -43,72 +39,74 @@ class _Beginning:
 
     identity: Identity
     tables: list[dict[str, Any]]
-    fork: Fork | None
+    source: PinnedSource | None
 
 
-def create_model_file(
+def create_data(
     context: ModelContext,
-    stream: StreamStamp,
+    preparer: VersionPreparer,
     request: Request,
     next_version: NextVersion,
-    path: Path,
     outside: tuple[Entry, ...],
 ) -> CreatedModel:
-    """Create the file of a `create_model` request at `path`, and commit its outcome and those in `outside` in it.
+    """Create the data of a `create_model` request, and commit its outcome and those in `outside` in them.
 
-    Raises a `RequestError` if the request is wrong, or a `RetryError` that it caused; an incomplete file may remain.
+    Raises a `RequestError` if the request is wrong, or a `RetryError` that it caused; incomplete data may remain.
     """
     if request.invalid is not None:
         raise request.invalid
     function = context.functions.require(request.function)
     arguments: ModelArguments = function.run(None, Call(request, context.for_functions()))
-    options = arguments.options
-    shutil.rmtree(path.parent, ignore_errors=True)
-    fork: Fork | None = None
+    options, source = arguments.options, None
     if arguments.fork_source is not None:
-        fork = fetch_fork(context, arguments.fork_source, options, request.seq, path)
-        options = fork.options
-    chain, limits = context.chain, context.with_options(options).limits
-    identity = Identity(chain.model, chain.goal_model_id, stream, request.seq, options)
+        source = pin_source(context, arguments.fork_source, options, request.seq)
+        options = source.options
+    chain = context.chain
+    identity = Identity(chain.model, chain.goal_model_id, preparer.author.stream, request.seq, options)
     try:
-        if fork is not None:
-            database = open_fork(fork, path, limits, context.hooks.on_stuck, context.clock)
-        else:
-            database = Database(path, limits, options.storage_version, context.hooks.on_stuck, context.clock)
+        data = _begun(context.with_options(options), preparer.base.epoch, identity, source)
         try:
-            handle = WriteHandle(database, limits)
-            beginning = _Beginning(identity, arguments.tables, fork)
-            applied = _commit_created(database, handle, beginning, request, next_version, outside)
+            applied = _commit_created(
+                data, _Beginning(identity, arguments.tables, source), request, next_version, outside
+            )
         except BaseException:
-            database.close()
+            data.close()
             raise
     except RequestError:
-        if fork is not None:
-            fork.release()
+        if source is not None:
+            source.release()
         raise
-    return CreatedModel(database, applied, options, fork.table if fork else BlockTable.empty(chain.folder))
+    return CreatedModel(data, applied, options)
+
+
+def _begun(context: ModelContext, epoch: int, identity: Identity, source: PinnedSource | None) -> ModelData:
+    engine = context.engines.require(identity.options.engine)
+    place = context.folder.data(epoch, engine.name)
+    shutil.rmtree(place.parent, ignore_errors=True)
+    if source is None:
+        return engine.create(context.for_engine(), place, identity)
+    try:
+        return engine.fork(context.for_engine(), place, source.manifest, identity)
+    except RequestError as e:
+        if e.where == "version":
+            e.where = "from.version"
+        raise
 
 
 def _commit_created(
-    database: Database,
-    handle: WriteHandle,
-    beginning: _Beginning,
-    request: Request,
-    next_version: NextVersion,
-    outside: tuple[Entry, ...],
+    data: ModelData, beginning: _Beginning, request: Request, next_version: NextVersion, outside: tuple[Entry, ...]
 ) -> Applied:
-    identity, fork = beginning.identity, beginning.fork
-    with database.transaction():
-        if fork is not None:
-            disown(database)
-        create_own_tables(database, identity)
+    connection, identity, source = data.connection, beginning.identity, beginning.source
+    handle = connection.handle
+    connection.begin(())
+    try:
         for place, members in enumerate(beginning.tables):
             make_table(handle, members, f"tables[{place}].")
         for name in handle.tables():
             handle.changed(name)
         result: dict[str, Any] = {"goal_model_id": identity.goal_model_id, "tables": list(handle.tables())}
-        if fork is not None:
-            result["from"] = {"model": fork.point.model, "version": fork.point.version}
+        if source is not None:
+            result["from"] = {"model": source.point.model, "version": source.point.version}
         tables = tuple(sorted(handle.changed_tables))
         entries = (*outside, Entry(outcome_of(request, Status.DONE, result=result, effect=True, tables=tables)))
         applied = Applied(
@@ -120,9 +118,12 @@ def _commit_created(
             entries=entries,
             segment=encode_segment(entries),
             changed_tables=frozenset(handle.changed_tables),
-            creation=Creation(identity.options, fork.point if fork else None),
+            creation=Creation(identity.options, source.point if source else None),
         )
-        record_commit(database, _commit(applied), 0)
+        connection.commit(_commit(applied), 0)
+    except BaseException:
+        connection.rollback()
+        raise
     return applied
 
 

@@ -8,7 +8,7 @@ from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.manifest import ModelOptions
 from teatree.contracts.probe import Probe
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.duckdb.database import OnStuck
+from teatree.engine.base import EngineContext, Engines, OnStuck
 from teatree.functions.arguments import Context, Report, no_report
 from teatree.functions.history import History
 from teatree.functions.registry import Registry
@@ -37,6 +37,7 @@ class ModelContext:
     """The operator's; a model's own options replace some."""
     sources: Sources
     functions: Registry
+    engines: Engines
     probe: Probe
     hooks: WriterHooks = WriterHooks()
     clock: Clock = SYSTEM_CLOCK
@@ -47,4 +48,8 @@ class ModelContext:
 
     def for_functions(self, history: History | None = None) -> Context:
         """Return what functions may use beside their handle."""
-        return Context(self.limits, self.sources, history, self.hooks.report)
+        return Context(self.limits, self.sources, history, self.hooks.report, self.engines.names)
+
+    def for_engine(self) -> EngineContext:
+        """Return what the model's engine may use."""
+        return EngineContext(self.chain, self.folder, self.limits, self.probe, self.clock, self.hooks.on_stuck)

@@ -1,78 +1,52 @@
-"""An open model: its read-write file, and the batch that is being applied to it.
+"""An open model: its read-write data, and the batch that is being applied to them.
 
-Concurrency: one thread uses it; any may take its `database`, for what a `Database` allows other threads.
+Concurrency: one thread uses it; any may take its `data`, for what `ModelData` allows other threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import attrs
-from attrs import frozen
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.manifest import Manifest, ModelState
 from teatree.contracts.requests import LogPosition, Request
 from teatree.engine.apply.batch import Applied, Batch
-from teatree.engine.apply.commits import Commit, adopt_commits, committed_position, read_commits
-from teatree.engine.apply.transaction import ModelFile
-from teatree.engine.duckdb.changes import Checkpoint
-from teatree.engine.duckdb.database import Database, reopened
-from teatree.engine.duckdb.errors import DamagedFileError, InvalidatedError, damage_of_file
-from teatree.engine.duckdb.handle import WriteHandle
-from teatree.engine.duckdb.snapshot import Capture, capture
-from teatree.engine.history import StoredHistory, unchanged_tables
+from teatree.engine.apply.transaction import BatchContext
+from teatree.engine.base import Captured, ModelData
+from teatree.engine.commits import Commit
+from teatree.engine.errors import DamagedFileError, InvalidatedError
 from teatree.engine.model_context import ModelContext
-from teatree.engine.publish.prepared import CapturedFile, PreparedVersion, table_entries
+from teatree.engine.publish.prepared import CapturedData, PreparedVersion, table_entries
 from teatree.engine.publish.preparer import VersionPreparer
 from teatree.engine.recovery import recovered
-from teatree.storage.versions.packs import BlockTable
-
-
-@frozen
-class Captured:
-    """What the next capture is compared with."""
-
-    table: BlockTable
-    """The blocks that are in the store."""
-    checkpoint: Checkpoint | None
-    """The file's checkpoint that they are of; without it every block in use is compared."""
-
-
-@frozen
-class InvalidatedFile:
-    """A file that is opened again before its next use: DuckDB invalidated its database, or keeps memory allocated."""
-
-    database: Database
-    error: InvalidatedError
 
 
 class OpenModel:
-    """Applies batches to a model's file and captures versions of it.
+    """Applies batches to a model's data and captures versions of them.
 
     A `RetryError` leaves what was committed: the call is repeated with the requests that `rest_of` returns. Raises
-    DamagedFileError if the file does not hold the commits that were made to it.
+    DamagedFileError if the data do not hold the commits that were made to them.
     """
 
-    def __init__(
-        self, context: ModelContext, preparer: VersionPreparer, database: Database, captured: Captured, newest: Applied
-    ) -> None:
+    def __init__(self, context: ModelContext, preparer: VersionPreparer, data: ModelData, newest: Applied) -> None:
         """`context` has the model's own limits; `newest` is the batch that was applied last."""
         self.limits = context.limits
         self.preparer = preparer
         self._context = context
-        self._captured = captured
         self._newest = newest
         self._batch: Batch | None = None
         """The batch that an error has stopped, to be resumed."""
-        self._file: ModelFile | InvalidatedFile = self._use(database)
+        self._data = data
+        self._batch_context: BatchContext | InvalidatedError = self._use(data)
+        """Why the data are opened again before their next use, if they are."""
 
     @property
-    def database(self) -> Database:
-        """The database that was opened last."""
-        return self._file.database
+    def data(self) -> ModelData:
+        """The data that were opened last."""
+        return self._data
 
     @property
     def state(self) -> ModelState:
@@ -82,31 +56,30 @@ class OpenModel:
     @property
     def position(self) -> LogPosition:
         """The position of the last request that is committed."""
-        return committed_position(self.database)
+        return self._data.commits()[-1].position
 
     def recover(self, unshipped: Sequence[Commit]) -> Applied:
         """Take over commits that a crash left unshipped, as one batch."""
-        manifest = self.preparer.base.manifest
-        applied = recovered(unshipped, manifest, self.preparer.ledger, self._context.functions)
-        with self.database.transaction():
-            adopt_commits(self.database, manifest.content_version, applied.version, applied.write_id)
+        base = self.preparer.base
+        applied = recovered(unshipped, base, self.preparer.ledger, self._context.functions)
+        self._data.adopt(base.content_version, applied.version, applied.write_id)
         self._newest = applied
         return applied
 
     def apply(self, requests: Sequence[Request]) -> Applied:
         """Apply a batch; after an error it resumes where it stopped."""
-        with self._working() as model_file:
+        with self._working() as batch_context:
             if self._batch is None:
-                self._batch = self._new_batch(model_file)
+                self._batch = self._new_batch(batch_context)
             applied = self._batch.apply(requests)
         self._batch, self._newest = None, applied
-        self._give_memory_back(applied)
+        self._reopen_if_exhausted(applied)
         return applied
 
     def set_aside(self, request: Request, error: TeatreeError) -> Applied:
         """Commit that a request had no effect, with its error."""
-        with self._working() as model_file:
-            self._newest = self._new_batch(model_file).refuse(request, error)
+        with self._working() as batch_context:
+            self._newest = self._new_batch(batch_context).refuse(request, error)
         return self._newest
 
     def rest_of(self, batch: Sequence[Request]) -> Sequence[Request]:
@@ -116,26 +89,23 @@ class OpenModel:
             return [request for request in batch if request.seq > offset]
 
     def capture(self, applied: Applied, announced_version: int) -> PreparedVersion:
-        """Checkpoint, and pack what the batch changed; the version before must be the base."""
-        with self._working() as model_file, self._context.probe.step("manager.capture", version=applied.version):
+        """Capture what the batch changed; the version before must be the base."""
+        with self._working() as batch_context, self._context.probe.step("manager.capture", version=applied.version):
             applied = attrs.evolve(applied, steps=applied.steps.then("wait"))
-            file = None if applied.dropped else self._capture(model_file, applied)
-            return self.preparer.prepare(applied, file, announced_version)
+            data = None if applied.dropped else self._capture(batch_context, applied)
+            return self.preparer.prepare(applied, data, announced_version)
 
-    def compare_with(self, shipped: Capture) -> None:
+    def shipped(self, captured: Captured) -> None:
         """Compare the next capture with one that was shipped."""
-        self._captured = Captured(shipped.table, shipped.checkpoint)
+        self._data.shipped(captured)
 
-    # --- the file ----------------------------------------------------------------------------------------------------
+    # --- the data ----------------------------------------------------------------------------------------------------
 
-    def _use(self, database: Database) -> ModelFile:
-        chain = self._context.chain
-        history = StoredHistory(chain, database, self._unchanged_since)
-        return ModelFile(
-            database=database,
-            handle=WriteHandle(database, self.limits),
+    def _use(self, data: ModelData) -> BatchContext:
+        return BatchContext(
+            connection=data.connection,
             ledger=self.preparer.ledger,
-            context=self._context.for_functions(history),
+            call_context=self._context.for_functions(data.history(self._unchanged_since)),
             functions=self._context.functions,
             put_page=self._put_page,
             probe=self._context.probe,
@@ -143,77 +113,66 @@ class OpenModel:
 
     def _unchanged_since(self, manifest: Manifest) -> frozenset[str]:
         """Return the tables of a version that neither a later one changed nor the batch that is not shipped yet."""
-        base = self.preparer.base.manifest
+        base = self.preparer.base
         pending = self._newest.changed_tables if self._newest.version > base.version else frozenset()
-        return unchanged_tables(manifest, base) - pending
+        now = {entry.name: entry.changed_in for entry in base.tables}
+        unchanged = (e.name for e in manifest.tables if e.changed_in and e.changed_in == now.get(e.name))
+        return frozenset(unchanged) - pending
 
     def _put_page(self, key: str, body: bytes) -> None:
         chain = self._context.chain
         chain.store.put(chain.key(key), body)
 
     @contextmanager
-    def _working(self) -> Iterator[ModelFile]:
-        """Run the block on a file that works; note an error after which it must be opened again."""
-        model_file = self._file if isinstance(self._file, ModelFile) else self._reopen(self._file)
+    def _working(self) -> Iterator[BatchContext]:
+        """Run the block on data that work; note an error after which they must be opened again."""
+        found = self._batch_context
+        batch_context = self._reopen(found) if isinstance(found, InvalidatedError) else found
         try:
-            yield model_file
+            yield batch_context
         except InvalidatedError as e:
-            self._file = InvalidatedFile(model_file.database, e)
+            self._batch_context = e
             raise
         except RetryError as e:
             if e.code is Code.OVER_LIMIT:  # a request that failed was refused, but its memory was not released
-                self._file = InvalidatedFile(model_file.database, InvalidatedError(e.code, e.message))
+                self._batch_context = InvalidatedError(e.code, e.message)
             raise
 
-    def _reopen(self, file: InvalidatedFile) -> ModelFile:
-        """Open the file again: the writer's fence is still valid, and the write-ahead log holds all commits."""
-        path = file.database.path
-        file.database.close()
-        database = reopened(path, self.limits, self._context.hooks.on_stuck, file.error, self._context.clock)
+    def _reopen(self, error: InvalidatedError) -> BatchContext:
+        """Open the data again: the writer's fence is still valid, and they hold all commits."""
+        data = self._data.reopened(error)
         try:
-            self._adopt(read_commits(database), path)
+            self._adopt(data)
         except BaseException:
-            database.close()
+            data.close()
             raise
-        self._captured = Captured(self._captured.table, None)
-        self._file = model_file = self._use(database)
+        self._data = data
+        self._batch_context = batch_context = self._use(data)
         if self._batch is not None:
-            self._batch.use(model_file)
-        return model_file
+            self._batch.use(batch_context)
+        return batch_context
 
-    def _adopt(self, commits: Sequence[Commit], path: Path) -> None:
-        """Take over the commits that the file holds: a COMMIT that failed may have reached the disk."""
-        known = self._newest.offset
+    def _adopt(self, data: ModelData) -> None:
+        """Take over the commits that the data hold: one that failed may have taken effect."""
+        commits, known = data.commits(), self._newest.offset
         if self._batch is not None:
             self._batch.adopt(commits)
             known = max(known, self._batch.offset)
         if max((c.offset for c in commits), default=0) != known:
-            raise DamagedFileError("The file does not hold the commits that were made to it.", where=str(path))
+            where = str(self._context.folder.read_write)
+            raise DamagedFileError("The data do not hold the commits that were made to them.", where=where)
 
-    def _give_memory_back(self, applied: Applied) -> None:
-        """Have the file opened again if a request that failed left memory allocated, as rolled-back updates do."""
+    def _reopen_if_exhausted(self, applied: Applied) -> None:
+        """Have the data opened again if a request that failed left memory allocated."""
         if any((e.outcome.error or {}).get("code") == Code.OVER_LIMIT for e in applied.entries):
-            error = self.database.held_memory()
+            error = self._data.exhausted()
             if error is not None:
-                self._file = InvalidatedFile(self.database, error)
+                self._batch_context = error
 
-    def _new_batch(self, model_file: ModelFile) -> Batch:
-        return Batch(model_file, self.preparer.next_version(self._newest), self._newest.last_effect_seq)
+    def _new_batch(self, batch_context: BatchContext) -> Batch:
+        return Batch(batch_context, self.preparer.next_version(self._newest), self._newest.last_effect_seq)
 
-    def _capture(self, model_file: ModelFile, applied: Applied) -> CapturedFile:
-        database = model_file.database
-        probe, steps = self._context.probe, applied.steps
-        with probe.step("manager.capture.checkpoint", version=applied.version):
-            database.checkpoint()
-        steps = steps.then("capture.checkpoint")
-        with probe.step("manager.capture.pack", version=applied.version):
-            packed = self._pack(database, applied)
-        tables = table_entries(model_file.handle, self.preparer.base.manifest, applied)
-        return CapturedFile(packed, tables, steps.then("capture.pack"))
-
-    def _pack(self, database: Database, applied: Applied) -> Capture:
-        """Pack what differs from the version before; damage found here is the local file's."""
-        table, since = self._captured.table, self._captured.checkpoint
-        folder, spool = self._context.chain.folder, self._context.folder.spool
-        with damage_of_file():
-            return capture(database, table, since, applied.version, applied.write_id, folder, spool)
+    def _capture(self, batch_context: BatchContext, applied: Applied) -> CapturedData:
+        captured = self._data.capture(applied.version, applied.write_id, applied.steps)
+        tables = table_entries(batch_context.connection.handle, self.preparer.base, applied)
+        return CapturedData(captured, tables, captured.steps.then("capture.pack"))

@@ -8,8 +8,8 @@ import attrs
 
 from teatree.contracts.manifest import Manifest, ModelState
 from teatree.engine.apply.batch import Applied, archive_of
-from teatree.engine.apply.commits import Commit
 from teatree.engine.apply.ledger import Ledger
+from teatree.engine.commits import Commit
 from teatree.engine.publish.prepared import new_write_id
 from teatree.functions.registry import Registry
 from teatree.storage.ledger.segments import Entry, decode_segment, encode_segment

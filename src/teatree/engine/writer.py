@@ -8,6 +8,7 @@ The state is replaced as a whole, so any thread may read it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import attrs
 
@@ -20,30 +21,27 @@ from teatree.contracts.steps import Steps
 from teatree.engine.apply.batch import Applied
 from teatree.engine.apply.ledger import Ledger
 from teatree.engine.closed_model import ClosedModel, NotTakenOver
-from teatree.engine.duckdb.snapshot import captured_checkpoint
 from teatree.engine.incarnation import CreatedModel
 from teatree.engine.model_context import ModelContext
-from teatree.engine.model_without_file import ModelWithoutFile
-from teatree.engine.open_model import Captured, OpenModel
+from teatree.engine.model_without_data import ModelWithoutData
+from teatree.engine.open_model import OpenModel
 from teatree.engine.publish.prepared import Author, PreparedVersion, fence_after
-from teatree.engine.publish.preparer import Base, VersionPreparer
+from teatree.engine.publish.preparer import VersionPreparer
 from teatree.engine.recovery import applied_through
-from teatree.engine.takeover import discard_files, discard_temp, put_aside, take_file
-from teatree.storage.versions.packs import BlockTable
-from teatree.storage.versions.reader import read_table
+from teatree.engine.takeover import discard_data, discard_temp, put_aside, take_data
 
 
 # More than ten public methods: each forwards to the model's state, so that callers need not know it.
 class Writer:
-    """Owns one model's file, ledger and end of the chain."""
+    """Owns one model's data, ledger and end of the chain."""
 
     def __init__(self, context: ModelContext, author: Author) -> None:
         self.context = context
         self.ledger = Ledger(context.chain, context.folder.ledger, context.limits)
-        self.model: NotTakenOver | ClosedModel | ModelWithoutFile | OpenModel = NotTakenOver()
+        self.model: NotTakenOver | ClosedModel | ModelWithoutData | OpenModel = NotTakenOver()
         """The model in its present state."""
         self.restored = False
-        """Whether the file had to be restored from the store when the model was taken over."""
+        """Whether the data had to be restored from the store when the model was taken over."""
         self._author = author
 
     @property
@@ -54,71 +52,58 @@ class Writer:
                 raise OperatorError(Code.INTERNAL, "The model was not taken over yet.")
             case ClosedModel() as closed:
                 return closed.manifest
-            case ModelWithoutFile() | OpenModel() as model:
-                return model.preparer.base.manifest
-
-    @property
-    def base(self) -> Base:
-        """The newest shipped version and its blocks."""
-        return self._taken_over.preparer.base
+            case ModelWithoutData() | OpenModel() as model:
+                return model.preparer.base
 
     @property
     def state(self) -> ModelState:
         """The model's state after all that was applied."""
         model = self.model
-        return model.state if isinstance(model, ModelWithoutFile | OpenModel) else self.manifest.state
+        return model.state if isinstance(model, ModelWithoutData | OpenModel) else self.manifest.state
 
     @property
     def limits(self) -> LimitSettings:
-        """The limits of the model while it has a file, else the operator's."""
+        """The limits of the model while it has data, else the operator's."""
         model = self.model
         return model.limits if isinstance(model, OpenModel) else self.context.limits
 
     @property
     def applied_position(self) -> LogPosition:
-        """The position of the last request that is committed, or published without a file: the log is read from it."""
+        """The position of the last request that is committed, or published without data: the log is read from it."""
         return self._taken_over.position
 
     @property
-    def _taken_over(self) -> ModelWithoutFile | OpenModel:
+    def _taken_over(self) -> ModelWithoutData | OpenModel:
         model = self.model
-        if not isinstance(model, ModelWithoutFile | OpenModel):
+        if not isinstance(model, ModelWithoutData | OpenModel):
             raise OperatorError(Code.INTERNAL, "The model is not open for writing.")
         return model
 
     def take_over(self, newest: Manifest | None) -> PreparedVersion | None:
-        """Fence every other writer and open the file; return the capture of commits that a crash left unshipped.
+        """Fence every other writer and open the data; return the capture of commits that a crash left unshipped.
 
         `newest` is the newest manifest, as the caller found it. Raises `fenced` if another writer was faster. After a
         `RetryError` it is called again, with the newest manifest of that time.
         """
         fence = self._fence(newest)
-        if isinstance(self.model, OpenModel):  # a step after the fence failed: a file cannot be open twice
-            self.model.database.close()
+        if isinstance(self.model, OpenModel):  # a step after the fence failed: data cannot be open twice
+            self.model.data.close()
         self.model = ClosedModel(fence)
         discard_temp(self.context.folder)
         probe = self.context.probe
         with probe.step("manager.take_over.ledger", version=fence.version):
             self.ledger.load(fence)
-        chain, applied = self.context.chain, applied_through(fence)
-        if fence.content is None:
-            base = Base(fence, BlockTable.empty(chain.folder))
-            preparer = VersionPreparer(self.context, self._author, self.ledger, base)
-            discard_files(self.context.folder)
-            self.model = ModelWithoutFile(self.context, preparer, applied)
+        applied = applied_through(fence)
+        preparer = VersionPreparer(self.context, self._author, self.ledger, fence)
+        if fence.state is not ModelState.ACTIVE:
+            discard_data(self.context.folder)
+            self.model = ModelWithoutData(self.context, preparer, applied)
             return None
-        table = read_table(chain.store, fence.content)
-        preparer = VersionPreparer(self.context, self._author, self.ledger, Base(fence, table))
         context = self.context.with_options(fence.options)
         with probe.step("manager.take_over.file", version=fence.version):
-            taken_over = take_file(context, fence)
-        try:
-            captured = Captured(table, captured_checkpoint(taken_over.database, fence.content))
-        except BaseException:
-            taken_over.database.close()
-            raise
+            taken_over = take_data(context, fence)
         self.restored = taken_over.restored
-        model = self.model = OpenModel(context, preparer, taken_over.database, captured, applied)
+        model = self.model = OpenModel(context, preparer, taken_over.data, applied)
         if not taken_over.unshipped:
             return None
         return model.capture(model.recover(taken_over.unshipped), fence.announced_version)
@@ -152,13 +137,13 @@ class Writer:
             return model.apply(requests)
         result = model.apply(requests[0], outside)
         if isinstance(result, CreatedModel):
-            context, captured = self.context.with_options(result.options), Captured(result.table, None)
-            self.model = OpenModel(context, model.preparer, result.database, captured, result.applied)
+            context = self.context.with_options(result.options)
+            self.model = OpenModel(context, model.preparer, result.data, result.applied)
             return result.applied
         return result
 
     def rest_of(self, batch: Sequence[Request]) -> Sequence[Request]:
-        """Return the requests of a batch that are not committed after an error; an invalidated database is reopened."""
+        """Return the requests of a batch that are not committed after an error; invalidated data are reopened."""
         return self._taken_over.rest_of(batch)
 
     def set_aside(self, request: Request, error: TeatreeError) -> Applied:
@@ -166,47 +151,47 @@ class Writer:
         return self._taken_over.set_aside(request, error)
 
     def capture(self, applied: Applied, announced_version: int) -> PreparedVersion:
-        """Checkpoint, and pack what the batch changed; the version before must be the base.
+        """Capture what the batch changed; the version before must be the base.
 
         May be called again after a `RetryError`.
         """
         return self._taken_over.capture(applied, announced_version)
 
     def advance_base(self, prepared: PreparedVersion) -> None:
-        """Take a shipped version as the base of the next; a file that it dropped is deleted."""
+        """Take a shipped version as the base of the next; data that it dropped are deleted."""
         model = self._taken_over
         model.preparer.advance(prepared)
         if isinstance(model, OpenModel):
-            if prepared.capture is not None:
-                model.compare_with(prepared.capture)
+            if prepared.captured is not None:
+                model.shipped(prepared.captured)
             if prepared.manifest.state is ModelState.DROPPED:
-                self.model = ModelWithoutFile(self.context, model.preparer, applied_through(prepared.manifest))
-                model.database.close()
-                discard_files(self.context.folder)
+                self.model = ModelWithoutData(self.context, model.preparer, applied_through(prepared.manifest))
+                model.data.close()
+                discard_data(self.context.folder)
 
-    def read_at(self, offset: int, length: int) -> bytes | None:
-        """Return bytes of the file on the disk, None if they cannot be read; called from any thread.
-
-        They may belong to any version, or to none: the caller compares their hash.
-        """
+    def restore(self, manifest: Manifest, place: Path) -> None:
+        """Write a version to a place, preferring what is at hand over the store; called from any thread."""
         model = self.model
-        return model.database.read_if_there(offset, length) if isinstance(model, OpenModel) else None
+        if isinstance(model, OpenModel):
+            model.data.restore(manifest, place)
+        else:
+            self.context.engines.require(manifest.options.engine).restore(self.context.chain, manifest, place)
 
     def leave(self) -> None:
         """Interrupt the running statement, and prevent further transactions; called from another thread."""
         model = self.model
         if isinstance(model, OpenModel):
-            model.database.leave()
+            model.data.connection.leave()
 
     def close(self) -> None:
-        """Close the file; the next writer ships what is committed and not shipped."""
+        """Close the data; the next writer ships what is committed and not shipped."""
         if isinstance(self.model, OpenModel):
-            self.model.database.close()
+            self.model.data.close()
         self.ledger.close()
 
-    def put_file_aside(self) -> None:
-        """Close a damaged file and put it into quarantine: the next writer restores the newest version."""
+    def put_data_aside(self) -> None:
+        """Close damaged data and put them into quarantine: the next writer restores the newest version."""
         if isinstance(self.model, OpenModel):
-            self.model.database.close()
-            put_aside(self.context.folder, self.model.database.path, self.context.clock.now())
+            self.model.data.close()
+            put_aside(self.context.folder, self.manifest.epoch, self.context.clock.now())
             self.model = ClosedModel(self.manifest)

@@ -49,6 +49,8 @@ class Context:
     """The model's versions, where there is an open transaction to read them into."""
     report: Report = no_report
     """Publishes how far a request is."""
+    engines: tuple[str, ...] = ()
+    """The engines that a new model can have."""
 
 
 # More than ten public methods: one for each kind of argument.

@@ -11,10 +11,11 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.manifest import ModelOptions
 from teatree.contracts.names import check_model
 from teatree.contracts.settings import LimitSettings
+from teatree.contracts.shown import shown
 from teatree.functions.arguments import Call
 from teatree.functions.tables import TABLE_MEMBERS, refuse_unknown
 
-ENGINES = ("duckdb",)
+ENGINE_DEFAULT = ModelOptions().engine
 STORAGE_VERSIONS = ("v1.2.0", "v1.3.0", "v1.4.0", "v1.5.0", "v2.0.0", "latest")
 """The oldest DuckDB that must be able to open a version."""
 APP_CHARS_MAX = 200
@@ -56,7 +57,7 @@ class ModelArguments:
 
 def read_model_arguments(call: Call) -> ModelArguments:
     """Return the arguments of a `create_model`; a fork has the tables and the storage version of its origin."""
-    engine = call.choice("engine", ENGINES, "duckdb")
+    engine = _engine(call.text("engine", ENGINE_DEFAULT), call.context.engines)
     storage_version = call.choice("storage_version", STORAGE_VERSIONS, None)
     app = call.text("app", None)
     limits = call.members("limits", {})
@@ -81,6 +82,14 @@ def read_model_arguments(call: Call) -> ModelArguments:
         refuse_unknown(table, TABLE_MEMBERS, where)
     options = ModelOptions(engine=engine, storage_version=storage_version, app=app, limits=dict(limits))
     return ModelArguments(options, tables, fork_source)
+
+
+def _engine(name: str, names: tuple[str, ...]) -> str:
+    if name not in names:
+        raise RequestError(
+            Code.BAD_ARGUMENT, f"'engine' is one of {', '.join(names)}; not {shown(name)}.", where="engine"
+        )
+    return name
 
 
 def _fork_source(members: dict[str, Any] | None) -> ForkSource | None:

@@ -46,9 +46,13 @@ class ModelFolder:
         """Holds one folder an epoch."""
         return self.root / "rw"
 
-    def database(self, epoch: int) -> Path:
-        """Return the read-write file of an epoch."""
-        return self.read_write / f"{epoch:020d}" / "model.duckdb"
+    def epoch(self, epoch: int) -> Path:
+        """Return the folder of an epoch."""
+        return self.read_write / f"{epoch:020d}"
+
+    def data(self, epoch: int, engine: str) -> Path:
+        """Return where an engine keeps the read-write data of an epoch."""
+        return self.epoch(epoch) / f"model.{engine}"
 
     @property
     def restore_wanted(self) -> Path:

@@ -1,6 +1,6 @@
 """Batches: many requests applied in one transaction, and the search for the culprit when it fails.
 
-DuckDB has no savepoints, and any error aborts the whole transaction. So when a batch fails it is rolled back; the
+An engine needs no savepoints: any error may void the whole transaction. So when a batch fails it is rolled back; the
 requests before the culprit are applied and committed first, then the culprit begins the next transaction: if it fails
 there, it is rejected on exactly the state that its predecessors left, and the transaction of those that follow commits
 the rejection. Appends are inserted together: when one of them repeats a key, they are run again with their keys looked
@@ -22,11 +22,11 @@ from teatree.contracts.manifest import ForkPoint, ModelOptions
 from teatree.contracts.notices import Outcome
 from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.steps import Steps
-from teatree.engine.apply.commits import Commit, is_committed, record_commit
+from teatree.engine.apply.ledger import Ledger
 from teatree.engine.apply.outcomes import refusal
-from teatree.engine.apply.transaction import Item, ModelFile, NextVersion, Transaction, UnexpectedError
-from teatree.engine.duckdb.errors import InvalidatedError
-from teatree.engine.duckdb.rows_watch import TooManyRowsError, UnsureRowsError
+from teatree.engine.apply.transaction import BatchContext, Item, NextVersion, Transaction, UnexpectedError
+from teatree.engine.commits import Commit
+from teatree.engine.errors import InvalidatedError, TooManyRowsError, UnsureRowsError
 from teatree.functions.registry import Registry
 from teatree.functions.traits import Nature
 from teatree.storage.ledger.segments import Entry, Role, decode_segment, encode_segment
@@ -71,7 +71,7 @@ class Applied:
 
 @frozen
 class _Invalidated:
-    """Requests during which DuckDB invalidated its database because memory ran out."""
+    """Requests during which the engine invalidated its data because memory ran out."""
 
     seqs: frozenset[int]
     culprit: int | None
@@ -81,8 +81,8 @@ class _Invalidated:
 class Batch:
     """One batch that is being applied, and what its transactions have committed so far. One thread uses it."""
 
-    def __init__(self, model_file: ModelFile, next_version: NextVersion, last_effect_seq: int) -> None:
-        self._model_file = model_file
+    def __init__(self, context: BatchContext, next_version: NextVersion, last_effect_seq: int) -> None:
+        self._context = context
         self._next_version = next_version
         self._last_effect_seq = last_effect_seq
         self._last: LogPosition | None = None
@@ -108,12 +108,12 @@ class Batch:
         """Apply requests in their order; return when all are committed, each with its outcome.
 
         Raises a `RetryError` (disk full, store unavailable) or an `OperatorError` for a failure that no request
-        caused: what is committed of the batch stays, and `committed_position` returns how far that is.
+        caused: what is committed of the batch stays, and `ModelData.commits` shows how far that is.
         """
         self._refused.clear()  # refused by a try that failed
         if requests:
             try:
-                self._commit_after(self._invalidated, _items(requests, self._model_file))
+                self._commit_after(self._invalidated, _items(requests, self._context.ledger))
             except RetryError as e:
                 if e.code is Code.OVER_LIMIT and self._refused:  # its memory was not released: too little to refuse it
                     self._invalidated = self._invalidated or _Invalidated(frozenset({self._refused[-1][0].seq}), 0, e)
@@ -121,7 +121,7 @@ class Batch:
         return self._applied()
 
     def _commit_after(self, invalidated: _Invalidated | None, items: Sequence[Item]) -> None:
-        """Commit the items; those of a transaction that exhausted DuckDB's memory are not repeated in the same form."""
+        """Commit the items; those of a transaction that exhausted the memory are not repeated in the same form."""
         self._invalidated = None
         seqs = invalidated.seqs if invalidated else frozenset()
         part = [item for item in items if item.request.seq in seqs]
@@ -145,9 +145,9 @@ class Batch:
         """Sequence of the last request that it committed, 0 before the first."""
         return self._last.seq if self._last else 0
 
-    def use(self, model_file: ModelFile) -> None:
-        """Continue on a file that was opened again."""
-        self._model_file = model_file
+    def use(self, context: BatchContext) -> None:
+        """Continue on data that were opened again."""
+        self._context = context
 
     def adopt(self, commits: Sequence[Commit]) -> None:
         """Take over those of this batch that are missing here: their COMMIT failed after they reached the disk."""
@@ -155,7 +155,7 @@ class Batch:
             if commit.write_id != self._next_version.write_id or commit.offset <= self.offset:
                 continue
             entries = decode_segment(commit.outcomes, f"commit {commit.offset}")
-            self._take(commit, entries, archive_of(entries, self._model_file.functions))
+            self._take(commit, entries, archive_of(entries, self._context.functions))
 
     def _take(self, commit: Commit, entries: Sequence[Entry], archive: tuple[str, ...] | None) -> None:
         self._last = LogPosition(commit.offset, commit.log_at)
@@ -166,7 +166,7 @@ class Batch:
         self._checkpointed = self._checkpointed and not commit.changed_tables
         self._archive = archive if archive is not None else self._archive
         self._dropped = commit.dropped
-        self._model_file.ledger.add(self._next_version.version, entries)
+        self._context.ledger.add(self._next_version.version, entries)
         self._outcomes.update({e.outcome.request_id: e.outcome for e in entries if e.role is Role.FIRST})
         self._refused.clear()
 
@@ -174,8 +174,8 @@ class Batch:
         last = self._last
         if last is None:
             raise OperatorError(Code.INTERNAL, "A batch without requests was applied.")
-        if not is_committed(self._model_file.database, last.seq):
-            raise OperatorError(Code.INTERNAL, f"The file does not hold the commit of request {last.seq}.")
+        if not self._context.connection.is_committed(last.seq):
+            raise OperatorError(Code.INTERNAL, f"The data do not hold the commit of request {last.seq}.")
         return Applied(
             version=self._next_version.version,
             write_id=self._next_version.write_id,
@@ -224,7 +224,7 @@ class Batch:
             part, culprit = part[culprit:], 0
         if culprit == 0 or len(part) == 1:
             if error.code is Code.CONSTRAINT and not self._checkpointed and self._may_move_keys(part[0].request):
-                self._model_file.database.checkpoint()
+                self._context.connection.checkpoint()
                 self._checkpointed = True
                 return [part]
             self._refuse(part[0].request, error)
@@ -245,7 +245,7 @@ class Batch:
         written after the last checkpoint: the outcome must not depend on that, and so on the batch
         (docs/decisions/0020).
         """
-        moves_keys = self._model_file.functions.traits(request.function).moves_keys
+        moves_keys = self._context.functions.traits(request.function).moves_keys
         return moves_keys is not None and moves_keys(request.body)
 
     def _next_singles(self, culprit: int) -> int:
@@ -258,7 +258,7 @@ class Batch:
         """Refuse a request: the transaction of those that follow will commit the refusal."""
         if isinstance(error, UnexpectedError):
             log_event(logging.ERROR, "a request failed because of an internal error", failure=error, seq=request.seq)
-        entry = refusal(request, error, self._model_file.functions.traits(request.function))
+        entry = refusal(request, error, self._context.functions.traits(request.function))
         self._outcomes[request.request_id] = entry.outcome
         self._refused.append((request, entry))
 
@@ -270,7 +270,7 @@ class Batch:
     def _transaction(self) -> Transaction:
         refused = [entry for _, entry in self._refused]
         return Transaction(
-            self._model_file,
+            self._context,
             self._next_version,
             self._outcomes,
             refused,
@@ -282,36 +282,27 @@ class Batch:
     def _in_transaction(
         self, transaction: Transaction, work: Callable[[Transaction], None], items: Sequence[Item]
     ) -> None:
-        model_file = self._model_file
-        last = items[-1].request
-        logged_bytes = model_file.database.logged_bytes()
-        committing = model_file.probe.step("manager.apply.commit", offset=last.seq)
-        model_file.handle.begin()
+        connection, last = self._context.connection, items[-1].request
+        committing = self._context.probe.step("manager.apply.commit", offset=last.seq)
+        connection.begin([item.request for item in items])
         try:
-            with model_file.database.transaction([item.request for item in items]):
-                work(transaction)
-                segment = encode_segment(transaction.entries)
-                commit = Commit(
-                    version=self._next_version.version,
-                    write_id=self._next_version.write_id,
-                    offset=last.seq,
-                    log_at=last.at,
-                    last_effect_seq=transaction.last_effect_seq,
-                    changed_tables=tuple(sorted(model_file.handle.changed_tables)),
-                    outcomes=segment,
-                    dropped=transaction.dropped,
-                )
-                record_commit(
-                    model_file.database, commit, None if self._segments else self._next_version.shipped_version
-                )
-                committing.begin()
+            work(transaction)
+            commit = Commit(
+                version=self._next_version.version,
+                write_id=self._next_version.write_id,
+                offset=last.seq,
+                log_at=last.at,
+                last_effect_seq=transaction.last_effect_seq,
+                changed_tables=tuple(sorted(connection.handle.changed_tables)),
+                outcomes=encode_segment(transaction.entries),
+                dropped=transaction.dropped,
+            )
+            committing.begin()
+            connection.commit(commit, None if self._segments else self._next_version.shipped_version)
         except BaseException as e:
             committing.end(e)
-            model_file.handle.forget()
+            connection.rollback()
             raise
-        if model_file.database.logged_bytes() <= logged_bytes:  # COMMIT after an error returns success
-            model_file.handle.forget()
-            raise OperatorError(Code.INTERNAL, f"The commit of request {last.seq} did not take effect.")
         self._take(commit, transaction.entries, transaction.archive)
         committing.end()
 
@@ -328,8 +319,8 @@ def archive_of(entries: Sequence[Entry], functions: Registry) -> tuple[str, ...]
     return tuple(barriers[-1].result["tables"]) if barriers else None
 
 
-def _items(requests: Sequence[Request], model_file: ModelFile) -> list[Item]:
-    found = model_file.ledger.find([r.request_id for r in requests])
+def _items(requests: Sequence[Request], ledger: Ledger) -> list[Item]:
+    found = ledger.find([r.request_id for r in requests])
     firsts: dict[str, Request] = {}
     items: list[Item] = []
     for request in requests:

@@ -1,9 +1,8 @@
-"""One transaction of a batch: runs requests in their order on the open file, batchable neighbours together."""
+"""One transaction of a batch: runs requests in their order on the open data, batchable neighbours together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,9 +15,8 @@ from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.apply.ledger import EarlierOutcome, Ledger, LostOutcome
 from teatree.engine.apply.outcomes import lost, refusal, repeated
-from teatree.engine.duckdb.database import Database
-from teatree.engine.duckdb.errors import translate
-from teatree.engine.duckdb.handle import WriteHandle
+from teatree.engine.base import WriteConnection
+from teatree.engine.errors import not_enough_memory
 from teatree.functions.arguments import Call, Context
 from teatree.functions.pages import Page, column_types, cut_pages, page_key
 from teatree.functions.query import QueryResult
@@ -38,13 +36,13 @@ class UnexpectedError(OperatorError):
 
 
 @frozen
-class ModelFile:
-    """A model's open file, and the services with which a batch is applied to it."""
+class BatchContext:
+    """The connection through which a batch is applied to a model, and the services that it uses."""
 
-    database: Database
-    handle: WriteHandle
+    connection: WriteConnection
     ledger: Ledger
-    context: Context
+    call_context: Context
+    """What functions may use beside their handle."""
     functions: Registry
     put_page: Callable[[str, bytes], None]
     """Stores a page under its key below the model's folder."""
@@ -58,7 +56,7 @@ class NextVersion:
     version: int
     write_id: str
     shipped_version: int
-    """The newest version whose commits may be deleted from the file."""
+    """The newest version whose commits the engine may forget."""
     offset_of: Callable[[int], int]
     """Returns the offset of a published version; raises `unknown_version`."""
 
@@ -79,7 +77,7 @@ class Transaction:
 
     def __init__(
         self,
-        model_file: ModelFile,
+        context: BatchContext,
         next_version: NextVersion,
         earlier: Mapping[str, Outcome],
         refused: Sequence[Entry],
@@ -93,7 +91,9 @@ class Transaction:
         With `looks_keys_up`, waiting calls that repeat a key are found before they run, at the cost of a query. With
         `measures_rows`, memory is measured before each request that makes rows, at the cost of a query each.
         """
-        self._model_file = model_file
+        self._context = context
+        self._handle = context.connection.handle
+        self._limits = context.call_context.limits
         self._next_version = next_version
         self._earlier = earlier
         self._outcomes: dict[str, Outcome] = {}
@@ -113,7 +113,7 @@ class Transaction:
     def run(self, items: Sequence[Item]) -> None:
         """Run the items; after an exception the whole transaction is void."""
         for place, item in enumerate(items):
-            self._model_file.probe.point("manager.apply.request", request=item.request)
+            self._context.probe.point("manager.apply.request", request=item.request)
             if item.earlier is not None or item.twin is not None:
                 self._answer(item)
             else:
@@ -135,11 +135,11 @@ class Transaction:
         self._keep(repeated(request, first, version))
 
     def _run_one(self, request: Request, place: int) -> None:
-        statements = self._model_file.handle.statements
+        statements = self._handle.statements
         self.culprit = place
         try:
             function = self._find(request)
-            call = Call(request, self._model_file.context)
+            call = Call(request, self._context.call_context)
             if call.expected_version is not None and self._looks_keys_up:
                 statements = self._flush_before(place)  # a waiting call that is refused has no effect
             self._check_expected_version(call)
@@ -151,13 +151,13 @@ class Transaction:
             else:
                 self._wait(function, waiting, call)
         except RequestError as e:
-            if self._model_file.handle.statements != statements:
+            if self._handle.statements != statements:
                 raise  # the transaction holds part of it, or is void
-            self._keep(refusal(request, e, self._model_file.functions.traits(request.function)))
+            self._keep(refusal(request, e, self._context.functions.traits(request.function)))
         except TeatreeError:
             raise
         except MemoryError as e:
-            raise translate(e) from e
+            raise not_enough_memory() from e
         except Exception as e:
             raise UnexpectedError(request.function, e) from e
         self.culprit = None
@@ -166,28 +166,21 @@ class Transaction:
         """Run the waiting calls before the item at a place; return the number of statements so far."""
         self._flush()
         self.culprit = place
-        return self._model_file.handle.statements
+        return self._handle.statements
 
     def _find(self, request: Request) -> Function:
         if request.invalid is not None:
             raise request.invalid
-        return self._model_file.functions.require(request.function)
+        return self._context.functions.require(request.function)
 
     def _run_function(self, request: Request, function: Function, call: Call) -> None:
-        database, limits = self._model_file.database, self._model_file.context.limits
-        handle = self._model_file.handle
+        connection, limits, traits = self._context.connection, self._limits, function.traits
+        handle = self._handle
         handle.written.clear()
-        with ExitStack() as within:
-            block = within.enter_context(
-                database.time_limit(_time_ms_max(function.traits, limits), request.function, [request])
-            )
-            if function.traits.makes_rows:
-                within.enter_context(database.rows_limit(streams=function.traits.copies, exactly=self._measures_rows))
-            with (
-                nullcontext() if function.traits.copies else database.memory_limit()
-            ):  # copying runs no user's statement
+        with connection.time_limit(_time_ms_max(traits, limits), request.function, [request]) as block:
+            with connection.memory_limit(traits, exactly=self._measures_rows):
                 result = function.run(handle, call)
-            pages = cut_pages(result, limits.pages_max, block.check) if function.traits.nature is Nature.READS else []
+            pages = cut_pages(result, limits.pages_max, block.check) if traits.nature is Nature.READS else []
         self._done(request, function, result, pages, tuple(sorted(handle.written)))
 
     def _check_expected_version(self, call: Call) -> None:
@@ -223,10 +216,10 @@ class Transaction:
 
     def _wait(self, function: Function, waiting: WaitingCalls, call: Call) -> None:
         """Check a call and keep it to be run together with its neighbours."""
-        result, tables = waiting.add(len(self.entries), self._model_file.handle, call)
+        result, tables = waiting.add(len(self.entries), self._handle, call)
         self._waiting = function, waiting
         self._done(call.request, function, result, [], tables)
-        if waiting.size_bytes > self._model_file.context.limits.rows_bytes_max:
+        if waiting.size_bytes > self._limits.rows_bytes_max:
             self._flush()
 
     def _flush(self) -> None:
@@ -235,17 +228,17 @@ class Transaction:
         if self._waiting is None:
             return
         function, waiting = self._waiting
-        limit_ms = _time_ms_max(function.traits, self._model_file.context.limits)
+        limit_ms = _time_ms_max(function.traits, self._limits)
         for group in waiting.groups():
-            with self._model_file.database.time_limit(limit_ms, function.name, group.requests):
+            with self._context.connection.time_limit(limit_ms, function.name, group.requests):
                 try:
                     self._run_group(function, group)
                 except MemoryError as e:
-                    raise translate(e) from e
+                    raise not_enough_memory() from e
         self._waiting = None
 
     def _run_group(self, function: Function, group: CallGroup) -> None:
-        handle = self._model_file.handle
+        handle = self._handle
         refusals = group.refusals(handle) if self._looks_keys_up else {}
         for place, error in refusals.items():
             self._refuse_waiting(place, error, function.traits)
@@ -271,7 +264,7 @@ class Transaction:
                 result, stored = self._store_pages(request, result, pages)
                 self._keep(Entry(done(result=result, pages=stored)))
             case Nature.BARRIER:
-                handle = self._model_file.handle
+                handle = self._handle
                 self.archive = tuple(handle.table(name).name for name in result)
                 self._keep(Entry(done(result={"tables": list(self.archive or handle.tables())})))
             case Nature.WRITES:
@@ -289,7 +282,7 @@ class Transaction:
         stored: list[dict[str, Any]] = []
         for page in pages:
             key = page_key(self._next_version.version, self._next_version.write_id, request.request_id, page.number)
-            self._model_file.put_page(key, page.body)
+            self._context.put_page(key, page.body)
             stored.append(
                 {
                     "ref": key,

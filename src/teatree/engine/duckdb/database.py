@@ -8,7 +8,7 @@ copy.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,17 +22,14 @@ from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestE
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import quote_literal
+from teatree.engine.base import OnStuck
 from teatree.engine.duckdb.block_file import BlockFile
-from teatree.engine.duckdb.errors import InvalidatedError, damage_of_file, is_disk_fault, translate
+from teatree.engine.duckdb.errors import is_disk_fault, translate
 from teatree.engine.duckdb.guard import lock_down
-from teatree.engine.duckdb.private_memory import PRIVATE_MEMORY
-from teatree.engine.duckdb.rows_watch import RowBytes, RowsWatch
+from teatree.engine.duckdb.rows_watch import RowsWatch
 from teatree.engine.duckdb.watchdog import Block, Watchdog
+from teatree.engine.errors import InvalidatedError, damage_of_file
 
-OnStuck = Callable[[Sequence[Request]], None]
-"""Called with the requests of a transaction that does not end."""
-HELD_FRACTION = 8
-"""Divisor of the memory limit: as much may stay allocated after a request that ran out of memory."""
 _ATTACHED_SNAPSHOT = "attached_snapshot"
 CHECKPOINT_MEMORY_FACTOR = 3
 """Multiple of `memory_bytes_max` for a checkpoint that ran out of memory: DuckDB doubles its buffers of long texts."""
@@ -74,7 +71,7 @@ class Database(BlockFile):
             resident_bytes_max=limits.resident_bytes_max or None,
             clock=clock,
         )
-        self._rows_watch = RowsWatch(self._con.cursor(), lambda: self.size_bytes, self._watchdog.interrupt, clock)
+        self.rows_watch = RowsWatch(self._con.cursor(), lambda: self.size_bytes, self._watchdog.interrupt, clock)
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +82,7 @@ class Database(BlockFile):
     def close(self) -> None:
         """Close the database, then the descriptor that kept its lock."""
         self._watchdog.close()
-        self._rows_watch.close()
+        self.rows_watch.close()
         self._con.close()
         self.close_descriptor()
 
@@ -98,24 +95,44 @@ class Database(BlockFile):
     def transaction(self, requests: Sequence[Request] = ()) -> Iterator[None]:
         """Run the block in one transaction, for `requests`: committed at its end, rolled back after any error.
 
-        `COMMIT` after an error returns success and rolls back: the caller verifies a commit by its offset. `COMMIT` is
-        never interrupted, since it may already have taken effect.
+        `COMMIT` after an error returns success and rolls back: the caller verifies a commit by its offset.
         """
-        if self._is_left:
-            raise RetryError(Code.UNAVAILABLE, "The manager is shutting down.", where=str(self.path))
-        self._rows_watch.begin()
-        self.rows("BEGIN")
+        self.begin()
         try:
             yield
-            with self.time_limit(self._limits.request_time_ms_max, "COMMIT", requests, may_interrupt=False):
-                self.rows("COMMIT")
+            self.commit(requests)
         except BaseException:
-            self._rollback()
+            self.rollback()
             raise
+
+    def begin(self) -> None:
+        """Begin a transaction; raises `unavailable` after `leave`."""
+        if self._is_left:
+            raise RetryError(Code.UNAVAILABLE, "The manager is shutting down.", where=str(self.path))
+        self.rows_watch.begin()
+        self.rows("BEGIN")
+
+    def commit(self, requests: Sequence[Request] = ()) -> None:
+        """Commit, for `requests`; never interrupted, since it may already have taken effect."""
+        with self.time_limit(self._limits.request_time_ms_max, "COMMIT", requests, may_interrupt=False):
+            self.rows("COMMIT")
+        self._detach_snapshot()
+
+    def rollback(self) -> None:
+        """Roll back; also after a COMMIT that failed and has ended the transaction."""
+        try:
+            self._con.execute("ROLLBACK")
+        except duckdb.TransactionException:
+            pass
+        except duckdb.Error as e:
+            raise translate(e) from e
         finally:
-            if self._holds_snapshot:
-                self.rows(f"DETACH DATABASE IF EXISTS {_ATTACHED_SNAPSHOT}")
-                self._holds_snapshot = False
+            self._detach_snapshot()
+
+    def _detach_snapshot(self) -> None:
+        if self._holds_snapshot:
+            self.rows(f"DETACH DATABASE IF EXISTS {_ATTACHED_SNAPSHOT}")
+            self._holds_snapshot = False
 
     def logged_bytes(self) -> int:
         """Return the length of the write-ahead log; each commit of a change extends it."""
@@ -138,14 +155,6 @@ class Database(BlockFile):
             raise RetryError(Code.SOURCE_UNAVAILABLE, f"The version cannot be opened: {e.message}") from e
         return _ATTACHED_SNAPSHOT
 
-    def _rollback(self) -> None:
-        try:
-            self._con.execute("ROLLBACK")
-        except duckdb.TransactionException:
-            return  # COMMIT failed and has ended the transaction
-        except duckdb.Error as e:
-            raise translate(e) from e
-
     def time_limit(
         self, limit_ms: int, what: str, requests: Sequence[Request] = (), *, may_interrupt: bool = True
     ) -> AbstractContextManager[Block]:
@@ -158,35 +167,9 @@ class Database(BlockFile):
             on_stuck = partial(self._on_stuck, requests)
         return self._watchdog.limit(limit_ms, what, on_stuck=on_stuck, may_interrupt=may_interrupt)
 
-    def rows_limit(self, *, streams: bool, exactly: bool) -> AbstractContextManager[None]:
-        """Raise `over_limit` if the rows that the block makes take more than the model allows.
-
-        Unless they are measured `exactly`, that can be an `UnsureRowsError`: rows made shortly before may count too.
-
-        Rows that stream may take `load_bytes_max`, as far as DuckDB writes them into the file before the commit. The
-        others must fit into memory during the commit, which cannot be interrupted.
-        """
-        limits = self._limits
-        if streams:
-            most = RowBytes(limits.memory_bytes_max // 2, limits.load_bytes_max)
-        else:
-            most = RowBytes(limits.rows_bytes_max, limits.rows_bytes_max)
-        return self._rows_watch.limit(most, exactly=exactly)
-
-    def memory_limit(self) -> AbstractContextManager[None]:
-        """Make allocations of the block beyond the model's limits fail as `over_limit`, before the process is full."""
-        return PRIVATE_MEMORY.within(self._limits.memory_bytes_max + self._limits.unaccounted_bytes_max)
-
     def held_bytes(self) -> int:
         """Return the bytes that DuckDB holds while no statement runs, beside blocks and rows."""
-        return self._rows_watch.held_bytes()
-
-    def held_memory(self) -> InvalidatedError | None:
-        """Return why the file is to be opened again, None if little memory stays allocated while no statement runs."""
-        held_bytes = self.held_bytes()
-        if held_bytes <= self._limits.memory_bytes_max // HELD_FRACTION:
-            return None
-        return InvalidatedError(Code.UNAVAILABLE, f"{held_bytes} bytes were not released.")
+        return self.rows_watch.held_bytes()
 
     def leave(self) -> None:
         """Interrupt the running statement and begin no further transaction; may be called by any thread.

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.engine.errors import DamagedFileError, InvalidatedError, not_enough_memory
 from teatree.functions.inserts import duplicate_key
 from teatree.storage.disk import AWAY, FULL
 
@@ -74,35 +73,10 @@ _OUT_OF_MEMORY = re.compile(
 )
 
 
-class DamagedFileError(CorruptError):
-    """The read-write file is damaged: it is put into quarantine, and restored from the store."""
-
-
-@contextmanager
-def damage_of_file() -> Iterator[None]:
-    """Raise DamagedFileError for `corrupt`: the local file is damaged, not the store."""
-    try:
-        yield
-    except CorruptError as e:
-        raise DamagedFileError(e.message, where=e.where) from e
-
-
-class DamagedVersionError(CorruptError):
-    """A local version's file is damaged: it is made again from the store."""
-
-
-class InvalidatedError(RetryError):
-    """DuckDB invalidated its open database after an error of the disk or of memory: it is closed and opened again."""
-
-
 def translate(error: Exception) -> TeatreeError:
     """Return the Teatree error, in its group, for an exception of DuckDB, or of Arrow while rows stream."""
     if isinstance(error, MemoryError):  # an allocation of Python or Arrow, not of DuckDB
-        return RetryError(
-            Code.OVER_LIMIT,
-            "There is not enough memory for the request.",
-            hint="Ask for less at once, or have the manager's limit raised.",
-        )
+        return not_enough_memory()
     text = str(error)
     found = _CLASS.match(text)
     kind = found[1].strip().lower() if found else ""

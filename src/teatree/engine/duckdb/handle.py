@@ -21,11 +21,12 @@ from teatree.datasets.catalog_tables import read_table, read_tables
 from teatree.datasets.ddl import quote
 from teatree.datasets.results.results import exportable, plain_table, result_schema
 from teatree.datasets.storage_versions import NEWEST, Release, check_readable, read_release
+from teatree.engine.base import EngineHandle
 from teatree.engine.duckdb.database import Database
 from teatree.engine.duckdb.errors import translate
 from teatree.engine.duckdb.guard import check_query, check_statement
 from teatree.engine.duckdb.guard_tree import UserTables
-from teatree.functions.handles import ROWS_VIEW, Parameters, Write
+from teatree.functions.handles import ROWS_VIEW, Parameters
 
 STATEMENTS_REMEMBERED = 10_000
 """Checked statements kept while the tables' schemas do not change: those of a batch run again after a failure."""
@@ -42,7 +43,7 @@ class Guarded:
 
 
 # More than ten public methods: the interface of functions (`functions/handles.py`).
-class WriteHandle(Write):
+class WriteHandle(EngineHandle):
     """Reads and changes the user tables of one open file; remembers their schemas until one changes."""
 
     def __init__(self, database: Database, limits: LimitSettings) -> None:
@@ -52,7 +53,6 @@ class WriteHandle(Write):
         """By folded name; never changed in place, so that a rollback can return to the committed ones."""
         self._committed: dict[str, TableInfo] | None = None
         self.statements = 0
-        """Statements sent to the database so far: if it grew, a request has touched the transaction."""
         self.changed_tables: set[str] = set()
         """Tables changed in the open transaction."""
         self.written: set[str] = set()
@@ -75,8 +75,8 @@ class WriteHandle(Write):
             self._tables = {fold(info.name): info for info in read_tables(self._database.connection)}
         return self._tables
 
+    @override
     def infos(self) -> list[TableInfo]:
-        """Return the user tables by name, those with a fault among them."""
         return sorted(self._known().values(), key=lambda info: info.name)
 
     @override
@@ -87,8 +87,8 @@ class WriteHandle(Write):
     def find_table(self, name: str) -> TableInfo | None:
         return self._known().get(fold(name))
 
+    @override
     def count(self, table: str) -> int:
-        """Return the number of a table's rows."""
         return int(self._database.rows(f"SELECT count(*) FROM {quote(table)}")[0][0])
 
     @override

@@ -19,8 +19,9 @@ import duckdb
 from attrs import frozen
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
-from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.errors import RetryError
 from teatree.engine.duckdb.errors import translate
+from teatree.engine.errors import TooManyRowsError, UnsureRowsError
 
 LOOK_MS = 100
 BASE_MS = 20
@@ -33,24 +34,6 @@ _ASK = (
 )
 _SHARED = "ALLOCATOR"
 """Holds texts of updated rows, and while a statement runs much else."""
-
-
-class TooManyRowsError(RetryError):
-    """The rows that a request makes take too much, independently of the requests before it in the transaction."""
-
-    def __init__(self, found_bytes: int, bytes_max: int) -> None:
-        super().__init__(
-            Code.OVER_LIMIT,
-            f"The request makes rows of {found_bytes:,} bytes at least; the limit is {bytes_max:,}.",
-            hint="Split it, or have the model's limit raised.",
-        )
-
-
-class UnsureRowsError(RetryError):
-    """The same, but some of the rows may be those of requests that ran shortly before, in the same transaction."""
-
-    def __init__(self) -> None:
-        super().__init__(Code.OVER_LIMIT, "The request, and those shortly before it, make rows of too many bytes.")
 
 
 @frozen

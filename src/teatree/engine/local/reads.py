@@ -10,17 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
-
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.duckdb.errors import DamagedVersionError
+from teatree.engine.duckdb.open_version import ARCHIVE_MEMORY_FACTOR, OpenVersion
 from teatree.engine.duckdb.private_memory import PRIVATE_MEMORY
-from teatree.engine.duckdb.watchdog import Watchdog
+from teatree.engine.errors import DamagedVersionError
 from teatree.engine.local.damage import read_from_disk
-from teatree.engine.local.open_version import ARCHIVE_MEMORY_FACTOR, OpenVersion
 from teatree.engine.publish.archive import ROW_GROUP_BYTES, ArchiveSource
-from teatree.functions.handles import Parameters
 from teatree.storage.disk import translating_unreadable
 
 
@@ -129,15 +125,3 @@ class LocalReads:
             with self._lock:
                 opened.users -= 1
                 self._close_unused()
-
-
-def answer_from(path: Path, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
-    """Return the rows of one query on a version's file that nothing else in this process has open."""
-    opened = OpenVersion(path, limits)
-    watchdog = Watchdog(opened.connection.interrupt)
-    try:
-        with watchdog.limit(limits.query_time_ms_max, "The query", "sql"):
-            return opened.answer(sql, parameters, limits)
-    finally:
-        watchdog.close()
-        opened.close()

@@ -28,7 +28,7 @@ from teatree.contracts.manifest import FileLayout, Manifest
 from teatree.contracts.probe import Probe
 from teatree.contracts.settings import ManagerSettings
 from teatree.engine.duckdb.block_file import BLOCK_BYTES
-from teatree.engine.duckdb.errors import DamagedVersionError
+from teatree.engine.errors import DamagedVersionError
 from teatree.engine.local.damage import damaged_block, read_from_disk
 from teatree.engine.local.reflinks import Reflinks, copy_file
 from teatree.engine.local.spares import Spare, Spares

@@ -23,8 +23,7 @@ from teatree.contracts.names import ANONYMOUS
 from teatree.contracts.steps import Steps
 from teatree.contracts.traceparent import is_sampled
 from teatree.engine.apply.batch import Applied
-from teatree.engine.duckdb.handle import WriteHandle
-from teatree.engine.duckdb.snapshot import Capture
+from teatree.engine.base import Captured, EngineHandle
 from teatree.storage.ledger.segments import Entry, segment_ref
 from teatree.storage.versions.chain import Chain
 
@@ -34,10 +33,10 @@ TRACEPARENTS_MAX = 16
 
 
 @frozen
-class CapturedFile:
-    """What a version's manifest records about the model's file."""
+class CapturedData:
+    """What a version's manifest records about the model's data."""
 
-    capture: Capture
+    captured: Captured
     tables: tuple[TableEntry, ...]
     steps: Steps
     """Those up to its capture."""
@@ -52,7 +51,8 @@ class PreparedVersion:
     segment: bytes
     steps: Steps
     """Those up to its capture; `ship` adds those of the upload to its manifest."""
-    capture: Capture | None
+    captured: Captured | None
+    """None where the model has no data."""
     archive: tuple[str, ...] | None = None
     """Tables for whose archive its `archive` request waits; () means all."""
 
@@ -116,17 +116,17 @@ def fence_after(newest: Manifest | None, chain: Chain, author: Author, now: date
 def batch_after(
     parent: Manifest,
     applied: Applied,
-    file: CapturedFile | None,
+    data: CapturedData | None,
     ledger: LedgerRef,
     announced_version: int,
     author: Author,
     now: datetime,
 ) -> Manifest:
-    """Return a batch's manifest; `file` is what was captured of the model's file, None if it has none."""
+    """Return a batch's manifest; `data` is what was captured of the model's data, None if it has none."""
     if applied.version != parent.version + 1:
         raise OperatorError(Code.INTERNAL, f"Version {applied.version} does not follow {parent.version}.")
     creation = applied.creation
-    packed = file.capture if file is not None else None
+    captured = data.captured if data is not None else None
     changed = creation is not None or applied.dropped or bool(applied.changed_tables)
     return attrs.evolve(
         parent,
@@ -134,7 +134,7 @@ def batch_after(
         write_id=applied.write_id,
         parent_write_id=parent.write_id,
         kind=ManifestKind.BATCH,
-        state=ModelState.DROPPED if applied.dropped else ModelState.ACTIVE if packed else parent.state,
+        state=ModelState.DROPPED if applied.dropped else ModelState.ACTIVE if data else parent.state,
         at=max(now, parent.at),
         log_at=applied.log_at,
         offset=applied.offset,
@@ -147,9 +147,9 @@ def batch_after(
         incarnation=_incarnation(applied, parent.incarnation),
         fork_of=creation.fork_of if creation else None if applied.dropped else parent.fork_of,
         options=creation.options if creation else parent.options,
-        content=packed.layout if packed else None,
-        tables=file.tables if file else (),
-        pack=packed.pack if packed else None,
+        content=captured.content if captured else None,
+        tables=data.tables if data else (),
+        pack=captured.pack if captured else None,
         outcomes=segment_ref(applied.version, applied.write_id, applied.segment, len(applied.entries)),
         ledger=ledger,
         changed_tables=tuple(sorted(applied.changed_tables)),
@@ -180,7 +180,7 @@ def _incarnation(applied: Applied, before: Incarnation) -> Incarnation:
     return before
 
 
-def table_entries(handle: WriteHandle, before: Manifest, applied: Applied) -> tuple[TableEntry, ...]:
+def table_entries(handle: EngineHandle, before: Manifest, applied: Applied) -> tuple[TableEntry, ...]:
     """Return the tables' entries for the manifest after `before`; rows are counted only of tables that changed."""
     known = {entry.name: entry for entry in before.tables}
     entries: list[TableEntry] = []

@@ -15,9 +15,9 @@ def ship(prepared: PreparedVersion, context: ModelContext) -> PreparedVersion:
     """
     chain, manifest, steps = context.chain, prepared.manifest, prepared.steps
     probe, store = context.probe.bind(version=manifest.version), chain.store
-    if prepared.capture is not None and manifest.pack is not None:
-        with probe.step("manager.ship.pack", object=manifest.pack):
-            store.put(chain.key(manifest.pack.key), prepared.capture.path)
+    for upload in prepared.captured.uploads if prepared.captured else ():
+        with probe.step("manager.ship.pack", object=upload.object):
+            store.put(chain.key(upload.object.key), upload.source)
         steps = steps.then("ship.pack")
     if manifest.outcomes is not None:
         with probe.step("manager.ship.segment", object=manifest.outcomes):

@@ -1,4 +1,4 @@
-"""Earlier versions from the store, for `restore`, queries and forks."""
+"""Earlier versions as DuckDB files from the store, for `restore`, queries and forks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from teatree.contracts.errors import Code, CorruptError, RequestError, RetryErro
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb.database import Database
-from teatree.engine.duckdb.errors import DamagedVersionError
-from teatree.engine.local.reads import answer_from
+from teatree.engine.duckdb.open_version import answer_from
+from teatree.engine.errors import DamagedVersionError
 from teatree.functions.handles import Parameters
 from teatree.functions.history import History
 from teatree.storage.objects.base import NotFoundError
@@ -67,14 +67,6 @@ class StoredHistory(History):
             raise _damaged(self._chain, manifest, e) from e
         finally:
             path.unlink(missing_ok=True)
-
-
-def unchanged_tables(manifest: Manifest, newest: Manifest) -> frozenset[str]:
-    """Return the tables of a version that no later one changed, up to the `newest`."""
-    now = {entry.name: entry.changed_in for entry in newest.tables}
-    return frozenset(
-        entry.name for entry in manifest.tables if entry.changed_in and entry.changed_in == now.get(entry.name)
-    )
 
 
 def _damaged(chain: Chain, manifest: Manifest, error: CorruptError) -> RequestError:

@@ -7,52 +7,19 @@ commits that a crash left unshipped. A transaction that failed has no row, so it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 
 import orjson
-from attrs import frozen
 
 from teatree.contracts.codec import dump_json, structure, unstructure
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import ModelOptions, StreamStamp
 from teatree.contracts.names import OWN_SCHEMA
-from teatree.contracts.requests import LogPosition
+from teatree.engine.commits import Commit, Identity
 from teatree.engine.duckdb.database import Database
 
 _COMMITS = f"{OWN_SCHEMA}.commits"
 _MODEL = f"{OWN_SCHEMA}.model"
-
-
-@frozen
-class Commit:
-    """One transaction's row."""
-
-    version: int
-    """The version for which it was made; after a crash before shipping it can be a later one."""
-    write_id: str
-    offset: int
-    """Sequence of its last request."""
-    log_at: datetime
-    last_effect_seq: int
-    changed_tables: tuple[str, ...]
-    outcomes: bytes
-    """An outcome segment, as it will be shipped."""
-    dropped: bool = False
-    """Whether it drops the model."""
-    index: int | None = None
-    """Place of the last request in its message, if others of that message follow; None if the message is complete."""
-
-
-@frozen
-class Identity:
-    """The model to which a file belongs."""
-
-    model: str
-    goal_model_id: str
-    stream: StreamStamp
-    created_seq: int
-    options: ModelOptions
 
 
 def create_own_tables(database: Database, identity: Identity) -> None:
@@ -133,23 +100,6 @@ def read_commits(database: Database) -> list[Commit]:
     ]
 
 
-def committed_position(database: Database) -> LogPosition:
-    """Return the position of the last request that the file holds."""
-    rows = database.rows(f"SELECT applied_offset, log_at FROM {_COMMITS} ORDER BY applied_offset DESC LIMIT 1")
-    seq, at = rows[0]
-    return LogPosition(int(seq), at.replace(tzinfo=UTC))
-
-
 def is_committed(database: Database, seq: int) -> bool:
     """Return whether the file holds the commit that ends with this request."""
     return bool(database.rows(f"SELECT 1 FROM {_COMMITS} WHERE applied_offset = ?", (seq,)))
-
-
-def unshipped(commits: Sequence[Commit], version: int, write_id: str) -> list[Commit] | None:
-    """Return the commits beyond the content (`version`, `write_id`) of the newest manifest.
-
-    None if the file does not descend from that content: another writer continued from an earlier state.
-    """
-    if not any(c.version == version and c.write_id == write_id for c in commits):
-        return None
-    return [c for c in commits if c.version > version]

@@ -9,21 +9,25 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+from typing_extensions import override
 
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import quote_literal
+from teatree.engine.base import VersionReader
 from teatree.engine.duckdb.database import limit_temp
-from teatree.engine.duckdb.errors import DamagedFileError, DamagedVersionError, translate
+from teatree.engine.duckdb.errors import translate
 from teatree.engine.duckdb.guard import check_query, lock_down
 from teatree.engine.duckdb.guard_tree import UserTables
 from teatree.engine.duckdb.handle import fetch_rows
+from teatree.engine.duckdb.watchdog import Watchdog
+from teatree.engine.errors import DamagedFileError, DamagedVersionError
 from teatree.functions.handles import Parameters
 
 ARCHIVE_MEMORY_FACTOR = 2
 """Multiple of `memory_bytes_max` for an archive: the Parquet writer buffers 2,048 rows beside those that it reads."""
 
 
-class OpenVersion:
+class OpenVersion(VersionReader):
     """A version's file, open in a separate database; two databases of one process cannot share a file."""
 
     def __init__(
@@ -53,6 +57,13 @@ class OpenVersion:
                     self._connection = self._connect()
             return self._connection
 
+    @override
+    def interrupt(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.interrupt()
+
+    @override
     def close(self) -> None:
         """Close it; the descriptor last, since closing it ends DuckDB's lock too."""
         with self._lock:
@@ -98,14 +109,23 @@ class OpenVersion:
             raise translate(e) from e
         return con
 
+    @override
     def answer(self, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
-        """Return the rows of one guarded query; one thread at a time calls it, another may interrupt it.
-
-        Raises `sql_not_allowed`, `bad_sql`, `timed_out`, `over_limit`, `result_too_large`; DamagedVersionError.
-        """
         con = self.connection
         with self.translating_damage():
             if self._tables is None:
                 self._tables = UserTables.of(con)
             check_query(sql, con, tables=self._tables)
             return fetch_rows(con, sql, parameters, limits)
+
+
+def answer_from(path: Path, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
+    """Return the rows of one query on a version's file that nothing else in this process has open."""
+    opened = OpenVersion(path, limits)
+    watchdog = Watchdog(opened.connection.interrupt)
+    try:
+        with watchdog.limit(limits.query_time_ms_max, "The query", "sql"):
+            return opened.answer(sql, parameters, limits)
+    finally:
+        watchdog.close()
+        opened.close()

@@ -1,4 +1,4 @@
-"""A model without a file: before its `create_model`, or after its `drop_model`."""
+"""A model without data: before its `create_model`, or after its `drop_model`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from teatree.engine.apply.batch import FAILED_CODES, Applied
 from teatree.engine.apply.ledger import EarlierOutcome, LostOutcome
 from teatree.engine.apply.outcomes import lost, outside_entries, refused, repeated
 from teatree.engine.apply.transaction import NextVersion
-from teatree.engine.incarnation import CreatedModel, create_model_file
+from teatree.engine.incarnation import CreatedModel, create_data
 from teatree.engine.model_context import ModelContext
 from teatree.engine.publish.prepared import PreparedVersion
 from teatree.engine.publish.preparer import VersionPreparer
-from teatree.engine.takeover import discard_files
+from teatree.engine.takeover import discard_data
 from teatree.storage.ledger.segments import Entry, encode_segment
 
 
-class ModelWithoutFile:
+class ModelWithoutData:
     """Answers requests that change nothing, and creates the model. One thread uses it.
 
     It has the operator's limits: those of an earlier incarnation do not bind the next.
@@ -35,12 +35,12 @@ class ModelWithoutFile:
     @property
     def state(self) -> ModelState:
         """Absent or dropped."""
-        return ModelState.DROPPED if self._newest.dropped else self.preparer.base.manifest.state
+        return ModelState.DROPPED if self._newest.dropped else self.preparer.base.state
 
     @property
     def position(self) -> LogPosition:
         """The position of the last request that is published: nothing else keeps it."""
-        return self.preparer.base.manifest.position
+        return self.preparer.base.position
 
     def apply(self, request: Request, outside: Sequence[Outcome]) -> Applied | CreatedModel:
         """Apply a `create_model`; return the created model, or a batch without effect if it is refused or a resend.
@@ -53,15 +53,12 @@ class ModelWithoutFile:
         earlier = ledger.find([request.request_id]).get(request.request_id)
         if earlier is not None:
             return self._without_effect(next_version, request, (*entries, _resend(request, earlier)))
-        path = self._context.folder.database(self.preparer.base.manifest.epoch)
         try:
-            created = create_model_file(
-                self._context, self.preparer.author.stream, request, next_version, path, outside=entries
-            )
+            created = create_data(self._context, self.preparer, request, next_version, outside=entries)
         except (RequestError, RetryError) as e:
             if isinstance(e, RetryError) and e.code not in FAILED_CODES:
                 raise
-            discard_files(self._context.folder)
+            discard_data(self._context.folder)
             return self._without_effect(next_version, request, (*entries, refused(request, e)))
         ledger.add(next_version.version, created.applied.entries)
         return created
@@ -86,7 +83,7 @@ class ModelWithoutFile:
             write_id=next_version.write_id,
             offset=request.seq,
             log_at=request.at,
-            last_effect_seq=self.preparer.base.manifest.last_effect_seq,
+            last_effect_seq=self.preparer.base.last_effect_seq,
             entries=entries,
             segment=encode_segment(entries),
             changed_tables=frozenset(),
