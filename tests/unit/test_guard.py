@@ -467,7 +467,8 @@ def test_what_passes_does_no_harm(model: _GuardedModel, sql: str) -> None:
 
 
 VIEWS = ("pg_settings", "duckdb_tables", "duckdb_settings", "sqlite_master", "pragma_database_list")
-OURS = {"ours", "a", "b", "x", "NULL", "None"}
+OURS = {"a", "b", "x", "NULL", "NUL", "NU", "N", "None"}
+"""Words in the rows of tables and WITH names; their texts are cut after 40 characters."""
 
 
 def spellings(name: str) -> list[str]:
@@ -477,31 +478,43 @@ def spellings(name: str) -> list[str]:
 
 
 @st.composite
-def scoped_queries(draw: st.DrawFn, names: tuple[str, ...], depth: int = 3) -> str:
-    """Return a query of one column `a`, with WITH names that are in scope, shadowed, recursive or out of scope."""
+def scoped_queries(draw: st.DrawFn, names: tuple[str, ...], depth: int = 2, known: tuple[str, ...] = ()) -> str:
+    """Return a query of one column `a`, with WITH names that are shadowed, recursive, in scope (`known`) or out of it.
+
+    Most names are in scope: a query with one that is not is refused, whatever else it holds.
+    """
+    known_here = known
 
     def name() -> str:
+        if draw(st.integers(0, 15)):
+            return draw(st.sampled_from(known_here or ("t",)))
         return draw(st.sampled_from(spellings(draw(st.sampled_from(names)))))
 
-    def inner() -> str:
-        return draw(scoped_queries(names, depth - 1))
+    def inner(*more: str) -> str:
+        return draw(scoped_queries(names, depth - 1, (*known_here, *more)))
 
-    def common_table() -> str:
+    def common_table(base: str) -> str:
+        nonlocal known_here
         how = draw(st.sampled_from(["", "", "MATERIALIZED ", "NOT MATERIALIZED "]))
-        new = f'"{name().replace(chr(34), "").split(".")[-1]}"'
+        new = f'"{draw(st.sampled_from(spellings(base))).replace(chr(34), "").split(".")[-1]}"'
         mentions.append(f"EXISTS (FROM {new})")
         if draw(st.booleans()):
-            return f"{new} AS {how}({inner()})"
-        return f"{new} AS ({inner()} UNION SELECT left(a, 40) FROM ({inner()}))"
+            made = f"{new} AS {how}({inner()})"
+        else:
+            again = inner(new) if "RECURSIVE" in before else inner()
+            made = f"{new} AS (SELECT a FROM ({inner()}) UNION SELECT left(a, 40) FROM ({again}))"
+        known_here = (*known_here, new)
+        return made
 
     if depth == 0:
         seen = f"SELECT n::VARCHAR AS a FROM {name()} n"
-        return draw(st.sampled_from(["SELECT 'ours' AS a", seen, seen]))
+        return draw(st.sampled_from(["SELECT '1' AS a", seen, seen]))
     before = ""
     mentions: list[str] = []  # DuckDB ignores unused WITH names
     if draw(st.booleans()):
         before = draw(st.sampled_from(["WITH ", "WITH RECURSIVE "]))
-        before += ", ".join(common_table() for _ in range(draw(st.integers(1, 2)))) + " "
+        bases = draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True))
+        before += ", ".join([common_table(base) for base in bases]) + " "
     body = draw(
         st.sampled_from(
             [
@@ -509,7 +522,7 @@ def scoped_queries(draw: st.DrawFn, names: tuple[str, ...], depth: int = 3) -> s
                 "SELECT concat((SELECT max(a) FROM ({query})), n::VARCHAR) AS a FROM {name} n",
                 "(SELECT a FROM ({query})) UNION ALL ({query})",
                 "SELECT q.a FROM {name} n, LATERAL ({query}) q",
-                "SELECT 'ours' AS a WHERE EXISTS ({query}) ORDER BY (SELECT max(a) FROM ({query}))",
+                "SELECT '1' AS a WHERE EXISTS ({query}) ORDER BY (SELECT max(a) FROM ({query}))",
             ]
         )
     )
