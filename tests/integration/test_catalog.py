@@ -102,7 +102,9 @@ def test_a_chunk_is_read_as_it_was_written(catalog: Catalog) -> None:
     rejected = _request(
         2, RequestState.REJECTED, result=None, error={"code": "not_null", "message": "…", "where": None}
     )
-    grouped = _request(3, group_id="bulk", result=[1.5, "x", None])
+    grouped = _request(
+        3, group_id="bulk", result=[1.5, "x", None], sender="anna", traceparent="00-1", tables=("a", "b")
+    )
     catalog.record_versions(_columns(1), [_version(1)], [_content(1)], [_request(1), rejected, grouped])
     assert catalog.versions("sales") == [_version(1)]
     assert catalog.contents("sales") == [_content(1)]

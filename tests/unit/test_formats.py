@@ -157,6 +157,19 @@ class TestSegments:
         body = encode_segment([Entry(PLAIN)])
         assert columns_of(body) == ["seq", "request_id", "function", "body_hash", "status", "at", "effect"]
 
+    def test_what_many_requests_share_is_stored_once(self) -> None:
+        """In a long segment a text that all rows have is a dictionary's; rows are read as they were written."""
+        entries = [
+            Entry(attrs.evolve(PLAIN, seq=n, request_id=f"r{n}", sender="anna", tables=("t",))) for n in range(999)
+        ]
+        body = encode_segment(entries)
+        assert decode_segment(body, "s") == entries
+        shared = {field.name for field in pa.ipc.open_file(body).schema if pa.types.is_dictionary(field.type)}
+        assert shared == {"function", "status", "sender", "tables"}
+        assert len(body) < len(
+            encode_segment([*entries[1:], Entry(attrs.evolve(PLAIN, tables=("t", "u"), sender="bo"))])
+        )
+
     def test_a_newer_writers_segment_is_read(self) -> None:
         """Columns that this release does not know are ignored, and repeated values may be a dictionary's."""
         table = pa.ipc.open_file(encode_segment([Entry(PLAIN), Entry(PLAIN)])).read_all()
