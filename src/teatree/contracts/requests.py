@@ -100,10 +100,8 @@ class Request:
 
         The beginning of blake3 over function, content type, arguments and body.
         """
-        hasher = blake3(
-            b"\0".join((self.function.encode(), self.content_type.encode(), (self.args or "").encode(), b""))
-        )
-        return hasher.update(self.body).digest(length=16)
+        parts = self.function.encode(), self.content_type.encode(), (self.args or "").encode(), self.body
+        return blake3(b"\0".join(parts)).digest(length=16)
 
 
 def read_request(
