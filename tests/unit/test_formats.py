@@ -230,7 +230,7 @@ def sealed(members: dict[str, Any]) -> bytes:
 class TestOthers:
     @given(OUTCOMES)
     def test_a_notice_has_what_its_outcome_has(self, outcome: Outcome) -> None:
-        """A notice leaves out what has no value, and names `_` as nobody's sender."""
+        """A notice leaves out what has no value, and the sender `_`."""
         notice = notice_about(outcome, Kind.DONE, "sales", AT, tables=outcome.tables or None, app=outcome.app)
         members = orjson.loads(notice.to_json())
         assert None not in members.values()
