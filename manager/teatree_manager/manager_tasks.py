@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from importlib import import_module
 
 from teatree.contracts.manifest import Manifest, TableEntry
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.local.versions import LocalVersions
 from teatree.engine.writer import Writer
 from teatree.storage.ledger.segments import Entry
+from teatree_manager import followers
 from teatree_manager.context import ManagerContext
 from teatree_manager.followers.archive import ArchiveFollower
-from teatree_manager.followers.catalog import CatalogFollower
-from teatree_manager.followers.head import HeadFollower
+from teatree_manager.followers.base import Follower
 from teatree_manager.followers.local_file import LocalFollower
 from teatree_manager.manager_task import ManagerTask
 from teatree_manager.outcome_publisher import OutcomePublisher
@@ -21,6 +22,13 @@ from teatree_manager.periodic.cleanup import CleanupTask
 from teatree_manager.periodic.condition import ConditionTask
 from teatree_manager.periodic.local_scrub import LocalScrubTask
 from teatree_manager.periodic.scrub import ScrubTask
+
+FOLLOWERS = (
+    "head",
+    "catalog",
+)
+"""The files in `followers` that define `make`, which returns a follower, or None where a model needs none."""
+_MODULES = [import_module(f"{followers.__name__}.{name}") for name in FOLLOWERS]
 
 
 class ManagerTasks:
@@ -36,12 +44,12 @@ class ManagerTasks:
             chain, context.folder, settings.manager, context.probe, self.reads.in_use, context.clock
         )
         self.local = LocalFollower(self._versions, self.reads, context.probe, context.clock)
-        self._catalog = CatalogFollower(context, context.catalog) if context.catalog else None
         self._archive = ArchiveFollower(
             context, self.local, self.reads, writer, self._archived, outcomes.archive_answered
         )
+        others = (module.make(context) for module in _MODULES)
+        self._followers: list[Follower] = [self.local, self._archive, *(made for made in others if made is not None)]
         self._cleanup = CleanupTask(context, limits.remember_days)
-        self._head = HeadFollower(context)
         self._scrub = ScrubTask(chain, settings.scrub, context.probe, context.clock)
         self._condition = (
             ConditionTask(context, context.catalog, self._scrub.remember, self._current_damage)
@@ -53,8 +61,8 @@ class ManagerTasks:
     @property
     def tasks(self) -> list[ManagerTask]:
         """All followers and periodic tasks."""
-        tasks = [self.local, self._head, self._archive, self._cleanup, self._scrub, self._local_scrub]
-        return [*tasks, *(task for task in (self._catalog, self._condition) if task is not None)]
+        tasks = [*self._followers, self._cleanup, self._scrub, self._local_scrub]
+        return tasks if self._condition is None else [*tasks, self._condition]
 
     def _current_damage(self) -> dict[int, str]:
         """Return what is damaged, by version: found by a scrub, blocking a follower, or a table with a fault."""
@@ -67,19 +75,17 @@ class ManagerTasks:
         return damage
 
     def _archived(self, manifest: Manifest) -> None:
-        if self._catalog is not None:
-            self._catalog.archived(manifest)
+        for follower in self._followers:
+            follower.archived(manifest)
 
     def follow(self, manifest: Manifest, entries: Sequence[Entry], archive: Sequence[str] | None = None) -> None:
         """Take a version as the newest; `archive` names the tables that a request of it wants archived, () for all."""
         self._newest = manifest.version
         self._faulty = tuple(entry for entry in manifest.tables if entry.fault is not None)
-        self.local.follow(manifest)
-        self._head.follow(manifest)
+        for follower in self._followers:
+            follower.follow(manifest, entries)
         if archive is not None:
             self.wait_for_archive(manifest, archive)
-        if self._catalog is not None:
-            self._catalog.follow(manifest, entries)
 
     def wait_for_archive(self, manifest: Manifest, tables: Sequence[str]) -> None:
         """Archive these tables of a version, all if it names none."""
@@ -87,11 +93,12 @@ class ManagerTasks:
 
     @property
     def are_catching_up(self) -> bool:
-        """Whether the local file or the catalog lags: an idle model gets no next manager that would continue them."""
-        return self.local.is_behind or (self._catalog is not None and self._catalog.is_catching_up)
+        """Whether a follower lags and makes progress."""
+        return any(follower.is_catching_up for follower in self._followers)
 
     async def drained(self) -> None:
-        """Wait until no follower has work: in order, since each may give work to those after it."""
+        """Wait until no follower has work: at once, and then in order: each may give work to those after it."""
+        await asyncio.gather(*(task.drained() for task in self.tasks))
         for task in self.tasks:
             await task.drained()
 

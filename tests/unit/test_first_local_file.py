@@ -31,7 +31,7 @@ async def held(store: StoreSettings, folder: Path) -> AsyncIterator[tuple[LocalF
         running = asyncio.create_task(follower.run())
         await asyncio.sleep(0.1)
         assert not place.versions.exists()
-        assert follower.is_behind
+        assert follower.is_catching_up
         yield follower, place
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -15,6 +15,7 @@ from teatree.engine.publish.archive import write_archive
 from teatree.engine.writer import Writer
 from teatree.storage.archives import Archived, first_archive_since, read_answer, read_archive, record_answer
 from teatree.storage.disk import translating_disk_full
+from teatree.storage.ledger.segments import Entry
 from teatree.storage.temporary_folder import temporary_folder
 from teatree_manager.context import ManagerContext
 from teatree_manager.followers.base import Follower, is_damage_of_store
@@ -57,6 +58,10 @@ class ArchiveFollower(Follower):
         self._last_ms = float("-inf")
         self._asked = asyncio.Event()
         local.subscribe(self.wake)
+
+    @override
+    def follow(self, manifest: Manifest, entries: Sequence[Entry] = ()) -> None:
+        """Do nothing: the local file is archived, once it is replaced."""
 
     def wait_for(self, manifest: Manifest, tables: Sequence[str]) -> None:
         """Archive these tables of a version, all if it names none; `answered` is called when they are archived."""

@@ -1,10 +1,13 @@
-"""A follower: work that runs after each version; it may lag and coalesce versions, and never delays the next one."""
+"""A follower: work that runs after each version; it may lag and coalesce versions, and never delays the next one.
+
+A new one is a file here with a `Follower` and `make`, and its name in `manager_tasks.FOLLOWERS`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -12,10 +15,12 @@ from typing_extensions import override
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, RetryError, TeatreeError
+from teatree.contracts.manifest import Manifest
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.retry import Backoff, Retry
 from teatree.engine.errors import DamagedFileError, DamagedVersionError
 from teatree.storage.disk import AWAY, FULL
+from teatree.storage.ledger.segments import Entry
 from teatree_manager.manager_task import ManagerTask
 
 DAMAGE_PAUSE_MS = 5_000
@@ -53,6 +58,18 @@ class Follower(ManagerTask):
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def follow(self, manifest: Manifest, entries: Sequence[Entry] = ()) -> None:  # noqa: ARG002  for those that override it
+        """Take a version as the newest, with the outcomes in it; unless overridden, the work starts."""
+        self.wake()
+
+    def archived(self, manifest: Manifest) -> None:
+        """Take in that a version was archived; unless overridden, this is ignored."""
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether it lags and still makes progress: an idle model gets no next manager that would continue it."""
+        return False
 
     def wake(self) -> None:
         """Start the work, or repeat it if it runs."""

@@ -40,18 +40,19 @@ class CatalogFollower(Follower):
         self._recorded: int | None = None
         self._recorded_ms = self._clock.monotonic_ms()
 
-    def follow(self, manifest: Manifest, entries: Sequence[Entry]) -> None:
-        """Add a version to those to record."""
+    @override
+    def follow(self, manifest: Manifest, entries: Sequence[Entry] = ()) -> None:
         self._recent[manifest.version] = (manifest, entries)
         self._newest = max(self._newest, manifest.version)
         self.wake()
 
+    @override
     def archived(self, manifest: Manifest) -> None:
-        """Add a version's Parquet files to those to record."""
         self._archives[manifest.version] = manifest
         self.wake()
 
     @property
+    @override
     def is_catching_up(self) -> bool:
         """Whether versions are still to be recorded, and some were recorded not long ago."""
         return (self._recorded or 0) < self._newest and self._clock.monotonic_ms() < self._recorded_ms + STUCK_MS
@@ -90,3 +91,8 @@ class CatalogFollower(Follower):
 
     def _identity(self) -> tuple[uuid.UUID, str]:
         return uuid.UUID(self._chain.goal_model_id), self._chain.model
+
+
+def make(context: ManagerContext) -> CatalogFollower | None:
+    """Return the follower of a model; None without PostgreSQL."""
+    return None if context.catalog is None else CatalogFollower(context, context.catalog)

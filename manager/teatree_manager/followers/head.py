@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from typing_extensions import override
 
 from teatree.contracts.manifest import Manifest
+from teatree.storage.ledger.segments import Entry
 from teatree.storage.versions.head import advance_head
 from teatree_manager.context import ManagerContext
 from teatree_manager.followers.base import Follower
@@ -26,8 +28,8 @@ class HeadFollower(Follower):
         self._written_at_s = float("-inf")
         self._leaving = asyncio.Event()
 
-    def follow(self, manifest: Manifest) -> None:
-        """Take a version as the newest."""
+    @override
+    def follow(self, manifest: Manifest, entries: Sequence[Entry] = ()) -> None:
         self._manifest = manifest
         self.wake()
 
@@ -53,3 +55,8 @@ class HeadFollower(Follower):
     async def drained(self) -> None:
         self._leaving.set()
         await super().drained()
+
+
+def make(context: ManagerContext) -> HeadFollower:
+    """Return the follower of a model."""
+    return HeadFollower(context)

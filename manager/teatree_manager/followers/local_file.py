@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 from typing_extensions import override
@@ -14,6 +14,7 @@ from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.engine.errors import DamagedVersionError
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.local.versions import LocalVersions
+from teatree.storage.ledger.segments import Entry
 from teatree.storage.versions.packs import BlockTable
 from teatree_manager.followers.base import Follower
 
@@ -87,8 +88,8 @@ class LocalFollower(Follower):
         """Make files from now on."""
         self._may_begin.set()
 
-    def follow(self, manifest: Manifest) -> None:
-        """Take a version as the newest."""
+    @override
+    def follow(self, manifest: Manifest, entries: Sequence[Entry] = ()) -> None:
         self._manifest = manifest
         self.wake()
 
@@ -138,7 +139,8 @@ class LocalFollower(Follower):
         return self._manifest is not None and self._manifest.content is None
 
     @property
-    def is_behind(self) -> bool:
+    @override
+    def is_catching_up(self) -> bool:
         """Whether the newest version's file is being made, and does not wait for an unavailable or damaged part."""
         return self._manifest is not None and self.served < self._manifest.version and self.error is None
 
