@@ -106,7 +106,7 @@ class ProcessLauncher(Launcher):
     async def list(self) -> Sequence[ManagerRun]:
         children = [self._run(child) for child in self._children.values()]
         running = {run.model for run in children if run.exit is None}
-        return [*children, *await asyncio.to_thread(self._others, running)]
+        return [*children, *self._others(running)]
 
     def _others(self, known: set[str]) -> builtins.list[ManagerRun]:
         """Return the managers that this launcher has not started, but for those models."""
@@ -149,9 +149,6 @@ class ProcessLauncher(Launcher):
     @override
     async def unfinished(self) -> Sequence[str]:
         running = {child.model for child in self._children.values() if child.process.poll() is None}
-        return await asyncio.to_thread(self._left, running)
-
-    def _left(self, running: set[str]) -> builtins.list[str]:
         left = {path.parent.name for path in self._data.glob("*/manager.json") if read_process(path) is None}
         return [model for model in sorted(left - running) if _other(model_folder(self._data, model), model) is None]
 
