@@ -20,7 +20,6 @@ from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, HEADER_CONTEN
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.engine.duckdb.data import DuckDBData
 from teatree.engine.duckdb.database import Database
-from teatree.engine.engines import built_in_engines
 from teatree.engine.model_context import ModelContext, WriterHooks
 from teatree.engine.open_model import OpenModel
 from teatree.engine.publish.prepared import Author
@@ -91,7 +90,6 @@ class OneWriter:
             limits or LimitSettings(),
             Sources((str(self.sources), str(folder / "data"), str(folder / "store")), store, folder / "data"),
             functions or built_in_functions(),
-            built_in_engines(),
             NO_PROBE,
             WriterHooks(report=self._report),
         )

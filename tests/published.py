@@ -17,7 +17,6 @@ from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, Request
 from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
 from teatree.engine.apply.batch import Applied
-from teatree.engine.engines import built_in_engines
 from teatree.engine.model_context import ModelContext
 from teatree.engine.publish.prepared import Author, PreparedVersion
 from teatree.engine.publish.shipping import ship
@@ -44,7 +43,6 @@ class PublishedModel:
             limits,
             Sources((), store),
             built_in_functions(),
-            built_in_engines(),
             NO_PROBE,
         )
         self._writer = Writer(context, Author(StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"), {"host": "test"}))

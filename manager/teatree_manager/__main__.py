@@ -26,7 +26,6 @@ from teatree.contracts.errors import Code, FencedError, OperatorError, RequestEr
 from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, reason_of, write_reason
 from teatree.contracts.logs import forward_events
 from teatree.contracts.names import check_model
-from teatree.engine.engines import built_in_engines
 from teatree.functions.registry import Registry, built_in_functions
 from teatree.storage.model_folder import model_folder
 from teatree.storage.objects.base import ObjectStore
@@ -127,7 +126,7 @@ async def _run(model: str, store: ObjectStore | None, threads: ThreadPoolExecuto
     settings = read_settings(process_environ())
     check_data_folder(settings.data)
     limit_memory(settings.manager.process_memory_bytes_max)
-    manager = Manager(model, settings, store or open_store(settings.store), functions, built_in_engines())
+    manager = Manager(model, settings, store or open_store(settings.store), functions)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(threads)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -18,7 +18,6 @@ from teatree.contracts.manifest import Manifest, StreamStamp
 from teatree.contracts.probe import Listener
 from teatree.contracts.retry import may_pass
 from teatree.contracts.settings import Settings
-from teatree.engine.base import Engines
 from teatree.engine.errors import DamagedFileError, DamagedVersionError
 from teatree.engine.model_context import ModelContext, WriterHooks
 from teatree.engine.publish.announce import Announcer
@@ -83,16 +82,14 @@ class Manager:
         settings: Settings,
         store: ObjectStore,
         functions: Registry,
-        engines: Engines,
         listeners: Sequence[Listener] = (),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`store` is where the settings' store lies; `functions` are those that requests can call.
 
-        `engines` are those that can hold the model; `listeners` receive the points of its probe.
+        `listeners` receive the points of its probe.
         """
         self._functions = functions
-        self._engines = engines
         guarded = GuardedStore(store, Breaker("The object store", settings.breaker, clock), clock)
         breaker = Breaker("PostgreSQL", settings.breaker, clock)
         self._postgres = Postgres(settings.postgres, breaker=breaker, clock=clock) if settings.postgres.url else None
@@ -230,7 +227,6 @@ class Manager:
             settings.limits,
             Sources(settings.load_roots, settings.store, settings.data, self._context.folder.temp),
             self._functions,
-            self._engines,
             self._context.probe,
             hooks,
             self._context.clock,

@@ -96,7 +96,7 @@ class AgingModel(PublishedModel):
 
     def packs(self, version: int) -> int:
         """Return the number of packs to which a version refers."""
-        layout = self.chain.get(version).content
+        layout = self.chain.get(version).blocks
         if layout is None:
             return 0
         table = read_table(self.chain.store, layout)

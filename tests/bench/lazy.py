@@ -143,7 +143,7 @@ def later_pull(model: PublishedModel, file: Path, rows: int) -> None:
     begin = time.perf_counter()
     pulled = pull_version(model.chain, file)
     took = time.perf_counter() - begin
-    changed = pulled.fetched_blocks * manifest.content.block_bytes if manifest.content else 0
+    changed = pulled.fetched_blocks * manifest.blocks.block_bytes if manifest.blocks else 0
     pack = manifest.pack.size_bytes if manifest.pack else 0
     report("later_pull_moved", pulled.moved_bytes + len(manifest.to_json()), "B", changed, "the changed blocks")
     report("later_pull_moved_but_manifest", pulled.moved_bytes, "B", pack, "the pack that the change made")

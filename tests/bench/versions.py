@@ -146,9 +146,9 @@ def cost(store: StoreSettings, folder: Path, size_mb: int) -> float:
             assert model.prepared is not None
             assert isinstance(model.prepared.captured, PackedContent)
             assert manifest.pack is not None
-            assert manifest.content is not None
+            assert manifest.blocks is not None
             uploaded += manifest.pack.size_bytes + len(model.prepared.segment) + len(manifest.to_json())
-            changed += len(model.prepared.captured.capture.blocks) * manifest.content.block_bytes
+            changed += len(model.prepared.captured.capture.blocks) * manifest.blocks.block_bytes
             while (pause_ms := local.pause_ms(manifest)) > 0:
                 time.sleep(pause_ms / 1000)
             local_ms.append(timed_ms(lambda manifest=manifest: local.publish(manifest)))  # type: ignore[misc]

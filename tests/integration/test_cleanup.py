@@ -21,7 +21,7 @@ from published import LIMITS, PublishedModel
 from servers import S3_IS_SLOW
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError
-from teatree.contracts.manifest import Manifest, Stub
+from teatree.contracts.manifest import Manifest, ModelState, Stub
 from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import RetentionSettings, StoreSettings
 from teatree.engine.apply.ledger import EarlierOutcome
@@ -77,7 +77,7 @@ def needed_packs(chain: Chain, versions: set[int]) -> set[str]:
     """Return the keys of the packs to which versions refer, found the slow way."""
     found: set[str] = set()
     for version in versions:
-        layout = chain.get(version).content
+        layout = chain.get(version).blocks
         if layout is None:
             continue
         table = read_table(chain.store, layout)
@@ -148,7 +148,7 @@ def test_gathered_blocks_read_as_before(store: StoreSettings, tmp_path: Path, mo
             _change_one(model, draw, content)
             newest = chain.get(chain.newest_version())
             expected[newest.version] = sum(content.values())
-            few += len(needed_packs(chain, {newest.version})) <= 4 + newest.content.block_count // 3  # type: ignore[union-attr]
+            few += len(needed_packs(chain, {newest.version})) <= 4 + newest.blocks.block_count // 3  # type: ignore[union-attr]
             if step % 6 == 5:
                 clean(chain, attrs.evolve(NOTHING, keep_all_hours=1))
     with PublishedModel(store, tmp_path / "b") as model:
@@ -459,7 +459,7 @@ def test_killed_anywhere(store: StoreSettings, tmp_path: Path, place: str) -> No
 
 
 def _whole_or_stub(chain: Chain, version: int, folder: Path) -> None:
-    if isinstance(chain.entry(version), Stub) or chain.get(version).content is None:
+    if isinstance(chain.entry(version), Stub) or chain.get(version).state is not ModelState.ACTIVE:
         return
     total(chain, version, folder)
 

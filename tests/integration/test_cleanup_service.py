@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from processes import MODEL, Installation, Running, rows, table, until
-from teatree.contracts.manifest import Manifest, Stub
+from teatree.contracts.manifest import Manifest, ModelState, Stub
 from teatree.contracts.settings import RetentionSettings
 from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.catalog.postgres import Postgres
@@ -123,5 +123,5 @@ def _present(installation: Installation) -> set[str]:
     kinds = {"packs", "outcomes", "archive", "pages"}
     objects = {key for key in found if key.split("/")[2] in kinds and not key.endswith((".run", ".archive"))}
     whole = {chain.get(v).version for v in chain.kept_numbers() if isinstance(chain.entry(v), Manifest)}
-    batches = {v for v in whole if chain.get(v).content is not None and chain.get(v).kind.value == "batch"}
+    batches = {v for v in whole if chain.get(v).state is ModelState.ACTIVE and chain.get(v).kind.value == "batch"}
     return objects | {chain.manifest_key(v) for v in batches}

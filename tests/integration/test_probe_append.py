@@ -10,7 +10,6 @@ import pytest
 from places import Recorder
 from processes import MODEL, Installation, table, until
 from teatree import connect
-from teatree.engine.engines import built_in_engines
 from teatree.functions.registry import built_in_functions
 from teatree.storage.objects.stores import open_store
 from teatree_manager.manager import Manager
@@ -71,7 +70,7 @@ async def recorder(installation: Installation) -> AsyncIterator[Recorder]:
     recorder = Recorder()
     await installation.publish("create_model", table("id", "v"), "create")
     settings = installation.settings
-    manager = Manager(MODEL, settings, open_store(settings.store), built_in_functions(), built_in_engines(), [recorder])
+    manager = Manager(MODEL, settings, open_store(settings.store), built_in_functions(), [recorder])
     running = asyncio.create_task(manager.run())
     await installation.outcome("create")
     await until(lambda: _followers(recorder) >= FOLLOWERS)

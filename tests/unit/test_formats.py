@@ -28,6 +28,8 @@ from teatree.contracts.manifest import (
     ModelOptions,
     ModelState,
     ObjectRef,
+    Part,
+    PartFiles,
     StreamStamp,
     TableEntry,
     read_entry,
@@ -107,13 +109,15 @@ MANIFEST = Manifest(
 )
 EXTENT = Extent("models/m/packs/1-a", 8, 100, "c")
 COLUMNS = Schema((Field("id", parse_dtype("BIGINT"), nullable=False), Field("n", parse_dtype("INTEGER"), default="1")))
+BLOCKS = st.just(FileLayout(12_288, 262_144, 0, EXTENT, (EXTENT,), ("models/m",)))
+PARTS = st.builds(PartFiles, st.tuples(st.builds(Part, REFS, st.none() | st.just("sales"))))
 MANIFESTS = st.builds(
     attrs.evolve,
     st.just(MANIFEST),
     incarnation=st.builds(Incarnation, st.integers(0, 9), st.integers(0, 9)),
     fork_of=st.none() | st.just(ForkPoint("plan", "id", 4)),
     options=st.builds(ModelOptions, app=st.none() | st.just("sales_goals"), limits=st.just({}) | st.just({"rows": 1})),
-    content=st.none() | st.just(FileLayout(12_288, 262_144, 0, EXTENT, (EXTENT,), ("models/m",))),
+    content=st.none() | BLOCKS | PARTS,
     tables=st.just(()) | st.builds(lambda rows: (TableEntry("sales", COLUMNS, rows, ("id",), 3),), st.integers(0, 9)),
     pack=st.none() | REFS,
     outcomes=st.none() | REFS,
@@ -215,8 +219,8 @@ class TestManifests:
 
     def test_other_content_is_refused_by_its_kind(self) -> None:
         """A version of another engine's content is not damaged: this release is too old for it."""
-        members = {**orjson.loads(MANIFEST.to_json()), "content": {"kind": "parts", "parts": []}}
-        with pytest.raises(CorruptError, match="stored as 'parts'; this release reads 'blocks'") as refused:
+        members = {**orjson.loads(MANIFEST.to_json()), "content": {"kind": "columns", "columns": []}}
+        with pytest.raises(CorruptError, match="as 'columns'; this release reads 'blocks' and 'parts'") as refused:
             read_manifest(sealed(members), "m")
         assert refused.value.hint == "Use a newer release of teatree."
 

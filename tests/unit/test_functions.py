@@ -20,7 +20,7 @@ from teatree.contracts.notices import Status
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.arguments import Call
-from teatree.functions.handles import Read, Write
+from teatree.functions.handles import Read, SqlWrite, Write
 from teatree.functions.inserts import insert
 from teatree.functions.registry import Registry, built_in_functions
 from teatree.functions.traits import Function, Nature, Traits
@@ -47,6 +47,7 @@ class Counts(CallGroup):
 
     @override
     def refusals(self, db: Write) -> Mapping[int, RequestError]:
+        assert isinstance(db, SqlWrite)
         seen = {row[0] for row in db.run("SELECT n FROM counts")}
         refused = {}
         for place, n in self.numbers.items():
@@ -90,7 +91,7 @@ class WaitingCounts(WaitingCalls):
         return [self._group]
 
 
-def clear(db: Write, call: Call) -> dict[str, int]:
+def clear(db: SqlWrite, call: Call) -> dict[str, int]:
     """Delete all rows of `counts`."""
     call.finish()
     ((rows,),) = db.run("DELETE FROM counts")

@@ -52,6 +52,7 @@ def test_ours_are_parts_like_any_other() -> None:
     """Every form of ours stands in the distribution's entry points, and can be imported."""
     expected = {
         PartGroup.STORES: ("file", "s3"),
+        PartGroup.ENGINES: ("duckdb",),
         PartGroup.LAUNCHERS: ("process",),
         PartGroup.SOURCES: ("file", "s3"),
         PartGroup.FORMATS: ("arrow", "csv", "feather", "ipc", "parquet", "tsv"),

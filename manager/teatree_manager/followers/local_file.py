@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 from typing_extensions import override
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock, Timer
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.manifest import Manifest, ModelState
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.engine.errors import DamagedVersionError
 from teatree.engine.local.reads import LocalReads
@@ -102,7 +102,7 @@ class LocalFollower(Follower):
 
     async def _follow(self, manifest: Manifest) -> bool:
         """Make a version's file; return False after a pause instead, since there may be a newer version then."""
-        if manifest.content is None:
+        if manifest.state is not ModelState.ACTIVE:
             await self.with_files(self._versions.drop)
             await asyncio.to_thread(self._reads.close)
             self.current = self.table = None
@@ -136,7 +136,7 @@ class LocalFollower(Follower):
     @property
     def is_dropped(self) -> bool:
         """Whether the newest version has no model, even if the local file still holds an older one."""
-        return self._manifest is not None and self._manifest.content is None
+        return self._manifest is not None and self._manifest.state is not ModelState.ACTIVE
 
     @property
     @override

@@ -97,7 +97,7 @@ def _from_manifest(manifest: Manifest, why: str | None) -> ModelInfo:
         state=manifest.state.value,
         version=manifest.version,
         at=manifest.at,
-        file_bytes=manifest.content.size_bytes if manifest.content else 0,
+        file_bytes=manifest.size_bytes,
         tables={table.name: table.rows for table in manifest.tables},
         offset=manifest.offset,
         why=why,

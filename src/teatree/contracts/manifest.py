@@ -25,7 +25,8 @@ from teatree.contracts.types.schema import Schema
 
 FORMAT = 1
 BLOCKS: Final = "blocks"
-"""The kind of content that this release reads."""
+PARTS: Final = "parts"
+"""The kinds of content that this release reads."""
 
 
 class ManifestKind(StrEnum):
@@ -72,7 +73,7 @@ class FileLayout:
     """A version's content in blocks: a DuckDB file's header part and blocks, found through a table of leaves."""
 
     kind: Literal["blocks"] = field(default=BLOCKS, kw_only=True)
-    """How the content is stored: another engine stores it in another way, with other members."""
+    """How an engine stores the content."""
     size_bytes: int
     block_bytes: int
     block_count: int
@@ -81,6 +82,32 @@ class FileLayout:
     """The block table, `storage.packs.LEAF_ENTRIES` entries a leaf; leaf i describes blocks i*LEAF_ENTRIES and on."""
     bases: tuple[str, ...]
     """Folders of the packs that entries name by number; 0 is the model's own."""
+
+
+@frozen
+class Part:
+    """An object that holds rows and never changes; versions share it."""
+
+    object: ObjectRef
+    table: str | None = None
+    """The table whose rows it holds; None if it holds all of the model."""
+
+
+@frozen
+class PartFiles:
+    """A version's content in parts."""
+
+    kind: Literal["parts"] = field(default=PARTS, kw_only=True)
+    parts: tuple[Part, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all parts."""
+        return sum(part.object.size_bytes for part in self.parts)
+
+
+Content = FileLayout | PartFiles
+"""A version's data as its engine stores them, tagged by `kind`."""
 
 
 @frozen
@@ -185,8 +212,8 @@ class Manifest:
     fork_of: ForkPoint | None = None
     """Where the present incarnation began, if it began as a fork."""
     options: ModelOptions = ModelOptions()
-    content: FileLayout | None = None
-    """None while there is no model."""
+    content: Content | None = None
+    """None while there is no model: `state` shows that."""
     tables: tuple[TableEntry, ...] = ()
     pack: ObjectRef | None = None
     """The pack written for this version; None if nothing changed."""
@@ -210,6 +237,16 @@ class Manifest:
     def position(self) -> LogPosition:
         """The last request that it holds; sequence 0 if there is none."""
         return LogPosition(self.offset, self.log_at)
+
+    @property
+    def blocks(self) -> FileLayout | None:
+        """The content, if it is stored in blocks."""
+        return self.content if isinstance(self.content, FileLayout) else None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the content; 0 if there is none."""
+        return self.content.size_bytes if self.content is not None else 0
 
     def to_json(self) -> bytes:
         """Return the manifest's bytes: one JSON object whose member `checksum` covers the rest."""
@@ -291,9 +328,9 @@ def read_entry(body: bytes, where: str) -> Manifest | Stub:
 
 def _check_content(content: Any, where: str) -> None:
     """Refuse content that this release cannot read, by its tag: such a manifest is not damaged."""
-    if isinstance(content, dict) and content.get("kind") != BLOCKS:
+    if isinstance(content, dict) and content.get("kind") not in (BLOCKS, PARTS):
         raise CorruptError(
-            f"The version's content is stored as {content.get('kind')!r}; this release reads {BLOCKS!r}.",
+            f"The version's content is stored as {content.get('kind')!r}; this release reads {BLOCKS!r} and {PARTS!r}.",
             where=where,
             hint="Use a newer release of teatree.",
         )
@@ -305,7 +342,8 @@ def _sealed(entry: Manifest | Stub) -> bytes:
 
 
 absent_if_default(ObjectRef, LedgerRef, TableEntry, ModelOptions, Incarnation)
-absent_if_default(FileLayout, always=("kind",))
+absent_if_default(Part)
+absent_if_default(FileLayout, PartFiles, always=("kind",))
 absent_if_default(Manifest, always=("format",))
 absent_if_default(Stub, always=("stub", "format"))
 tolerate_unknown_keys(Manifest)

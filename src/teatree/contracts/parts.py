@@ -22,6 +22,8 @@ class PartGroup(StrEnum):
 
     STORES = "teatree.stores"
     """By the scheme of a URL: called with `StoreSettings`, returns an `ObjectStore`."""
+    ENGINES = "teatree.engines"
+    """By the name in a model's options: called without arguments, returns an `Engine`."""
     LAUNCHERS = "teatree.launchers"
     """By `TEATREE_DISPATCHER_LAUNCHER`: called with `Settings` and the environment, returns a `Launcher`."""
     SOURCES = "teatree.sources"

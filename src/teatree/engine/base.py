@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import frozen
 
 from teatree.contracts.clock import Clock
-from teatree.contracts.errors import Code, OperatorError
 from teatree.contracts.manifest import FileLayout, Manifest, ObjectRef
+from teatree.contracts.parts import PartGroup, make_part, part_names
 from teatree.contracts.probe import Probe
 from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
@@ -274,28 +274,25 @@ class Engine(ABC):
 
 @frozen
 class Engines:
-    """The engines of this process, by name."""
+    """The engines of this process, by name: those that are installed, and others that it was given."""
 
-    by_name: Mapping[str, Engine]
+    given: Mapping[str, Engine] = {}
 
     @classmethod
     def of(cls, *engines: Engine) -> Engines:
-        """Return these engines."""
+        """Return these and the installed ones."""
         return cls({engine.name: engine for engine in engines})
 
     @property
     def names(self) -> tuple[str, ...]:
         """Their names, sorted."""
-        return tuple(sorted(self.by_name))
+        return tuple(sorted({*self.given, *part_names(PartGroup.ENGINES)}))
 
     def require(self, name: str) -> Engine:
         """Return an engine; raises `wrong_configuration` if it is not installed."""
-        engine = self.by_name.get(name)
-        if engine is None:
-            raise OperatorError(
-                Code.WRONG_CONFIGURATION,
-                f"The model is held by the engine {name!r}, which is not installed here.",
-                where="engine",
-                hint=f"There are: {', '.join(self.names)}.",
-            )
-        return engine
+        engine = self.given.get(name)
+        return engine if engine is not None else make_part(PartGroup.ENGINES, name, Engine, "engine")
+
+
+INSTALLED_ENGINES = Engines()
+"""The installed ones only."""

@@ -8,7 +8,7 @@ from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.manifest import ModelOptions
 from teatree.contracts.probe import Probe
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.base import EngineContext, Engines, OnStuck
+from teatree.engine.base import INSTALLED_ENGINES, EngineContext, Engines, OnStuck
 from teatree.functions.arguments import Context, Report, no_report
 from teatree.functions.history import History
 from teatree.functions.registry import Registry
@@ -37,10 +37,10 @@ class ModelContext:
     """The operator's; a model's own options replace some."""
     sources: Sources
     functions: Registry
-    engines: Engines
     probe: Probe
     hooks: WriterHooks = WriterHooks()
     clock: Clock = SYSTEM_CLOCK
+    engines: Engines = INSTALLED_ENGINES
 
     def with_options(self, options: ModelOptions) -> ModelContext:
         """Return the same with the limits that a model's options set."""

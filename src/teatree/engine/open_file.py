@@ -173,7 +173,7 @@ class OpenFile:
         write_id = secrets.token_hex(8)
         with tempfile.TemporaryDirectory(prefix="teatree-publish-") as folder:
             captured, tables = self._capture(table, version, write_id, Path(folder))
-            if newest is not None and newest.content is not None and _is_same(newest, captured):
+            if newest is not None and _is_same(newest, captured):
                 self._last, self._table, self._checkpoint = newest, table, captured.checkpoint
                 return self._published(newest, is_new=False)
             manifest = self._manifest(newest, version, write_id, captured, tables)
@@ -217,9 +217,9 @@ class OpenFile:
         return newest
 
     def _table_of(self, newest: Manifest | None) -> BlockTable:
-        if newest is None or newest.content is None:
+        if newest is None or newest.blocks is None:
             return BlockTable.empty(self._chain.folder)
-        return read_table(self._chain.store, newest.content)
+        return read_table(self._chain.store, newest.blocks)
 
     def _capture(
         self, table: BlockTable, version: int, write_id: str, folder: Path
@@ -285,8 +285,8 @@ class OpenFile:
 def _is_same(newest: Manifest, captured: Capture) -> bool:
     return (
         not captured.blocks
-        and newest.content is not None
-        and newest.content.header.checksum == captured.layout.header.checksum
+        and newest.blocks is not None
+        and newest.blocks.header.checksum == captured.layout.header.checksum
     )
 
 
@@ -312,7 +312,7 @@ def _published(manifest: Manifest, *, is_new: bool) -> Published:
         model=manifest.model,
         version=manifest.version,
         is_new=is_new,
-        size_bytes=manifest.content.size_bytes if manifest.content else 0,
+        size_bytes=manifest.size_bytes,
         pack_bytes=manifest.pack.size_bytes if manifest.pack and is_new else 0,
         tables={entry.name: entry.rows for entry in manifest.tables},
     )

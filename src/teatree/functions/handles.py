@@ -9,15 +9,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import OWN_SCHEMA
+from teatree.contracts.types.schema import Schema
 from teatree.contracts.types.table_info import TableInfo
+from teatree.datasets.ddl import create_table_sql, quote
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_VIEW = f"{OWN_SCHEMA}_rows"
-"""The name under which `Write.run_with` shows rows to a statement: no user's table can have it."""
+"""The name under which `SqlWrite.run_with` shows rows to a statement: no user's table can have it."""
 
 Parameters = Sequence[Any] | dict[str, Any]
 
@@ -53,6 +57,35 @@ class Write(Read):
     """Changes user tables, in the transaction of the request's batch."""
 
     @abstractmethod
+    def create_table(self, name: str, schema: Schema, primary_key: Sequence[str]) -> None:
+        """Create a table; `changed` follows, which describes it."""
+
+    @abstractmethod
+    def drop_table(self, name: str) -> None:
+        """Drop a table."""
+
+    @abstractmethod
+    def insert(self, table: TableInfo, rows: pa.Table | pa.RecordBatchReader) -> None:
+        """Insert rows; columns that they lack take their defaults. Raises `not_null`, `constraint`."""
+
+    @abstractmethod
+    def clear(self, table: TableInfo) -> None:
+        """Delete all rows of a table."""
+
+    @abstractmethod
+    def changed(self, table: str, *, schema: bool = False) -> None:
+        """Note that a table's rows (or its schema too) changed; also of one that is new."""
+
+    @property
+    @abstractmethod
+    def tables_chars(self) -> int:
+        """About how many characters a manifest needs for all tables."""
+
+
+class SqlWrite(Write):
+    """Changes user tables by DuckDB's SQL."""
+
+    @abstractmethod
     def run(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
         """Run one statement of our own making and return its rows."""
 
@@ -65,14 +98,25 @@ class Write(Read):
         """Run one guarded INSERT, UPDATE, DELETE or MERGE; return the number of rows changed."""
 
     @abstractmethod
-    def changed(self, table: str, *, schema: bool = False) -> None:
-        """Note that a table's rows (or its schema too) changed; also of one that is new."""
-
-    @property
-    @abstractmethod
-    def tables_chars(self) -> int:
-        """About how many characters a manifest needs for all tables."""
-
-    @abstractmethod
     def dropped(self, table: str) -> None:
         """Note that a table was dropped."""
+
+    @override
+    def create_table(self, name: str, schema: Schema, primary_key: Sequence[str]) -> None:
+        self.run(create_table_sql(name, schema, primary_key))
+
+    @override
+    def drop_table(self, name: str) -> None:
+        self.run(f"DROP TABLE {quote(name)}")
+        self.dropped(name)
+
+    @override
+    def insert(self, table: TableInfo, rows: pa.Table | pa.RecordBatchReader) -> None:
+        columns = ", ".join(quote(name) for name in rows.schema.names)
+        self.run_with(rows, f"INSERT INTO {quote(table.name)} ({columns}) SELECT {columns} FROM {ROWS_VIEW}")
+        self.changed(table.name)
+
+    @override
+    def clear(self, table: TableInfo) -> None:
+        self.run(f"DELETE FROM {quote(table.name)}")
+        self.changed(table.name)

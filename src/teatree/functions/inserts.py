@@ -1,4 +1,4 @@
-"""Arrow rows into a table: the INSERT of the functions that add rows."""
+"""Arrow rows into a table, for the functions that add rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.types.table_info import TableInfo
-from teatree.datasets.ddl import quote
-from teatree.functions.handles import ROWS_VIEW, Write
+from teatree.functions.handles import Write
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,7 +17,7 @@ def insert(db: Write, table: TableInfo, parts: Sequence[pa.Table]) -> int:
     """Insert Arrow rows, one statement a part; columns left out take their defaults. Return the number of rows."""
     count = 0
     for part in parts:
-        db.run_with(part, _insert_sql(table, part.column_names))
+        db.insert(table, part)
         count += part.num_rows
     db.changed(table.name)
     return count
@@ -29,16 +28,9 @@ def insert_once(db: Write, table: TableInfo, rows: pa.Table) -> int:
     import pyarrow as pa  # noqa: PLC0415
 
     count: int = rows.num_rows
-    names, schema, batches = rows.column_names, rows.schema, rows.to_batches()
-    reader = pa.RecordBatchReader.from_batches(schema, _taken(batches))
-    db.run_with(reader, _insert_sql(table, names))
-    db.changed(table.name)
+    schema, batches = rows.schema, rows.to_batches()
+    db.insert(table, pa.RecordBatchReader.from_batches(schema, _taken(batches)))
     return count
-
-
-def _insert_sql(table: TableInfo, names: Sequence[str]) -> str:
-    columns = ", ".join(quote(name) for name in names)
-    return f"INSERT INTO {quote(table.name)} ({columns}) SELECT {columns} FROM {ROWS_VIEW}"
 
 
 def _taken(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

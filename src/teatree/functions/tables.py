@@ -10,9 +10,6 @@ from teatree.contracts.shown import shown
 from teatree.contracts.types.dtypes import Array, Interval, List, Map, Struct
 from teatree.contracts.types.schema import Field, Schema, parse_dtype
 from teatree.contracts.types.table_info import TableInfo
-from teatree.datasets.ddl import (
-    create_table_sql,
-)
 from teatree.datasets.defaults import default_sql
 from teatree.functions.handles import Write
 
@@ -43,7 +40,7 @@ def make_table(db: Write, members: dict[str, Any], where: str) -> bool:
         raise RequestError(Code.TABLE_EXISTS, f"There is a table {name!r} already.", where=f"{where}table")
     if len(db.tables()) >= TABLES_MAX:
         raise RequestError(Code.OUT_OF_RANGE, f"A model has at most {TABLES_MAX} tables.", where=f"{where}table")
-    db.run(create_table_sql(name, schema, primary_key))
+    db.create_table(name, schema, primary_key)
     made(db, name)
     return True
 

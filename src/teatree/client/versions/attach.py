@@ -19,7 +19,7 @@ from teatree.client.versions.lazy_files import LazyFiles
 from teatree.client.versions.pull import find_version
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.manifest import Manifest, ModelState
 from teatree.contracts.names import check_model, new_id
 from teatree.contracts.settings import CacheSettings, Settings, store_at
 from teatree.datasets.ddl import quote, quote_literal
@@ -173,7 +173,7 @@ class Attached:
             number = self._chain.newest_version(self._manifest.version)
             if number > self._manifest.version:
                 newest = self._chain.newest(number)
-                if newest is not None and newest.content is not None:  # a dropped model has none
+                if newest is not None and newest.state is ModelState.ACTIVE:
                     if newest.content_write_id != self._manifest.content_write_id:
                         before = self._open_name
                         self._switch(newest, "ATTACH OR REPLACE")

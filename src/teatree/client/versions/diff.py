@@ -10,7 +10,7 @@ from attrs import frozen
 
 from teatree.client.versions.attach import Attached
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.manifest import Manifest, ModelState
 from teatree.contracts.names import fold
 from teatree.contracts.settings import Settings
 from teatree.datasets.ddl import quote
@@ -105,7 +105,7 @@ class _Sides:
         cache = BlockCache(settings.cache_folder, settings.cache.bytes_max) if settings.cache_folder else None
         fetcher = BlockFetcher(chain.store, cache, settings.cache.memory_bytes_max)
         for name, manifest in zip((_BEFORE, _AFTER), manifests, strict=True):
-            if manifest.content is None:
+            if manifest.state is not ModelState.ACTIVE:
                 con.execute(f"ATTACH ':memory:' AS {quote(name)}")
             else:
                 self._attached.append(Attached(con, chain, manifest, fetcher, settings.cache, name))

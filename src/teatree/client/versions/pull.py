@@ -78,7 +78,7 @@ def version_info(manifest: Manifest) -> VersionInfo:
         at=manifest.at,
         offset=manifest.offset,
         user_version=manifest.user_version,
-        file_bytes=manifest.content.size_bytes if manifest.content else 0,
+        file_bytes=manifest.size_bytes,
         pack_bytes=manifest.pack.size_bytes if manifest.pack else 0,
         tables={table.name: table.rows for table in manifest.tables},
         changed_tables=manifest.changed_tables,

@@ -171,7 +171,7 @@ def _check_version(chain: Chain, manifest: Manifest, check: FileCheck, path: Pat
     if manifest.pack is not None:
         with counts.findings.collect(manifest.version):
             check_object(chain, manifest.pack)
-    if manifest.content is not None and check.check(manifest, manifest.content):
+    if manifest.blocks is not None and check.check(manifest, manifest.blocks):
         _read_tables(path, manifest, counts)
 
 

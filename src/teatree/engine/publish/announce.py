@@ -209,7 +209,7 @@ class Announcer:
             "offset": manifest.offset,
             "changed_tables": list(manifest.changed_tables),
             "rows": {table.name: table.rows for table in manifest.tables},
-            "bytes": manifest.content.size_bytes if manifest.content else 0,
+            "bytes": manifest.size_bytes,
         }
         notice = WireNotice(
             kind=Kind.VERSION, model=manifest.model, at=manifest.at, version=manifest.version, result=details

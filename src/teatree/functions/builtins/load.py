@@ -9,7 +9,6 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_identifier, check_table
 from teatree.contracts.types.schema import Field, Schema
 from teatree.contracts.types.table_info import TableInfo
-from teatree.datasets.ddl import create_table_sql, quote
 from teatree.datasets.source_rows import read_chunks, readable
 from teatree.functions.arguments import Call
 from teatree.functions.handles import Write
@@ -55,7 +54,7 @@ def _load_file(db: Write, call: Call, name: str, path: Path, mode: str, csv: Csv
             raise RequestError(Code.BAD_SOURCE, f"{path.name!r} has no columns.", where="uri")
         table = known or _created(db, name, first)
         if mode == "replace":
-            db.run(f"DELETE FROM {quote(table.name)}")
+            db.clear(table)
         count += _insert_chunk(db, table, first, 0)
         for chunk in chunks:
             count += _insert_chunk(db, table, chunk, count)
@@ -81,7 +80,7 @@ def _created(db: Write, name: str, sample: pa.Table) -> TableInfo:
     except RequestError as e:  # its places are those of a schema, which was not sent
         raise RequestError(e.code, e.message, where="uri", hint=e.hint) from None
     schema = Schema(tuple(Field(check_identifier(f.name, "uri"), f.dtype) for f in found))
-    db.run(create_table_sql(name, schema, ()))
+    db.create_table(name, schema, ())
     return made(db, name)
 
 

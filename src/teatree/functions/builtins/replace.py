@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from teatree.datasets.ddl import quote
 from teatree.functions.arguments import Call, to_tables
 from teatree.functions.handles import Write
 from teatree.functions.inserts import insert
@@ -15,8 +14,7 @@ def replace(db: Write, call: Call) -> dict[str, int]:
     rows = call.rows(len(table.schema))
     call.finish(takes_rows=True)
     tables = to_tables(rows, table.schema)
-    db.run(f"DELETE FROM {quote(table.name)}")
-    db.changed(table.name)
+    db.clear(table)
     return {"rows": insert(db, table, tables)}
 
 

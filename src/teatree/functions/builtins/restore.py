@@ -8,14 +8,14 @@ from typing import Any
 from teatree.contracts.errors import Code, OperatorError
 from teatree.contracts.manifest import TableEntry
 from teatree.contracts.names import fold
-from teatree.datasets.ddl import create_table_sql, quote
+from teatree.datasets.ddl import quote
 from teatree.functions.arguments import Call
-from teatree.functions.handles import Write
+from teatree.functions.handles import SqlWrite
 from teatree.functions.history import retry_while_unavailable
 from teatree.functions.traits import Function, Traits
 
 
-def restore(db: Write, call: Call) -> dict[str, Any]:
+def restore(db: SqlWrite, call: Call) -> dict[str, Any]:
     """Make the user tables equal those of a version: rows, columns, defaults and keys; everything else stays.
 
     A table that nothing has changed since is left as it is, so that the new version costs what differs.
@@ -42,7 +42,7 @@ def restore(db: Write, call: Call) -> dict[str, Any]:
             for entry in differing:
                 _restore_table(db, entry, database)
     for name in dropped:
-        _drop(db, name)
+        db.drop_table(name)
     return {
         "version": number,
         "tables": [entry.name for entry in differing],
@@ -51,12 +51,12 @@ def restore(db: Write, call: Call) -> dict[str, Any]:
     }
 
 
-def _restore_table(db: Write, entry: TableEntry, database: str) -> None:
+def _restore_table(db: SqlWrite, entry: TableEntry, database: str) -> None:
     present = db.find_table(entry.name)
     if present is not None:
-        _drop(db, present.name)
+        db.drop_table(present.name)
     if entry.fault is None:
-        db.run(create_table_sql(entry.name, entry.schema, entry.primary_key))
+        db.create_table(entry.name, entry.schema, entry.primary_key)
     else:  # what cannot be described is made as it was, by DuckDB's own SQL
         ((made,),) = db.run(
             "SELECT sql FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'main' AND table_name = ?",
@@ -65,11 +65,6 @@ def _restore_table(db: Write, entry: TableEntry, database: str) -> None:
         db.run(made)
     db.run(f"INSERT INTO {quote(entry.name)} SELECT * FROM {quote(database)}.main.{quote(entry.name)}")
     db.changed(entry.name, schema=True)
-
-
-def _drop(db: Write, name: str) -> None:
-    db.run(f"DROP TABLE {quote(name)}")
-    db.dropped(name)
 
 
 FUNCTIONS = (Function("restore", restore, Traits(alone=True, copies=True)),)

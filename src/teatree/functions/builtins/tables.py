@@ -9,10 +9,10 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_identifier, fold
 from teatree.contracts.types.schema import Schema
 from teatree.contracts.types.table_info import TableInfo
-from teatree.datasets.ddl import add_column_sql, drop_column_sql, quote, rebuild_sql, rename_column_sql
+from teatree.datasets.ddl import add_column_sql, drop_column_sql, rebuild_sql, rename_column_sql
 from teatree.datasets.defaults import is_computed
 from teatree.functions.arguments import Call
-from teatree.functions.handles import Write
+from teatree.functions.handles import SqlWrite, Write
 from teatree.functions.tables import made, make_table, read_column
 from teatree.functions.traits import Function
 
@@ -29,7 +29,7 @@ def create_table(db: Write, call: Call) -> dict[str, Any]:
     return {"created": make_table(db, members, "")}
 
 
-def alter_table(db: Write, call: Call) -> dict[str, Any]:
+def alter_table(db: SqlWrite, call: Call) -> dict[str, Any]:
     """Add, drop or rename columns of a table: exactly one of `add`, `drop`, `rename`."""
     table = db.table(call.text("table"))
     add = call.members("add", None)
@@ -58,7 +58,7 @@ def alter_table(db: Write, call: Call) -> dict[str, Any]:
     return {"columns": list(db.table(table.name).schema.names)}
 
 
-def _add_column(db: Write, table: TableInfo, add: dict[str, Any]) -> None:
+def _add_column(db: SqlWrite, table: TableInfo, add: dict[str, Any]) -> None:
     column = read_column(add, "add")
     if column.name in table.schema:
         raise RequestError(Code.COLUMN_EXISTS, f"There is a column {column.name!r} already.", where="add.name")
@@ -76,7 +76,7 @@ def _add_column(db: Write, table: TableInfo, add: dict[str, Any]) -> None:
         _run_all(db, rebuild_sql(table.name, schema, table.primary_key, table.schema.names))
 
 
-def _drop_column(db: Write, table: TableInfo, name: str) -> None:
+def _drop_column(db: SqlWrite, table: TableInfo, name: str) -> None:
     column = _droppable(table, name)
     names = table.schema.names
     if any(names.index(key) > names.index(column) for key in table.primary_key):  # DuckDB drops none before a key
@@ -86,7 +86,7 @@ def _drop_column(db: Write, table: TableInfo, name: str) -> None:
         db.run(drop_column_sql(table.name, column))
 
 
-def _run_all(db: Write, statements: Sequence[str]) -> None:
+def _run_all(db: SqlWrite, statements: Sequence[str]) -> None:
     for statement in statements:
         db.run(statement)
 
@@ -110,8 +110,7 @@ def drop_table(db: Write, call: Call) -> dict[str, Any]:
     if missing_ok and found is None:
         return {"dropped": False}
     table = found or db.table(name)  # it can be one that cannot be described
-    db.run(f"DROP TABLE {quote(table.name)}")
-    db.dropped(table.name)
+    db.drop_table(table.name)
     return {"dropped": True}
 
 

@@ -9,7 +9,7 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.ddl import quote
 from teatree.functions.arguments import Call, to_tables
-from teatree.functions.handles import ROWS_VIEW, Write
+from teatree.functions.handles import ROWS_VIEW, SqlWrite
 from teatree.functions.tables import NO_KEY
 from teatree.functions.traits import Function, Traits
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def upsert(db: Write, call: Call) -> dict[str, int]:
+def upsert(db: SqlWrite, call: Call) -> dict[str, int]:
     """Add rows, or set the columns they name where a row with their key is there already."""
     table = db.table(call.text("table"))
     rows = call.rows(1)

@@ -24,7 +24,7 @@ from teatree.datasets.arrow.types import to_arrow_schema
 from teatree.datasets.ddl import quote, quote_literal
 from teatree.datasets.rows import RowDecoder, RowGroup
 from teatree.functions.arguments import VALUE_BYTES, Call
-from teatree.functions.handles import ROWS_VIEW, Read, Write
+from teatree.functions.handles import ROWS_VIEW, Read, SqlWrite, Write
 from teatree.functions.inserts import duplicate_key, insert
 from teatree.functions.waiting_calls import CallGroup, WaitingCalls
 
@@ -76,7 +76,7 @@ class TableAppends(CallGroup):
         The first request that has a key wins, unless the table holds it already; one that is refused takes no key from
         those behind it. A request whose key cannot be known before the INSERT is not among them.
         """
-        if not self._table.primary_key:
+        if not self._table.primary_key or not isinstance(db, SqlWrite):  # no other handle finds them in one query
             return {}
         keys = self._table.schema.select(self._table.primary_key)
         pairs = self._groups.items()

@@ -11,7 +11,7 @@ from attrs import frozen
 from blake3 import blake3
 
 from teatree.contracts.codec import unstructure
-from teatree.contracts.manifest import Manifest, ManifestKind, ObjectRef, Stub
+from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, ObjectRef, Stub
 from teatree.contracts.names import ANONYMOUS
 from teatree.storage.objects.base import object_uri
 
@@ -173,7 +173,7 @@ def model_columns(manifest: Manifest, store_url: str) -> ModelColumns:
             }
             for table in manifest.tables
         ),
-        size_bytes=manifest.content.size_bytes if manifest.content else 0,
+        size_bytes=manifest.size_bytes,
         store_url=store_url,
     )
 
@@ -190,7 +190,7 @@ def version_row(manifest: Manifest) -> VersionRow:
         user_version=manifest.user_version,
         at=manifest.at,
         log_at=manifest.log_at,
-        size_bytes=manifest.content.size_bytes if manifest.content else 0,
+        size_bytes=manifest.size_bytes,
         pack_bytes=manifest.pack.size_bytes if manifest.pack else 0,
         requests=manifest.outcomes.rows if manifest.outcomes else 0,
         changed_tables=manifest.changed_tables,
@@ -202,7 +202,7 @@ def content_rows(manifest: Manifest, store_url: str) -> list[ContentRow]:
     if manifest.kind is not ManifestKind.BATCH:
         return []
     found: list[ContentRow] = []
-    if manifest.content is not None:
+    if manifest.state is ModelState.ACTIVE:
         body = manifest.to_json()
         rows = sum(table.rows for table in manifest.tables)
         own = ObjectRef(f"manifests/{manifest.version:020d}", len(body), blake3(body).hexdigest(), rows)

@@ -96,7 +96,7 @@ def _is_swept(state: State, before: int, version: int, found: Sequence[ObjectInf
 
 def _packs_of(chain: Chain, version: int) -> set[str]:
     """Return the keys of the packs to which a version refers."""
-    layout = chain.get(version).content
+    layout = chain.get(version).blocks
     if layout is None:
         return set()
     table = Leaves(chain.store, layout).table()

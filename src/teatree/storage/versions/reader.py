@@ -13,7 +13,7 @@ import numpy as np
 from blake3 import blake3
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.manifest import Extent, FileLayout, Manifest
+from teatree.contracts.manifest import Extent, FileLayout, Manifest, ModelState
 from teatree.storage.disk import translating_disk_full
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.frames import READ_GAP_BYTES_MAX, Frame, RangeRead, fetch, plan_reads
@@ -32,14 +32,20 @@ Progress = Callable[[int, int], None]
 
 
 def layout_of(manifest: Manifest) -> FileLayout:
-    """Return the file of a version, or raise `unknown_version` where the model had none."""
-    if manifest.content is None:
+    """Return the file of a version, or raise `unknown_version` where the model had none, `bad_source` for parts."""
+    if manifest.state is not ModelState.ACTIVE:
         raise RequestError(
             Code.UNKNOWN_VERSION,
             f"{manifest.model} is {manifest.state} at version {manifest.version}: there is no file.",
             where=f"version {manifest.version}",
         )
-    return manifest.content
+    if manifest.blocks is None:
+        raise RequestError(
+            Code.BAD_SOURCE,
+            f"Version {manifest.version} of {manifest.model} is not stored as a DuckDB file.",
+            where=f"version {manifest.version}",
+        )
+    return manifest.blocks
 
 
 def read_extent(store: ObjectStore, extent: Extent, size_bytes: int) -> bytes:

@@ -16,7 +16,7 @@ from attrs import define, frozen
 from blake3 import blake3
 
 from teatree.contracts.errors import CorruptError, RetryError, TeatreeError
-from teatree.contracts.manifest import NO_LOG, FileLayout, Manifest, ManifestKind, ObjectRef, Stub
+from teatree.contracts.manifest import NO_LOG, FileLayout, Manifest, ManifestKind, ModelState, ObjectRef, Stub
 from teatree.storage.ledger.segments import decode_segment
 from teatree.storage.reread import reread
 from teatree.storage.versions.chain import Chain
@@ -200,6 +200,6 @@ def total_bytes(manifests: Iterable[Manifest]) -> int:
     """Return about how many bytes of files there are to check: the first version's, then what each one added."""
     total = 0
     for number, manifest in enumerate(manifests):
-        if manifest.content is not None:
-            total += manifest.content.size_bytes if number == 0 or not manifest.pack else manifest.pack.size_bytes
+        if manifest.state is ModelState.ACTIVE:
+            total += manifest.size_bytes if number == 0 or not manifest.pack else manifest.pack.size_bytes
     return total
