@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import CorruptError
 from teatree.contracts.manifest import (
+    ContentPart,
     Extent,
     FileLayout,
     ForkPoint,
@@ -28,7 +29,6 @@ from teatree.contracts.manifest import (
     ModelOptions,
     ModelState,
     ObjectRef,
-    Part,
     PartFiles,
     StreamStamp,
     TableEntry,
@@ -110,7 +110,7 @@ MANIFEST = Manifest(
 EXTENT = Extent("models/m/packs/1-a", 8, 100, "c")
 COLUMNS = Schema((Field("id", parse_dtype("BIGINT"), nullable=False), Field("n", parse_dtype("INTEGER"), default="1")))
 BLOCKS = st.just(FileLayout(12_288, 262_144, 0, EXTENT, (EXTENT,), ("models/m",)))
-PARTS = st.builds(PartFiles, st.tuples(st.builds(Part, REFS, st.none() | st.just("sales"))))
+PARTS = st.builds(PartFiles, st.tuples(st.builds(ContentPart, REFS, st.none() | st.just("sales"))))
 MANIFESTS = st.builds(
     attrs.evolve,
     st.just(MANIFEST),

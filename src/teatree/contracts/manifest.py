@@ -85,7 +85,7 @@ class FileLayout:
 
 
 @frozen
-class Part:
+class ContentPart:
     """An object that holds rows and never changes; versions share it."""
 
     object: ObjectRef
@@ -98,7 +98,7 @@ class PartFiles:
     """A version's content in parts."""
 
     kind: Literal["parts"] = field(default=PARTS, kw_only=True)
-    parts: tuple[Part, ...]
+    parts: tuple[ContentPart, ...]
 
     @property
     def size_bytes(self) -> int:
@@ -342,7 +342,7 @@ def _sealed(entry: Manifest | Stub) -> bytes:
 
 
 absent_if_default(ObjectRef, LedgerRef, TableEntry, ModelOptions, Incarnation)
-absent_if_default(Part)
+absent_if_default(ContentPart)
 absent_if_default(FileLayout, PartFiles, always=("kind",))
 absent_if_default(Manifest, always=("format",))
 absent_if_default(Stub, always=("stub", "format"))
