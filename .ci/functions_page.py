@@ -1,13 +1,12 @@
-"""The page of the built-in functions: arguments from the code that takes them, meanings from functions.toml."""
+"""The page of the built-in functions: arguments from the code that takes them, meanings from its docstring."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
-import tomllib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -18,7 +17,6 @@ from teatree.datasets.csv.options import CsvOptions
 from teatree.functions.registry import built_in_functions
 from teatree.functions.traits import Function
 
-MEANINGS = Path(__file__).with_name("functions.toml")
 KINDS = {
     "text": "a text",
     "integer": "a whole number, 0 or more",
@@ -34,7 +32,7 @@ KINDS = {
 """By method of `Call`: what it takes."""
 HEAD = """# Functions
 
-<!-- Made from the code and .ci/functions.toml by `make pages`; a test compares the two. -->
+<!-- Made from the code by `make pages`; a test compares the two. -->
 
 Every model has these functions. A request is published on `teatree.request.<model>.<function>`, or with its sender on
 `teatree.request.<model>.<function>.<sender>`, with its arguments as a JSON object ([the wire protocol](wire.md)). The
@@ -58,36 +56,53 @@ class Argument:
     default: str | None
     """None if it is required."""
     meaning: str = ""
-    """If the code has it; else functions.toml does."""
+    """If it has one elsewhere; else the docstring of the function has."""
+
+
+@frozen
+class Text:
+    """What a function's docstring states."""
+
+    text: str
+    meanings: dict[str, str]
+    """Of its arguments, by name."""
+    result: str
 
 
 def functions_page() -> str:
     """Return the page; raises if an argument has no meaning, or a meaning no argument."""
-    texts = tomllib.loads(MEANINGS.read_text(encoding="utf-8"))
-    functions = built_in_functions().functions
-    if texts.keys() != functions.keys():
-        msg = f"functions.toml and the registry differ: {sorted(texts.keys() ^ functions.keys())}"
-        raise LookupError(msg)
-    return HEAD + "".join(_section(function, texts[name]) for name, function in functions.items())
+    return HEAD + "".join(_section(function) for function in built_in_functions().functions.values())
 
 
-def _section(function: Function, texts: dict[str, Any]) -> str:
-    name, arguments = function.name, list(_arguments(function.run))
-    meanings: dict[str, str] = texts.get("arguments", {})
+def _section(function: Function) -> str:
+    name, arguments, text = function.name, list(_arguments(function.run)), _text(function)
     unexplained = {a.name for a in arguments if not a.meaning}
-    if unexplained != meanings.keys():
-        msg = f"functions.toml, {name}: {sorted(unexplained ^ meanings.keys())}"
+    if unexplained != text.meanings.keys():
+        msg = f"{name}: its docstring and its arguments differ: {sorted(unexplained ^ text.meanings.keys())}"
         raise LookupError(msg)
-    lines = [f"\n## {name}\n\n", f"{texts.get('text') or inspect.getdoc(function.run)}\n"]
+    lines = [f"\n## {name}\n\n", f"{text.text}\n"]
     if arguments:
         lines.append("\n| argument | value | default | meaning |\n| --- | --- | --- | --- |\n")
     for a in arguments:
         default = "required" if a.default is None else a.default
-        lines.append(f"| `{a.name}` | {a.kind} | {default} | {' '.join((a.meaning or meanings[a.name]).split())} |\n")
+        meaning = " ".join((a.meaning or text.meanings[a.name]).split())
+        lines.append(f"| `{a.name}` | {a.kind} | {default} | {meaning} |\n")
     if function.traits.alone:
         lines.append("\nIt is applied in a separate batch: it can take long.\n")
-    lines.append(f"\nResult: {' '.join(texts['result'].split())}\n")
+    lines.append(f"\nResult: {text.result}\n")
     return "".join(lines)
+
+
+def _text(function: Function) -> Text:
+    """Return a docstring's parts: after its last empty line an item `name: meaning` for each argument, and `Result`."""
+    before, _, after = (inspect.getdoc(function.run) or "").rpartition("\n\n")
+    items = re.findall(r"^(\w+): (.*(?:\n .*)*)", after, re.MULTILINE)
+    found = {name: " ".join(meaning.split()) for name, meaning in items}
+    if not before or "Result" not in found:
+        msg = f"{function.name}: its docstring needs what it does, an empty line, and an item `Result: …`"
+        raise LookupError(msg)
+    result = found.pop("Result")
+    return Text(before, found, result)
 
 
 def _arguments(run: Callable[..., Any]) -> Iterator[Argument]:

@@ -1,8 +1,8 @@
 """Write the pages of docs/ that are made from the code: settings, functions, points; `--check` compares them only.
 
-A setting's default, unit and meaning come from its class, a function's arguments from the calls that take them. What
-the code does not hold (an argument's meaning, a point's) is in functions.toml and points.toml: each needs one, and none
-may be left over.
+A setting's default, unit and meaning come from its class, a function's arguments from the calls that take them and from
+its docstring. What the code does not hold (a point's meaning) is in points.toml: each needs one, and none may be left
+over.
 """
 
 from __future__ import annotations

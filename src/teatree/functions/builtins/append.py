@@ -10,7 +10,12 @@ from teatree.functions.traits import Function, Traits
 
 
 def append(db: Write, call: Call) -> dict[str, int]:
-    """Add rows to a table."""
+    """Add rows to a table.
+
+    table: The table.
+    rows: The rows. A column that is left out has its default, else NULL.
+    Result: `rows`: how many were added.
+    """
     table, rows = append_arguments(db, call)
     return {"rows": insert(db, table, to_tables(rows, table.schema))}
 

@@ -9,7 +9,12 @@ from teatree.functions.traits import Function, Nature, Traits
 
 
 def archive(_: Any, call: Call) -> list[str]:
-    """Return the tables to archive: those named, or none for all."""
+    """Make the Parquet archive of this moment; `done` once it is complete.
+
+    tables: The tables to archive; all if none is named.
+    Result: `tables`; and `archive`, the version that was archived, where it is a later one because the store had lost
+        blocks of this one.
+    """
     names = call.texts("tables", [])
     call.finish()
     return names

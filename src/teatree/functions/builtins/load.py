@@ -26,7 +26,16 @@ MODES = ("append", "replace", "create")
 
 
 def load(db: Write, call: Call) -> dict[str, int]:
-    """Load a Parquet, CSV or Arrow file into a table; its name's ending is the format."""
+    """Load a Parquet, CSV or Arrow file that the manager reads; its name's ending is the format.
+
+    All rows are loaded, or none. The operator allows places by
+    [`TEATREE_LOAD_ROOTS`](settings.md#connections-and-places).
+
+    table: The table; with the mode `create` a new one.
+    uri: An absolute path, `file:///path` or `s3://bucket/key`.
+    mode: Whether the rows are added, replace all that are there, or make a new table, whose types are the file's.
+    Result: `rows`: how many were loaded.
+    """
     name = check_table(call.text("table"))
     uri = call.text("uri")
     mode = call.choice("mode", MODES, "append")

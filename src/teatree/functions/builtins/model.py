@@ -10,12 +10,31 @@ from teatree.functions.traits import Function, Nature, Traits
 
 
 def create_model(_: Any, call: Call) -> ModelArguments:
-    """Return what the model is to be."""
+    """Create the model, with its first tables.
+
+    The first request of an incarnation; every request before it is rejected as `unknown_model`.
+
+    engine: The engine that holds the model; there is `duckdb`.
+    storage_version: The oldest DuckDB that must be able to open the model's files. `latest` is readable by the
+        manager's own DuckDB only; the manager's choice if left out.
+    app: The application that the model belongs to, for people; 200 characters at most.
+    limits: Limits of this model, none above the operator's: members of [limits](settings.md#limits) by their short
+        names, `memory_bytes_max` for example.
+    tables: The first tables, each an object as `create_table` takes it.
+    from: `model` and, if not the newest, `version`: the new model begins as a fork of that version. A fork has the
+        tables and the storage version of its origin.
+    Result: `goal_model_id`, `tables` (their names); for a fork `from`, the `model` and `version` it is based on.
+    """
     return read_model_arguments(call)
 
 
 def drop_model(_: Any, call: Call) -> None:
-    """Check that the request has no arguments."""
+    """End the model's incarnation.
+
+    Its versions stay readable for as long as they are retained; the name can be used again.
+
+    Result: `{}`.
+    """
     call.finish()
 
 

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 
 def query(db: Read, call: Call) -> QueryResult:
-    """Run one guarded SELECT on all that precedes it in the log, or on an earlier `version`."""
+    """Run one guarded SELECT on all that precedes it in the log, or on an earlier `version`.
+
+    sql: One SELECT.
+    parameters: The statement's parameters: texts, numbers, true, false or null.
+    page_size: Rows of one page, 1 to `page_rows_max`. Left out, 1,000 of JSON, and of Arrow as many as that.
+    format: Whether the pages are JSON or Arrow streams.
+    version: An earlier version to read instead of all that precedes the request in the log.
+    Result: `rows` and `pages`, how many there are of each; the rows come before it in [notices of the kind
+        `page`](wire.md#pages).
+    """
     query = read_query(call, call.context.limits)
     version = call.integer("version", None)
     call.finish()

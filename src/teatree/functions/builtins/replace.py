@@ -9,7 +9,12 @@ from teatree.functions.traits import Function, Traits
 
 
 def replace(db: Write, call: Call) -> dict[str, int]:
-    """Put rows in place of all that a table holds."""
+    """Put rows in place of all that a table holds.
+
+    table: The table.
+    rows: All rows that the table is to hold.
+    Result: `rows`: how many the table holds now.
+    """
     table = db.table(call.text("table"))
     rows = call.rows(len(table.schema))
     call.finish(takes_rows=True)

@@ -19,6 +19,10 @@ def restore(db: SqlWrite, call: Call) -> dict[str, Any]:
     """Make the user tables equal those of a version: rows, columns, defaults and keys; everything else stays.
 
     A table that nothing has changed since is left as it is, so that the new version costs what differs.
+
+    version: The version's number. Those in between stay in the history.
+    Result: `version`, `tables` (the names of those that were put back), `rows` (theirs), `dropped` (tables that the
+        version did not have).
     """
     number = call.integer("version")
     call.finish()

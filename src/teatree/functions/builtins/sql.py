@@ -8,7 +8,13 @@ from teatree.functions.traits import Function, Traits
 
 
 def sql(db: SqlWrite, call: Call) -> dict[str, int]:
-    """Run one guarded INSERT, UPDATE, DELETE or MERGE."""
+    """Run one guarded INSERT, UPDATE, DELETE or MERGE.
+
+    statement: One INSERT, UPDATE, DELETE or MERGE on the model's tables. What reads files, settings or other databases
+        is refused (`sql_not_allowed`).
+    parameters: The statement's parameters: texts, numbers, true, false or null.
+    Result: `rows`: how many were changed.
+    """
     statement = call.text("statement")
     parameters = call.parameters()
     call.finish()

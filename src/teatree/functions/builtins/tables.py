@@ -18,7 +18,15 @@ from teatree.functions.traits import Function
 
 
 def create_table(db: Write, call: Call) -> dict[str, Any]:
-    """Create a table."""
+    """Create a table.
+
+    table: The new table's name.
+    columns: Objects with `name` and `type` (DuckDB's name of a type), and perhaps `nullable` (true) and `default` (a
+        value, or `now()` and its like as a text).
+    primary_key: Columns that together identify a row; `upsert` needs them, or a `key`.
+    if_not_exists: Whether an existing table of this name is no error; its columns are not compared.
+    Result: `created`: false if the table exists already and `if_not_exists` is set.
+    """
     members = {
         "table": call.text("table"),
         "columns": call.items("columns"),
@@ -30,7 +38,14 @@ def create_table(db: Write, call: Call) -> dict[str, Any]:
 
 
 def alter_table(db: SqlWrite, call: Call) -> dict[str, Any]:
-    """Add, drop or rename columns of a table: exactly one of `add`, `drop`, `rename`."""
+    """Add, drop or rename columns of a table: exactly one of `add`, `drop`, `rename`.
+
+    table: The table.
+    add: A column, as `create_table` takes it. Without a default it has to be nullable.
+    drop: A column's name; not one of the primary key, not the last one.
+    rename: One old name and its new one: `{"old": "new"}`.
+    Result: `columns`: the names of all columns afterwards.
+    """
     table = db.table(call.text("table"))
     add = call.members("add", None)
     drop = call.text("drop", None)
@@ -102,7 +117,12 @@ def _droppable(table: TableInfo, name: str) -> str:
 
 
 def drop_table(db: Write, call: Call) -> dict[str, Any]:
-    """Drop a table."""
+    """Drop a table.
+
+    table: The table.
+    if_exists: Whether a missing table is no error.
+    Result: `dropped`: false if there was no such table and `if_exists` is set.
+    """
     name = call.text("table")
     missing_ok = call.flag("if_exists")
     call.finish()

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def update(db: SqlWrite, call: Call) -> dict[str, int]:
-    """Set columns in the rows in which all of `where` holds."""
+    """Set columns in the rows in which all of `where` holds.
+
+    table: The table.
+    set: The new values, by column.
+    where: Values by column that a row must have, all of them; NULL equals NULL. Every row if left out.
+    Result: `rows`: how many were changed.
+    """
     table = db.table(call.text("table"))
     new = call.members("set")
     where = call.members("where", {})
@@ -35,7 +41,12 @@ def update(db: SqlWrite, call: Call) -> dict[str, int]:
 
 
 def delete(db: SqlWrite, call: Call) -> dict[str, int]:
-    """Delete the rows in which all of `where` holds."""
+    """Delete the rows in which all of `where` holds.
+
+    table: The table.
+    where: Values by column that a row must have, all of them; NULL equals NULL. `{}` deletes every row.
+    Result: `rows`: how many were deleted.
+    """
     table = db.table(call.text("table"))
     where = call.members("where")
     call.finish()

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 
 def upsert(db: SqlWrite, call: Call) -> dict[str, int]:
-    """Add rows, or set the columns they name where a row with their key is there already."""
+    """Add rows, or set the columns that they name where a row with their key is there already.
+
+    Two rows with the same key in one request are refused.
+
+    table: The table.
+    rows: The rows; each has a value for every column of the key.
+    key: The columns that identify a row, none of them NULL; the primary key if left out.
+    Result: `rows`: how many were added or set.
+    """
     table = db.table(call.text("table"))
     rows = call.rows(1)
     key = _key(table, call.texts("key", []))
