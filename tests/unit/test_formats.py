@@ -235,13 +235,15 @@ class TestOthers:
     @given(OUTCOMES)
     def test_a_notice_has_what_its_outcome_has(self, outcome: Outcome) -> None:
         """A notice leaves out what has no value, and the sender `_`."""
-        notice = notice_about(outcome, Kind.DONE, "sales", AT, tables=outcome.tables or None, app=outcome.app)
+        have = {"tables": outcome.tables or None, "app": outcome.app, "reads": outcome.reads or None}
+        notice = notice_about(outcome, Kind.DONE, "sales", AT, **have)
         members = orjson.loads(notice.to_json())
         assert None not in members.values()
         assert members.get("sender", ANONYMOUS) == outcome.sender
         assert members.get("index", 0) == outcome.index
         assert tuple(members.get("tables", ())) == outcome.tables
         assert members.get("app") == (None if outcome.app is None else attrs.asdict(outcome.app))
+        assert members.get("reads", []) == [attrs.asdict(read) for read in outcome.reads]
 
     def test_a_commit_keeps_its_index(self, tmp_path: Path) -> None:
         """A commit in a message, which nothing makes yet, is read back; without an index a message is complete."""

@@ -12,6 +12,7 @@ from teatree.cli.output import Output, cell_text
 from teatree.cli.running import with_session
 from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.names import ANONYMOUS
 from teatree.contracts.notices import Kind
 from teatree.contracts.shown import visible
 
@@ -86,13 +87,14 @@ def _what(notice: Notice) -> str:
     if notice.group is not None:
         counts = ", ".join(f"{notice.members.get(k, 0):,} {k}" for k in ("applied", "already", "refused"))
         return f"group {notice.group}: {counts}, {version}"
+    request = " ".join(part for part in (notice.function, notice.request_id) if part)
+    if notice.sender != ANONYMOUS:
+        request += f" from {notice.sender}"
     if notice.error is not None:
         place = f" (at {notice.error['where']})" if notice.error.get("where") else ""
-        return (
-            f"{notice.function} {notice.request_id}: {notice.error.get('code')}: {notice.error.get('message')}{place}"
-        )
+        return f"{request}: {notice.error.get('code')}: {notice.error.get('message')}{place}"
     if notice.kind is Kind.PROGRESS:
         part = f"{float(notice.members.get('fraction', 0)):.0%}"
-        return f"{notice.function} {notice.request_id}: {part}, {notice.members.get('text', '')}"
+        return f"{request}: {part}, {notice.members.get('text', '')}"
     result = "" if notice.result is None else f"  {dump_json(notice.result).decode()}"
-    return " ".join(part for part in (notice.function, notice.request_id, version) if part) + result
+    return " ".join(part for part in (request, version) if part) + result
