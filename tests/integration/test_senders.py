@@ -11,14 +11,14 @@ import nats
 import pytest
 
 from log_bus import bus_with_streams, send
-from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.errors import Code, OperatorError, RetryError
 from teatree.contracts.settings import NatsSettings
 from teatree.messaging.batches import LogMessage, publish_batch
 from teatree.messaging.bus import Bus
 from teatree.messaging.last_requests import LastRequests, last_requests, last_requests_of, last_sequences
 from teatree.messaging.log import LogReader, WakeHints
 from teatree.messaging.log_check import Advance, read_advance
-from teatree.messaging.streams import log_state
+from teatree.messaging.streams import ensure_streams, log_config, log_state
 from teatree.messaging.subject_reader import subjects_after
 from teatree.messaging.subjects import ADVANCED
 
@@ -57,6 +57,26 @@ class TestSenders:
         assert await publish_batch(bus, batch) == 3
         requests = (await LogReader(bus, "sales").read(0, requests_max=9, bytes_max=10**6)).requests
         assert [(r.sender, r.body) for r in requests] == [("_", b"1"), ("anna", b"2"), ("_", b"3")]
+
+    async def test_edited_stream(self, bus: Bus) -> None:
+        """A stream from before senders is refused, and can be edited as the error asks: no request in it is lost."""
+        stream = bus.subjects.requests_stream
+        await bus.js(f"STREAM.DELETE.{stream}")
+        short = bus.subjects.requests_without_sender
+        former = log_config(bus, 1_000_000) | {"subjects": [short], "subject_transform": None}
+        former["republish"] = {**former["republish"], "src": short}
+        await bus.js(f"STREAM.CREATE.{stream}", former)
+        await bus.publish_log(f"{bus.prefix}.request.sales.append", b"1")
+        with pytest.raises(OperatorError) as wrong:
+            await ensure_streams(bus, log_bytes_max=1_000_000, notices_age_s=7, notices_max=8)
+        for member in ("subjects", "subject_transform", "republish"):
+            assert member in wrong.value.message
+        await bus.js(f"STREAM.UPDATE.{stream}", log_config(bus, 1_000_000))
+        await ensure_streams(bus, log_bytes_max=1_000_000, notices_age_s=7, notices_max=8)
+        await bus.publish_log(f"{bus.prefix}.request.sales.append", b"2")
+        requests = (await LogReader(bus, "sales").read(0, requests_max=9, bytes_max=10**6)).requests
+        assert [(r.function, r.sender, r.body) for r in requests] == [("append", "_", b"1"), ("append", "_", b"2")]
+        assert (await last_requests(bus, await log_state(bus), ())).requests == {"sales": 2}
 
     async def test_hints_for_both_forms(self, bus: Bus) -> None:
         """Either form wakes the model's manager and the dispatcher, with headers only."""

@@ -40,6 +40,7 @@ class TestSubjects:
         assert s.query("sales", "query") == "teatree.query.sales.query"
         assert s.query_model("sales") == "teatree.query.sales.*"
         assert s.parse_request("teatree.request.sales.append.anna") == ("sales", "append", "anna")
+        assert s.parse_request("teatree.request.sales.append") == ("sales", "append", "_")
         assert s.parse_query("teatree.query.sales.q") == ("sales", "q")
 
     def test_streams_of_installations_differ(self) -> None:
@@ -72,7 +73,6 @@ class TestSubjects:
         "subject",
         [
             "teatree.request.sales",
-            "teatree.request.a.b",
             "teatree.request.a.b.c.d",
             "other.request.a.b.c",
             "teatree.query.a.b.c",

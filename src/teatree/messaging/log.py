@@ -73,13 +73,13 @@ class LogReader:
 
     def _requests(self, reply: DirectReply) -> list[Request]:
         requests: list[Request] = []
-        append = requests.append
+        append, parse = requests.append, self._bus.subjects.parse_request
         previous = 0
         for message in reply.messages:
             if message.predecessor != previous:
                 raise self._hole(previous, message.predecessor)
             previous = message.seq
-            _, function, sender = message.subject.rsplit(".", 2)
+            _, function, sender = parse(message.subject)
             at = datetime.fromisoformat(message.at)
             append(read_request(self._model, function, previous, at, message.headers, message.body, sender))
         if reply.last_seq != previous:

@@ -100,8 +100,12 @@ class Subjects:
         return f"{self.prefix}.request.{ADVANCED}.{check_model(model)}.{ADVANCED}"
 
     def parse_request(self, subject: str) -> tuple[str, str, str]:
-        """Return model, function and sender of a request's subject, unchecked; raises `bad_name` if it is none."""
-        model, function, sender = self._parse("request", subject, _REQUEST)
+        """Return model, function and sender of a request's subject, unchecked; raises `bad_name` if it is none.
+
+        The sender of the shorter form, which a log holds whose stream was edited, is `_`.
+        """
+        is_short = subject.count(".") == len(_REQUEST)
+        model, function, sender = self._parse("request", f"{subject}.{ANONYMOUS}" if is_short else subject, _REQUEST)
         return model, function, sender
 
     @property
