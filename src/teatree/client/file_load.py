@@ -12,7 +12,8 @@ from attrs import field, frozen
 
 from teatree.client.connection import Connection
 from teatree.client.message import Message
-from teatree.client.model_requests import TIMEOUT_MS, ModelRequests
+from teatree.client.model_functions import ModelFunctions
+from teatree.client.model_requests import TIMEOUT_MS
 from teatree.client.notice import named_error
 from teatree.client.query import QueryRequest, ask_through_log
 from teatree.contracts.errors import Code, RequestError, TeatreeError
@@ -115,7 +116,7 @@ class FileRows:
 
 
 async def load_file(
-    model: ModelRequests, table: str, rows: FileRows, mode: str, timeout_ms: float, progress: FileProgress | None
+    model: ModelFunctions, table: str, rows: FileRows, mode: str, timeout_ms: float, progress: FileProgress | None
 ) -> LoadedFile:
     """Send a file's rows to a table: see `Model.load_file`."""
     report = progress or (lambda *_: None)

@@ -52,12 +52,12 @@ def list_models(settings: Settings, store: Callable[[], ObjectStore]) -> list[Mo
 
 
 def _from_catalog(settings: Settings) -> list[ModelInfo]:
-    from teatree.storage.catalog.catalog import Catalog  # noqa: PLC0415 - psycopg, only where there is a catalog
-    from teatree.storage.catalog.postgres import Postgres  # noqa: PLC0415
+    from teatree.storage.catalog.postgres import Postgres  # noqa: PLC0415 - psycopg, only where there is a catalog
+    from teatree.storage.catalog.reader import CatalogReader  # noqa: PLC0415
 
     postgres = Postgres(settings.postgres, application="teatree-client")
     try:
-        rows = Catalog(postgres).models()
+        rows = CatalogReader(postgres).models()
     finally:
         postgres.close()
     prefix = settings.nats.prefix

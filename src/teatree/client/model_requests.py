@@ -1,21 +1,17 @@
-"""Requests to a model: a single one, many in bulk, and the built-in functions."""
+"""Requests to a model: a single one, and many in bulk."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
-from typing_extensions import Unpack
-
-from teatree.client import query as queries
 from teatree.client.bulk import BulkOptions, BulkProgress, BulkSender, Item
-from teatree.client.connection import Connection
 from teatree.client.message import Encoded, Message, check_size, encode
+from teatree.client.named_model import NamedModel
 from teatree.client.receipt import Receipt, Summary
-from teatree.client.request_args import given, listed, plain, table_args
 from teatree.client.waiting import OnNotice, OutcomeWaiter, publish_until_accepted
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.names import check_model, check_request_id, new_id
+from teatree.contracts.names import check_request_id, new_id
 from teatree.contracts.requests import HEADER_ARGS, HEADER_CONTENT_TYPE, HEADER_REQUEST_ID
 
 if TYPE_CHECKING:
@@ -27,27 +23,10 @@ TIMEOUT_MS = 60_000
 BULK_SILENCE_MS = 120_000
 
 Wait = Literal["accepted", "done"]
-Rows = Any
-"""A list of objects, or anything with `__arrow_c_stream__`."""
 
 
-class SendOptions(TypedDict, total=False):
-    """Options of every request; see `Model.send`."""
-
-    request_id: str | None
-    wait: Wait
-    expected_version: int | None
-    timeout_ms: float
-    on_notice: OnNotice | None
-
-
-class ModelRequests:
+class ModelRequests(NamedModel):
     """The requests of one model of an installation; it need not exist yet."""
-
-    def __init__(self, connection: Connection, name: str) -> None:
-        self.connection = connection
-        """What it is reached through: the session that it is a model of."""
-        self.name = check_model(name)
 
     async def send(
         self,
@@ -164,100 +143,3 @@ class ModelRequests:
         summary = await bulk.run(items)
         self.connection.saw(self.name, summary.version)
         return summary
-
-    # --- the built-in functions ---
-
-    async def append(self, table: str, rows: Rows, **options: Unpack[SendOptions]) -> Receipt:
-        """Append rows: a list of objects, or Arrow data."""
-        return await self._send_rows("append", {"table": table}, rows, options)
-
-    async def replace(self, table: str, rows: Rows, **options: Unpack[SendOptions]) -> Receipt:
-        """Replace all rows of a table."""
-        return await self._send_rows("replace", {"table": table}, rows, options)
-
-    async def upsert(
-        self, table: str, rows: Rows, *, key: Sequence[str] | None = None, **options: Unpack[SendOptions]
-    ) -> Receipt:
-        """Insert rows, or overwrite those with the same `key` (the primary key if left out)."""
-        return await self._send_rows("upsert", given(table=table, key=listed(key)), rows, options)
-
-    async def update(
-        self,
-        table: str,
-        set: Mapping[str, Any],
-        where: Mapping[str, Any],
-        **options: Unpack[SendOptions],
-    ) -> Receipt:
-        """Set columns of the rows whose columns equal all of `where`."""
-        return await self.send("update", {"table": table, "set": dict(set), "where": dict(where)}, **options)
-
-    async def delete(self, table: str, where: Mapping[str, Any], **options: Unpack[SendOptions]) -> Receipt:
-        """Delete the rows whose columns equal all of `where`."""
-        return await self.send("delete", {"table": table, "where": dict(where)}, **options)
-
-    async def create_table(
-        self,
-        table: str,
-        columns: Mapping[str, str] | Sequence[Mapping[str, Any]],
-        *,
-        primary_key: Sequence[str] | None = None,
-        if_not_exists: bool = False,
-        **options: Unpack[SendOptions],
-    ) -> Receipt:
-        """Create a table; columns as `{"id": "BIGINT"}`, or as objects with `name`, `type`, `nullable`, `default`."""
-        args = table_args(table, columns, primary_key)
-        return await self.send("create_table", args | given(if_not_exists=if_not_exists or None), **options)
-
-    async def alter_table(
-        self,
-        table: str,
-        *,
-        add: Mapping[str, Any] | None = None,
-        drop: str | None = None,
-        rename: Mapping[str, str] | None = None,
-        **options: Unpack[SendOptions],
-    ) -> Receipt:
-        """Change a table's columns: exactly one of `add` (a column), `drop` (a name), `rename` ({old: new})."""
-        return await self.send("alter_table", given(table=table, add=add, drop=drop, rename=rename), **options)
-
-    async def drop_table(self, table: str, **options: Unpack[SendOptions]) -> Receipt:
-        """Drop a table."""
-        return await self.send("drop_table", {"table": table}, **options)
-
-    async def load(
-        self,
-        table: str,
-        uri: str,
-        *,
-        mode: Literal["append", "replace", "create"] = "append",
-        csv: Mapping[str, Any] | None = None,
-        **options: Unpack[SendOptions],
-    ) -> Receipt:
-        """Load a file by reference, read by the manager: Parquet, CSV or Arrow from a place that the operator allowed.
-
-        `csv` are the options of a CSV file: `delimiter`, `quote`, `encoding`, `null`, `decimal`, `thousands`,
-        `date_format`, `timestamp_format`, `header`.
-        """
-        return await self.send("load", {"table": table, "uri": uri, "mode": mode, **(csv or {})}, **options)
-
-    async def sql(
-        self, statement: str, parameters: queries.Parameters = None, **options: Unpack[SendOptions]
-    ) -> Receipt:
-        """Run one INSERT, UPDATE, DELETE or MERGE; `parameters` are a list for `?` or an object for `$name`."""
-        return await self.send("sql", given(statement=statement, parameters=plain(parameters)), **options)
-
-    async def archive(self, tables: Sequence[str] | None = None, **options: Unpack[SendOptions]) -> Receipt:
-        """Return once the Parquet archive of this moment is complete, of all tables if none is named.
-
-        If the store lost the blocks of this version, a later one is archived: `result["archive"]` is its number.
-        """
-        return await self.send("archive", given(tables=listed(tables)), **options)
-
-    async def restore(self, version: int, **options: Unpack[SendOptions]) -> Receipt:
-        """Make the tables equal those of an earlier version, in a new one; those in between stay in the history."""
-        return await self.send("restore", {"version": version}, **options)
-
-    async def _send_rows(self, function: str, args: dict[str, Any], rows: Rows, options: SendOptions) -> Receipt:
-        if hasattr(rows, "__arrow_c_stream__"):
-            return await self.send(function, args, arrow=rows, **options)
-        return await self.send(function, args, rows=rows, **options)

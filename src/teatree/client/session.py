@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from teatree.client.connection import Connection
 from teatree.client.listing import ModelInfo, list_models
 from teatree.client.model import Model
-from teatree.client.model_requests import SendOptions
+from teatree.client.model_functions import SendOptions
 from teatree.contracts.data_folder import check_data_folder
 from teatree.contracts.environment import ENV_FILE, data_folder, process_environ, read_env_file, read_settings
 from teatree.contracts.errors import Code, RequestError, RetryError

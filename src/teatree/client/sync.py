@@ -176,6 +176,7 @@ def _iterating(
     return call
 
 
+# More than ten public methods: those of `Model`.
 class SyncModel(_SyncFacade[Model]):
     """A `Model` whose methods return when they are done."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -84,12 +84,39 @@ def verify(
     Raises `unknown_model`, `unknown_version`, `disk_full`, or `unavailable`.
     """
     counts = _Counts()
+    manifests = _manifests(chain, version, at, counts, all_versions=all_versions)
+    blocks = _check_files(chain, manifests, counts, progress, scratch)
+    return VerifyReport(
+        model=chain.model,
+        versions=counts.versions,
+        cleaned_up=counts.cleaned_up,
+        blocks=blocks,
+        tables=counts.tables,
+        rows=counts.rows,
+        findings=tuple(counts.findings.found),
+        findings_count=counts.findings.count,
+    )
+
+
+def _manifests(
+    chain: Chain, version: int | None, at: datetime | str | None, counts: _Counts, *, all_versions: bool
+) -> list[Manifest]:
+    """Return the versions to check, their links to their predecessors checked."""
     known = chain.end().known if all_versions and version is None and at is None else 0
     if known:  # the newest version may be damaged
-        manifests = list(_history(chain, known, counts))
-    else:
-        manifest = _find(chain, version, at, counts)
-        manifests = list(_history(chain, manifest.version, counts) if all_versions else _alone(chain, manifest, counts))
+        return list(_history(chain, known, counts))
+    manifest = _find(chain, version, at, counts)
+    return list(_history(chain, manifest.version, counts) if all_versions else _alone(chain, manifest, counts))
+
+
+def _check_files(
+    chain: Chain,
+    manifests: Sequence[Manifest],
+    counts: _Counts,
+    progress: VerifyProgress | None,
+    scratch: Path | None,
+) -> int:
+    """Check the objects and files of the versions; return the number of blocks that were hashed."""
     total = total_bytes(manifests)
     done = 0
 
@@ -106,21 +133,12 @@ def verify(
                 check = FileCheck(chain, file, counts.findings, advance)
                 for manifest in manifests:
                     _check_version(chain, manifest, check, path, counts)
+                return check.blocks
     except OSError as e:
         code = Code.DISK_FULL if e.errno in FULL else Code.UNAVAILABLE
         raise RetryError(
             code, f"The version could not be written: {e.strerror}.", hint="Name a folder with room for its file."
         ) from e
-    return VerifyReport(
-        model=chain.model,
-        versions=counts.versions,
-        cleaned_up=counts.cleaned_up,
-        blocks=check.blocks,
-        tables=counts.tables,
-        rows=counts.rows,
-        findings=tuple(counts.findings.found),
-        findings_count=counts.findings.count,
-    )
 
 
 def _find(chain: Chain, version: int | None, at: datetime | str | None, counts: _Counts) -> Manifest:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from attrs import define
+from attrs import define, frozen
 from blake3 import blake3
 
 from teatree.contracts.errors import Code, OperatorError, RetryError
@@ -79,7 +79,7 @@ def pull_file(
     with _disk_errors(path, part_path):
         there = check_replaceable(path)
         with _part_file(part_path) as part:
-            pull = _Pull(store, layout, path if there else None, part, progress, cache, probe)
+            pull = _Pull(_Source(store, layout, cache), path if there else None, part, progress, probe)
             table = pull.fill(rehash=rehash)
             with probe.step("pull.rename"):
                 part_path.replace(path)
@@ -88,26 +88,28 @@ def pull_file(
     return pull.stats
 
 
+@frozen
+class _Source:
+    """A version, and where its blocks are fetched from."""
+
+    store: ObjectStore
+    layout: FileLayout
+    cache: BlockCache | None
+
+
 class _Pull:
     """Turns a part into the file of a version."""
 
     def __init__(
-        self,
-        store: ObjectStore,
-        layout: FileLayout,
-        old: Path | None,
-        part: IO[bytes],
-        progress: Progress | None,
-        cache: BlockCache | None,
-        probe: Probe,
+        self, source: _Source, old: Path | None, part: IO[bytes], progress: Progress | None, probe: Probe
     ) -> None:
         self.stats = PullStats()
-        self._store = store
-        self._layout = layout
+        self._store = source.store
+        self._layout = source.layout
+        self._cache = source.cache
         self._old = old
         self._part = part
         self._progress = progress
-        self._cache = cache
         self._probe = probe
 
     def fill(self, *, rehash: bool) -> BlockTable:
