@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from teatree.contracts.exit_reason import ExitReason
 from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp
+from teatree.contracts.probe import Listener, Point
 from teatree.contracts.settings import DispatcherSettings
 from teatree.functions.registry import built_in_functions
 from teatree.messaging.bus import Bus
@@ -27,7 +28,7 @@ from teatree_dispatcher.launchers.base import Launcher, ManagerExit, ManagerRun
 from teatree_dispatcher.loop import Dispatcher
 
 SETTINGS = DispatcherSettings(
-    poll_ms=100, request_log_days=1.0, restart_ms_min=20, restart_ms_max=200, purge_interval_ms=50
+    poll_ms=20, request_log_days=1.0, restart_ms_min=20, restart_ms_max=200, purge_interval_ms=50
 )
 
 
@@ -102,11 +103,32 @@ class FakeLauncher(Launcher):
             watcher.put_nowait(run)
 
 
+class RoundCounter(Listener):
+    """Counts the rounds of dispatchers over all models, also those that fail."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @override
+    def reached(self, point: Point) -> None:
+        """Ignore instants."""
+
+    @override
+    def begun(self, point: Point) -> None:
+        """Ignore begins."""
+
+    @override
+    def ended(self, point: Point, error: BaseException | None) -> None:
+        self.count += point.name == "dispatcher.look"
+
+
 class World:
     """A log, a store, and a dispatcher that runs beside the test."""
 
-    def __init__(self, bus: Bus, store: ObjectStore, created: str) -> None:
+    def __init__(self, bus: Bus, store: ObjectStore, created: str, rounds: RoundCounter) -> None:
+        """Start nothing yet; `rounds` listens to the probe of `bus`."""
         self.bus = bus
+        self._rounds = rounds
         self.store = store
         self.created = created
         self.accepted_at: dict[int, datetime] = {}
@@ -170,6 +192,11 @@ class World:
             )
         )
 
+    async def rounds(self, count: int = 5, timeout_s: float = 30) -> None:
+        """Return after several more rounds of each dispatcher, whatever they take."""
+        end = self._rounds.count + count * len(self.tasks)
+        await until(lambda: self._rounds.count >= end, timeout_s)
+
     async def outcome(self, model: str, request_id: str, timeout_s: float = 10) -> dict[str, object]:
         """Return a request's notice as soon as there is one."""
         subject = f"{self.bus.prefix}.notify.{model}.{request_id}.*"
@@ -200,8 +227,3 @@ async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110  a fake manager has no event to wait for
             await asyncio.sleep(0.01)
-
-
-async def several_rounds() -> None:
-    """Give the dispatcher time for several rounds."""
-    await asyncio.sleep(0.5)

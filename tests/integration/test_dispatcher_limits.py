@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 import pytest
 
-from dispatcher_world import SETTINGS, World, several_rounds, until
+from dispatcher_world import SETTINGS, World, until
 from teatree.contracts.exit_reason import ExitReason
 from teatree.contracts.manifest import ModelState
 from teatree.contracts.names import goal_model_id
@@ -43,7 +43,7 @@ class TestRoom:
             world.launcher.alive.add(model)
         await world.send("b", "append", "busy")  # and is not applied
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, managers_max=2, evict_idle_ms_min=0)))
-        await several_rounds()
+        await world.rounds()
         assert world.launcher.alive == {"a", "b"}
         await world.send("c", "create_model", "x")
         await until(lambda: "c" in world.launcher.alive)
@@ -90,7 +90,7 @@ class TestStuck:
         await world.send("sales", "create_model", "x")
         world.start(world.make(world.launcher, catalog=catalog))
         await until(lambda: len(world.launcher.launched) > 4)
-        await several_rounds()
+        await world.rounds()
         found = row(catalog, "sales")
         assert found is None or found.error is None
 

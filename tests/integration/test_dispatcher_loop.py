@@ -9,7 +9,7 @@ from datetime import timedelta
 import attrs
 import pytest
 
-from dispatcher_world import SETTINGS, FakeLauncher, World, in_log, several_rounds, until
+from dispatcher_world import SETTINGS, FakeLauncher, World, in_log, until
 from teatree.contracts.errors import Code
 from teatree.contracts.manifest import ModelState, StreamStamp
 from teatree.contracts.names import goal_model_id
@@ -39,7 +39,7 @@ class TestManagers:
         await until(lambda: world.launcher.launched == ["sales"])
         for i in range(20):
             await world.send("sales", "append", f"b{i}")
-        await several_rounds()
+        await world.rounds()
         assert world.launcher.launched == ["sales"]
         assert await read_notices(world.bus, world.bus.subjects.notices_all) == []
 
@@ -53,7 +53,7 @@ class TestManagers:
         world.publish("behind", 3, ModelState.ACTIVE)
         world.start()
         await until(lambda: sorted(world.launcher.launched) == ["behind", "sales"])
-        await several_rounds()
+        await world.rounds()
         assert sorted(world.launcher.launched) == ["behind", "sales"]
 
     async def test_found_again(self, world: World) -> None:
@@ -62,7 +62,7 @@ class TestManagers:
         world.launcher.alive.add("sales")
         world.start()
         await world.send("sales", "append", "b")
-        await several_rounds()
+        await world.rounds()
         assert world.launcher.launched == []
 
     async def test_dead_manager(self, world: World) -> None:
@@ -76,7 +76,7 @@ class TestManagers:
         count = len(world.launcher.launched)
         world.publish("sales", 1, ModelState.ACTIVE)
         world.launcher.end("sales", -9)
-        await several_rounds()
+        await world.rounds()
         assert len(world.launcher.launched) == count  # no request is waiting
 
     async def test_request_while_leaving(self, world: World) -> None:
@@ -104,7 +104,7 @@ class TestManagers:
 
         world.launcher.when_asked = leave
         await until(lambda: not world.launcher.alive)
-        await several_rounds()
+        await world.rounds()
         assert world.launcher.launched == ["sales"]
 
     async def test_operator(self, world: World) -> None:
@@ -113,7 +113,7 @@ class TestManagers:
         await world.send("sales", "create_model", "a")
         world.start()
         await until(lambda: len(world.launcher.launched) == 1)
-        await several_rounds()
+        await world.rounds()
         assert len(world.launcher.launched) == 1
         world.launcher.print = "repaired"
         await until(lambda: len(world.launcher.launched) == 2)
@@ -124,7 +124,7 @@ class TestManagers:
             await world.send(model, "create_model", "x")
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, managers_max=2)))
         await until(lambda: len(world.launcher.alive) == 2)
-        await several_rounds()
+        await world.rounds()
         assert len(world.launcher.launched) == 2
         left = world.launcher.launched[0]
         world.publish(left, {"a": 1, "b": 2, "c": 3}[left], ModelState.ACTIVE)
@@ -137,7 +137,7 @@ class TestManagers:
         await world.send("sales", "append", "a")
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
         await until(lambda: world.launcher.launched == ["sales"])
-        await several_rounds()
+        await world.rounds()
         assert await in_log(world.bus) == {"sales": 1}
         assert await read_notices(world.bus, world.bus.subjects.notices_all) == []
 
@@ -152,7 +152,7 @@ class TestManagers:
         world.launcher.dies_with = 78
         world.start()
         await until(lambda: world.launcher.launched == ["sales"])
-        await several_rounds()
+        await world.rounds()
         assert world.launcher.launched == ["sales"]
         world.launcher.dies_with = None
         await world.bus.publish_log(world.bus.subjects.advanced("stock"), b"{}")
@@ -161,11 +161,11 @@ class TestManagers:
     async def test_outage(self, world: World) -> None:
         """Without its log the dispatcher waits, and resumes when the log exists again."""
         world.start()
-        await several_rounds()
+        await world.rounds()
         stream = world.bus.subjects.requests_stream
         config = (await world.bus.js(f"STREAM.INFO.{stream}"))["config"]
         await world.bus.js(f"STREAM.DELETE.{stream}")
-        await several_rounds()
+        await world.rounds()
         await world.bus.js(f"STREAM.CREATE.{stream}", config)
         await world.send("sales", "create_model", "a")
         await until(lambda: world.launcher.launched == ["sales"])
@@ -179,7 +179,7 @@ class TestOutsideIncarnation:
         outcome = await world.outcome("sales", "a")
         assert (outcome["kind"], outcome["seq"], outcome["function"]) == ("rejected", 1, "append")
         assert outcome["error"]["code"] == "unknown_model"  # type: ignore[index]
-        await several_rounds()
+        await world.rounds()
         assert world.launcher.launched == []
 
     async def test_by_sequence(self, world: World) -> None:
@@ -196,7 +196,7 @@ class TestOutsideIncarnation:
         await world.outcome("sales", "d")
         await world.outcome("sales", "e")
         await until(lambda: world.launcher.launched == ["sales"])
-        await several_rounds()
+        await world.rounds()
         notices = await read_notices(world.bus, world.bus.subjects.notices_all)
         assert [json.loads(m.body)["request_id"] for m in notices] == ["d", "e"]
         # The second incarnation did not begin: its create_model was rejected, and what follows is outside again.
@@ -209,10 +209,10 @@ class TestOutsideIncarnation:
         await world.send("sales", "create_model", "a")
         await until(lambda: "sales" in world.launcher.alive)
         world.publish("sales", 1, ModelState.ACTIVE)
-        await several_rounds()
+        await world.rounds()
         await world.send("sales", "drop_model", "b")
         await world.send("sales", "append", "c")
-        await several_rounds()
+        await world.rounds()
         assert await last_notice(world.bus, world.bus.subjects.notify_request("sales", "c")) is None
         world.publish("sales", 2, ModelState.DROPPED)
         assert (await world.outcome("sales", "c"))["kind"] == "rejected"
@@ -226,7 +226,7 @@ class TestOutsideIncarnation:
         assert (await world.outcome("sales", "b"))["error"]["code"] == "bad_name"  # type: ignore[index]
         await world.bus.publish_log(f"{world.bus.prefix}.request.sales.append", b"", {"Teatree-Request-Id": "no id!"})
         assert (await world.outcome("sales", "seq-3"))["error"]["code"] == "bad_request_id"  # type: ignore[index]
-        await several_rounds()
+        await world.rounds()
         assert world.launcher.launched == []
 
     async def test_again(self, world: World) -> None:
@@ -237,7 +237,7 @@ class TestOutsideIncarnation:
         world.start(world.make(FakeLauncher()))
         for i in range(5):
             await world.outcome("sales", f"a{i}")
-        await several_rounds()
+        await world.rounds()
         notices = await read_notices(world.bus, world.bus.subjects.notices_all)
         assert 5 <= len(notices) <= 10
         assert len({(m.subject, m.body) for m in notices}) == 5
@@ -264,7 +264,7 @@ class TestOutsideIncarnation:
         await world.send("stock", "append", "b")
         world.start(world.make(world.launcher, catalog=catalog))
         await world.outcome("stock", "b")
-        await several_rounds()
+        await world.rounds()
         assert await last_notice(world.bus, world.bus.subjects.notify_request("sales", "a")) is None
         for _ in range(3):
             world.publish("sales", 0, ModelState.ABSENT)
@@ -298,7 +298,7 @@ class TestReads:
         await world.send("sales", "create_model", "a")
         world.publish("sales", 1, ModelState.ACTIVE)
         world.start()
-        await several_rounds()
+        await world.rounds()
         assert world.launcher.launched == []
         reply = await world.bus.request(world.bus.subjects.query("sales", "query"), b"{}", timeout_ms=5_000)
         assert json.loads(reply.body)["error"]["code"] == "unavailable"
@@ -315,7 +315,7 @@ class TestReads:
             return read.function.encode(), {}
 
         async with await serve(world.bus, "sales", answer, ReadSettings(), version="1.0.0"):
-            await several_rounds()
+            await world.rounds()
             reply = await world.bus.request(world.bus.subjects.query("sales", "query"), b"{}", timeout_ms=5_000)
             assert reply.body == b"query"
 
@@ -323,7 +323,7 @@ class TestReads:
     async def test_no_model(self, world: World, model: str, code: str) -> None:
         """A read of an unknown model gets its error at once."""
         world.start()
-        await several_rounds()
+        await world.rounds()
         reply = await world.bus.request(f"{world.bus.prefix}.query.{model}.query", b"{}", timeout_ms=5_000)
         assert json.loads(reply.body)["error"]["code"] == code
         assert world.launcher.launched == []
@@ -341,7 +341,7 @@ class TestPurge:
         world.launcher.alive |= {"sales", "stock"}
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
         await world.shrunk(3)
-        await several_rounds()
+        await world.rounds()
         state = await log_state(world.bus)
         assert (state.messages, state.first_seq, state.purged_before) == (3, 4, 10)
         assert not state.is_lost_after(3)
@@ -352,7 +352,7 @@ class TestPurge:
         await world.send("sales", "create_model", "a")
         world.publish("sales", 1, ModelState.ACTIVE)
         world.start()
-        await several_rounds()
+        await world.rounds()
         assert (await log_state(world.bus)).messages == 1
 
     async def test_rejected(self, world: World) -> None:
@@ -390,7 +390,7 @@ class TestPurge:
         position = await self._regrown(world)
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
         await until(lambda: world.launcher.launched == ["sales"])
-        await several_rounds()
+        await world.rounds()
         assert await self._code(world, position) is Code.LOG_REPLACED
         assert (await log_state(world.bus)).messages == 8
         mark = Advance(position.seq, position.at, go_on_after=position.seq, first_seq=1)
@@ -405,7 +405,7 @@ class TestPurge:
         again = await world.send("sales", "append", "again")
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
         await until(lambda: world.launcher.launched == ["sales"])
-        await several_rounds()
+        await world.rounds()
         assert await self._code(world, position) is Code.LOG_REPLACED
         world.publish("sales", again, ModelState.ACTIVE)
         await world.shrunk(2)
@@ -482,7 +482,7 @@ class TestPurge:
         world.launcher.alive.add("sales")
         world.start(world.make(world.launcher, attrs.evolve(SETTINGS, retention_days=0)))
         await world.shrunk(3)
-        await several_rounds()
+        await world.rounds()
         left = [
             m.subject for m in await last_messages(world.bus, subjects.requests_stream, [">"], timeout_ms=5_000) or []
         ]
