@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import frozen
 
 from teatree.contracts.clock import Clock
-from teatree.contracts.manifest import FileLayout, Manifest, ObjectRef
+from teatree.contracts.manifest import Content, Manifest, ObjectRef
 from teatree.contracts.parts import PartGroup, make_part, part_names
 from teatree.contracts.probe import Probe
 from teatree.contracts.requests import Request
@@ -74,7 +74,7 @@ class Upload:
 class Captured:
     """The data of a version as its manifest describes them, and the objects that they add to the store."""
 
-    content: FileLayout
+    content: Content
     pack: ObjectRef | None
     uploads: tuple[Upload, ...]
     steps: Steps

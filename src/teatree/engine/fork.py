@@ -20,7 +20,7 @@ from teatree.functions.history import retry_while_unavailable
 from teatree.functions.model_arguments import ForkSource
 from teatree.storage.retention.pins import find_pin, pin, pin_key
 from teatree.storage.versions.chain import Chain
-from teatree.storage.versions.reader import layout_of
+from teatree.storage.versions.reader import check_active
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def _choose(fork_source: ForkSource, source: Chain, name: str) -> int:
             where="from.model",
             hint="`teatree models` lists those there are.",
         )
-    layout_of(source.get(version))
+    check_active(source.get(version))
     return version
 
 

@@ -114,7 +114,9 @@ def _pending(data: ModelData, newest: Manifest) -> list[Commit] | None:
 
 def put_aside(folder: ModelFolder, epoch: int, now: datetime) -> None:
     """Put data that must not be used into quarantine; the next takeover restores the version from the store."""
+    place = folder.epoch(epoch)
+    if not place.exists():  # an engine need not keep data on this host
+        return
     shutil.rmtree(folder.quarantine, ignore_errors=True)  # only the last ones are kept, for inspection
     folder.quarantine.mkdir(parents=True)
-    place = folder.epoch(epoch)
     place.rename(folder.quarantine / f"{place.name}-{int(now.timestamp())}")

@@ -5,4 +5,6 @@ from teatree.contracts.extras import extra_for
 with extra_for("A suite of teatree.testing", "testing"):
     import pytest
 
-pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in ("formats", "launchers", "sources", "stores")))
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{name}" for name in ("engine_model", "engines", "formats", "launchers", "sources", "stores"))
+)

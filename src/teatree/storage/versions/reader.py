@@ -31,14 +31,19 @@ Progress = Callable[[int, int], None]
 """Called with the bytes of the file that are in place, and those of the whole file."""
 
 
-def layout_of(manifest: Manifest) -> FileLayout:
-    """Return the file of a version, or raise `unknown_version` where the model had none, `bad_source` for parts."""
+def check_active(manifest: Manifest) -> None:
+    """Check that there is a model at a version; raises `unknown_version`."""
     if manifest.state is not ModelState.ACTIVE:
         raise RequestError(
             Code.UNKNOWN_VERSION,
             f"{manifest.model} is {manifest.state} at version {manifest.version}: there is no file.",
             where=f"version {manifest.version}",
         )
+
+
+def layout_of(manifest: Manifest) -> FileLayout:
+    """Return the file of a version; raises `unknown_version` where there is no model, `bad_source` for parts."""
+    check_active(manifest)
     if manifest.blocks is None:
         raise RequestError(
             Code.BAD_SOURCE,
