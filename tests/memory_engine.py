@@ -64,7 +64,7 @@ class MemoryHandle(base.EngineHandle):
         return sum(info.text_chars for info in self.infos())
 
     @override
-    def query(self, sql: str, parameters: Parameters) -> pa.MemoryTable:
+    def query(self, sql: str, parameters: Parameters) -> pa.Table:
         return self.state.query(sql, parameters)
 
     @override
@@ -79,9 +79,9 @@ class MemoryHandle(base.EngineHandle):
         self.changed(name)
 
     @override
-    def insert(self, table: TableInfo, rows: pa.MemoryTable | pa.RecordBatchReader) -> None:
+    def insert(self, table: TableInfo, rows: pa.Table | pa.RecordBatchReader) -> None:
         self.statements += 1  # also if it fails
-        added = rows.to_pylist() if isinstance(rows, pa.MemoryTable) else rows.read_all().to_pylist()
+        added = rows.to_pylist() if isinstance(rows, pa.Table) else rows.read_all().to_pylist()
         held = self.state.tables[fold(table.name)]
         self._put(held.with_rows([{name: row.get(name) for name in table.schema.names} for row in added]))
 
@@ -217,7 +217,7 @@ class MemoryReader(base.VersionReader):
     state: MemoryState
 
     @override
-    def answer(self, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.MemoryTable:
+    def answer(self, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
         return self.state.query(sql, parameters)
 
     @override

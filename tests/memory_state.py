@@ -58,11 +58,11 @@ class MemoryState:
         commits = [{**unstructure(c), "outcomes": c.outcomes.hex()} for c in self.commits]
         return dump_json({"identity": unstructure(self.identity), "tables": tables, "commits": commits})
 
-    def query(self, sql: str, parameters: Parameters) -> pa.MemoryTable:
+    def query(self, sql: str, parameters: Parameters) -> pa.Table:
         """Return a query's rows: DuckDB reads the tables as Arrow."""
         with duckdb.connect() as con:
             for table in self.tables.values():
-                rows = pa.MemoryTable.from_pylist(list(table.rows), to_arrow_schema(table.info.schema))
+                rows = pa.Table.from_pylist(list(table.rows), to_arrow_schema(table.info.schema))
                 con.register(table.info.name, rows)
             try:
                 return con.sql(sql, params=parameters or None).to_arrow_table()
