@@ -167,8 +167,7 @@ def _senders(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 def _traceparents(entries: Sequence[Entry]) -> tuple[str, ...]:
-    found = dict.fromkeys(entry.outcome.traceparent for entry in entries)
-    found.pop(None, None)
+    found = dict.fromkeys([entry.outcome.traceparent for entry in entries])
     return tuple(sorted((trace for trace in found if trace), key=is_sampled, reverse=True)[:TRACEPARENTS_MAX])
 
 
