@@ -8,7 +8,8 @@ import errno
 import pytest
 from typing_extensions import override
 
-from manual_clock import ManualClock
+from manual_clock import ManualClock, SleepingClock
+from teatree.contracts.clock import Clock
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.retry import Backoff
 from teatree.contracts.settings import BreakerSettings
@@ -40,8 +41,8 @@ class _AskingFollower(Follower):
 
     name = "asking"
 
-    def __init__(self, part: Part) -> None:
-        super().__init__()
+    def __init__(self, part: Part, clock: Clock) -> None:
+        super().__init__(clock=clock)
         self._part = part
 
     @override
@@ -51,35 +52,37 @@ class _AskingFollower(Follower):
 
 async def test_waiting_work_resumes_when_the_part_is_back() -> None:
     """A refused caller waits for the breaker, not for a time that it chooses."""
-    part = Part(ManualClock())
+    part, waits = Part(ManualClock()), ManualClock()
     for _ in range(SETTINGS.failures_max):
         with pytest.raises(RetryError) as caught:
             part.ask()
     assert isinstance(caught.value, CircuitOpenError)
-    pause = asyncio.create_task(Backoff().pause(caught.value))
-    await asyncio.sleep(0.1)
-    assert not pause.done()  # the clock stands
+    pause = asyncio.create_task(Backoff(clock=waits).pause(caught.value))
+    await waits.pass_time(1)
+    assert not pause.done()  # the breaker's clock stands
     with part.breaker.guard(always=True):
         pass
-    await pause
+    await waits.pass_time(1)
+    assert pause.done()
 
 
 async def test_many_followers_try_as_seldom_as_one() -> None:
     """Followers call an unavailable part once in each pause, all together; when it is back, all resume."""
-    clock = ManualClock()
+    clock, waits = ManualClock(), ManualClock()
     part = Part(clock)
-    followers = [_AskingFollower(part) for _ in range(8)]
+    followers = [_AskingFollower(part, waits) for _ in range(8)]
     running = [asyncio.create_task(follower.run()) for follower in followers]
     for follower in followers:
         follower.wake()
-    await asyncio.sleep(0.2)
+    await waits.pass_time(1)
     for looks in range(1, 6):
         assert part.tries == SETTINGS.failures_max - 1 + looks
         clock.now_s += 3
-        await asyncio.sleep(0.15)
+        await waits.pass_time(1)
     assert all(follower.error is not None and "The sea is unavailable" in follower.error for follower in followers)
     part.is_back = True
     clock.now_s += 3
+    await waits.pass_time(1)
     await asyncio.gather(*(follower.drained() for follower in followers))
     assert [follower.error for follower in followers] == [None] * 8
     for task in running:
@@ -92,7 +95,7 @@ class Short(Follower):
     name = "short"
 
     def __init__(self, *errors: Exception) -> None:
-        super().__init__()
+        super().__init__(clock=SleepingClock())
         self._errors = list(errors)
 
     @override

@@ -14,7 +14,9 @@ import pytest
 from attrs import evolve
 
 import version_reader
+from manual_clock import SleepingClock
 from published import PublishedModel
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.manifest import Manifest
 from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import ManagerSettings, StoreSettings
@@ -38,17 +40,20 @@ PATCHING_SOON = evolve(PATCHING, local_grace_ms=round(GRACE_S * 1000))
 class _Site:
     """A model, and its local versions on this host."""
 
-    def __init__(self, store: StoreSettings, tmp_path: Path, settings: ManagerSettings) -> None:
+    def __init__(
+        self, store: StoreSettings, tmp_path: Path, settings: ManagerSettings, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self.model = PublishedModel(store, tmp_path)
         self.folder: ModelFolder = model_folder(tmp_path / "data", "sales")
         self.settings = settings
+        self.clock = clock
         self.local = self.manager()
         self.batch = 0
         self.model.create({"sales": {"batch": "BIGINT", "amount": "BIGINT"}})
 
     def manager(self) -> LocalVersions:
         """Return the local versions as a new manager opens them."""
-        return LocalVersions(self.model.chain, self.folder, self.settings, NO_PROBE)
+        return LocalVersions(self.model.chain, self.folder, self.settings, NO_PROBE, clock=self.clock)
 
     def append(self, rows: int = 100) -> Manifest:
         self.batch += 1
@@ -61,7 +66,7 @@ class _Site:
     def publish(self, manifest: Manifest) -> Path:
         """Publish as the manager's follower does."""
         while (pause_ms := self.local.pause_ms(manifest)) > 0:
-            time.sleep(pause_ms / 1000)
+            self.clock.sleep(pause_ms / 1000)
         return self.local.publish(manifest)[0]
 
     def files(self) -> list[str]:
@@ -69,7 +74,7 @@ class _Site:
 
     def tidy(self) -> None:
         while self.local.tidy():
-            time.sleep(0.05)
+            self.clock.sleep(0.05)
 
 
 @pytest.mark.parametrize("settings", [COPYING, PATCHING], ids=["copying", "patching"])
@@ -102,7 +107,7 @@ def test_readers_never_fail_while_versions_are_published(
 
 def test_a_spare_is_patched_without_the_store(file_store: StoreSettings, tmp_path: Path) -> None:
     """Once a spare is ready, a version is made in the place of an old one, from packs that are still on this host."""
-    site = _Site(file_store, tmp_path, PATCHING_SOON)
+    site = _Site(file_store, tmp_path, PATCHING_SOON, SleepingClock())
     with site.model:
         inodes = []
         for _ in range(8):
@@ -110,7 +115,7 @@ def test_a_spare_is_patched_without_the_store(file_store: StoreSettings, tmp_pat
             packs = [info.key for info in site.model.chain.store.list(site.model.chain.key("packs/"))]
             site.model.chain.store.delete(packs)
             inodes.append(site.publish(newest).stat().st_ino)
-            time.sleep(1.2 * GRACE_S)
+            site.clock.sleep(1.2 * GRACE_S)
         assert len(set(inodes)) <= 5
         with duckdb.connect(str(site.folder.current), read_only=True) as con:
             assert con.execute("SELECT count(*), sum(amount) FROM sales").fetchall() == [(80_000, 0)]
@@ -118,7 +123,7 @@ def test_a_spare_is_patched_without_the_store(file_store: StoreSettings, tmp_pat
 
 def test_a_file_that_is_being_copied_is_not_patched(file_store: StoreSettings, tmp_path: Path) -> None:
     """A program that has an old file open without a lock, to copy it, still reads the version that it opened."""
-    site = _Site(file_store, tmp_path, PATCHING_SOON)
+    site = _Site(file_store, tmp_path, PATCHING_SOON, SleepingClock())
     with site.model:
         path = site.publish(site.append(10_000))
         whole = path.read_bytes()
@@ -126,7 +131,7 @@ def test_a_file_that_is_being_copied_is_not_patched(file_store: StoreSettings, t
         held = Path(f"/proc/{copier.pid}/fd/0")
         for _ in range(6):
             site.publish(site.append(10_000))
-            time.sleep(0.8 * GRACE_S)
+            site.clock.sleep(0.8 * GRACE_S)
         assert held.read_bytes() == whole
         copier.kill()
         copier.wait()
@@ -134,7 +139,7 @@ def test_a_file_that_is_being_copied_is_not_patched(file_store: StoreSettings, t
 
 def test_a_version_that_a_reader_has_open_keeps_its_name(file_store: StoreSettings, tmp_path: Path) -> None:
     """An old version is kept while a reader has it open, and deleted when it is closed."""
-    site = _Site(file_store, tmp_path, COPYING_SOON)
+    site = _Site(file_store, tmp_path, COPYING_SOON, SleepingClock())
     with site.model:
         path = site.publish(site.append())
         reader = start_reader(site.folder, hold_s=600)
@@ -142,7 +147,7 @@ def test_a_version_that_a_reader_has_open_keeps_its_name(file_store: StoreSettin
             time.sleep(0.02)
         for _ in range(4):
             site.publish(site.append())
-        time.sleep(1.2 * GRACE_S)
+        site.clock.sleep(1.2 * GRACE_S)
         assert site.local.tidy()
         assert path.exists()
         assert int(reader.communicate(timeout=60)[0].split()[1]) == 1
