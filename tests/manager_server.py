@@ -2,8 +2,8 @@
 
 One JSON line on standard input for each order, one on standard output for each answer: `{"model", "log", "environ"}`
 starts a manager, with null as the model a dispatcher, and returns its `pid`; `{"poll": pid}` returns its exit `code`,
-null while it runs. `"poison": id`
-makes every `update` whose `where` is that id kill its manager, as a fault in a library would.
+null while it runs. `"poison": id` makes every `update` whose `where` is that id kill its manager, as a fault in a
+library would. `"speed"` is how many times as fast as real time a manager's clock runs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from manual_clock import QuickClock
 from teatree.functions.arguments import Call
 from teatree.functions.registry import Registry, built_in_functions
 from teatree_dispatcher import __main__ as dispatcher
@@ -69,7 +70,8 @@ def _start(order: dict[str, Any]) -> int:
 def _run(order: dict[str, Any]) -> int:
     if order["model"] is None:
         return dispatcher.main()
-    return manager.main(_poisoned(order["poison"]) if "poison" in order else None)
+    functions = _poisoned(order["poison"]) if "poison" in order else None
+    return manager.main(functions, QuickClock(order["speed"]))
 
 
 def _poisoned(value: int) -> Registry:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from attrs import define, field
 from typing_extensions import override
 
-from teatree.contracts.clock import Clock, Timer
+from teatree.contracts.clock import Clock, SystemClock, Timer
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ROUNDS = 20
@@ -144,3 +144,34 @@ class SleepingClock(ManualClock):
     async def sleep_async(self, seconds: float) -> None:
         self.slept_s.append(seconds)
         self.advance(seconds)
+
+
+class QuickClock(SystemClock):
+    """Real time that runs several times as fast, for parts that work with servers; the time of day is the real one."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+
+    @override
+    def monotonic(self) -> float:
+        return super().monotonic() * self._speed
+
+    @override
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds / self._speed)
+
+    @override
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return super().wait(event, seconds / self._speed)
+
+    @override
+    async def sleep_async(self, seconds: float) -> None:
+        await super().sleep_async(seconds / self._speed)
+
+    @override
+    async def wait_async(self, event: asyncio.Event, seconds: float) -> bool:
+        return await super().wait_async(event, seconds / self._speed)
+
+    @override
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        return super().call_later(seconds / self._speed, call)

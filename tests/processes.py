@@ -178,11 +178,16 @@ class Installation:
         *,
         data: Path | None = None,
         poison: int | None = None,
+        speed: float = 1,
         **environ: str,
     ) -> Running:
-        """Start a manager of the model by hand; `poison` is an id whose `update` kills it."""
+        """Start a manager of the model by hand; `poison` is an id whose `update` kills it.
+
+        Its clock runs `speed` times as fast as real time: what it pauses for, and its limits, are as much shorter.
+        """
         log = self.folder / f"manager-{len(self._running)}.log"
-        order: dict[str, Any] = {"model": MODEL, "log": str(log), "environ": self.environ(plan, data, environ)}
+        found = self.environ(plan, data, environ)
+        order: dict[str, Any] = {"model": MODEL, "log": str(log), "environ": found, "speed": speed}
         if poison is not None:
             order["poison"] = poison
         return self._fork(order, log)

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.data_folder import check_data_folder
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
@@ -40,7 +41,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 64
 
 
-def main(functions: Registry | None = None) -> int:
+def main(functions: Registry | None = None, clock: Clock = SYSTEM_CLOCK) -> int:
     """Run a manager; return its exit code. `functions` are those of its model, by default the built-in ones."""
     if len(sys.argv) > 2:
         sys.stderr.write("usage: python -m teatree_manager [MODEL]\n")
@@ -66,7 +67,7 @@ def main(functions: Registry | None = None) -> int:
     log = structlog.get_logger().bind(model=model)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(check_model(model), store, threads, functions or built_in_functions()))
+            runner.run(_run(check_model(model), store, threads, functions or built_in_functions(), clock))
     except Exception as e:  # noqa: BLE001  each has its exit code; the dispatcher reads its reason from a file
         _keep_reason(model, e)
         return _exit_code(e, log)
@@ -122,11 +123,13 @@ def _wait_for_model() -> str:
     return str(order["model"])
 
 
-async def _run(model: str, store: ObjectStore | None, threads: ThreadPoolExecutor, functions: Registry) -> None:
+async def _run(
+    model: str, store: ObjectStore | None, threads: ThreadPoolExecutor, functions: Registry, clock: Clock
+) -> None:
     settings = read_settings(process_environ())
     check_data_folder(settings.data)
     limit_memory(settings.manager.process_memory_bytes_max)
-    manager = Manager(model, settings, store or open_store(settings.store), functions)
+    manager = Manager(model, settings, store or open_store(settings.store), functions, clock=clock)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(threads)
     for number in (signal.SIGTERM, signal.SIGINT):

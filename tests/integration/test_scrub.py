@@ -99,7 +99,7 @@ async def test_a_manager_that_needs_a_damaged_object_keeps_running(installation:
     installation.chain.store.put(key, in_a_block if what == "pack" else body[:40])
     shutil.rmtree(installation.local().versions)
     shutil.rmtree(installation.local().spool)
-    manager = installation.manager(TEATREE_SCRUB_INTERVAL_MS="3600000")
+    manager = installation.manager(speed=5, TEATREE_SCRUB_INTERVAL_MS="3600000")
     await manager.until_printed("the store is damaged")
     assert (await installation.send("append", rows(2), "a2"))["kind"] == "done"
     if what == "pack":
