@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -180,33 +181,18 @@ class Manager:
         if self._stop.is_set():
             source.stop()
         try:
-            with context.probe.step("manager.take_over"):
-                left = await self._take_over(thread, writer, newest)
-            followers = ManagerTasks(context, writer, outcomes)
-            file = RetryingFile(context, writer, thread, crash_tracker, source, followers.local)
-            applier = Applier(context, file, StartedNotifier(context, bus))
-            pipeline = Pipeline(source, applier, file, followers, outcomes)
-            try:
-                await self._serve(bus, pipeline, writer, outcomes, followers, left)
-            finally:
-                self._ownership.begin_leaving()
-                await asyncio.to_thread(pipeline.close)
-        except DamagedFileError as e:
-            await thread.run(writer.put_data_aside)
-            raise RetryError(
-                e.code,
-                f"{e.message} It was put aside.",
-                where=str(context.folder.quarantine),
-                hint="The next manager restores the newest version and applies what follows it.",
-            ) from e
-        except DamagedVersionError as e:
-            await asyncio.to_thread(context.folder.distrusted.touch)
-            raise RetryError(
-                e.code,
-                f"{e.message} The local versions are not used any more.",
-                where=e.where,
-                hint="The next manager makes them again out of the store.",
-            ) from e
+            async with self._damage_put_aside(thread, writer):
+                with context.probe.step("manager.take_over"):
+                    left = await self._take_over(thread, writer, newest)
+                followers = ManagerTasks(context, writer, outcomes)
+                file = RetryingFile(context, writer, thread, crash_tracker, source, followers.local)
+                applier = Applier(context, file, StartedNotifier(context, bus))
+                pipeline = Pipeline(source, applier, file, followers, outcomes)
+                try:
+                    await self._serve(bus, pipeline, writer, outcomes, followers, left)
+                finally:
+                    self._ownership.begin_leaving()
+                    await asyncio.to_thread(pipeline.close)
         finally:
             self._ownership.begin_leaving()
             try:
@@ -214,6 +200,29 @@ class Manager:
             except TimeoutError:
                 end_hung(self._log)
             await hints.close()
+
+    @asynccontextmanager
+    async def _damage_put_aside(self, thread: FileThread, writer: Writer) -> AsyncIterator[None]:
+        """Put damaged files of this host out of use, so that the next manager makes them anew."""
+        folder = self._context.folder
+        try:
+            yield
+        except DamagedFileError as e:
+            await thread.run(writer.put_data_aside)
+            raise RetryError(
+                e.code,
+                f"{e.message} It was put aside.",
+                where=str(folder.quarantine),
+                hint="The next manager restores the newest version and applies what follows it.",
+            ) from e
+        except DamagedVersionError as e:
+            await asyncio.to_thread(folder.distrusted.touch)
+            raise RetryError(
+                e.code,
+                f"{e.message} The local versions are not used any more.",
+                where=e.where,
+                hint="The next manager makes them again out of the store.",
+            ) from e
 
     def _writer(self, bus: Bus, stamp: StreamStamp, crash_tracker: CrashTracker) -> Writer:
         settings, holder = self._context.settings, self._ownership.holder
@@ -276,20 +285,11 @@ class Manager:
         left: PreparedVersion | None,
     ) -> None:
         context = self._context
-        settings = context.settings
         self._store_waits.begin_serving()
-        pool = ReadPool(
-            settings.reads,
-            process_environ(),
-            context.folder.read_temp,
-            followers.reads.newest_file,
-            context.probe,
-            context.clock,
-        )
-        followers.local.subscribe(pool.release)
+        pool = self._read_pool(followers)
         reads = DirectReads(
             writer,
-            Sources((), settings.store),
+            Sources((), context.settings.store),
             pool,
             followers.local,
             Health(context, writer, outcomes, followers, pool),
@@ -300,16 +300,11 @@ class Manager:
             bus,
             context.model,
             reads.answer,
-            settings.reads,
+            context.settings.reads,
             version=SERVICE_VERSION,
             description=f"Direct reads of {context.model}",
         )
-        fence = writer.manifest
-        if writer.restored:
-            followers.local.hold()
-        followers.follow(fence, ())
-        unannounced = range(outcomes.announced_version + 1, fence.version)
-        outcomes.expect(unannounced)
+        unannounced = self._begin_following(writer, outcomes, followers)
         activity = Activity(context, pipeline, outcomes, followers, reads)
         background: list[Coroutine[Any, Any, None]] = [
             outcomes.run(),
@@ -330,6 +325,29 @@ class Manager:
             await self._drain(tasks, outcomes, followers)
             self._has_finished = outcomes.is_done
         await followers.close()
+
+    def _read_pool(self, followers: ManagerTasks) -> ReadPool:
+        context = self._context
+        pool = ReadPool(
+            context.settings.reads,
+            process_environ(),
+            context.folder.read_temp,
+            followers.reads.newest_file,
+            context.probe,
+            context.clock,
+        )
+        followers.local.subscribe(pool.release)
+        return pool
+
+    def _begin_following(self, writer: Writer, outcomes: OutcomePublisher, followers: ManagerTasks) -> range:
+        """Hand the newest version to the followers; return the versions before it that may lack notices."""
+        fence = writer.manifest
+        if writer.restored:
+            followers.local.hold()
+        followers.follow(fence, ())
+        unannounced = range(outcomes.announced_version + 1, fence.version)
+        outcomes.expect(unannounced)
+        return unannounced
 
     async def _leave_when_idle(self, activity: Activity) -> None:
         await activity.until_idle()

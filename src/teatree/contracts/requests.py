@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from operator import methodcaller
+from typing import TypeVar
 
 from attrs import field, frozen
 from blake3 import blake3
@@ -21,6 +22,7 @@ from teatree.contracts.names import (
 )
 from teatree.contracts.traceparent import read_traceparent
 
+T = TypeVar("T")
 HEADER_REQUEST_ID = "Teatree-Request-Id"
 HEADER_NATS_ID = "Nats-Msg-Id"
 HEADER_GROUP = "Teatree-Group"
@@ -122,9 +124,7 @@ def read_request(
     if any(map(_BREAK, headers.values())):
         faults = [_repeated(name) for name, value in headers.items() if "\n" in value and name in HEADERS]
         headers = {name: value for name, value in headers.items() if "\n" not in value}
-    request_id = sequence_id(seq)
     raw_id = headers.get(HEADER_REQUEST_ID, headers.get(HEADER_NATS_ID))  # an empty one is rejected
-    group = headers.get(HEADER_GROUP) or None
     content_type = (headers.get(HEADER_CONTENT_TYPE) or CONTENT_JSON).split(";")[0].strip().lower()
     args = headers.get(HEADER_ARGS)
     try:
@@ -132,22 +132,41 @@ def read_request(
         check_function(function)
     except RequestError as e:
         faults.append(e)
+    sender = _checked(check_sender, sender, ANONYMOUS, faults)
+    request_id = _checked(check_request_id, raw_id, sequence_id(seq), faults)
+    group = _checked(check_group_id, headers.get(HEADER_GROUP) or None, None, faults)
+    faults += _body_faults(content_type, args)
+    return Request(
+        model=model,
+        function=function,
+        seq=seq,
+        at=at,
+        request_id=request_id,
+        body=body,
+        content_type=content_type,
+        args=args,
+        group=group,
+        traceparent=read_traceparent(headers.get(HEADER_TRACEPARENT)),
+        sender=sender,
+        invalid=faults[0] if faults else None,
+    )
+
+
+def _checked(check: Callable[[str], object], value: str | None, fallback: T, faults: list[RequestError]) -> str | T:
+    """Return a value that passes its check; the fallback for one that is missing, or that becomes a fault."""
+    if value is None:
+        return fallback
     try:
-        check_sender(sender)
-    except RequestError as e:
-        sender = ANONYMOUS
-        faults.append(e)
-    try:
-        if raw_id is not None:
-            request_id = check_request_id(raw_id)
+        check(value)
     except RequestError as e:
         faults.append(e)
-    try:
-        if group is not None:
-            check_group_id(group)
-    except RequestError as e:
-        group = None
-        faults.append(e)
+        return fallback
+    return value
+
+
+def _body_faults(content_type: str, args: str | None) -> list[RequestError]:
+    """Return what is wrong with the headers that describe the body."""
+    faults: list[RequestError] = []
     if content_type not in (CONTENT_JSON, CONTENT_ARROW):
         faults.append(
             RequestError(
@@ -165,20 +184,7 @@ def read_request(
                 where=HEADER_ARGS,
             )
         )
-    return Request(
-        model=model,
-        function=function,
-        seq=seq,
-        at=at,
-        request_id=request_id,
-        body=body,
-        content_type=content_type,
-        args=args,
-        group=group,
-        traceparent=read_traceparent(headers.get(HEADER_TRACEPARENT)),
-        sender=sender,
-        invalid=faults[0] if faults else None,
-    )
+    return faults
 
 
 def _repeated(name: str) -> RequestError:
