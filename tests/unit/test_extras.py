@@ -18,7 +18,7 @@ from teatree.contracts.logs import log_event
 ROOT = Path(__file__).parents[2]
 BLOCKED = [
     *"polars boto3 botocore psycopg psycopg_pool structlog alembic sqlalchemy uvloop zstandard".split(),
-    *"cyclopts rich cryptography psutil".split(),
+    *"cyclopts rich cryptography psutil pytest".split(),
 ]
 """What the extras install, by the names that are imported."""
 OF_EXTRAS = {
@@ -81,6 +81,7 @@ for name in teatree.__all__:
         ("import teatree_manager", "structlog", "server"),
         ("import teatree_dispatcher", "structlog", "server"),
         ("import teatree.embedded", "cryptography", "embedded"),
+        ("import teatree.testing", "pytest", "testing"),
     ],
 )
 def test_a_call_that_needs_an_extra_names_it(call: str, package: str, extra: str) -> None:
