@@ -15,6 +15,7 @@ from attrs import evolve
 
 from log_bus import bus_with_streams, send
 from servers import TestServers
+from teatree.contracts.clock import SYSTEM_CLOCK
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.contracts.notices import NoticeMessage
 from teatree.contracts.settings import NatsSettings
@@ -266,11 +267,11 @@ class TestReading:
         all_models, one = await WakeHints.open(bus), await WakeHints.open(bus, "sales")
         await send(bus, "stock", 2, b"x" * 1000)
         await send(bus, "sales")
-        assert await one.wait(5_000)
-        assert await all_models.wait(5_000)
+        assert await SYSTEM_CLOCK.wait_async(one.event, 5)
+        assert await SYSTEM_CLOCK.wait_async(all_models.event, 5)
         assert all_models.take() == ({"stock", "sales"}, False)
         assert one.take() == ({"sales"}, False)
-        assert not await one.wait(20)
+        assert not await SYSTEM_CLOCK.wait_async(one.event, 0.02)
         await all_models.close()
         await one.close()
 

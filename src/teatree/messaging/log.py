@@ -183,15 +183,6 @@ class WakeHints:
         self.event.clear()
         return models, missed
 
-    async def wait(self, timeout_ms: float) -> bool:
-        """Wait for a hint; returns whether one came."""
-        try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                await self.event.wait()
-        except TimeoutError:
-            return False
-        return True
-
     async def close(self) -> None:
         """Unsubscribe."""
         if self._close is not None:
