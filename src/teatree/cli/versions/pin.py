@@ -50,7 +50,7 @@ def pin(
         from teatree.client.versions.pull import moment  # noqa: PLC0415
 
         end = None if until is None else moment(until)
-        return pin_version(session.model(model).chain(), version, name, end, note)
+        return pin_version(session.model(model).chain(), version, name, end, note, session.clock)
 
     made = with_store(common, work)
     if output.json:
