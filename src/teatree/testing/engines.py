@@ -266,6 +266,19 @@ class EngineSuite:
         assert [error_of(outcomes[r.seq]) for r in model.log] == [None, None, None, Code.CONSTRAINT, None, None]
         assert model.ids() == [1, 2, 3, 4]
 
+    def test_several_commits_are_left(self, model: EngineModel) -> None:
+        """All that a killed writer had committed and not shipped is published by the next one, once."""
+        first, second, third = model.publish(add(1), add(1), add(2))
+        model.writer.capture(model.writer.apply([first]), 0)
+        model.writer.apply([second])
+        model.writer.apply([third])
+        model.end()
+        model.take_over()
+        model.carry()
+        outcomes = model.outcomes()
+        assert [error_of(outcomes[r.seq]) for r in (first, second, third)] == [None, Code.CONSTRAINT, None]
+        assert model.ids() == [1, 2]
+
     def test_another_host_takes_over(self, model: EngineModel) -> None:
         """The former writer publishes nothing more; what only it had applied is applied again, once."""
         model.run(add(1))
