@@ -11,7 +11,7 @@ import structlog
 from typing_extensions import override
 
 from teatree.contracts.exit_reason import ExitReason
-from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp
+from teatree.contracts.formats.manifest import Manifest, ManifestKind, ModelState, StreamStamp
 from teatree.contracts.probe import Listener, Point
 from teatree.contracts.settings import DispatcherSettings
 from teatree.functions.registry import built_in_functions

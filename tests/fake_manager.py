@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 from teatree.contracts.errors import RetryError
-from teatree.contracts.notices import NoticeMessage
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.notices import NoticeMessage
+from teatree.contracts.formats.requests import Request
 from teatree.contracts.settings import NatsSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing_extensions import override
 
 from dispatcher_world import FakeLauncher
-from teatree.contracts.codec import dump_json
 from teatree.contracts.exit_reason import ExitReason
+from teatree.contracts.formats.codec import dump_json
 from teatree.contracts.process import end_processes, read_process
 from teatree.contracts.settings import Settings
 from teatree.storage.model_folder import model_folder

@@ -17,11 +17,11 @@ from typing_extensions import override
 
 from memory_state import MemoryState, MemoryTable, read_state, write_whole
 from teatree.contracts.errors import Code, CorruptError, RetryError
-from teatree.contracts.manifest import ContentPart, Manifest, ObjectRef, PartFiles
+from teatree.contracts.formats.manifest import ContentPart, Manifest, ObjectRef, PartFiles
+from teatree.contracts.formats.requests import Request
+from teatree.contracts.formats.steps import Steps
 from teatree.contracts.names import fold
-from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
-from teatree.contracts.steps import Steps
 from teatree.contracts.types.schema import Schema
 from teatree.contracts.types.table_info import TableInfo
 from teatree.engine import base

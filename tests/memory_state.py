@@ -11,8 +11,8 @@ import orjson
 import pyarrow as pa
 from attrs import evolve, field, frozen
 
-from teatree.contracts.codec import dump_json, structure, unstructure
 from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.formats.codec import dump_json, structure, unstructure
 from teatree.contracts.names import fold
 from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.arrow.types import to_arrow_schema

@@ -12,11 +12,11 @@ from typing import Any
 import attrs
 import pyarrow as pa
 
-from teatree.contracts.manifest import StreamStamp
+from teatree.contracts.formats.manifest import StreamStamp
+from teatree.contracts.formats.notices import Outcome, Status
+from teatree.contracts.formats.requests import CONTENT_ARROW, HEADER_ARGS, HEADER_CONTENT_TYPE, Request, read_request
 from teatree.contracts.names import ANONYMOUS, new_id
-from teatree.contracts.notices import Outcome, Status
 from teatree.contracts.probe import NO_PROBE
-from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, HEADER_CONTENT_TYPE, Request, read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.engine.duckdb.data import DuckDBData
 from teatree.engine.duckdb.database import Database

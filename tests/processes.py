@@ -25,7 +25,7 @@ import psycopg
 
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import RetryError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.contracts.process import ALLOCATOR_ENVIRON, ProcessId, end_processes, process_id, read_process
 from teatree.contracts.settings import Settings
 from teatree.messaging.bus import Bus

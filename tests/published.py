@@ -10,11 +10,11 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from teatree.contracts.manifest import Manifest, StreamStamp
+from teatree.contracts.formats.manifest import Manifest, StreamStamp
+from teatree.contracts.formats.notices import Outcome
+from teatree.contracts.formats.requests import CONTENT_ARROW, CONTENT_JSON, Request
 from teatree.contracts.names import new_id
-from teatree.contracts.notices import Outcome
 from teatree.contracts.probe import NO_PROBE
-from teatree.contracts.requests import CONTENT_ARROW, CONTENT_JSON, Request
 from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
 from teatree.engine.apply.batch import Applied
 from teatree.engine.model_context import ModelContext

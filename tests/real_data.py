@@ -27,9 +27,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from attrs import define, field, frozen
 
-from teatree.client.message import Message
 from teatree.client.model import Model
-from teatree.client.receipt import Receipt
+from teatree.client.sending.message import Message
+from teatree.client.sending.receipt import Receipt
 from teatree.client.session import Session, connect
 from teatree.contracts.environment import connection_environ, process_environ, read_settings
 from teatree.contracts.process import read_process

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from teatree.contracts.notices import NoticeMessage, Outcome
+from teatree.contracts.formats.notices import NoticeMessage, Outcome
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.apply.ledger import EarlierOutcome, Ledger
 from teatree.engine.publish.announce import Announcer

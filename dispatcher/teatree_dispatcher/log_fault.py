@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from teatree.contracts.errors import OperatorError
-from teatree.contracts.manifest import StreamStamp
-from teatree.contracts.requests import LogPosition
+from teatree.contracts.formats.manifest import StreamStamp
+from teatree.contracts.formats.requests import LogPosition
 from teatree.messaging.bus import Bus
 from teatree.messaging.log_check import fault_of, read_advance
 from teatree.messaging.streams import log_state

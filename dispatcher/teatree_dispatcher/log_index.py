@@ -12,9 +12,9 @@ from pathlib import Path
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, parse_json, structure, unstructure
 from teatree.contracts.errors import TeatreeError
-from teatree.contracts.requests import LogPosition
+from teatree.contracts.formats.codec import dump_json, parse_json, structure, unstructure
+from teatree.contracts.formats.requests import LogPosition
 
 
 @frozen

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from attrs import define, field, frozen
 
 from teatree.contracts.errors import RequestError
+from teatree.contracts.formats.requests import LogPosition
 from teatree.contracts.names import check_model
-from teatree.contracts.requests import LogPosition
 from teatree_dispatcher.placement import PlacementInput, PublishedState, Restart, log_mismatch
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from attrs import frozen
 
 from teatree.contracts.exit_reason import EXIT_OPERATOR, EXIT_STUCK
-from teatree.contracts.manifest import Manifest, ModelState
+from teatree.contracts.formats.manifest import Manifest, ModelState
 
 REPEATS_MAX = 3
 """Managers in a row that end for the same reason without progress, after which their model counts as stopped by it."""

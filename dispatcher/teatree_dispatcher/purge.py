@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from teatree.contracts.codec import parse_utc, utc_text
+from teatree.contracts.formats.codec import parse_utc, utc_text
 from teatree.messaging.bus import Bus
 from teatree.messaging.last_requests import last_sequences
 from teatree.messaging.log import first_request_since, position_at

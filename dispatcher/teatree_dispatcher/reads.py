@@ -16,7 +16,7 @@ from functools import partial
 from importlib.metadata import version
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
-from teatree.contracts.requests import CANCEL_FUNCTION, HEADER_VERSION
+from teatree.contracts.formats.requests import CANCEL_FUNCTION, HEADER_VERSION
 from teatree.messaging.bus import Bus
 from teatree.messaging.frames import reply_subject
 from teatree.messaging.service import reply_error, service_name

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from teatree.contracts.errors import RequestError
-from teatree.contracts.notices import (
+from teatree.contracts.formats.notices import (
     GroupNotice,
     Kind,
     NoticeMessage,
@@ -21,8 +21,8 @@ from teatree.contracts.notices import (
     group_refusal,
     notice_headers,
 )
-from teatree.contracts.outside import outside_notice, outside_outcome
-from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, Request
+from teatree.contracts.formats.outside import outside_notice, outside_outcome
+from teatree.contracts.formats.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, Request
 from teatree.functions.registry import Registry
 from teatree.functions.traits import Nature
 from teatree.messaging.bus import Bus

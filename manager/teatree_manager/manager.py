@@ -15,7 +15,7 @@ from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.environment import process_environ
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError, TeatreeError
 from teatree.contracts.failpoints import failing_probe
-from teatree.contracts.manifest import Manifest, StreamStamp
+from teatree.contracts.formats.manifest import Manifest, StreamStamp
 from teatree.contracts.probe import Listener
 from teatree.contracts.retry import may_pass
 from teatree.contracts.settings import Settings
@@ -61,11 +61,11 @@ from teatree_manager.pipeline.retrying_file import RetryingFile
 from teatree_manager.pipeline.started_notifier import StartedNotifier
 from teatree_manager.read_workers.pool import ReadPool
 from teatree_manager.reads import DirectReads
-from teatree_manager.start_retry import StartRetry
-from teatree_manager.store_check import check_store
-from teatree_manager.store_waits import StoreWaits
+from teatree_manager.start.start_retry import StartRetry
+from teatree_manager.start.store_check import check_store
+from teatree_manager.start.store_waits import StoreWaits
+from teatree_manager.start.unannounced import UnannouncedVersions
 from teatree_manager.stuck import end_hung, end_over
-from teatree_manager.unannounced import UnannouncedVersions
 
 SERVICE_VERSION = "0.1.0"
 DRAIN_MS_MAX = 20_000

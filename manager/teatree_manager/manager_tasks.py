@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from importlib import import_module
 
-from teatree.contracts.manifest import Manifest, TableEntry
+from teatree.contracts.formats.manifest import Manifest, TableEntry
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.local.versions import LocalVersions
 from teatree.engine.writer import Writer

@@ -15,8 +15,8 @@ from functools import partial
 from attrs import define, field
 
 from teatree.contracts.errors import TeatreeError
-from teatree.contracts.manifest import Manifest
-from teatree.contracts.notices import NoticeMessage, Outcome, Status
+from teatree.contracts.formats.manifest import Manifest
+from teatree.contracts.formats.notices import NoticeMessage, Outcome, Status
 from teatree.contracts.retry import Retry
 from teatree.engine.publish.announce import Announcer
 from teatree.messaging.notices import NoticeWriter, TooLongError

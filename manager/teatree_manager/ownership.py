@@ -16,8 +16,8 @@ import signal
 import attrs
 import orjson
 
-from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError
+from teatree.contracts.formats.codec import dump_json
 from teatree.contracts.process import end_processes, own_process
 from teatree.storage.catalog.lease import HeldLease, Holder, Lease, is_alive, process_of, this_process
 from teatree.storage.catalog.postgres import Postgres

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError, RetryError
+from teatree.contracts.formats.codec import dump_json
+from teatree.contracts.formats.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, HEADER_REFS, Request, read_request
 from teatree.contracts.names import new_id
-from teatree.contracts.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, HEADER_REFS, Request, read_request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.errors import DamagedVersionError
 from teatree.engine.writer import Writer

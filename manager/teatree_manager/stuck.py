@@ -12,7 +12,7 @@ from typing import NoReturn
 from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.exit_reason import EXIT_STUCK
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.requests import Request
 from teatree_manager.pipeline.crash_tracker import CrashTracker
 
 EXIT_HUNG = 1

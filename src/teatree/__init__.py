@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from teatree.client.message import Message
     from teatree.client.model import Model
     from teatree.client.notice import Notice
-    from teatree.client.receipt import Receipt, Refusal, Summary
+    from teatree.client.sending.message import Message
+    from teatree.client.sending.receipt import Receipt, Refusal, Summary
     from teatree.client.session import Session, connect
     from teatree.client.sync import SyncModel, SyncSession, connect_sync
     from teatree.client.versions.attach import Attached, attach
@@ -29,20 +29,20 @@ _MODULES = {
     "Dataset": "datasets.dataset",
     "Dtype": "contracts.types.schema",
     "Field": "contracts.types.schema",
-    "Message": "client.message",
+    "Message": "client.sending.message",
     "Model": "client.model",
     "Notice": "client.notice",
     "OpenFile": "engine.open_file",
     "OperatorError": "contracts.errors",
     "Published": "engine.open_file",
-    "Receipt": "client.receipt",
-    "Refusal": "client.receipt",
+    "Receipt": "client.sending.receipt",
+    "Refusal": "client.sending.receipt",
     "RequestError": "contracts.errors",
     "RetryError": "contracts.errors",
     "Schema": "contracts.types.schema",
     "Session": "client.session",
     "Settings": "contracts.settings",
-    "Summary": "client.receipt",
+    "Summary": "client.sending.receipt",
     "SyncModel": "client.sync",
     "SyncSession": "client.sync",
     "TeatreeError": "contracts.errors",

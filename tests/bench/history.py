@@ -29,9 +29,9 @@ from figures import report
 from published import PublishedModel
 from servers import TestServers, file_store
 from teatree.client.versions.attach import attach_chain
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
+from teatree.contracts.formats.requests import CONTENT_JSON, Request
 from teatree.contracts.names import new_id
-from teatree.contracts.requests import CONTENT_JSON, Request
 from teatree.contracts.settings import RetentionSettings, StoreSettings
 from teatree.storage.retention.cleanup import Cleaned, Cleanup
 from teatree.storage.retention.pins import pin

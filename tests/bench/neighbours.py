@@ -18,8 +18,8 @@ from pathlib import Path
 
 from figures import report
 
-from teatree.client.message import Message
 from teatree.client.model import Model
+from teatree.client.sending.message import Message
 from teatree.client.session import connect
 from teatree.contracts.errors import TeatreeError
 from teatree.embedded.stack import Stack, StackOptions

@@ -27,9 +27,9 @@ import duckdb
 import numpy as np
 from figures import report
 
-from teatree.client.message import Message, encode
+from teatree.client.sending.message import Message, encode
 from teatree.client.session import Session
-from teatree.contracts.manifest import LedgerRef, ManifestKind, ObjectRef
+from teatree.contracts.formats.manifest import LedgerRef, ManifestKind, ObjectRef
 from teatree.contracts.names import new_id
 from teatree.contracts.settings import Settings
 from teatree.embedded.stack import Stack, StackOptions

@@ -28,7 +28,7 @@ from figures import report
 
 from published import LIMITS, PublishedModel
 from servers import TestServers, file_store
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import ManagerSettings, StoreSettings
 from teatree.engine.duckdb.data import PackedContent

@@ -24,10 +24,10 @@ from fuzz.texts import MOMENTS, as_duckdb
 from fuzz.truth import Truth, comparable
 from fuzz.values import Value, iso_interval
 from one_writer import Sent, arrow, arrow_headers
-from teatree.client.message import json_body
+from teatree.client.sending.message import json_body
 from teatree.contracts.errors import RequestError
+from teatree.contracts.formats.requests import read_request
 from teatree.contracts.names import new_id
-from teatree.contracts.requests import read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.engine.duckdb.database import Database
 from teatree.engine.duckdb.handle import WriteHandle

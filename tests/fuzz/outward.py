@@ -20,8 +20,8 @@ from fuzz.values import Value
 from teatree.cli.output import Output
 from teatree.cli.requests.query_reply import print_reply
 from teatree.client.query import join_pages
-from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.formats.codec import dump_json
 from teatree.contracts.settings import LimitSettings
 from teatree.contracts.types.schema import Field, Schema, parse_dtype
 from teatree.datasets.arrow.types import lossless

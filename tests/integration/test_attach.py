@@ -329,7 +329,7 @@ def test_reading_a_version_that_was_cleaned_up_is_an_error(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     """Reading or attaching a version whose packs were deleted fails with the reason that it was cleaned up."""
-    from teatree.contracts.manifest import stub_of  # noqa: PLC0415
+    from teatree.contracts.formats.manifest import stub_of  # noqa: PLC0415
 
     manifest = model.chain.get(3)
     assert manifest.pack is not None

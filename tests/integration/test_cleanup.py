@@ -21,7 +21,7 @@ from published import LIMITS, PublishedModel
 from servers import S3_IS_SLOW
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError
-from teatree.contracts.manifest import Manifest, ModelState, Stub
+from teatree.contracts.formats.manifest import Manifest, ModelState, Stub
 from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import RetentionSettings, StoreSettings
 from teatree.engine.apply.ledger import EarlierOutcome

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from processes import MODEL, Installation, Running, rows, table, until
-from teatree.contracts.manifest import Manifest, ModelState, Stub
+from teatree.contracts.formats.manifest import Manifest, ModelState, Stub
 from teatree.contracts.settings import RetentionSettings
 from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.catalog.postgres import Postgres

@@ -14,10 +14,10 @@ import pytest
 from fake_manager import FakeManager, until
 from servers import TestServers
 from teatree import Session, connect
-from teatree.client.group import GroupTracker
-from teatree.client.message import Message
+from teatree.client.sending.group import GroupTracker
+from teatree.client.sending.message import Message
 from teatree.contracts.errors import Code, RequestError, RetryError
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.requests import Request
 from teatree.contracts.settings import NatsSettings, Settings, StoreSettings
 from teatree.messaging.batches import BatchAck, BatchPublisher, LogMessage
 from teatree.storage.objects.stores import open_store
@@ -131,7 +131,7 @@ def lose_receipt(
         then()
         raise RetryError(Code.TIMED_OUT, "The receipt was lost.")
 
-    monkeypatch.setattr("teatree.client.bulk.BatchPublisher", _LosingPublisher)
+    monkeypatch.setattr("teatree.client.sending.bulk.BatchPublisher", _LosingPublisher)
 
 
 @pytest.mark.parametrize("by_reference", [False, True], ids=["inline", "by_reference"])

@@ -15,7 +15,7 @@ from fake_manager import FakeManager, until
 from teatree import Session, connect
 from teatree.client import direct_read
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
-from teatree.contracts.requests import CONTENT_ARROW, Request
+from teatree.contracts.formats.requests import CONTENT_ARROW, Request
 from teatree.contracts.settings import NatsSettings, Settings, StoreSettings
 from teatree.messaging.message import ReceivedMessage
 from teatree.storage.objects.stores import open_store

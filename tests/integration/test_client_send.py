@@ -14,9 +14,9 @@ from attrs import evolve
 
 from fake_manager import FakeManager, until
 from teatree import Session, connect
-from teatree.client import waiting
+from teatree.client.sending import waiting
 from teatree.contracts.errors import Code, RequestError, RetryError
-from teatree.contracts.requests import CONTENT_ARROW, Request
+from teatree.contracts.formats.requests import CONTENT_ARROW, Request
 from teatree.contracts.settings import NatsSettings, Settings
 
 

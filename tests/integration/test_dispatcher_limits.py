@@ -10,7 +10,7 @@ import pytest
 
 from dispatcher_world import SETTINGS, World, until
 from teatree.contracts.exit_reason import ExitReason
-from teatree.contracts.manifest import ModelState
+from teatree.contracts.formats.manifest import ModelState
 from teatree.contracts.names import goal_model_id
 from teatree.contracts.settings import PostgresSettings
 from teatree.storage.catalog.catalog import Catalog

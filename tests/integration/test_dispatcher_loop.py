@@ -11,10 +11,10 @@ import pytest
 
 from dispatcher_world import SETTINGS, FakeLauncher, World, in_log, until
 from teatree.contracts.errors import Code
-from teatree.contracts.manifest import ModelState, StreamStamp
+from teatree.contracts.formats.manifest import ModelState, StreamStamp
+from teatree.contracts.formats.requests import LogPosition
 from teatree.contracts.names import goal_model_id
 from teatree.contracts.read_settings import ReadSettings
-from teatree.contracts.requests import LogPosition
 from teatree.contracts.settings import PostgresSettings
 from teatree.messaging.asked_reads import AskedRead
 from teatree.messaging.direct import last_messages

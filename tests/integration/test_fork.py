@@ -13,8 +13,8 @@ from attrs import evolve
 from published import LIMITS, PublishedModel
 from servers import TestServers
 from teatree.contracts.errors import Code
-from teatree.contracts.manifest import Manifest, ModelState
-from teatree.contracts.notices import Status
+from teatree.contracts.formats.manifest import Manifest, ModelState
+from teatree.contracts.formats.notices import Status
 from teatree.contracts.settings import StoreSettings
 from teatree.engine.duckdb.commit_table import read_commits, read_identity
 from teatree.engine.duckdb.database import Database

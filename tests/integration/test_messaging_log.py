@@ -17,7 +17,7 @@ from log_bus import bus_with_streams, send
 from servers import TestServers
 from teatree.contracts.clock import SYSTEM_CLOCK
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
-from teatree.contracts.notices import NoticeMessage
+from teatree.contracts.formats.notices import NoticeMessage
 from teatree.contracts.settings import NatsSettings
 from teatree.embedded.nats import NatsServer
 from teatree.messaging.batches import BatchPublisher, publish_batch

@@ -17,9 +17,9 @@ import pytest
 from attrs import evolve
 from typing_extensions import override
 
-from teatree.contracts.codec import dump_json
 from teatree.contracts.environment import connection_environ, read_settings
 from teatree.contracts.errors import Code, OperatorError, TeatreeError
+from teatree.contracts.formats.codec import dump_json
 from teatree.contracts.settings import NatsSettings
 from teatree.embedded.nats import NatsServer
 from teatree.embedded.secret_file import write_private

@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 from published import PublishedModel
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.versions.reader import materialise
 

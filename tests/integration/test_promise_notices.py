@@ -10,7 +10,7 @@ import pytest
 
 from processes import MODEL, Installation, ManagerServer, rows, table
 from teatree.client.session import connect
-from teatree.contracts.notices import Kind
+from teatree.contracts.formats.notices import Kind
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.embedded import nats
 from teatree.embedded.nats import NatsServer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from processes import MODEL, Installation, rows, table, until_async
 from teatree import connect
-from teatree.contracts.codec import dump_json
+from teatree.contracts.formats.codec import dump_json
 from teatree.messaging.notices import last_notice
 from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.catalog.postgres import Postgres

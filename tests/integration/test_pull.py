@@ -20,7 +20,7 @@ from published import PublishedModel
 from servers import S3_IS_SLOW
 from teatree.client.versions.pull import pull_version
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.objects.stores import open_store
 from teatree.storage.versions.chain import Chain

@@ -10,7 +10,7 @@ import pytest
 
 from published import PublishedModel
 from teatree.contracts.errors import Code
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.formats.notices import Outcome, Status
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.retention.pins import list_pins
 

@@ -14,8 +14,8 @@ import pytest
 from published import LIMITS, PublishedModel
 from servers import S3_IS_SLOW, TestServers
 from teatree.contracts.errors import Code
-from teatree.contracts.manifest import Manifest
-from teatree.contracts.notices import Status
+from teatree.contracts.formats.manifest import Manifest
+from teatree.contracts.formats.notices import Status
 from teatree.contracts.settings import StoreSettings
 from teatree.engine.duckdb.commit_table import read_commits
 from teatree.engine.duckdb.database import Database

@@ -15,7 +15,7 @@ from teatree.client.versions.diff import diff_versions
 from teatree.client.versions.pull import list_versions, pull_version
 from teatree.client.versions.verify import verify
 from teatree.contracts.errors import Code, CorruptError, DamageWarning, RequestError
-from teatree.contracts.manifest import Stub
+from teatree.contracts.formats.manifest import Stub
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.folders import model_chains
 from teatree.storage.versions import chain as chains

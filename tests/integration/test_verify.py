@@ -16,7 +16,7 @@ from teatree.cli.main import run
 from teatree.client.versions.verify import VerifyReport, verify
 from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, RequestError, RetryError
-from teatree.contracts.manifest import ModelState, ObjectRef, stub_of
+from teatree.contracts.formats.manifest import ModelState, ObjectRef, stub_of
 from teatree.contracts.settings import StoreSettings
 from teatree.storage.objects.stores import open_store
 

@@ -16,9 +16,9 @@ from attrs import Factory, define
 from pyarrow import csv, feather, parquet
 
 from teatree import connect
-from teatree.client.message import Message
 from teatree.client.model import Model
 from teatree.client.model_requests import Wait
+from teatree.client.sending.message import Message
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.names import ANONYMOUS
 from teatree.contracts.settings import Settings

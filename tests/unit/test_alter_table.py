@@ -12,7 +12,7 @@ import pytest
 
 from one_writer import OneWriter, Sent
 from teatree.contracts.errors import Code
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.formats.notices import Outcome, Status
 
 TIMES = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMPTZ", "TIMESTAMPTZ_NS")
 COMPUTED = [

@@ -10,7 +10,7 @@ import attrs
 
 from published import LIMITS, PublishedModel
 from teatree.client.notice import read_notice, whole_notice
-from teatree.contracts.notices import Kind, NoticeMessage, Outcome, Status
+from teatree.contracts.formats.notices import Kind, NoticeMessage, Outcome, Status
 from teatree.contracts.settings import StoreSettings
 from teatree.engine.publish.announce import Announcer
 from teatree.functions.registry import built_in_functions

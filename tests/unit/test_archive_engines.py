@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from published import PublishedModel
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.engine.local.reads import LocalReads

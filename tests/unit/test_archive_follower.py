@@ -12,8 +12,8 @@ import pytest
 
 from damage import flipped
 from published import LIMITS, PublishedModel
-from teatree.contracts.manifest import Manifest
-from teatree.contracts.notices import Kind, NoticeMessage
+from teatree.contracts.formats.manifest import Manifest
+from teatree.contracts.formats.notices import Kind, NoticeMessage
 from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import ManagerSettings, StoreSettings
 from teatree.engine.local.reads import LocalReads

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from one_writer import OneWriter, Sent, arrow, arrow_headers
-from teatree.contracts.notices import Status
+from teatree.contracts.formats.notices import Status
 
 TYPES = {
     "i8": "TINYINT", "i16": "SMALLINT", "i": "INTEGER", "b": "BIGINT", "h": "HUGEINT",

@@ -15,7 +15,7 @@ from test_bad_input import TABLES, TYPES, check_sentence
 
 from one_writer import OneWriter, Sent, arrow, arrow_headers
 from teatree.contracts.errors import Code
-from teatree.contracts.notices import Status
+from teatree.contracts.formats.notices import Status
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.registry import built_in_functions
 

@@ -16,7 +16,7 @@ from test_bad_input import TABLES, check_sentence
 
 from one_writer import OneWriter, Sent, arrow
 from teatree.contracts.errors import Code, RequestError, TeatreeError
-from teatree.contracts.notices import Status
+from teatree.contracts.formats.notices import Status
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.functions.sources import Sources
 

@@ -10,7 +10,7 @@ from attrs import evolve
 from test_bad_input import TABLES, check_sentence
 
 from one_writer import OneWriter, Sent, open_database
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.formats.notices import Outcome, Status
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.registry import built_in_functions
 from teatree.functions.traits import Function

@@ -10,7 +10,7 @@ import pytest
 
 from one_writer import OneWriter, Sent
 from teatree.contracts.errors import Code, OperatorError, RequestError
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.formats.notices import Outcome, Status
 from teatree.engine.apply.batch import Batch
 from teatree.engine.commits import Commit
 from teatree.engine.duckdb.commit_table import record_commit

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve
 from blake3 import blake3
 
-from teatree.contracts.manifest import (
+from teatree.contracts.formats.manifest import (
     Extent,
     FileLayout,
     Manifest,
@@ -19,7 +19,7 @@ from teatree.contracts.manifest import (
     StreamStamp,
     TableEntry,
 )
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.formats.notices import Outcome, Status
 from teatree.contracts.types.schema import Field, Schema, parse_dtype
 from teatree.storage.catalog.rows import (
     ContentKind,

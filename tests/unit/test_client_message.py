@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from teatree.cli.requests.json_args import read_args
-from teatree.client.message import Message, encode
+from teatree.client.sending.message import Message, encode
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.requests import read_request
+from teatree.contracts.formats.requests import read_request
 from teatree.messaging.subjects import Subjects
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teatree.contracts.manifest import Extent
+from teatree.contracts.formats.manifest import Extent
 from teatree.engine.duckdb.compaction import (
     LARGE_BLOCKS,
     LEAF_PACKS_MAX,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from teatree.contracts.requests import Request, read_request
+from teatree.contracts.formats.requests import Request, read_request
 from teatree_manager.pipeline.crash_tracker import FILE_BYTES, CrashTracker
 
 TRIES_MAX = 3

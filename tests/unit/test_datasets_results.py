@@ -13,8 +13,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.formats.codec import dump_json
 from teatree.datasets.arrow.types import lossless
 from teatree.datasets.dataset import Dataset
 from teatree.datasets.fit import fit_table

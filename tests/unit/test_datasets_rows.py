@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_schema import DTYPES
 
-from teatree.contracts.codec import dump_json, parse_json
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.formats.codec import dump_json, parse_json
 from teatree.contracts.types.dtypes import (
     Array,
     Bit,

@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 import pytest
 
-from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import RetryError
+from teatree.contracts.formats.codec import dump_json
 from teatree.contracts.process import own_process
 from teatree.contracts.settings import Settings
 from teatree.storage.model_folder import ModelFolder, model_folder

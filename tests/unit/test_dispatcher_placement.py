@@ -9,8 +9,8 @@ import pytest
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.exit_reason import EXIT_OPERATOR, EXIT_STUCK
-from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, StreamStamp, read_manifest
-from teatree.contracts.requests import LogPosition, read_request
+from teatree.contracts.formats.manifest import Manifest, ManifestKind, ModelState, StreamStamp, read_manifest
+from teatree.contracts.formats.requests import LogPosition, read_request
 from teatree.contracts.settings import DispatcherSettings
 from teatree.messaging.subjects import Subjects
 from teatree_dispatcher.leases import AGAIN_MS, LeaseWatch

@@ -15,9 +15,9 @@ from blake3 import blake3
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.manifest import (
+from teatree.contracts.formats.codec import dump_json
+from teatree.contracts.formats.manifest import (
     ContentPart,
     Extent,
     FileLayout,
@@ -36,12 +36,12 @@ from teatree.contracts.manifest import (
     read_manifest,
     stub_of,
 )
+from teatree.contracts.formats.notices import Kind, Outcome, Status, notice_about
+from teatree.contracts.formats.provenance import AppCode, VersionRead
+from teatree.contracts.formats.requests import Request
+from teatree.contracts.formats.traceparent import is_sampled, read_traceparent
 from teatree.contracts.names import ANONYMOUS
-from teatree.contracts.notices import Kind, Outcome, Status, notice_about
-from teatree.contracts.provenance import AppCode, VersionRead
-from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
-from teatree.contracts.traceparent import is_sampled, read_traceparent
 from teatree.contracts.types.schema import Field, Schema, parse_dtype
 from teatree.engine.commits import Commit, Identity
 from teatree.engine.duckdb.commit_table import create_own_tables, read_commits, record_commit

@@ -15,9 +15,9 @@ from typing_extensions import override
 
 from one_writer import OneWriter, Sent
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.manifest import ModelState
-from teatree.contracts.notices import Status
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.manifest import ModelState
+from teatree.contracts.formats.notices import Status
+from teatree.contracts.formats.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.arguments import Call
 from teatree.functions.handles import Read, SqlWrite, Write

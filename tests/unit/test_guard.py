@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bounded import BoundedConnection
 from teatree.contracts.errors import Code, RequestError
-from teatree.engine.duckdb.guard import SQL_BYTES_MAX, StatementKind, check_query, check_statement, lock_down
+from teatree.engine.duckdb.guard.guard import SQL_BYTES_MAX, StatementKind, check_query, check_statement, lock_down
 
 SECRET = "the-secret-of-the-file"
 

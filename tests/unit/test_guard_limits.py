@@ -9,8 +9,8 @@ import duckdb
 import pytest
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.engine.duckdb.guard import check_query, check_statement, lock_down
-from teatree.engine.duckdb.guard_merge import PIECES_BYTES_MAX
+from teatree.engine.duckdb.guard.guard import check_query, check_statement, lock_down
+from teatree.engine.duckdb.guard.merge import PIECES_BYTES_MAX
 
 WHEN = " WHEN MATCHED AND t.b = 1 THEN UPDATE SET b = 2"
 

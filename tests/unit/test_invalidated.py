@@ -16,8 +16,8 @@ import pytest
 from one_writer import open_database
 from published import LIMITS, PublishedModel
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.notices import Status
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.notices import Status
+from teatree.contracts.formats.requests import Request
 from teatree.contracts.settings import StoreSettings
 from teatree.engine.duckdb.database import Database
 from teatree.engine.errors import DamagedFileError, InvalidatedError

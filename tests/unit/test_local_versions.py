@@ -17,7 +17,7 @@ import version_reader
 from manual_clock import SleepingClock
 from published import PublishedModel
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.contracts.probe import NO_PROBE
 from teatree.contracts.settings import ManagerSettings, StoreSettings
 from teatree.engine.local.open_files import is_open_anywhere, is_open_elsewhere

@@ -8,7 +8,7 @@ import pytest
 
 from one_writer import OneWriter, Sent
 from published import PublishedModel
-from teatree.contracts.notices import Status
+from teatree.contracts.formats.notices import Status
 from teatree.contracts.settings import StoreSettings
 from teatree.engine.apply.ledger import SEGMENTS_CACHED, LostOutcome
 from teatree.storage.ledger.segments import read_segment

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
+from teatree.contracts.formats.requests import HEADERS, read_request
 from teatree.contracts.probe import NO_PROBE
-from teatree.contracts.requests import HEADERS, read_request
 from teatree.contracts.settings import NatsSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.frames import show_url

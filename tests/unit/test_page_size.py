@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from teatree.client.query import QueryRequest
-from teatree.contracts.codec import dump_json
-from teatree.contracts.requests import read_request
+from teatree.contracts.formats.codec import dump_json
+from teatree.contracts.formats.requests import read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.functions.arguments import Call, Context
 from teatree.functions.query import read_query

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from one_writer import OneWriter, Sent
-from teatree.contracts.notices import Status
+from teatree.contracts.formats.notices import Status
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets import parquet_rows, source_rows
 from teatree.datasets.source_rows import read_chunks

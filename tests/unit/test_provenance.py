@@ -12,8 +12,8 @@ import pytest
 from one_writer import OneWriter, Sent
 from teatree.client.notice import read_notice
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.manifest import Manifest
-from teatree.contracts.notices import Status
+from teatree.contracts.formats.manifest import Manifest
+from teatree.contracts.formats.notices import Status
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.publish.announce import Announcer
 from teatree.engine.publish.prepared import TRACEPARENTS_MAX, Author

@@ -10,8 +10,8 @@ from typing import Any
 from manual_clock import ManualClock
 from teatree.client.notice import read_notice
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.notices import Kind
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.notices import Kind
+from teatree.contracts.formats.requests import Request
 from teatree.messaging.subjects import Subjects
 from teatree_manager.pipeline.progress import RequestProgress
 

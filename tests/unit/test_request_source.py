@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.formats.requests import LogPosition, Request
 from teatree.contracts.probe import NO_PROBE
-from teatree.contracts.requests import LogPosition, Request
 from teatree.contracts.settings import LimitSettings, Settings, StoreSettings
 from teatree.messaging.log import LogSlice
 from teatree.storage.model_folder import model_folder

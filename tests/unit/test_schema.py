@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teatree.contracts.codec import dump_json, parse_json, structure, unstructure
 from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.formats.codec import dump_json, parse_json, structure, unstructure
 from teatree.contracts.types.dtype_parser import TYPE_DEPTH_MAX
 from teatree.contracts.types.dtypes import (
     Array,

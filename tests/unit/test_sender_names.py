@@ -10,8 +10,8 @@ import pytest
 from teatree import connect
 from teatree.contracts.environment import read_settings, user_name
 from teatree.contracts.errors import Code, OperatorError, RequestError
+from teatree.contracts.formats.requests import read_request
 from teatree.contracts.names import ANONYMOUS, check_sender, sender_name
-from teatree.contracts.requests import read_request
 from teatree.contracts.settings import NatsSettings, Settings
 
 BAD = ["", "Anna", "a-b", "a.b", "a b", "1a", "_a", "__", "ä", "a" * 64, "*", ">", "_advanced"]

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree_manager.catalog_status import CatalogStatus
-from teatree_manager.start_retry import StartRetry
+from teatree_manager.start.start_retry import StartRetry
 
 AWAY = RetryError(Code.UNAVAILABLE, "It is away.")
 

@@ -11,8 +11,8 @@ from attrs import evolve
 
 from one_writer import OneWriter, Sent
 from teatree.contracts.errors import Code
-from teatree.contracts.manifest import Manifest
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.formats.manifest import Manifest
+from teatree.contracts.formats.notices import Outcome, Status
 from teatree.contracts.settings import Settings, StoreSettings
 from teatree.datasets.catalog_tables import read_table, read_tables
 from teatree.engine.open_file import open_file

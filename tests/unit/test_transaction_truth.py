@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
-from teatree.contracts.manifest import ModelOptions, StreamStamp
+from teatree.contracts.formats.manifest import ModelOptions, StreamStamp
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.commits import Commit, Identity
 from teatree.engine.duckdb.commit_table import create_own_tables, read_commits, record_commit

@@ -12,7 +12,7 @@ from attrs import evolve
 
 from one_writer import OneWriter, Sent, arrow, arrow_headers, open_database
 from teatree.contracts.errors import Code, RetryError, TeatreeError
-from teatree.contracts.notices import Status
+from teatree.contracts.formats.notices import Status
 from teatree.contracts.own_memory import own_memory
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.apply.batch import Batch

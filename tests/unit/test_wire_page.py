@@ -7,9 +7,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from teatree.contracts.notices import Kind, WireNotice
-from teatree.contracts.read_settings import ReadSettings
-from teatree.contracts.requests import (
+from teatree.contracts.formats.notices import Kind, WireNotice
+from teatree.contracts.formats.requests import (
     ARGS_HEADER_BYTES_MAX,
     CONTENT_ARROW,
     CONTENT_JSON,
@@ -18,6 +17,7 @@ from teatree.contracts.requests import (
     HEADER_VERSION,
     HEADERS,
 )
+from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import DispatcherSettings, LimitSettings
 from teatree.messaging.asked_reads import REPEAT_MS_MAX, REPEAT_MS_MIN
 from teatree.messaging.batches import BATCH_MESSAGES_MAX

@@ -9,8 +9,8 @@ import pytest
 
 from one_writer import OneWriter, Sent, open_database
 from teatree.contracts.errors import Code, OperatorError
-from teatree.contracts.manifest import ModelState, StreamStamp
-from teatree.contracts.notices import Status
+from teatree.contracts.formats.manifest import ModelState, StreamStamp
+from teatree.contracts.formats.notices import Status
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.closed_model import ClosedModel, NotTakenOver
 from teatree.engine.model_without_data import ModelWithoutData

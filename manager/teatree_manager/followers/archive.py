@@ -9,7 +9,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, CorruptError, RetryError, TeatreeError
-from teatree.contracts.manifest import Manifest, ModelState
+from teatree.contracts.formats.manifest import Manifest, ModelState
 from teatree.engine.local.reads import LocalReads
 from teatree.engine.publish.archive import write_archive
 from teatree.engine.writer import Writer

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, RetryError, TeatreeError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.retry import Backoff, Retry
 from teatree.engine.errors import DamagedFileError, DamagedVersionError

@@ -10,7 +10,7 @@ from cachetools import LRUCache
 from typing_extensions import override
 
 from teatree.contracts.errors import CorruptError, TeatreeError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.catalog.projection import CHUNK_VERSIONS, VersionRows, read_version_rows, record, record_archive
 from teatree.storage.ledger.segments import Entry

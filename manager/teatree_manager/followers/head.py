@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.storage.ledger.segments import Entry
 from teatree.storage.versions.head import advance_head
 from teatree_manager.context import ManagerContext

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 from typing_extensions import override
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock, Timer
-from teatree.contracts.manifest import Manifest, ModelState
+from teatree.contracts.formats.manifest import Manifest, ModelState
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.engine.errors import DamagedVersionError
 from teatree.engine.local.reads import LocalReads

@@ -7,7 +7,7 @@ import random
 
 from typing_extensions import override
 
-from teatree.contracts.manifest import Extent, Manifest
+from teatree.contracts.formats.manifest import Extent, Manifest
 from teatree.engine.duckdb.block_file import BLOCK_BYTES
 from teatree.engine.errors import DamagedVersionError
 from teatree.engine.local.damage import damaged_block

@@ -10,7 +10,7 @@ from itertools import chain as chained
 from typing_extensions import override
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
-from teatree.contracts.manifest import Manifest, ObjectRef
+from teatree.contracts.formats.manifest import Manifest, ObjectRef
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.settings import ScrubSettings
 from teatree.storage.versions.chain import Chain

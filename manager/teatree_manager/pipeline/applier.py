@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.manifest import ModelState
-from teatree.contracts.notices import Outcome
-from teatree.contracts.outside import outside_outcome
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.manifest import ModelState
+from teatree.contracts.formats.notices import Outcome
+from teatree.contracts.formats.outside import outside_outcome
+from teatree.contracts.formats.requests import Request
 from teatree.contracts.retry import Backoff
 from teatree.engine.apply.batch import Applied
 from teatree.engine.dead_letter import keep_dead_letter

@@ -19,7 +19,7 @@ import attrs
 import orjson
 from attrs import frozen
 
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.requests import Request
 
 SHRINK_FACTOR = 8
 """How much smaller the parts get with each crash: 4,000 requests are down to one after four."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from teatree.contracts.errors import Code, OperatorError
-from teatree.contracts.manifest import Manifest, StreamStamp
-from teatree.contracts.requests import LogPosition
+from teatree.contracts.formats.manifest import Manifest, StreamStamp
+from teatree.contracts.formats.requests import LogPosition
 from teatree.messaging.bus import Bus
 from teatree.messaging.log_check import (
     Advance,

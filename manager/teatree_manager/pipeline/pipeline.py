@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from teatree.contracts.errors import OperatorError
-from teatree.contracts.manifest import ModelState
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.manifest import ModelState
+from teatree.contracts.formats.requests import Request
 from teatree.engine.publish.prepared import PreparedVersion
 from teatree.engine.publish.shipping import ship
 from teatree.messaging.log import LogSlice

@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from teatree.contracts.errors import TeatreeError
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.requests import Request
 from teatree.engine.publish.announce import progress_message
 from teatree.messaging.bus import Bus
 

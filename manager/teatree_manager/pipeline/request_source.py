@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from teatree.contracts.errors import RetryError
-from teatree.contracts.requests import LogPosition
+from teatree.contracts.formats.requests import LogPosition
 from teatree.contracts.retry import Backoff
 from teatree.contracts.settings import LimitSettings
 from teatree.messaging.log import LogReader, LogSlice, WakeHints

@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from teatree.contracts.errors import TeatreeError
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.requests import Request
 from teatree.engine.publish.announce import started_message
 from teatree.messaging.bus import Bus
 from teatree.storage.catalog.rows import started_row

@@ -14,8 +14,8 @@ from attrs import define, field
 from cachetools import LRUCache
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
-from teatree.contracts.codec import utc_text
 from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.formats.codec import utc_text
 from teatree.contracts.read_settings import ReadSettings
 
 REMEMBERED_MAX = 10_000

@@ -28,9 +28,9 @@ import attrs
 import pyarrow as pa
 
 from teatree.contracts.clock import SYSTEM_CLOCK
-from teatree.contracts.codec import dump_json, utc_text
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
-from teatree.contracts.requests import (
+from teatree.contracts.formats.codec import dump_json, utc_text
+from teatree.contracts.formats.requests import (
     CONTENT_ARROW,
     CONTENT_JSON,
     HEADER_CONTENT_TYPE,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from teatree.contracts.codec import dump_json
+from teatree.contracts.formats.codec import dump_json
 from teatree.contracts.types.dtypes import Decimal, Dtype, Float, Json
 
 if TYPE_CHECKING:

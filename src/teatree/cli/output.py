@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from teatree.contracts.clock import SYSTEM_CLOCK
-from teatree.contracts.codec import dump_json, utc_text
+from teatree.contracts.formats.codec import dump_json, utc_text
 from teatree.contracts.shown import visible, visible_json
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import orjson
 
 from teatree.client.notice import named_error
 from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
+from teatree.contracts.formats.requests import CANCEL_FUNCTION, HEADER_REPEAT_MS, HEADER_REQUEST_ID
 from teatree.contracts.names import new_id
-from teatree.contracts.requests import CANCEL_FUNCTION, HEADER_REPEAT_MS, HEADER_REQUEST_ID
 from teatree.contracts.retry import Backoff, Pauses, Retry, is_unavailable
 from teatree.messaging.headers import decode_headers, decode_status
 from teatree.messaging.jetstream import NO_RESPONDERS

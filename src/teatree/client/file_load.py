@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from teatree.client.connection import Connection
-from teatree.client.message import Message
 from teatree.client.model_functions import ModelFunctions
 from teatree.client.model_requests import TIMEOUT_MS
 from teatree.client.notice import named_error
 from teatree.client.query import QueryRequest, ask_through_log
+from teatree.client.sending.message import Message
 from teatree.contracts.errors import Code, RequestError, TeatreeError
 from teatree.contracts.names import new_id
 from teatree.contracts.types.schema import Field, Schema, parse_dtype
@@ -23,7 +23,7 @@ from teatree.contracts.types.schema import Field, Schema, parse_dtype
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from teatree.client.receipt import Summary
+    from teatree.client.sending.receipt import Summary
     from teatree.datasets.csv.options import CsvOptions
 
 REQUEST_BYTES = 1_000_000

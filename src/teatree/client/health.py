@@ -21,7 +21,7 @@ from teatree.client.listing import ModelInfo, list_models
 from teatree.client.session import Session
 from teatree.contracts.clock import Clock
 from teatree.contracts.errors import Code, RetryError, TeatreeError
-from teatree.contracts.requests import HEADER_VERSION
+from teatree.contracts.formats.requests import HEADER_VERSION
 from teatree.contracts.settings import Settings
 from teatree.messaging.bus import Bus
 from teatree.messaging.frames import show_url

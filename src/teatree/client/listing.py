@@ -13,7 +13,7 @@ from teatree.contracts.names import goal_model_id
 from teatree.storage.folders import model_chains
 
 if TYPE_CHECKING:
-    from teatree.contracts.manifest import Manifest
+    from teatree.contracts.formats.manifest import Manifest
     from teatree.contracts.settings import Settings
     from teatree.storage.catalog.rows import ModelRow
     from teatree.storage.objects.base import ObjectStore

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 
 from attrs import evolve, frozen
 
-from teatree.contracts.codec import parse_utc, utc_text
 from teatree.contracts.errors import Code, OperatorError, RequestError
-from teatree.contracts.manifest import Manifest, ModelState
+from teatree.contracts.formats.codec import parse_utc, utc_text
+from teatree.contracts.formats.manifest import Manifest, ModelState
+from teatree.contracts.formats.requests import HEADER_NATS_ID, HEADER_REQUEST_ID
 from teatree.contracts.probe import Probe
-from teatree.contracts.requests import HEADER_NATS_ID, HEADER_REQUEST_ID
 from teatree.messaging.batches import BATCH_MESSAGES_MAX, LogMessage, publish_batch
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import StoredMessage

@@ -9,9 +9,9 @@ from typing_extensions import Unpack
 
 from teatree.client import query as queries
 from teatree.client.model_requests import ModelRequests, Wait
-from teatree.client.receipt import Receipt
 from teatree.client.request_args import given, listed, plain, table_args
-from teatree.client.waiting import OnNotice
+from teatree.client.sending.receipt import Receipt
+from teatree.client.sending.waiting import OnNotice
 
 Rows = Any
 """A list of objects, or anything with `__arrow_c_stream__`."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from teatree.client.bulk import BulkOptions, BulkProgress, BulkSender, Item
-from teatree.client.message import Encoded, Message, check_size, encode
 from teatree.client.named_model import NamedModel
-from teatree.client.receipt import Receipt, Summary
-from teatree.client.waiting import OnNotice, OutcomeWaiter, publish_until_accepted
+from teatree.client.sending.bulk import BulkOptions, BulkProgress, BulkSender, Item
+from teatree.client.sending.message import Encoded, Message, check_size, encode
+from teatree.client.sending.receipt import Receipt, Summary
+from teatree.client.sending.waiting import OnNotice, OutcomeWaiter, publish_until_accepted
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.formats.requests import HEADER_ARGS, HEADER_CONTENT_TYPE, HEADER_REQUEST_ID
 from teatree.contracts.names import check_request_id, new_id
-from teatree.contracts.requests import HEADER_ARGS, HEADER_CONTENT_TYPE, HEADER_REQUEST_ID
 
 if TYPE_CHECKING:
     from teatree.client.notice import Notice

@@ -9,11 +9,10 @@ from typing import Any
 import orjson
 from attrs import evolve, field, frozen
 
-from teatree.contracts.codec import parse_utc
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError, error_kind
-from teatree.contracts.names import ANONYMOUS
-from teatree.contracts.notices import TERMINAL_KINDS, Kind
-from teatree.contracts.requests import (
+from teatree.contracts.formats.codec import parse_utc
+from teatree.contracts.formats.notices import TERMINAL_KINDS, Kind
+from teatree.contracts.formats.requests import (
     CONTENT_ARROW,
     HEADER_CONTENT_TYPE,
     HEADER_PAGE,
@@ -21,6 +20,7 @@ from teatree.contracts.requests import (
     HEADER_TRACEPARENT,
     HEADER_VERSION,
 )
+from teatree.contracts.names import ANONYMOUS
 
 ReadObject = Callable[[str], Awaitable[bytes]]
 """Returns an object of the store by its key."""

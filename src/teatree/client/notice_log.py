@@ -16,7 +16,7 @@ from cachetools import LRUCache
 
 from teatree.client.notice import Notice, read_notice
 from teatree.contracts.errors import Code, RetryError, TeatreeError
-from teatree.contracts.requests import HEADER_PAGE
+from teatree.contracts.formats.requests import HEADER_PAGE
 from teatree.contracts.retry import Pauses, Retry
 from teatree.messaging.direct import direct_get
 

@@ -11,14 +11,20 @@ from attrs import frozen
 
 from teatree.client.connection import Connection
 from teatree.client.direct_read import ask
-from teatree.client.message import Message, encode, json_body
 from teatree.client.notice import Notice
 from teatree.client.notice_log import read_all
-from teatree.client.waiting import OutcomeWaiter, publish_until_accepted
-from teatree.contracts.codec import parse_json
+from teatree.client.sending.message import Message, encode, json_body
+from teatree.client.sending.waiting import OutcomeWaiter, publish_until_accepted
 from teatree.contracts.errors import CorruptError, RequestError
-from teatree.contracts.notices import Kind
-from teatree.contracts.requests import CONTENT_ARROW, HEADER_CONTENT_TYPE, HEADER_PAGES, HEADER_REFS, HEADER_VERSION
+from teatree.contracts.formats.codec import parse_json
+from teatree.contracts.formats.notices import Kind
+from teatree.contracts.formats.requests import (
+    CONTENT_ARROW,
+    HEADER_CONTENT_TYPE,
+    HEADER_PAGES,
+    HEADER_REFS,
+    HEADER_VERSION,
+)
 
 if TYPE_CHECKING:
     from teatree.datasets.dataset import Dataset

@@ -23,7 +23,7 @@ from teatree.contracts.probe import Listener
 from teatree.contracts.settings import PostgresSettings, Settings, store_at
 
 if TYPE_CHECKING:
-    from teatree.client.receipt import Receipt
+    from teatree.client.sending.receipt import Receipt
 
 _ADDRESSES = ("TEATREE_NATS_URL", "TEATREE_STORE_URL", "TEATREE_POSTGRES_URL")
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from typing_extensions import override
 
-from teatree.contracts.codec import parse_json
 from teatree.contracts.errors import Code, OperatorError, RetryError
+from teatree.contracts.formats.codec import parse_json
 from teatree.contracts.probe import Listener, Point, Probe, probe_for
 
 

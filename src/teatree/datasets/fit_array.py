@@ -11,8 +11,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teatree.contracts.codec import parse_json
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.formats.codec import parse_json
 from teatree.contracts.names import fold
 from teatree.contracts.shown import shown
 from teatree.contracts.types.dtypes import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from teatree.contracts.codec import dump_json
+from teatree.contracts.formats.codec import dump_json
 from teatree.contracts.settings import NatsSettings
 from teatree.embedded.ports import LOOPBACK, remembered_ports
 from teatree.embedded.secret_file import kept_secrets, write_private

@@ -6,8 +6,8 @@ import secrets
 import socket
 from pathlib import Path
 
-from teatree.contracts.codec import dump_json, parse_json
 from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.formats.codec import dump_json, parse_json
 from teatree.embedded.secret_file import write_private
 
 LOOPBACK = "127.0.0.1"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import TeatreeError
+from teatree.contracts.formats.codec import dump_json
 from teatree.contracts.settings import StoreSettings
 from teatree.embedded.ports import LOOPBACK, is_free, remembered_ports
 from teatree.embedded.secret_file import kept_secrets, private_folder, write_private

@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from teatree.contracts.codec import dump_json, parse_json
+from teatree.contracts.formats.codec import dump_json, parse_json
 
 _SECRET_BYTES = 24
 

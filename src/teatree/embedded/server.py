@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import asdict
 
-from teatree.contracts.codec import dump_json
 from teatree.contracts.data_folder import former_log
 from teatree.contracts.errors import Code, RetryError
+from teatree.contracts.formats.codec import dump_json
 from teatree.contracts.process import ProcessId, end_processes, process_id, read_process
 from teatree.embedded.ports import remembered
 from teatree.embedded.secret_file import private_folder, write_private

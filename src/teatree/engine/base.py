@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import frozen
 
 from teatree.contracts.clock import Clock
-from teatree.contracts.manifest import Content, Manifest, ObjectRef
+from teatree.contracts.formats.manifest import Content, Manifest, ObjectRef
+from teatree.contracts.formats.requests import Request
+from teatree.contracts.formats.steps import Steps
 from teatree.contracts.parts import PartGroup, make_part, part_names
 from teatree.contracts.probe import Probe
-from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
-from teatree.contracts.steps import Steps
 from teatree.contracts.types.table_info import TableInfo
 from teatree.engine.commits import Commit, Identity
 from teatree.engine.errors import InvalidatedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 
 
 @frozen

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from attrs import frozen
 
-from teatree.contracts.manifest import ModelOptions, StreamStamp
-from teatree.contracts.requests import LogPosition
+from teatree.contracts.formats.manifest import ModelOptions, StreamStamp
+from teatree.contracts.formats.requests import LogPosition
 
 
 @frozen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.requests import Request
 from teatree.engine.model_context import ModelContext
 from teatree.storage.dead_letters import write_dead_letter
 

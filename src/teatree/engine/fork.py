@@ -14,7 +14,7 @@ from typing import TypeVar
 from attrs import evolve, frozen
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.manifest import ForkPoint, Manifest, ModelOptions
+from teatree.contracts.formats.manifest import ForkPoint, Manifest, ModelOptions
 from teatree.engine.model_context import ModelContext
 from teatree.functions.history import retry_while_unavailable
 from teatree.functions.model_arguments import ForkSource

@@ -8,9 +8,9 @@ from typing import Any
 from attrs import frozen
 
 from teatree.contracts.errors import RequestError
-from teatree.contracts.manifest import ModelOptions
-from teatree.contracts.notices import Status, outcome_of
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.manifest import ModelOptions
+from teatree.contracts.formats.notices import Status, outcome_of
+from teatree.contracts.formats.requests import Request
 from teatree.engine.apply.batch import Applied, Creation
 from teatree.engine.apply.transaction import NextVersion
 from teatree.engine.base import ModelData

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve, frozen
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
-from teatree.contracts.manifest import ModelOptions
+from teatree.contracts.formats.manifest import ModelOptions
 from teatree.contracts.probe import Probe
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.base import INSTALLED_ENGINES, EngineContext, Engines, OnStuck

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from teatree.contracts.errors import RequestError, RetryError, TeatreeError
-from teatree.contracts.manifest import ModelState
-from teatree.contracts.notices import Outcome
-from teatree.contracts.requests import LogPosition, Request
+from teatree.contracts.formats.manifest import ModelState
+from teatree.contracts.formats.notices import Outcome
+from teatree.contracts.formats.requests import LogPosition, Request
 from teatree.engine.apply.batch import FAILED_CODES, Applied
 from teatree.engine.apply.ledger import EarlierOutcome, LostOutcome
 from teatree.engine.apply.outcomes import lost, outside_entries, refused, repeated

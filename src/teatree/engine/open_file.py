@@ -23,7 +23,7 @@ from attrs import evolve, frozen
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, RetryError
-from teatree.contracts.manifest import NO_LOG, Manifest, ManifestKind, ModelState, TableEntry
+from teatree.contracts.formats.manifest import NO_LOG, Manifest, ManifestKind, ModelState, TableEntry
 from teatree.contracts.names import check_model
 from teatree.contracts.settings import Settings, store_at
 from teatree.contracts.types.schema import Schema

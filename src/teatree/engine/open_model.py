@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import attrs
 
 from teatree.contracts.errors import Code, RetryError, TeatreeError
-from teatree.contracts.manifest import Manifest, ModelState
-from teatree.contracts.requests import LogPosition, Request
+from teatree.contracts.formats.manifest import Manifest, ModelState
+from teatree.contracts.formats.requests import LogPosition, Request
 from teatree.engine.apply.batch import Applied, Batch
 from teatree.engine.apply.transaction import BatchContext
 from teatree.engine.base import Captured, ModelData

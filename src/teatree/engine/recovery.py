@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from teatree.contracts.manifest import Manifest, ModelState
+from teatree.contracts.formats.manifest import Manifest, ModelState
 from teatree.engine.apply.batch import Applied, archive_of
 from teatree.engine.apply.ledger import Ledger
 from teatree.engine.commits import Commit

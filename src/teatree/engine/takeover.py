@@ -15,7 +15,7 @@ from pathlib import Path
 from attrs import frozen
 
 from teatree.contracts.errors import CorruptError, RetryError, TeatreeError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.engine.base import Engine, ModelData
 from teatree.engine.commits import Commit, unshipped
 from teatree.engine.errors import DamagedFileError

@@ -13,11 +13,11 @@ from pathlib import Path
 import attrs
 
 from teatree.contracts.errors import Code, OperatorError, TeatreeError
-from teatree.contracts.manifest import Manifest, ModelState
-from teatree.contracts.notices import Outcome
-from teatree.contracts.requests import LogPosition, Request
+from teatree.contracts.formats.manifest import Manifest, ModelState
+from teatree.contracts.formats.notices import Outcome
+from teatree.contracts.formats.requests import LogPosition, Request
+from teatree.contracts.formats.steps import Steps
 from teatree.contracts.settings import LimitSettings
-from teatree.contracts.steps import Steps
 from teatree.engine.apply.batch import Applied
 from teatree.engine.apply.ledger import Ledger
 from teatree.engine.closed_model import ClosedModel, NotTakenOver

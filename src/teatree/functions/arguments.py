@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import frozen
 
-from teatree.contracts.codec import parse_json
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.requests import CONTENT_ARROW, HEADER_ARGS, Request
+from teatree.contracts.formats.codec import parse_json
+from teatree.contracts.formats.requests import CONTENT_ARROW, HEADER_ARGS, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.contracts.shown import shown
 from teatree.datasets.parameters import check_parameter

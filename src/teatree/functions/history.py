@@ -14,7 +14,7 @@ from teatree.contracts.settings import LimitSettings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from teatree.contracts.manifest import Manifest
+    from teatree.contracts.formats.manifest import Manifest
     from teatree.functions.handles import Parameters
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ import attrs
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.manifest import ModelOptions
+from teatree.contracts.formats.manifest import ModelOptions
 from teatree.contracts.names import check_model
 from teatree.contracts.settings import LimitSettings
 from teatree.contracts.shown import shown

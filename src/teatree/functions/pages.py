@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.formats.codec import dump_json
 from teatree.datasets.arrow.types import from_arrow_schema
 from teatree.datasets.results.json_values import columns_to_json, rows_to_json
 

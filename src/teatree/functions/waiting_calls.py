@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from teatree.contracts.errors import RequestError
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.requests import Request
 from teatree.functions.arguments import Call
 from teatree.functions.handles import Read, Write
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 
 from attrs import define, field
 
+from teatree.contracts.formats.requests import HEADER_REPEAT_MS, HEADER_REQUEST_ID
 from teatree.contracts.read_settings import ReadSettings
-from teatree.contracts.requests import HEADER_REPEAT_MS, HEADER_REQUEST_ID
 
 REPEAT_MS_MIN, REPEAT_MS_MAX = 100, 60_000
 """Intervals that a client may announce."""

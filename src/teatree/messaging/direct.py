@@ -10,7 +10,7 @@ from typing import Any
 from attrs import field, frozen
 
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.requests import LogPosition
+from teatree.contracts.formats.requests import LogPosition
 from teatree.messaging.bus import Bus
 from teatree.messaging.headers import decode_headers, decode_status
 from teatree.messaging.inbox import Exchange, ReplySink

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.requests import HEADERS
+from teatree.contracts.formats.requests import HEADERS
 
 _VERSION = b"NATS/1.0"
 _KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")

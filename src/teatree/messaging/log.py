@@ -14,7 +14,7 @@ from typing import Any
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RetryError
-from teatree.contracts.requests import LogPosition, Request, read_request
+from teatree.contracts.formats.requests import LogPosition, Request, read_request
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import NOT_FOUND, DirectReply, StoredMessage, direct_get, message_at
 from teatree.messaging.jetstream import ERROR_NO_MESSAGE, ApiError

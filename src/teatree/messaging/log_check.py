@@ -6,10 +6,10 @@ from datetime import datetime
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, parse_json, structure, unstructure
 from teatree.contracts.errors import Code, OperatorError
-from teatree.contracts.manifest import StreamStamp
-from teatree.contracts.requests import LogPosition
+from teatree.contracts.formats.codec import dump_json, parse_json, structure, unstructure
+from teatree.contracts.formats.manifest import StreamStamp
+from teatree.contracts.formats.requests import LogPosition
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import last_messages
 from teatree.messaging.jetstream import ERROR_NO_STREAM, ApiError

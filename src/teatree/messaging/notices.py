@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
-from teatree.contracts.notices import NoticeMessage
+from teatree.contracts.formats.notices import NoticeMessage
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import NOT_FOUND, StoredMessage, direct_get, last_messages
 from teatree.messaging.headers import decode_status

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Self
 
 from teatree.contracts.clock import Timer
-from teatree.contracts.codec import dump_json, utc_text
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.formats.codec import dump_json, utc_text
+from teatree.contracts.formats.requests import CANCEL_FUNCTION
 from teatree.contracts.names import new_id
 from teatree.contracts.read_settings import ReadSettings
-from teatree.contracts.requests import CANCEL_FUNCTION
 from teatree.messaging.asked_reads import AskedRead, AskedReads
 from teatree.messaging.bus import Bus
 from teatree.messaging.frames import reply_subject

@@ -9,8 +9,8 @@ from typing import Any
 from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError
+from teatree.contracts.formats.requests import LogPosition
 from teatree.contracts.names import ANONYMOUS
-from teatree.contracts.requests import LogPosition
 from teatree.messaging.bus import Bus
 from teatree.messaging.jetstream import ERROR_NO_STREAM, ERROR_STREAM_EXISTS, ApiError
 from teatree.messaging.log import position_at

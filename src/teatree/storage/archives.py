@@ -16,8 +16,8 @@ from typing import Any
 
 from attrs import frozen
 
-from teatree.contracts.codec import parse_utc, utc_text
-from teatree.contracts.manifest import Manifest, ObjectRef, Stub
+from teatree.contracts.formats.codec import parse_utc, utc_text
+from teatree.contracts.formats.manifest import Manifest, ObjectRef, Stub
 from teatree.storage.objects.small_objects import create_object, read_members, write_object
 from teatree.storage.versions.chain import Chain
 

@@ -10,10 +10,10 @@ from datetime import datetime
 
 from attrs import frozen
 
-from teatree.contracts.codec import absent_if_default, tolerate_unknown_keys
 from teatree.contracts.errors import Code, CorruptError, RequestError
+from teatree.contracts.formats.codec import absent_if_default, tolerate_unknown_keys
+from teatree.contracts.formats.requests import Request
 from teatree.contracts.names import ANONYMOUS
-from teatree.contracts.requests import Request
 from teatree.storage.objects.base import NotFoundError
 from teatree.storage.objects.small_objects import read_object, write_object
 from teatree.storage.versions.chain import Chain

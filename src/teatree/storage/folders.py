@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from teatree.contracts.manifest import read_entry
+from teatree.contracts.formats.manifest import read_entry
 from teatree.storage.objects.base import NotFoundError, ObjectStore
 from teatree.storage.reread import reread
 from teatree.storage.versions.chain import Chain

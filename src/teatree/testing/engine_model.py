@@ -13,10 +13,10 @@ from typing_extensions import override
 
 from teatree.contracts.errors import RetryError
 from teatree.contracts.failpoints import PlaceListener
-from teatree.contracts.manifest import Manifest, ModelState, StreamStamp
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.formats.manifest import Manifest, ModelState, StreamStamp
+from teatree.contracts.formats.notices import Outcome, Status
+from teatree.contracts.formats.requests import HEADER_REQUEST_ID, Request, read_request
 from teatree.contracts.probe import probe_for
-from teatree.contracts.requests import HEADER_REQUEST_ID, Request, read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.engine.base import Engine, Engines
 from teatree.engine.model_context import ModelContext

@@ -11,8 +11,8 @@ import attrs
 import pytest
 
 from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
-from teatree.contracts.manifest import ModelState
-from teatree.contracts.notices import Outcome, Status
+from teatree.contracts.formats.manifest import ModelState
+from teatree.contracts.formats.notices import Outcome, Status
 from teatree.engine.base import Engine
 from teatree.engine.commits import Commit
 from teatree.engine.errors import DamagedFileError, InvalidatedError

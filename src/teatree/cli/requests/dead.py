@@ -15,7 +15,7 @@ from teatree.cli.requests.receipts import print_receipt
 from teatree.cli.running import with_session, with_store
 
 if TYPE_CHECKING:
-    from teatree.client.receipt import Receipt
+    from teatree.client.sending.receipt import Receipt
     from teatree.client.session import Session
     from teatree.storage.dead_letters import DeadLetter
 
@@ -118,7 +118,7 @@ def _print_all(output: Output, model: str, letters: list[DeadLetter]) -> None:
 
 
 def _print_one(output: Output, letter: DeadLetter, body: bytes) -> None:
-    from teatree.contracts.codec import unstructure  # noqa: PLC0415
+    from teatree.contracts.formats.codec import unstructure  # noqa: PLC0415
 
     arguments = _arguments(letter, body)
     if output.json:
@@ -134,8 +134,8 @@ def _print_one(output: Output, letter: DeadLetter, body: bytes) -> None:
 
 def _arguments(letter: DeadLetter, body: bytes) -> Any:
     """Return the request's arguments: an object if they are one, else the raw text."""
-    from teatree.contracts.codec import parse_json  # noqa: PLC0415
     from teatree.contracts.errors import RequestError  # noqa: PLC0415
+    from teatree.contracts.formats.codec import parse_json  # noqa: PLC0415
 
     raw = body if letter.args is None else letter.args.encode()
     try:

@@ -13,7 +13,7 @@ from teatree.cli.output import Output
 from teatree.cli.running import with_session
 
 if TYPE_CHECKING:
-    from teatree.client.receipt import Receipt
+    from teatree.client.sending.receipt import Receipt
     from teatree.client.session import Session
 
 

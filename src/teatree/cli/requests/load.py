@@ -20,7 +20,7 @@ from teatree.contracts.shown import visible
 if TYPE_CHECKING:
     from teatree.client.file_load import LoadedFile
     from teatree.client.model import Model
-    from teatree.client.receipt import Receipt
+    from teatree.client.sending.receipt import Receipt
     from teatree.client.session import Session
 
 TIMEOUT_MS = 600_000

@@ -98,7 +98,7 @@ def _query_version(
 ) -> tuple[Dataset, int]:
     """Return the rows, and the version that they were read from in this process."""
     from teatree.client.versions.opened_version import OpenedVersion  # noqa: PLC0415 - DuckDB, only for this
-    from teatree.contracts.codec import dump_json, parse_json  # noqa: PLC0415
+    from teatree.contracts.formats.codec import dump_json, parse_json  # noqa: PLC0415
 
     session = store_session(common)
     with OpenedVersion(session.model(model).chain(), session.settings, version=version, at=at) as opened:

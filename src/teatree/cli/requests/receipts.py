@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from teatree.cli.exits import Exit
 from teatree.cli.output import counted
-from teatree.contracts.codec import dump_json
+from teatree.contracts.formats.codec import dump_json
 
 if TYPE_CHECKING:
     from teatree.cli.output import Output
-    from teatree.client.receipt import Receipt, Summary
+    from teatree.client.sending.receipt import Receipt, Summary
 
 REFUSALS_SHOWN_MAX = 10
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from teatree.contracts.notices import Kind
+from teatree.contracts.formats.notices import Kind
 from teatree.contracts.shown import visible
 
 if TYPE_CHECKING:

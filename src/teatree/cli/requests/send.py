@@ -23,10 +23,10 @@ from teatree.cli.requests.request_progress import progress_shower
 from teatree.cli.running import with_session
 
 if TYPE_CHECKING:
-    from teatree.client.message import Message
     from teatree.client.model import Model
     from teatree.client.model_requests import Wait
-    from teatree.client.receipt import Receipt, Summary
+    from teatree.client.sending.message import Message
+    from teatree.client.sending.receipt import Receipt, Summary
     from teatree.client.session import Session
 
 ROWS_PER_REQUEST = 1_000
@@ -209,7 +209,7 @@ class _Bulk:
             yield self._request(chunk, number + 1)
 
     def _request(self, rows: list[Any], number: int) -> Message:
-        from teatree.client.message import Message  # noqa: PLC0415
+        from teatree.client.sending.message import Message  # noqa: PLC0415
         from teatree.contracts.names import new_id  # noqa: PLC0415
 
         request_id = new_id() if self._id_prefix is None else f"{self._id_prefix}-{number}"

@@ -10,10 +10,10 @@ from cyclopts import Parameter
 from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output, cell_text
 from teatree.cli.running import with_session
-from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.formats.codec import dump_json
+from teatree.contracts.formats.notices import Kind
 from teatree.contracts.names import ANONYMOUS
-from teatree.contracts.notices import Kind
 from teatree.contracts.shown import visible
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import orjson
 from attrs import frozen
 
 from teatree.cli.stack.log_tail import LogLine
-from teatree.contracts.codec import dump_json
+from teatree.contracts.formats.codec import dump_json
 from teatree.contracts.shown import visible, visible_json
 
 Level = Literal["debug", "info", "warning", "error", "critical"]

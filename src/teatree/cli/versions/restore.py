@@ -12,7 +12,7 @@ from teatree.cli.versions.model_at import split_version
 from teatree.contracts.errors import Code, RequestError
 
 if TYPE_CHECKING:
-    from teatree.client.receipt import Receipt
+    from teatree.client.sending.receipt import Receipt
     from teatree.client.session import Session
 
 

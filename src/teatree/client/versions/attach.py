@@ -19,7 +19,7 @@ from teatree.client.versions.lazy_files import LazyFiles
 from teatree.client.versions.pull import find_version
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
-from teatree.contracts.manifest import Manifest, ModelState
+from teatree.contracts.formats.manifest import Manifest, ModelState
 from teatree.contracts.names import check_model, new_id
 from teatree.contracts.settings import CacheSettings, Settings, store_at
 from teatree.datasets.ddl import quote, quote_literal

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from teatree.client.versions.attach import Attached
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.manifest import Manifest, ModelState
+from teatree.contracts.formats.manifest import Manifest, ModelState
 from teatree.contracts.names import fold
 from teatree.contracts.settings import Settings
 from teatree.datasets.ddl import quote

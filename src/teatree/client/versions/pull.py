@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from teatree.contracts.errors import Code, CorruptError, DamageWarning, RequestError
-from teatree.contracts.manifest import Stub
+from teatree.contracts.formats.manifest import Stub
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.storage.objects.base import NotFoundError
 from teatree.storage.versions.history import explain_missing, version_at
 
 if TYPE_CHECKING:
-    from teatree.contracts.manifest import Manifest
+    from teatree.contracts.formats.manifest import Manifest
     from teatree.storage.versions.chain import Chain
 
 READERS = 4

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from teatree.client.versions.pull import find_version
 from teatree.contracts.errors import Code, CorruptError, DamageWarning, RetryError
-from teatree.contracts.manifest import NO_LOG, Manifest, Stub
+from teatree.contracts.formats.manifest import NO_LOG, Manifest, Stub
 from teatree.contracts.names import OWN_SCHEMA
 from teatree.datasets.ddl import MAIN_SCHEMA, quote, table_label
 from teatree.storage.disk import FULL

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teatree.contracts.codec import parse_json
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.formats.codec import parse_json
 from teatree.contracts.types.dtypes import (
     DECIMAL_PRECISION_MAX,
     Array,

@@ -19,8 +19,8 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from teatree.contracts.codec import parse_json
 from teatree.contracts.errors import RequestError
+from teatree.contracts.formats.codec import parse_json
 from teatree.contracts.types.dtypes import (
     Bit,
     Blob,

@@ -17,11 +17,11 @@ from functools import partial
 from attrs import field, frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.formats.manifest import ForkPoint, ModelOptions
+from teatree.contracts.formats.notices import Outcome
+from teatree.contracts.formats.requests import LogPosition, Request
+from teatree.contracts.formats.steps import Steps
 from teatree.contracts.logs import log_event
-from teatree.contracts.manifest import ForkPoint, ModelOptions
-from teatree.contracts.notices import Outcome
-from teatree.contracts.requests import LogPosition, Request
-from teatree.contracts.steps import Steps
 from teatree.engine.apply.ledger import Ledger
 from teatree.engine.apply.outcomes import refusal
 from teatree.engine.apply.transaction import BatchContext, Item, NextVersion, Transaction, UnexpectedError

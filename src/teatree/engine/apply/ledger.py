@@ -19,7 +19,7 @@ from attrs import frozen
 from cachetools import LRUCache
 
 from teatree.contracts.errors import CorruptError, RequestError, TeatreeError
-from teatree.contracts.manifest import LedgerRef, Manifest, ObjectRef, Stub
+from teatree.contracts.formats.manifest import LedgerRef, Manifest, ObjectRef, Stub
 from teatree.contracts.settings import LimitSettings
 from teatree.storage.ledger.runs import LedgerRun, id_hash, merge_runs, write_run
 from teatree.storage.ledger.segments import Entry, read_segment

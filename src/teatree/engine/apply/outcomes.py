@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from teatree.contracts.errors import Code, RequestError, TeatreeError
-from teatree.contracts.notices import Outcome, Status, outcome_of
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.notices import Outcome, Status, outcome_of
+from teatree.contracts.formats.requests import Request
 from teatree.engine.apply.ledger import Ledger, LostOutcome
 from teatree.functions.traits import Traits
 from teatree.storage.ledger.segments import Entry, Role

@@ -9,9 +9,9 @@ from typing import Any
 from attrs import evolve, frozen
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, TeatreeError
-from teatree.contracts.notices import Outcome, Status, outcome_of
+from teatree.contracts.formats.notices import Outcome, Status, outcome_of
+from teatree.contracts.formats.requests import Request
 from teatree.contracts.probe import Probe
-from teatree.contracts.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.apply.ledger import EarlierOutcome, Ledger, LostOutcome
 from teatree.engine.apply.outcomes import lost, refusal, repeated

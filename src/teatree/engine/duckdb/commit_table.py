@@ -11,9 +11,9 @@ from datetime import UTC
 
 import orjson
 
-from teatree.contracts.codec import dump_json, structure, unstructure
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.manifest import ModelOptions, StreamStamp
+from teatree.contracts.formats.codec import dump_json, structure, unstructure
+from teatree.contracts.formats.manifest import ModelOptions, StreamStamp
 from teatree.contracts.names import OWN_SCHEMA
 from teatree.engine.commits import Commit, Identity
 from teatree.engine.duckdb.database import Database

@@ -14,7 +14,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from teatree.contracts.manifest import Extent
+from teatree.contracts.formats.manifest import Extent
 from teatree.engine.duckdb.changes import Mask
 from teatree.storage.versions.packs import LEAF_ENTRIES, Entries
 

@@ -9,8 +9,8 @@ from attrs import frozen
 from typing_extensions import override
 
 from teatree.contracts.errors import Code
-from teatree.contracts.manifest import Manifest
-from teatree.contracts.steps import Steps
+from teatree.contracts.formats.manifest import Manifest
+from teatree.contracts.formats.steps import Steps
 from teatree.engine.base import Captured, EngineContext, ModelData, Upload
 from teatree.engine.commits import Commit, Identity
 from teatree.engine.duckdb.changes import Checkpoint

@@ -19,13 +19,13 @@ import duckdb
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets.ddl import quote_literal
 from teatree.engine.base import OnStuck
 from teatree.engine.duckdb.block_file import BlockFile
 from teatree.engine.duckdb.errors import is_disk_fault, translate
-from teatree.engine.duckdb.guard import lock_down
+from teatree.engine.duckdb.guard.guard import lock_down
 from teatree.engine.duckdb.rows_watch import RowsWatch
 from teatree.engine.duckdb.watchdog import Block, Watchdog
 from teatree.engine.errors import InvalidatedError, damage_of_file

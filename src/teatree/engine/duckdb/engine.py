@@ -7,7 +7,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from teatree.contracts.errors import RetryError, TeatreeError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.base import Engine, EngineContext
 from teatree.engine.commits import Identity

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from teatree.contracts.errors import Code, CorruptError, RequestError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.contracts.names import OWN_SCHEMA
 from teatree.engine.base import EngineContext
 from teatree.engine.duckdb.database import Database

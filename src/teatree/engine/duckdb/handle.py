@@ -24,8 +24,8 @@ from teatree.datasets.storage_versions import NEWEST, Release, check_readable, r
 from teatree.engine.base import EngineHandle
 from teatree.engine.duckdb.database import Database
 from teatree.engine.duckdb.errors import translate
-from teatree.engine.duckdb.guard import check_query, check_statement
-from teatree.engine.duckdb.guard_tree import UserTables
+from teatree.engine.duckdb.guard.guard import check_query, check_statement
+from teatree.engine.duckdb.guard.tree import UserTables
 from teatree.functions.handles import ROWS_VIEW, Parameters, SqlWrite
 
 STATEMENTS_REMEMBERED = 10_000

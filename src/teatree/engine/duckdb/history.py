@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.duckdb.database import Database
 from teatree.engine.duckdb.open_version import answer_from

@@ -16,8 +16,8 @@ from teatree.datasets.ddl import quote_literal
 from teatree.engine.base import VersionReader
 from teatree.engine.duckdb.database import limit_temp
 from teatree.engine.duckdb.errors import translate
-from teatree.engine.duckdb.guard import check_query, lock_down
-from teatree.engine.duckdb.guard_tree import UserTables
+from teatree.engine.duckdb.guard.guard import check_query, lock_down
+from teatree.engine.duckdb.guard.tree import UserTables
 from teatree.engine.duckdb.handle import fetch_rows
 from teatree.engine.duckdb.watchdog import Watchdog
 from teatree.engine.errors import DamagedFileError, DamagedVersionError

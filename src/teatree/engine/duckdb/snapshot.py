@@ -15,7 +15,7 @@ from attrs import frozen
 from blake3 import blake3
 
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.manifest import FileLayout, ObjectRef
+from teatree.contracts.formats.manifest import FileLayout, ObjectRef
 from teatree.engine.duckdb.block_file import BLOCK_BYTES, BlockFile
 from teatree.engine.duckdb.changes import Checkpoint, Mask, changeable, read_checkpoint
 from teatree.engine.duckdb.compaction import choose_relocations, scattered_leaves

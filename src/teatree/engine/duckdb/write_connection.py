@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, OperatorError
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.base import TimedBlock, WriteConnection
 from teatree.engine.commits import Commit

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError
+from teatree.contracts.formats.manifest import FileLayout, Manifest
 from teatree.contracts.logs import log_event
-from teatree.contracts.manifest import FileLayout, Manifest
 from teatree.contracts.probe import Probe
 from teatree.contracts.settings import ManagerSettings
 from teatree.engine.duckdb.block_file import BLOCK_BYTES

@@ -14,10 +14,10 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.manifest import Manifest, Stub
-from teatree.contracts.notices import (
+from teatree.contracts.formats.codec import dump_json
+from teatree.contracts.formats.manifest import Manifest, Stub
+from teatree.contracts.formats.notices import (
     GroupNotice,
     Kind,
     NoticeMessage,
@@ -28,8 +28,8 @@ from teatree.contracts.notices import (
     notice_about,
     notice_headers,
 )
-from teatree.contracts.outside import outside_notice
-from teatree.contracts.requests import (
+from teatree.contracts.formats.outside import outside_notice
+from teatree.contracts.formats.requests import (
     CONTENT_ARROW,
     HEADER_CONTENT_TYPE,
     HEADER_PAGE,

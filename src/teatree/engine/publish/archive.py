@@ -10,7 +10,7 @@ import duckdb
 from attrs import frozen
 
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.manifest import Manifest, ObjectRef, TableEntry
+from teatree.contracts.formats.manifest import Manifest, ObjectRef, TableEntry
 from teatree.contracts.probe import Probe
 from teatree.datasets.ddl import quote, quote_literal
 from teatree.datasets.parquet import parquet_columns

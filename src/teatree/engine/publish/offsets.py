@@ -5,7 +5,7 @@ from __future__ import annotations
 from cachetools import LRUCache
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.manifest import Manifest, Stub
+from teatree.contracts.formats.manifest import Manifest, Stub
 from teatree.storage.versions.chain import Chain
 
 OFFSETS_MAX = 1_000

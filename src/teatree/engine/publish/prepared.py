@@ -10,7 +10,7 @@ import attrs
 from attrs import frozen
 
 from teatree.contracts.errors import Code, OperatorError
-from teatree.contracts.manifest import (
+from teatree.contracts.formats.manifest import (
     Incarnation,
     LedgerRef,
     Manifest,
@@ -19,9 +19,9 @@ from teatree.contracts.manifest import (
     StreamStamp,
     TableEntry,
 )
+from teatree.contracts.formats.steps import Steps
+from teatree.contracts.formats.traceparent import is_sampled
 from teatree.contracts.names import ANONYMOUS
-from teatree.contracts.steps import Steps
-from teatree.contracts.traceparent import is_sampled
 from teatree.engine.apply.batch import Applied
 from teatree.engine.base import Captured, EngineHandle
 from teatree.storage.ledger.segments import Entry, segment_ref

@@ -5,7 +5,7 @@ Concurrency: `base` may be read by any thread; the thread that owns the file cal
 
 from __future__ import annotations
 
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.engine.apply.batch import Applied
 from teatree.engine.apply.ledger import Ledger
 from teatree.engine.apply.transaction import NextVersion

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from teatree.contracts.errors import Code, OperatorError
-from teatree.contracts.manifest import TableEntry
+from teatree.contracts.formats.manifest import TableEntry
 from teatree.contracts.names import fold
 from teatree.datasets.ddl import quote
 from teatree.functions.arguments import Call

@@ -17,7 +17,7 @@ import pyarrow as pa
 from typing_extensions import override
 
 from teatree.contracts.errors import RequestError
-from teatree.contracts.requests import CONTENT_ARROW, Request
+from teatree.contracts.formats.requests import CONTENT_ARROW, Request
 from teatree.contracts.types.schema import Schema
 from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.arrow.types import to_arrow_schema

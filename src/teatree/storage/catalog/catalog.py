@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import orjson
 
-from teatree.contracts.codec import dump_json
+from teatree.contracts.formats.codec import dump_json
 from teatree.storage.catalog.goal_model import ensure_row
 from teatree.storage.catalog.reader import CatalogReader
 

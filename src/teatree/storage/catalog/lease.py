@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, structure, tolerate_unknown_keys, unstructure
+from teatree.contracts.formats.codec import dump_json, structure, tolerate_unknown_keys, unstructure
 from teatree.contracts.process import ProcessId, own_process, process_id
 from teatree.storage.catalog.goal_model import ensure_row
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from teatree.contracts.manifest import Manifest, Stub
-from teatree.contracts.notices import Outcome
+from teatree.contracts.formats.manifest import Manifest, Stub
+from teatree.contracts.formats.notices import Outcome
 from teatree.storage.archives import archived_versions, read_archive
 from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.catalog.rows import (

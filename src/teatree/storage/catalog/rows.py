@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 from blake3 import blake3
 
-from teatree.contracts.codec import unstructure
-from teatree.contracts.manifest import Manifest, ManifestKind, ModelState, ObjectRef, Stub
+from teatree.contracts.formats.codec import unstructure
+from teatree.contracts.formats.manifest import Manifest, ManifestKind, ModelState, ObjectRef, Stub
 from teatree.contracts.names import ANONYMOUS
 from teatree.storage.objects.base import object_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from teatree.contracts.notices import Outcome
-    from teatree.contracts.requests import Request
+    from teatree.contracts.formats.notices import Outcome
+    from teatree.contracts.formats.requests import Request
 
 
 class ContentKind(StrEnum):

@@ -16,12 +16,12 @@ import pyarrow as pa
 from attrs import frozen
 from blake3 import blake3
 
-from teatree.contracts.codec import dump_json, structure
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.manifest import Manifest, ObjectRef, Stub
+from teatree.contracts.formats.codec import dump_json, structure
+from teatree.contracts.formats.manifest import Manifest, ObjectRef, Stub
+from teatree.contracts.formats.notices import Outcome, Status
+from teatree.contracts.formats.provenance import AppCode, VersionRead
 from teatree.contracts.names import ANONYMOUS
-from teatree.contracts.notices import Outcome, Status
-from teatree.contracts.provenance import AppCode, VersionRead
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.reread import reread
 

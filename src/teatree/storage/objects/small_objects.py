@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from teatree.contracts.codec import dump_json, parse_json, structure, unstructure
 from teatree.contracts.errors import CorruptError, RequestError
+from teatree.contracts.formats.codec import dump_json, parse_json, structure, unstructure
 from teatree.storage.objects.base import NotFoundError, ObjectStore
 from teatree.storage.reread import reread
 

@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 from attrs import evolve, field, frozen
 
 from teatree.contracts.errors import Code, RequestError, RetryError
-from teatree.contracts.manifest import Manifest, Stub, stub_of
+from teatree.contracts.formats.manifest import Manifest, Stub, stub_of
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.settings import RetentionSettings
 from teatree.storage.dead_letters import expire_dead_letters

@@ -17,7 +17,7 @@ import numpy as np
 from attrs import evolve, frozen
 
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.manifest import LedgerRef, Manifest
+from teatree.contracts.formats.manifest import LedgerRef, Manifest
 from teatree.contracts.settings import RetentionSettings
 from teatree.storage.archives import Archived, index_key, read_archive
 from teatree.storage.objects.base import ObjectInfo

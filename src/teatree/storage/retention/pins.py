@@ -12,8 +12,8 @@ from datetime import datetime
 from attrs import frozen
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock
-from teatree.contracts.codec import tolerate_unknown_keys
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.formats.codec import tolerate_unknown_keys
 from teatree.storage.objects.small_objects import create_object, read_object
 from teatree.storage.retention.deletions import read_deletions
 from teatree.storage.versions.chain import Chain

@@ -15,7 +15,7 @@ from typing import Any
 from attrs import define, evolve
 from cachetools import LRUCache
 
-from teatree.contracts.manifest import FileLayout
+from teatree.contracts.formats.manifest import FileLayout
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.block_cache import BlockCache
 from teatree.storage.versions.frames import Frame, RangeRead, fetch, plan_reads

@@ -14,7 +14,7 @@ from itertools import islice
 from attrs import frozen
 
 from teatree.contracts.errors import Code, CorruptError, DamageWarning, FencedError, RequestError
-from teatree.contracts.manifest import Manifest, Stub, read_entry
+from teatree.contracts.formats.manifest import Manifest, Stub, read_entry
 from teatree.contracts.names import goal_model_id
 from teatree.storage.objects.base import NotFoundError, ObjectStore
 from teatree.storage.reread import reread

@@ -7,7 +7,7 @@ manifests, it gives a number that must be among them.
 from __future__ import annotations
 
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.manifest import Manifest, read_manifest
+from teatree.contracts.formats.manifest import Manifest, read_manifest
 from teatree.storage.objects.base import NotFoundError, ObjectStore
 from teatree.storage.reread import reread
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from teatree.contracts.codec import parse_json, parse_utc, utc_text
 from teatree.contracts.errors import Code, CorruptError, RequestError, TeatreeError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.codec import parse_json, parse_utc, utc_text
+from teatree.contracts.formats.manifest import Manifest
 from teatree.storage.objects.base import NotFoundError
 from teatree.storage.versions.chain import Chain
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.manifest import FileLayout
+from teatree.contracts.formats.manifest import FileLayout
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.block_cache import BlockCache
 from teatree.storage.versions.frames import Frame, RangeRead, fetch, plan_reads

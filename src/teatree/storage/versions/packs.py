@@ -16,7 +16,7 @@ import pyarrow as pa
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from teatree.contracts.manifest import Extent, FileLayout, ObjectRef
+from teatree.contracts.formats.manifest import Extent, FileLayout, ObjectRef
 from teatree.storage.versions.frames import Frame
 
 MAGIC = b"TTPACK1\n"

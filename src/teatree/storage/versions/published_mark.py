@@ -7,7 +7,7 @@ never count as published, and no clean-up would delete them. The mark only adds 
 from __future__ import annotations
 
 from teatree.contracts.errors import CorruptError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.objects.small_objects import read_members, write_object
 

@@ -10,9 +10,9 @@ import numpy as np
 from attrs import frozen
 from blake3 import blake3
 
-from teatree.contracts.codec import dump_json, parse_json, structure, unstructure
 from teatree.contracts.errors import TeatreeError
-from teatree.contracts.manifest import FileLayout, Manifest
+from teatree.contracts.formats.codec import dump_json, parse_json, structure, unstructure
+from teatree.contracts.formats.manifest import FileLayout, Manifest
 from teatree.storage.versions.packs import ENTRY, BlockTable
 
 FORMAT = 1

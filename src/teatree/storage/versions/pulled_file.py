@@ -24,7 +24,7 @@ from attrs import define, frozen
 from blake3 import blake3
 
 from teatree.contracts.errors import Code, OperatorError, RetryError
-from teatree.contracts.manifest import FileLayout, Manifest
+from teatree.contracts.formats.manifest import FileLayout, Manifest
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.storage.disk import FULL
 from teatree.storage.objects.base import ObjectStore

@@ -13,7 +13,7 @@ import numpy as np
 from blake3 import blake3
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.manifest import Extent, FileLayout, Manifest, ModelState
+from teatree.contracts.formats.manifest import Extent, FileLayout, Manifest, ModelState
 from teatree.storage.disk import translating_disk_full
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.frames import READ_GAP_BYTES_MAX, Frame, RangeRead, fetch, plan_reads

@@ -14,7 +14,7 @@ from attrs import frozen
 from blake3 import blake3
 
 from teatree.contracts.errors import Code, CorruptError, RequestError
-from teatree.contracts.manifest import Manifest, ObjectRef, Stub
+from teatree.contracts.formats.manifest import Manifest, ObjectRef, Stub
 from teatree.storage.ledger.segments import decode_segment
 from teatree.storage.versions.chain import Chain
 from teatree.storage.versions.head import read_head

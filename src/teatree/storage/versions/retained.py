@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import frozen
 
-from teatree.contracts.codec import structure, tolerate_unknown_keys
+from teatree.contracts.formats.codec import structure, tolerate_unknown_keys
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.objects.small_objects import read_members, write_object
 

@@ -16,7 +16,7 @@ from attrs import define, frozen
 from blake3 import blake3
 
 from teatree.contracts.errors import CorruptError, RetryError, TeatreeError
-from teatree.contracts.manifest import NO_LOG, FileLayout, Manifest, ManifestKind, ModelState, ObjectRef, Stub
+from teatree.contracts.formats.manifest import NO_LOG, FileLayout, Manifest, ManifestKind, ModelState, ObjectRef, Stub
 from teatree.storage.ledger.segments import decode_segment
 from teatree.storage.reread import reread
 from teatree.storage.versions.chain import Chain

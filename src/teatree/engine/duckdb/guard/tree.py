@@ -10,7 +10,7 @@ from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import fold
-from teatree.engine.duckdb.with_names import NO_NAMES, WithNames
+from teatree.engine.duckdb.guard.with_names import NO_NAMES, WithNames
 
 _CHANGES = frozenset({"INSERT_QUERY_NODE", "UPDATE_QUERY_NODE", "DELETE_QUERY_NODE"})
 _NODES = frozenset(

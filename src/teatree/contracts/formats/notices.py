@@ -9,10 +9,10 @@ from typing import Any
 
 from attrs import frozen
 
-from teatree.contracts.codec import dump_json, utc_text
+from teatree.contracts.formats.codec import dump_json, utc_text
+from teatree.contracts.formats.provenance import AppCode, VersionRead
+from teatree.contracts.formats.requests import HEADER_TRACEPARENT, Request
 from teatree.contracts.names import ANONYMOUS
-from teatree.contracts.provenance import AppCode, VersionRead
-from teatree.contracts.requests import HEADER_TRACEPARENT, Request
 
 NoticeMessage = tuple[str, bytes, Mapping[str, str]]
 """Subject, body and headers."""

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from teatree.client.notice_log import NoticeReader, follow_notices, read_retrying
-from teatree.client.receipt import REFUSALS_MAX, Refusal
+from teatree.client.sending.receipt import REFUSALS_MAX, Refusal
 
 if TYPE_CHECKING:
     from teatree.client.notice import Notice

@@ -10,7 +10,7 @@ from typing import TypeVar
 from teatree.storage.objects.guarded import GuardedStore
 from teatree_manager.catalog_status import CatalogStatus
 from teatree_manager.context import ManagerContext
-from teatree_manager.start_retry import StartRetry
+from teatree_manager.start.start_retry import StartRetry
 from teatree_manager.waits import WaitingPart
 
 T = TypeVar("T")

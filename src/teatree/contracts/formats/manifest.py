@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 from attrs import field, frozen
 from blake3 import blake3
 
-from teatree.contracts.codec import (
+from teatree.contracts.errors import CorruptError, RequestError
+from teatree.contracts.formats.codec import (
     absent_if_default,
     dump_json,
     parse_json,
@@ -18,9 +19,8 @@ from teatree.contracts.codec import (
     tolerate_unknown_keys,
     unstructure,
 )
-from teatree.contracts.errors import CorruptError, RequestError
-from teatree.contracts.provenance import AppCode
-from teatree.contracts.requests import LogPosition
+from teatree.contracts.formats.provenance import AppCode
+from teatree.contracts.formats.requests import LogPosition
 from teatree.contracts.types.schema import Schema
 
 FORMAT = 1

@@ -11,6 +11,7 @@ from attrs import field, frozen
 from blake3 import blake3
 
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.formats.traceparent import read_traceparent
 from teatree.contracts.names import (
     ANONYMOUS,
     check_function,
@@ -20,7 +21,6 @@ from teatree.contracts.names import (
     check_sender,
     sequence_id,
 )
-from teatree.contracts.traceparent import read_traceparent
 
 T = TypeVar("T")
 HEADER_REQUEST_ID = "Teatree-Request-Id"

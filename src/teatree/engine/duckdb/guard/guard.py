@@ -18,8 +18,8 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import OWN_SCHEMA, fold
 from teatree.datasets.arrow.types import lossless
 from teatree.engine.duckdb.errors import translate
-from teatree.engine.duckdb.guard_merge import merge_pieces
-from teatree.engine.duckdb.guard_tree import TreeGuard, UserTables, not_allowed, parse_tree
+from teatree.engine.duckdb.guard.merge import merge_pieces
+from teatree.engine.duckdb.guard.tree import TreeGuard, UserTables, not_allowed, parse_tree
 
 SQL_BYTES_MAX = 262_144
 """Bytes of one statement: rows belong into parameters, `append` or `load`, and parsing time grows with the length."""

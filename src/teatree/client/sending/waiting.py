@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Self
 
 from teatree.client.notice import Notice, ReadObject, outcome_error, read_notice, whole_notice
 from teatree.contracts.errors import Code, RetryError, TeatreeError
-from teatree.contracts.notices import Kind
+from teatree.contracts.formats.notices import Kind
 from teatree.contracts.retry import Pauses, Retry
 from teatree.messaging.notices import last_notice
 
 if TYPE_CHECKING:
-    from teatree.client.message import Encoded
+    from teatree.client.sending.message import Encoded
     from teatree.messaging.bus import Bus
     from teatree.messaging.jetstream import PubAck
     from teatree.messaging.message import Subscription

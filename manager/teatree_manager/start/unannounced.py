@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from teatree.contracts.errors import TeatreeError
-from teatree.contracts.manifest import Manifest, Stub
+from teatree.contracts.formats.manifest import Manifest, Stub
 from teatree.storage.ledger.segments import Entry, Role, read_segment
 from teatree_manager.context import ManagerContext
 from teatree_manager.followers.base import retrying

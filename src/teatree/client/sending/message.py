@@ -14,8 +14,7 @@ import orjson
 from attrs import field, frozen
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.names import check_group_id, check_request_id, new_id
-from teatree.contracts.requests import (
+from teatree.contracts.formats.requests import (
     ARGS_HEADER_BYTES_MAX,
     CONTENT_ARROW,
     HEADER_ARGS,
@@ -23,6 +22,7 @@ from teatree.contracts.requests import (
     HEADER_GROUP,
     HEADER_REQUEST_ID,
 )
+from teatree.contracts.names import check_group_id, check_request_id, new_id
 
 if TYPE_CHECKING:
     from teatree.messaging.subjects import Subjects

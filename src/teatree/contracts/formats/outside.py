@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from teatree.contracts.errors import Code, RequestError
-from teatree.contracts.notices import Kind, Outcome, Status, WireNotice, notice_about, outcome_of
-from teatree.contracts.requests import Request
+from teatree.contracts.formats.notices import Kind, Outcome, Status, WireNotice, notice_about, outcome_of
+from teatree.contracts.formats.requests import Request
 
 
 def outside_error(request: Request) -> RequestError:

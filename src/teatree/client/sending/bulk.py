@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve, frozen
 
-from teatree.client.group import GroupTracker, ReadRef
-from teatree.client.message import Encoded, Message, encode
-from teatree.client.receipt import REFUSALS_MAX, Summary
-from teatree.client.waiting import PAUSES, may_publish_again
+from teatree.client.sending.group import GroupTracker, ReadRef
+from teatree.client.sending.message import Encoded, Message, encode
+from teatree.client.sending.receipt import REFUSALS_MAX, Summary
+from teatree.client.sending.waiting import PAUSES, may_publish_again
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError, error_kind
-from teatree.contracts.requests import HEADER_GROUP
+from teatree.contracts.formats.requests import HEADER_GROUP
 from teatree.contracts.retry import Retry
 from teatree.messaging.batches import BATCH_MESSAGES_MAX, BatchAck, BatchPublisher
 

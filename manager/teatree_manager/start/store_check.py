@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from teatree.contracts.errors import Code, OperatorError
-from teatree.contracts.manifest import Manifest
+from teatree.contracts.formats.manifest import Manifest
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.versions.chain import Chain
 
