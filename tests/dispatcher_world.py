@@ -24,6 +24,7 @@ from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.chain import Chain
 from teatree_dispatcher.catalog_view import CatalogView
+from teatree_dispatcher.context import DispatcherContext
 from teatree_dispatcher.launchers.base import Launcher, ManagerExit, ManagerRun
 from teatree_dispatcher.loop import Dispatcher
 
@@ -143,8 +144,8 @@ class World:
         """Return a dispatcher that does not run yet."""
         log = structlog.get_logger()
         view = CatalogView(catalog, settings, log, self.bus.prefix)
-        functions = built_in_functions()
-        return Dispatcher(self.bus, self.store, view, launcher, functions, settings=settings, log=log)
+        context = DispatcherContext(self.bus, built_in_functions(), log, settings)
+        return Dispatcher(context, self.store, view, launcher)
 
     def start(self, dispatcher: Dispatcher | None = None) -> None:
         """Run a dispatcher."""

@@ -28,6 +28,7 @@ from teatree.storage.objects.guarded import GuardedStore
 from teatree.storage.objects.probe import ensure_probed
 from teatree.storage.objects.stores import open_store
 from teatree_dispatcher.catalog_view import CatalogView
+from teatree_dispatcher.context import DispatcherContext
 from teatree_dispatcher.launchers.base import Launcher
 from teatree_dispatcher.loop import Dispatcher
 
@@ -83,17 +84,11 @@ async def _dispatch(settings: Settings, log: FilteringBoundLogger) -> None:
         store = GuardedStore(open_store(settings.store), Breaker("The object store", settings.breaker))
         await _probe(store, log)
         launcher = _launcher(settings)
-        dispatcher = Dispatcher(
-            bus,
-            store,
-            CatalogView(_catalog(settings), limits, log, settings.nats.prefix),
-            launcher,
-            built_in_functions(),
-            settings=limits,
-            limits=settings.limits,
-            log=log,
-            log_index=settings.data / LOG_INDEX,
+        context = DispatcherContext(
+            bus, built_in_functions(), log, limits, settings.limits, log_index=settings.data / LOG_INDEX
         )
+        view = CatalogView(_catalog(settings), limits, log, settings.nats.prefix)
+        dispatcher = Dispatcher(context, store, view, launcher)
         log.info("the dispatcher runs", prefix=settings.nats.prefix, managers=await _running(launcher))
         try:
             await dispatcher.run(stop)

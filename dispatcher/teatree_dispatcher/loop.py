@@ -26,6 +26,7 @@ from teatree.messaging.subjects import ADVANCED
 from teatree.storage.objects.base import ObjectStore
 from teatree.storage.versions.chain import Chain
 from teatree_dispatcher.catalog_view import CatalogView
+from teatree_dispatcher.context import DispatcherContext
 from teatree_dispatcher.earlier_outcomes import EarlierOutcomes
 from teatree_dispatcher.launchers.base import Launcher
 from teatree_dispatcher.log_fault import log_fault
@@ -49,37 +50,23 @@ class Dispatcher:
     """Keeps managers running for the models that need one."""
 
     def __init__(
-        self,
-        bus: Bus,
-        store: ObjectStore,
-        catalog: CatalogView,
-        launcher: Launcher,
-        functions: Registry,
-        *,
-        settings: DispatcherSettings,
-        limits: LimitSettings | None = None,
-        log: FilteringBoundLogger,
-        log_index: Path | None = None,
+        self, context: DispatcherContext, store: ObjectStore, catalog: CatalogView, launcher: Launcher
     ) -> None:
-        """Compose the parts; `limits` are those of the managers, `log_index` is the file of the log's index.
-
-        Probe and clock are those of `bus`.
-        """
-        limits = limits or LimitSettings()
+        bus, functions, log = context.bus, context.functions, context.log
         self._bus = bus
         self._store = store
         self._catalog = catalog
-        self._settings = settings
+        self._settings = context.settings
         self._clock = bus.clock
         self._probe = bus.probe
         self._log = log
-        earlier = EarlierOutcomes(store, bus.subjects, limits, functions, bus.payload_bytes_max)
+        earlier = EarlierOutcomes(store, bus.subjects, context.limits, functions, bus.payload_bytes_max)
         self._rejecter = Rejecter(bus, earlier, functions)
-        self._managers = Managers(launcher, settings, log, catalog, bus.probe, bus.clock)
+        self._managers = Managers(launcher, context.settings, log, catalog, bus.probe, bus.clock)
         self._pings = Pings(bus)
         self._reads = ReadObserver(bus, self._answer_read)
         self._registry = ModelRegistry()
-        self._view = LogView(bus, self._registry, functions.with_nature(Nature.ENDS), log, log_index)
+        self._view = LogView(bus, self._registry, functions.with_nature(Nature.ENDS), log, context.log_index)
         self._looked_at_ms = float("-inf")
         self._purged_at_ms = float("-inf")
         self._purge_fault: OperatorError | None = None

@@ -158,6 +158,7 @@ class WriteConnection(ABC):
         """Interrupt what runs, and begin no further transaction; any thread may call it."""
 
 
+# More than ten public methods: with what taking over, applying and publishing need of an engine.
 class ModelData(ABC):
     """The open read-write data of one model."""
 

@@ -67,6 +67,7 @@ class KillAt(PlaceListener):
             raise Killed
 
 
+# More than ten public methods: a method for each thing that a test does to a model.
 class EngineModel:
     """One model; `log` has its requests, and each writer continues where the chain or its data end."""
 

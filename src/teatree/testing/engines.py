@@ -54,6 +54,7 @@ def error_of(outcome: Outcome) -> str | None:
     return (outcome.error or {}).get("code")
 
 
+# More than ten public methods: each is a test.
 class EngineSuite:
     """What every engine does. Override the fixture `engine`."""
 

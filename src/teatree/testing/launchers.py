@@ -42,6 +42,7 @@ class LauncherPlace(ABC):
         """Change a model's files as an operator would who repairs them."""
 
 
+# More than ten public methods: each is a test.
 class LauncherSuite:
     """What every launcher does. Override the fixture `place`."""
 

@@ -18,6 +18,7 @@ LARGE_BYTES = 33_000_000
 """More than goes to S3 in one overwriting put."""
 
 
+# More than ten public methods: each is a test.
 class ObjectStoreSuite:
     """What every store does. Override the fixture `opener`."""
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.formats.manifest import ForkPoint, ModelOptions
@@ -24,7 +24,7 @@ from teatree.contracts.formats.steps import Steps
 from teatree.contracts.logs import log_event
 from teatree.engine.apply.ledger import Ledger
 from teatree.engine.apply.outcomes import refusal
-from teatree.engine.apply.transaction import BatchContext, Item, NextVersion, Transaction, UnexpectedError
+from teatree.engine.apply.transaction import BatchContext, ExtraChecks, Item, NextVersion, Transaction, UnexpectedError
 from teatree.engine.commits import Commit
 from teatree.engine.errors import InvalidatedError, TooManyRowsError, UnsureRowsError
 from teatree.functions.registry import Registry
@@ -91,10 +91,7 @@ class Batch:
         """By id: those of the entries, and of refused requests."""
         self._refused: list[tuple[Request, Entry]] = []
         """Refused since the last commit; they are committed with the next one."""
-        self._looks_keys_up = False
-        """Whether an append repeated a key: others are likely to, so keys are looked up before the INSERT."""
-        self._measures_rows = False
-        """Whether a request may have made too many rows: from then on each request's rows are measured alone."""
+        self._checks = ExtraChecks()
         self._singles = SINGLES_MIN // 2
         self._segments: list[bytes] = []
         self._changed_tables: set[str] = set()
@@ -213,11 +210,11 @@ class Batch:
 
         An item whose error cannot depend on its predecessors is not tried again after them.
         """
-        if culprit is None and error.code is Code.CONSTRAINT and not self._looks_keys_up:
-            self._looks_keys_up = True
+        if culprit is None and error.code is Code.CONSTRAINT and not self._checks.keys:
+            self._checks = evolve(self._checks, keys=True)
             return [part]
         if isinstance(error, UnsureRowsError):
-            self._measures_rows = True
+            self._checks = evolve(self._checks, rows=True)
             return [part]
         if culprit and _is_its_own(error):
             self._commit(part[:culprit])
@@ -270,13 +267,7 @@ class Batch:
     def _transaction(self) -> Transaction:
         refused = [entry for _, entry in self._refused]
         return Transaction(
-            self._context,
-            self._next_version,
-            self._outcomes,
-            refused,
-            self._last_effect_seq,
-            looks_keys_up=self._looks_keys_up,
-            measures_rows=self._measures_rows,
+            self._context, self._next_version, self._outcomes, refused, self._last_effect_seq, self._checks
         )
 
     def _in_transaction(

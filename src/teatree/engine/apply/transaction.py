@@ -72,6 +72,16 @@ class Item:
     """An earlier request of the same batch under the same id."""
 
 
+@frozen
+class ExtraChecks:
+    """What is checked before a request runs since one of its batch failed; each costs a query."""
+
+    keys: bool = False
+    """Waiting calls that repeat a key are found before they run: an append repeated one, and others are likely to."""
+    rows: bool = False
+    """Memory is measured before each request that makes rows: one may have made too many."""
+
+
 class Transaction:
     """Runs requests; the caller begins, commits or rolls back."""
 
@@ -82,15 +92,9 @@ class Transaction:
         earlier: Mapping[str, Outcome],
         refused: Sequence[Entry],
         last_effect_seq: int,
-        *,
-        looks_keys_up: bool,
-        measures_rows: bool,
+        checks: ExtraChecks,
     ) -> None:
-        """`earlier` are the outcomes of this batch so far, by id; those that were `refused` are not committed yet.
-
-        With `looks_keys_up`, waiting calls that repeat a key are found before they run, at the cost of a query. With
-        `measures_rows`, memory is measured before each request that makes rows, at the cost of a query each.
-        """
+        """`earlier` are the outcomes of this batch so far, by id; those that were `refused` are not committed yet."""
         self._context = context
         self._handle = context.connection.handle
         self._limits = context.call_context.limits
@@ -99,8 +103,7 @@ class Transaction:
         self._outcomes: dict[str, Outcome] = {}
         self._waiting: tuple[Function, WaitingCalls] | None = None
         """Calls of a batchable function that were checked and answered, but not run yet."""
-        self._looks_keys_up = looks_keys_up
-        self._measures_rows = measures_rows
+        self._checks = checks
         self._effect_seq_before = last_effect_seq
         self.entries: list[Entry] = list(refused)
         self.last_effect_seq = last_effect_seq
@@ -123,7 +126,7 @@ class Transaction:
     def _answer(self, item: Item) -> None:
         """End a resend with the first outcome, and refuse another body under a used id."""
         request = item.request
-        if self._looks_keys_up:
+        if self._checks.keys:
             self._flush()  # the first can be a waiting call that the flush refuses
         if isinstance(item.earlier, LostOutcome):
             self._keep(lost(request, item.earlier))
@@ -140,7 +143,7 @@ class Transaction:
         try:
             function = self._find(request)
             call = Call(request, self._context.call_context)
-            if call.expected_version is not None and self._looks_keys_up:
+            if call.expected_version is not None and self._checks.keys:
                 statements = self._flush_before(place)  # a waiting call that is refused has no effect
             self._check_expected_version(call)
             waiting = self._waiting_calls(function, request)
@@ -178,7 +181,7 @@ class Transaction:
         handle = self._handle
         handle.written.clear()
         with connection.time_limit(_time_ms_max(traits, limits), request.function, [request]) as block:
-            with connection.memory_limit(traits, exactly=self._measures_rows):
+            with connection.memory_limit(traits, exactly=self._checks.rows):
                 result = function.run(handle, call)
             pages = cut_pages(result, limits.pages_max, block.check) if traits.nature is Nature.READS else []
         self._done(request, function, result, pages, tuple(sorted(handle.written)))
@@ -239,7 +242,7 @@ class Transaction:
 
     def _run_group(self, function: Function, group: CallGroup) -> None:
         handle = self._handle
-        refusals = group.refusals(handle) if self._looks_keys_up else {}
+        refusals = group.refusals(handle) if self._checks.keys else {}
         for place, error in refusals.items():
             self._refuse_waiting(place, error, function.traits)
         if refusals:

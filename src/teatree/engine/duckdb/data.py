@@ -44,6 +44,7 @@ class PackedContent(Captured):
     capture: Capture
 
 
+# More than ten public methods: those of `ModelData`.
 class DuckDBData(ModelData):
     """One open read-write file."""
 
