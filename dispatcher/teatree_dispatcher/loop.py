@@ -10,17 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import attrs
-from structlog.typing import FilteringBoundLogger
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError, TeatreeError
-from teatree.contracts.settings import DispatcherSettings, LimitSettings
-from teatree.functions.registry import Registry
 from teatree.functions.traits import Nature
-from teatree.messaging.bus import Bus
 from teatree.messaging.log import WakeHints
 from teatree.messaging.subjects import ADVANCED
 from teatree.storage.objects.base import ObjectStore

@@ -24,7 +24,7 @@ from teatree_dispatcher.room import Room
 AskChain = Callable[[ModelStatus], Awaitable[PublishedState]]
 
 
-# More than ten public methods: what the loop and direct reads ask of the managers, and the errors that state why one has none.
+# More than ten public methods: what the loop and direct reads ask, and the errors of models that have no manager.
 class Managers:
     """Starts managers with backoff."""
 

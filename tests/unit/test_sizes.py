@@ -67,7 +67,7 @@ def test_no_file_is_longer_than_four_hundred_lines() -> None:
 
 
 def test_what_is_over_a_bound_has_a_reason_beside_it() -> None:
-    """Ten public methods a class, fifty lines a function, six parts a constructor; else the line above says why."""
+    """Ten public methods a class, fifty lines a function, six parts a constructor; else a reason in the line above."""
     without = []
     for path in FILES:
         text = path.read_text()
