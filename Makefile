@@ -48,10 +48,10 @@ types: install
 imports: install
 	$(BIN)/lint-imports
 
-# Three at a time keep two cores busy: a third of a test's time is waiting. Each takes consecutive tests, so that what a
+# Four at a time keep two cores busy: nearly half of a test's time is waiting. Each takes consecutive tests, so that what a
 # module's tests share is started once.
 tests: install
-	$(BIN)/pytest -n 3 --dist worksteal -m "not slow" --durations 10
+	$(BIN)/pytest -n 4 --dist worksteal -m "not slow" --durations 10
 
 slow: install ## the tests that take many seconds each: older DuckDB releases, the rarer crashes
 	$(BIN)/pytest -n 2 -m slow

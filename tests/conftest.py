@@ -38,6 +38,16 @@ hypothesis.settings.register_profile("teatree", deadline=None)
 hypothesis.settings.load_profile("teatree")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make the form on S3 of a test that is `slow_on_s3` a slow one."""
+    for item in items:
+        if item.get_closest_marker("slow_on_s3") and isinstance(item, pytest.Function):
+            kinds = {str(value) for value in item.callspec.params.values()}
+            if "s3" in kinds:
+                item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServers]:
     """Return the session's servers; each starts when it is first used."""

@@ -288,6 +288,7 @@ def test_a_damaged_cached_block_is_fetched_again(read_model: PublishedModel, tmp
         assert attached.stats().fetched_blocks > 0
 
 
+@pytest.mark.slow_on_s3
 @pytest.mark.parametrize("how", ["missing", "truncated", "flipped", "swapped"])
 def test_damage_in_the_store_is_an_error_never_a_wrong_answer(
     model: PublishedModel, con: duckdb.DuckDBPyConnection, tmp_path: Path, how: str

@@ -143,12 +143,19 @@ async def test_damage(installation: Installation, damage: Callable[[Path], None]
     assert installation.read("SELECT id, v FROM t ORDER BY id") == [(1, None), (2, None), (3, 1), (4, None)]
 
 
-async def test_data_deleted_under_a_manager(installation: Installation) -> None:
-    """The data folder deleted under a running manager: the model is restored, all requests take effect."""
+@pytest.mark.parametrize("left", ["nothing", "a folder"])
+async def test_data_deleted_under_a_manager(installation: Installation, left: str) -> None:
+    """The data folder deleted under a running manager: the model is restored, all requests take effect.
+
+    It may be there again, empty, before the manager notices: a follower wants a temporary file in it.
+    """
     installation.dispatcher()
     await installation.send("create_model", table("id"), "create")
     await installation.send("append", rows(1), "a1")
-    delete_data(installation.local().root)
+    folder = installation.local()
+    delete_data(folder.root)
+    if left == "a folder":
+        folder.root.mkdir(parents=True)
     await installation.publish("append", rows(2), "a2")
     await installation.publish("append", rows(3), "a3")
     outcome = await installation.outcome("a3")

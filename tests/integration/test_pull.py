@@ -318,6 +318,7 @@ def damaged(chain: Chain, key: str, how: str, other: str) -> None:
             chain.store.put(key, chain.store.get(other))
 
 
+@pytest.mark.slow_on_s3
 @pytest.mark.parametrize("how", ["missing", "truncated", "flipped", "swapped"])
 @pytest.mark.parametrize("what", ["pack", "manifest"])
 def test_damage_in_the_store_is_an_error_never_a_file(

@@ -39,6 +39,7 @@ def findings(task: ScrubTask) -> tuple[str | None, list[int]]:
     return task.error, list(task.damaged)
 
 
+@pytest.mark.slow_on_s3
 @pytest.mark.parametrize("what", ["pack", "manifest", "segment"])
 @pytest.mark.parametrize("version", [3, 4])
 async def test_a_flipped_bit_and_its_repair_are_found(model: PublishedModel, what: str, version: int) -> None:

@@ -82,6 +82,7 @@ def test_odd_names_are_right(tmp_path: Path) -> None:
 
 
 @S3_IS_SLOW
+@pytest.mark.slow_on_s3
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.97])
 def test_a_flipped_bit_in_a_pack_is_found(model: PublishedModel, place: float) -> None:
     """The pack's own hash shows any flipped bit; when a version needs the byte, its block is named as well."""
@@ -94,6 +95,7 @@ def test_a_flipped_bit_in_a_pack_is_found(model: PublishedModel, place: float) -
     assert all(finding.where for finding in history.findings)
 
 
+@pytest.mark.slow_on_s3
 def test_a_missing_or_short_pack_is_found_with_all_versions_that_need_it(model: PublishedModel) -> None:
     """Each version that needs a missing pack is named."""
     key = model.chain.key(pack_of(model, 3).key)
@@ -120,6 +122,7 @@ def test_outcomes_are_checked(model: PublishedModel) -> None:
     assert codes(report) == {(3, Code.CORRUPT), (4, Code.NOT_FOUND)}
 
 
+@pytest.mark.slow_on_s3
 def test_broken_links_are_found(model: PublishedModel) -> None:
     """A valid manifest that does not follow its predecessor is found."""
     manifest = model.chain.get(4)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import duckdb
 import pytest
 
@@ -79,3 +82,18 @@ def test_a_database_that_a_bug_of_duckdb_invalidated_is_not_retried() -> None:
     error = translate(duckdb.Error(f"{FATAL}INTERNAL Error: Attempted to access index 7 within vector of size 3"))
     assert isinstance(error, OperatorError)
     assert not isinstance(error, InvalidatedError)
+
+
+def test_a_file_that_was_deleted_while_it_is_open_is_damage(tmp_path: Path) -> None:
+    """A commit whose write-ahead log has no folder any more is not tried again: the file is restored."""
+    folder = tmp_path / "rw"
+    folder.mkdir()
+    with duckdb.connect(folder / "model.duckdb") as con:
+        con.execute("CREATE TABLE t (i INTEGER)")
+        con.execute("CHECKPOINT")
+        shutil.rmtree(folder)
+        with pytest.raises(duckdb.Error) as caught:
+            con.execute("INSERT INTO t VALUES (1)")
+    error = translate(caught.value)
+    assert isinstance(error, DamagedFileError)
+    assert "was deleted" in error.message

@@ -58,7 +58,7 @@ def test_ours_are_parts_like_any_other() -> None:
         PartGroup.FORMATS: ("arrow", "csv", "feather", "ipc", "parquet", "tsv"),
     }
     for group, names in expected.items():
-        assert part_names(group) == names
+        assert set(names) <= set(part_names(group))  # others may be installed
         for name in names:
             assert callable(load_part(group, name, "here"))
 

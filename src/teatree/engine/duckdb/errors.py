@@ -7,6 +7,7 @@ exceptions with the same text, so the class is read from the text.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 
@@ -58,6 +59,8 @@ _DAMAGE = re.compile(
     r"|Could not read from file \"[^\"]*\": Input/output error"
 )
 """The last is a sector that the disk cannot read: a retry would fail too."""
+_DELETED = re.compile(r'Cannot open file "[^"]*\.wal": ' + re.escape(os.strerror(errno.ENOENT)))
+"""The folder of the write-ahead log is not there any more: the file that is still open was deleted, too."""
 _DISK_FULL = re.compile("|".join(re.escape(os.strerror(number)) for number in sorted(FULL)))
 _DISK_AWAY = re.compile("|".join(re.escape(os.strerror(number)) for number in sorted(AWAY)))
 _FILE_FAULT = re.compile(r"(?:Failed to commit: )?(?:Could not|Cannot|Failed to) (?:[a-z]+ )+(?:file|directory)\b")
@@ -82,6 +85,8 @@ def translate(error: Exception) -> TeatreeError:
     kind = found[1].strip().lower() if found else ""
     body = text[found.end() :] if found else text
     ours = kind not in _REQUEST_CODES_BY_WORD  # a request controls the text of its errors
+    if ours and _DELETED.search(text):
+        return DamagedFileError(f"The database file was deleted: {_sentence(body)}")
     if ours and (kind == "fatal" or _INVALIDATED.search(text)):
         return _invalidated(body)
     if ours and _DAMAGE.search(text):
