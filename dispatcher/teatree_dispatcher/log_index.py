@@ -11,15 +11,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
+from blake3 import blake3
 
 from teatree.contracts.errors import TeatreeError
 from teatree.contracts.formats.codec import dump_json, parse_json, structure, unstructure
 from teatree.contracts.formats.requests import LogPosition
 
+_CHECKSUM_BYTES = 65
+
 
 @frozen
 class LogIndex:
-    """The last requests of every name in the log, up to one message."""
+    """The last requests of every name in the log, up to one message; of some names also what came after it."""
 
     created: str
     """The stamp of the log."""
@@ -35,7 +38,8 @@ class LogIndex:
         part = path.with_name(f"{path.name}.{os.getpid()}.part")  # a second dispatcher may write, too
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(dump_json(unstructure(self)))
+            body = dump_json(unstructure(self))
+            part.write_bytes(_checksum(body) + body)
             part.replace(path)
         except OSError:
             with suppress(OSError):
@@ -45,8 +49,16 @@ class LogIndex:
 
 
 def read_log_index(path: Path) -> LogIndex | None:
-    """Return the index in a file; None if there is none, or none that can be read."""
+    """Return the index in a file; None if there is none, or none that is as it was written."""
     try:
-        return structure(parse_json(path.read_bytes(), str(path)), LogIndex, str(path))
+        content = path.read_bytes()
+        body = content[_CHECKSUM_BYTES:]
+        if content[:_CHECKSUM_BYTES] != _checksum(body):
+            return None
+        return structure(parse_json(body, str(path)), LogIndex, str(path))
     except (OSError, TeatreeError):
         return None
+
+
+def _checksum(body: bytes) -> bytes:
+    return blake3(body).hexdigest().encode() + b"\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -67,8 +67,8 @@ class LogView:
         """
         place = self.place
         if place.last is None or await position_at(self._bus, place.last.seq) == place.last:
-            doubted = self._registry.doubt(place.last_seq)
-            found = await last_requests_of(self._bus, doubted, self._drops)
+            found = await last_requests_of(self._bus, self._registry.beyond(place.last_seq), self._drops)
+            self._registry.doubt(place.last_seq)  # not before: a read that fails is repeated
             self._registry.learn(found.requests, found.of_functions)
         else:
             self._registry.doubt()
@@ -91,7 +91,10 @@ class LogView:
             return
         if await position_at(self._bus, found.last.seq) != found.last:
             return
-        self._registry.learn(found.requests, found.drops)
+        ahead = {name for last in (found.requests, found.drops) for name, seq in last.items() if seq > found.last.seq}
+        again = await last_requests_of(self._bus, ahead, self._drops)  # the log may have lost what it had read ahead
+        self._registry.learn(_without(found.requests, ahead) | again.requests, {})
+        self._registry.learn({}, _without(found.drops, ahead) | again.of_functions)
         self.place = LogPlace(state.created, found.last)
         self._indexed_seq = found.last.seq
         self._log.info("the log is read from where its index ends", seq=found.last.seq, log_seq=state.last_seq)
@@ -105,3 +108,7 @@ class LogView:
         if not await asyncio.to_thread(index.write, self._index):
             self._log.warning("the index of the log could not be written", file=str(self._index))
         self._indexed_seq = state.last_seq
+
+
+def _without(sequences: Mapping[str, int], names: Collection[str]) -> dict[str, int]:
+    return {name: seq for name, seq in sequences.items() if name not in names}

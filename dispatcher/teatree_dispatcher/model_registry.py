@@ -79,6 +79,11 @@ class ModelStatus:
         """The sequence up to which all requests outside its incarnations are answered."""
         return max(self.rejected_through, self.published.offset if self.published else 0)
 
+    @property
+    def read_through(self) -> int:
+        """The last sequence of which something is known here."""
+        return max(self.last_seq, self.last_drop_seq, self.rejected_through, self.create_seq)
+
     def is_to_check(self, log: LogPlace) -> bool:
         """Whether it must be checked that the log still holds its last request: once for each offset and connection.
 
@@ -142,17 +147,15 @@ class ModelRegistry:
         """Drop what is kept only for the purge, of names whose requests were before the log's first."""
         self._answered = {name: seq for name, seq in self._answered.items() if seq >= first_seq}
 
-    def doubt(self, beyond: int = 0) -> set[str]:
-        """Reset the models of which the log was read beyond a sequence, since it may have been truncated there.
+    def beyond(self, seq: int) -> set[str]:
+        """Return the models of which the log was read beyond a sequence."""
+        return {status.model for status in self if status.read_through > seq}
 
-        Returns their names.
-        """
-        doubted = set()
+    def doubt(self, beyond: int = 0) -> None:
+        """Reset the models of which the log was read beyond a sequence, since it may have been truncated there."""
         for status in self:
-            if max(status.last_seq, status.last_drop_seq, status.rejected_through, status.create_seq) > beyond:
+            if status.read_through > beyond:
                 status.last_seq = status.last_drop_seq = status.rejected_through = status.create_seq = 0
-                doubted.add(status.model)
-        return doubted
 
     def learn(self, last: Mapping[str, int], drops: Mapping[str, int]) -> None:
         """Take in the last request of models in the log, and the last `drop_model` of each."""

@@ -15,10 +15,11 @@ from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.environment import process_environ
 from teatree.contracts.errors import Code, FencedError, OperatorError, RetryError, TeatreeError
 from teatree.contracts.failpoints import failing_probe
-from teatree.contracts.formats.manifest import Manifest, StreamStamp
+from teatree.contracts.formats.manifest import Manifest, ModelOptions, StreamStamp
 from teatree.contracts.probe import Listener
 from teatree.contracts.retry import may_pass
 from teatree.contracts.settings import Settings
+from teatree.engine.base import INSTALLED_ENGINES
 from teatree.engine.errors import DamagedFileError, DamagedVersionError
 from teatree.engine.model_context import ModelContext, WriterHooks
 from teatree.engine.publish.announce import Announcer
@@ -374,5 +375,6 @@ def preload() -> None:
     """Load what the first request needs, so that it does not wait for that."""
     for module in ("arrow.types", "arrow_stream", "fit", "rows", "results.json_values"):
         import_module(f"teatree.datasets.{module}")
+    INSTALLED_ENGINES.require(ModelOptions().engine)
     with duckdb.connect(":memory:") as con:
         con.execute("SELECT 1").fetchall()

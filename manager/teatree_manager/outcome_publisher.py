@@ -112,6 +112,8 @@ class OutcomePublisher:
 
     def _by_archive(self, version: int, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
         """Return a version's outcomes by the version whose archive they wait for; those that wait for none, under 0."""
+        if not any(map(self.is_barrier, {entry.outcome.function: entry.outcome for entry in entries}.values())):
+            return {0: list(entries)}
         awaited = {id(e): self._awaited(version, e) for e in entries}
         groups: Counter[str] = Counter()
         for entry in entries:

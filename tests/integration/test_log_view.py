@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import structlog
+from attrs import evolve
 
 from log_bus import bus_with_streams, send
+from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.settings import NatsSettings
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import log_config
+from teatree_dispatcher import log_view
 from teatree_dispatcher.log_index import read_log_index
 from teatree_dispatcher.log_view import LogView
 from teatree_dispatcher.model_registry import ModelRegistry
@@ -83,13 +86,14 @@ async def test_index_of_another_log(bus: Bus, tmp_path: Path) -> None:
     await send(bus, "stock")
     await View(bus, path).read()
     good = path.read_text()
+    index = read_log_index(path)
+    assert index is not None
     await lose_all_but_last(bus)
     assert await View(bus, path).requests() == {"sales": 2, "stock": 3}
-    other_time = json.loads(good)
-    other_time["last"]["at"] = "2020-01-01T00:00:00+00:00"
-    later = json.loads(good)
-    later["last"]["seq"] = 9
-    for wrong in (json.dumps(other_time), json.dumps(later), good[:-5], "", "[]"):
+    for last in (evolve(index.last, at=datetime(2020, 1, 1, tzinfo=UTC)), evolve(index.last, seq=9)):
+        assert evolve(index, last=last).write(path)
+        assert await View(bus, path).requests() == {"stock": 3}
+    for wrong in (good[:-5], good.replace('"sales":2', '"sales":1'), "", "[]"):
         path.write_text(wrong)
         assert await View(bus, path).requests() == {"stock": 3}
     path.write_text(good)
@@ -140,3 +144,38 @@ async def test_lost_last_message(bus: Bus) -> None:
     await bus.js(f"STREAM.MSG.DELETE.{bus.subjects.requests_stream}", {"seq": 2})
     bus.losses += 1
     assert await view.requests() == {"sales": 1}
+
+
+async def test_an_index_that_read_ahead(bus: Bus, tmp_path: Path) -> None:
+    """What the index holds beyond its last message is asked again: the log may have lost it since."""
+    path = tmp_path / "index.json"
+    await send(bus, "sales", 2)
+    await View(bus, path).read()
+    index = read_log_index(path)
+    assert index is not None
+    ahead = evolve(index, requests={"sales": 3, "fresh": 4}, drops={"sales": 3})
+    assert ahead.write(path)
+    view = View(bus, path)
+    assert await view.requests() == {"sales": 2}
+    assert view.registry.status("sales").last_drop_seq == 0
+
+
+async def test_a_read_that_fails_is_repeated(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost end is noticed by the next read, too, if the first one fails."""
+    view = View(bus)
+    await send(bus, "sales")
+    await send(bus, "stock")
+    await view.read()
+    await send(bus, "sales")
+    await view.read_models(["sales"])
+    await bus.js(f"STREAM.MSG.DELETE.{bus.subjects.requests_stream}", {"seq": 3})
+    bus.losses += 1
+
+    async def fail(*_: object) -> None:
+        raise RetryError(Code.TIMED_OUT, "lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log_view, "last_requests_of", fail)
+        with pytest.raises(RetryError):
+            await view.read()
+    assert await view.requests() == {"sales": 1, "stock": 2}

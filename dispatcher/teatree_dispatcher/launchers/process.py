@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
@@ -144,7 +145,8 @@ class ProcessLauncher(Launcher):
     async def dismiss(self, model: str) -> None:
         process = read_process(model_folder(self._data, model).process)
         if process is not None:
-            os.kill(process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it ended just now
+                os.kill(process.pid, signal.SIGTERM)
 
     @override
     async def unfinished(self) -> Sequence[str]:

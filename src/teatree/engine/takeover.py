@@ -61,7 +61,8 @@ def take_data(context: ModelContext, newest: Manifest) -> TakenOver:
 
 def discard_temp(folder: ModelFolder) -> None:
     """Delete the temporary files that a killed manager has left, its own and its engine's; no data are open."""
-    for left in (folder.temp, *folder.read_write.glob("*/model.*.tmp")):
+    spilled = [path for path in folder.read_write.glob("*/model.*.tmp") if not path.parent.is_symlink()]
+    for left in (folder.temp, *spilled):
         shutil.rmtree(left, ignore_errors=True)
 
 

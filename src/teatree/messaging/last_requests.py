@@ -17,7 +17,7 @@ from teatree.messaging.bus import Bus
 from teatree.messaging.direct import last_message, last_messages
 from teatree.messaging.streams import LogState
 from teatree.messaging.subject_reader import SubjectAt, subjects_after
-from teatree.messaging.subjects import NO_MODELS, Subjects
+from teatree.messaging.subjects import NO_MODELS, Subjects, is_token
 
 READ_TIMEOUT_MS = 5_000
 SUBJECTS_MAX = 1_000
@@ -65,7 +65,7 @@ def _latest(subjects: Subjects, messages: Iterable[SubjectAt], functions: Sequen
     found = LastRequests({}, {})
     for subject, seq in messages:
         model, function, _ = subjects.parse_request(subject)
-        if model in NO_MODELS:
+        if not _can_be_read(model):
             continue
         found.requests[model] = seq
         if function in functions:
@@ -73,10 +73,15 @@ def _latest(subjects: Subjects, messages: Iterable[SubjectAt], functions: Sequen
     return found
 
 
+def _can_be_read(model: str) -> bool:
+    """Return whether requests under a name can be read and answered: a name that no filter can hold is passed over."""
+    return model not in NO_MODELS and is_token(model)
+
+
 async def _by_list(bus: Bus, stream: str, functions: Sequence[str]) -> LastRequests:
     """Read the names of the models from a list of all subjects, then ask for each model's last requests."""
     parsed = [bus.subjects.parse_request(subject) for subject in await _stream_subjects(bus, stream)]
-    names = {model for model, _, _ in parsed} - NO_MODELS
+    names = {model for model, _, _ in parsed if _can_be_read(model)}
     calls = {(model, function) for model, function, _ in parsed if model in names and function in functions}
     return LastRequests(await last_sequences(bus, names), await _last_calls(bus, calls))
 

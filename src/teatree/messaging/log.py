@@ -17,8 +17,9 @@ from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.formats.requests import LogPosition, Request, read_request
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import NOT_FOUND, DirectReply, StoredMessage, direct_get, message_at
+from teatree.messaging.headers import decode_headers
 from teatree.messaging.jetstream import ERROR_NO_MESSAGE, ApiError
-from teatree.messaging.subjects import PADDING
+from teatree.messaging.subjects import ADVANCED, PADDING, is_token
 
 READ_TIMEOUT_MS = 5_000
 
@@ -138,6 +139,15 @@ async def first_request_since(bus: Bus, model: str, at: str, *, timeout_ms: floa
     return reply.messages[0].seq if reply.messages else None
 
 
+_HEADER_SUBJECT = "Nats-Subject"
+"""Where the server puts the subject of a message that it publishes again."""
+
+
+def _is_mark(block: bytes | None) -> bool:
+    """Return whether a hint is of a mark of `log advance`, whose subject no other sender can have."""
+    return decode_headers(block).get(_HEADER_SUBJECT, "").endswith(f".{ADVANCED}")
+
+
 class WakeHints:
     """Hints that a model has a new request: quick, and allowed to be lost.
 
@@ -160,10 +170,10 @@ class WakeHints:
         hints._close = await bus.subscribe_sink(subject, hints.push, on_interrupted=hints.interrupted)
         return hints
 
-    def push(self, subject: bytes, _reply: bytes, _block: bytes | None, _body: bytes) -> None:
+    def push(self, subject: bytes, _reply: bytes, block: bytes | None, _body: bytes) -> None:
         """Receive a hint from the wire."""
         model = subject.decode("utf-8", "replace").rsplit(".", 1)[-1]
-        if model == PADDING:
+        if model == PADDING or not is_token(model) or (model == ADVANCED and not _is_mark(block)):
             return
         if len(self._models) < self._models_max:
             self._models.add(model)

@@ -19,6 +19,8 @@ NO_MODELS = frozenset({PADDING, ADVANCED})
 """Reserved names in the log: no model can have one, and no manager is started for it."""
 _REQUEST = ("model", "function", "sender")
 _QUERY = ("model", "function")
+_LOG_TOKENS = 5
+"""Of a request's subject in the log."""
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]{1,1000}")
 
@@ -104,6 +106,9 @@ class Subjects:
 
         The sender of the shorter form, which a log holds whose stream was edited, is `_`.
         """
+        tokens = subject.split(".")
+        if len(tokens) == _LOG_TOKENS and tokens[0] == self.prefix and tokens[1] == "request":
+            return tokens[2], tokens[3], tokens[4]
         is_short = subject.count(".") == len(_REQUEST)
         model, function, sender = self._parse("request", f"{subject}.{ANONYMOUS}" if is_short else subject, _REQUEST)
         return model, function, sender
@@ -177,8 +182,16 @@ class Subjects:
         return tokens
 
 
+def is_token(value: str) -> bool:
+    """Return whether a name can be part of a subject that we write.
+
+    A server accepts more: longer names, and characters that are not printable.
+    """
+    return bool(_TOKEN.fullmatch(value)) and value.isprintable()
+
+
 def _token(value: str, where: str) -> str:
-    if _TOKEN.fullmatch(value):
+    if is_token(value):
         return value
     raise RequestError(
         Code.BAD_NAME,

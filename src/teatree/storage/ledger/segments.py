@@ -6,8 +6,9 @@ The same bytes wait in the model's own file until the version is shipped, so a c
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -97,29 +98,28 @@ def segment_key(version: int, write_id: str) -> str:
     return f"outcomes/{version:020d}-{write_id}"
 
 
+_PLAIN = tuple(map(attrgetter, ("seq", "request_id", "function", "body_hash", "status", "at")))
+_GROUP, _TRACEPARENT, _INDEX, _APP, _READS = map(attrgetter, ("group", "traceparent", "index", "app", "reads"))
+
+
 def encode_segment(entries: Sequence[Entry]) -> bytes:
     """Return the bytes of a segment."""
     outcomes = [e.outcome for e in entries]
     columns: list[Any] = [
-        [o.seq for o in outcomes],
-        [o.request_id for o in outcomes],
-        [o.function for o in outcomes],
-        [o.body_hash for o in outcomes],
-        [o.status for o in outcomes],
-        [o.at for o in outcomes],
+        *(list(map(member, outcomes)) for member in _PLAIN),
         [None if o.result is None else dump_json(o.result).decode() for o in outcomes],
         [None if o.error is None else dump_json(o.error).decode() for o in outcomes],
-        [o.group for o in outcomes],
+        list(map(_GROUP, outcomes)),
         [dump_json(o.pages).decode() if o.pages else None for o in outcomes],
         [o.effect for o in outcomes],
         [None if e.role is Role.FIRST else e.role for e in entries],
         [e.answer_version for e in entries],
         _table_texts([o.tables for o in outcomes]),
         [None if o.sender == ANONYMOUS else o.sender for o in outcomes],
-        [o.traceparent for o in outcomes],
-        [o.index or None for o in outcomes],
-        [None if o.app is None else dump_json(o.app).decode() for o in outcomes],
-        [dump_json(o.reads).decode() if o.reads else None for o in outcomes],
+        list(map(_TRACEPARENT, outcomes)),
+        _given(list(map(_INDEX, outcomes)), int),
+        _given(list(map(_APP, outcomes)), _text),
+        _given(list(map(_READS, outcomes)), _text),
     ]
     pairs = zip(SCHEMA, columns, strict=True)
     arrays = {field.name: _array(values, field.type) for field, values in pairs if _has_value(values)}
@@ -129,6 +129,15 @@ def encode_segment(entries: Sequence[Entry]) -> bytes:
     with pa.ipc.new_file(sink, schema, options=options) as writer:
         writer.write_batch(pa.record_batch(list(arrays.values()), schema=schema))
     return sink.getvalue()
+
+
+def _given(values: list[Any], convert: Callable[[Any], Any]) -> list[Any]:
+    """Return the values that are given, converted, and None for the others."""
+    return [convert(value) if value else None for value in values] if any(values) else [None] * len(values)
+
+
+def _text(value: Any) -> str:
+    return dump_json(value).decode()
 
 
 def _table_texts(values: Sequence[tuple[str, ...]]) -> list[str | None]:
