@@ -96,6 +96,7 @@ def grow(model: PublishedModel, versions: int, first: int = 0) -> None:
         model.request("append", rows(first + number, 1, 1))
 
 
+@pytest.mark.slow_on_s3
 def test_over_a_random_history_every_kept_version_reads_as_before(store: StoreSettings, tmp_path: Path) -> None:
     """Whatever is pinned and cleaned up when: kept versions are whole, others are stubs, and no pack is left over."""
     draw = random.Random(7)

@@ -49,6 +49,7 @@ def _query(model: PublishedModel, manifest: Manifest, folder: Path, sql: str) ->
 SUMS = "SELECT count(*), sum(hash(id, v)) FROM t"
 
 
+@pytest.mark.slow_on_s3
 def test_a_fork_has_its_origins_tables_and_shares_its_blocks(origin: PublishedModel, tmp_path: Path) -> None:
     """Rows, keys and types are those of the version; the store grows by the block table and Teatree's tables only."""
     there = origin.chain.newest()

@@ -23,6 +23,7 @@ class TestOurStores(ObjectStoreSuite):
         return lambda: open_store(object_store_settings)
 
 
+@pytest.mark.slow_on_s3
 class TestGuardedStores(ObjectStoreSuite):
     """The same, each behind a breaker."""
 

@@ -54,6 +54,7 @@ def count(path: Path) -> int:
     return int(found[0])
 
 
+@pytest.mark.slow_on_s3
 def test_a_later_pull_moves_little_more_than_the_changed_blocks(model: PublishedModel, tmp_path: Path) -> None:
     """A pull patches the existing file; it moves, manifest and block table included, at most 1.2 x the change."""
     path = tmp_path / "mine" / "sales.duckdb"
@@ -71,6 +72,7 @@ def test_a_later_pull_moves_little_more_than_the_changed_blocks(model: Published
     assert not list(path.parent.glob("*.part"))
 
 
+@pytest.mark.slow_on_s3
 def test_an_older_version_comes_back_bit_for_bit(model: PublishedModel, tmp_path: Path) -> None:
     """Whatever file is at the path, the pulled one is exactly the version's."""
     append(model)

@@ -82,6 +82,7 @@ def _content(model: PublishedModel, manifest: Manifest, folder: Path) -> dict[st
         }
 
 
+@pytest.mark.slow_on_s3
 def test_restore_brings_back_rows_of_every_type(model: PublishedModel, tmp_path: Path) -> None:
     """Every type with its edge values, in the same order, with the same DDL; a second restore changes nothing."""
     columns = {f"c{place}": kind for place, kind in enumerate(VALUES)}

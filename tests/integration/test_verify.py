@@ -57,6 +57,7 @@ def codes(report: VerifyReport) -> set[tuple[int, str]]:
     return {(finding.version, finding.code) for finding in report.findings}
 
 
+@pytest.mark.slow_on_s3
 def test_an_intact_history_has_no_findings(model: PublishedModel, tmp_path: Path) -> None:
     """Nothing is found and everything is checked: each block once, and all rows of what each version changed."""
     reported: list[tuple[int, int]] = []
