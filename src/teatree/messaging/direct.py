@@ -12,7 +12,7 @@ from attrs import field, frozen
 from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.formats.requests import LogPosition
 from teatree.messaging.bus import Bus
-from teatree.messaging.headers import decode_headers, decode_status
+from teatree.messaging.headers import HEADER_SUBJECT, decode_headers, decode_status
 from teatree.messaging.inbox import Exchange, ReplySink
 from teatree.messaging.jetstream import IS_IT_UP, NO_RESPONDERS
 
@@ -118,7 +118,7 @@ def _stored(headers: dict[str, str], body: bytes) -> StoredMessage:
     take("Nats-Stream", None)  # the server's first line: it continues a sender's last one that has no line end
     take("Nats-Num-Pending", None)
     return StoredMessage(
-        take("Nats-Subject"),
+        take(HEADER_SUBJECT),
         int(take("Nats-Sequence")),
         take("Nats-Time-Stamp"),
         int(take("Nats-Last-Sequence")),
@@ -159,7 +159,7 @@ async def _single(bus: Bus, stream: str, ask: dict[str, Any], timeout_ms: float)
     if _STORED in block:
         headers = decode_headers(block)
         position = LogPosition(int(headers["Nats-Sequence"]), datetime.fromisoformat(headers["Nats-Time-Stamp"]))
-        return MessageHead(headers["Nats-Subject"], position)
+        return MessageHead(headers[HEADER_SUBJECT], position)
     if decode_status(block) == NOT_FOUND:
         return None
     raise _unreadable(stream, block)

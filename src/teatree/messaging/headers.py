@@ -11,6 +11,8 @@ from teatree.contracts.formats.requests import HEADERS
 _VERSION = b"NATS/1.0"
 _KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BREAKS = re.compile(r"[\r\n\x00]")
+HEADER_SUBJECT = "Nats-Subject"
+"""Where the server puts the subject of a stored message that it sends again."""
 HEADERS_BYTES_MAX = 65_000
 """Bytes of all headers of a message: the server stores up to 64 KiB."""
 _SERVERS = ("Stream", "Subject", "Sequence", "Time-Stamp", "Num-Pending", "Last-Sequence")

@@ -17,7 +17,7 @@ from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.formats.requests import LogPosition, Request, read_request
 from teatree.messaging.bus import Bus
 from teatree.messaging.direct import NOT_FOUND, DirectReply, StoredMessage, direct_get, message_at
-from teatree.messaging.headers import decode_headers
+from teatree.messaging.headers import HEADER_SUBJECT, decode_headers
 from teatree.messaging.jetstream import ERROR_NO_MESSAGE, ApiError
 from teatree.messaging.subjects import ADVANCED, PADDING, is_token
 
@@ -139,13 +139,9 @@ async def first_request_since(bus: Bus, model: str, at: str, *, timeout_ms: floa
     return reply.messages[0].seq if reply.messages else None
 
 
-_HEADER_SUBJECT = "Nats-Subject"
-"""Where the server puts the subject of a message that it publishes again."""
-
-
 def _is_mark(block: bytes | None) -> bool:
     """Return whether a hint is of a mark of `log advance`, whose subject no other sender can have."""
-    return decode_headers(block).get(_HEADER_SUBJECT, "").endswith(f".{ADVANCED}")
+    return decode_headers(block).get(HEADER_SUBJECT, "").endswith(f".{ADVANCED}")
 
 
 class WakeHints:

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from attrs import frozen
 
-from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
+from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError
 from teatree.storage.disk import FULL
 
 if TYPE_CHECKING:
@@ -158,3 +158,12 @@ def object_uri(store_url: str, key: str) -> str:
     parts = urlsplit(store_url)
     name = quote(key) if parts.scheme == "file" else key
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/{name}"
+
+
+def whole_range(found: bytes, key: str, offset: int, length: int) -> bytes:
+    """Return what a store read of a range; raises `corrupt` if it is not as long as what was wanted."""
+    if len(found) != length:
+        raise CorruptError(
+            f"The object has {len(found)} of the {length} bytes wanted from byte {offset} on.", where=key
+        )
+    return found

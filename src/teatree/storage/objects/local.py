@@ -24,9 +24,9 @@ from urllib.parse import unquote, urlsplit
 from cachetools import LRUCache
 from typing_extensions import override
 
-from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, RetryError
+from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
 from teatree.storage.disk import FULL
-from teatree.storage.objects.base import COPY_BYTES, NotFoundError, ObjectInfo, ObjectStore, check_key
+from teatree.storage.objects.base import COPY_BYTES, NotFoundError, ObjectInfo, ObjectStore, check_key, whole_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -83,11 +83,7 @@ class LocalObjectStore(ObjectStore):
         with self._opened(key) as file:
             file.seek(offset)
             found = file.read(length)
-        if len(found) != length:
-            raise CorruptError(
-                f"The object has {len(found)} of the {length} bytes wanted from byte {offset} on.", where=key
-            )
-        return found
+        return whole_range(found, key, offset, length)
 
     @override
     def stream(self, key: str) -> Iterator[bytes]:

@@ -19,10 +19,18 @@ from urllib.parse import parse_qsl, urlsplit
 from attrs import frozen
 from typing_extensions import override
 
-from teatree.contracts.errors import Code, CorruptError, OperatorError, RetryError, TeatreeError
+from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError
 from teatree.contracts.extras import extra_for
 from teatree.contracts.retry import Pauses, Retry
-from teatree.storage.objects.base import COPY_BYTES, NotFoundError, ObjectInfo, ObjectStore, body_size_bytes, check_key
+from teatree.storage.objects.base import (
+    COPY_BYTES,
+    NotFoundError,
+    ObjectInfo,
+    ObjectStore,
+    body_size_bytes,
+    check_key,
+    whole_range,
+)
 from teatree.storage.objects.s3_errors import NOT_FOUND_CODES, S3Errors, status_of
 from teatree.storage.reread import reread
 
@@ -194,11 +202,7 @@ class S3ObjectStore(ObjectStore):
         wanted = f"bytes={offset}-{offset + length - 1}"
         with self._errors.translated("read", key):
             found: bytes = self._client.get_object(Bucket=self._bucket, Key=self._key(key), Range=wanted)["Body"].read()
-        if len(found) != length:
-            raise CorruptError(
-                f"The object has {len(found)} of the {length} bytes wanted from byte {offset} on.", where=key
-            )
-        return found
+        return whole_range(found, key, offset, length)
 
     @override
     def stream(self, key: str) -> Iterator[bytes]:
