@@ -39,6 +39,13 @@ def environment() -> dict[str, str]:
 Run = Callable[..., CommandResult]
 
 
+def wait_until_listed(here: Run, name: str, version: int = 1) -> None:
+    """Wait until PostgreSQL lists a model at a version: it follows the versions, and `done` does not wait for it."""
+    deadline_s = time.monotonic() + 30
+    while not any(m["name"] == name and m["version"] >= version for m in here("models", "--json").json):
+        assert time.monotonic() < deadline_s
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return the folder of a running stack; a Ctrl-C at the end removes all that the stack added.
@@ -98,6 +105,7 @@ def test_a_model_from_its_creation_to_a_file_on_this_disk(teatree: Run, here: Ru
     found = teatree("query", "sales", "SELECT * FROM sales", "--json", "--min-version", str(sent["version"])).json
     assert found["rows"] == [{"id": 1, "site": "north", "amount": 9.5}]
     assert found["version"] >= sent["version"]
+    wait_until_listed(here, "sales", sent["version"])
     assert [m["name"] for m in here("models", "--json").json if m["state"] == "active"] == ["sales"]
     assert here("versions", "sales", "--json", "--limit", "1").lines[0]["tables"] == {"sales": 1}
     path = tmp_path / "sales.duckdb"
@@ -292,9 +300,7 @@ def test_the_catalog_is_rebuilt(here: Run) -> None:
     here("create", "rebuilt", "--table", TABLE)
     newest = here("versions", "rebuilt", "--json").lines[0]["version"]
     assert here("catalog", "rebuild", "--json").json["models"]["rebuilt"] >= newest
-    deadline = time.monotonic() + 30
-    while "rebuilt" not in {m["name"] for m in here("models", "--json").json}:
-        assert time.monotonic() < deadline
+    wait_until_listed(here, "rebuilt", newest)
 
 
 def test_history_diff_restore_and_fork(here: Run, tmp_path: Path) -> None:
@@ -336,6 +342,7 @@ def test_status_shows_every_part_and_model(here: Run, teatree: Run, data: Path) 
     """Latency and version of each part; each model's version, waiting requests and manager; a model without manager."""
     assert here("create", "observed", "--table", TABLE).code == 0
     sent = here("send", "observed", "append", '{"table": "sales", "rows": [{"id": 1}]}', "--json").json
+    wait_until_listed(here, "observed", sent["version"])
     done = teatree("status", "--json")
     assert (done.code, done.err) == (0, "")
     parts = {part["name"]: part for part in done.json["parts"]}
@@ -371,6 +378,7 @@ def test_status_names_the_part_that_is_missing(here: Run, monkeypatch: pytest.Mo
         "store": ("TEATREE_STORE_URL", "s3://bucket/x?endpoint=http://127.0.0.1:1&region=x"),
     }
     assert here("create", "still", "--table", TABLE).code == 0
+    wait_until_listed(here, "still")
     for missing, (variable, value) in addresses.items():
         with monkeypatch.context() as patched:
             patched.setenv(variable, value)
