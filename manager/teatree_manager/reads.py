@@ -13,7 +13,7 @@ from teatree.contracts.names import new_id
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.errors import DamagedVersionError
 from teatree.engine.writer import Writer
-from teatree.functions.arguments import Call, Context
+from teatree.functions.arguments import Call, CallContext
 from teatree.functions.query import Query, read_query
 from teatree.functions.sources import Sources
 from teatree.functions.traits import Nature
@@ -120,7 +120,7 @@ class DirectReads:
     def _read_call(self, request: Request, limits: LimitSettings) -> tuple[Call, Query, int, int]:
         if request.invalid is not None:
             raise request.invalid
-        call = Call(request, Context(limits, self._sources))
+        call = Call(request, CallContext(limits, self._sources))
         wait_ms = call.integer("wait_ms", WAIT_MS_DEFAULT)
         if wait_ms > WAIT_MS_MAX:
             raise RequestError(Code.OUT_OF_RANGE, f"'wait_ms' is 0 to {WAIT_MS_MAX}, not {wait_ms}.", where="wait_ms")

@@ -31,7 +31,7 @@ from teatree.contracts.names import new_id
 from teatree.contracts.settings import LimitSettings, StoreSettings
 from teatree.engine.duckdb.database import Database
 from teatree.engine.duckdb.handle import WriteHandle
-from teatree.functions.arguments import Call, Context
+from teatree.functions.arguments import Call, CallContext
 from teatree.functions.registry import built_in_functions
 from teatree.functions.sources import Sources
 
@@ -59,7 +59,7 @@ class Inward:
         self._functions = built_in_functions()
         self.truth = truth
         self._report = report
-        self._context = Context(LIMITS, Sources((str(folder),), StoreSettings()))
+        self._context = CallContext(LIMITS, Sources((str(folder),), StoreSettings()))
         self._rounds = 0
         self._open()
 

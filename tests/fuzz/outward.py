@@ -124,7 +124,7 @@ class Outward:
         return arrow_values(kind, _one(self._dataset().to_arrow()))
 
     def _python(self, kind: SqlType) -> list[str]:
-        return [nested(kind, row["c"], python_sql) for row in self._dataset().to_rows()]
+        return [nested(kind, row["c"], python_sql) for row in self._dataset().rows()]
 
     def _polars(self, kind: SqlType) -> list[str]:
         frame = self._dataset().to_polars()

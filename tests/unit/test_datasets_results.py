@@ -59,7 +59,7 @@ def test_wide_integers_are_numbers(expression: str, arrow: pa.DataType, value: i
     found = answer(expression)
     assert found.to_arrow().schema.field("x").type == arrow
     assert found.to_arrow().column(0).to_pylist() == [None if value is None else Decimal(value)]
-    assert one(found.to_rows()) == value
+    assert one(found.rows()) == value
     assert found.to_polars()["x"].to_list() == [value]
     assert str(found.schema.fields[0].dtype) in ("HUGEINT", "UHUGEINT")
     (fitted,) = fit_table(found.to_arrow(), found.schema).column(0).to_pylist()
@@ -71,7 +71,7 @@ def test_nested_wide_integers_are_numbers() -> None:
     """A HUGEINT within lists, structs and maps is a decimal too, and keeps its type's name."""
     found = answer(f"[{{'a': MAP {{'k': {HUGE_MAX}::HUGEINT}}}}, NULL]")
     assert found.to_arrow().column(0).to_pylist() == [[{"a": [("k", Decimal(HUGE_MAX))]}, None]]
-    assert one(found.to_rows()) == [{"a": [("k", HUGE_MAX)]}, None]
+    assert one(found.rows()) == [{"a": [("k", HUGE_MAX)]}, None]
     assert str(found.schema.fields[0].dtype) == "STRUCT(a MAP(VARCHAR, HUGEINT))[]"
 
 
@@ -87,6 +87,7 @@ def test_nested_wide_integers_are_numbers() -> None:
         ("'12345-01-02'::DATE", "+12345-01-02", ..., "+12345-01-02"),
         ("'0044-03-15 (BC)'::DATE", "-0043-03-15", ..., "-0043-03-15"),
         ("'2024-01-01 00:00:00.000000001'::TIMESTAMP_NS", "2024-01-01T00:00:00.000000001", ..., ...),
+        ("'10:00:00.000000001'::TIME_NS", "10:00:00.000000001", ..., "10:00:00.000000001"),
         ("'9999-12-31'::TIMESTAMP_S", LAST, LAST, "9999-12-31T00:00:00"),
         ("DATE '2024-02-29'", date(2024, 2, 29), date(2024, 2, 29), "2024-02-29"),
         ("INTERVAL '1 month -2 days 3.5 seconds'", (1, -2, 3_500_000_000), ..., "P1M-2DT3.500000S"),
@@ -97,7 +98,7 @@ def test_nested_wide_integers_are_numbers() -> None:
 def test_odd_values_are_exact_or_refused(expression: str, python: Any, polars: Any, text: Any) -> None:
     """A value that Python cannot represent is JSON's text; one that Polars cannot is refused with a hint."""
     found = answer(expression)
-    assert one(found.to_rows()) == python
+    assert one(found.rows()) == python
     if text is not ...:
         assert one(found.to_json_rows()) == text
     if polars is None:
@@ -122,7 +123,7 @@ def test_intervals_are_structs_in_polars() -> None:
 def test_intervals_beyond_292_years_of_hours_are_refused(sign: str) -> None:
     """An interval whose microseconds Arrow's nanoseconds cannot count is an error, never another interval."""
     within = answer(f"to_microseconds({sign}9223372036854775)")
-    assert one(within.to_rows())[2] == int(f"{sign}9223372036854775000")
+    assert one(within.rows())[2] == int(f"{sign}9223372036854775000")
     for expression in (f"to_microseconds({sign}9223372036854776)", f"[{{'a': to_hours({sign}3000000)}}]"):
         with pytest.raises(RequestError) as caught:
             answer(expression)

@@ -17,11 +17,12 @@ from teatree.contracts.logs import log_event
 
 ROOT = Path(__file__).parents[2]
 BLOCKED = [
-    *"polars boto3 botocore psycopg psycopg_pool structlog alembic sqlalchemy uvloop zstandard".split(),
+    *"polars pandas boto3 botocore psycopg psycopg_pool structlog alembic sqlalchemy uvloop zstandard".split(),
     *"cyclopts rich cryptography psutil pytest".split(),
 ]
 """What the extras install, by the names that are imported."""
 OF_EXTRAS = {
+    "teatree.datasets.results.pandas_frame": "pandas",
     "teatree.datasets.results.polars_frame": "polars",
     "teatree.storage.objects.s3": "s3",
     "teatree.storage.objects.s3_errors": "s3",
@@ -30,8 +31,11 @@ OF_EXTRAS = {
 """Modules that need a package of an extra, and are imported when they are used."""
 _BEGIN = f"""
 import sys, json
-for name in {BLOCKED!r}:
-    sys.modules[name] = None
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BLOCKED!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Blocked())
 """
 
 
@@ -73,6 +77,7 @@ for name in teatree.__all__:
             "s3",
         ),
         ("Dataset.from_arrow(pa.table({'a': [1]})).to_polars()", "polars", "polars"),
+        ("Dataset.from_arrow(pa.table({'a': [1]})).to_pandas()", "pandas", "pandas"),
         (
             "list_models(Settings(postgres=PostgresSettings(url='postgresql://h/d')), lambda: None)",
             "psycopg",

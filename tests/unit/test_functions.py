@@ -20,7 +20,7 @@ from teatree.contracts.formats.notices import Status
 from teatree.contracts.formats.requests import Request
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.arguments import Call
-from teatree.functions.handles import Read, SqlWrite, Write
+from teatree.functions.handles import ReadAccess, SqlAccess, WriteAccess
 from teatree.functions.inserts import insert
 from teatree.functions.registry import Registry, built_in_functions
 from teatree.functions.traits import Function, Nature, Traits
@@ -46,8 +46,8 @@ class Counts(CallGroup):
         return list(self.calls.values())
 
     @override
-    def refusals(self, db: Write) -> Mapping[int, RequestError]:
-        assert isinstance(db, SqlWrite)
+    def refusals(self, db: WriteAccess) -> Mapping[int, RequestError]:
+        assert isinstance(db, SqlAccess)
         seen = {row[0] for row in db.run("SELECT n FROM counts")}
         refused = {}
         for place, n in self.numbers.items():
@@ -57,7 +57,7 @@ class Counts(CallGroup):
         return refused
 
     @override
-    def run(self, db: Write, without: AbstractSet[int]) -> None:
+    def run(self, db: WriteAccess, without: AbstractSet[int]) -> None:
         numbers = [n for place, n in self.numbers.items() if place not in without]
         self._runs.append(numbers)
         insert(db, db.table("counts"), [pa.table({"n": pa.array(numbers, pa.int64())})])
@@ -74,7 +74,7 @@ class WaitingCounts(WaitingCalls):
         return True
 
     @override
-    def add(self, number: int, db: Read, call: Call) -> tuple[dict[str, int], tuple[str, ...]]:
+    def add(self, number: int, db: ReadAccess, call: Call) -> tuple[dict[str, int], tuple[str, ...]]:
         n = call.integer("n")
         call.finish()
         self._group.calls[number] = call.request
@@ -91,7 +91,7 @@ class WaitingCounts(WaitingCalls):
         return [self._group]
 
 
-def clear(db: SqlWrite, call: Call) -> dict[str, int]:
+def clear(db: SqlAccess, call: Call) -> dict[str, int]:
     """Delete all rows of `counts`."""
     call.finish()
     ((rows,),) = db.run("DELETE FROM counts")

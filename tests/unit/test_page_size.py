@@ -10,7 +10,7 @@ from teatree.client.query import QueryRequest
 from teatree.contracts.formats.codec import dump_json
 from teatree.contracts.formats.requests import read_request
 from teatree.contracts.settings import LimitSettings, StoreSettings
-from teatree.functions.arguments import Call, Context
+from teatree.functions.arguments import Call, CallContext
 from teatree.functions.query import read_query
 from teatree.functions.sources import Sources
 
@@ -24,4 +24,4 @@ def test_a_query_without_a_page_size_is_never_refused(format: str, rows_max: int
     limits = LimitSettings(page_rows_max=rows_max)
     args = QueryRequest("SELECT 1", format="arrow" if format == "arrow" else "json").args()
     request = read_request("sales", "query", 1, datetime.now(UTC), {}, dump_json(args))
-    assert read_query(Call(request, Context(limits, Sources((), StoreSettings()))), limits).page_rows == expected
+    assert read_query(Call(request, CallContext(limits, Sources((), StoreSettings()))), limits).page_rows == expected

@@ -167,7 +167,7 @@ async def table_schema(connection: Connection, model: str, table: str) -> Schema
             where="table",
             hint="`teatree models` lists the tables; mode `create` makes one of the file's columns.",
         ) from None
-    (kinds,) = found.to_rows()
+    (kinds,) = found.rows()
     return Schema(tuple(Field(column, parse_dtype(kind)) for column, kind in kinds.items()))
 
 

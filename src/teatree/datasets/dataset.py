@@ -12,6 +12,7 @@ from teatree.contracts.types.schema import Schema
 from teatree.datasets.arrow.types import from_arrow_schema, to_arrow_schema
 
 if TYPE_CHECKING:
+    import pandas as pd
     import polars as pl
 
 
@@ -33,13 +34,14 @@ class Dataset:
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, Any]], schema: Schema) -> Dataset:
-        """Return rows of JSON values (as `codec.parse_json` gives them) in a schema's types, exactly.
+        """Return rows of JSON values (as `codec.parse_json` gives them) or Python's in a schema's types, exactly.
 
         A column that a row leaves out is NULL. Raises what `RowDecoder.decode` raises, naming `rows[i].column`.
         """
-        from teatree.datasets.rows import RowDecoder  # noqa: PLC0415 - readers of Arrow need no decoder
+        from teatree.datasets.python_forms import python_converter  # noqa: PLC0415 - readers of Arrow need no decoder
+        from teatree.datasets.rows import RowDecoder  # noqa: PLC0415
 
-        decoder = RowDecoder(schema)
+        decoder = RowDecoder(schema, convert_by=python_converter)
         tables = [decoder.to_table([group]) for group in decoder.decode(list(rows))]
         return cls(schema, pa.concat_tables(tables) if tables else to_arrow_schema(schema).empty_table())
 
@@ -67,7 +69,16 @@ class Dataset:
 
         return to_frame(self._table, self.schema)
 
-    def to_rows(self) -> list[dict[str, Any]]:
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows as a pandas frame of Arrow's types (`pandas.ArrowDtype`); HUGEINT as decimals, UUID as texts.
+
+        Raises `wrong_configuration` if pandas is not installed.
+        """
+        from teatree.datasets.results.pandas_frame import to_frame  # noqa: PLC0415 - only for those who want it
+
+        return to_frame(self._table, self.schema)
+
+    def rows(self) -> list[dict[str, Any]]:
         """Return the rows as objects of Python values.
 
         What Python has no value for is the text that JSON has for it: `infinity`, a year beyond 9999, 24:00:00, a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.shown import shown
 from teatree.contracts.types.schema import Field, Schema
 from teatree.datasets.arrow.arrays import build_array
 from teatree.datasets.arrow.types import to_arrow_schema
@@ -43,10 +44,11 @@ class RowDecoder:
     the columns that were sent are given.
     """
 
-    def __init__(self, schema: Schema, *, fill: bool = True) -> None:
+    def __init__(self, schema: Schema, *, fill: bool = True, convert_by: Callable[..., Convert] = converter) -> None:
+        """`convert_by` makes the converter of a type: that of JSON values, or `python_converter`."""
         self.schema = schema
         self._fill = fill
-        self._converters = {column.name: converter(column.dtype, nullable=column.nullable) for column in schema}
+        self._converters = {column.name: convert_by(column.dtype, nullable=column.nullable) for column in schema}
         self._plans: dict[tuple[str, ...], _Plan] = {}
 
     def decode(self, rows: object, where: str = "rows") -> list[RowGroup]:
@@ -91,6 +93,8 @@ class RowDecoder:
     def _plan(self, keys: tuple[str, ...], where: str) -> _Plan:
         sent: dict[str, str] = {}
         for key in keys:
+            if not isinstance(key, str):
+                raise RequestError(Code.BAD_ARGUMENT, f"A column's name is a text, not {shown(key)}.", where=where)
             name = self.schema.field(key, f"{where}.{key}").name
             if name in sent:
                 message = f"The column {name!r} is given twice, as {sent[name]!r} and {key!r}."

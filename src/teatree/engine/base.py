@@ -35,7 +35,7 @@ from teatree.contracts.settings import LimitSettings
 from teatree.contracts.types.table_info import TableInfo
 from teatree.engine.commits import Commit, Identity
 from teatree.engine.errors import InvalidatedError
-from teatree.functions.handles import Parameters, Write
+from teatree.functions.handles import Parameters, WriteAccess
 from teatree.functions.history import History
 from teatree.functions.traits import Traits
 from teatree.storage.model_folder import ModelFolder
@@ -81,7 +81,7 @@ class Captured:
     """Those up to the capture."""
 
 
-class EngineHandle(Write):
+class EngineHandle(WriteAccess):
     """The handle that functions get, which also shows the writer what they did."""
 
     statements: int

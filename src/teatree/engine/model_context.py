@@ -9,7 +9,7 @@ from teatree.contracts.formats.manifest import ModelOptions
 from teatree.contracts.probe import Probe
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.base import INSTALLED_ENGINES, EngineContext, Engines, OnStuck
-from teatree.functions.arguments import Context, Report, no_report
+from teatree.functions.arguments import CallContext, Report, no_report
 from teatree.functions.history import History
 from teatree.functions.registry import Registry
 from teatree.functions.sources import Sources
@@ -46,9 +46,9 @@ class ModelContext:
         """Return the same with the limits that a model's options set."""
         return evolve(self, limits=evolve(self.limits, **options.limits))
 
-    def for_functions(self, history: History | None = None) -> Context:
+    def for_functions(self, history: History | None = None) -> CallContext:
         """Return what functions may use beside their handle."""
-        return Context(self.limits, self.sources, history, self.hooks.report, self.engines.names)
+        return CallContext(self.limits, self.sources, history, self.hooks.report, self.engines.names)
 
     def for_engine(self) -> EngineContext:
         """Return what the model's engine may use."""

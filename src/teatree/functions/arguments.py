@@ -40,7 +40,7 @@ def no_report(request: Request, fraction: float, text: str) -> None:
 
 
 @frozen
-class Context:
+class CallContext:
     """What functions may use beside their handle."""
 
     limits: LimitSettings
@@ -57,7 +57,7 @@ class Context:
 class Call:
     """The arguments of one request, each taken once; `finish` refuses those that were not taken."""
 
-    def __init__(self, request: Request, context: Context) -> None:
+    def __init__(self, request: Request, context: CallContext) -> None:
         """Parse the arguments; raises `body_too_large`, `bad_json`, `duplicate_key`, `bad_argument` or `bad_header`."""
         _check_size(request, context.limits)
         self.request = request

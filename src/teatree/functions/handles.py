@@ -1,6 +1,6 @@
 """Handles: a handle's type limits what its function may do.
 
-`Read` reads a version, any number at once; `Write` runs alone, inside the writer's transaction.
+`ReadAccess` reads a version, any number at once; `WriteAccess` runs alone, inside the writer's transaction.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_VIEW = f"{OWN_SCHEMA}_rows"
-"""The name under which `SqlWrite.run_with` shows rows to a statement: no user's table can have it."""
+"""The name under which `SqlAccess.run_with` shows rows to a statement: no user's table can have it."""
 
 Parameters = Sequence[Any] | dict[str, Any]
 
 
-class Read(ABC):
+class ReadAccess(ABC):
     """Reads user tables."""
 
     @abstractmethod
@@ -53,7 +53,7 @@ class Read(ABC):
         """Return the rows of one guarded SELECT; raises `result_too_large` beyond the model's limit."""
 
 
-class Write(Read):
+class WriteAccess(ReadAccess):
     """Changes user tables, in the transaction of the request's batch."""
 
     @abstractmethod
@@ -82,7 +82,7 @@ class Write(Read):
         """About how many characters a manifest needs for all tables."""
 
 
-class SqlWrite(Write):
+class SqlAccess(WriteAccess):
     """Changes user tables by DuckDB's SQL."""
 
     @abstractmethod

@@ -43,7 +43,7 @@ class History(ABC):
     def answer(self, manifest: Manifest, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
         """Return the rows of one guarded SELECT on a version, outside the open transaction.
 
-        Raises what `opened` and `Read.query` raise.
+        Raises what `opened` and `ReadAccess.query` raise.
         """
 
 

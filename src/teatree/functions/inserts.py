@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.types.table_info import TableInfo
-from teatree.functions.handles import Write
+from teatree.functions.handles import WriteAccess
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def insert(db: Write, table: TableInfo, parts: Sequence[pa.Table]) -> int:
+def insert(db: WriteAccess, table: TableInfo, parts: Sequence[pa.Table]) -> int:
     """Insert Arrow rows, one statement a part; columns left out take their defaults. Return the number of rows."""
     count = 0
     for part in parts:
@@ -23,7 +23,7 @@ def insert(db: Write, table: TableInfo, parts: Sequence[pa.Table]) -> int:
     return count
 
 
-def insert_once(db: Write, table: TableInfo, rows: pa.Table) -> int:
+def insert_once(db: WriteAccess, table: TableInfo, rows: pa.Table) -> int:
     """Insert Arrow rows that are read once and freed: DuckDB keeps what a view names until the transaction ends."""
     import pyarrow as pa  # noqa: PLC0415
 

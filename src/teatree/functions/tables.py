@@ -11,7 +11,7 @@ from teatree.contracts.types.dtypes import Array, Interval, List, Map, Struct
 from teatree.contracts.types.schema import Field, Schema, parse_dtype
 from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.defaults import default_sql
-from teatree.functions.handles import Write
+from teatree.functions.handles import WriteAccess
 
 TABLES_MAX = 1_000
 """Tables of one model: every manifest names them all."""
@@ -23,7 +23,7 @@ _COLUMN_MEMBERS = {"name", "type", "nullable", "default"}
 TABLE_MEMBERS = {"table", "columns", "primary_key", "if_not_exists"}
 
 
-def make_table(db: Write, members: dict[str, Any], where: str) -> bool:
+def make_table(db: WriteAccess, members: dict[str, Any], where: str) -> bool:
     """Create the table that `create_table`'s members describe; return False if it exists and may exist."""
     name = check_table(members.get("table"), f"{where}table")
     columns = members.get("columns")
@@ -45,7 +45,7 @@ def make_table(db: Write, members: dict[str, Any], where: str) -> bool:
     return True
 
 
-def made(db: Write, name: str) -> TableInfo:
+def made(db: WriteAccess, name: str) -> TableInfo:
     """Return a table that was made or got a column; raises for what cannot be read back or described in a manifest."""
     db.changed(name, schema=True)
     if db.tables_chars > TABLES_CHARS_MAX:

@@ -50,7 +50,7 @@ class Function:
 
     name: str
     run: Callable[[Any, Call], Any]
-    """Called with a handle (`Write`; None if it begins an incarnation) and the arguments; returns its result."""
+    """Called with a handle (`WriteAccess`; None if it begins an incarnation) and the arguments; returns its result."""
     traits: Traits = Traits()
     waiting: Callable[[], WaitingCalls] | None = None
     """Begins to collect neighbouring calls that run together, if it is batchable; it writes, and is not `alone`."""

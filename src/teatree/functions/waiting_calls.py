@@ -10,7 +10,7 @@ from typing import Any
 from teatree.contracts.errors import RequestError
 from teatree.contracts.formats.requests import Request
 from teatree.functions.arguments import Call
-from teatree.functions.handles import Read, Write
+from teatree.functions.handles import ReadAccess, WriteAccess
 
 
 class CallGroup(ABC):
@@ -22,11 +22,11 @@ class CallGroup(ABC):
         """The requests of its calls."""
 
     @abstractmethod
-    def refusals(self, db: Write) -> Mapping[int, RequestError]:
+    def refusals(self, db: WriteAccess) -> Mapping[int, RequestError]:
         """Return the calls, by number, that would fail after those before them; not all need be found."""
 
     @abstractmethod
-    def run(self, db: Write, without: AbstractSet[int]) -> None:
+    def run(self, db: WriteAccess, without: AbstractSet[int]) -> None:
         """Run the calls together, without some of them; raises what any of them causes."""
 
 
@@ -38,7 +38,7 @@ class WaitingCalls(ABC):
         """Return whether a request can wait; another one is run alone by the function's `run`."""
 
     @abstractmethod
-    def add(self, number: int, db: Read, call: Call) -> tuple[Any, tuple[str, ...]]:
+    def add(self, number: int, db: ReadAccess, call: Call) -> tuple[Any, tuple[str, ...]]:
         """Check a call, keep it under its number, and return its result and the tables that it will write.
 
         If it raises `RequestError`, it is not kept. It changes nothing and sends no statement: only `CallGroup.run`

@@ -18,7 +18,7 @@ from teatree.engine.commits import Commit
 from teatree.engine.errors import DamagedFileError, InvalidatedError
 from teatree.engine.publish.shipping import ship
 from teatree.functions.arguments import Call
-from teatree.functions.handles import Write
+from teatree.functions.handles import WriteAccess
 from teatree.functions.inserts import insert
 from teatree.functions.registry import built_in_functions
 from teatree.functions.traits import Function
@@ -38,7 +38,7 @@ PLACES = (
 """Where a writer is killed."""
 
 
-def half(db: Write, call: Call) -> None:
+def half(db: WriteAccess, call: Call) -> None:
     """Add a row, then fail as the argument `how` asks."""
     import pyarrow as pa  # noqa: PLC0415
 

@@ -67,7 +67,7 @@ class Comparison:
 
     async def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         dataset = await self._model.query(sql, min_version=self._totals.version)
-        return [tuple(row.values()) for row in dataset.to_rows()]
+        return [tuple(row.values()) for row in dataset.rows()]
 
     async def _pulled(self) -> list[Check]:
         """Check a file that was pulled from the object store alone."""

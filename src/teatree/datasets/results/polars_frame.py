@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from teatree.contracts.types.schema import Schema
 from teatree.datasets.arrow.nested import one_chunk, rebuild, storage
 from teatree.datasets.iso import DAY_SECONDS, PER_SECOND
 from teatree.datasets.results.json_values import json_column
-from teatree.datasets.results.python_values import python_column
+from teatree.datasets.results.python_values import python_column, uuid_texts
 
 with extra_for("A Polars frame", "polars"):
     import polars as pl
@@ -54,8 +53,7 @@ def _convert(array: pa.Array, dtype: Dtype, name: str) -> pa.Array:
         case Json():
             return storage(array)
         case Uuid():
-            texts = [None if value is None else str(uuid.UUID(bytes=value)) for value in storage(array).to_pylist()]
-            return pa.array(texts, pa.string())
+            return uuid_texts(array)
         case Time(unit=unit):
             _check(array, dtype, 0, DAY_SECONDS * PER_SECOND[unit] - 1, name)
         case Date():
@@ -82,7 +80,7 @@ def _refuse(name: str, what: Any) -> NoReturn:
         Code.OUT_OF_RANGE,
         f"Polars has no value for {what}.",
         where=name,
-        hint="Cast the column to VARCHAR, or take the rows as `to_arrow()` or `to_rows()`.",
+        hint="Cast the column to VARCHAR, or take the rows as `to_arrow()` or `rows()`.",
     )
 
 

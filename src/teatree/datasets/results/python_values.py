@@ -38,8 +38,15 @@ def _leaf(array: pa.Array, dtype: Dtype) -> list[Any]:
             return list(array.to_pylist())
 
 
-def _moments(array: pa.Array, dtype: Dtype) -> list[Any]:
+def uuid_texts(array: pa.Array) -> pa.Array:
+    """Return the texts of UUIDs, for what has no type for them."""
+    return pa.array([None if value is None else str(value) for value in _leaf(array, Uuid())], pa.string())
+
+
+def _moments(array: pa.Array, dtype: Date | Time | Timestamp) -> list[Any]:
     """Return dates and times; those that Python's lack (infinity, the year 10000, 24:00:00, nanoseconds) as texts."""
+    if not isinstance(dtype, Date) and dtype.unit == "ns":
+        return _nano_moments(array, dtype)
     try:
         found = list(array.to_pylist())
     except (ValueError, OverflowError):
@@ -48,6 +55,17 @@ def _moments(array: pa.Array, dtype: Dtype) -> list[Any]:
         day = DAY_SECONDS * PER_SECOND[dtype.unit]
         return ["24:00:00" if count == day else at for at, count in zip(found, _counts(array), strict=True)]
     return found
+
+
+def _nano_moments(array: pa.Array, dtype: Time | Timestamp) -> list[Any]:
+    """Return times of nanoseconds: PyArrow cuts those of a day, and others depend on whether pandas is there."""
+    is_time = isinstance(dtype, Time)
+    micros = array.cast(pa.time64("us") if is_time else pa.timestamp("us", array.type.tz), safe=False).to_pylist()
+    day = DAY_SECONDS * PER_SECOND["ns"] if is_time else None
+    return [
+        json_column(array.slice(place, 1), dtype)[0] if count is not None and (count % 1000 or count == day) else at
+        for place, (at, count) in enumerate(zip(micros, _counts(array), strict=True))
+    ]
 
 
 def _counts(array: pa.Array) -> list[int | None]:

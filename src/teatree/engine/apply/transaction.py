@@ -17,7 +17,7 @@ from teatree.engine.apply.ledger import EarlierOutcome, Ledger, LostOutcome
 from teatree.engine.apply.outcomes import lost, refusal, repeated
 from teatree.engine.base import WriteConnection
 from teatree.engine.errors import not_enough_memory
-from teatree.functions.arguments import Call, Context
+from teatree.functions.arguments import Call, CallContext
 from teatree.functions.pages import Page, column_types, cut_pages, page_key
 from teatree.functions.query import QueryResult
 from teatree.functions.registry import Registry
@@ -41,7 +41,7 @@ class BatchContext:
 
     connection: WriteConnection
     ledger: Ledger
-    call_context: Context
+    call_context: CallContext
     """What functions may use beside their handle."""
     functions: Registry
     put_page: Callable[[str, bytes], None]

@@ -26,7 +26,7 @@ from teatree.engine.duckdb.database import Database
 from teatree.engine.duckdb.errors import translate
 from teatree.engine.duckdb.guard.guard import check_query, check_statement
 from teatree.engine.duckdb.guard.tree import UserTables
-from teatree.functions.handles import ROWS_VIEW, Parameters, SqlWrite
+from teatree.functions.handles import ROWS_VIEW, Parameters, SqlAccess
 
 STATEMENTS_REMEMBERED = 10_000
 """Checked statements kept while the tables' schemas do not change: those of a batch run again after a failure."""
@@ -43,7 +43,7 @@ class Guarded:
 
 
 # More than ten public methods: the interface of functions (`functions/handles.py`).
-class WriteHandle(EngineHandle, SqlWrite):
+class WriteHandle(EngineHandle, SqlAccess):
     """Reads and changes the user tables of one open file; remembers their schemas until one changes."""
 
     def __init__(self, database: Database, limits: LimitSettings) -> None:

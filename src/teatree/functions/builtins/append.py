@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from teatree.functions.arguments import Call, to_tables
 from teatree.functions.builtins.waiting_appends import WaitingAppends, append_arguments
-from teatree.functions.handles import Write
+from teatree.functions.handles import WriteAccess
 from teatree.functions.inserts import insert
 from teatree.functions.traits import Function, Traits
 
 
-def append(db: Write, call: Call) -> dict[str, int]:
+def append(db: WriteAccess, call: Call) -> dict[str, int]:
     """Add rows to a table.
 
     table: The table.

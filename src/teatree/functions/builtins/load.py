@@ -11,7 +11,7 @@ from teatree.contracts.types.schema import Field, Schema
 from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.source_rows import read_chunks, readable
 from teatree.functions.arguments import Call
-from teatree.functions.handles import Write
+from teatree.functions.handles import WriteAccess
 from teatree.functions.history import retry_while_unavailable
 from teatree.functions.inserts import insert_once
 from teatree.functions.tables import made
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MODES = ("append", "replace", "create")
 
 
-def load(db: Write, call: Call) -> dict[str, int]:
+def load(db: WriteAccess, call: Call) -> dict[str, int]:
     """Load a Parquet, CSV or Arrow file that the manager reads; its name's ending is the format.
 
     All rows are loaded, or none. The operator allows places by
@@ -49,7 +49,7 @@ def load(db: Write, call: Call) -> dict[str, int]:
     return retry_while_unavailable(call.context.limits, "The source is unavailable", "uri", work)
 
 
-def _load_file(db: Write, call: Call, name: str, path: Path, mode: str, csv: CsvOptions | None) -> int:
+def _load_file(db: WriteAccess, call: Call, name: str, path: Path, mode: str, csv: CsvOptions | None) -> int:
     count = 0
 
     def reached(fraction: float) -> None:
@@ -71,13 +71,13 @@ def _load_file(db: Write, call: Call, name: str, path: Path, mode: str, csv: Csv
     return count
 
 
-def _insert_chunk(db: Write, table: TableInfo, chunk: pa.Table, first_row: int) -> int:
+def _insert_chunk(db: WriteAccess, table: TableInfo, chunk: pa.Table, first_row: int) -> int:
     from teatree.datasets.fit import fit_table  # noqa: PLC0415
 
     return insert_once(db, table, fit_table(chunk, table.schema, first_row=first_row))
 
 
-def _created(db: Write, name: str, sample: pa.Table) -> TableInfo:
+def _created(db: WriteAccess, name: str, sample: pa.Table) -> TableInfo:
     from teatree.datasets.arrow.types import from_arrow_schema  # noqa: PLC0415
 
     if db.find_table(name) is not None:

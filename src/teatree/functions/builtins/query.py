@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from teatree.contracts.errors import Code, OperatorError
 from teatree.functions.arguments import Call
-from teatree.functions.handles import Read
+from teatree.functions.handles import ReadAccess
 from teatree.functions.history import retry_while_unavailable
 from teatree.functions.query import Query, QueryResult, read_query
 from teatree.functions.traits import Function, Nature, Traits
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def query(db: Read, call: Call) -> QueryResult:
+def query(db: ReadAccess, call: Call) -> QueryResult:
     """Run one guarded SELECT on all that precedes it in the log, or on an earlier `version`.
 
     sql: One SELECT.

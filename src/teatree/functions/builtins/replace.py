@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from teatree.functions.arguments import Call, to_tables
-from teatree.functions.handles import Write
+from teatree.functions.handles import WriteAccess
 from teatree.functions.inserts import insert
 from teatree.functions.traits import Function, Traits
 
 
-def replace(db: Write, call: Call) -> dict[str, int]:
+def replace(db: WriteAccess, call: Call) -> dict[str, int]:
     """Put rows in place of all that a table holds.
 
     table: The table.

@@ -10,12 +10,12 @@ from teatree.contracts.formats.manifest import TableEntry
 from teatree.contracts.names import fold
 from teatree.datasets.ddl import quote
 from teatree.functions.arguments import Call
-from teatree.functions.handles import SqlWrite
+from teatree.functions.handles import SqlAccess
 from teatree.functions.history import retry_while_unavailable
 from teatree.functions.traits import Function, Traits
 
 
-def restore(db: SqlWrite, call: Call) -> dict[str, Any]:
+def restore(db: SqlAccess, call: Call) -> dict[str, Any]:
     """Make the user tables equal those of a version: rows, columns, defaults and keys; everything else stays.
 
     A table that nothing has changed since is left as it is, so that the new version costs what differs.
@@ -55,7 +55,7 @@ def restore(db: SqlWrite, call: Call) -> dict[str, Any]:
     }
 
 
-def _restore_table(db: SqlWrite, entry: TableEntry, database: str) -> None:
+def _restore_table(db: SqlAccess, entry: TableEntry, database: str) -> None:
     present = db.find_table(entry.name)
     if present is not None:
         db.drop_table(present.name)

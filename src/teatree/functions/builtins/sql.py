@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from teatree.functions.arguments import Call
-from teatree.functions.handles import SqlWrite
+from teatree.functions.handles import SqlAccess
 from teatree.functions.traits import Function, Traits
 
 
-def sql(db: SqlWrite, call: Call) -> dict[str, int]:
+def sql(db: SqlAccess, call: Call) -> dict[str, int]:
     """Run one guarded INSERT, UPDATE, DELETE or MERGE.
 
     statement: One INSERT, UPDATE, DELETE or MERGE on the model's tables. What reads files, settings or other databases

@@ -12,12 +12,12 @@ from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.ddl import add_column_sql, drop_column_sql, rebuild_sql, rename_column_sql
 from teatree.datasets.defaults import is_computed
 from teatree.functions.arguments import Call
-from teatree.functions.handles import SqlWrite, Write
+from teatree.functions.handles import SqlAccess, WriteAccess
 from teatree.functions.tables import made, make_table, read_column
 from teatree.functions.traits import Function
 
 
-def create_table(db: Write, call: Call) -> dict[str, Any]:
+def create_table(db: WriteAccess, call: Call) -> dict[str, Any]:
     """Create a table.
 
     table: The new table's name.
@@ -37,7 +37,7 @@ def create_table(db: Write, call: Call) -> dict[str, Any]:
     return {"created": make_table(db, members, "")}
 
 
-def alter_table(db: SqlWrite, call: Call) -> dict[str, Any]:
+def alter_table(db: SqlAccess, call: Call) -> dict[str, Any]:
     """Add, drop or rename columns of a table: exactly one of `add`, `drop`, `rename`.
 
     table: The table.
@@ -73,7 +73,7 @@ def alter_table(db: SqlWrite, call: Call) -> dict[str, Any]:
     return {"columns": list(db.table(table.name).schema.names)}
 
 
-def _add_column(db: SqlWrite, table: TableInfo, add: dict[str, Any]) -> None:
+def _add_column(db: SqlAccess, table: TableInfo, add: dict[str, Any]) -> None:
     column = read_column(add, "add")
     if column.name in table.schema:
         raise RequestError(Code.COLUMN_EXISTS, f"There is a column {column.name!r} already.", where="add.name")
@@ -91,7 +91,7 @@ def _add_column(db: SqlWrite, table: TableInfo, add: dict[str, Any]) -> None:
         _run_all(db, rebuild_sql(table.name, schema, table.primary_key, table.schema.names))
 
 
-def _drop_column(db: SqlWrite, table: TableInfo, name: str) -> None:
+def _drop_column(db: SqlAccess, table: TableInfo, name: str) -> None:
     column = _droppable(table, name)
     names = table.schema.names
     if any(names.index(key) > names.index(column) for key in table.primary_key):  # DuckDB drops none before a key
@@ -101,7 +101,7 @@ def _drop_column(db: SqlWrite, table: TableInfo, name: str) -> None:
         db.run(drop_column_sql(table.name, column))
 
 
-def _run_all(db: SqlWrite, statements: Sequence[str]) -> None:
+def _run_all(db: SqlAccess, statements: Sequence[str]) -> None:
     for statement in statements:
         db.run(statement)
 
@@ -116,7 +116,7 @@ def _droppable(table: TableInfo, name: str) -> str:
     return column
 
 
-def drop_table(db: Write, call: Call) -> dict[str, Any]:
+def drop_table(db: WriteAccess, call: Call) -> dict[str, Any]:
     """Drop a table.
 
     table: The table.

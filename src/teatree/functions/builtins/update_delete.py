@@ -10,14 +10,14 @@ from teatree.contracts.types.schema import Field, Schema
 from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.ddl import quote
 from teatree.functions.arguments import Call, to_tables
-from teatree.functions.handles import ROWS_VIEW, SqlWrite
+from teatree.functions.handles import ROWS_VIEW, SqlAccess
 from teatree.functions.traits import Function, Traits
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def update(db: SqlWrite, call: Call) -> dict[str, int]:
+def update(db: SqlAccess, call: Call) -> dict[str, int]:
     """Set columns in the rows in which all of `where` holds.
 
     table: The table.
@@ -40,7 +40,7 @@ def update(db: SqlWrite, call: Call) -> dict[str, int]:
     return {"rows": _count(changed)}
 
 
-def delete(db: SqlWrite, call: Call) -> dict[str, int]:
+def delete(db: SqlAccess, call: Call) -> dict[str, int]:
     """Delete the rows in which all of `where` holds.
 
     table: The table.

@@ -9,7 +9,7 @@ from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.ddl import quote
 from teatree.functions.arguments import Call, to_tables
-from teatree.functions.handles import ROWS_VIEW, SqlWrite
+from teatree.functions.handles import ROWS_VIEW, SqlAccess
 from teatree.functions.tables import NO_KEY
 from teatree.functions.traits import Function, Traits
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def upsert(db: SqlWrite, call: Call) -> dict[str, int]:
+def upsert(db: SqlAccess, call: Call) -> dict[str, int]:
     """Add rows, or set the columns that they name where a row with their key is there already.
 
     Two rows with the same key in one request are refused.

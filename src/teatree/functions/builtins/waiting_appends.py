@@ -24,7 +24,7 @@ from teatree.datasets.arrow.types import to_arrow_schema
 from teatree.datasets.ddl import quote, quote_literal
 from teatree.datasets.rows import RowDecoder, RowGroup
 from teatree.functions.arguments import VALUE_BYTES, Call
-from teatree.functions.handles import ROWS_VIEW, Read, SqlWrite, Write
+from teatree.functions.handles import ROWS_VIEW, ReadAccess, SqlAccess, WriteAccess
 from teatree.functions.inserts import duplicate_key, insert
 from teatree.functions.waiting_calls import CallGroup, WaitingCalls
 
@@ -32,7 +32,7 @@ _TEXT = re.compile(r"'(?:[^']|'')*'")
 _COMPUTED = re.compile(r"now|uuid|current_")
 
 
-def append_arguments(db: Read, call: Call) -> tuple[TableInfo, list[dict[str, Any]] | pa.Table]:
+def append_arguments(db: ReadAccess, call: Call) -> tuple[TableInfo, list[dict[str, Any]] | pa.Table]:
     """Return the table and the rows of an `append`."""
     table = db.table(call.text("table"))
     rows = call.rows(len(table.schema))
@@ -63,20 +63,20 @@ class TableAppends(CallGroup):
             self._groups.setdefault(group.columns, []).append((number, group))
 
     @override
-    def run(self, db: Write, without: AbstractSet[int]) -> None:
+    def run(self, db: WriteAccess, without: AbstractSet[int]) -> None:
         wanted = ([g for number, g in pairs if number not in without] for pairs in self._groups.values())
         tables = [self._decoder.to_table(groups) for groups in wanted if groups]
         if tables:
             insert(db, self._table, tables)
 
     @override
-    def refusals(self, db: Write) -> Mapping[int, RequestError]:
+    def refusals(self, db: WriteAccess) -> Mapping[int, RequestError]:
         """Return the requests that would repeat a key.
 
         The first request that has a key wins, unless the table holds it already; one that is refused takes no key from
         those behind it. A request whose key cannot be known before the INSERT is not among them.
         """
-        if not self._table.primary_key or not isinstance(db, SqlWrite):  # no other handle finds them in one query
+        if not self._table.primary_key or not isinstance(db, SqlAccess):  # no other handle finds them in one query
             return {}
         keys = self._table.schema.select(self._table.primary_key)
         pairs = self._groups.items()
@@ -99,7 +99,7 @@ class WaitingAppends(WaitingCalls):
         return request.content_type != CONTENT_ARROW
 
     @override
-    def add(self, number: int, db: Read, call: Call) -> tuple[dict[str, int], tuple[str, ...]]:
+    def add(self, number: int, db: ReadAccess, call: Call) -> tuple[dict[str, int], tuple[str, ...]]:
         table, rows = append_arguments(db, call)
         appends = self._tables.get(table.name) or TableAppends(table)
         appends.add(number, call.request, rows)
