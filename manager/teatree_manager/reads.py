@@ -91,7 +91,7 @@ class DirectReads:
                 where="min_version",
                 hint=f"It waits: {self._local.error}" if self._local.error else "Try again.",
             )
-        asked = Asked(read.client, query, limits, self._local.served, self._page_bytes_max)
+        asked = Asked(read.client, query, limits, limits.query_time_ms_max, self._local.served, self._page_bytes_max)
         try:
             return await self._read(asked)
         except DamagedVersionError as e:

@@ -19,7 +19,7 @@ from fuzz.truth import OwnText, Truth, comparable
 from fuzz.values import Value
 from teatree.cli.output import Output
 from teatree.cli.requests.query_reply import print_reply
-from teatree.client.query import join_pages
+from teatree.client.pages import join_pages
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.formats.codec import dump_json
 from teatree.contracts.settings import LimitSettings

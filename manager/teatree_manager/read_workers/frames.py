@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Mapping
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,19 @@ class FrameKind(IntEnum):
     """From a worker: a JSON head and a body, the first page or the next."""
     ERROR = 6
     """From a worker: a JSON head that is an error."""
+    PLACE = 7
+    """From a worker: a text, the place in a function's code where it is interrupted. Its answer may follow."""
+
+
+class Fault(StrEnum):
+    """What an error is beside its code, if its manager does more than return it."""
+
+    DAMAGED = "damaged"
+    """The version's file."""
+    REMOVED = "removed"
+    """The version's file, before the worker opened it."""
+    OTHER_CODE = "other code"
+    """The worker loaded other code of the app than the manager."""
 
 
 @frozen
@@ -49,7 +62,7 @@ class ReadJob:
     """The version's file."""
     served: int
     """The newest version for which this file answers."""
-    query: Query
+    work: Query
     limits: LimitSettings
     temp_bytes_max: int
     """Bytes of this worker's temporary files."""

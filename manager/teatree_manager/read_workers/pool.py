@@ -24,7 +24,7 @@ from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.errors import DamagedVersionError
 from teatree.functions.query import Query
-from teatree_manager.read_workers.frames import FrameKind, ReadJob, ask_frame, frame, read_reply
+from teatree_manager.read_workers.frames import Fault, FrameKind, ReadJob, ask_frame, frame, read_reply
 from teatree_manager.read_workers.holds import ReadHolds
 from teatree_manager.read_workers.process import Why, WorkerEnded, WorkerProcess
 from teatree_manager.read_workers.queue import ReadQueue, Ticket
@@ -43,8 +43,10 @@ class Asked:
     """What a client reads."""
 
     client: str
-    query: Query
+    work: Query
     limits: LimitSettings
+    time_ms_max: int
+    """Milliseconds that its first page, and each further one, may take."""
     served: int
     """The newest version for which the newest file answers."""
     first_page_bytes_max: int
@@ -105,13 +107,13 @@ class ReadPool:
 
         Raises what the query raises, `timed_out`, `over_limit`, `held_off`, `unavailable`; DamagedVersionError.
         """
-        self._holds.check(asked.client, asked.query.sql, self._clock.monotonic_ms())
+        self._holds.check(asked.client, asked.work.key, self._clock.monotonic_ms())
         ticket = self._queue.join(asked.client, self._clock.monotonic_ms())
         try:
             while True:
                 worker = await self._turn(ticket)
                 try:
-                    with self._probe.step("manager.read.run", client=asked.client, query=asked.query):
+                    with self._probe.step("manager.read.run", client=asked.client, query=asked.work):
                         return await self._answer(worker, ticket, asked, store_page)
                 except _MadeWayError:
                     self._queue.wait_again(ticket)
@@ -159,22 +161,25 @@ class ReadPool:
     async def _answer(
         self, worker: WorkerProcess, ticket: Ticket, asked: Asked, store_page: StorePage
     ) -> tuple[dict[str, str], bytes]:
-        limit_ms = asked.limits.query_time_ms_max
         try:
-            head, body = await self._first_page(worker, asked, limit_ms)
+            head, body = await self._first_page(worker, asked)
             ticket.may_make_way = False
             for _ in range(1, head["pages"]):
-                page, page_body = _checked(*await worker.ask(frame(FrameKind.NEXT), limit_ms), worker, limit_ms)
+                reply = await worker.ask(frame(FrameKind.NEXT), asked.time_ms_max)
+                page, page_body = _checked(*reply, worker, asked)
                 await store_page(page["page"], page["rows"], page_body)
         except WorkerEnded as e:
             if e.why is Why.MAKE_WAY:
                 raise _MadeWayError from None
             self._blame(asked, worker, e)
-            raise self._ended_error(e, limit_ms) from None
+            raise self._ended_error(e, asked) from None
+        except OtherCodeError:
+            worker.kill()  # Python cannot load a module anew: the next worker loads the code that is there then
+            raise
         headers: dict[str, str] = head["headers"]
         return headers, body
 
-    async def _first_page(self, worker: WorkerProcess, asked: Asked, limit_ms: int) -> tuple[dict[str, Any], bytes]:
+    async def _first_page(self, worker: WorkerProcess, asked: Asked) -> tuple[dict[str, Any], bytes]:
         for tries in itertools.count(1):
             newest = self._newest()
             if newest is None:
@@ -185,21 +190,21 @@ class ReadPool:
                 version=newest[0],
                 path=newest[1],
                 served=asked.served,
-                query=asked.query,
+                work=asked.work,
                 limits=asked.limits,
                 temp_bytes_max=asked.limits.temp_bytes_max // self._settings.workers_max,
                 first_page_bytes_max=asked.first_page_bytes_max,
                 page_bytes_max=self._settings.page_bytes_max,
             )
             try:
-                return _checked(*await worker.ask(ask_frame(job), limit_ms), worker, limit_ms)
+                return _checked(*await worker.ask(ask_frame(job), asked.time_ms_max), worker, asked)
             except _FileRemovedError:
                 if tries == FILE_TRIES_MAX:
                     raise
         raise AssertionError
 
     def _blame(self, asked: Asked, worker: WorkerProcess, ended: WorkerEnded) -> None:
-        self._holds.killed(asked.client, asked.query.sql, self._clock.monotonic_ms())
+        self._holds.killed(asked.client, asked.work.key, self._clock.monotonic_ms())
         self._log.warning(
             "a read ended its worker",
             pid=worker.pid,
@@ -207,25 +212,27 @@ class ReadPool:
             code=ended.code,
             memory_bytes_peak=ended.memory_bytes_peak,
             client=asked.client,
-            sql=asked.query.sql[:200],
+            asked=asked.work.key[:200],
+            place=ended.place,
         )
 
-    def _ended_error(self, ended: WorkerEnded, limit_ms: int) -> TeatreeError:
+    def _ended_error(self, ended: WorkerEnded, asked: Asked) -> TeatreeError:
         if ended.why is Why.TIME:
-            return _timed_out(limit_ms)
+            return _timed_out(asked, ended.place)
+        noun, where = asked.work.noun, asked.work.place
         memory_bytes_max = self._settings.process_memory_bytes_max
         if ended.code == -9 or (memory_bytes_max and ended.memory_bytes_peak > memory_bytes_max // 3):
             return RetryError(
                 Code.OVER_LIMIT,
-                "The query needs more memory than it may use: its process ended.",
-                where="sql",
+                f"{noun} needs more memory than it may use: its process ended.",
+                where=where,
                 hint="Ask for less at once, or have the model's limits raised.",
             )
         return OperatorError(
             Code.INTERNAL,
-            f"The query ended its process (exit code {ended.code}).",
-            where="sql",
-            hint="That is a fault of DuckDB or Teatree; other reads are not affected.",
+            f"{noun} ended its process (exit code {ended.code}).",
+            where=where,
+            hint="That is a fault of DuckDB, Teatree or the function; other reads are not affected.",
         )
 
     # --- workers ---
@@ -284,7 +291,7 @@ class ReadPool:
 
     def _free(self, worker: WorkerProcess) -> None:
         """Take a worker back, unless it has ended or still works on an answer that no client waits for."""
-        if worker.is_busy or worker not in self._workers or worker in self._idle:
+        if worker.is_busy or worker.is_ending or worker not in self._workers or worker in self._idle:
             return
         self._idle.append(worker)
         newest = self._newest()
@@ -318,7 +325,11 @@ class _FileRemovedError(RetryError):
     """The version's file was removed before the worker opened it."""
 
 
-def _checked(kind: int, payload: bytes, worker: WorkerProcess, limit_ms: int) -> tuple[dict[str, Any], bytes]:
+class OtherCodeError(RetryError):
+    """A worker loaded other code of an app than its manager: it was changed meanwhile."""
+
+
+def _checked(kind: int, payload: bytes, worker: WorkerProcess, asked: Asked) -> tuple[dict[str, Any], bytes]:
     """Return head and body of an answer; raises the error that it is."""
     head, body = read_reply(payload)
     if kind == FrameKind.ANSWER:
@@ -327,17 +338,19 @@ def _checked(kind: int, payload: bytes, worker: WorkerProcess, limit_ms: int) ->
         raise _MadeWayError
     code = Code(head["code"])
     if worker.why is Why.TIME and code is Code.TIMED_OUT:
-        raise _timed_out(limit_ms)
-    if head["is_damaged"]:
+        raise _timed_out(asked, worker.place)
+    if head["fault"] == Fault.DAMAGED:
         raise DamagedVersionError(head["message"], where=head["where"])
-    kind_of_error = _FileRemovedError if head["is_removed"] else error_kind(code)
+    kinds = {Fault.REMOVED: _FileRemovedError, Fault.OTHER_CODE: OtherCodeError}
+    kind_of_error = kinds.get(head["fault"], error_kind(code))
     raise kind_of_error(code, head["message"], where=head["where"], hint=head["hint"])
 
 
-def _timed_out(limit_ms: int) -> RetryError:
+def _timed_out(asked: Asked, place: str | None) -> RetryError:
+    reached = f" It was at {place}." if place else ""
     return RetryError(
         Code.TIMED_OUT,
-        f"The query ran longer than {limit_ms} ms.",
-        where="sql",
+        f"{asked.work.noun} ran longer than {asked.time_ms_max} ms.{reached}",
+        where=asked.work.place,
         hint="Ask for less at once, or have the model's limit raised.",
     )

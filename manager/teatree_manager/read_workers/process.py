@@ -27,6 +27,8 @@ from teatree_manager.read_workers.frames import FRAME, NUMBER, FrameKind
 
 _ENVIRON = ("PATH", "PYTHON", "LD_", "LANG", "LC_", "TZ", "HOME", "TMPDIR", "MALLOC_", "VIRTUAL_ENV")
 """Prefixes of the variables that a worker gets: no settings and no credentials."""
+STDERR = 2
+"""The descriptor of the manager's log."""
 
 
 class Why(Enum):
@@ -46,6 +48,8 @@ class WorkerEnded(Exception):  # noqa: N818  an error only if a read was running
     code: int
     """Its exit code, negative for a signal."""
     memory_bytes_peak: int
+    place: str | None = None
+    """Where its function was when its job was interrupted, if it ran one."""
 
     @override
     def __str__(self) -> str:
@@ -82,6 +86,10 @@ class WorkerProcess(asyncio.Protocol):
         """Whether it works on an answer."""
         self.why: Why | None = None
         """Why its job was interrupted."""
+        self.place: str | None = None
+        """Where the function of this job was when it was interrupted."""
+        self.is_ending = False
+        """Whether it was killed: it gets no further job."""
         self._is_reaped = False
         self._has_ended = asyncio.Event()
         self._reaping: asyncio.Task[None] | None = None
@@ -113,7 +121,7 @@ class WorkerProcess(asyncio.Protocol):
         """
         self._frame = self._loop.create_future()
         self.is_busy = True
-        self.why = None
+        self.why = self.place = None
         self._timer = self._clock.call_later(limit_ms / 1000, partial(self.interrupt, Why.TIME))
         self._transport.write(frame)  # type: ignore[union-attr]  # there since it is ready
         try:
@@ -141,9 +149,11 @@ class WorkerProcess(asyncio.Protocol):
             self.why = why
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, and the processes that a function has started in its group."""
+        self.is_ending = True
         if not self._is_reaped:
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError, PermissionError):  # the whole group has ended
+                os.killpg(self.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """End it and wait for its end."""
@@ -174,6 +184,9 @@ class WorkerProcess(asyncio.Protocol):
                 return
             payload = bytes(self._buffer[FRAME.size : end])
             del self._buffer[:end]
+            if kind == FrameKind.PLACE:
+                self.place = payload.decode()
+                continue
             self._stop_timer()
             self.is_busy = False
             self.free_since_s = self._clock.monotonic()
@@ -195,7 +208,8 @@ class WorkerProcess(asyncio.Protocol):
         os.close(self._control)
         await asyncio.to_thread(shutil.rmtree, self._temp, ignore_errors=True)
         if not self._frame.done():
-            self._frame.set_exception(WorkerEnded(self.why, self._process.returncode, used.ru_maxrss * 1024))
+            ended = WorkerEnded(self.why, self._process.returncode, used.ru_maxrss * 1024, self.place)
+            self._frame.set_exception(ended)
         self._ended(self)
         self._has_ended.set()
 
@@ -221,7 +235,8 @@ def _start(
         process = subprocess.Popen(
             [sys.executable, "-m", "teatree_manager.read_workers.worker", json.dumps(order)],
             stdin=theirs.fileno(),
-            stdout=subprocess.DEVNULL,
+            stdout=STDERR,  # what functions print is in the manager's log
+            process_group=0,
             pass_fds=(listen,),
             env={**ALLOCATOR_ENVIRON, **{name: value for name, value in environ.items() if name.startswith(_ENVIRON)}},
         )

@@ -14,13 +14,10 @@ import gc
 import json
 import os
 import resource
-import select
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,12 +40,11 @@ from teatree.engine.errors import DamagedVersionError
 from teatree.functions.pages import Page, each_page
 from teatree.functions.query import QueryResult
 from teatree_manager.memory import limit_memory
-from teatree_manager.read_workers.frames import FRAME, NUMBER, FrameKind, ReadJob, frame, read_job, reply_frame
+from teatree_manager.read_workers.frames import FRAME, Fault, FrameKind, ReadJob, frame, read_job, reply_frame
+from teatree_manager.read_workers.interrupts import Interrupts
 
 PAGES_MAX = 300
 """Pages of an answer: the reply's header names them all."""
-INTERRUPT_EVERY_S = 0.05
-"""An interrupt between two statements is lost, so it is repeated until the job ends."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -61,7 +57,9 @@ def main() -> NoReturn:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no gigabytes behind
     limit_memory(order["memory_bytes_max"])
     gc.freeze()  # walking over all loaded objects again and again would double the time of a page of JSON
-    Worker(socket.socket(fileno=0), Interrupts(order["control"]), Path(order["temp"])).run()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it ends without flushing
+    jobs, control = _own_descriptors(order["control"])
+    Worker(jobs, Interrupts(control), Path(order["temp"])).run()
     os._exit(0)  # nothing is left to clean up, and libraries would report their own clean-up in the manager's log
 
 
@@ -73,42 +71,20 @@ def _end_with(manager_pid: int) -> None:
             os._exit(0)
 
 
-class Interrupts:
-    """A thread that reads from the manager while a job runs: which job to interrupt, and its own end."""
+def _own_descriptors(control: int) -> tuple[socket.socket, int]:
+    """Return the socket and the pipe, which no process that a function starts gets: it could outlive this one."""
+    jobs = socket.socket(fileno=os.dup(0))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.set_inheritable(control, False)
 
-    def __init__(self, control: int) -> None:
-        """`control` is a pipe's descriptor: it carries numbers of jobs, and ends when the manager does."""
-        self._control = control
-        self._lock = threading.Lock()
-        self._number: int | None = None
-        self._interrupt: Callable[[], None] = lambda: None
-        threading.Thread(target=self._listen, name="interrupts", daemon=True).start()
+    def close() -> None:
+        jobs.close()
+        os.close(control)
 
-    @contextmanager
-    def during(self, number: int, interrupt: Callable[[], None]) -> Iterator[None]:
-        """Call `interrupt`, from another thread, if the manager wants this job interrupted."""
-        with self._lock:
-            self._number, self._interrupt = number, interrupt
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._number = None
-
-    def _listen(self) -> None:
-        number = None
-        while True:
-            ready = number is None or select.select([self._control], [], [], INTERRUPT_EVERY_S)[0]
-            if ready:
-                raw = os.read(self._control, NUMBER.size)
-                if not raw:
-                    os._exit(0)
-                (number,) = NUMBER.unpack(raw)
-            with self._lock:
-                if number == self._number:
-                    self._interrupt()
-                else:
-                    number = None
+    os.register_at_fork(after_in_child=close)
+    return jobs, control
 
 
 class Worker:
@@ -162,9 +138,9 @@ class Worker:
             reply = work(job)
         except DamagedVersionError as e:
             self._close()
-            reply = _error(e, is_damaged=True)
+            reply = _error(e, Fault.DAMAGED)
         except FileNotFoundError:
-            reply = _error(RetryError(Code.UNAVAILABLE, "The version's file was removed."), is_removed=True)
+            reply = _error(RetryError(Code.UNAVAILABLE, "The version's file was removed."), Fault.REMOVED)
         except TeatreeError as e:
             if e.code is Code.OVER_LIMIT:  # memory that DuckDB still holds would be missing in the next read
                 self._forget_pages()
@@ -183,14 +159,14 @@ class Worker:
         self._forget_pages()
         opened = self._open(job)
         with self._interrupts.during(job.number, opened.connection.interrupt):
-            rows = self._rows = opened.answer(job.query.sql, job.query.parameters, job.limits)
+            rows = self._rows = opened.answer(job.work.sql, job.work.parameters, job.limits)
             self._check_size(job, 1)
-            self._pages = each_page(QueryResult(rows, job.query.page_rows, job.query.format), PAGES_MAX)
+            self._pages = each_page(QueryResult(rows, job.work.page_rows, job.work.format), PAGES_MAX)
             first = next(self._pages)
         if len(first.body) > job.first_page_bytes_max:
             raise _page_too_large("The first page", len(first.body), f"{job.first_page_bytes_max} fit into a reply")
         version = max(job.version, job.served)
-        count = max(1, -(-rows.num_rows // job.query.page_rows))
+        count = max(1, -(-rows.num_rows // job.work.page_rows))
         headers = {
             HEADER_CONTENT_TYPE: CONTENT_ARROW if first.format == "arrow" else CONTENT_JSON,
             HEADER_VERSION: str(version),
@@ -207,7 +183,7 @@ class Worker:
         page = next(self._pages)
         if len(page.body) > job.page_bytes_max:
             raise _page_too_large(f"Page {page.number}", len(page.body), f"{job.page_bytes_max} is the most")
-        if page.number * job.query.page_rows >= self._rows.num_rows:
+        if page.number * job.work.page_rows >= self._rows.num_rows:
             self._forget_pages()
         return reply_frame(FrameKind.ANSWER, {"page": page.number, "rows": page.rows}, page.body)
 
@@ -218,8 +194,8 @@ class Worker:
     def _check_size(self, job: ReadJob, number: int) -> None:
         """Refuse a page that is too large to be written as JSON: lack of memory there would end the process."""
         self._number = number
-        if job.query.format == "json":
-            page_rows = job.query.page_rows
+        if job.work.format == "json":
+            page_rows = job.work.page_rows
             size_bytes = self._rows.slice((number - 1) * page_rows, page_rows).nbytes
             if size_bytes > job.page_bytes_max:
                 raise _page_too_large(f"Page {number}", size_bytes, f"{job.page_bytes_max} is the most")
@@ -239,11 +215,11 @@ class Worker:
         self._opened = None
 
 
-def _error(error: TeatreeError, *, is_damaged: bool = False, is_removed: bool = False) -> bytes:
+def _error(error: TeatreeError, fault: Fault | None = None) -> bytes:
     where = None if error.where is None else _text(error.where)
     head: dict[str, Any] = {"code": str(error.code), "message": _text(error.message), "where": where}
     head["hint"] = None if error.hint is None else _text(error.hint)
-    return reply_frame(FrameKind.ERROR, {**head, "is_damaged": is_damaged, "is_removed": is_removed})
+    return reply_frame(FrameKind.ERROR, {**head, "fault": fault})
 
 
 def _text(text: str) -> str:

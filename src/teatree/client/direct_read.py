@@ -38,10 +38,18 @@ PAUSES = Pauses(20, 250)
 """Waits while there is no subscriber; a manager starts within a second or so."""
 
 
-async def ask(bus: Bus, subject: str, body: bytes, timeout_ms: float) -> ReceivedMessage:
-    """Return the reply to a direct read; raises the error it carries, or `timed_out`."""
+async def ask(
+    bus: Bus,
+    subject: str,
+    body: bytes,
+    timeout_ms: float,
+    *,
+    request_id: str | None = None,
+    more: Mapping[str, str] | None = None,
+) -> ReceivedMessage:
+    """Return the reply to a direct read; raises the error it carries, or `timed_out`. `more` are further headers."""
     give_up_ms = bus.clock.monotonic_ms() + timeout_ms
-    headers = {HEADER_REQUEST_ID: new_id(), HEADER_REPEAT_MS: str(REPEAT_MS)}
+    headers = {HEADER_REQUEST_ID: request_id or new_id(), HEADER_REPEAT_MS: str(REPEAT_MS), **(more or {})}
     retry = Retry(PAUSES, timeout_ms, again=is_unavailable, clock=bus.clock)
     return await retry.call_async(lambda: _ask_until(bus, subject, body, headers, give_up_ms))
 

@@ -28,6 +28,21 @@ class Query:
     page_rows: int
     format: str
 
+    @property
+    def key(self) -> str:
+        """Equal for queries of the same statement."""
+        return self.sql
+
+    @property
+    def noun(self) -> str:
+        """What errors call it."""
+        return "The query"
+
+    @property
+    def place(self) -> str:
+        """Where an error is that names no place itself."""
+        return "sql"
+
 
 @frozen
 class QueryResult:
@@ -40,11 +55,16 @@ class QueryResult:
 
 def read_query(call: Call, limits: LimitSettings) -> Query:
     """Return the arguments of a `query`, from the log or of a direct read."""
+    page_rows, page_format = read_paging(call, limits)
+    return Query(call.text("sql"), call.parameters(), page_rows, page_format)
+
+
+def read_paging(call: Call, limits: LimitSettings, page_size: int | None = None) -> tuple[int, str]:
+    """Take `page_size` and `format`: rows of a page and its form; `page_size` is the function's, if it has one."""
     page_format = call.choice("format", FORMATS, "json")
     rows_max = limits.page_rows_max
-    page_rows = call.integer("page_size", rows_max if page_format == "arrow" else min(PAGE_ROWS_DEFAULT, rows_max))
-    if not 1 <= page_rows <= limits.page_rows_max:
-        raise RequestError(
-            Code.OUT_OF_RANGE, f"'page_size' is 1 to {limits.page_rows_max}, not {page_rows}.", where="page_size"
-        )
-    return Query(call.text("sql"), call.parameters(), page_rows, page_format)
+    default = PAGE_ROWS_DEFAULT if page_size is None else page_size
+    page_rows = call.integer("page_size", rows_max if page_format == "arrow" else min(default, rows_max))
+    if not 1 <= page_rows <= rows_max:
+        raise RequestError(Code.OUT_OF_RANGE, f"'page_size' is 1 to {rows_max}, not {page_rows}.", where="page_size")
+    return page_rows, page_format
