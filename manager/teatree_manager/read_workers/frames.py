@@ -40,7 +40,7 @@ class FrameKind(IntEnum):
     """From a worker: a text, the place in a function's code where it is interrupted. Its answer may follow."""
 
 
-class Fault(StrEnum):
+class ReadFault(StrEnum):
     """What an error is beside its code, if its manager does more than return it."""
 
     DAMAGED = "damaged"

@@ -24,7 +24,7 @@ from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.errors import DamagedVersionError
 from teatree.functions.query import Query
-from teatree_manager.read_workers.frames import Fault, FrameKind, ReadJob, ask_frame, frame, read_reply
+from teatree_manager.read_workers.frames import FrameKind, ReadFault, ReadJob, ask_frame, frame, read_reply
 from teatree_manager.read_workers.holds import ReadHolds
 from teatree_manager.read_workers.process import Why, WorkerEnded, WorkerProcess
 from teatree_manager.read_workers.queue import ReadQueue, Ticket
@@ -339,9 +339,9 @@ def _checked(kind: int, payload: bytes, worker: WorkerProcess, asked: Asked) -> 
     code = Code(head["code"])
     if worker.why is Why.TIME and code is Code.TIMED_OUT:
         raise _timed_out(asked, worker.place)
-    if head["fault"] == Fault.DAMAGED:
+    if head["fault"] == ReadFault.DAMAGED:
         raise DamagedVersionError(head["message"], where=head["where"])
-    kinds = {Fault.REMOVED: _FileRemovedError, Fault.OTHER_CODE: OtherCodeError}
+    kinds = {ReadFault.REMOVED: _FileRemovedError, ReadFault.OTHER_CODE: OtherCodeError}
     kind_of_error = kinds.get(head["fault"], error_kind(code))
     raise kind_of_error(code, head["message"], where=head["where"], hint=head["hint"])
 

@@ -40,7 +40,7 @@ from teatree.engine.errors import DamagedVersionError
 from teatree.functions.pages import Page, each_page
 from teatree.functions.query import QueryResult
 from teatree_manager.memory import limit_memory
-from teatree_manager.read_workers.frames import FRAME, Fault, FrameKind, ReadJob, frame, read_job, reply_frame
+from teatree_manager.read_workers.frames import FRAME, FrameKind, ReadFault, ReadJob, frame, read_job, reply_frame
 from teatree_manager.read_workers.interrupts import Interrupts
 
 PAGES_MAX = 300
@@ -138,9 +138,9 @@ class Worker:
             reply = work(job)
         except DamagedVersionError as e:
             self._close()
-            reply = _error(e, Fault.DAMAGED)
+            reply = _error(e, ReadFault.DAMAGED)
         except FileNotFoundError:
-            reply = _error(RetryError(Code.UNAVAILABLE, "The version's file was removed."), Fault.REMOVED)
+            reply = _error(RetryError(Code.UNAVAILABLE, "The version's file was removed."), ReadFault.REMOVED)
         except TeatreeError as e:
             if e.code is Code.OVER_LIMIT:  # memory that DuckDB still holds would be missing in the next read
                 self._forget_pages()
@@ -215,7 +215,7 @@ class Worker:
         self._opened = None
 
 
-def _error(error: TeatreeError, fault: Fault | None = None) -> bytes:
+def _error(error: TeatreeError, fault: ReadFault | None = None) -> bytes:
     where = None if error.where is None else _text(error.where)
     head: dict[str, Any] = {"code": str(error.code), "message": _text(error.message), "where": where}
     head["hint"] = None if error.hint is None else _text(error.hint)
