@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
+from teatree.contracts.live_settings import LiveSettings
 from teatree.contracts.names import check_sender
 from teatree.contracts.read_settings import ZERO_ALLOWED, ReadSettings
 
@@ -270,6 +271,7 @@ class Settings:
     limits: LimitSettings = LimitSettings()
     manager: ManagerSettings = ManagerSettings()
     reads: ReadSettings = ReadSettings()  # noqa: RUF009  it is frozen
+    live: LiveSettings = LiveSettings()  # noqa: RUF009
     dispatcher: DispatcherSettings = DispatcherSettings()
     retention: RetentionSettings = RetentionSettings()
     scrub: ScrubSettings = ScrubSettings()

@@ -145,7 +145,7 @@ class TreeGuard:
         if not isinstance(kind, str):
             return
         if kind not in _NODES:
-            raise not_allowed(f"{_display_name(kind)} is not allowed{_place(node)}.", self._where)
+            raise not_allowed(f"{_display_name(kind)} is not allowed{node_place(node)}.", self._where)
         if kind == "BASE_TABLE":
             self._table(node["qualified_name"]["path"], node, scope)
         elif kind == "TABLE_FUNCTION":
@@ -171,7 +171,7 @@ class TreeGuard:
         )
         if [fold(part) for part in owner] not in allowed:
             raise not_allowed(
-                f"{'.'.join(path)!r} is not one of the model's tables{_place(node)}.",
+                f"{'.'.join(path)!r} is not one of the model's tables{node_place(node)}.",
                 self._where,
                 "Name a table without its schema.",
             )
@@ -179,28 +179,29 @@ class TreeGuard:
         if found is not None:
             return found
         if not _PATH_MARKS.isdisjoint(name):
-            raise not_allowed(f"{name!r} is a file, not a table{_place(node)}.", self._where, "Use `load`.")
-        raise RequestError(Code.UNKNOWN_TABLE, f"There is no table {name!r}{_place(node)}.", where=self._where)
+            raise not_allowed(f"{name!r} is a file, not a table{node_place(node)}.", self._where, "Use `load`.")
+        raise RequestError(Code.UNKNOWN_TABLE, f"There is no table {name!r}{node_place(node)}.", where=self._where)
 
     def _table_function(self, node: dict[str, Any]) -> None:
         function = node["function"]
         name = function["function_name"] if function["class"] == "FUNCTION" else function["class"]
         if fold(name) not in _TABLE_FUNCTIONS:
-            raise not_allowed(f"The table function {name!r} is not allowed{_place(node)}.", self._where)
+            raise not_allowed(f"The table function {name!r} is not allowed{node_place(node)}.", self._where)
 
     def _expression(self, node: dict[str, Any]) -> None:
         kind = node["class"]
         if kind not in _EXPRESSIONS:
-            raise not_allowed(f"{_display_name(kind)} is not allowed{_place(node)}.", self._where)
+            raise not_allowed(f"{_display_name(kind)} is not allowed{node_place(node)}.", self._where)
         if kind not in ("FUNCTION", "WINDOW"):
             return
         name = fold(node.get("function_name") or "")
         refused = name in _REFUSED_FUNCTIONS or name.startswith(_REFUSED_PREFIXES)
         if refused and name not in _ALLOWED_DESPITE_PREFIX:
-            raise not_allowed(f"The function {name!r} is not allowed{_place(node)}.", self._where)
+            raise not_allowed(f"The function {name!r} is not allowed{node_place(node)}.", self._where)
 
 
-def _place(node: dict[str, Any]) -> str:
+def node_place(node: dict[str, Any]) -> str:
+    """Return the text that names a node's place in the statement; empty if it is not known."""
     location = node.get("query_location", _UNKNOWN_LOCATION)
     return "" if location == _UNKNOWN_LOCATION else f", at character {location + 1}"
 
