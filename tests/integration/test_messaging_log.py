@@ -17,7 +17,7 @@ from log_bus import bus_with_streams, send
 from servers import TestServers
 from teatree.contracts.clock import SYSTEM_CLOCK
 from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError
-from teatree.contracts.formats.notices import NoticeMessage
+from teatree.contracts.formats.notices import TERMINAL_KINDS, NoticeMessage
 from teatree.contracts.settings import NatsSettings
 from teatree.embedded.nats import NatsServer
 from teatree.messaging.batches import BatchPublisher, publish_batch
@@ -121,6 +121,26 @@ class TestStreams:
         }  # fmt: skip
         await bus.js(f"STREAM.CREATE.{name}", {**log_config(bus, 1_000_000), **chosen})
         await ensure_streams(bus, log_bytes_max=1_000_000, notices_age_s=7, notices_max=8)
+
+    async def test_notices_that_are_kept(self, bus: Bus) -> None:
+        """Their stream keeps all but those of live queries, also one that kept everything before."""
+        name = bus.subjects.notices_stream
+        config = (await bus.js(f"STREAM.INFO.{name}"))["config"]
+        await bus.js(f"STREAM.UPDATE.{name}", {**config, "subjects": [bus.subjects.notices_all]})
+        await ensure_streams(bus, log_bytes_max=1_000_000, notices_age_s=7, notices_max=8)
+        assert (await bus.js(f"STREAM.INFO.{name}"))["config"] == config
+        subjects = bus.subjects
+        kept = [
+            *(subjects.notify("m", "watch", kind) for kind in ("started", "progress", "page", *TERMINAL_KINDS)),
+            subjects.notify_group("m", "watch"),
+            subjects.notify_version("m"),
+        ]
+        watched = [subjects.notify_watch("m", "renew"), subjects.notify_watch("m", "0f" * 16)]
+        for subject in (*kept, *watched):
+            await bus.publish(subject, b"{}")
+        await bus.flush()
+        assert [m.subject for m in await read_notices(bus, subjects.notices_all)] == kept
+        assert [subject for subject in (*kept, *watched) if subjects.is_of_watch(subject)] == watched
 
     async def test_at_the_same_time(self, nats_server: NatsSettings) -> None:
         """Several processes may start on a fresh server together."""

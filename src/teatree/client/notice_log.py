@@ -19,11 +19,11 @@ from teatree.contracts.errors import Code, RetryError, TeatreeError
 from teatree.contracts.formats.requests import HEADER_PAGE
 from teatree.contracts.retry import Pauses, Retry
 from teatree.messaging.direct import direct_get
+from teatree.messaging.message import Subscription
 
 if TYPE_CHECKING:
     from teatree.messaging.bus import Bus
     from teatree.messaging.direct import StoredMessage
-    from teatree.messaging.message import Subscription
 
 BATCH_MAX = 500
 """Notices read at once."""
@@ -35,6 +35,7 @@ AFTER_HINT_MS = (0, 1, 4, 20, 100)
 """Waits between reads after a hint: subscribers can receive a message before the stream has stored it."""
 PAUSES = Pauses(ms_max=200)
 HINTS_PENDING_MAX = 1_000
+HINTS_BYTES_MAX = 64_000_000
 RECENT_MAX = 20_000
 """Notices remembered, so that a repeated one is not returned twice."""
 
@@ -97,7 +98,13 @@ async def follow_notices(bus: Bus, reader: NoticeReader, subject_filter: str) ->
 
     While NATS is unavailable it waits. A notice that the stream's limits dropped before it was read is lost.
     """
-    hints = await bus.subscribe(subject_filter, pending_max=HINTS_PENDING_MAX)
+    hints = Subscription(subject_filter, HINTS_PENDING_MAX, HINTS_BYTES_MAX)
+
+    def push(subject: bytes, reply: bytes, block: bytes | None, body: bytes) -> None:
+        if not bus.subjects.is_of_watch(subject.decode("utf-8", "replace")):  # the stream has nothing of those
+            hints.push(subject, reply, block, body)
+
+    hints.opened(await bus.subscribe_sink(subject_filter, push, on_interrupted=hints.interrupted))
     try:
         hinted = True
         while True:

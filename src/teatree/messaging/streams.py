@@ -85,6 +85,7 @@ async def ensure_streams(bus: Bus, *, log_bytes_max: int, notices_age_s: float, 
     Sizes and ages are for streams that are created now; those of existing ones are left as their operator chose them.
     """
     await _ensure(bus, log_config(bus, log_bytes_max), _SIZES)
+    await _list_notices(bus)
     await _ensure(bus, notices_config(bus, notices_age_s, notices_max), _SIZES | {"max_age", "duplicate_window"})
 
 
@@ -121,12 +122,13 @@ def log_config(bus: Bus, size_bytes_max: int) -> dict[str, Any]:
 def notices_config(bus: Bus, age_s: float, count_max: int) -> dict[str, Any]:
     """Return the configuration of the notices: bounded, since every subject costs the server memory.
 
-    They can be published again from the chain, so the stream need not sync every one of them.
+    It lists the subjects: those of live queries are kept nowhere (docs/decisions/0038). The others can be published
+    again from the chain, so the stream need not sync every one of them.
     """
     subjects = bus.subjects
     return {
         "name": subjects.notices_stream,
-        "subjects": [subjects.notices_all],
+        "subjects": subjects.notices_kept,
         "retention": "limits",
         "storage": "file",
         "discard": "old",
@@ -209,6 +211,19 @@ async def _record_purge(bus: Bus, before: int, anchor: LogPosition) -> None:
             _ANCHOR: f"{newest.seq} {newest.at.isoformat()}",
         }
         await bus.js(f"STREAM.UPDATE.{name}", {**config, "metadata": metadata})
+
+
+async def _list_notices(bus: Bus) -> None:
+    """Give a stream of notices that takes everything below `notify` the subjects that it has to take."""
+    name = bus.subjects.notices_stream
+    try:
+        config = (await bus.js(f"STREAM.INFO.{name}"))["config"]
+    except ApiError as e:
+        if e.number != ERROR_NO_STREAM:
+            raise
+        return
+    if config["subjects"] == [bus.subjects.notices_all]:
+        await bus.js(f"STREAM.UPDATE.{name}", {**config, "subjects": bus.subjects.notices_kept})
 
 
 async def _ensure(bus: Bus, wanted: dict[str, Any], sizes: frozenset[str]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from attrs import field, frozen
 
 from teatree.contracts.errors import Code, OperatorError, RequestError
+from teatree.contracts.formats.notices import Kind
 from teatree.contracts.names import ANONYMOUS, check_function, check_group_id, check_model, check_sender
 
 DEFAULT_PREFIX = "teatree"
@@ -21,6 +22,9 @@ _REQUEST = ("model", "function", "sender")
 _QUERY = ("model", "function")
 _LOG_TOKENS = 5
 """Of a request's subject in the log."""
+_WATCH_TOKENS = 5
+_KINDS = frozenset(str(kind) for kind in Kind)
+"""Last tokens of notices about a request, whose id can be any."""
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]{1,1000}")
 
@@ -127,6 +131,16 @@ class Subjects:
         """Filter for every notice."""
         return f"{self.prefix}.notify.>"
 
+    @property
+    def notices_kept(self) -> list[str]:
+        """Filters for the notices that their stream keeps: all but those of live queries."""
+        about_requests = [f"{self.prefix}.notify.*.*.{kind}" for kind in Kind if kind is not Kind.VERSION]
+        return [
+            *about_requests,
+            f"{self.prefix}.notify.*.group.*.{Kind.DONE}",
+            f"{self.prefix}.notify.*.{Kind.VERSION}",
+        ]
+
     def notify(self, model: str, request_id: str, kind: str) -> str:
         """Return where one kind of notice on one request is published."""
         return f"{self.prefix}.notify.{_token(model, 'model')}.{_token(request_id, 'request id')}.{kind}"
@@ -142,6 +156,15 @@ class Subjects:
     def notify_group(self, model: str, group: str) -> str:
         """Return where a bulk sender's outcomes are published, one notice per version."""
         return f"{self.prefix}.notify.{_token(model, 'model')}.group.{check_group_id(group)}.done"
+
+    def notify_watch(self, model: str, query: str) -> str:
+        """Return where what changed in a live query's answer is published."""
+        return f"{self.prefix}.notify.{_token(model, 'model')}.watch.{query}"
+
+    def is_of_watch(self, subject: str) -> bool:
+        """Return whether a subject below `notify` is one of live queries."""
+        tokens = subject.split(".")
+        return len(tokens) == _WATCH_TOKENS and tokens[3] == "watch" and tokens[4] not in _KINDS
 
     def notify_model(self, model: str) -> str:
         """Return the filter for every notice of one model."""
