@@ -42,13 +42,22 @@ def parse_json(body: bytes, where: str = "body") -> Any:
             Code.BAD_JSON, f"The text is not UTF-8: byte {e.start} is 0x{body[e.start]:02x}.", where=where
         ) from None
     try:
-        return _DECODER.decode(text)
+        return _parse(text)
     except json.JSONDecodeError as e:
         raise RequestError(
             Code.BAD_JSON, f"Not JSON: {e.msg} in line {e.lineno}, column {e.colno}.", where=where
         ) from None
     except RecursionError:
         raise RequestError(Code.BAD_JSON, "The JSON is nested too deeply.", where=where, hint=_DEPTH_HINT) from None
+
+
+def _parse(text: str) -> Any:
+    """Return the value of a text; one without outer spaces is not searched for them, which takes longer than it."""
+    try:
+        value, end = _DECODER.scan_once(text, 0)  # type: ignore[attr-defined]
+    except StopIteration:
+        end = -1
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

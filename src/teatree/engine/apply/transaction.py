@@ -221,7 +221,7 @@ class Transaction:
         """Check a call and keep it to be run together with its neighbours."""
         result, tables = waiting.add(len(self.entries), self._handle, call)
         self._waiting = function, waiting
-        self._done(call.request, function, result, [], tables)
+        self._keep(Entry(outcome_of(call.request, Status.DONE, result=result, effect=True, tables=tables)))
         if waiting.size_bytes > self._limits.rows_bytes_max:
             self._flush()
 

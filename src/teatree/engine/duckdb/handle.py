@@ -85,7 +85,8 @@ class WriteHandle(EngineHandle, SqlAccess):
 
     @override
     def find_table(self, name: str) -> TableInfo | None:
-        return self._known().get(fold(name))
+        known = self._known()
+        return known.get(name) or known.get(fold(name))
 
     @override
     def count(self, table: str) -> int:
