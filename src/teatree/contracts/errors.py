@@ -49,6 +49,7 @@ class Code(StrEnum):
     SOURCE_NOT_ALLOWED = "source_not_allowed"
     BAD_SOURCE = "bad_source"
     RESULT_TOO_LARGE = "result_too_large"
+    REFUSED = "refused"
     USAGE = "usage"
 
     # --- try again ---
@@ -71,6 +72,9 @@ class Code(StrEnum):
     LOG_BEHIND = "log_behind"
     WRONG_CONFIGURATION = "wrong_configuration"
     NOT_AUTHORIZED = "not_authorized"
+    BAD_APP = "bad_app"
+    APP_ERROR = "app_error"
+    BAD_RESULT = "bad_result"
     INTERNAL = "internal"
 
 
@@ -130,6 +134,13 @@ class RequestError(TeatreeError):
     """The request is wrong: fix it and send it under a new id."""
 
 
+class Refused(RequestError):  # noqa: N818  what a function says of a request, not an error of its own
+    """A function of an app refuses the request that it was called with; all that it did is rolled back."""
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(Code.REFUSED, message, where=where, hint=hint)
+
+
 class RetryError(TeatreeError):
     """The request could not be carried out: the same request can succeed later."""
 
@@ -179,6 +190,9 @@ _OPERATOR_CODES = frozenset(
         Code.LOG_BEHIND,
         Code.WRONG_CONFIGURATION,
         Code.NOT_AUTHORIZED,
+        Code.BAD_APP,
+        Code.APP_ERROR,
+        Code.BAD_RESULT,
         Code.INTERNAL,
     }
 )

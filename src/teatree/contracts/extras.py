@@ -8,7 +8,7 @@ from typing import Literal
 
 from teatree.contracts.errors import Code, OperatorError
 
-Extra = Literal["cli", "polars", "pandas", "s3", "catalog", "server", "embedded", "testing"]
+Extra = Literal["cli", "polars", "pandas", "s3", "catalog", "server", "apps", "embedded", "testing"]
 _OWN = frozenset({"teatree", "teatree_manager", "teatree_dispatcher"})
 
 

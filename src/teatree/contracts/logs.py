@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from typing_extensions import override
 
 _NAME = "teatree"
-_MEMBERS = "members"
+MEMBERS = "members"
+"""The attribute of a log record that holds its event's members."""
 
 
 class StructuredLog(Protocol):
@@ -21,7 +22,7 @@ class StructuredLog(Protocol):
 def log_event(level: int, event: str, *, failure: BaseException | None = None, **members: Any) -> None:
     """Log an event with its members; with the traceback of `failure`, if there is one."""
     text = " ".join([event, *(f"{name}={value}" for name, value in members.items())])
-    logging.getLogger(_NAME).log(level, "%s", text, exc_info=failure, extra={"event": event, _MEMBERS: members})
+    logging.getLogger(_NAME).log(level, "%s", text, exc_info=failure, extra={"event": event, MEMBERS: members})
 
 
 def forward_events(log: StructuredLog) -> None:
@@ -39,7 +40,7 @@ class _Forwarder(logging.Handler):
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        members = dict(getattr(record, _MEMBERS, {}))
+        members = dict(getattr(record, MEMBERS, {}))
         if record.exc_info:
             members["exc_info"] = record.exc_info
         self._log.log(record.levelno, getattr(record, "event", record.getMessage()), **members)

@@ -50,6 +50,11 @@ def check_function(name: str) -> str:
     return _check_token(name, "function")
 
 
+def check_app(name: object) -> str:
+    """Return an app's name, or raise `bad_name`."""
+    return _check_token(name, "app")
+
+
 def check_sender(name: object) -> str:
     """Return a sender's name, which may be `_`, or raise `bad_name`."""
     return ANONYMOUS if name == ANONYMOUS else _check_token(name, "sender")
