@@ -16,17 +16,24 @@ if TYPE_CHECKING:
     from teatree.client.session import Session, connect
     from teatree.client.sync import SyncModel, SyncSession, connect_sync
     from teatree.client.versions.attach import Attached, attach
-    from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+    from teatree.contracts.errors import Code, OperatorError, Refused, RequestError, RetryError, TeatreeError
     from teatree.contracts.settings import Settings
     from teatree.contracts.types.schema import Dtype, Field, Schema
     from teatree.datasets.dataset import Dataset
     from teatree.engine.open_file import OpenFile, Published
     from teatree.engine.open_file import open_file as open  # noqa: A004 - it is always written teatree.open
+    from teatree.functions.app.app import App
+    from teatree.functions.app.context import Context
+    from teatree.functions.app.handles import Read, Write
+    from teatree.functions.app.signature import Depends
 
 _MODULES = {
+    "App": "functions.app.app",
     "Attached": "client.versions.attach",
     "Code": "contracts.errors",
+    "Context": "functions.app.context",
     "Dataset": "datasets.dataset",
+    "Depends": "functions.app.signature",
     "Dtype": "contracts.types.schema",
     "Field": "contracts.types.schema",
     "Message": "client.sending.message",
@@ -35,8 +42,10 @@ _MODULES = {
     "OpenFile": "engine.open_file",
     "OperatorError": "contracts.errors",
     "Published": "engine.open_file",
+    "Read": "functions.app.handles",
     "Receipt": "client.sending.receipt",
     "Refusal": "client.sending.receipt",
+    "Refused": "contracts.errors",
     "RequestError": "contracts.errors",
     "RetryError": "contracts.errors",
     "Schema": "contracts.types.schema",
@@ -46,6 +55,7 @@ _MODULES = {
     "SyncModel": "client.sync",
     "SyncSession": "client.sync",
     "TeatreeError": "contracts.errors",
+    "Write": "functions.app.handles",
     "attach": "client.versions.attach",
     "connect": "client.session",
     "connect_sync": "client.sync",
@@ -54,9 +64,12 @@ _MODULES = {
 """The module of each name; after a colon, its name in that module."""
 
 __all__ = [
+    "App",
     "Attached",
     "Code",
+    "Context",
     "Dataset",
+    "Depends",
     "Dtype",
     "Field",
     "Message",
@@ -65,8 +78,10 @@ __all__ = [
     "OpenFile",
     "OperatorError",
     "Published",
+    "Read",
     "Receipt",
     "Refusal",
+    "Refused",
     "RequestError",
     "RetryError",
     "Schema",
@@ -76,6 +91,7 @@ __all__ = [
     "SyncModel",
     "SyncSession",
     "TeatreeError",
+    "Write",
     "attach",
     "connect",
     "connect_sync",

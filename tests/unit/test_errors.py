@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import teatree
-from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, TeatreeError
+from teatree.contracts.errors import Code, CorruptError, FencedError, Refused, RequestError, TeatreeError
 from teatree.contracts.settings import BreakerSettings
 from teatree.engine.apply.transaction import UnexpectedError
 from teatree.engine.errors import DamagedFileError, DamagedVersionError, TooManyRowsError, UnsureRowsError
@@ -53,6 +53,8 @@ async def unsent(text: str) -> _UnsentError:
 
 def make(kind: type[TeatreeError], text: str, where: str | None, hint: str | None) -> TeatreeError:
     """Return an error of a kind; classes with other constructors have a line here."""
+    if kind is Refused:
+        return Refused(text, where=where, hint=hint)
     if kind is FencedError:
         return FencedError(text, where=where)
     if issubclass(kind, CorruptError):

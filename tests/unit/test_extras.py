@@ -18,7 +18,7 @@ from teatree.contracts.logs import log_event
 ROOT = Path(__file__).parents[2]
 BLOCKED = [
     *"polars pandas boto3 botocore psycopg psycopg_pool structlog alembic sqlalchemy uvloop zstandard".split(),
-    *"cyclopts rich cryptography psutil pytest".split(),
+    *"cyclopts rich cryptography psutil pytest fast_depends".split(),
 ]
 """What the extras install, by the names that are imported."""
 OF_EXTRAS = {
@@ -133,7 +133,7 @@ def test_a_missing_module_of_our_own_stays_what_it_is() -> None:
 def test_every_extra_exists() -> None:
     """Each extra that an error can name is one of the distribution."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {"cli", "polars", "s3", "catalog", "server", "embedded", "testing"} <= set(extras)
+    assert {"apps", "cli", "polars", "s3", "catalog", "server", "embedded", "testing"} <= set(extras)
 
 
 def test_events_reach_a_server_with_their_members() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
-from attrs import define, frozen
+from attrs import define
 
 from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.names import check_app
@@ -67,14 +66,13 @@ class App:
 
     def mutation(
         self,
-        function: F | None = None,
-        /,
+        function: Callable[..., Any] | None = None,
         *,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         alone: bool = False,
         time_ms_max: int | None = None,
-    ) -> F | Callable[[F], F]:
+    ) -> Any:
         """Register a function that changes its model, in the manager's transaction, through a `Write` handle.
 
         `alone`: it is applied in a separate batch, since others should not wait for it. `time_ms_max`: it may run for
@@ -98,14 +96,13 @@ class App:
 
     def query(
         self,
-        function: F | None = None,
-        /,
+        function: Callable[..., Any] | None = None,
         *,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         page_size: int | None = None,
         time_ms_max: int | None = None,
-    ) -> F | Callable[[F], F]:
+    ) -> Any:
         """Register a function that reads a version through a `Read` handle, or computes without any.
 
         `page_size`: rows of a page of the Dataset that it returns. The function is returned as it is. Raises `bad_app`.
@@ -116,12 +113,12 @@ class App:
     def _decorate(
         self,
         kind: FunctionKind,
-        function: F | None,
+        function: Callable[..., Any] | None,
         name: str | None,
         options: FunctionOptions,
         names: Mapping[str, Any],
-    ) -> F | Callable[[F], F]:
-        def register(call: F) -> F:
+    ) -> Callable[..., Any]:
+        def register(call: Callable[..., Any]) -> Callable[..., Any]:
             place = place_of(call)
             found = check_name(name if name is not None else name_of(call), place)
             _check_options(found, options, place)
@@ -135,10 +132,8 @@ class App:
         if before is not None and not new.replaces(before):
             message = f"{new.name} is registered twice: at {before.place} and at {new.place}."
             raise OperatorError(Code.BAD_APP, message, where=new.place, hint="Give one another name.")
-        try:
+        with suppress(NameError):  # it can name what its module defines further down: it is resolved when it is used
             self._resolve(new)
-        except NameError:
-            pass  # it can name what its module defines further down: it is resolved when it is used
         self._registered[new.name] = new
 
     def _resolve(self, found: _Registered) -> AppFunction:

@@ -150,7 +150,7 @@ class AppFunction:
         return self._injector.run(arguments, handle, context)
 
     def read_result(self, value: Any) -> Any:
-        """Return a result that came as JSON as what the function's hint names; raises `bad_result` if it is not that."""
+        """Return a result that came as JSON as what the function's hint names; raises `type_mismatch` and its like."""
         try:
             return self._read_result(value)
         except BadValueError as e:

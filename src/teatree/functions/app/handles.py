@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 
-class Read(ABC):
+class Read(ABC):  # noqa: B024  its methods follow
     """Reads a model."""
 
 

@@ -1,9 +1,9 @@
 """The one user of fast-depends: runs a function with its dependencies, each once, and tears them down.
 
-fast-depends passes arguments to dependencies by their names, so that a name would mean one thing in a function and all of
-its dependencies. It is therefore given wrapped callables whose parameters have names that are unique in a run. What is
-converted is converted before: it only injects. Everything of one run is on one thread: beside an asynchronous function,
-what is synchronous is awaited like it, and not handed to a pool of threads.
+fast-depends passes arguments to dependencies by their names, so that a name would mean one thing in a function and in
+all of its dependencies. It is therefore given wrapped callables whose parameters have names that are unique in a run.
+What is converted is converted before: it only injects. Everything of one run is on one thread: beside an asynchronous
+function, what is synchronous is awaited like it, and not handed to a pool of threads.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from types import TracebackType
 from typing import Annotated, Any
 
 from typing_extensions import override
@@ -223,5 +224,7 @@ class _Awaited(AbstractAsyncContextManager[Any]):
         return self._manager.__enter__()
 
     @override
-    async def __aexit__(self, *error: Any) -> bool | None:
-        return self._manager.__exit__(*error)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._manager.__exit__(kind, error, trace)

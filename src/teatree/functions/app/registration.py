@@ -129,8 +129,9 @@ def _check_same(
 ) -> None:
     (signature, first), (beside, second) = one, other
     if first.hint != second.hint or not _same_default(first.default, second.default):
+        declared = f"{_declared(first)} in {signature.name}, {_declared(second)} in {beside.name}"
         function.refuse(
-            f"has two parameters {first.name!r}: {signature.name} has {_declared(first)}, {beside.name} has {_declared(second)}",
+            f"has two parameters {first.name!r}: {declared}",
             "One argument has one type and one default: write the same, or rename one.",
         )
 

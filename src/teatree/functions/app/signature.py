@@ -95,16 +95,16 @@ def read_signature(call: Callable[..., Any], names: Mapping[str, Any]) -> Signat
     except (ValueError, TypeError):
         raise OperatorError(Code.BAD_APP, f"{name} has no signature that can be read.", where=place) from None
     hints = _hints(call, names, name, place)
-    checks = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
-    is_coroutine, is_async_generator, is_generator = (_is(call, check) for check in checks)
+    function = _function_of(call)
+    is_async_generator = inspect.isasyncgenfunction(function)
     signature = Signature(
         call,
         name,
         place,
         tuple(_parameter(parameter, hints, name, place) for parameter in parameters),
         hints.get("return", Any),
-        is_coroutine or is_async_generator,
-        is_generator or is_async_generator,
+        inspect.iscoroutinefunction(function) or is_async_generator,
+        inspect.isgeneratorfunction(function) or is_async_generator,
     )
     for parameter in signature.with_role(ParameterRole.REQUEST):
         if parameter.name in RESERVED_NAMES:
@@ -123,24 +123,24 @@ def name_of(call: Any) -> str:
 
 def place_of(call: Any) -> str:
     """Return the file and line of a callable, as far as they are known."""
-    found = inspect.unwrap(call.func if isinstance(call, partial) else call)
-    code = getattr(found, "__code__", None) or getattr(getattr(type(found), "__call__", None), "__code__", None)
+    found = inspect.unwrap(_function_of(call))
+    code = getattr(found, "__code__", None)
     if code is not None:
         return f"{code.co_filename}:{code.co_firstlineno}"
-    return f"{getattr(found, '__module__', '?')}.{getattr(found, '__qualname__', type(found).__qualname__)}"
+    return f"{getattr(call, '__module__', '?')}.{name_of(call)}"
 
 
-def _hinted(call: Any) -> Any:
-    """Return the function whose hints are those of a callable."""
+def _function_of(call: Any) -> Any:
+    """Return the function that runs when a callable is called."""
     if isinstance(call, partial):
-        return _hinted(call.func)
+        return _function_of(call.func)
     if inspect.isclass(call):
         return call.__init__
-    return call if hasattr(call, "__code__") or inspect.ismethod(call) else type(call).__call__
+    return call if inspect.isroutine(call) else type(call).__call__
 
 
 def _hints(call: Any, names: Mapping[str, Any], name: str, place: str) -> dict[str, Any]:
-    hinted = inspect.unwrap(_hinted(call))
+    hinted = inspect.unwrap(_function_of(call))
     module = sys.modules.get(getattr(call, "__module__", "")) if inspect.isclass(call) else None
     known = {**names, **(vars(module) if module else {}), **getattr(hinted, "__globals__", {})}
     try:
@@ -150,11 +150,6 @@ def _hints(call: Any, names: Mapping[str, Any], name: str, place: str) -> dict[s
     except Exception as e:
         message = f"The hints of {name} cannot be resolved: {e}."
         raise OperatorError(Code.BAD_APP, message, where=place) from e
-
-
-def _is(call: Any, check: Callable[[Any], bool]) -> bool:
-    found = call.func if isinstance(call, partial) else call
-    return check(found) or (not inspect.isclass(found) and check(getattr(found, "__call__", None)))  # noqa: B004
 
 
 def _parameter(parameter: inspect.Parameter, hints: Mapping[str, Any], name: str, place: str) -> SignatureParameter:

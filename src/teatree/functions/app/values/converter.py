@@ -1,8 +1,8 @@
 """The converter of arguments: JSON values, or Python values of the hinted types, into what a hint names; strictly.
 
-Nothing is coerced that would change: 1.9 is no whole number, "false" is not false, a text is not a list of its letters. An
-error is a `BadValueError` whose path leads to the value. Classes are constructed by cattrs; elements are read here, so that
-a long list ends at its first bad element.
+Nothing is coerced that would change: 1.9 is no whole number, "false" is not false, a text is not a list of its letters.
+An error is a `BadValueError` whose path leads to the value. Classes are constructed by cattrs; elements are read here,
+so that a long list ends at its first bad element.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class StrictConverter:
         """
         found = self._readers.get(hint, _MISSING)
         if found is None:  # a class within itself: its reader is looked up when it is needed
-            return lambda value: self.reader(hint)(value)
+            return self._late(hint)
         if found is not _MISSING:
             return found  # type: ignore[no-any-return]
         self._readers[hint] = None
@@ -69,6 +69,9 @@ class StrictConverter:
             raise
         self._readers[hint] = made
         return made
+
+    def _late(self, hint: Any) -> Reader:
+        return lambda value: self._readers[hint](value)  # type: ignore[misc]  # noqa: PLW0108  it is made by then
 
     def _make(self, hint: Any) -> Reader:
         shape = shape_of(hint)
@@ -99,12 +102,13 @@ class StrictConverter:
 
     def _below(self, hint: Any, step: str) -> Reader:
         try:
-            if is_dataset(hint):
-                raise UnsupportedHintError("A Dataset is a parameter, and stands in no other type")
-            return self.reader(hint)
+            found = self.reader(hint)
         except UnsupportedHintError as e:
             e.path = step + e.path
             raise
+        if is_dataset(hint):
+            raise UnsupportedHintError("A Dataset is a parameter, and stands in no other type", step)
+        return found
 
     def _class_reader(self, shape: ClassShape) -> Reader:
         kind = shape.kind
@@ -113,7 +117,7 @@ class StrictConverter:
             for member in shape.members
         }
         # Its parameters are named by the class's attributes, which mypy cannot know.
-        construct = make_dict_structure_fn(kind, self._cattrs, **hooks)  # type: ignore[arg-type]
+        construct: Callable[[Any, Any], Any] = make_dict_structure_fn(kind, self._cattrs, **hooks)  # type: ignore[arg-type]
         names = {member.attribute: member.name for member in shape.members}
         noun = f"an object with the members of {kind.__name__}"
 
@@ -162,7 +166,7 @@ def constructor_error(error: Exception, kind: type) -> Exception:
 
 
 def _choice_reader(shape: ChoiceShape) -> Reader:
-    by_value = {(type(value), value): found for value, found in shape.choices}
+    by_value: dict[tuple[type, Any], Any] = {(type(value), value): found for value, found in shape.choices}
     noun = f"one of {', '.join(shown(value) for value, _ in shape.choices[:20])}"
     kind = shape.kind
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from teatree.contracts.errors import Code
 from teatree.contracts.shown import shown
@@ -74,7 +74,7 @@ def map_reader(
             try:
                 key = read_text_key(raw_key) if type(raw_key) is str else read_key(raw_key)
                 if key in found:
-                    raise BadValueError(Code.DUPLICATE_KEY, f"The key {shown(raw_key)} occurs twice.")
+                    _refuse_repeated(raw_key)
                 found[key] = read_value(each)
             except BadValueError as e:
                 e.path = step + e.path
@@ -82,6 +82,10 @@ def map_reader(
         return found
 
     return read
+
+
+def _refuse_repeated(key: Any) -> NoReturn:
+    raise BadValueError(Code.DUPLICATE_KEY, f"The key {shown(key)} occurs twice.")
 
 
 def _text_key_reader(read_key: Callable[[Any], Any]) -> Callable[[str], Any]:

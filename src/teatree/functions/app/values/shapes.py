@@ -226,9 +226,8 @@ def _enum(kind: type[Enum]) -> ChoiceShape:
     for member in kind:
         value = member.value
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise UnsupportedHintError(
-                f"{kind.__name__}.{member.name} has the value {value!r}: the values of an enum are texts or whole numbers"
-            )
+            message = f"{kind.__name__}.{member.name} has the value {value!r}: enums have texts or whole numbers"
+            raise UnsupportedHintError(message)
         choices.append((value, member))
     if not choices:
         raise UnsupportedHintError(f"The enum {kind.__name__} has no members")
@@ -243,8 +242,7 @@ def _class(kind: type) -> ClassShape:
     except Exception as e:
         raise UnsupportedHintError(f"The hints of {kind.__name__} cannot be resolved: {e}") from e
     members = tuple(_attrs_members(kind, hints) if attrs.has(kind) else _dataclass_members(kind, hints))
-    accepted = [name for name in inspect.signature(kind).parameters]
-    if sorted(accepted) != sorted(member.name for member in members):
+    if sorted(inspect.signature(kind).parameters) != sorted(member.name for member in members):
         raise UnsupportedHintError(f"The constructor of {kind.__name__} takes others than its fields")
     return ClassShape(kind, members)
 

@@ -104,7 +104,7 @@ def union_reader(members: Sequence[UnionMember]) -> Callable[[Any], Any]:
                 return each(value)
             except BadValueError:
                 continue
-        refuse(value, noun)
+        return refuse(value, noun)
 
     return read
 
