@@ -134,7 +134,7 @@ class RequestError(TeatreeError):
     """The request is wrong: fix it and send it under a new id."""
 
 
-class Refused(RequestError):  # noqa: N818  what a function says of a request, not an error of its own
+class Refused(RequestError):  # noqa: N818  a function refuses; it has no error
     """A function of an app refuses the request that it was called with; all that it did is rolled back."""
 
     def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:

@@ -26,8 +26,6 @@ from teatree.functions.app.values.shapes import (
     shape_of,
 )
 
-_DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
 
 def request_schema(name: str, doc: str, parameters: Iterable[AppParameter]) -> dict[str, Any]:
     """Return the schema of the arguments of a request: an object."""
@@ -41,7 +39,7 @@ def request_schema(name: str, doc: str, parameters: Iterable[AppParameter]) -> d
         else:
             schema = {**schema, "default": result_json(parameter.default, parameter.name)}
         properties[parameter.name] = schema
-    found: dict[str, Any] = {"$schema": _DIALECT, "title": name, **({"description": doc} if doc else {})}
+    found: dict[str, Any] = {"title": name, **({"description": doc} if doc else {})}
     found |= _object(properties, required)
     return found | ({"$defs": classes} if classes else {})
 
