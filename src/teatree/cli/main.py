@@ -25,16 +25,19 @@ HELP = """One writer per DuckDB model behind a durable queue, and immutable vers
 _MODULES = (
     *"stack.up stack.demo requests.models requests.create requests.drop".split(),
     *"requests.send requests.load requests.query requests.watch".split(),
+    *"functions.functions functions.call functions.use_app".split(),
     *"versions.versions versions.pull versions.shell versions.verify versions.diff versions.publish".split(),
     *"versions.fork versions.restore versions.pin versions.unpin versions.pins versions.gc versions.repair".split(),
     *"requests.dead stack.resume stack.status stack.logs stack.env stack.completion".split(),
 )
-_COMMANDS = {module.rpartition(".")[2]: module for module in _MODULES}
+_COMMANDS = {module.rpartition(".")[2].replace("_", "-"): module for module in _MODULES}
 """The module of each command below `teatree.cli`, in the order of the help."""
 _GROUPS = frozenset({"catalog", "log"})
 """Commands with subcommands."""
 _SHOWN = (UnknownSettingWarning, DamageWarning)
 _HELP_FLAGS = frozenset({"--help", "-h"})
+_CALLING = frozenset({"send", "call"})
+"""Commands whose help, after a model and a function, is that of the function."""
 
 
 def make_app(*, listing: bool = False) -> App:
@@ -45,7 +48,7 @@ def make_app(*, listing: bool = False) -> App:
         return getattr(import_module(module), name) if listing else f"{module}:{name}"
 
     for place, (name, module) in enumerate(_COMMANDS.items()):
-        app.command(command(f"teatree.cli.{module}", name), name=name, sort_key=place)
+        app.command(command(f"teatree.cli.{module}", module.rpartition(".")[2]), name=name, sort_key=place)
     catalog = App(name="catalog", help="Maintain the catalog in PostgreSQL.", sort_key=len(_COMMANDS))
     catalog.command(command("teatree.cli.stack.catalog", "rebuild"), name="rebuild")
     app.command(catalog)
@@ -68,7 +71,8 @@ def run(arguments: Sequence[str]) -> int:
         return _run(arguments)
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _run(given: Sequence[str]) -> int:
+    arguments = _with_function_help(given)
     try:
         app = make_app(listing=_GROUPS.union(_HELP_FLAGS).issuperset(arguments))
         code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
@@ -97,6 +101,14 @@ def _run(arguments: Sequence[str]) -> int:
         text = " ".join(f"{type(e).__name__}: {e}".split())
         return _fail(f"error[internal]: {text} TEATREE_DEBUG=1 shows where.", Exit.INTERNAL)
     return code if isinstance(code, int) else Exit.OK
+
+
+def _with_function_help(arguments: Sequence[str]) -> Sequence[str]:
+    """Return `functions MODEL FUNCTION …` for `send MODEL FUNCTION --help …`."""
+    asks = not _HELP_FLAGS.isdisjoint(arguments[3:]) and arguments[0] in _CALLING
+    if not asks or any(argument.startswith("-") for argument in arguments[1:3]):
+        return arguments
+    return ["functions", *arguments[1:3], *(a for a in arguments[3:] if a not in _HELP_FLAGS)]
 
 
 @contextmanager

@@ -24,8 +24,22 @@ def _model_names(context: CompletionContext) -> list[str]:
     return local_models(Path(given.value) if given and given.value else data_folder(process_environ()))
 
 
+def _function_names(context: CompletionContext) -> list[str]:
+    """Return the built-in functions, and those that the model's last manager wrote down, for a shell's completion."""
+    from teatree.functions.registry import built_in_functions  # noqa: PLC0415
+    from teatree.storage.model_folder import model_folder, read_function_names  # noqa: PLC0415
+
+    model = context.get("model")
+    given = context.get("data")
+    data = Path(given.value) if given and given.value else data_folder(process_environ())
+    own = read_function_names(model_folder(data, model.value)) if model and model.value else []
+    return sorted({*built_in_functions().functions, *own})
+
+
 ModelName = Annotated[str, Parameter(completer=_model_names)]
 """The name of a model, which shells complete."""
+FunctionName = Annotated[str, Parameter(completer=_function_names)]
+"""The name of a function, which shells complete."""
 
 
 @Parameter(name="*")

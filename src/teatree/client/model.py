@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from teatree.client import query as queries
+from teatree.client.calls.model_calls import ModelCalls
 from teatree.client.model_functions import ModelFunctions
 from teatree.client.model_requests import BULK_SILENCE_MS, TIMEOUT_MS
 from teatree.client.model_versions import ModelVersions
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from teatree.storage.dead_letters import DeadLetter
 
 
-class Model(ModelFunctions, ModelVersions):
+class Model(ModelCalls, ModelFunctions, ModelVersions):
     """One model of an installation; it need not exist yet."""
 
     def __repr__(self) -> str:

@@ -110,6 +110,10 @@ class ModelFunctions(ModelRequests):
         """Run one INSERT, UPDATE, DELETE or MERGE; `parameters` are a list for `?` or an object for `$name`."""
         return await self.send("sql", given(statement=statement, parameters=plain(parameters)), **options)
 
+    async def use_app(self, app: str, **options: Unpack[SendOptions]) -> Receipt:
+        """Give the model an app, or another one: from then on requests can call its functions."""
+        return await self.send("use_app", {"app": app}, **options)
+
     async def archive(self, tables: Sequence[str] | None = None, **options: Unpack[SendOptions]) -> Receipt:
         """Return once the Parquet archive of this moment is complete, of all tables if none is named.
 

@@ -186,6 +186,9 @@ class SyncModel(_SyncFacade[Model]):
         return self._inner.name
 
     send = _blocking(Model.send)
+    call = _blocking(Model.call)
+    call_for_reply = _blocking(Model.call_for_reply)
+    functions = _blocking(Model.functions)
     send_many = _blocking(Model.send_many)
     outcome = _blocking(Model.outcome)
     dead_letters = _blocking(Model.dead_letters)
@@ -202,6 +205,7 @@ class SyncModel(_SyncFacade[Model]):
     load = _blocking(Model.load)
     load_file = _blocking(Model.load_file)
     sql = _blocking(Model.sql)
+    use_app = _blocking(Model.use_app)
     archive = _blocking(Model.archive)
     find_version = _blocking(Model.find_version)
     restore = _blocking(Model.restore)

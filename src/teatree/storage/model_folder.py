@@ -37,6 +37,11 @@ class ModelFolder:
         return self.root / "exit.json"
 
     @property
+    def function_names(self) -> Path:
+        """The names of the functions of the model's app, one a line, for shells that complete them."""
+        return self.root / "functions.txt"
+
+    @property
     def attempt(self) -> Path:
         """The batch that is being applied: after a crash, it shows which request may be the cause."""
         return self.root / "attempt.json"
@@ -116,6 +121,14 @@ class ModelFolder:
 def model_folder(data: Path, model: str) -> ModelFolder:
     """Return the local folder of a model."""
     return ModelFolder(data / model)
+
+
+def read_function_names(folder: ModelFolder) -> list[str]:
+    """Return the functions of the app of a model that had a manager on this host; none if that is not known."""
+    try:
+        return folder.function_names.read_text().split()
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def local_models(data: Path) -> list[str]:

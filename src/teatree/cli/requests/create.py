@@ -20,6 +20,7 @@ def create(
     /,
     *,
     table: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    app: str | None = None,
     storage_version: str | None = None,
     id: str | None = None,
     common: SenderCommon = SENDER_DEFAULT,
@@ -34,6 +35,8 @@ def create(
         Its name: a lower-case letter, then lower-case letters, digits and underscores.
     table
         A table, as in SQL's CREATE TABLE; may be given several times.
+    app
+        The name of the app whose functions it has: an entry point in teatree.apps of an installed package.
     storage_version
         Keep the files readable by this DuckDB, as v1.4.0; otherwise only the newest reads them.
     id
@@ -43,7 +46,7 @@ def create(
     tables = [read_table(text) for text in table]
 
     async def work(session: Session) -> None:
-        await session.create_model(model, tables=tables, storage_version=storage_version, request_id=id)
+        await session.create_model(model, tables=tables, app=app, storage_version=storage_version, request_id=id)
 
     with_session(common, work)
     if output.json:

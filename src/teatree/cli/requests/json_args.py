@@ -10,6 +10,7 @@ from typing import IO, Any
 import orjson
 
 from teatree.cli.exits import usage
+from teatree.contracts.errors import RequestError
 
 ROW_BYTES_MAX = 8_000_000
 
@@ -29,6 +30,24 @@ def read_args(text: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise usage(f"{where} is not a JSON object.", """Write it as '{"table": "sales"}', in single quotes.""")
     return value
+
+
+def read_given(args: str | None, file: str | None) -> dict[str, Any]:
+    """Return a command's arguments, given as JSON or in a file; raises `usage` if they are given twice."""
+    if file is None:
+        return read_args(args or "{}", "ARGS")
+    if args is not None:
+        raise usage("The arguments are given twice.", "Give them as JSON, or with --file.")
+    return read_args(read_text(file), file)
+
+
+def read_value(text: str) -> Any:
+    """Return one value: JSON if the text is, with its digits as written, else the text itself."""
+    try:
+        members = read_args(f'{{"value": {text}}}', "value")
+    except RequestError:
+        return text
+    return members["value"] if members.keys() == {"value"} else text
 
 
 def _as_written(text: str) -> Any:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from teatree.cli.exits import usage
 from teatree.cli.options import STORE_DEFAULT, ModelName, StoreCommon
 from teatree.cli.output import Output
-from teatree.cli.requests.json_args import read_args
+from teatree.cli.requests.json_args import read_value
 from teatree.cli.requests.query_reply import Form, check_form, print_reply
 from teatree.cli.running import store_session, with_session
 
@@ -117,17 +117,5 @@ def _parameters(values: tuple[str, ...]) -> list[Any] | dict[str, Any] | None:
     if named and len(named) != len(values):
         raise usage("Either all parameters are named or none.", "Give --param name=value, or --param value.")
     if named:
-        return {name: _value(value) for name, value in named}
-    return [_value(value) for value in values]
-
-
-def _value(text: str) -> Any:
-    """Return a parameter: JSON if it is, else the text itself."""
-    try:
-        return read_args(f'{{"value": {text}}}', "--param")["value"]
-    except Exception as e:
-        from teatree.contracts.errors import RequestError  # noqa: PLC0415
-
-        if isinstance(e, RequestError):
-            return text
-        raise
+        return {name: read_value(value) for name, value in named}
+    return [read_value(value) for value in values]

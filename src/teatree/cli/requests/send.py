@@ -14,10 +14,11 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from teatree.cli.exits import Exit, usage
-from teatree.cli.options import SENDER_DEFAULT, Common, ModelName, SenderCommon
+from teatree.cli.options import SENDER_DEFAULT, Common, FunctionName, ModelName, SenderCommon
 from teatree.cli.output import Output
+from teatree.cli.requests.argument_pairs import function_info, merged
 from teatree.cli.requests.csv_flags import NO_FLAGS, CsvFlags
-from teatree.cli.requests.json_args import read_args, read_rows, read_text
+from teatree.cli.requests.json_args import read_given, read_rows
 from teatree.cli.requests.receipts import print_receipt, print_summary
 from teatree.cli.requests.request_progress import progress_shower
 from teatree.cli.running import with_session
@@ -41,7 +42,7 @@ TIMEOUT_MS = 60_000
 # More than fifty lines: its options and their help.
 def send(
     model: ModelName,
-    function: str,
+    function: FunctionName,
     args: str | None = None,
     /,
     *,
@@ -54,8 +55,11 @@ def send(
     timeout_ms: int = TIMEOUT_MS,
     csv: CsvFlags = NO_FLAGS,
     common: SenderCommon = SENDER_DEFAULT,
+    **pairs: Annotated[str, Parameter(allow_leading_hyphen=True)],
 ) -> int:
     """Send one request, or rows in bulk, and wait for the outcome.
+
+    `teatree send MODEL FUNCTION --help` shows the function's parameters.
 
     Example: teatree send sales append '{"table": "sales", "rows": [{"id": 1, "amount": 9.5}]}'
 
@@ -66,7 +70,8 @@ def send(
     model
         The model's name.
     function
-        A built-in function: append, upsert, update, delete, replace, sql, create_table, …
+        A function of the model's app (`teatree functions MODEL` lists them), or a built-in one: append, upsert, update,
+        delete, replace, sql, create_table, …
     args
         Its arguments: one JSON object.
     file
@@ -84,23 +89,28 @@ def send(
         Have it rejected as stale if another request took effect after this version.
     timeout_ms
         How long to wait for outcomes; after that, accepted requests are still applied.
+    pairs
+        An argument, as --name value: for a parameter that takes a text the text, else JSON.
     """
     output = Output(json=common.json)
-    members = _members(args, file)
+    members = read_given(args, file)
     wait: Wait = "accepted" if no_wait else "done"
     if rows is not None:
         if expected_version is not None:
             raise usage("--expected-version cannot be combined with --rows.")
+        members = merged(members, pairs, None)
         bulk = _Bulk(output, function, members, id, rows_per_request, csv.given)
         return bulk.send(common, model, rows, wait=wait, timeout_ms=timeout_ms)
     if csv.given:
         raise usage("Options of CSV files need --rows.")
 
     async def work(session: Session) -> Receipt:
+        target = session.model(model)
+        given = merged(members, pairs, await function_info(target, function, timeout_ms) if pairs else None)
         with output.progress(function, unit="%") as advance:
-            return await session.model(model).send(
+            return await target.send(
                 function,
-                members,
+                given,
                 request_id=id,
                 wait=wait,
                 expected_version=expected_version,
@@ -110,14 +120,6 @@ def send(
 
     print_receipt(output, with_session(common, work))
     return Exit.OK
-
-
-def _members(args: str | None, file: str | None) -> dict[str, Any]:
-    if file is None:
-        return read_args(args or "{}", "ARGS")
-    if args is not None:
-        raise usage("The arguments are given twice.", "Give them as JSON, or with --file.")
-    return read_args(read_text(file), file)
 
 
 class _Bulk:

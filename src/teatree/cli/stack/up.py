@@ -19,6 +19,7 @@ from teatree.contracts.settings import NatsSettings, PostgresSettings, Settings,
 if TYPE_CHECKING:
     from teatree.embedded.stack import Step
 
+RELOAD = "TEATREE_MANAGER_APP_RELOAD"
 _STYLES = {"starting": "dim", "ready": "green", "died": "yellow", "failed": "red", "stopped": "dim"}
 
 
@@ -28,6 +29,7 @@ def up(
     nats: str | None = None,
     postgres: str | None = None,
     store: str | None = None,
+    reload: Annotated[bool, Parameter(negative="")] = False,
     common: Common = DEFAULT,
 ) -> int:
     """Start everything on this machine; one Ctrl-C stops it.
@@ -49,6 +51,8 @@ def up(
         An external PostgreSQL, as postgresql://user@host/database.
     store
         An external object store, as s3://bucket/prefix or file:///folder.
+    reload
+        For development: a model's manager begins anew when the code of its app changes, whatever its version.
     """
     from teatree.embedded.stack import Stack, StackOptions  # noqa: PLC0415 - the servers' wheels, only here
 
@@ -63,7 +67,7 @@ def up(
         postgres=_postgres(postgres or environ.get("TEATREE_POSTGRES_URL"), given.postgres),
         store=_store(store or environ.get("TEATREE_STORE_URL"), given.store),
         prefix=given.nats.prefix,
-        environ=dict(environ),
+        environ={**environ, **({RELOAD: "1"} if reload else {})},
     )
     ended_by = Stack(options, lambda step: _print_step(output, step)).run(
         lambda settings: _ready(output, settings, data)

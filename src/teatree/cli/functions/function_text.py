@@ -1,0 +1,81 @@
+"""Functions as texts for people."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from teatree.contracts.errors import Code, RequestError
+
+if TYPE_CHECKING:
+    from teatree.cli.output import Output
+    from teatree.client.calls.function_info import AppInfo, FunctionInfo
+
+NAMES_SHOWN_MAX = 20
+
+
+def print_list(output: Output, app: AppInfo, functions: Sequence[FunctionInfo], model: str) -> None:
+    """Print functions, one a line, with the first sentence of each one's documentation."""
+    if app.name is None:
+        output.message(f"{model} has no app: only the built-in functions. `teatree use-app {model} NAME` gives it one.")
+        return
+    rows = [(f.signature, f.kind, _labels(f.labels), next(iter(f.doc.splitlines()), "")) for f in functions]
+    output.table(("function", "kind", "labels", ""), rows)
+    output.remark(f"App {app.name} {app.version}; `teatree functions {model} FUNCTION` explains one.")
+
+
+def function_text(function: FunctionInfo, model: str) -> str:
+    """Return one function's signature, documentation, parameters, and a command that calls it."""
+    command = "send" if function.kind == "mutation" else "call"
+    required = [p for p in function.parameters if p.get("required")]
+    example = " ".join(f"{_flag(p)} {str(p['name']).upper()}" for p in required)
+    parts = [function.signature, _indented(function.doc) if function.doc else ""]
+    if function.parameters:
+        parts.append("Parameters:\n" + "\n".join(_parameter_lines(function.parameters)))
+    if function.labels:
+        parts.append(f"Labels: {_labels(function.labels)}")
+    parts.append(f"It is a {function.kind}: teatree {command} {model} {function.name} {example}".rstrip())
+    return "\n\n".join(part for part in parts if part)
+
+
+def built_in_text(name: str) -> str | None:
+    """Return the documentation of a built-in function, None if there is none of this name."""
+    from teatree.functions.registry import built_in_functions  # noqa: PLC0415 - only for help
+
+    function = built_in_functions().find(name)
+    return None if function is None else f"{name}\n\n{_indented(inspect.getdoc(function.run) or '')}"
+
+
+def unknown_function(app: AppInfo, model: str, function: str) -> RequestError:
+    """Return the error for a function that an app does not have."""
+    names = ", ".join([f.name for f in app][:NAMES_SHOWN_MAX]) or "none"
+    owner = f"The app {app.name} of {model}" if app.name else f"{model} has no app: it"
+    return RequestError(
+        Code.UNKNOWN_FUNCTION, f"{owner} has no function {function!r}.", where="function", hint=f"There are: {names}."
+    )
+
+
+def _parameter_lines(parameters: Sequence[Mapping[str, Any]]) -> list[str]:
+    cells = [(_flag(p), str(p.get("type", "")), _default(p), str(p.get("doc") or "")) for p in parameters]
+    widths = [max(len(row[place]) for row in cells) for place in range(3)]
+    return [
+        "  " + "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3])).rstrip()
+        for row in cells
+    ]
+
+
+def _flag(parameter: Mapping[str, Any]) -> str:
+    return f"--{str(parameter['name']).replace('_', '-')}"
+
+
+def _default(parameter: Mapping[str, Any]) -> str:
+    return "required" if parameter.get("required") else f"= {parameter.get('default')}"
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
