@@ -19,11 +19,17 @@ CONTEXT = Context("r-1", datetime(2026, 1, 1, tzinfo=UTC), "sales", "f")
 
 
 class PlainRead(Read):
-    """A handle without methods."""
+    """A handle without a model."""
+
+    def __init__(self) -> None:
+        """Read nothing."""
 
 
 class PlainWrite(Write):
-    """A handle without methods that writes."""
+    """A handle without a model that writes."""
+
+    def __init__(self) -> None:
+        """Write nothing."""
 
     @override
     def read_only(self) -> Read:

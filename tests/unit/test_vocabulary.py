@@ -26,7 +26,7 @@ NAMES = frozenset(
 )
 """Whole identifiers that the glossary replaces, of words that have another, ordinary use."""
 EXCEPTIONS: dict[tuple[str, str], str] = {
-    ("tell", "src/teatree/client/versions/lazy_files.py"): "the position of a file object, by Python's io interface",
+    ("tell", "src/teatree/storage/versions/lazy_files.py"): "the position of a file object, by Python's io interface",
     ("tell", "src/teatree/embedded/server.py"): "the same",
     ("nobody", "src/teatree/embedded/postgres_user.py"): "the user of that name on Unix systems",
     ("tell", "src/teatree/datasets/csv/file.py"): "the same",

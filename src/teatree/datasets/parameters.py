@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.shown import shown
 from teatree.contracts.types.dtypes import DECIMAL_PRECISION_MAX
+from teatree.datasets.python_forms import plain
 
+PARAMETERS_MAX = 1_000
+"""Parameters of one statement."""
+_SCALARS = frozenset({type(None), bool, int, float, str, Decimal, bytes, date, datetime, time, timedelta, UUID})
+_DEPTH_MAX = 20
+"""Lists within lists of one parameter."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -22,6 +31,49 @@ def check_parameter(value: Any, where: str) -> None:
         _check_decimal(value, where)
     if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
         raise RequestError(Code.TYPE_MISMATCH, "The text holds half a surrogate pair.", where=where)
+
+
+def python_parameters(parameters: object) -> list[Any] | dict[str, Any]:
+    """Return the parameters of a statement that Python code runs: scalars of Python, and lists of them.
+
+    Raises `bad_argument` for what DuckDB would take as something else, `out_of_range` and the like.
+    """
+    if isinstance(parameters, Mapping):
+        pairs = list(parameters.items())
+        if not all(isinstance(name, str) for name, _ in pairs):
+            raise _no_parameters(parameters)
+    elif isinstance(parameters, list | tuple):
+        pairs = list(enumerate(parameters))
+    else:
+        raise _no_parameters(parameters)
+    if len(pairs) > PARAMETERS_MAX:
+        raise RequestError(Code.OUT_OF_RANGE, f"At most {PARAMETERS_MAX} parameters are taken.", where="parameters")
+    values = {key: _python_parameter(value, f"parameters[{key!r}]", 0) for key, value in pairs}
+    return values if isinstance(parameters, Mapping) else list(values.values())
+
+
+def _no_parameters(parameters: object) -> RequestError:
+    return RequestError(
+        Code.BAD_ARGUMENT,
+        f"Parameters are a list for `?` or a dict for `$name`, not {type(parameters).__name__}.",
+        where="parameters",
+    )
+
+
+def _python_parameter(value: Any, where: str, depth: int) -> Any:
+    if type(value) not in _SCALARS:
+        value = plain(value)
+    if type(value) in _SCALARS:
+        check_parameter(value, where)
+        return value
+    if isinstance(value, list | tuple) and depth < _DEPTH_MAX:
+        return [_python_parameter(element, f"{where}[{i}]", depth + 1) for i, element in enumerate(value)]
+    raise RequestError(
+        Code.BAD_ARGUMENT,
+        f"{type(value).__name__} is no type of a parameter.",
+        where=where,
+        hint="Give texts, numbers, booleans, None, bytes, dates, times, UUIDs, or lists of these; rows: `tables`.",
+    )
 
 
 def _check_decimal(value: Decimal, where: str) -> None:

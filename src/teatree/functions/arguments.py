@@ -12,7 +12,7 @@ from teatree.contracts.formats.codec import parse_json
 from teatree.contracts.formats.requests import CONTENT_ARROW, HEADER_ARGS, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.contracts.shown import shown
-from teatree.datasets.parameters import check_parameter
+from teatree.datasets.parameters import PARAMETERS_MAX, check_parameter
 from teatree.functions.sources import Sources
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _REQUIRED: Any = object()
-PARAMETERS_MAX = 1_000
-"""Parameters of one statement."""
 VALUE_BYTES = 8
 """Bytes that one value of a row counts for, though the body may not hold it: a column that is left out."""
 

@@ -1,12 +1,13 @@
-"""Handles: a handle's type limits what its function may do.
+"""Access to a model's tables: its type limits what a function may do.
 
-`ReadAccess` reads a version, any number at once; `WriteAccess` runs alone, inside the writer's transaction.
+`ReadAccess` reads a version, any number at once; `WriteAccess` runs alone, inside the writer's transaction. Built-in
+functions use them as they are; those of an app get a `Read` or `Write` (`functions/app/handles.py`) over them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -20,10 +21,15 @@ from teatree.datasets.ddl import create_table_sql, quote
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from teatree.datasets.dataset import Dataset
+
 ROWS_VIEW = f"{OWN_SCHEMA}_rows"
 """The name under which `SqlAccess.run_with` shows rows to a statement: no user's table can have it."""
 
 Parameters = Sequence[Any] | dict[str, Any]
+NamedRows = Mapping[str, "pa.Table"]
+"""Rows that one statement may read as tables of these names."""
+NO_ROWS: NamedRows = {}
 
 
 class ReadAccess(ABC):
@@ -51,6 +57,17 @@ class ReadAccess(ABC):
     @abstractmethod
     def query(self, sql: str, parameters: Parameters) -> pa.Table:
         """Return the rows of one guarded SELECT; raises `result_too_large` beyond the model's limit."""
+
+
+class SqlReadAccess(ReadAccess):
+    """Reads user tables by DuckDB's SQL, and rows that are given with a query."""
+
+    @abstractmethod
+    def dataset(self, sql: str, parameters: Parameters, rows: NamedRows = NO_ROWS) -> Dataset:
+        """Return the rows of one guarded SELECT in their exact types.
+
+        Raises `result_too_large` beyond the model's limit, `bad_name` for the name of `rows` that a table has.
+        """
 
 
 class WriteAccess(ReadAccess):
@@ -82,7 +99,7 @@ class WriteAccess(ReadAccess):
         """About how many characters a manifest needs for all tables."""
 
 
-class SqlAccess(WriteAccess):
+class SqlAccess(WriteAccess, SqlReadAccess):
     """Changes user tables by DuckDB's SQL."""
 
     @abstractmethod
@@ -94,8 +111,13 @@ class SqlAccess(WriteAccess):
         """Run one statement of our own making that reads `rows` as the table `ROWS_VIEW`."""
 
     @abstractmethod
-    def statement(self, sql: str, parameters: Parameters) -> int:
+    def statement(self, sql: str, parameters: Parameters, rows: NamedRows = NO_ROWS) -> int:
         """Run one guarded INSERT, UPDATE, DELETE or MERGE; return the number of rows changed."""
+
+    @property
+    @abstractmethod
+    def is_aborted(self) -> bool:
+        """Whether an error has ended the open transaction: nothing that it did can be kept."""
 
     @abstractmethod
     def dropped(self, table: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from teatree.contracts.errors import Code, RequestError
@@ -33,9 +34,16 @@ def make_table(db: WriteAccess, members: dict[str, Any], where: str) -> bool:
     key = members.get("primary_key") or []
     if not isinstance(key, list):
         raise RequestError(Code.BAD_ARGUMENT, "'primary_key' must be a list of columns.", where=f"{where}primary_key")
+    return add_table(db, name, schema, key, where, exists_ok=bool(members.get("if_not_exists")))
+
+
+def add_table(
+    db: WriteAccess, name: str, schema: Schema, key: Sequence[object], where: str, *, exists_ok: bool
+) -> bool:
+    """Create a table of these columns; return False if it exists and may exist."""
     primary_key = tuple(_key_column(schema, name, f"{where}primary_key[{place}]") for place, name in enumerate(key))
     if db.find_table(name) is not None:
-        if members.get("if_not_exists"):
+        if exists_ok:
             return False
         raise RequestError(Code.TABLE_EXISTS, f"There is a table {name!r} already.", where=f"{where}table")
     if len(db.tables()) >= TABLES_MAX:

@@ -15,7 +15,6 @@ from typing import Self
 import duckdb
 from attrs import evolve
 
-from teatree.client.versions.lazy_files import LazyFiles
 from teatree.client.versions.pull import find_version
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, OperatorError, RequestError, TeatreeError
@@ -29,6 +28,7 @@ from teatree.storage.versions.block_cache import BlockCache
 from teatree.storage.versions.blocks import BlockFetcher, FetchStats, VersionFile
 from teatree.storage.versions.chain import Chain
 from teatree.storage.versions.history import explain_missing
+from teatree.storage.versions.lazy_files import LazyFiles
 from teatree.storage.versions.reader import layout_of
 
 JOIN_S = 10.0

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
 
-import attrs
 import duckdb
 import pyarrow as pa
-from attrs import frozen
-from blake3 import blake3
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, RequestError, TeatreeError
@@ -18,35 +15,33 @@ from teatree.contracts.names import fold
 from teatree.contracts.settings import LimitSettings
 from teatree.contracts.types.table_info import TableInfo
 from teatree.datasets.catalog_tables import read_table, read_tables
+from teatree.datasets.dataset import Dataset
 from teatree.datasets.ddl import quote
 from teatree.datasets.results.results import exportable, plain_table, result_schema
 from teatree.datasets.storage_versions import NEWEST, Release, check_readable, read_release
 from teatree.engine.base import EngineHandle
-from teatree.engine.duckdb.database import Database
 from teatree.engine.duckdb.errors import translate
-from teatree.engine.duckdb.guard.guard import check_query, check_statement
 from teatree.engine.duckdb.guard.tree import UserTables
-from teatree.functions.handles import ROWS_VIEW, Parameters, SqlAccess
-
-STATEMENTS_REMEMBERED = 10_000
-"""Checked statements kept while the tables' schemas do not change: those of a batch run again after a failure."""
+from teatree.engine.duckdb.guard.verdicts import Verdicts
+from teatree.functions.handles import NO_ROWS, ROWS_VIEW, NamedRows, Parameters, SqlAccess
 
 
-@frozen
-class Guarded:
-    """Statements that the guard accepted, for one state of the tables' schemas."""
+class OpenDatabase(Protocol):
+    """An open read-write database, and statements in its transaction."""
 
-    tables: dict[str, TableInfo]
-    user_tables: UserTables | None = None
-    targets: dict[bytes, str] = attrs.field(factory=dict)
-    """The table that each statement changes, by the statement's hash."""
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The connection in which the transaction runs."""
+
+    def rows(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows; raises Teatree errors instead of DuckDB's."""
 
 
 # More than ten public methods: the interface of functions (`functions/handles.py`).
 class WriteHandle(EngineHandle, SqlAccess):
     """Reads and changes the user tables of one open file; remembers their schemas until one changes."""
 
-    def __init__(self, database: Database, limits: LimitSettings) -> None:
+    def __init__(self, database: OpenDatabase, limits: LimitSettings) -> None:
         self._database = database
         self._limits = limits
         self._tables: dict[str, TableInfo] | None = None
@@ -58,7 +53,8 @@ class WriteHandle(EngineHandle, SqlAccess):
         self.written: set[str] = set()
         """Tables changed since the caller cleared it."""
         self._release: Release | None = None
-        self._guarded = Guarded({})
+        self._verdicts: tuple[dict[str, TableInfo], Verdicts] | None = None
+        """Those for one state of the tables' schemas."""
 
     def begin(self) -> None:
         """Save the known schemas for a rollback of the transaction that begins."""
@@ -142,35 +138,43 @@ class WriteHandle(EngineHandle, SqlAccess):
         return result
 
     @override
-    def statement(self, sql: str, parameters: Parameters) -> int:
+    def statement(self, sql: str, parameters: Parameters, rows: NamedRows = NO_ROWS) -> int:
         with self._guarding():
-            target = self.table(self._target(sql))
+            target = self.table(self._guard().change(sql, rows))
         self.statements += 1
-        result = self._database.rows(sql, _plain(parameters))
+        with shown_rows(self._database.connection, rows):
+            result = self._database.rows(sql, _plain(parameters))
         self.changed(target.name)
         return int(result[0][0]) if result and len(result[0]) == 1 and isinstance(result[0][0], int) else len(result)
 
-    def _target(self, sql: str) -> str:
-        """Check a statement and return the table that it changes; one that was accepted before is not checked again."""
+    def _guard(self) -> Verdicts:
         known = self._known()
-        if self._guarded.tables is not known:
+        if self._verdicts is None or self._verdicts[0] is not known:
             ((catalog,),) = self._database.rows("SELECT current_database()")
-            self._guarded = Guarded(known, UserTables(fold(catalog), {name: known[name].name for name in known}))
-        guarded = self._guarded
-        digest = blake3(sql.encode("utf-8", "surrogatepass")).digest()
-        target = guarded.targets.get(digest)
-        if target is None:
-            target = check_statement(sql, self._database.connection, tables=guarded.user_tables).table
-            if len(guarded.targets) < STATEMENTS_REMEMBERED:
-                guarded.targets[digest] = target
-        return target
+            tables = UserTables(fold(catalog), {name: known[name].name for name in known})
+            self._verdicts = known, Verdicts(self._database.connection, tables)
+        return self._verdicts[1]
 
     @override
     def query(self, sql: str, parameters: Parameters) -> pa.Table:
+        return self.dataset(sql, parameters).to_arrow()
+
+    @override
+    def dataset(self, sql: str, parameters: Parameters, rows: NamedRows = NO_ROWS) -> Dataset:
         with self._guarding():
-            check_query(sql, self._database.connection)
+            self._guard().query(sql, rows)
         self.statements += 1
-        return fetch_rows(self._database.connection, sql, parameters, self._limits)
+        with shown_rows(self._database.connection, rows):
+            return fetch_dataset(self._database.connection, sql, parameters, self._limits)
+
+    @property
+    @override
+    def is_aborted(self) -> bool:
+        try:
+            self._database.rows("SELECT 1")
+        except TeatreeError:
+            return True
+        return False
 
     @contextmanager
     def _guarding(self) -> Iterator[None]:
@@ -178,11 +182,23 @@ class WriteHandle(EngineHandle, SqlAccess):
         try:
             yield
         except RequestError:
-            try:
-                self._database.rows("SELECT 1")
-            except TeatreeError:
-                self.statements += 1
+            self.statements += self.is_aborted
             raise
+
+
+@contextmanager
+def shown_rows(con: duckdb.DuckDBPyConnection, rows: NamedRows) -> Iterator[None]:
+    """Let the statements of the block read rows by their names."""
+    try:
+        for name, table in rows.items():
+            con.register(name, table)
+        yield
+    except duckdb.Error as e:
+        raise translate(e) from e
+    finally:
+        for name in rows:
+            with suppress(duckdb.Error):  # of an aborted transaction: its rollback removes them too
+                con.unregister(name)
 
 
 FETCH_ROWS = 100_000
@@ -191,6 +207,11 @@ FETCH_ROWS = 100_000
 
 def fetch_rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:
     """Return the rows of a checked SELECT; raises `result_too_large` beyond the limits for rows and their bytes."""
+    return fetch_dataset(con, sql, parameters, limits).to_arrow()
+
+
+def fetch_dataset(con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, limits: LimitSettings) -> Dataset:
+    """Return the same with the exact types of their columns."""
     try:
         relation = con.sql(sql, params=_plain(parameters))
         schema = result_schema(relation)
@@ -208,7 +229,7 @@ def fetch_rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters,
             if size_bytes > limits.rows_bytes_max:
                 raise _result_too_large(f"{limits.rows_bytes_max:,} bytes")
             batches.append(batch)
-        return plain_table(pa.Table.from_batches(batches, reader.schema), schema)
+        return Dataset(schema, plain_table(pa.Table.from_batches(batches, reader.schema), schema))
     except (duckdb.Error, pa.ArrowException, OSError) as e:  # errors while rows stream arrive as Arrow's
         raise translate(e) from e
     finally:

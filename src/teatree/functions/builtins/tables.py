@@ -126,12 +126,17 @@ def drop_table(db: WriteAccess, call: Call) -> dict[str, Any]:
     name = call.text("table")
     missing_ok = call.flag("if_exists")
     call.finish()
+    return {"dropped": drop(db, name, missing_ok=missing_ok)}
+
+
+def drop(db: WriteAccess, name: str, *, missing_ok: bool) -> bool:
+    """Drop a table; return False if there is none and that is no error."""
     found = db.find_table(name)
     if missing_ok and found is None:
-        return {"dropped": False}
+        return False
     table = found or db.table(name)  # it can be one that cannot be described
     db.drop_table(table.name)
-    return {"dropped": True}
+    return True
 
 
 FUNCTIONS = (

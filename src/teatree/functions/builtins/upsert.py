@@ -29,19 +29,24 @@ def upsert(db: SqlAccess, call: Call) -> dict[str, int]:
     """
     table = db.table(call.text("table"))
     rows = call.rows(1)
-    key = _key(table, call.texts("key", []))
+    key = upsert_key(table, call.texts("key", []))
     call.finish(takes_rows=True)
+    return {"rows": upsert_rows(db, table, to_tables(rows, table.schema, fill=False), key)}
+
+
+def upsert_rows(db: SqlAccess, table: TableInfo, parts: Sequence[pa.Table], key: tuple[str, ...]) -> int:
+    """Add or set rows of a table's types, one statement a part; return their number."""
     count = 0
-    tables = to_tables(rows, table.schema, fill=False)
-    _refuse_repeated_keys(tables, key)
-    for part in tables:
+    _refuse_repeated_keys(parts, key)
+    for part in parts:
         db.run_with(part, _upsert_sql(table, part.column_names, key))
         count += part.num_rows
     db.changed(table.name)
-    return {"rows": count}
+    return count
 
 
-def _key(table: TableInfo, key: list[str]) -> tuple[str, ...]:
+def upsert_key(table: TableInfo, key: list[str]) -> tuple[str, ...]:
+    """Return the columns that identify a row: those that are named, else the primary key."""
     if not key and not table.primary_key:
         raise RequestError(
             Code.MISSING_ARGUMENT, f"The table {table.name!r} has no primary key: name the 'key' columns.", where="key"

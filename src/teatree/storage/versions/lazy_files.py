@@ -58,7 +58,7 @@ class LazyHandle:
 
 
 class LazyFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """The versions that one `attach` has open, by the names that it gave them."""
+    """The versions that one database has attached, by the names that it gave them."""
 
     cachable = False
     """Otherwise fsspec keeps every instance for ever."""
