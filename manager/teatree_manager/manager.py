@@ -30,7 +30,7 @@ from teatree.functions.sources import Sources
 from teatree.messaging.bus import Bus
 from teatree.messaging.log import LogReader, WakeHints
 from teatree.messaging.notices import NoticeWriter
-from teatree.messaging.service import serve
+from teatree.messaging.service import QueryHandler, QueryService, serve
 from teatree.storage.breaker import Breaker
 from teatree.storage.catalog.catalog import Catalog
 from teatree.storage.catalog.postgres import Postgres
@@ -48,6 +48,8 @@ from teatree_manager.context import ManagerContext
 from teatree_manager.followers.first_file import release_later
 from teatree_manager.health import Health
 from teatree_manager.idle_mark import IdleMark
+from teatree_manager.live.live_queries import LiveQueries
+from teatree_manager.live.live_runner import LiveRunner
 from teatree_manager.manager_tasks import ManagerTasks
 from teatree_manager.outcome_publisher import OutcomePublisher
 from teatree_manager.ownership import Ownership
@@ -67,6 +69,7 @@ from teatree_manager.start.store_check import check_store
 from teatree_manager.start.store_waits import StoreWaits
 from teatree_manager.start.unannounced import UnannouncedVersions
 from teatree_manager.stuck import end_hung, end_over
+from teatree_manager.watch_reads import WatchReads
 
 SERVICE_VERSION = "0.1.0"
 DRAIN_MS_MAX = 20_000
@@ -288,25 +291,22 @@ class Manager:
         context = self._context
         self._store_waits.begin_serving()
         pool = self._read_pool(followers)
+        reply_bytes_max = bus.payload_bytes_max() - min(REPLY_HEADERS_BYTES, bus.payload_bytes_max() // 2)
+        runner = LiveRunner(context, writer.limits, followers.local, reply_bytes_max)
+        live = LiveQueries(context, runner, followers.local, bus)
+        followers.add(live)
         reads = DirectReads(
             writer,
             Sources((), context.settings.store),
             pool,
             followers.local,
-            Health(context, writer, outcomes, followers, pool),
-            bus.payload_bytes_max() - min(REPLY_HEADERS_BYTES, bus.payload_bytes_max() // 2),
+            Health(context, writer, outcomes, followers, pool, live),
+            reply_bytes_max,
         )
         bus.on_reconnect(outcomes.announce_again)
-        service = await serve(
-            bus,
-            context.model,
-            reads.answer,
-            context.settings.reads,
-            version=SERVICE_VERSION,
-            description=f"Direct reads of {context.model}",
-        )
+        service = await self._begin_service(bus, WatchReads(live, writer, followers.local, reads.answer).answer)
         unannounced = self._begin_following(writer, outcomes, followers)
-        activity = Activity(context, pipeline, outcomes, followers, reads)
+        activity = Activity(context, pipeline, outcomes, followers, reads, live)
         background: list[Coroutine[Any, Any, None]] = [
             outcomes.run(),
             *(task.run() for task in followers.tasks),
@@ -317,7 +317,7 @@ class Manager:
             UnannouncedVersions(context, unannounced, outcomes, followers).run(),
             IdleMark(writer, outcomes).run(),
         ]
-        async with pool, Background(background) as tasks:
+        async with pool, runner, Background(background) as tasks:
             try:
                 await tasks.until(pipeline.run(left))
             finally:
@@ -326,6 +326,17 @@ class Manager:
             await self._drain(tasks, outcomes, followers)
             self._has_finished = outcomes.is_done
         await followers.close()
+
+    async def _begin_service(self, bus: Bus, handler: QueryHandler) -> QueryService:
+        context = self._context
+        return await serve(
+            bus,
+            context.model,
+            handler,
+            context.settings.reads,
+            version=SERVICE_VERSION,
+            description=f"Direct reads of {context.model}",
+        )
 
     def _read_pool(self, followers: ManagerTasks) -> ReadPool:
         context = self._context

@@ -64,6 +64,10 @@ class ManagerTasks:
         tasks = [*self._followers, self._cleanup, self._scrub, self._local_scrub]
         return tasks if self._condition is None else [*tasks, self._condition]
 
+    def add(self, follower: Follower) -> None:
+        """Let another follower follow the versions, before the first."""
+        self._followers.append(follower)
+
     def _current_damage(self) -> dict[int, str]:
         """Return what is damaged, by version: found by a scrub, blocking a follower, or a table with a fault."""
         damage = dict(self._scrub.damaged)

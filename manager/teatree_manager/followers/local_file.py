@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from typing_extensions import override
@@ -132,6 +133,10 @@ class LocalFollower(Follower):
         if self._later is not None:
             self._later.cancel()
         self._later = self._clock.call_later(TIDY_MS / 1000, self.wake) if again else None
+
+    def newest_file(self) -> tuple[int, Path] | None:
+        """Return the version that is read now and its file; None before the first."""
+        return self._reads.newest_file()
 
     @property
     def is_dropped(self) -> bool:

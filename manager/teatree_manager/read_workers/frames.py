@@ -14,11 +14,12 @@ from attrs import frozen
 
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.query import Query
+from teatree_manager.read_workers.live_work import KeptAnswer, LiveRun
 
 FRAME = struct.Struct(">BI")
 HEAD = struct.Struct(">I")
 NUMBER = struct.Struct(">Q")
-"""On the control pipe: the job to interrupt."""
+"""On the control pipe: the job to interrupt. In a frame: the processor time that was used."""
 
 
 class FrameKind(IntEnum):
@@ -38,6 +39,8 @@ class FrameKind(IntEnum):
     """From a worker: a JSON head that is an error."""
     PLACE = 7
     """From a worker: a text, the place in a function's code where it is interrupted. Its answer may follow."""
+    USED = 9
+    """From a worker, before each of its answers: the microseconds of processor time that it has used in all."""
 
 
 class ReadFault(StrEnum):
@@ -62,7 +65,7 @@ class ReadJob:
     """The version's file."""
     served: int
     """The newest version for which this file answers."""
-    work: Query
+    work: Query | LiveRun | KeptAnswer
     limits: LimitSettings
     temp_bytes_max: int
     """Bytes of this worker's temporary files."""

@@ -26,6 +26,7 @@ from teatree.engine.errors import DamagedVersionError
 from teatree.functions.query import Query
 from teatree_manager.read_workers.frames import FrameKind, ReadFault, ReadJob, ask_frame, frame, read_reply
 from teatree_manager.read_workers.holds import ReadHolds
+from teatree_manager.read_workers.live_work import KeptAnswer, LiveRun
 from teatree_manager.read_workers.process import Why, WorkerEnded, WorkerProcess
 from teatree_manager.read_workers.queue import ReadQueue, Ticket
 
@@ -43,7 +44,7 @@ class Asked:
     """What a client reads."""
 
     client: str
-    work: Query
+    work: Query | LiveRun | KeptAnswer
     limits: LimitSettings
     time_ms_max: int
     """Milliseconds that its first page, and each further one, may take."""
@@ -82,6 +83,8 @@ class ReadPool:
         self._look: Timer | None = None
         self._idle_look: Timer | None = None
         self._numbers = itertools.count(1)
+        self._ended_ms = 0.0
+        """Processor time of the workers that have ended."""
         self._is_closed = False
         self._log = structlog.get_logger()
         shutil.rmtree(temp, ignore_errors=True)  # left by workers of an earlier manager
@@ -90,6 +93,11 @@ class ReadPool:
     def pids(self) -> list[int]:
         """The workers' processes."""
         return sorted(worker.pid for worker in self._workers)
+
+    @property
+    def processor_ms(self) -> float:
+        """Processor time of all workers, up to their last answers."""
+        return self._ended_ms + sum(worker.processor_ms for worker in self._workers)
 
     @property
     def waiting(self) -> int:
@@ -103,7 +111,13 @@ class ReadPool:
         await self.close()
 
     async def read(self, asked: Asked, store_page: StorePage) -> tuple[dict[str, str], bytes]:
-        """Return headers and body of an answer; pages after the first are stored first, one by one.
+        """Return headers and body of an answer; pages after the first are stored first, one by one; raises as `ask`."""
+        head, body = await self.ask(asked, store_page)
+        headers: dict[str, str] = head["headers"]
+        return headers, body
+
+    async def ask(self, asked: Asked, store_page: StorePage) -> tuple[dict[str, Any], bytes]:
+        """Return head and body of a worker's answer, as `read` does.
 
         Raises what the query raises, `timed_out`, `over_limit`, `held_off`, `unavailable`; DamagedVersionError.
         """
@@ -160,11 +174,11 @@ class ReadPool:
 
     async def _answer(
         self, worker: WorkerProcess, ticket: Ticket, asked: Asked, store_page: StorePage
-    ) -> tuple[dict[str, str], bytes]:
+    ) -> tuple[dict[str, Any], bytes]:
         try:
             head, body = await self._first_page(worker, asked)
             ticket.may_make_way = False
-            for _ in range(1, head["pages"]):
+            for _ in range(1, head.get("pages", 1)):
                 reply = await worker.ask(frame(FrameKind.NEXT), asked.time_ms_max)
                 page, page_body = _checked(*reply, worker, asked)
                 await store_page(page["page"], page["rows"], page_body)
@@ -176,8 +190,7 @@ class ReadPool:
         except OtherCodeError:
             worker.kill()  # Python cannot load a module anew: the next worker loads the code that is there then
             raise
-        headers: dict[str, str] = head["headers"]
-        return headers, body
+        return head, body
 
     async def _first_page(self, worker: WorkerProcess, asked: Asked) -> tuple[dict[str, Any], bytes]:
         for tries in itertools.count(1):
@@ -303,6 +316,7 @@ class ReadPool:
 
     def _ended(self, worker: WorkerProcess) -> None:
         self._workers.discard(worker)
+        self._ended_ms += worker.processor_ms
         if worker in self._idle:
             self._idle.remove(worker)
         self._hand_out()

@@ -88,6 +88,8 @@ class WorkerProcess(asyncio.Protocol):
         """Why its job was interrupted."""
         self.place: str | None = None
         """Where the function of this job was when it was interrupted."""
+        self.processor_ms = 0.0
+        """Processor time that it has used up to its last answer, or in all once it has ended."""
         self.is_ending = False
         """Whether it was killed: it gets no further job."""
         self._is_reaped = False
@@ -187,6 +189,9 @@ class WorkerProcess(asyncio.Protocol):
             if kind == FrameKind.PLACE:
                 self.place = payload.decode()
                 continue
+            if kind == FrameKind.USED:
+                self.processor_ms = NUMBER.unpack(payload)[0] / 1000
+                continue
             self._stop_timer()
             self.is_busy = False
             self.free_since_s = self._clock.monotonic()
@@ -205,6 +210,7 @@ class WorkerProcess(asyncio.Protocol):
         self._stop_timer()
         _, status, used = await asyncio.to_thread(os.wait4, self.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
+        self.processor_ms = (used.ru_utime + used.ru_stime) * 1000
         os.close(self._control)
         await asyncio.to_thread(shutil.rmtree, self._temp, ignore_errors=True)
         if not self._frame.done():
@@ -230,6 +236,7 @@ def _start(
         "control": listen,
         "memory_bytes_max": settings.process_memory_bytes_max,
         "temp": str(temp),
+        "nice": settings.nice,
     }
     try:
         process = subprocess.Popen(

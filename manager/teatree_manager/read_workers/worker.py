@@ -40,9 +40,20 @@ from teatree.engine.errors import DamagedVersionError
 from teatree.functions.pages import Page, each_page
 from teatree.functions.query import QueryResult
 from teatree_manager.memory import limit_memory
-from teatree_manager.read_workers.frames import FRAME, FrameKind, ReadFault, ReadJob, frame, read_job, reply_frame
+from teatree_manager.read_workers.frames import (
+    FRAME,
+    NUMBER,
+    FrameKind,
+    ReadFault,
+    ReadJob,
+    frame,
+    read_job,
+    reply_frame,
+)
 from teatree_manager.read_workers.interrupts import Interrupts
+from teatree_manager.read_workers.live_work import KeptAnswer, LiveReply, LiveRun
 
+NO_ROWS = QueryResult(pa.table({}), 1, "json")
 PAGES_MAX = 300
 """Pages of an answer: the reply's header names them all."""
 _PR_SET_PDEATHSIG = 1
@@ -54,6 +65,7 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or a service manager signals the manager too
         signal.signal(number, signal.SIG_IGN)
     _end_with(order["manager_pid"])
+    os.nice(order["nice"])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no gigabytes behind
     limit_memory(order["memory_bytes_max"])
     gc.freeze()  # walking over all loaded objects again and again would double the time of a page of JSON
@@ -99,14 +111,14 @@ class Worker:
         self._opened: OpenVersion | None = None
         self._opened_with: tuple[Path, int, int, int] | None = None
         self._job: ReadJob | None = None
-        self._rows = pa.table({})
+        self._shown = NO_ROWS
         self._pages: Iterator[Page] = iter(())
         self._number = 1
         """The page that was made last."""
 
     def run(self) -> None:
         """Run jobs until the socket ends."""
-        self._jobs.sendall(frame(FrameKind.READY))
+        self._jobs.sendall(_used() + frame(FrameKind.READY))
         while (found := self._receive()) is not None:
             kind, payload = found
             match kind:
@@ -153,50 +165,62 @@ class Worker:
             reply = _error(RetryError(Code.OVER_LIMIT, "The query needs more memory than it may use.", hint=hint))
         except Exception as e:  # noqa: BLE001  a fault of ours fails this one read only
             reply = _error(OperatorError(Code.INTERNAL, f"{type(e).__name__}: {e}", where="sql"))
-        self._jobs.sendall(reply)
+        self._jobs.sendall(_used() + reply)
 
     def _first(self, job: ReadJob) -> bytes:
         self._forget_pages()
         opened = self._open(job)
         with self._interrupts.during(job.number, opened.connection.interrupt):
-            rows = self._rows = opened.answer(job.work.sql, job.work.parameters, job.limits)
+            result = self._result(job, opened)
+            if isinstance(result, LiveReply):
+                return reply_frame(FrameKind.ANSWER, result.head, result.body)
+            self._shown = result
             self._check_size(job, 1)
-            self._pages = each_page(QueryResult(rows, job.work.page_rows, job.work.format), PAGES_MAX)
+            self._pages = each_page(result, PAGES_MAX)
             first = next(self._pages)
         if len(first.body) > job.first_page_bytes_max:
             raise _page_too_large("The first page", len(first.body), f"{job.first_page_bytes_max} fit into a reply")
-        version = max(job.version, job.served)
-        count = max(1, -(-rows.num_rows // job.work.page_rows))
+        version = job.work.version if isinstance(job.work, KeptAnswer) else max(job.version, job.served)
+        rows = result.rows.num_rows
+        count = max(1, -(-rows // result.page_rows))
         headers = {
             HEADER_CONTENT_TYPE: CONTENT_ARROW if first.format == "arrow" else CONTENT_JSON,
             HEADER_VERSION: str(version),
             HEADER_PAGES: str(count),
-            HEADER_ROWS: str(rows.num_rows),
+            HEADER_ROWS: str(rows),
         }
         if count == 1:
             self._forget_pages()
-        body = first.body if first.format == "arrow" else _with_members(first.body, version, rows.num_rows)
+        body = first.body if first.format == "arrow" else _with_members(first.body, version, rows)
         return reply_frame(FrameKind.ANSWER, {"headers": headers, "pages": count}, body)
+
+    def _result(self, job: ReadJob, opened: OpenVersion) -> QueryResult | LiveReply:
+        work = job.work
+        if isinstance(work, LiveRun):
+            return work.run(opened, job.limits)
+        if isinstance(work, KeptAnswer):
+            return work.result(job.first_page_bytes_max)
+        return QueryResult(opened.answer(work.sql, work.parameters, job.limits), work.page_rows, work.format)
 
     def _next(self, job: ReadJob) -> bytes:
         self._check_size(job, self._number + 1)
         page = next(self._pages)
         if len(page.body) > job.page_bytes_max:
             raise _page_too_large(f"Page {page.number}", len(page.body), f"{job.page_bytes_max} is the most")
-        if page.number * job.work.page_rows >= self._rows.num_rows:
+        if page.number * self._shown.page_rows >= self._shown.rows.num_rows:
             self._forget_pages()
         return reply_frame(FrameKind.ANSWER, {"page": page.number, "rows": page.rows}, page.body)
 
     def _forget_pages(self) -> None:
         """Free the memory of an answer."""
-        self._pages, self._rows = iter(()), pa.table({})
+        self._pages, self._shown = iter(()), NO_ROWS
 
     def _check_size(self, job: ReadJob, number: int) -> None:
         """Refuse a page that is too large to be written as JSON: lack of memory there would end the process."""
         self._number = number
-        if job.work.format == "json":
-            page_rows = job.work.page_rows
-            size_bytes = self._rows.slice((number - 1) * page_rows, page_rows).nbytes
+        if self._shown.format == "json":
+            page_rows = self._shown.page_rows
+            size_bytes = self._shown.rows.slice((number - 1) * page_rows, page_rows).nbytes
             if size_bytes > job.page_bytes_max:
                 raise _page_too_large(f"Page {number}", size_bytes, f"{job.page_bytes_max} is the most")
 
@@ -213,6 +237,12 @@ class Worker:
         if self._opened is not None:
             self._opened.close()
         self._opened = None
+
+
+def _used() -> bytes:
+    """Return the frame with the processor time of this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return frame(FrameKind.USED, NUMBER.pack(round((used.ru_utime + used.ru_stime) * 1e6)))
 
 
 def _error(error: TeatreeError, fault: ReadFault | None = None) -> bytes:

@@ -19,6 +19,7 @@ from teatree.contracts.names import new_id
 
 if TYPE_CHECKING:
     from teatree.client.file_load import FileProgress, LoadedFile
+    from teatree.client.live.watching import AnswerChange
     from teatree.client.notice import Notice
     from teatree.datasets.dataset import Dataset
     from teatree.storage.dead_letters import DeadLetter
@@ -86,6 +87,30 @@ class Model(ModelCalls, ModelFunctions, ModelVersions):
         """Run a query as `query` does; return also the version that the rows were read from."""
         how = queries.ask_through_log if through_log or query_request.version is not None else queries.ask_directly
         return await how(self.connection, self.name, query_request, timeout_ms)
+
+    async def watch(
+        self,
+        sql: str,
+        parameters: queries.Parameters = None,
+        *,
+        min_version: int | None = None,
+        timeout_ms: float = TIMEOUT_MS,
+    ) -> AsyncGenerator[AnswerChange, None]:
+        """Yield the answer of one SELECT, and then what changes in it from version to version, without end.
+
+        The first is the whole answer, and so is a later one where this watcher missed something: it was slow, or not
+        connected. Versions that follow each other quickly are one change. The query must follow from the version alone:
+        `random()`, `now()` and LIMIT without ORDER BY are refused (`sql_not_allowed`), and it has limits that `query`
+        has not (`over_limit`). The first answer holds the effect of every request whose outcome this session has
+        received, and is waited for for `timeout_ms`; after it, the model may be without a manager for a time. Ends by
+        raising what the query raises, after its table was dropped for example.
+        """
+        from teatree.client.live.watching import watch  # noqa: PLC0415 - only for this
+
+        query_request = queries.QueryRequest(sql, parameters, "arrow", min_version=min_version)
+        async with aclosing(watch(self.connection, self.name, query_request, timeout_ms)) as changes:
+            async for change in changes:
+                yield change
 
     async def follow(self, *, after: int | None = None, request_id: str | None = None) -> AsyncGenerator[Notice, None]:
         """Yield the model's notices as they come, without end: outcomes, versions, progress.

@@ -213,6 +213,7 @@ class SyncModel(_SyncFacade[Model]):
     query = _blocking(Model.query)
     ask = _blocking(Model.ask)
     follow = _iterating(Model.follow)
+    watch = _iterating(Model.watch)
     versions = _blocking(Model.versions)
     pull = _blocking(Model.pull)
 

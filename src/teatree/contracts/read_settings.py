@@ -29,6 +29,8 @@ class ReadSettings:
     """Milliseconds after which a worker without a read ends: a model that is not read has none."""
     start_ms_max: int = 30_000
     """Milliseconds that a worker's start may take on a busy host; then it is killed."""
+    nice: int = field(default=0, metadata=ZERO_ALLOWED)
+    """By how much workers give way to other processes: 19 is the most."""
     process_memory_bytes_max: int = field(default=2_500_000_000, metadata=ZERO_ALLOWED)
     """Bytes of private memory that the kernel gives a worker, 0 for no limit: DuckDB's `memory_bytes_max`, a result of
     `rows_bytes_max`, and a page of it in JSON."""

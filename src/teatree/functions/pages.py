@@ -68,7 +68,7 @@ def column_types(answer: QueryResult) -> list[dict[str, str]]:
 
 def _page(rows: pa.Table, number: int, pages: int, form: str, columns: list[dict[str, str]]) -> Page:
     if form == "arrow":
-        body = _arrow_stream(rows)
+        body = arrow_stream(rows)
     else:
         members: dict[str, Any] = {"page": number, "pages": pages, "columns": columns}
         members["rows"] = rows_to_json(rows, as_written=True)
@@ -76,7 +76,8 @@ def _page(rows: pa.Table, number: int, pages: int, form: str, columns: list[dict
     return Page(number=number, rows=rows.num_rows, format=form, body=body)
 
 
-def _arrow_stream(rows: pa.Table) -> bytes:
+def arrow_stream(rows: pa.Table) -> bytes:
+    """Return rows as an Arrow stream, compressed."""
     import pyarrow as pa  # noqa: PLC0415
 
     sink = pa.BufferOutputStream()

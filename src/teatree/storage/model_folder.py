@@ -108,6 +108,11 @@ class ModelFolder:
         return self.root / "read_temp"
 
     @property
+    def live(self) -> Path:
+        """The last answers of queries that are watched, and temporary files of the process that runs them."""
+        return self.root / "live"
+
+    @property
     def distrusted(self) -> Path:
         """Exists while the local version files must not be built upon: one of them was found damaged."""
         return self.root / "versions.distrusted"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+from attrs import frozen
 from typing_extensions import override
 
 from teatree.contracts.settings import LimitSettings
@@ -17,6 +18,7 @@ from teatree.engine.base import VersionReader
 from teatree.engine.duckdb.database import limit_temp
 from teatree.engine.duckdb.errors import translate
 from teatree.engine.duckdb.guard.guard import check_query, lock_down
+from teatree.engine.duckdb.guard.live import check_live
 from teatree.engine.duckdb.guard.tree import UserTables
 from teatree.engine.duckdb.handle import fetch_rows
 from teatree.engine.duckdb.watchdog import Watchdog
@@ -25,6 +27,16 @@ from teatree.functions.handles import Parameters
 
 ARCHIVE_MEMORY_FACTOR = 2
 """Multiple of `memory_bytes_max` for an archive: the Parquet writer buffers 2,048 rows beside those that it reads."""
+
+
+@frozen
+class LiveTables:
+    """What a watched query reads."""
+
+    tables: frozenset[str]
+    """Folded names."""
+    primary_key: tuple[str, ...]
+    """That of its table, if it names one only, and once; else ()."""
 
 
 class OpenVersion(VersionReader):
@@ -108,6 +120,24 @@ class OpenVersion(VersionReader):
         except duckdb.Error as e:
             raise translate(e) from e
         return con
+
+    def check_live(self, sql: str) -> LiveTables:
+        """Check that a query can be watched, and return what it reads; raises `sql_not_allowed`, `unknown_table`."""
+        con = self.connection
+        with self.translating_damage():
+            self._tables = self._tables or UserTables.of(con)
+            check_query(sql, con, tables=self._tables)
+            read = check_live(sql, con, self._tables)
+            primary_key: tuple[str, ...] = ()
+            if read.references == 1:
+                (folded,) = read.names
+                found = con.execute(
+                    "SELECT constraint_column_names FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
+                    " AND database_name = current_database() AND schema_name = 'main' AND table_name = ?",
+                    [self._tables.names[folded]],
+                ).fetchall()
+                primary_key = tuple(found[0][0]) if found else ()
+        return LiveTables(read.names, primary_key)
 
     @override
     def answer(self, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:

@@ -1,0 +1,164 @@
+"""The process that runs watched queries: which version's file it has open, and what it takes of the processor.
+
+Opening a file takes several times as long as a typical query, so the runs that are due use one file until they have
+taken enough time on it, or need a newer one. Then the newest is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from attrs import evolve
+
+from teatree.contracts.environment import process_environ
+from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
+from teatree.contracts.formats.codec import dump_json
+from teatree.contracts.formats.requests import HEADER_REFS, HEADER_VERSION
+from teatree.contracts.names import new_id
+from teatree.contracts.settings import LimitSettings
+from teatree_manager.context import ManagerContext
+from teatree_manager.followers.local_file import LocalFollower
+from teatree_manager.live.core_budget import CoreBudget
+from teatree_manager.live.live_query import LiveQuery, RanAt
+from teatree_manager.read_workers.live_work import KeptAnswer, LiveReply, LiveRun
+from teatree_manager.read_workers.pool import Asked, ReadPool
+
+NICE = 10
+"""By how much its process gives way to the manager, NATS and reads."""
+FILE_MS = 100
+"""Milliseconds of processor time that runs take on one file before a newer one is opened."""
+LIMIT_HINT = "Watch less at once: an aggregate, or fewer rows."
+
+
+class LiveRunner:
+    """Runs the queries of one model in a separate read worker."""
+
+    def __init__(
+        self, context: ManagerContext, limits: LimitSettings, local: LocalFollower, first_page_bytes_max: int
+    ) -> None:
+        """`first_page_bytes_max` is what fits into one reply."""
+        self._chain = context.chain
+        self._clock = context.clock
+        self._local = local
+        self._settings = context.settings.live
+        self._first_page_bytes_max = first_page_bytes_max
+        self._limits = evolve(
+            limits, threads=1, query_rows_max=self._settings.rows_max, rows_bytes_max=self._settings.bytes_max
+        )
+        self._file: tuple[int, Path] | None = None
+        """The file that runs use."""
+        self._served = 0
+        """The newest version for which it answers, as far as that was known while it was the newest file."""
+        reads = evolve(context.settings.reads, workers_max=1, nice=NICE, statement_kills_max=1)
+        temp = context.folder.live / "temp"
+        self._pool = ReadPool(reads, process_environ(), temp, lambda: self._file, context.probe, context.clock)
+        self._budget = CoreBudget(self._settings, context.clock.monotonic_ms())
+        self._charged_ms = self._opened_at_ms = 0.0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Its process, if it runs."""
+        return self._pool.pids
+
+    @property
+    def wait_ms(self) -> float:
+        """For how long no query may run, since the others have taken their share of the processor."""
+        return self._budget.wait_ms(self._clock.monotonic_ms())
+
+    @property
+    def newest(self) -> int:
+        """The newest version on which a query can run."""
+        newest = self._local.newest_file()
+        return max(newest[0], self._local.served) if newest is not None else 0
+
+    def rest(self) -> None:
+        """Let it close its file if there is a newer one: no run is due."""
+        if self._file != self._local.newest_file():
+            self._file = None
+            self._pool.release()
+
+    async def run(self, live: LiveQuery, client: str, at_least: int) -> RanAt:
+        """Run a query on a version that is newer than its answer, and `at_least` this one.
+
+        Raises what a read raises, `over_limit` also for too large an answer and too long a run.
+        """
+        work = LiveRun(
+            live.sql, live.parameters, live.kept, live.key_columns, live.formats, self._settings.change_bytes_max
+        )
+        self._choose(max(at_least, live.through + 1))
+        try:
+            return await self._run(work, client)
+        except RetryError as e:
+            if e.code is not Code.UNAVAILABLE or self._file == self._local.newest_file():
+                raise
+        self._file = None  # it was removed while no process had it open
+        self._choose(0)
+        return await self._run(work, client)
+
+    async def _run(self, work: LiveRun, client: str) -> RanAt:
+        version = self._served
+        head, body = await self._ask(self._asked(work, client))
+        return RanAt(version, LiveReply(dict(head), body))
+
+    async def pages(self, live: LiveQuery, client: str, page_rows: int, form: str) -> tuple[dict[str, str], bytes]:
+        """Return headers and body of a query's last answer; pages after the first are stored."""
+        work = KeptAnswer(live.kept, live.through, page_rows, form)
+        refs: list[dict[str, Any]] = []
+        folder = f"pages/direct/{new_id()}"
+
+        async def store_page(number: int, rows: int, body: bytes) -> None:
+            key = self._chain.key(f"{folder}/{number:06d}")
+            await asyncio.to_thread(self._chain.store.put, key, body)
+            refs.append({"page": number, "ref": key, "rows": rows})
+
+        head, body = await self._ask(self._asked(work, client), store_page)
+        headers: dict[str, str] = head["headers"]
+        if refs:
+            headers[HEADER_REFS] = dump_json(refs).decode()
+        return {**headers, HEADER_VERSION: str(work.version)}, body
+
+    def _asked(self, work: LiveRun | KeptAnswer, client: str) -> Asked:
+        return Asked(client, work, self._limits, self._settings.time_ms_max, self._served, self._first_page_bytes_max)
+
+    async def _ask(self, asked: Asked, store_page: Any = None) -> tuple[Mapping[str, Any], bytes]:
+        try:
+            return await self._pool.ask(asked, store_page)
+        except TeatreeError as e:
+            raise self._limited(e) from e
+        finally:
+            used_ms = self._pool.processor_ms - self._charged_ms
+            self._charged_ms += used_ms
+            self._budget.spend(used_ms, self._clock.monotonic_ms())
+
+    def _limited(self, error: TeatreeError) -> TeatreeError:
+        """Return an error as that of a limit of live queries if it is one."""
+        settings = self._settings
+        match error:
+            case RequestError(code=Code.RESULT_TOO_LARGE) if error.where == "sql":
+                what = f"The answer has more than {settings.rows_max:,} rows or {settings.bytes_max:,} bytes"
+            case RetryError(code=Code.TIMED_OUT):
+                what = f"It runs longer than {settings.time_ms_max:,} ms"
+            case _:
+                return error
+        return RetryError(Code.OVER_LIMIT, f"{what}, which no watched query may.", where="sql", hint=LIMIT_HINT)
+
+    def _choose(self, at_least: int) -> None:
+        """Set the file of the next run; raises `unavailable` before the first."""
+        newest = self._local.newest_file()
+        if newest is None:
+            raise RetryError(Code.UNAVAILABLE, "The model has no version to read yet.", hint="Try again shortly.")
+        spent_ms = self._pool.processor_ms - self._opened_at_ms
+        if newest != self._file and (self._file is None or self._served < at_least or spent_ms >= FILE_MS):
+            self._file, self._served = newest, newest[0]
+            self._opened_at_ms = self._pool.processor_ms
+        if self._file == newest:
+            self._served = max(newest[0], self._local.served)
