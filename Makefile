@@ -3,7 +3,8 @@
 
 SHELL := /bin/sh
 BIN := .venv/bin
-CODE := src dispatcher manager tests .ci
+EXAMPLE := docs/examples/sales_goals
+CODE := src dispatcher manager tests .ci $(EXAMPLE)
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
@@ -44,6 +45,7 @@ lint: install
 types: install
 	$(BIN)/mypy
 	$(BIN)/mypy tests
+	$(BIN)/mypy $(EXAMPLE)
 
 imports: install
 	$(BIN)/lint-imports

@@ -18,7 +18,9 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STATE = ROOT / ".make"
 STAMP = VENV / "installed"
-INPUTS = ("requirements.txt", "pyproject.toml", ".ci/install.py")
+EXAMPLE = "docs/examples/sales_goals"
+"""An app that `teatree demo` runs, installed as the packages of users are."""
+INPUTS = ("requirements.txt", "pyproject.toml", ".ci/install.py", f"{EXAMPLE}/pyproject.toml")
 PYTHON_MIN = (3, 11)
 
 
@@ -47,7 +49,7 @@ def _install(wanted: str) -> int:
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     for arguments in (
         ["--require-hashes", "--no-deps", "--only-binary=:all:", "--requirement", "requirements.txt"],
-        ["--no-deps", "--no-build-isolation", "--no-index", "--editable", "."],
+        ["--no-deps", "--no-build-isolation", "--no-index", "--editable", ".", "--editable", EXAMPLE],
     ):
         if subprocess.run([*pip, *arguments], cwd=ROOT, check=False).returncode != 0:
             return _fail(f"`pip install {' '.join(arguments)}` failed: see above. Once it is mended, run make again.")
