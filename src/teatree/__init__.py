@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from teatree.contracts.settings import Settings
     from teatree.contracts.types.schema import Dtype, Field, Schema
     from teatree.datasets.dataset import Dataset
-    from teatree.engine.open_file import OpenFile, Published
+    from teatree.engine.file_publisher import Published
+    from teatree.engine.open_file import OpenFile
     from teatree.engine.open_file import open_file as open  # noqa: A004 - it is always written teatree.open
     from teatree.functions.app.app import App
     from teatree.functions.app.context import Context
@@ -41,7 +42,7 @@ _MODULES = {
     "Notice": "client.notice",
     "OpenFile": "engine.open_file",
     "OperatorError": "contracts.errors",
-    "Published": "engine.open_file",
+    "Published": "engine.file_publisher",
     "Read": "functions.app.handles",
     "Receipt": "client.sending.receipt",
     "Refusal": "client.sending.receipt",

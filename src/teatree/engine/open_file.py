@@ -1,66 +1,34 @@
-"""Publishing versions of a user's DuckDB file, without any service: open, change, publish (docs/decisions/0014).
-
-The chain is that of a model without a log: the same packs and manifests, offset 0, a stream stamp without a name. It
-holds all of the publisher's state; nothing is stored in the user's file or beside it.
-"""
+"""A user's DuckDB file without any service: open, change, publish versions of it, call an app's functions on it."""
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-import socket
-import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
-from attrs import evolve, frozen
+from attrs import evolve
 
-from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.environment import process_environ, read_settings
-from teatree.contracts.errors import Code, CorruptError, FencedError, RequestError, RetryError
-from teatree.contracts.formats.manifest import NO_LOG, Manifest, ManifestKind, ModelState, TableEntry
+from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.names import check_model
-from teatree.contracts.settings import Settings, store_at
-from teatree.contracts.types.schema import Schema
-from teatree.datasets.catalog_tables import read_tables
-from teatree.datasets.ddl import MAIN_SCHEMA, quote, table_label
-from teatree.engine.duckdb.changes import Checkpoint
-from teatree.engine.duckdb.snapshot import Capture, capture
+from teatree.contracts.settings import Settings, StoreSettings, store_at
 from teatree.engine.duckdb.user_file import UserFile
-from teatree.storage.disk import translating_disk_full
-from teatree.storage.objects.probe import ensure_probed
+from teatree.engine.file_publisher import FilePublisher, Published
 from teatree.storage.objects.stores import open_store
 from teatree.storage.versions.chain import Chain
-from teatree.storage.versions.head import advance_head
-from teatree.storage.versions.packs import BlockTable, checksum
-from teatree.storage.versions.reader import HEADER_BYTES, read_table
 
-RACES_MAX = 50
-"""Tries of a first version against concurrent publishers: each lost race is a version that another one made."""
-READS_MAX = 5
-"""Times that a file is read if its user checkpoints it meanwhile."""
-_FENCED_HINT = "Look at that version (`teatree diff`), then open the file again to continue from it."
+if TYPE_CHECKING:
+    from teatree.engine.file_calls import FileCalls
+    from teatree.functions.app.app import App
+    from teatree.functions.app.handles import Write
+    from teatree.functions.app.stubs import Stubs
+
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9_]+")
-
-
-@frozen
-class Published:
-    """A version that is in the store now."""
-
-    model: str
-    version: int
-    is_new: bool
-    """False if the file is what the newest version holds already: nothing was written."""
-    size_bytes: int
-    pack_bytes: int
-    """Bytes that it added to the store."""
-    tables: dict[str, int]
-    """Rows by table."""
 
 
 def open_file(
@@ -68,12 +36,13 @@ def open_file(
     store: str | None = None,
     *,
     name: str | None = None,
+    app: App | None = None,
     settings: Settings | None = None,
 ) -> OpenFile:
-    """Open a DuckDB file, or create it, to work with it and to publish versions of it.
+    """Open a DuckDB file, or create it, to work with it, to publish versions of it, and to call an app's functions.
 
-    `store` holds them: `s3://bucket/prefix`, `file:///folder` or the path of a folder; by default the environment's.
-    `name` is the model's name there, made from the file's if left out.
+    `store` holds the versions: `s3://bucket/prefix`, `file:///folder` or the path of a folder; by default the
+    environment's. With an `app` none is needed. `name` is the model's name there, made from the file's if left out.
 
     Raises `busy` if the file is open elsewhere, `bad_source` if it is no DuckDB file, `bad_name`.
     """
@@ -82,8 +51,9 @@ def open_file(
         found = evolve(found, store=store_at(found.store, store))
     place = Path(path).absolute()
     model = check_model(name) if name is not None else _model_name(place)
-    chain = Chain(open_store(found.store), found.nats.prefix, model)
-    return OpenFile(UserFile(place.resolve()), chain)
+    needs_store = app is None or bool(found.store.url)
+    chain = Chain(open_store(found.store), found.nats.prefix, model) if needs_store else None
+    return OpenFile(UserFile(place.resolve()), model, chain, app, found)
 
 
 def _model_name(path: Path) -> str:
@@ -97,18 +67,20 @@ def _model_name(path: Path) -> str:
 
 
 class OpenFile:
-    """A DuckDB file that this process has open. `publish` may be called while other threads write."""
+    """A DuckDB file that this process has open. `publish` and `call` may be called while other threads write."""
 
-    def __init__(self, file: UserFile, chain: Chain, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, file: UserFile, name: str, chain: Chain | None, app: App | None = None, settings: Settings | None = None
+    ) -> None:
+        self.name = name
+        """The model's name, in the store and for the functions of an app."""
         self._file = file
-        self._clock = clock
         self._chain = chain
+        self._publisher = FilePublisher(file, chain) if chain is not None else None
+        self._app = app
+        self._settings = settings or Settings()
         self._lock = threading.Lock()
-        self._last: Manifest | None = None
-        self._table: BlockTable | None = None
-        self._checkpoint: Checkpoint | None = None
-        self._unsure: tuple[Manifest, BlockTable, Checkpoint | None] | None = None
-        """A version whose creation was not confirmed: it may exist."""
+        self._calls: FileCalls | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -127,11 +99,6 @@ class OpenFile:
         return self._file.path
 
     @property
-    def name(self) -> str:
-        """The model's name in the store."""
-        return self._chain.model
-
-    @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The connection to work with; threads take a `cursor()` of it each."""
         return self._file.connection
@@ -143,6 +110,8 @@ class OpenFile:
     def close(self) -> None:
         """Close the file; what was not published stays in it."""
         with self._lock:
+            if self._calls is not None:
+                self._calls.close()
             self._file.close()
 
     def publish(self) -> Published:
@@ -151,168 +120,56 @@ class OpenFile:
         Only changed blocks are uploaded. Raises `fenced` if another publisher used this name since this one's last
         version, `model_exists` if the name belongs to a model with a log, `corrupt` for a damaged block.
         """
-        with self._lock:
-            for tries_left in reversed(range(RACES_MAX)):
-                try:
-                    return self._publish()
-                except FencedError:
-                    if self._last is not None or not tries_left:
-                        raise
-                    self._table = None
-        raise AssertionError  # the last try returns or raises
+        if self._publisher is None:
+            open_store(StoreSettings())  # raises what is not set
+            raise AssertionError
+        return self._publisher.publish()
 
-    def _publish(self) -> Published:
-        if self._unsure is not None:
-            unsure, self._unsure = self._unsure, None
-            self._create(*unsure)
-        if self._last is None:
-            ensure_probed(self._chain.store)
-        newest = self._base()
-        table = self._table if self._table is not None else self._table_of(newest)
-        version = newest.version + 1 if newest else 1
-        write_id = secrets.token_hex(8)
-        with tempfile.TemporaryDirectory(prefix="teatree-publish-") as folder:
-            captured, tables = self._capture(table, version, write_id, Path(folder))
-            if newest is not None and _is_same(newest, captured):
-                self._last, self._table, self._checkpoint = newest, table, captured.checkpoint
-                return self._published(newest, is_new=False)
-            manifest = self._manifest(newest, version, write_id, captured, tables)
-            self._chain.store.put(self._chain.key(captured.pack.key), captured.path)
-        self._create(manifest, captured.table, captured.checkpoint)
-        return self._published(manifest, is_new=True)
+    def call(self, name: str, /, *, request_id: str | None = None, **arguments: Any) -> Any:
+        """Call a function of the app that the file was opened with, and return its result.
 
-    def _create(self, manifest: Manifest, table: BlockTable, checkpoint: Checkpoint | None) -> None:
-        try:
-            self._chain.create(manifest)
-        except RetryError:
-            self._unsure = (manifest, table, checkpoint)
-            raise
-        except FencedError as e:
-            e.hint = _FENCED_HINT
-            raise
-        self._last, self._table, self._checkpoint = manifest, table, checkpoint
+        A mutation is one transaction: all that it did, or nothing if it raises. A query reads what is committed. The
+        function's own errors pass as they are. One call runs at a time. `request_id` seeds the function's random
+        generator; a new one if left out.
 
-    def _published(self, manifest: Manifest, *, is_new: bool) -> Published:
-        """Return what was published, after advancing `head`: a version that existed already may lack that."""
-        advance_head(self._chain.store, self._chain.folder, manifest)
-        return _published(manifest, is_new=is_new)
-
-    def _base(self) -> Manifest | None:
-        """Return the newest version; after this publisher's first one it must be its own."""
-        newest = self._chain.newest(self._last.version if self._last else 0)
-        if newest is not None and newest.stream != NO_LOG:
+        Raises `unknown_function`, what `AppFunction.read_arguments` raises, `busy` if another transaction of this
+        process changed the same rows.
+        """
+        if self._app is None:
             raise RequestError(
-                Code.MODEL_EXISTS,
-                f"{self.name!r} is a model of an installation in this store: its manager publishes its versions.",
-                where="name",
-                hint="Publish under another name.",
+                Code.USAGE,
+                f"{self.path.name} was opened without an app.",
+                where="app",
+                hint="Open it with `teatree.open(path, app=app)`.",
             )
-        if self._last is not None and (newest is None or newest.write_id != self._last.write_id):
-            error = FencedError(
-                f"Version {newest.version if newest else 0} of {self.name} was published by another publisher since.",
-                where=self._chain.folder,
-            )
-            error.hint = _FENCED_HINT
-            raise error
-        return newest
+        calls = self.calls
+        return calls.call(calls.function(self._app, name), arguments, request_id)
 
-    def _table_of(self, newest: Manifest | None) -> BlockTable:
-        if newest is None or newest.blocks is None:
-            return BlockTable.empty(self._chain.folder)
-        return read_table(self._chain.store, newest.blocks)
+    @contextmanager
+    def transaction(self) -> Iterator[Write]:
+        """Give the handle of an app's mutations for the time of the block: to work with, or to pass to a function.
 
-    def _capture(
-        self, table: BlockTable, version: int, write_id: str, folder: Path
-    ) -> tuple[Capture, tuple[TableEntry, ...]]:
-        file = self._file
-        damage: CorruptError | None = None
-        for _ in range(READS_MAX):
-            damage = None
-            try:
-                with translating_disk_full("A pack", folder), file.checkpointed():
-                    header = file.read_at(0, HEADER_BYTES)
-                    captured = capture(file, table, self._checkpoint, version, write_id, self._chain.folder, folder)
-                    tables = tuple(_tables(file))
-                    if file.read_at(0, HEADER_BYTES) == header and captured.layout.header.checksum == checksum(header):
-                        return captured, tables
-            except CorruptError as e:  # a transaction may be writing a block that is not in use yet
-                damage = e
-        if damage is not None:
-            raise damage
-        raise RetryError(
-            Code.BUSY,
-            f"{self.path.name} was checkpointed by its user repeatedly while it was read.",
-            where=str(self.path),
-            hint="Leave checkpoints to `publish` meanwhile.",
-        )
+        What it did is committed at the end, or undone after any error; one transaction or call runs at a time.
+        """
+        with self.calls.transaction("A transaction") as handle:
+            yield handle
 
-    def _manifest(
-        self,
-        newest: Manifest | None,
-        version: int,
-        write_id: str,
-        captured: Capture,
-        tables: tuple[TableEntry, ...],
-    ) -> Manifest:
-        now = self._clock.now()
-        return Manifest(
-            model=self.name,
-            goal_model_id=self._chain.goal_model_id,
-            version=version,
-            write_id=write_id,
-            parent_write_id=newest.write_id if newest else "",
-            kind=ManifestKind.BATCH,
-            # A publisher's first version is its fence: the chain takes one number from one writer only.
-            epoch=self._last.epoch if self._last else version,
-            state=ModelState.ACTIVE,
-            at=max(now, newest.at) if newest else now,
-            log_at=now,
-            offset=0,
-            stream=NO_LOG,
-            content_version=version,
-            content_write_id=write_id,
-            user_version=version,
-            last_effect_seq=0,
-            announced_version=version,
-            content=captured.layout,
-            tables=tables,
-            pack=captured.pack,
-            changed_tables=tuple(sorted(entry.name for entry in tables)),
-            writer={"host": socket.gethostname(), "pid": os.getpid(), "file": self.path.name},
-        )
+    def bind(self, app: App | None = None) -> Stubs:
+        """Return the functions of an app, that of the file if left out, as methods that call them on this file."""
+        from teatree.functions.app.stubs import Stubs  # noqa: PLC0415 - only those who use an app need it
 
+        found = app if app is not None else self._app
+        if found is None:
+            raise RequestError(Code.USAGE, "There is no app whose functions could be bound.", where="app")
+        calls = self.calls
+        return Stubs(found, calls.call)
 
-def _is_same(newest: Manifest, captured: Capture) -> bool:
-    return (
-        not captured.blocks
-        and newest.blocks is not None
-        and newest.blocks.header.checksum == captured.layout.header.checksum
-    )
+    @property
+    def calls(self) -> FileCalls:
+        """What runs functions on this file, whatever their app."""
+        from teatree.engine.file_calls import FileCalls  # noqa: PLC0415 - only those who use an app need it
 
-
-def _tables(file: UserFile) -> Iterator[TableEntry]:
-    """Yield the tables as the open transaction sees them; columns of types that models do not have are left out."""
-    places = file.rows(
-        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database() AND NOT internal"
-        " ORDER BY schema_name, table_name"
-    )
-    infos = {info.name: info for info in read_tables(file.own_connection)}
-    for schema, table in places:
-        ((rows,),) = file.rows(f"SELECT count(*) FROM {quote(schema)}.{quote(table)}")
-        label = table_label(schema, table)
-        if schema == MAIN_SCHEMA:
-            info = infos[table]
-            yield TableEntry(label, info.schema, rows, info.primary_key, fault=info.fault)
-        else:
-            yield TableEntry(label, Schema(()), rows, fault=f"It lies in the schema {schema!r}, not main.")
-
-
-def _published(manifest: Manifest, *, is_new: bool) -> Published:
-    return Published(
-        model=manifest.model,
-        version=manifest.version,
-        is_new=is_new,
-        size_bytes=manifest.size_bytes,
-        pack_bytes=manifest.pack.size_bytes if manifest.pack and is_new else 0,
-        tables={entry.name: entry.rows for entry in manifest.tables},
-    )
+        with self._lock:
+            if self._calls is None:
+                self._calls = FileCalls(self._file, self.name, self._chain, self._settings)
+            return self._calls

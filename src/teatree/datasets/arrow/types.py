@@ -96,12 +96,14 @@ _FROM_ARROW: dict[pa.DataType, Dtype] = {
 }
 
 
-def lossless(con: duckdb.DuckDBPyConnection) -> None:
+def lossless(con: duckdb.DuckDBPyConnection, *, of_session: bool = False) -> None:
     """Make a database hand out Arrow data in which no type is changed; before its configuration is locked.
 
-    Without it a HUGEINT beyond 38 digits stops the whole database when it is handed out.
+    Without it a HUGEINT beyond 38 digits stops the whole database when it is handed out. With `of_session`, only this
+    connection does so.
     """
-    con.execute("SET GLOBAL arrow_lossless_conversion = true").fetchall()
+    scope = "SESSION" if of_session else "GLOBAL"
+    con.execute(f"SET {scope} arrow_lossless_conversion = true").fetchall()
 
 
 def to_arrow_type(dtype: Dtype) -> pa.DataType:

@@ -21,6 +21,16 @@ BLOCK_BYTES = 262_144
 """DuckDB's default; files with smaller blocks are refused where they are opened."""
 
 
+def run_rows(
+    con: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()
+) -> list[tuple[Any, ...]]:
+    """Run one statement and return its rows; raises Teatree errors instead of DuckDB's."""
+    try:
+        return con.execute(sql, parameters or None).fetchall()
+    except duckdb.Error as e:
+        raise translate(e) from e
+
+
 class BlockFile:
     """An open DuckDB file from which versions are captured."""
 
@@ -54,10 +64,7 @@ class BlockFile:
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows; raises Teatree errors instead of DuckDB's."""
-        try:
-            return self._con.execute(sql, parameters or None).fetchall()
-        except duckdb.Error as e:
-            raise translate(e) from e
+        return run_rows(self._con, sql, parameters)
 
     def checkpoint(self) -> None:
         """Write everything committed into the main file."""

@@ -250,7 +250,7 @@ def _ending(scope: HandleScope[SqlReadAccess]) -> Iterator[None]:
         failure = scope.failure
         if failure is None or failure is e or isinstance(failure, RequestError):
             raise
-        raise failure from e  # of the engine, which has to know it
+        raise failure from failure.__cause__  # of the engine, which has to know it
     scope.end()
     if scope.failure is not None:
         raise scope.failure
