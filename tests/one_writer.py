@@ -25,6 +25,7 @@ from teatree.engine.open_model import OpenModel
 from teatree.engine.publish.prepared import Author
 from teatree.engine.publish.shipping import ship
 from teatree.engine.writer import Writer
+from teatree.functions.app.loading import INSTALLED_APPS, Apps
 from teatree.functions.registry import Registry, built_in_functions
 from teatree.functions.sources import Sources
 from teatree.storage.model_folder import model_folder
@@ -77,6 +78,8 @@ class OneWriter:
         tables: list[dict[str, Any]] = [],  # noqa: B006
         limits: LimitSettings | None = None,
         functions: Registry | None = None,
+        app: str | None = None,
+        apps: Apps = INSTALLED_APPS,
     ) -> None:
         self.sources = folder / "sources"
         self.sources.mkdir(parents=True)
@@ -92,6 +95,7 @@ class OneWriter:
             functions or built_in_functions(),
             NO_PROBE,
             WriterHooks(report=self._report),
+            apps=apps,
         )
         self.writer = Writer(context, Author(StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"), {}))
         self.writer.take_over(None)
@@ -99,7 +103,7 @@ class OneWriter:
         self._good: list[int] = []
         if tables:
             good = {"table": GOOD, "columns": [{"name": "n", "type": "BIGINT"}]}
-            (outcome,) = self.apply(Sent("create_model", {"tables": [good, *tables]}))
+            (outcome,) = self.apply(Sent("create_model", {"tables": [good, *tables], "app": app}))
             assert outcome.status is Status.DONE, outcome.error
 
     def _report(self, request: Request, fraction: float, text: str) -> None:
@@ -108,6 +112,15 @@ class OneWriter:
     def close(self) -> None:
         """Close the model's file."""
         self.writer.close()
+
+    def restart(self, apps: Apps | None = None) -> None:
+        """Continue with another writer, as after a manager has left; `apps` are those that it may load."""
+        self.writer.close()
+        context = self.writer.context
+        self.writer = Writer(attrs.evolve(context, apps=apps or context.apps), Author(self.writer.manifest.stream, {}))
+        left = self.writer.take_over(self.chain.newest())
+        if left is not None:
+            self.writer.advance_base(ship(left, self.writer.context))
 
     def apply(self, *sent: Sent) -> list[Outcome]:
         """Apply requests as one batch, ship it, and return their outcomes; each has exactly one."""

@@ -10,6 +10,7 @@ act, 79 a request does not end, 1 anything else; the dispatcher starts it again 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import os
@@ -34,6 +35,7 @@ from teatree.storage.objects.stores import open_store
 from teatree_manager.collector import collect_rarely
 from teatree_manager.manager import Manager, preload
 from teatree_manager.memory import limit_memory, started_threads
+from teatree_manager.stuck import end_process
 
 THREADS_MAX = 32
 """Threads for what blocks: followers, pages and workers of direct reads, and the lease, which must wait for none."""
@@ -64,6 +66,8 @@ def main(functions: Registry | None = None, clock: Clock = SYSTEM_CLOCK) -> int:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     forward_events(structlog.get_logger())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what functions of apps print stands in the log at once
     log = structlog.get_logger().bind(model=model)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -146,4 +150,4 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -25,6 +25,7 @@ from teatree.engine.model_context import ModelContext, WriterHooks
 from teatree.engine.publish.announce import Announcer
 from teatree.engine.publish.prepared import Author, PreparedVersion
 from teatree.engine.writer import Writer
+from teatree.functions.app.loading import Apps
 from teatree.functions.registry import Registry
 from teatree.functions.sources import Sources
 from teatree.messaging.bus import Bus
@@ -243,6 +244,7 @@ class Manager:
             self._context.probe,
             hooks,
             self._context.clock,
+            apps=Apps.of(settings.manager, settings.limits.kill_tries_max),
         )
         return Writer(model, Author(stamp, {"host": holder.host, "pid": holder.pid}))
 

@@ -70,7 +70,7 @@ class DirectReads:
             self._last_ms = self._clock.monotonic_ms()
 
     async def _query(self, read: AskedRead) -> tuple[bytes, Mapping[str, str]]:
-        functions = self._writer.context.functions
+        functions = self._writer.functions
         if functions.traits(read.function).nature is not Nature.READS:
             raise RequestError(
                 Code.UNKNOWN_FUNCTION,

@@ -1,4 +1,4 @@
-"""Ending a manager whose file thread does not end: a thread cannot be ended, only its process.
+"""Ending a manager though a thread does not end: its file thread, or one of an app. Only a process can be ended.
 
 The kernel releases the locks of the process, and a successor on this host proves the lease's holder dead.
 """
@@ -6,6 +6,8 @@ The kernel releases the locks of the process, and a successor on this host prove
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -35,3 +37,16 @@ def end_hung(log: FilteringBoundLogger) -> NoReturn:
         log.error("ending: work on the file does not end")
     finally:
         os._exit(EXIT_HUNG)
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process, whose work is done, though functions of an app may have left threads: Python waits for them."""
+    left = [thread.name for thread in threading.enumerate() if not (thread.daemon or thread is threading.main_thread())]
+    if not left:
+        sys.exit(code)
+    try:
+        sys.stdout.flush()
+        sys.stderr.write(f"ending beside threads that an app left: {', '.join(left)}\n")
+        sys.stderr.flush()
+    finally:
+        os._exit(code)

@@ -18,6 +18,18 @@ AFTER_CRASH_MS = 5_000
 """Milliseconds between two spares if the first crashed while it waited: the same cause may well end the next."""
 
 
+Installed = tuple[tuple[str, int], ...]
+
+
+def installed() -> Installed:
+    """Return the times of change of the folders that packages are installed into."""
+    found: list[tuple[str, int]] = []
+    for place in (Path(entry) for entry in sys.path if entry.endswith("-packages")):
+        with suppress(OSError):  # it need not exist
+            found.append((str(place), place.stat().st_mtime_ns))
+    return tuple(found)
+
+
 class SpareManager:
     """At most one waiting process; it ends when its pipe closes, so it never outlives the dispatcher."""
 
@@ -26,6 +38,8 @@ class SpareManager:
         self._environ = dict(environ)
         self._process: subprocess.Popen[bytes] | None = None
         self._not_before_s = 0.0
+        self._installed: Installed = ()
+        """What was installed when it was started."""
 
     def prepare(self) -> None:
         """Start a spare if there is none: at once after one was taken, later after one that crashed."""
@@ -33,6 +47,7 @@ class SpareManager:
         if is_waiting or (self._process is not None and self._clock.monotonic() < self._not_before_s):
             return
         self._not_before_s = self._clock.monotonic() + AFTER_CRASH_MS / 1000
+        self._installed = installed()
         with suppress(OSError):  # the next launch meets the same error, and reports it
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "teatree_manager"],
@@ -44,7 +59,12 @@ class SpareManager:
             )
 
     def take(self, model: str, log: Path) -> subprocess.Popen[bytes] | None:
-        """Give the spare its model and log file; return it, or None if there is no spare."""
+        """Give the spare its model and log file; return it, or None if there is no spare that knows what is installed.
+
+        A package that is installed in place adds a folder to Python's path, which is read when a process starts.
+        """
+        if self._installed != installed():
+            self.close()
         process, self._process = self._process, None
         if process is None or process.stdin is None or process.poll() is not None:
             return None

@@ -119,4 +119,4 @@ class Applier:
         return applied
 
     def _traits(self, request: Request) -> Traits:
-        return self._writer.context.functions.traits(request.function)
+        return self._writer.functions.traits(request.function)

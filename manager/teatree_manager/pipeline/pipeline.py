@@ -67,8 +67,8 @@ class Pipeline:
         """Apply and ship until the source is stopped, first what a crash `left` unshipped.
 
         Returns too when there is no model after a request, or none and no request: the dispatcher first answers what
-        follows, up to the next `create_model`. Raises `fenced` when another writer is ahead, and errors that need an
-        operator.
+        follows, up to the next `create_model`; and when a request has changed the model's app. Raises `fenced` when
+        another writer is ahead, and errors that need an operator.
         """
         if left is not None:
             self._begin_shipping(left)
@@ -94,7 +94,7 @@ class Pipeline:
                 if self._applier.passes_over(batch[0]):
                     continue
                 await self._one_version(batch)
-                if self._writer.state is not ModelState.ACTIVE:
+                if self._writer.state is not ModelState.ACTIVE or self._writer.is_outdated:
                     return
 
     async def _one_version(self, batch: Sequence[Request]) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from typing_extensions import override
+
 
 class Code(StrEnum):
     """Stable names of everything that can be wrong; a code never changes its meaning or its group."""
@@ -81,6 +83,8 @@ class Code(StrEnum):
 MESSAGE_CHARS_MAX = 1_000
 """Characters of an error's message, and of its hint, that a notice carries."""
 WHERE_CHARS_MAX = 300
+TRACEBACK_CHARS_MAX = 4_000
+"""Characters of a traceback that a notice carries: its end, where the error is."""
 
 
 class TeatreeError(Exception):
@@ -147,6 +151,30 @@ class RetryError(TeatreeError):
 
 class OperatorError(TeatreeError):
     """An operator has to act: trying again changes nothing."""
+
+
+class AppError(OperatorError):
+    """An app or one of its functions is faulty: the request ends as `failed`, its neighbours and its model continue."""
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        where: str | None = None,
+        hint: str | None = None,
+        traceback: str | None = None,
+    ) -> None:
+        """`traceback` has the frames of the user's code."""
+        super().__init__(code, message, where=where, hint=hint)
+        self.traceback = traceback
+
+    @override
+    def to_dict(self) -> dict[str, Any]:
+        found = super().to_dict()
+        if self.traceback is not None:
+            found["traceback"] = _bounded(self.traceback[-TRACEBACK_CHARS_MAX:], TRACEBACK_CHARS_MAX)
+        return found
 
 
 class FencedError(OperatorError):

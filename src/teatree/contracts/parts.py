@@ -30,6 +30,8 @@ class PartGroup(StrEnum):
     """By the scheme of a URI that `load` names: called with `Sources`, returns a `Source`."""
     FORMATS = "teatree.formats"
     """By the ending of a file's name: called with a `SourceFile`, yields its rows."""
+    APPS = "teatree.apps"
+    """By the name in a model's options: an `App`. It is not called (`functions/app/loading.py`)."""
 
     @property
     def noun(self) -> str:
@@ -40,6 +42,18 @@ class PartGroup(StrEnum):
 def part_names(group: PartGroup) -> tuple[str, ...]:
     """Return the names of the installed parts of a group, sorted."""
     return tuple(sorted({entry.name for entry in _entries(group, tuple(sys.path))}))
+
+
+def installed_now(group: PartGroup) -> dict[str, list[EntryPoint]]:
+    """Return the entry points of a group by name, also of packages that were installed since this process began."""
+    from importlib import invalidate_caches  # noqa: PLC0415
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
+    invalidate_caches()
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in entry_points(group=group):
+        found.setdefault(entry.name, []).append(entry)
+    return found
 
 
 def make_part(group: PartGroup, name: str, kind: type, where: str, *args: object) -> Any:

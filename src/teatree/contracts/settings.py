@@ -106,6 +106,9 @@ class LimitSettings:
     """Rows in one page of a query's result."""
     page_bytes_max: int = 750_000
     """Bytes of a page that travels in a notice; a larger one lies in the object store and the notice refers to it."""
+    result_bytes_max: int = 1_000_000
+    """Bytes of JSON that a function of an app may return, other than rows in pages: outcomes are held in memory, and
+    kept for as long as ids are remembered."""
     pages_max: int = 1_000
     """Pages of one result: each is a separate object."""
     pages_inline_max: int = field(default=100, metadata=ZERO_ALLOWED)
@@ -164,6 +167,13 @@ class ManagerSettings:
     head_interval_ms: int = field(default=1_000, metadata=ZERO_ALLOWED)
     """Milliseconds between copies of a busy model's newest manifest: one that vanishes sooner is missed only by
     the catalog and by its readers; each costs a small write and three small reads."""
+    apps: str = ""
+    """Names of the apps that a model may have, separated by commas; all that are installed if it is empty. A request
+    can name an app, never a module."""
+    app_import_ms_max: int = 30_000
+    """Milliseconds that the import of a model's app may take; without it the built-in functions are served."""
+    app_reload: int = field(default=0, metadata=ZERO_ALLOWED)
+    """1 while an app is developed: its code may change under one version, and a manager leaves when it has changed."""
 
 
 @frozen

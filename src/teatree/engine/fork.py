@@ -123,4 +123,5 @@ def _options(wanted: ModelOptions, fork_source: Manifest) -> ModelOptions:
             where="storage_version",
             hint="Leave it out.",
         )
-    return evolve(wanted, engine=fork_source.options.engine, storage_version=there)
+    options = fork_source.options
+    return evolve(wanted, engine=options.engine, storage_version=there, app=wanted.app or options.app)

@@ -22,6 +22,8 @@ from teatree.engine.model_context import ModelContext
 from teatree.engine.publish.prepared import CapturedData, PreparedVersion, table_entries
 from teatree.engine.publish.preparer import VersionPreparer
 from teatree.engine.recovery import recovered
+from teatree.functions.app.loading import LoadedApp
+from teatree.functions.registry import Registry
 
 
 class OpenModel:
@@ -34,6 +36,8 @@ class OpenModel:
     def __init__(self, context: ModelContext, preparer: VersionPreparer, data: ModelData, newest: Applied) -> None:
         """`context` has the model's own limits; `newest` is the batch that was applied last."""
         self.limits = context.limits
+        self.is_outdated = False
+        """Whether a request has changed the model's app since these functions were loaded."""
         self.preparer = preparer
         self._context = context
         self._newest = newest
@@ -66,6 +70,21 @@ class OpenModel:
         self._newest = applied
         return applied
 
+    def use(self, context: ModelContext) -> None:
+        """Run requests with the functions of `context`."""
+        self._context = context
+        self._batch_context = self._use(self._data)
+
+    @property
+    def functions(self) -> Registry:
+        """The functions that requests can call."""
+        return self._context.functions
+
+    @property
+    def app(self) -> LoadedApp | None:
+        """The app that was loaded for it."""
+        return self._context.app
+
     def apply(self, requests: Sequence[Request]) -> Applied:
         """Apply a batch; after an error it resumes where it stopped."""
         with self._working() as batch_context:
@@ -73,6 +92,7 @@ class OpenModel:
                 self._batch = self._new_batch(batch_context)
             applied = self._batch.apply(requests)
         self._batch, self._newest = None, applied
+        self.is_outdated = self.is_outdated or applied.app_change is not None
         self._reopen_if_exhausted(applied)
         return applied
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import attrs
 
 from teatree.contracts.formats.manifest import Manifest, ModelState
-from teatree.engine.apply.batch import Applied, archive_of
+from teatree.engine.apply.batch import Applied, app_change_of, archive_of
 from teatree.engine.apply.ledger import Ledger
 from teatree.engine.commits import Commit
 from teatree.engine.publish.prepared import new_write_id
@@ -36,6 +36,8 @@ def recovered(commits: Sequence[Commit], fence: Manifest, ledger: Ledger, functi
         changed_tables=frozenset(name for c in commits for name in c.changed_tables),
         archive=archive_of(entries, functions),
         dropped=last.dropped,
+        app_change=app_change_of(entries, functions),
+        app=next((e.outcome.app for e in reversed(entries) if e.outcome.app is not None), None),
     )
 
 

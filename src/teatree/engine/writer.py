@@ -25,10 +25,12 @@ from teatree.engine.incarnation import CreatedModel
 from teatree.engine.model_context import ModelContext
 from teatree.engine.model_without_data import ModelWithoutData
 from teatree.engine.open_model import OpenModel
-from teatree.engine.publish.prepared import Author, PreparedVersion, fence_after
+from teatree.engine.publish.prepared import Author, PreparedVersion, app_after, fence_after, options_after
 from teatree.engine.publish.preparer import VersionPreparer
 from teatree.engine.recovery import applied_through
 from teatree.engine.takeover import discard_data, discard_temp, put_aside, take_data
+from teatree.functions.app.loading import LoadedApp
+from teatree.functions.registry import Registry
 
 
 # More than ten public methods: each forwards to the model's state, so that callers need not know it.
@@ -68,6 +70,24 @@ class Writer:
         return model.limits if isinstance(model, OpenModel) else self.context.limits
 
     @property
+    def functions(self) -> Registry:
+        """The functions that requests can call: those of the model's app too while it has data."""
+        model = self.model
+        return model.functions if isinstance(model, OpenModel) else self.context.functions
+
+    @property
+    def app(self) -> LoadedApp | None:
+        """The app that this process has loaded for the model."""
+        model = self.model
+        return model.app if isinstance(model, OpenModel) else None
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a request has changed the model's app: a process can import only one, so another writer continues."""
+        model = self.model
+        return isinstance(model, OpenModel) and model.is_outdated
+
+    @property
     def applied_position(self) -> LogPosition:
         """The position of the last request that is committed, or published without data: the log is read from it."""
         return self._taken_over.position
@@ -104,9 +124,12 @@ class Writer:
             taken_over = take_data(context, fence)
         self.restored = taken_over.restored
         model = self.model = OpenModel(context, preparer, taken_over.data, applied)
-        if not taken_over.unshipped:
-            return None
-        return model.capture(model.recover(taken_over.unshipped), fence.announced_version)
+        if taken_over.unshipped:
+            applied = model.recover(taken_over.unshipped)
+        name = options_after(applied, fence).app
+        with probe.step("manager.take_over.app", app=name):
+            model.use(context.with_app(name, app_after(applied, fence)))
+        return model.capture(applied, fence.announced_version) if taken_over.unshipped else None
 
     def _fence(self, newest: Manifest | None) -> Manifest:
         """Return the fence of this writer, created unless an earlier try has left it as the newest manifest."""
@@ -138,7 +161,8 @@ class Writer:
         result = model.apply(requests[0], outside)
         if isinstance(result, CreatedModel):
             context = self.context.with_options(result.options)
-            self.model = OpenModel(context, model.preparer, result.data, result.applied)
+            opened = self.model = OpenModel(context, model.preparer, result.data, result.applied)
+            opened.use(context.with_app(result.options.app, None))
             return result.applied
         return result
 

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.formats.codec import parse_json
+from teatree.contracts.formats.provenance import VersionRead
 from teatree.contracts.formats.requests import CONTENT_ARROW, HEADER_ARGS, Request
 from teatree.contracts.settings import LimitSettings
 from teatree.contracts.shown import shown
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from teatree.datasets.csv.options import CsvOptions
     from teatree.functions.handles import Parameters
     from teatree.functions.history import History
+    from teatree.functions.others import Others
 
 T = TypeVar("T")
 _REQUIRED: Any = object()
@@ -37,6 +39,11 @@ def no_report(request: Request, fraction: float, text: str) -> None:
     """Publish nothing."""
 
 
+def no_apps(name: str) -> None:
+    """Refuse every app: there is none."""
+    raise RequestError(Code.BAD_ARGUMENT, f"There is no app {shown(name)} that a model may have.", where="app")
+
+
 @frozen
 class CallContext:
     """What functions may use beside their handle."""
@@ -49,6 +56,10 @@ class CallContext:
     """Publishes how far a request is."""
     engines: tuple[str, ...] = ()
     """The engines that a new model can have."""
+    others: Others | None = None
+    """Opens versions of other models for functions of apps; None where there is no store."""
+    check_app: Callable[[str], object] = no_apps
+    """Raises `bad_name` or `bad_argument` for the name of an app that a model may not have."""
 
 
 # More than ten public methods: one for each kind of argument.
@@ -61,6 +72,8 @@ class Call:
         self.request = request
         self.context = context
         self._members = _members(request)
+        self.reads: tuple[VersionRead, ...] = ()
+        """Versions of other models that the function has read."""
         self.expected_version = self.integer("expected_version", None)
 
     def progress(self, fraction: float, text: str) -> None:
@@ -83,6 +96,12 @@ class Call:
     def text(self, name: str, default: Any = _REQUIRED) -> Any:
         """Take a text."""
         return self.take(name, str, "a text", default)
+
+    def nullable_text(self, name: str) -> str | None:
+        """Take a text, or the null that must be given for none."""
+        if name in self._members and self._members[name] is None:
+            return self._members.pop(name)  # type: ignore[no-any-return]
+        return self.text(name)  # type: ignore[no-any-return]
 
     def choice(self, name: str, choices: tuple[str, ...], default: Any = _REQUIRED) -> Any:
         """Take one of some texts."""
@@ -163,6 +182,15 @@ class Call:
         table = read_arrow_stream(self.request.body, self.context.limits.rows_bytes_max)
         self._check_values(table.num_rows * columns)
         return table
+
+    def all_arguments(self) -> tuple[dict[str, Any], pa.Table | None]:
+        """Take all arguments that were not taken yet, as `parse_json` gives them, and the rows of an Arrow body."""
+        members, self._members = self._members, {}
+        if self.request.content_type != CONTENT_ARROW:
+            return members, None
+        from teatree.datasets.arrow_stream import read_arrow_stream  # noqa: PLC0415  JSON calls never need Arrow here
+
+        return members, read_arrow_stream(self.request.body, self.context.limits.rows_bytes_max)
 
     def _check_values(self, count: int) -> None:
         found_bytes, limit_bytes = count * VALUE_BYTES, self.context.limits.rows_bytes_max

@@ -18,7 +18,6 @@ from teatree.functions.tables import TABLE_MEMBERS, refuse_unknown
 ENGINE_DEFAULT = ModelOptions().engine
 STORAGE_VERSIONS = ("v1.2.0", "v1.3.0", "v1.4.0", "v1.5.0", "v2.0.0", "latest")
 """The oldest DuckDB that must be able to open a version."""
-APP_CHARS_MAX = 200
 _OPERATORS_LIMITS = {
     "remember_days",
     "remember_rows_max",
@@ -60,6 +59,8 @@ def read_model_arguments(call: Call) -> ModelArguments:
     engine = _engine(call.text("engine", ENGINE_DEFAULT), call.context.engines)
     storage_version = call.choice("storage_version", STORAGE_VERSIONS, None)
     app = call.text("app", None)
+    if app is not None:
+        call.context.check_app(app)
     limits = call.members("limits", {})
     tables = call.items("tables", [])
     fork_source = _fork_source(call.members("from", None))
@@ -71,8 +72,6 @@ def read_model_arguments(call: Call) -> ModelArguments:
             where="tables",
             hint="Send `create_table` when it is there.",
         )
-    if app is not None and len(app) > APP_CHARS_MAX:
-        raise RequestError(Code.BAD_NAME, f"'app' has {len(app)} characters; {APP_CHARS_MAX} is the most.", where="app")
     for name, value in limits.items():
         _check_limit(name, value, call.context.limits)
     for place, table in enumerate(tables):

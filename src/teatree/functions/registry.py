@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.errors import AppError, Code, RequestError
+from teatree.contracts.formats.provenance import AppCode
 from teatree.functions import builtins
 from teatree.functions.traits import Function, Nature, Traits
 
@@ -29,10 +30,28 @@ _BUILTINS = (
 
 
 @frozen
+class ModelApp:
+    """The app of a model."""
+
+    name: str
+    code: AppCode | None
+    """The code of it that was used last; None if none was yet."""
+    error: AppError | None = None
+    """Why its functions cannot be called; None if they can."""
+
+
+@frozen
 class Registry:
     """Functions by name."""
 
     functions: Mapping[str, Function]
+    app: ModelApp | None = None
+    """The model's app, if it has one; its functions are among these unless it has an error."""
+
+    @property
+    def app_code(self) -> AppCode | None:
+        """The code of the app whose functions these are; None if there is none that can be called."""
+        return None if self.app is None or self.app.error is not None else self.app.code
 
     @classmethod
     def of(cls, functions: Iterable[Function]) -> Registry:
@@ -46,16 +65,18 @@ class Registry:
 
     def extended(self, *functions: Function) -> Registry:
         """Return a registry with further functions, which replace those of the same names."""
-        return Registry({**self.functions, **{function.name: function for function in functions}})
+        return evolve(self, functions={**self.functions, **{function.name: function for function in functions}})
 
     def find(self, name: str) -> Function | None:
         """Return a function by its name, None if there is none."""
         return self.functions.get(name)
 
     def require(self, name: str) -> Function:
-        """Return a function by its name; raises `unknown_function`."""
+        """Return a function by its name; raises `unknown_function`, or the error of an app that may have it."""
         found = self.find(name)
         if found is None:
+            if self.app is not None and self.app.error is not None:
+                raise self.app.error.with_traceback(None)
             raise RequestError(
                 Code.UNKNOWN_FUNCTION,
                 f"There is no function {name!r}.",

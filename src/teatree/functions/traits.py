@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
+from teatree.contracts.formats.provenance import AppCode
 from teatree.functions.arguments import Call
 from teatree.functions.waiting_calls import WaitingCalls
 
@@ -25,6 +26,8 @@ class Nature(Enum):
     """Begins an incarnation of the model; the writer creates the file from the arguments that it returns."""
     ENDS = auto()
     """Ends an incarnation of the model."""
+    CONFIGURES = auto()
+    """Changes the model's app to the one that it returns: its manager leaves, and the next one loads that."""
 
 
 @frozen
@@ -42,6 +45,10 @@ class Traits:
     """Returns whether a request with this body can change primary keys in place; None if none can."""
     error_place: str = "arguments"
     """The argument that an error names if it names none itself."""
+    time_ms_max: int | None = None
+    """Milliseconds that a call may run; None for the model's limit."""
+    app: AppCode | None = None
+    """The app to which it belongs; None for a built-in function."""
 
 
 @frozen
@@ -52,5 +59,7 @@ class Function:
     run: Callable[[Any, Call], Any]
     """Called with a handle (`WriteAccess`; None if it begins an incarnation) and the arguments; returns its result."""
     traits: Traits = Traits()
+    describe: Callable[[], dict[str, Any]] | None = None
+    """Returns what users may know of a function of an app; a built-in one's docstring and code show it."""
     waiting: Callable[[], WaitingCalls] | None = None
     """Begins to collect neighbouring calls that run together, if it is batchable; it writes, and is not `alone`."""

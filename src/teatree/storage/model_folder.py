@@ -47,6 +47,11 @@ class ModelFolder:
         return self.root / "attempt.json"
 
     @property
+    def app_import(self) -> Path:
+        """Exists while the model's app is imported: after a crash, it shows that the import may be the cause."""
+        return self.root / "app_import.json"
+
+    @property
     def read_write(self) -> Path:
         """Holds one folder an epoch."""
         return self.root / "rw"

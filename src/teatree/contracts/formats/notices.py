@@ -55,7 +55,7 @@ class Outcome:
     result: Any = None
     """Plain JSON value; for a query with pages see `pages`."""
     error: dict[str, Any] | None = None
-    """`code`, `message`, `where`."""
+    """`code`, `message`, `where`; for a fault of an app also `traceback`."""
     group: str | None = None
     pages: tuple[dict[str, Any], ...] = ()
     """Pages of a query's result: `ref` (object key), `rows`, `bytes`, `format`."""
@@ -82,6 +82,8 @@ def outcome_of(
     pages: tuple[dict[str, Any], ...] = (),
     effect: bool = False,
     tables: tuple[str, ...] = (),
+    app: AppCode | None = None,
+    reads: tuple[VersionRead, ...] = (),
 ) -> Outcome:
     """Return a request's outcome."""
     return Outcome(
@@ -100,6 +102,8 @@ def outcome_of(
         sender=request.sender,
         traceparent=request.traceparent,
         index=request.index,
+        app=app,
+        reads=reads,
     )
 
 

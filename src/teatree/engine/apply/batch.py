@@ -13,18 +13,28 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from attrs import evolve, field, frozen
 
-from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.errors import AppError, Code, OperatorError, RequestError, RetryError, TeatreeError
 from teatree.contracts.formats.manifest import ForkPoint, ModelOptions
 from teatree.contracts.formats.notices import Outcome
+from teatree.contracts.formats.provenance import AppCode
 from teatree.contracts.formats.requests import LogPosition, Request
 from teatree.contracts.formats.steps import Steps
 from teatree.contracts.logs import log_event
 from teatree.engine.apply.ledger import Ledger
 from teatree.engine.apply.outcomes import refusal
-from teatree.engine.apply.transaction import BatchContext, ExtraChecks, Item, NextVersion, Transaction, UnexpectedError
+from teatree.engine.apply.transaction import (
+    AppChange,
+    BatchContext,
+    ExtraChecks,
+    Item,
+    NextVersion,
+    Transaction,
+    UnexpectedError,
+)
 from teatree.engine.commits import Commit
 from teatree.engine.errors import InvalidatedError, TooManyRowsError, UnsureRowsError
 from teatree.functions.registry import Registry
@@ -66,6 +76,10 @@ class Applied:
     """What its `create_model` set; None for a batch without one."""
     dropped: bool = False
     """Whether it dropped the model."""
+    app_change: AppChange | None = None
+    """What it changed the model's app to."""
+    app: AppCode | None = None
+    """The code of the app that it could call; None if there was none."""
     steps: Steps = field(factory=Steps.begin, eq=False)
 
 
@@ -97,6 +111,7 @@ class Batch:
         self._changed_tables: set[str] = set()
         self._archive: tuple[str, ...] | None = None
         self._dropped = False
+        self._app_change: AppChange | None = None
         self._invalidated: _Invalidated | None = None
         self._checkpointed = True
         """Whether no table has changed since the last checkpoint."""
@@ -152,9 +167,16 @@ class Batch:
             if commit.write_id != self._next_version.write_id or commit.offset <= self.offset:
                 continue
             entries = decode_segment(commit.outcomes, f"commit {commit.offset}")
-            self._take(commit, entries, archive_of(entries, self._context.functions))
+            functions = self._context.functions
+            self._take(commit, entries, archive_of(entries, functions), app_change_of(entries, functions))
 
-    def _take(self, commit: Commit, entries: Sequence[Entry], archive: tuple[str, ...] | None) -> None:
+    def _take(
+        self,
+        commit: Commit,
+        entries: Sequence[Entry],
+        archive: tuple[str, ...] | None,
+        app_change: AppChange | None,
+    ) -> None:
         self._last = LogPosition(commit.offset, commit.log_at)
         self._entries.extend(entries)
         self._segments.append(commit.outcomes)
@@ -163,6 +185,7 @@ class Batch:
         self._checkpointed = self._checkpointed and not commit.changed_tables
         self._archive = archive if archive is not None else self._archive
         self._dropped = commit.dropped
+        self._app_change = app_change or self._app_change
         self._context.ledger.add(self._next_version.version, entries)
         self._outcomes.update({e.outcome.request_id: e.outcome for e in entries if e.role is Role.FIRST})
         self._refused.clear()
@@ -184,6 +207,8 @@ class Batch:
             changed_tables=frozenset(self._changed_tables),
             archive=self._archive,
             dropped=self._dropped,
+            app_change=self._app_change,
+            app=self._context.functions.app_code,
         )
 
     def _commit(self, *parts: Sequence[Item]) -> None:
@@ -199,7 +224,7 @@ class Batch:
                     seqs = frozenset(item.request.seq for item in part)
                     self._invalidated = _Invalidated(seqs, transaction.culprit, e)
                 raise
-            except (RequestError, RetryError, UnexpectedError) as e:
+            except (RequestError, RetryError, AppError, UnexpectedError) as e:
                 if isinstance(e, RetryError) and e.code not in FAILED_CODES:
                     raise
                 waiting.extend(reversed(self._after_failure(part, transaction.culprit, e)))
@@ -294,7 +319,7 @@ class Batch:
             committing.end(e)
             connection.rollback()
             raise
-        self._take(commit, transaction.entries, transaction.archive)
+        self._take(commit, transaction.entries, transaction.archive, transaction.app_change)
         committing.end()
 
 
@@ -305,9 +330,19 @@ def _is_its_own(error: TeatreeError) -> bool:
 
 def archive_of(entries: Sequence[Entry], functions: Registry) -> tuple[str, ...] | None:
     """Return the tables that the last barrier among these outcomes names, None if there is none."""
+    barriers = _results(entries, functions, Nature.BARRIER)
+    return tuple(barriers[-1]["tables"]) if barriers else None
+
+
+def app_change_of(entries: Sequence[Entry], functions: Registry) -> AppChange | None:
+    """Return what the last of these outcomes that changed the model's app changed it to, None if there is none."""
+    changes = _results(entries, functions, Nature.CONFIGURES)
+    return AppChange(changes[-1]["app"]) if changes else None
+
+
+def _results(entries: Sequence[Entry], functions: Registry, nature: Nature) -> list[Any]:
     firsts = [e.outcome for e in entries if e.role is Role.FIRST and e.outcome.result]
-    barriers = [outcome for outcome in firsts if functions.traits(outcome.function).nature is Nature.BARRIER]
-    return tuple(barriers[-1].result["tables"]) if barriers else None
+    return [outcome.result for outcome in firsts if functions.traits(outcome.function).nature is nature]
 
 
 def _items(requests: Sequence[Request], ledger: Ledger) -> list[Item]:

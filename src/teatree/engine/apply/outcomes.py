@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from teatree.contracts.errors import Code, RequestError, TeatreeError
 from teatree.contracts.formats.notices import Outcome, Status, outcome_of
+from teatree.contracts.formats.provenance import AppCode
 from teatree.contracts.formats.requests import Request
 from teatree.engine.apply.ledger import Ledger, LostOutcome
 from teatree.functions.traits import Traits
@@ -16,13 +17,13 @@ def refusal(request: Request, error: TeatreeError, traits: Traits) -> Entry:
     """Return the outcome of a request that had no effect, with its error; `traits` are those of its function."""
     if error.where is None:
         error.where = traits.error_place
-    return refused(request, error)
+    return refused(request, error, traits.app)
 
 
-def refused(request: Request, error: TeatreeError) -> Entry:
-    """Return the outcome of a request that had no effect, with its error as it is."""
+def refused(request: Request, error: TeatreeError, app: AppCode | None = None) -> Entry:
+    """Return the outcome of a request that had no effect, with its error as it is; `app` has its function."""
     status = Status.REJECTED if isinstance(error, RequestError) else Status.FAILED
-    return Entry(outcome_of(request, status, error=error.to_dict()))
+    return Entry(outcome_of(request, status, error=error.to_dict(), app=app))
 
 
 def lost(request: Request, earlier: LostOutcome) -> Entry:

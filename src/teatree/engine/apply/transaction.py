@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, TeatreeError
+from teatree.contracts.errors import AppError, Code, CorruptError, OperatorError, RequestError, TeatreeError
 from teatree.contracts.formats.notices import Outcome, Status, outcome_of
 from teatree.contracts.formats.requests import Request
 from teatree.contracts.probe import Probe
@@ -62,6 +62,13 @@ class NextVersion:
 
 
 @frozen
+class AppChange:
+    """The app that a model has from now on; None for none."""
+
+    name: str | None
+
+
+@frozen
 class Item:
     """One request of a batch, with an earlier use of its id."""
 
@@ -110,6 +117,8 @@ class Transaction:
         self.archive: tuple[str, ...] | None = None
         self.dropped = False
         """Whether a request dropped the model."""
+        self.app_change: AppChange | None = None
+        """What a request changed the model's app to."""
         self.culprit: int | None = None
         """After an error: the place of the item that caused it; None if it may be any of the waiting calls."""
 
@@ -153,7 +162,7 @@ class Transaction:
                 self._run_function(request, function, call)
             else:
                 self._wait(function, waiting, call)
-        except RequestError as e:
+        except (RequestError, AppError) as e:
             if self._handle.statements != statements:
                 raise  # the transaction holds part of it, or is void
             self._keep(refusal(request, e, self._context.functions.traits(request.function)))
@@ -183,8 +192,16 @@ class Transaction:
         with connection.time_limit(_time_ms_max(traits, limits), request.function, [request]) as block:
             with connection.memory_limit(traits, exactly=self._checks.rows):
                 result = function.run(handle, call)
-            pages = cut_pages(result, limits.pages_max, block.check) if traits.nature is Nature.READS else []
-        self._done(request, function, result, pages, tuple(sorted(handle.written)))
+            pages = cut_pages(result, limits.pages_max, block.check) if isinstance(result, QueryResult) else []
+        done = partial(
+            outcome_of,
+            request,
+            Status.DONE,
+            tables=tuple(sorted(handle.written)),
+            app=traits.app,
+            reads=call.reads,
+        )
+        self._done(request, function, result, pages, done)
 
     def _check_expected_version(self, call: Call) -> None:
         expected = call.expected_version
@@ -259,13 +276,15 @@ class Transaction:
         self._outcomes[done.request_id] = refused
 
     def _done(
-        self, request: Request, function: Function, result: Any, pages: Sequence[Page], tables: tuple[str, ...]
+        self, request: Request, function: Function, result: Any, pages: Sequence[Page], done: partial[Outcome]
     ) -> None:
-        done = partial(outcome_of, request, Status.DONE, tables=tables)
+        """Keep the outcome that `done` makes of a result."""
         match function.traits.nature:
+            case Nature.READS if isinstance(result, QueryResult):
+                shown, stored = self._store_pages(request, result, pages)
+                self._keep(Entry(done(result=shown, pages=stored)))
             case Nature.READS:
-                result, stored = self._store_pages(request, result, pages)
-                self._keep(Entry(done(result=result, pages=stored)))
+                self._keep(Entry(done(result=result)))
             case Nature.BARRIER:
                 handle = self._handle
                 self.archive = tuple(handle.table(name).name for name in result)
@@ -275,6 +294,9 @@ class Transaction:
             case Nature.ENDS:
                 self.dropped = True
                 self._keep(Entry(done(result={}, effect=True)))
+            case Nature.CONFIGURES:
+                self.app_change = AppChange(result)
+                self._keep(Entry(done(result={"app": result})))
             case Nature.BEGINS:
                 raise RequestError(Code.MODEL_EXISTS, f"The model {request.model!r} exists already.", where="model")
 
@@ -307,6 +329,8 @@ class Transaction:
 
 
 def _time_ms_max(traits: Traits, limits: LimitSettings) -> int:
+    if traits.time_ms_max is not None:
+        return traits.time_ms_max
     if traits.nature is Nature.READS:
         return limits.query_time_ms_max
     return limits.load_time_ms_max if traits.copies else limits.request_time_ms_max

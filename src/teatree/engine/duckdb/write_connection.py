@@ -68,11 +68,14 @@ class DuckDBConnection(WriteConnection):
         """Limit the rows that the block makes, and the allocations beside DuckDB's unless it runs no user's statement.
 
         Rows that a function copies may take `load_bytes_max`, as far as DuckDB writes them into the file before the
-        commit. Others must fit into memory during the commit, which cannot be interrupted.
+        commit. Others must fit into memory during the commit, which cannot be interrupted. A function of an app
+        allocates beside DuckDB as a user's statement does.
         """
         limits, copies = self._limits, traits.copies
         allocations = (
-            nullcontext() if copies else PRIVATE_MEMORY.within(limits.memory_bytes_max + limits.unaccounted_bytes_max)
+            nullcontext()
+            if copies and traits.app is None
+            else PRIVATE_MEMORY.within(limits.memory_bytes_max + limits.unaccounted_bytes_max)
         )
         if not traits.makes_rows:
             return allocations

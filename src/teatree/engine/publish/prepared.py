@@ -15,10 +15,12 @@ from teatree.contracts.formats.manifest import (
     LedgerRef,
     Manifest,
     ManifestKind,
+    ModelOptions,
     ModelState,
     StreamStamp,
     TableEntry,
 )
+from teatree.contracts.formats.provenance import AppCode
 from teatree.contracts.formats.steps import Steps
 from teatree.contracts.formats.traceparent import is_sampled
 from teatree.contracts.names import ANONYMOUS
@@ -146,7 +148,8 @@ def batch_after(
         announced_version=announced_version,
         incarnation=_incarnation(applied, parent.incarnation),
         fork_of=creation.fork_of if creation else None if applied.dropped else parent.fork_of,
-        options=creation.options if creation else parent.options,
+        options=options_after(applied, parent),
+        app=app_after(applied, parent),
         content=captured.content if captured else None,
         tables=data.tables if data else (),
         pack=captured.pack if captured else None,
@@ -158,6 +161,23 @@ def batch_after(
         step_us={},
         writer=dict(author.details),
     )
+
+
+def options_after(applied: Applied, parent: Manifest) -> ModelOptions:
+    """Return the model's options after a batch."""
+    if applied.creation is not None:
+        return applied.creation.options
+    change = applied.app_change
+    return parent.options if change is None else attrs.evolve(parent.options, app=change.name)
+
+
+def app_after(applied: Applied, parent: Manifest) -> AppCode | None:
+    """Return the code of the model's app that was used last; none while none of that app was used."""
+    if applied.creation is not None or applied.dropped:
+        return None
+    code = applied.app or parent.app
+    is_other = applied.app_change is not None and code is not None and code.name != applied.app_change.name
+    return None if is_other else code
 
 
 def _senders(entries: Sequence[Entry]) -> tuple[str, ...]:

@@ -262,6 +262,11 @@ def reads_of(handle: Read) -> tuple[VersionRead, ...]:
     return tuple(sorted(found, key=lambda read: (read.model, read.version)))
 
 
+def is_failure(handle: Read, error: BaseException) -> bool:
+    """Return whether an error is the engine's, of a statement that ended a function's transaction."""
+    return handle._scope.failure is error  # noqa: SLF001 - likewise
+
+
 def _columns(columns: Mapping[str, str] | Sequence[Mapping[str, Any]]) -> Any:
     if isinstance(columns, Mapping):
         return [{"name": name, "type": kind} for name, kind in columns.items()]
