@@ -10,6 +10,7 @@ import duckdb
 import pytest
 from attrs import evolve
 
+from installed_apps import APPS
 from published import LIMITS, PublishedModel
 from servers import TestServers
 from teatree.contracts.errors import Code
@@ -25,10 +26,13 @@ ROWS = 400_000
 
 
 @pytest.fixture
-def origin(object_store_settings: StoreSettings, tmp_path: Path) -> Iterator[PublishedModel]:
+def origin(
+    object_store_settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[PublishedModel]:
     """Return a model with some megabytes in it."""
+    monkeypatch.syspath_prepend(APPS)
     with PublishedModel(object_store_settings, tmp_path) as model:
-        model.request("create_model", {"storage_version": "v1.4.0", "app": "planning"})
+        model.request("create_model", {"storage_version": "v1.4.0", "app": "goals"})
         columns = [{"name": "id", "type": "BIGINT"}, {"name": "v", "type": "BIGINT"}]
         model.request("create_table", {"table": "t", "columns": columns, "primary_key": ["id"]})
         model.sql(f"INSERT INTO t SELECT i, hash(i) // 2 FROM range({ROWS}) r(i)")
@@ -76,9 +80,9 @@ def test_a_fork_is_an_independent_model(origin: PublishedModel, tmp_path: Path) 
     before = origin.chain.newest()
     assert before is not None
     with _fork(origin, tmp_path) as twin:
-        first = twin.request("create_model", {"from": {"model": "sales", "version": before.version}, "app": "trial"})
+        first = twin.request("create_model", {"from": {"model": "sales", "version": before.version}})
         assert (first.version, first.offset, first.incarnation.created_seq) == (2, 1, 1)
-        assert (first.options.app, first.options.storage_version) == ("trial", "v1.4.0")
+        assert (first.options.app, first.options.storage_version) == ("goals", "v1.4.0")
         assert first.fork_of is not None
         assert (first.fork_of.model, first.fork_of.version) == ("sales", before.version)
         assert {t.changed_in for t in first.tables} == {first.version}

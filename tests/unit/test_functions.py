@@ -160,9 +160,7 @@ def test_a_waiting_call_that_fails_harms_only_itself(model: OneWriter) -> None:
 
 def test_a_function_that_is_alone_has_a_batch(tmp_path: Path, functions: Registry) -> None:
     """A batch ends before it and after it."""
-    writer = SimpleNamespace(
-        state=ModelState.ACTIVE, limits=LimitSettings(), context=SimpleNamespace(functions=functions)
-    )
+    writer = SimpleNamespace(state=ModelState.ACTIVE, limits=LimitSettings(), functions=functions)
     file = SimpleNamespace(writer=writer, crash_tracker=CrashTracker(tmp_path / "attempt", 3))
     context = SimpleNamespace(log=None)
     applier = Applier(cast("Any", context), cast("Any", file), cast("Any", None))
@@ -195,6 +193,6 @@ def test_a_name_stands_for_one_function() -> None:
 def test_every_incarnation_begins_and_ends() -> None:
     """The built-in functions have one of each nature that manages incarnations and archives."""
     functions = built_in_functions()
-    natures = (Nature.BEGINS, Nature.ENDS, Nature.BARRIER, Nature.READS)
+    natures = (Nature.BEGINS, Nature.ENDS, Nature.BARRIER, Nature.READS, Nature.CONFIGURES)
     found = [functions.with_nature(nature) for nature in natures]
-    assert found == [("create_model",), ("drop_model",), ("archive",), ("query",)]
+    assert found == [("create_model",), ("drop_model",), ("archive",), ("query",), ("use_app",)]

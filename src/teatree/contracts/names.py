@@ -76,7 +76,7 @@ def _check_token(name: object, kind: str) -> str:
         return name
     raise RequestError(
         Code.BAD_NAME,
-        f"{name!r} is not a {kind} name.",
+        f"{name!r} is not {'an' if kind == 'app' else 'a'} {kind} name.",
         where=kind,
         hint="Use a lower-case letter, then up to 62 lower-case letters, digits or underscores.",
     )

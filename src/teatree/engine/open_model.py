@@ -26,6 +26,7 @@ from teatree.functions.app.loading import LoadedApp
 from teatree.functions.registry import Registry
 
 
+# More than ten public methods: those of the writer, which forwards to it.
 class OpenModel:
     """Applies batches to a model's data and captures versions of them.
 

@@ -11,12 +11,7 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any
 
-from teatree.contracts.errors import Code, Refused, RetryError
-from teatree.datasets.dataset import Dataset
-from teatree.functions.app.app import App
-from teatree.functions.app.context import Context
-from teatree.functions.app.handles import Read, Write
-from teatree.functions.app.signature import Depends
+from teatree import App, Code, Context, Dataset, Depends, Read, Refused, RetryError, Write
 
 app = App("goals")
 

@@ -68,7 +68,7 @@ def _query(function: AppFunction, access: ReadAccess, call: Call) -> Any:
 def _run(function: AppFunction, access: ReadAccess, call: Call, convert: Callable[[Any], Any]) -> Any:
     """Run a function; `convert` makes of its result what is sent.
 
-    Raises what the engine handles: errors of requests, those of its own access, and AppError for all else.
+    Raises what the engine handles: errors of requests, those that end its transaction, and AppError for all else.
     """
     arguments = function.read_arguments(*call.all_arguments())
     request = call.request
