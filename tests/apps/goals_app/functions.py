@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any
@@ -144,7 +145,7 @@ def use_leaked(_: Write) -> int:
     return found
 
 
-BAD = {
+BAD: dict[str, Callable[[Write], Any]] = {
     "raise": lambda _: _raise(ValueError("this cannot be")),
     "deep": lambda _: deep(60),
     "refuse": lambda _: _raise(Refused("not today", where="how")),
