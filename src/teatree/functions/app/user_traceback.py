@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from types import FrameType
 
-import teatree
 from teatree.contracts.errors import AppError, Code
 
 FRAMES_MAX = 20
@@ -18,7 +17,7 @@ FRAMES_MAX = 20
 CAUSES_MAX = 3
 """Errors of a chain of causes, the last ones."""
 MESSAGE_CHARS_MAX = 500
-_OURS = (f"{Path(teatree.__path__[0])}/", f"{Path(importlib.__path__[0])}/", threading.__file__)
+_OURS = (f"{Path(__file__).parents[2]}/", f"{Path(importlib.__path__[0])}/", threading.__file__)
 _DEPENDENCIES = ("/fast_depends/", "/asyncio/", "/concurrent/futures/", "/contextlib.py", "/teatree_manager/")
 _HEAD = "Traceback (most recent call last):\n"
 
