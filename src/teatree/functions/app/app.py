@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
@@ -13,7 +14,8 @@ from attrs import define
 from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.names import check_app
 from teatree.functions.app.app_function import AppFunction, FunctionKind, FunctionOptions
-from teatree.functions.app.registration import check_name, make_function
+from teatree.functions.app.dependencies import Dependencies
+from teatree.functions.app.registration import check_name, function_of, make_function
 from teatree.functions.app.signature import name_of, place_of
 from teatree.functions.app.values.converter import StrictConverter
 
@@ -110,6 +112,22 @@ class App:
         options = _options(labels, page_size=page_size, time_ms_max=time_ms_max)
         return self._decorate(FunctionKind.QUERY, function, name, options, _caller())
 
+    def sql(self, folder: str | Path) -> None:
+        """Register the functions of a folder's `.sql` files; a relative path is beside the calling module's file.
+
+        Each file begins with a comment: kind, name and parameters as in Python, then what it does. Raises `bad_app`.
+        """
+        from teatree.functions.app.sql_functions import read_folder  # noqa: PLC0415  DuckDB's parser, only for SQL
+
+        module = _caller_file()
+        place = module.parent / folder if module else Path(folder).absolute()
+        for found in read_folder(place, self._converter):
+            signature = found.signature
+            name = check_name(signature.name, signature.place)
+            _check_options(name, found.options, signature.place)
+            made = function_of(found.kind, Dependencies(signature, {}), found.doc, found.options, self._converter)
+            self._add(_Registered(found.kind, signature.call, name, found.options, {}, signature.place, made))
+
     def _decorate(
         self,
         kind: FunctionKind,
@@ -178,6 +196,14 @@ def _caller() -> Mapping[str, Any]:
     if outer is None or outer.f_locals is outer.f_globals:
         return {}
     return dict(outer.f_locals)
+
+
+def _caller_file() -> Path | None:
+    """Return the file of the module that calls a method of the app; None in a notebook."""
+    frame = inspect.currentframe()
+    outer = frame.f_back.f_back if frame and frame.f_back else None
+    name = outer.f_globals.get("__file__") if outer else None
+    return Path(name) if isinstance(name, str) else None
 
 
 def _options(

@@ -21,7 +21,7 @@ from teatree.contracts.errors import Code, RequestError, TeatreeError
 from teatree.contracts.shown import shown
 from teatree.datasets.bad_value import BadValueError
 from teatree.functions.app.values.dataset_rows import dataset_reader
-from teatree.functions.app.values.maps import check_hashable, keys_are_texts, map_reader
+from teatree.functions.app.values.maps import check_hashable, check_key, keys_are_texts, map_reader
 from teatree.functions.app.values.scalars import SCALARS, refuse
 from teatree.functions.app.values.shapes import (
     AnyShape,
@@ -91,7 +91,7 @@ class StrictConverter:
             case TupleShape(items):
                 return _tuple_reader([self._below(item, f"[{place}]") for place, item in enumerate(items)])
             case MapShape(key, value):
-                check_hashable(key, "a key")
+                check_key(key)
                 return map_reader(self._below(key, "{}"), self._below(value, "{}"), has_text_keys=keys_are_texts(key))
             case ClassShape():
                 return self._class_reader(shape)

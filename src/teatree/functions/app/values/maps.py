@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from types import NoneType
 from typing import Any, NoReturn
 
 from teatree.contracts.errors import Code
@@ -38,6 +39,21 @@ def keys_are_texts(hint: Any) -> bool:
             return False
 
 
+def check_key(hint: Any) -> None:
+    """Refuse a hint whose values cannot be keys, or not be known by their texts; raises `UnsupportedHintError`."""
+    check_hashable(hint, "a key")
+    match shape_of(hint):
+        case UnionShape(members):
+            is_mixed = str in members and any(member not in (str, NoneType) for member in members)
+        case ChoiceShape(choices):
+            is_mixed = {str, int} <= {type(value) for value, _ in choices}
+        case _:
+            is_mixed = False
+    if is_mixed:
+        message = f"{hint_text(hint)} cannot be a key: a key of an object is a text, which could be any of them"
+        raise UnsupportedHintError(message)
+
+
 def check_hashable(hint: Any, use: str) -> None:
     """Refuse a hint whose values cannot be keys or in a set; raises `UnsupportedHintError`."""
     match shape_of(hint):
@@ -64,21 +80,24 @@ def map_reader(
 
     def read(value: Any) -> dict[Any, Any]:
         if isinstance(value, Mapping):
-            pairs: Any = [(f".{key}", key, each) for key, each in value.items()]
-        elif not has_text_keys and isinstance(value, list) and all(_is_pair(pair) for pair in value):
-            pairs = [(f"[{place}]", key, each) for place, (key, each) in enumerate(value)]
+            pairs: Any = [(f".{key}", f".{key}", key, each) for key, each in value.items()]
+        elif not has_text_keys and isinstance(value, list):
+            pairs = _pairs(value)
         else:
             refuse(value, noun)
         found: dict[Any, Any] = {}
-        for step, raw_key, each in pairs:
-            try:
+        step = ""
+        try:
+            for key_step, value_step, raw_key, each in pairs:
+                step = key_step
                 key = read_text_key(raw_key) if type(raw_key) is str else read_key(raw_key)
                 if key in found:
                     _refuse_repeated(raw_key)
+                step = value_step
                 found[key] = read_value(each)
-            except BadValueError as e:
-                e.path = step + e.path
-                raise
+        except BadValueError as e:
+            e.path = step + e.path
+            raise
         return found
 
     return read
@@ -104,5 +123,8 @@ def _text_key_reader(read_key: Callable[[Any], Any]) -> Callable[[str], Any]:
     return read
 
 
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2
+def _pairs(value: list[Any]) -> list[tuple[str, str, Any, Any]]:
+    for place, pair in enumerate(value):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise BadValueError(Code.TYPE_MISMATCH, f"{shown(pair)} is not a pair of a key and a value.", f"[{place}]")
+    return [(f"[{place}][0]", f"[{place}][1]", *pair) for place, pair in enumerate(value)]

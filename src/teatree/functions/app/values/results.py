@@ -127,7 +127,7 @@ _WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
     ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode("ascii")),
 )
 """In this order: a moment is a date, too."""
-_KEYS = (str, int, Decimal, date, time, timedelta, UUID)
+_KEYS = (str, int, Decimal, date, time, timedelta, UUID, bytes)
 
 
 def _rows(value: Any, where: str) -> list[dict[str, Any]]:

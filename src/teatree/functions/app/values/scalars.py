@@ -157,7 +157,7 @@ def _decimal(value: Any) -> decimal.Decimal:
 def _check_size(value: decimal.Decimal, noun: str) -> None:
     """Refuse a number whose digits would not fit into memory: 1e999999999 is a short text."""
     exponent = int(value.as_tuple().exponent)
-    if not -DIGITS_MAX <= exponent <= DIGITS_MAX or value.adjusted() > DIGITS_MAX:
+    if not -DIGITS_MAX <= exponent <= DIGITS_MAX or value.adjusted() >= DIGITS_MAX:
         _out_of_range(value, noun)
 
 

@@ -91,6 +91,7 @@ def union_reader(members: Sequence[UnionMember]) -> Callable[[Any], Any]:
             message = f"{hint_text(one.hint)} | {hint_text(other.hint)} is ambiguous: {why}"
             raise UnsupportedHintError(message)
     by_kind = {kind: _readers(kind, [m for m in members if kind in m.kinds]) for kind in JsonKind}
+    by_kind[JsonKind.TEXT] = by_kind[JsonKind.TEXT] or [m.read for m in members if m.is_scalar(int, float)]
     readers = [member.read for member in members]
     noun = f"one of {', '.join(hint_text(member.hint) for member in members)}"
 
@@ -98,7 +99,7 @@ def union_reader(members: Sequence[UnionMember]) -> Callable[[Any], Any]:
         kind = _KINDS.get(type(value))
         found = readers if kind is None else by_kind[kind]
         if len(found) == 1:
-            return found[0](value)
+            return found[0](value)  # its error is more precise than that of the union
         for each in found:
             try:
                 return each(value)
