@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
 from attrs import frozen
-from typing_extensions import override
 
-from teatree import App, Code, Context, Depends, Read, RequestError, Write
-from teatree.contracts.formats.codec import parse_json
-from teatree.functions.app.app_function import AppFunction, FunctionKind, HandleKind
-
-CONTEXT = Context("r-1", datetime(2026, 1, 1, tzinfo=UTC), "sales", "f")
-
-
-class PlainRead(Read):
-    """A handle without a model."""
-
-    def __init__(self) -> None:
-        """Read nothing."""
-
-
-class PlainWrite(Write):
-    """A handle without a model that writes."""
-
-    def __init__(self) -> None:
-        """Write nothing."""
-
-    @override
-    def read_only(self) -> Read:
-        return PlainRead()
+from plain_handles import PlainWrite, run
+from teatree import App, Code, Depends, Read, RequestError, Write
+from teatree.functions.app.app_function import FunctionKind, HandleKind
 
 
 @frozen
@@ -42,11 +21,6 @@ class BasisPeriod:
 
     start: date
     end: date
-
-
-def run(function: AppFunction, body: str, handle: Read | Write | None = None) -> Any:
-    """Run a function on the arguments of a JSON body."""
-    return function.run(function.read_arguments(parse_json(body.encode())), handle or PlainWrite(), CONTEXT)
 
 
 def test_a_mutation_gets_its_arguments_by_their_hints() -> None:

@@ -23,7 +23,7 @@ from teatree.contracts.extras import extra_for
 from teatree.functions.app.context import Context
 from teatree.functions.app.dependencies import Dependencies, key_of
 from teatree.functions.app.handles import Read, Write
-from teatree.functions.app.signature import ParameterRole, Signature, SignatureParameter
+from teatree.functions.app.signature import Depends, ParameterRole, Signature, SignatureParameter
 
 Arguments = Mapping[str, Any]
 _Names = tuple[tuple[str, str], ...]
@@ -154,12 +154,21 @@ class _CallBuilder:
             return _ROLES.get(parameter.role) or _argument(parameter.name), Any
         from fast_depends.dependencies import Dependant  # noqa: PLC0415  present since `_InjectedCall` was made
 
-        key = key_of(parameter.depends)
-        if key not in self._wrapped:
-            self._wrapped[key] = self._wrap(self._dependencies.signature_of(parameter.depends))
+        shared = parameter.depends.use_cache
+        wrapped = self._dependency(parameter.depends) if shared else self._wrap(self._signature_of(parameter.depends))
         self._count += 1
-        dependant = Dependant(self._wrapped[key], use_cache=parameter.depends.use_cache, cast=False, cast_result=False)
+        dependant = Dependant(wrapped, use_cache=shared, cast=False, cast_result=False)
         return f"dependency_{self._count}", Annotated[Any, dependant]
+
+    def _dependency(self, depends: Depends) -> Callable[..., Any]:
+        """Return the wrapped form of a dependency that is shared in a run: fast-depends keeps values by it."""
+        key = key_of(depends)
+        if key not in self._wrapped:
+            self._wrapped[key] = self._wrap(self._signature_of(depends))
+        return self._wrapped[key]
+
+    def _signature_of(self, depends: Depends) -> Signature:
+        return self._dependencies.signature_of(depends)
 
 
 def _wrapped(signature: Signature, names: _Names, *, is_async: bool) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
 """Functions written in SQL: a folder of files, each with a header (`sql_header`) and its statements.
 
-A query is one SELECT. A mutation is any number of INSERT, UPDATE, DELETE and MERGE, and can end with a SELECT whose rows
-are its result. Parameters are bound, never pasted.
+A query is one SELECT. A mutation is any number of INSERT, UPDATE, DELETE and MERGE, and can end with a SELECT whose
+rows are its result. Parameters are bound, never pasted.
 """
 
 from __future__ import annotations
@@ -124,9 +124,7 @@ def _read_file(file: Path, converter: StrictConverter, parser: duckdb.DuckDBPyCo
     return SqlFunction(kind, signature, FunctionOptions(**{"labels": {}, **header.options}), header.doc)
 
 
-def _parameter(
-    found: HeaderParameter, function: str, place: str, converter: StrictConverter
-) -> SignatureParameter:
+def _parameter(found: HeaderParameter, function: str, place: str, converter: StrictConverter) -> SignatureParameter:
     def refuse(why: str) -> NoReturn:
         raise OperatorError(Code.BAD_APP, f"{function}: the parameter {found.name} {why}.", where=place)
 
@@ -141,9 +139,7 @@ def _parameter(
     return SignatureParameter(found.name, ParameterRole.REQUEST, found.hint, default, "")
 
 
-def _statements(
-    sql: str, header: SqlHeader, place: str, parser: duckdb.DuckDBPyConnection
-) -> tuple[SqlStatement, ...]:
+def _statements(sql: str, header: SqlHeader, place: str, parser: duckdb.DuckDBPyConnection) -> tuple[SqlStatement, ...]:
     def refuse(why: str, hint: str | None = None) -> NoReturn:
         raise OperatorError(Code.BAD_APP, f"{header.name} {why}.", where=place, hint=hint)
 

@@ -16,8 +16,8 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import reduce
 from operator import or_
-from types import NoneType
-from typing import Any, Literal, NoReturn, Optional
+from types import GenericAlias, NoneType
+from typing import Any, Literal, NoReturn
 from uuid import UUID
 
 from attrs import frozen
@@ -151,10 +151,10 @@ def _hint(node: ast.expr) -> Any:
             return None if None in members else reduce(or_, members)
         case ast.Subscript(ast.Name("Optional"), of):
             inner = _hint(of)
-            return None if inner is None else Optional[inner]
+            return None if inner is None else inner | None
         case ast.Subscript(ast.Name("list"), of):
             inner = _hint(of)
-            return None if inner is None else list[inner]
+            return None if inner is None else GenericAlias(list, (inner,))
         case ast.Subscript(ast.Name("Literal"), of):
             values = of.elts if isinstance(of, ast.Tuple) else [of]
             constants = tuple(value.value for value in values if isinstance(value, ast.Constant))
