@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from teatree.engine.open_file import OpenFile
     from teatree.engine.open_file import open_file as open  # noqa: A004 - it is always written teatree.open
     from teatree.functions.app.app import App
+    from teatree.functions.app.calls.signature import Depends
     from teatree.functions.app.context import Context
     from teatree.functions.app.handles import Read, Write
-    from teatree.functions.app.signature import Depends
 
 _MODULES = {
     "App": "functions.app.app",
@@ -34,7 +34,7 @@ _MODULES = {
     "Code": "contracts.errors",
     "Context": "functions.app.context",
     "Dataset": "datasets.dataset",
-    "Depends": "functions.app.signature",
+    "Depends": "functions.app.calls.signature",
     "Dtype": "contracts.types.schema",
     "Field": "contracts.types.schema",
     "Message": "client.sending.message",

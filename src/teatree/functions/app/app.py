@@ -14,9 +14,9 @@ from attrs import define
 from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.names import check_app
 from teatree.functions.app.app_function import AppFunction, FunctionKind, FunctionOptions
-from teatree.functions.app.dependencies import Dependencies
+from teatree.functions.app.calls.dependencies import Dependencies
+from teatree.functions.app.calls.signature import name_of, place_of
 from teatree.functions.app.registration import check_name, function_of, make_function
-from teatree.functions.app.signature import name_of, place_of
 from teatree.functions.app.values.converter import StrictConverter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -117,7 +117,7 @@ class App:
 
         Each file begins with a comment: kind, name and parameters as in Python, then what it does. Raises `bad_app`.
         """
-        from teatree.functions.app.sql_functions import read_folder  # noqa: PLC0415  DuckDB's parser, only for SQL
+        from teatree.functions.app.sql.sql_functions import read_folder  # noqa: PLC0415  DuckDB's parser, only for SQL
 
         module = _caller_file()
         place = module.parent / folder if module else Path(folder).absolute()

@@ -11,9 +11,9 @@ from attrs import field, frozen
 from teatree.contracts.errors import Code, RequestError
 from teatree.datasets.bad_value import BadValueError
 from teatree.functions.app.app_parameter import AppParameter
+from teatree.functions.app.calls.injection import Injector
 from teatree.functions.app.context import Context
 from teatree.functions.app.handles import Read, Write
-from teatree.functions.app.injection import Injector
 from teatree.functions.app.json_schema import request_schema
 from teatree.functions.app.values.converter import Reader
 from teatree.functions.app.values.shapes import hint_text

@@ -15,9 +15,9 @@ from teatree.contracts.names import check_function
 from teatree.datasets.bad_value import BadValueError
 from teatree.functions.app.app_function import AppFunction, FunctionKind, FunctionOptions, HandleKind
 from teatree.functions.app.app_parameter import AppParameter
-from teatree.functions.app.dependencies import Dependencies
-from teatree.functions.app.injection import injector_for
-from teatree.functions.app.signature import (
+from teatree.functions.app.calls.dependencies import Dependencies
+from teatree.functions.app.calls.injection import injector_for
+from teatree.functions.app.calls.signature import (
     REQUIRED,
     ParameterRole,
     Signature,

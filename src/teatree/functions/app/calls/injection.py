@@ -20,10 +20,10 @@ from typing_extensions import override
 
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.extras import extra_for
+from teatree.functions.app.calls.dependencies import Dependencies, key_of
+from teatree.functions.app.calls.signature import Depends, ParameterRole, Signature, SignatureParameter
 from teatree.functions.app.context import Context
-from teatree.functions.app.dependencies import Dependencies, key_of
 from teatree.functions.app.handles import Read, Write
-from teatree.functions.app.signature import Depends, ParameterRole, Signature, SignatureParameter
 
 Arguments = Mapping[str, Any]
 _Names = tuple[tuple[str, str], ...]

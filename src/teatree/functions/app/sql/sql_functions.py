@@ -16,15 +16,15 @@ from attrs import frozen
 from teatree.contracts.errors import Code, OperatorError
 from teatree.datasets.bad_value import BadValueError
 from teatree.functions.app.app_function import FunctionKind, FunctionOptions
-from teatree.functions.app.handles import Read, Write
-from teatree.functions.app.signature import (
+from teatree.functions.app.calls.signature import (
     REQUIRED,
     RESERVED_NAMES,
     ParameterRole,
     Signature,
     SignatureParameter,
 )
-from teatree.functions.app.sql_header import HeaderParameter, SqlHeader, read_header
+from teatree.functions.app.handles import Read, Write
+from teatree.functions.app.sql.sql_header import HeaderParameter, SqlHeader, read_header
 from teatree.functions.app.values.converter import StrictConverter
 from teatree.functions.app.values.shapes import UnsupportedHintError, hint_text
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from teatree.functions.app.signature import (
+from teatree.functions.app.calls.signature import (
     Depends,
     ParameterRole,
     Signature,
