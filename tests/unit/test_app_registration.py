@@ -284,7 +284,7 @@ class Scaled:
         return n * self.by // 2
 
 
-class Holder:
+class Held:
     """A dependency that is a class."""
 
     def __init__(self, n: int) -> None:
@@ -303,7 +303,7 @@ def test_a_dependency_can_be_anything_that_is_called() -> None:
     @app.query
     def use(
         a: Annotated[int, Depends(scaled)],
-        b: Annotated[Holder, Depends(Holder)],
+        b: Annotated[Held, Depends(Held)],
         c: Annotated[int, Depends(scaled.halved)],
         d: Annotated[int, Depends(partial(power, exponent=2))],
     ) -> Any:

@@ -26,7 +26,7 @@ from teatree.functions.app.values.results import result_json
 from teatree.functions.app.values.shapes import UnsupportedHintError, hint_text
 
 
-class Colour(enum.Enum):
+class Paint(enum.Enum):
     """An enum of texts."""
 
     RED = "red"
@@ -48,11 +48,11 @@ class Grade(enum.StrEnum):
 
 
 @frozen
-class Item:
+class Position:
     """An attrs class."""
 
     price: Decimal
-    colours: list[Colour] = field(factory=list)
+    colours: list[Paint] = field(factory=list)
     _note: str | None = None
 
 
@@ -60,9 +60,9 @@ class Item:
 class Parcel:
     """A dataclass."""
 
-    items: tuple[Item, ...]
+    items: tuple[Position, ...]
     sent: datetime
-    by_day: dict[date, Item] = dataclasses.field(default_factory=dict)
+    by_day: dict[date, Position] = dataclasses.field(default_factory=dict)
 
 
 @frozen
@@ -120,7 +120,7 @@ MOMENTS = st.datetimes() | st.datetimes(
     timezones=st.builds(lambda m: timezone(timedelta(minutes=m)), st.integers(-1439, 1439))
 )
 NUMBERS = st.decimals(-(10**30), 10**30, allow_nan=False, allow_infinity=False) | st.decimals(0, 1, places=40)
-ITEMS = st.builds(Item, NUMBERS, st.lists(st.sampled_from(Colour)), st.none() | TEXTS)
+POSITIONS = st.builds(Position, NUMBERS, st.lists(st.sampled_from(Paint)), st.none() | TEXTS)
 LEAVES: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (int, st.integers() | st.integers(2**62, 2**70)),
     (str, TEXTS),
@@ -132,7 +132,7 @@ LEAVES: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (timedelta, st.timedeltas()),
     (uuid.UUID, st.uuids()),
     (bytes, st.binary()),
-    (Colour, st.sampled_from(Colour)),
+    (Paint, st.sampled_from(Paint)),
     (Rank, st.sampled_from(Rank)),
     (Grade, st.sampled_from(Grade)),
     (Literal["a", "b", 1], st.sampled_from(["a", "b", 1])),
@@ -142,7 +142,7 @@ LEAVES: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (int | None, st.none() | st.integers()),
     (date | Literal["today"], st.dates() | st.just("today")),
     (int | Decimal | bool, st.booleans() | NUMBERS),
-    (frozenset[Colour], st.frozensets(st.sampled_from(Colour))),
+    (frozenset[Paint], st.frozensets(st.sampled_from(Paint))),
 ]
 """Hints whose values are hashable, with their values."""
 Hinted = tuple[Any, st.SearchStrategy[Any]]
@@ -169,11 +169,14 @@ def containers(of: st.SearchStrategy[Hinted]) -> st.SearchStrategy[Hinted]:
 
 
 CLASSES: list[Hinted] = [
-    (Item, ITEMS),
+    (Position, POSITIONS),
     (
         Parcel,
         st.builds(
-            Parcel, st.lists(ITEMS, max_size=3).map(tuple), MOMENTS, st.dictionaries(st.dates(), ITEMS, max_size=2)
+            Parcel,
+            st.lists(POSITIONS, max_size=3).map(tuple),
+            MOMENTS,
+            st.dictionaries(st.dates(), POSITIONS, max_size=2),
         ),
     ),
     (
@@ -294,8 +297,8 @@ REFUSED: list[tuple[Any, str, Code, str]] = [
     (timedelta, '"P1M"', Code.TYPE_MISMATCH, ""),
     (timedelta, '"P9999999999D"', Code.TYPE_MISMATCH, ""),
     (uuid.UUID, '"{01234567-89ab-cdef-0123-456789abcdef}"', Code.TYPE_MISMATCH, ""),
-    (Colour, '"RED"', Code.TYPE_MISMATCH, ""),
-    (Colour, "[]", Code.TYPE_MISMATCH, ""),
+    (Paint, '"RED"', Code.TYPE_MISMATCH, ""),
+    (Paint, "[]", Code.TYPE_MISMATCH, ""),
     (Rank, "true", Code.TYPE_MISMATCH, ""),
     (Rank, '"1"', Code.TYPE_MISMATCH, ""),
     (Literal[1, "a"], "true", Code.TYPE_MISMATCH, ""),
@@ -314,10 +317,10 @@ REFUSED: list[tuple[Any, str, Code, str]] = [
     (dict[Decimal, int], '{"1": 1, "1.0": 2}', Code.DUPLICATE_KEY, ".1.0"),
     (dict[tuple[int, str], int], '[[[1, "a"], 1], [[1, 2], 1]]', Code.TYPE_MISMATCH, "[1][0][1]"),
     (dict[tuple[int, str], int], '[[[1, "a"], 1], [[1, "a"], 2]]', Code.DUPLICATE_KEY, "[1][0]"),
-    (Item, "[]", Code.TYPE_MISMATCH, ""),
-    (Item, "{}", Code.MISSING_ARGUMENT, ".price"),
-    (Item, '{"price": 1, "_note": "x"}', Code.UNKNOWN_ARGUMENT, "._note"),
-    (Item, '{"price": 1, "note": 5}', Code.TYPE_MISMATCH, ".note"),
+    (Position, "[]", Code.TYPE_MISMATCH, ""),
+    (Position, "{}", Code.MISSING_ARGUMENT, ".price"),
+    (Position, '{"price": 1, "_note": "x"}', Code.UNKNOWN_ARGUMENT, "._note"),
+    (Position, '{"price": 1, "note": 5}', Code.TYPE_MISMATCH, ".note"),
     (
         Parcel,
         '{"items": [{"price": 1}, {"price": true}], "sent": "2026-01-01T00:00Z"}',
@@ -339,7 +342,7 @@ REFUSED: list[tuple[Any, str, Code, str]] = [
     (int | None, '"x"', Code.TYPE_MISMATCH, ""),
     (int | str, "1.5", Code.TYPE_MISMATCH, ""),
     (date | Literal["today"], '"tomorrow"', Code.TYPE_MISMATCH, ""),
-    (list[Item] | None, '[{"price": "x"}]', Code.TYPE_MISMATCH, "[0].price"),
+    (list[Position] | None, '[{"price": "x"}]', Code.TYPE_MISMATCH, "[0].price"),
     (Circle | Square, '{"radius": 1}', Code.TYPE_MISMATCH, ""),
     (Circle | Square, '{"radius": "x", "kind": "square"}', Code.TYPE_MISMATCH, ".radius"),
     (Circle | Square, '{"radius": 1, "kind": "oval"}', Code.TYPE_MISMATCH, ""),
@@ -431,10 +434,10 @@ AMBIGUOUS = [
     (float | Decimal, "both take"),
     (str | date, "the same texts"),
     (str | bytes, "the same texts"),
-    (Colour | str, "'red' is both"),
+    (Paint | str, "'red' is both"),
     (list[int] | list[str], "both take lists"),
     (list[int] | tuple[int, int], "both take lists"),
-    (dict[str, int] | Item, "both take objects"),
+    (dict[str, int] | Position, "both take objects"),
     (Optionals | Pair, None),
     (Optionals | Circle, "distinguishes"),
     (Literal[1] | float, "1 is both"),
@@ -566,7 +569,7 @@ def test_bad_rows_are_named_by_row_and_column(hint: Any, text: str, code: Code, 
 
 def test_results_have_one_form() -> None:
     """Sets are sorted, decimals keep their digits, datasets are rows, classes are their constructors' members."""
-    item = Item(Decimal("12.30"), [Colour.RED], note="x")
+    item = Position(Decimal("12.30"), [Paint.RED], note="x")
     assert result_json({Rank.LOW: {3, 1, 2}, Rank.HIGH: [item]}) == {
         "1": [1, 2, 3],
         "2": [{"price": "12.30", "colours": ["red"], "note": "x"}],
@@ -580,7 +583,7 @@ def test_results_have_one_form() -> None:
 BAD_RESULTS = [
     ({"lines": [1, object()]}, "result.lines[1]"),
     ((n for n in range(3)), "result"),
-    ([Colour], "result[0]"),
+    ([Paint], "result[0]"),
     ({"a": "\ud800"}, "result.a"),
     ({1: "a", "1": "b"}, "result"),
     ({"a": [lambda: 1]}, "result.a[0]"),
