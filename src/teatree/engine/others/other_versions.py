@@ -233,8 +233,10 @@ class AttachedVersions:
             with self._watchdog.limit(self._limits.query_time_ms_max, f"The query on {manifest.model}", "sql"):
                 return _translated(work)
         except TeatreeError as e:
-            fault = self._files.take_fault() or e
-            self.is_void = self.is_void or isinstance(e, OperatorError) or _is_invalidated(e)
+            fault = self._files.take_fault()
+            if fault is None:
+                fault = e
+                self.is_void = self.is_void or isinstance(e, OperatorError) or _is_invalidated(e)
             if isinstance(fault, OperatorError) or _is_invalidated(fault):
                 raise _damaged(manifest.model, manifest.version, fault) from e
             if fault is e:
