@@ -54,6 +54,7 @@ def _start(order: dict[str, Any]) -> int:
         os.setsid()
         os.environ.clear()
         os.environ.update(order["environ"])
+        sys.path[1:1] = [path for path in order["environ"].get("PYTHONPATH", "").split(os.pathsep) if path]
         sys.argv = ["teatree_manager", order["model"]]  # a dispatcher does not read it
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY)

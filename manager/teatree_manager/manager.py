@@ -42,6 +42,7 @@ from teatree.storage.objects.probe import ensure_probed
 from teatree.storage.versions.chain import Chain
 from teatree.storage.versions.published_mark import published_through
 from teatree_manager.activity import Activity
+from teatree_manager.app_watch import AppWatch
 from teatree_manager.background import Background
 from teatree_manager.catalog_status import CatalogStatus
 from teatree_manager.collector import collect_when_idle
@@ -316,6 +317,7 @@ class Manager:
             release_later(followers.local, activity.is_answered, context.clock),
             collect_when_idle(activity.idle_ms, context.clock),
             self._leave_when_idle(activity),
+            self._leave_when_changed(reads.app_watch),
             UnannouncedVersions(context, unannounced, outcomes, followers).run(),
             IdleMark(writer, outcomes).run(),
         ]
@@ -365,6 +367,11 @@ class Manager:
 
     async def _leave_when_idle(self, activity: Activity) -> None:
         await activity.until_idle()
+        self.stop()
+
+    async def _leave_when_changed(self, app: AppWatch) -> None:
+        await app.until_changed()
+        self._log.info("leaving: the code of the model's app has changed")
         self.stop()
 
     async def _drain(self, tasks: Background, outcomes: OutcomePublisher, followers: ManagerTasks) -> None:

@@ -69,7 +69,7 @@ def test_one_argument_can_be_rows(rows: Any) -> None:
     """They are the request's body; two are refused before anything is sent."""
     found = call_arguments({"table": "t", "rows_of": rows})
     assert found.rows is rows
-    assert found.members == {"table": "t"}
+    assert found.members == {"table": "t", "rows_of": None}
     with pytest.raises(RequestError, match="'more' are rows; a request carries rows once") as e:
         call_arguments({"rows_of": rows, "more": rows})
     assert e.value.where == "more"

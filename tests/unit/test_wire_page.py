@@ -12,10 +12,12 @@ from teatree.contracts.formats.requests import (
     ARGS_HEADER_BYTES_MAX,
     CONTENT_ARROW,
     CONTENT_JSON,
+    FUNCTIONS_FUNCTION,
     HEADER_PAGE,
     HEADER_PAGES,
     HEADER_VERSION,
     HEADERS,
+    HEALTH_FUNCTION,
 )
 from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import DispatcherSettings, LimitSettings
@@ -24,7 +26,7 @@ from teatree.messaging.batches import BATCH_MESSAGES_MAX
 from teatree.messaging.service import HEADER_ERROR, HEADER_ERROR_CODE, service_name
 from teatree.messaging.subjects import Subjects
 from teatree_manager.read_workers.worker import PAGES_MAX
-from teatree_manager.reads import HEALTH_FUNCTION, WAIT_MS_DEFAULT, WAIT_MS_MAX
+from teatree_manager.reads import WAIT_MS_DEFAULT, WAIT_MS_MAX
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "wire.md").read_text(encoding="utf-8")
@@ -39,6 +41,7 @@ NAMED = (
     SUBJECTS.wake("m"),
     SUBJECTS.query("m", "cancel"),
     SUBJECTS.query("m", HEALTH_FUNCTION),
+    SUBJECTS.query("m", FUNCTIONS_FUNCTION),
 )
 PLACEHOLDERS = {"m": "<model>", "f": "<function>", "s": "<sender>", "r": "<request id>", "g": "<group>", "k": "<kind>"}
 

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.query import Query
+from teatree_manager.read_workers.app_call import AppCall
 from teatree_manager.read_workers.live_work import KeptAnswer, LiveRun
 
 FRAME = struct.Struct(">BI")
@@ -39,6 +40,8 @@ class FrameKind(IntEnum):
     """From a worker: a JSON head that is an error."""
     PLACE = 7
     """From a worker: a text, the place in a function's code where it is interrupted. Its answer may follow."""
+    LOAD = 8
+    """To a worker: JSON of an app's code and `import_ms_max`: import it. The answer is empty."""
     USED = 9
     """From a worker, before each of its answers: the microseconds of processor time that it has used in all."""
 
@@ -65,7 +68,7 @@ class ReadJob:
     """The version's file."""
     served: int
     """The newest version for which this file answers."""
-    work: Query | LiveRun | KeptAnswer
+    work: Query | AppCall | LiveRun | KeptAnswer
     limits: LimitSettings
     temp_bytes_max: int
     """Bytes of this worker's temporary files."""
@@ -76,6 +79,13 @@ class ReadJob:
 def ask_frame(job: ReadJob) -> bytes:
     """Return the frame that gives a worker a job."""
     return frame(FrameKind.ASK, pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
+
+
+def load_frame(call: AppCall) -> bytes:
+    """Return the frame that makes a worker import a call's app."""
+    code = call.app
+    members = {"name": code.name, "version": code.version, "code_hash": code.code_hash}
+    return frame(FrameKind.LOAD, orjson.dumps({**members, "import_ms_max": call.import_ms_max}))
 
 
 def read_job(payload: bytes) -> ReadJob:

@@ -18,13 +18,14 @@ import structlog
 from attrs import frozen
 
 from teatree.contracts.clock import SYSTEM_CLOCK, Clock, Timer
-from teatree.contracts.errors import Code, OperatorError, RetryError, TeatreeError, error_kind
+from teatree.contracts.errors import AppError, Code, OperatorError, RetryError, TeatreeError, error_kind
 from teatree.contracts.probe import NO_PROBE, Probe
 from teatree.contracts.read_settings import ReadSettings
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.errors import DamagedVersionError
 from teatree.functions.query import Query
-from teatree_manager.read_workers.frames import FrameKind, ReadFault, ReadJob, ask_frame, frame, read_reply
+from teatree_manager.read_workers.app_call import AppCall, OtherCodeError
+from teatree_manager.read_workers.frames import FrameKind, ReadFault, ReadJob, ask_frame, frame, load_frame, read_reply
 from teatree_manager.read_workers.holds import ReadHolds
 from teatree_manager.read_workers.live_work import KeptAnswer, LiveRun
 from teatree_manager.read_workers.process import Why, WorkerEnded, WorkerProcess
@@ -32,6 +33,8 @@ from teatree_manager.read_workers.queue import ReadQueue, Ticket
 
 LOOK_S = 0.025
 """Seconds between checks, while reads wait, whether one waits for too long or one that runs has become long."""
+LOAD_MARGIN_MS = 2_000
+"""Milliseconds that a worker has beyond an import's time, to answer why it was too short."""
 FILE_TRIES_MAX = 3
 """Version files that may be removed under one read before its client is asked to repeat it."""
 
@@ -44,7 +47,7 @@ class Asked:
     """What a client reads."""
 
     client: str
-    work: Query | LiveRun | KeptAnswer
+    work: Query | AppCall | LiveRun | KeptAnswer
     limits: LimitSettings
     time_ms_max: int
     """Milliseconds that its first page, and each further one, may take."""
@@ -193,6 +196,8 @@ class ReadPool:
         return head, body
 
     async def _first_page(self, worker: WorkerProcess, asked: Asked) -> tuple[dict[str, Any], bytes]:
+        if isinstance(asked.work, AppCall) and worker.app != asked.work.app:
+            await self._load(worker, asked, asked.work)
         for tries in itertools.count(1):
             newest = self._newest()
             if newest is None:
@@ -215,6 +220,12 @@ class ReadPool:
                 if tries == FILE_TRIES_MAX:
                     raise
         raise AssertionError
+
+    async def _load(self, worker: WorkerProcess, asked: Asked, call: AppCall) -> None:
+        """Have a worker import the app of a call, which takes time of its own."""
+        worker.next_number()
+        _checked(*await worker.ask(load_frame(call), call.import_ms_max + LOAD_MARGIN_MS), worker, asked)
+        worker.app = call.app
 
     def _blame(self, asked: Asked, worker: WorkerProcess, ended: WorkerEnded) -> None:
         self._holds.killed(asked.client, asked.work.key, self._clock.monotonic_ms())
@@ -339,10 +350,6 @@ class _FileRemovedError(RetryError):
     """The version's file was removed before the worker opened it."""
 
 
-class OtherCodeError(RetryError):
-    """A worker loaded other code of an app than its manager: it was changed meanwhile."""
-
-
 def _checked(kind: int, payload: bytes, worker: WorkerProcess, asked: Asked) -> tuple[dict[str, Any], bytes]:
     """Return head and body of an answer; raises the error that it is."""
     head, body = read_reply(payload)
@@ -355,8 +362,11 @@ def _checked(kind: int, payload: bytes, worker: WorkerProcess, asked: Asked) -> 
         raise _timed_out(asked, worker.place)
     if head["fault"] == ReadFault.DAMAGED:
         raise DamagedVersionError(head["message"], where=head["where"])
-    kinds = {ReadFault.REMOVED: _FileRemovedError, ReadFault.OTHER_CODE: OtherCodeError}
-    kind_of_error = kinds.get(head["fault"], error_kind(code))
+    if "traceback" in head:
+        raise AppError(code, head["message"], where=head["where"], hint=head["hint"], traceback=head["traceback"])
+    if head["fault"] == ReadFault.OTHER_CODE:
+        raise OtherCodeError(head["app"], head["version"])
+    kind_of_error = _FileRemovedError if head["fault"] == ReadFault.REMOVED else error_kind(code)
     raise kind_of_error(code, head["message"], where=head["where"], hint=head["hint"])
 
 

@@ -21,6 +21,7 @@ from attrs import frozen
 from typing_extensions import override
 
 from teatree.contracts.clock import Clock, Timer
+from teatree.contracts.formats.provenance import AppCode
 from teatree.contracts.process import ALLOCATOR_ENVIRON
 from teatree.contracts.read_settings import ReadSettings
 from teatree_manager.read_workers.frames import FRAME, NUMBER, FrameKind
@@ -84,6 +85,8 @@ class WorkerProcess(asyncio.Protocol):
         self._number = 0
         self.is_busy = True
         """Whether it works on an answer."""
+        self.app: AppCode | None = None
+        """The app that it has imported."""
         self.why: Why | None = None
         """Why its job was interrupted."""
         self.place: str | None = None

@@ -17,16 +17,27 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 import pyarrow as pa
 
 from teatree.contracts.clock import SYSTEM_CLOCK
-from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.errors import (
+    TRACEBACK_CHARS_MAX,
+    AppError,
+    Code,
+    OperatorError,
+    RequestError,
+    RetryError,
+    TeatreeError,
+)
 from teatree.contracts.formats.codec import dump_json, utc_text
+from teatree.contracts.formats.provenance import AppCode
 from teatree.contracts.formats.requests import (
     CONTENT_ARROW,
     CONTENT_JSON,
@@ -40,6 +51,7 @@ from teatree.engine.errors import DamagedVersionError
 from teatree.functions.pages import Page, each_page
 from teatree.functions.query import QueryResult
 from teatree_manager.memory import limit_memory
+from teatree_manager.read_workers.app_call import AppCall, OtherCodeError
 from teatree_manager.read_workers.frames import (
     FRAME,
     NUMBER,
@@ -52,6 +64,9 @@ from teatree_manager.read_workers.frames import (
 )
 from teatree_manager.read_workers.interrupts import Interrupts
 from teatree_manager.read_workers.live_work import KeptAnswer, LiveReply, LiveRun
+
+if TYPE_CHECKING:
+    from teatree_manager.read_workers.app_runner import AppRunner
 
 NO_ROWS = QueryResult(pa.table({}), 1, "json")
 PAGES_MAX = 300
@@ -108,6 +123,11 @@ class Worker:
         self._interrupts = interrupts
         self._temp = temp
         self._buffer = bytearray()
+        self._sending = threading.Lock()
+        self._apps: AppRunner | None = None
+        """Made for the first call of an app's function: most workers need none."""
+        self._placed = 0
+        """The job whose place in the code was sent."""
         self._opened: OpenVersion | None = None
         self._opened_with: tuple[Path, int, int, int] | None = None
         self._job: ReadJob | None = None
@@ -118,15 +138,17 @@ class Worker:
 
     def run(self) -> None:
         """Run jobs until the socket ends."""
-        self._jobs.sendall(_used() + frame(FrameKind.READY))
+        self._send(_used() + frame(FrameKind.READY))
         while (found := self._receive()) is not None:
             kind, payload = found
             match kind:
                 case FrameKind.ASK:
                     self._job = read_job(payload)
-                    self._reply(self._first, self._job)
+                    self._reply(partial(self._first, self._job))
+                case FrameKind.LOAD:
+                    self._reply(partial(self._load, payload))
                 case FrameKind.NEXT if self._job is not None:
-                    self._reply(self._next, self._job)
+                    self._reply(partial(self._next, self._job))
                 case _:
                     self._forget_pages()
                     self._close()
@@ -145,14 +167,20 @@ class Worker:
                 return None
             self._buffer += data
 
-    def _reply(self, work: Callable[[ReadJob], bytes], job: ReadJob) -> None:
+    def _send(self, message: bytes) -> None:
+        with self._sending:
+            self._jobs.sendall(message)
+
+    def _reply(self, work: Callable[[], bytes]) -> None:
         try:
-            reply = work(job)
+            reply = work()
         except DamagedVersionError as e:
             self._close()
             reply = _error(e, ReadFault.DAMAGED)
         except FileNotFoundError:
             reply = _error(RetryError(Code.UNAVAILABLE, "The version's file was removed."), ReadFault.REMOVED)
+        except OtherCodeError as e:
+            reply = _error(e, ReadFault.OTHER_CODE, app=e.name, version=e.version)
         except TeatreeError as e:
             if e.code is Code.OVER_LIMIT:  # memory that DuckDB still holds would be missing in the next read
                 self._forget_pages()
@@ -162,18 +190,30 @@ class Worker:
             self._forget_pages()
             self._close()
             hint = "Ask for less at once, or have the model's limits raised."
-            reply = _error(RetryError(Code.OVER_LIMIT, "The query needs more memory than it may use.", hint=hint))
+            reply = _error(RetryError(Code.OVER_LIMIT, "It needs more memory than it may use.", hint=hint))
         except Exception as e:  # noqa: BLE001  a fault of ours fails this one read only
-            reply = _error(OperatorError(Code.INTERNAL, f"{type(e).__name__}: {e}", where="sql"))
-        self._jobs.sendall(_used() + reply)
+            reply = _error(OperatorError(Code.INTERNAL, f"{type(e).__name__}: {e}"))
+        self._send(_used() + reply)
+
+    def _load(self, order: bytes) -> bytes:
+        """Import an app; it is not interrupted, since it has its own limit."""
+        from teatree_manager.read_workers.app_runner import AppRunner  # noqa: PLC0415
+
+        self._apps = self._apps or AppRunner()
+        members = json.loads(order)
+        import_ms_max = members.pop("import_ms_max")
+        self._apps.load(AppCode(**members), import_ms_max)
+        return reply_frame(FrameKind.ANSWER, {})
 
     def _first(self, job: ReadJob) -> bytes:
         self._forget_pages()
         opened = self._open(job)
-        with self._interrupts.during(job.number, opened.connection.interrupt):
+        with self._interrupts.during(job.number, partial(self._interrupt, job, opened)):
             result = self._result(job, opened)
             if isinstance(result, LiveReply):
                 return reply_frame(FrameKind.ANSWER, result.head, result.body)
+            if not isinstance(result, QueryResult):
+                return self._plain_reply(job, result)
             self._shown = result
             self._check_size(job, 1)
             self._pages = each_page(result, PAGES_MAX)
@@ -194,13 +234,38 @@ class Worker:
         body = first.body if first.format == "arrow" else _with_members(first.body, version, rows)
         return reply_frame(FrameKind.ANSWER, {"headers": headers, "pages": count}, body)
 
-    def _result(self, job: ReadJob, opened: OpenVersion) -> QueryResult | LiveReply:
+    def _result(self, job: ReadJob, opened: OpenVersion) -> Any:
+        """Return the rows of a query, the reply to a live one, or what a function returned, plain JSON or rows."""
         work = job.work
+        if isinstance(work, AppCall):
+            if self._apps is None:
+                raise AssertionError
+            return self._apps.run(work, opened, job.limits, max(job.version, job.served))
         if isinstance(work, LiveRun):
             return work.run(opened, job.limits)
         if isinstance(work, KeptAnswer):
             return work.result(job.first_page_bytes_max)
         return QueryResult(opened.answer(work.sql, work.parameters, job.limits), work.page_rows, work.format)
+
+    def _interrupt(self, job: ReadJob, opened: OpenVersion) -> None:
+        """Interrupt a job's statement, from another thread; answer where its function is."""
+        if isinstance(job.work, AppCall) and job.number != self._placed:
+            self._placed = job.number
+            self._send(frame(FrameKind.PLACE, _place_of_main_thread().encode("utf-8", "backslashreplace")))
+        opened.interrupt()
+
+    def _plain_reply(self, job: ReadJob, result: Any) -> bytes:
+        version = max(job.version, job.served)
+        body = dump_json({"version": version, "at": utc_text(SYSTEM_CLOCK.now()), "result": result})
+        if len(body) > job.first_page_bytes_max:
+            raise RequestError(
+                Code.RESULT_TOO_LARGE,
+                f"The result has {len(body)} bytes; {job.first_page_bytes_max} fit into a reply.",
+                where=job.work.place,
+                hint="Return a Dataset: its rows are sent in pages.",
+            )
+        headers = {HEADER_CONTENT_TYPE: CONTENT_JSON, HEADER_VERSION: str(version)}
+        return reply_frame(FrameKind.ANSWER, {"headers": headers, "pages": 1}, body)
 
     def _next(self, job: ReadJob) -> bytes:
         self._check_size(job, self._number + 1)
@@ -245,11 +310,21 @@ def _used() -> bytes:
     return frame(FrameKind.USED, NUMBER.pack(round((used.ru_utime + used.ru_stime) * 1e6)))
 
 
-def _error(error: TeatreeError, fault: ReadFault | None = None) -> bytes:
+def _error(error: TeatreeError, fault: ReadFault | None = None, **more: str) -> bytes:
     where = None if error.where is None else _text(error.where)
     head: dict[str, Any] = {"code": str(error.code), "message": _text(error.message), "where": where}
     head["hint"] = None if error.hint is None else _text(error.hint)
-    return reply_frame(FrameKind.ERROR, {**head, "fault": fault})
+    if isinstance(error, AppError) and error.traceback is not None:
+        head["traceback"] = _text(error.traceback[-TRACEBACK_CHARS_MAX:])
+    return reply_frame(FrameKind.ERROR, {**head, **more, "fault": fault})
+
+
+def _place_of_main_thread() -> str:
+    """Return where the code is that the main thread runs, by the user's frames."""
+    from teatree.functions.app.user_traceback import user_place  # noqa: PLC0415
+
+    found = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001  the documented way
+    return "" if found is None else user_place(found)
 
 
 def _text(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError
+from teatree.contracts.errors import AppError, Code, OperatorError, RequestError, RetryError, TeatreeError
 
 
 class Exit(IntEnum):
@@ -47,6 +47,11 @@ def error_line(error: TeatreeError) -> str:
     place = f" (at {error.where})" if error.where and error.where not in error.message else ""
     advice = f" {error.hint}" if error.hint else ""
     return " ".join(f"error[{error.code}]: {error.message}{place}{advice}".split())
+
+
+def traceback_lines(error: TeatreeError) -> str:
+    """Return the traceback of an app's error, to follow its line; "" for others."""
+    return f"\n{error.traceback}" if isinstance(error, AppError) and error.traceback else ""
 
 
 def usage(message: str, hint: str | None = None) -> RequestError:

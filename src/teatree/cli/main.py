@@ -12,7 +12,7 @@ from typing import Any
 
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
-from teatree.cli.exits import EXIT_HELP, Exit, error_line, exit_code
+from teatree.cli.exits import EXIT_HELP, Exit, error_line, exit_code, traceback_lines
 from teatree.contracts.environment import process_environ
 from teatree.contracts.errors import DamageWarning, TeatreeError
 from teatree.contracts.shown import visible
@@ -84,7 +84,7 @@ def _run(given: Sequence[str]) -> int:
     except CycloptsError as e:
         return _fail(f"error[usage]: {' '.join(str(e).split())} See `teatree {_command(arguments)}--help`.", Exit.USAGE)
     except TeatreeError as e:
-        return _fail(error_line(e), exit_code(e))
+        return _fail(f"{error_line(e)}{traceback_lines(e)}", exit_code(e))
     except PermissionError as e:
         line = f"error[not_authorized]: {e.strerror}: {e.filename}. Choose another place, or work as its owner."
         return _fail(line, Exit.OPERATOR)

@@ -9,7 +9,16 @@ from typing import Any
 import orjson
 from attrs import evolve, field, frozen
 
-from teatree.contracts.errors import Code, OperatorError, RequestError, RetryError, TeatreeError, error_kind
+from teatree.contracts.errors import (
+    APP_CODES,
+    AppError,
+    Code,
+    OperatorError,
+    RequestError,
+    RetryError,
+    TeatreeError,
+    error_kind,
+)
 from teatree.contracts.formats.codec import parse_utc
 from teatree.contracts.formats.notices import TERMINAL_KINDS, Kind
 from teatree.contracts.formats.requests import (
@@ -127,4 +136,6 @@ def named_error(error: Mapping[str, Any], kind: type[TeatreeError] | None = None
         code = Code(error.get("code", ""))
     except ValueError:
         code, message = Code.INTERNAL, f"{error.get('code')}: {message}"
+    if code in APP_CODES or "traceback" in error:
+        return AppError(code, message, where=error.get("where"), traceback=error.get("traceback"))
     return (kind or error_kind(code))(code, message, where=error.get("where"))

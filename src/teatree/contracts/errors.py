@@ -226,6 +226,10 @@ _OPERATOR_CODES = frozenset(
 )
 
 
+APP_CODES = frozenset({Code.APP_ERROR, Code.BAD_APP, Code.BAD_RESULT})
+"""Those of an `AppError`; it can have the code of another error, too, that an app's function raised."""
+
+
 def error_kind(code: Code) -> type[TeatreeError]:
     """Return the group that a code belongs to: a receiver raises a code from the wire as its sender would."""
     if code in _RETRY_CODES:

@@ -177,7 +177,7 @@ class Call:
             return rows
         from teatree.datasets.arrow_stream import read_arrow_stream  # noqa: PLC0415  JSON calls never need Arrow here
 
-        if "rows" in self._members:
+        if self._members.pop("rows", None) is not None:
             raise RequestError(Code.BAD_ARGUMENT, "Rows came twice: as the Arrow body and as 'rows'.", where="rows")
         table = read_arrow_stream(self.request.body, self.context.limits.rows_bytes_max)
         self._check_values(table.num_rows * columns)

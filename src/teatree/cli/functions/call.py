@@ -71,12 +71,14 @@ def call(
     members = read_given(args, file)
 
     async def work(session: Session) -> CallReply:
+        from teatree.client.calls.call_arguments import CallArguments  # noqa: PLC0415 - loaded by a session anyway
+
         target = session.model(model)
         given = merged(members, pairs, await function_info(target, function, timeout_ms) if pairs else None)
         with output.progress(function, unit="%") as advance:
             return await target.call_for_reply(
                 function,
-                given,
+                CallArguments(given),
                 direct=not through_log,
                 min_version=min_version,
                 timeout_ms=timeout_ms,

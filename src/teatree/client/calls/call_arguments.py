@@ -15,7 +15,7 @@ class CallArguments:
     """The arguments of one call."""
 
     members: dict[str, Any]
-    """As JSON has them."""
+    """As JSON has them; the name of the rows has null, by which the function checks it."""
     rows: Any = field(default=None, repr=False)
     """The one argument that is rows (`__arrow_c_stream__`), if there is one."""
 
@@ -33,7 +33,7 @@ def call_arguments(given: Mapping[str, Any]) -> CallArguments:
             where=list(rows)[1],
             hint="Send the others in requests before it, or as lists of objects.",
         )
-    members = {name: _json(value, name) for name, value in given.items() if name not in rows}
+    members = {name: None if name in rows else _json(value, name) for name, value in given.items()}
     return CallArguments(members, next(iter(rows.values()), None))
 
 

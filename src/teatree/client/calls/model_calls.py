@@ -84,7 +84,7 @@ class ModelCalls(ModelRequests):
     async def call_for_reply(
         self,
         function: str,
-        arguments: Mapping[str, Any],
+        arguments: Mapping[str, Any] | CallArguments,
         *,
         request_id: str | None = None,
         expected_version: int | None = None,
@@ -94,7 +94,7 @@ class ModelCalls(ModelRequests):
         on_notice: OnNotice | None = None,
     ) -> CallReply:
         """Call a function as `call` does; return also the version that it read or that holds its effect."""
-        given = call_arguments(arguments)
+        given = arguments if isinstance(arguments, CallArguments) else call_arguments(arguments)
         if direct:
             if expected_version is not None:
                 raise _usage("A direct call changes nothing: it takes no expected_version.", "expected_version")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -21,10 +22,12 @@ from teatree.engine.duckdb.guard.guard import check_query, lock_down
 from teatree.engine.duckdb.guard.live import check_live
 from teatree.engine.duckdb.guard.tree import UserTables
 from teatree.engine.duckdb.handle import fetch_rows
+from teatree.engine.duckdb.version_access import VersionAccess
 from teatree.engine.duckdb.watchdog import Watchdog
 from teatree.engine.errors import DamagedFileError, DamagedVersionError
 from teatree.functions.handles import Parameters
 
+T = TypeVar("T")
 ARCHIVE_MEMORY_FACTOR = 2
 """Multiple of `memory_bytes_max` for an archive: the Parquet writer buffers 2,048 rows beside those that it reads."""
 
@@ -59,6 +62,7 @@ class OpenVersion(VersionReader):
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._tables: UserTables | None = None
+        self._access: tuple[LimitSettings, VersionAccess] | None = None
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -138,6 +142,16 @@ class OpenVersion(VersionReader):
                 ).fetchall()
                 primary_key = tuple(found[0][0]) if found else ()
         return LiveTables(read.names, primary_key)
+
+    def access(self, limits: LimitSettings) -> VersionAccess:
+        """Return the access of functions to it, by these limits; what it has learnt of the tables is kept."""
+        if self._access is None or self._access[0] != limits:
+            self._access = limits, VersionAccess(self.connection, limits, self._reading)
+        return self._access[1]
+
+    def _reading(self, work: Callable[[], T]) -> T:
+        with self.translating_damage():
+            return work()
 
     @override
     def answer(self, sql: str, parameters: Parameters, limits: LimitSettings) -> pa.Table:

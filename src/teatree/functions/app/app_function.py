@@ -97,8 +97,9 @@ class AppFunction:
         """Return the arguments of a request, converted, with the defaults of those that it leaves out.
 
         `members` are as `parse_json` returns them, or Python values of the hinted types; `rows`, the body in Arrow, are
-        the value of the function's one Dataset. Raises `missing_argument`, `unknown_argument`, `type_mismatch`,
-        `lossy_number`, `bad_argument` and the like, `where` being the path: `lines[3].price`.
+        the value of the function's one Dataset, whose name can stand among the members with null. Raises
+        `missing_argument`, `unknown_argument`, `type_mismatch`, `lossy_number`, `bad_argument` and the like, `where`
+        being the path: `lines[3].price`.
         """
         if rows is not None:
             members = self._with_rows(members, rows)
@@ -128,7 +129,7 @@ class AppFunction:
         if name is None:
             message = f"{self.name} takes no rows, so its body must be JSON."
             raise RequestError(Code.BAD_CONTENT_TYPE, message, where="Content-Type")
-        if name in members:
+        if members.get(name) is not None:
             raise RequestError(Code.BAD_ARGUMENT, f"Rows came twice: as the Arrow body and as {name!r}.", where=name)
         return {**members, name: rows}
 

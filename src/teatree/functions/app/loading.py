@@ -84,6 +84,13 @@ class Apps:
             )
         return name
 
+    def installed_hash(self, name: str) -> str | None:
+        """Return the hash of the code of an app as it is installed now, None if that cannot be read."""
+        try:
+            return _read_hash(name, self._entry(name))
+        except AppError:
+            return None
+
     def load(self, name: str, mark: ImportMark | None = None) -> LoadedApp:
         """Import an app; what is wrong with it is the result's error.
 

@@ -53,6 +53,18 @@ def user_stack(frame: FrameType) -> str:
     return f"{_HEAD}{_user_frames(list(reversed(frames)))}".rstrip("\n")
 
 
+def user_place(frame: FrameType) -> str:
+    """Return the line that the user's code is at, not what it has called of ours or through us; "" if there is none."""
+    place = ""
+    for found, line in reversed(list(traceback.walk_stack(frame))):
+        code = found.f_code
+        if place and code.co_filename.startswith(_OURS[0]):
+            break
+        if not _is_ours(code.co_filename):
+            place = f"{code.co_filename}:{line}, in {code.co_name}"
+    return place
+
+
 def _chain(error: BaseException) -> Iterable[BaseException]:
     """Yield an error and those that caused it, the last one first."""
     seen: set[int] = set()
