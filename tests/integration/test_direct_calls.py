@@ -39,7 +39,11 @@ async def place(
         nats=servers.fresh_nats(), store=StoreSettings(url=f"file://{folder}/store"), data=folder / "data"
     )
     made = await Installation.make(settings, manager_server, folder)
-    environ = {**path_with(APPS), "TEATREE_READS_KILL_MARGIN_MS": "200", "TEATREE_READS_STATEMENT_KILLS_MAX": "1000"}
+    environ: dict[str, Any] = {
+        **path_with(APPS),
+        "TEATREE_READS_KILL_MARGIN_MS": "200",
+        "TEATREE_READS_STATEMENT_KILLS_MAX": "1000",
+    }
     await made.created({"app": "calls_app", "tables": TABLES}, TEATREE_READS_CLIENT_KILLS_MAX="1000", **environ)
     yield made
     await made.close()

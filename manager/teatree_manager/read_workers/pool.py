@@ -222,7 +222,7 @@ class ReadPool:
         raise AssertionError
 
     async def _load(self, worker: WorkerProcess, asked: Asked, call: AppCall) -> None:
-        """Have a worker import the app of a call, which takes time of its own."""
+        """Have a worker import the app of a call, which has a separate limit."""
         worker.next_number()
         _checked(*await worker.ask(load_frame(call), call.import_ms_max + LOAD_MARGIN_MS), worker, asked)
         worker.app = call.app

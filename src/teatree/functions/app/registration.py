@@ -10,6 +10,7 @@ from typing import Any
 from attrs import evolve
 
 from teatree.contracts.errors import Code, OperatorError, RequestError
+from teatree.contracts.formats.live import WATCH_FUNCTION
 from teatree.contracts.formats.requests import CANCEL_FUNCTION, FUNCTIONS_FUNCTION, HEALTH_FUNCTION
 from teatree.contracts.names import check_function
 from teatree.datasets.bad_value import BadValueError
@@ -28,7 +29,7 @@ from teatree.functions.app.values.converter import Reader, StrictConverter
 from teatree.functions.app.values.results import result_json
 from teatree.functions.app.values.shapes import UnsupportedHintError, hint_text, is_dataset
 
-OTHER_NAMES = frozenset({CANCEL_FUNCTION, FUNCTIONS_FUNCTION, HEALTH_FUNCTION})
+OTHER_NAMES = frozenset({CANCEL_FUNCTION, FUNCTIONS_FUNCTION, HEALTH_FUNCTION, WATCH_FUNCTION})
 """What a manager answers, on query subjects, beside the built-in functions."""
 
 
