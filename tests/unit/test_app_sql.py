@@ -11,6 +11,7 @@ from typing_extensions import override
 from plain_handles import CONTEXT, PlainRead, PlainWrite
 from teatree import App, Code, OperatorError, RequestError
 from teatree.functions.app.app_function import FunctionKind, HandleKind
+from teatree.testing.apps import app_model
 
 GOALS_OF = """-- query(site: str, limit: int = 100,
 --       until: date | None = None, kinds: list[Literal['a', 'b']] = [])
@@ -110,6 +111,72 @@ def test_a_mutation_can_end_with_a_select(tmp_path: Path) -> None:
     handle = NotedWrite()
     assert found.run({}, handle, CONTEXT) == "rows"
     assert [kind for kind, _, _ in handle.asked] == ["execute", "sql"]
+
+
+TYPED = """-- query(n: int, wide: int, x: float, amount: Decimal, text: str, day: date, at: datetime, zoned: datetime,
+--       clock: time, took: timedelta, key: UUID, raw: bytes, flag: bool, none: int | None, many: list[int])
+SELECT $n AS n, $wide AS wide, $x AS x, $amount AS amount, $text AS text, $day AS day, $at AS at, $zoned AS zoned,
+  $clock AS clock, $took AS took, $key AS key, $raw AS raw, $flag AS flag, $none AS "none", $many AS many
+"""
+SPREAD = """-- mutation(site: str, pct: Decimal = 10)
+UPDATE goals SET amount = amount * (1 + $pct / 100) WHERE site = $site;
+INSERT INTO goals SELECT $site || '2', sum(amount) FROM goals WHERE site = $site;
+SELECT site, amount FROM goals WHERE starts_with(site, $site) ORDER BY site;
+"""
+
+
+def test_a_statement_has_the_values_of_its_arguments(tmp_path: Path) -> None:
+    """Each type of a header reaches DuckDB as its type, with its value."""
+    arguments: dict[str, Any] = {
+        "n": 5,
+        "wide": 2**70,
+        "x": 0.1,
+        "amount": "12345678901234567890.12",
+        "text": "'; DROP TABLE goals; --",
+        "day": "2026-01-31",
+        "at": "2026-01-31T10:30:00.5",
+        "zoned": "2026-01-31T10:30:00+02:00",
+        "clock": "10:30:00",
+        "took": "P1DT2H",
+        "key": "01234567-89ab-cdef-0123-456789abcdef",
+        "raw": "AAEC",
+        "flag": True,
+        "none": None,
+        "many": [1, 2, 3],
+    }
+    with app_model(app_of(tmp_path, typed=TYPED)) as model:
+        rows = model.call("typed", **arguments)
+        (row,) = rows.to_json_rows()
+    assert row == arguments | {
+        "wide": str(2**70),
+        "zoned": "2026-01-31T08:30:00Z",
+        "at": "2026-01-31T10:30:00.500000",
+        "took": "P1DT7200S",
+    }
+    types = {column.name: str(column.dtype) for column in rows.schema}
+    assert (types["day"], types["zoned"], types["key"], types["raw"]) == (
+        "DATE",
+        "TIMESTAMP WITH TIME ZONE",
+        "UUID",
+        "BLOB",
+    )
+
+
+def test_a_mutation_in_sql_is_one_transaction(tmp_path: Path) -> None:
+    """Its statements take effect together or not at all, guarded as those of clients."""
+    (tmp_path / "secret.csv").write_text("a")
+    reading = f"-- mutation\nDELETE FROM goals;\nINSERT INTO goals SELECT * FROM '{tmp_path}/secret.csv'"
+    app = app_of(tmp_path, spread=SPREAD, reading=reading)
+    tables = {
+        "goals": {"columns": {"site": "VARCHAR", "amount": "DECIMAL(18,2)"}, "rows": [{"site": "a", "amount": 10}]}
+    }
+    with app_model(app, tables) as model:
+        got = model.call("spread", site="a").to_json_rows()
+        assert got == [{"site": "a", "amount": 11.0}, {"site": "a2", "amount": 11.0}]
+        with pytest.raises(RequestError) as e:
+            model.call("reading")
+        assert e.value.code in {Code.SQL_NOT_ALLOWED, Code.UNKNOWN_TABLE}
+        assert len(model.rows("goals")) == 2
 
 
 BAD_FILES = [

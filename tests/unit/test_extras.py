@@ -83,6 +83,7 @@ for name in teatree.__all__:
             "psycopg",
             "catalog",
         ),
+        ("depending_app().functions", "fast_depends", "apps"),
         ("import teatree_manager", "structlog", "server"),
         ("import teatree_dispatcher", "structlog", "server"),
         ("import teatree.embedded", "cryptography", "embedded"),
@@ -92,11 +93,21 @@ for name in teatree.__all__:
 def test_a_call_that_needs_an_extra_names_it(call: str, package: str, extra: str) -> None:
     """A missing package is an error of the tree that names the package and how to install it."""
     script = f"""
+from typing import Annotated
 import pyarrow as pa
+import teatree
 from teatree.client.listing import list_models
 from teatree.contracts.errors import OperatorError
 from teatree.contracts.settings import PostgresSettings, Settings, StoreSettings
 from teatree.datasets.dataset import Dataset
+def depending_app():
+    app = teatree.App("orders")
+    @app.query
+    def plain(n: int) -> int: return n
+    assert app.functions["plain"].run({{"n": 1}}, None, None) == 1
+    @app.query
+    def depending(n: Annotated[int, teatree.Depends(lambda: 1)]) -> int: return n
+    return app
 try:
     {call}
 except OperatorError as e:

@@ -13,6 +13,7 @@ from attrs import define
 
 from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.names import check_app
+from teatree.contracts.parts import PartGroup, installed_now
 from teatree.functions.app.app_function import AppFunction, FunctionKind, FunctionOptions
 from teatree.functions.app.calls.dependencies import Dependencies
 from teatree.functions.app.calls.signature import name_of, place_of
@@ -20,8 +21,6 @@ from teatree.functions.app.registration import check_name, function_of, make_fun
 from teatree.functions.app.values.converter import StrictConverter
 
 F = TypeVar("F", bound=Callable[..., Any])
-ENTRY_POINTS = "teatree.apps"
-"""The group of entry points of apps: a name, and the `App` object."""
 _INTERACTIVE = "__main__"
 
 
@@ -226,7 +225,6 @@ def _check_options(name: str, options: FunctionOptions, place: str) -> None:
 
 
 def _installed_version(name: str) -> str:
-    from importlib.metadata import entry_points  # noqa: PLC0415  takes 20 ms
-
-    versions = {entry.dist.version for entry in entry_points(group=ENTRY_POINTS, name=name) if entry.dist is not None}
+    found = installed_now(PartGroup.APPS).get(name, [])
+    versions = {entry.dist.version for entry in found if entry.dist is not None}
     return versions.pop() if len(versions) == 1 else "0"

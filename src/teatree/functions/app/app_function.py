@@ -89,9 +89,8 @@ class AppFunction:
     @property
     def signature(self) -> str:
         """Its name, parameters and result, without what a request does not give."""
-        texts = [f"{p.name}: {p.type}" + ("" if p.is_required else f" = {p.default!r}") for p in self.parameters]
         result = "" if self.returns is Any else f" -> {hint_text(self.returns)}"
-        return f"{self.name}({', '.join(texts)}){result}"
+        return f"{self.name}({', '.join(parameter.text for parameter in self.parameters)}){result}"
 
     def read_arguments(self, members: Mapping[str, Any], rows: pa.Table | None = None) -> dict[str, Any]:
         """Return the arguments of a request, converted, with the defaults of those that it leaves out.

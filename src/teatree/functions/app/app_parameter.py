@@ -28,6 +28,12 @@ class AppParameter:
         """The hint as Python writes it."""
         return hint_text(self.hint)
 
+    @property
+    def text(self) -> str:
+        """Its name, type and default, as a signature has it."""
+        default = "" if self.is_required else f" = {result_json(self.default, self.name)!r}"
+        return f"{self.name}: {self.type}{default}"
+
     def describe(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         default = {} if self.is_required else {"default": result_json(self.default, self.name)}

@@ -70,11 +70,12 @@ def _run(function: AppFunction, access: ReadAccess, call: Call, convert: Callabl
 
     Raises what the engine handles: errors of requests, those that end its transaction, and AppError for all else.
     """
-    arguments = function.read_arguments(*call.all_arguments())
     request = call.request
+    members, rows = call.all_arguments()
     context = Context(request.request_id, request.at, request.model, request.function, partial(_report, call))
     given: Read | Write | None = None
     try:
+        arguments = function.read_arguments(members, rows)  # which runs the app's code: the constructors of its classes
         with _handle(function, access, call.context.others) as given:
             result = convert(function.run(arguments, given, context))
     except BaseException as e:  # noqa: BLE001  SystemExit, too: a function must not end its manager
