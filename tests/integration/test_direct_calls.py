@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +249,27 @@ async def test_it_works_without_async(model: Model, place: Installation) -> None
             return [found.call("doubled", amount=Decimal("0.5")), len(listed), found.functions().name]
 
     assert await asyncio.to_thread(work) == ["1.0", 3, "calls_app"]
+
+
+async def test_an_imported_app_has_typed_stubs(
+    model: Model, place: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take and return what the functions' hints name, with and without async."""
+    monkeypatch.syspath_prepend(APPS)
+    calls_app = import_module("calls_app")
+    for direct in (True, False):
+        bound = model.bind(calls_app.app, direct=direct)
+        assert await bound.totals() == calls_app.Totals(3, Decimal("1.50"))
+        assert await bound.doubled(amount=Decimal("0.10")) == Decimal("0.20")
+        assert len(await bound.listed(at_most=2)) == 2
+        assert await bound.counted(lines=await bound.listed()) == 3
+    assert list(signature(bound.add).parameters) == ["id", "amount"]
+
+    def work() -> Any:
+        with connect_sync(settings=place.settings) as session:
+            return session.model(MODEL).bind(calls_app.app, direct=True).totals()
+
+    assert (await asyncio.to_thread(work)).rows == 3
 
 
 async def test_the_command_line_lists_calls_and_explains(model: Model, place: Installation) -> None:

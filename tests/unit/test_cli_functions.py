@@ -8,7 +8,7 @@ import pytest
 
 from teatree.cli.functions.function_text import function_text
 from teatree.cli.main import run
-from teatree.cli.requests.argument_pairs import merged
+from teatree.cli.requests.argument_pairs import built_in, merged
 from teatree.client.calls.function_info import FunctionInfo, read_app_info
 from teatree.client.sending.message import json_body
 from teatree.contracts.errors import CorruptError, RequestError
@@ -69,8 +69,11 @@ def test_a_pair_is_a_text_where_a_text_is_taken_and_else_json(name: str, text: s
 
 
 def test_a_pair_of_a_built_in_function_is_json_where_it_can_be() -> None:
-    """A dash in its name is an underscore."""
-    assert merged({}, {"primary-key": '["id"]', "table": "sales"}, None) == {"primary_key": ["id"], "table": "sales"}
+    """A dash in its name is an underscore; texts that look like numbers stay texts."""
+    pairs = {"primary-key": '["id"]', "table": "2011", "if-not-exists": "true"}
+    expected = {"primary_key": ["id"], "table": "2011", "if_not_exists": True}
+    assert merged({}, pairs, built_in("create_table")) == expected
+    assert json_body(merged({}, {"n": "1", "table": "sales"}, None)) == b'{"n":1,"table":"sales"}'
 
 
 def test_an_argument_that_is_given_twice_is_refused() -> None:
@@ -84,7 +87,7 @@ def test_a_function_is_explained_with_the_command_that_calls_it() -> None:
     """Its signature, documentation, parameters with defaults, labels, and an example."""
     text = function_text(INFO, "sales")
     assert text.startswith("set_goals(site: str, pct: Decimal = 10) -> int\n")
-    for part in ("    Set the goals.\n    Of a site.", "--site", "required", "The site.", "--pct-more", "= 10"):
+    for part in ("    Set the goals.\n    Of a site.", "--site", "required", "The site.", "--pct-more", '= "10"'):
         assert part in text
     assert "team=plan" in text
     assert text.endswith("teatree send sales set_goals --site SITE")
@@ -101,7 +104,10 @@ def test_an_answer_that_is_no_list_of_functions_is_corrupt(answer: Any) -> None:
 def test_help_after_a_built_in_function_explains_it(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is connected to; without a function the help is the command's."""
     assert run([command, "sales", "upsert", "--help"]) == 0
-    assert capsys.readouterr().out.startswith("upsert\n\n    ")
+    printed = capsys.readouterr().out
+    assert printed.startswith("upsert(table, rows, key)\n\n    Add rows, or set the columns")
+    assert "--key" in printed
+    assert printed.endswith("teatree send sales upsert --table TABLE --rows ROWS\n")
     assert run([command, "--help"]) == 0
     assert f"Usage: teatree {command}" in capsys.readouterr().out
 

@@ -15,6 +15,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, Future
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import duckdb
 
     from teatree.client.versions.attach import Attached
+    from teatree.functions.app.app import App
+    from teatree.functions.app.stubs import Stubs
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -216,6 +219,12 @@ class SyncModel(_SyncFacade[Model]):
     watch = _iterating(Model.watch)
     versions = _blocking(Model.versions)
     pull = _blocking(Model.pull)
+
+    def bind(self, app: App, *, direct: bool = False) -> Stubs:
+        """Return the functions of an imported app as methods with their signatures: see `Model.bind`."""
+        from teatree.functions.app.stubs import Stubs  # noqa: PLC0415 - only those who import an app need it
+
+        return Stubs(app, partial(_blocking(Model.call_function), self, direct=direct))
 
     def attach(
         self,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from teatree.cli.requests.argument_pairs import built_in
 from teatree.contracts.errors import Code, RequestError
+from teatree.contracts.formats.codec import dump_json
 
 if TYPE_CHECKING:
     from teatree.cli.output import Output
@@ -16,7 +17,12 @@ NAMES_SHOWN_MAX = 20
 
 
 def print_list(output: Output, app: AppInfo, functions: Sequence[FunctionInfo], model: str) -> None:
-    """Print functions, one a line, with the first sentence of each one's documentation."""
+    """Print functions, one a line, with the first sentence of each one's documentation.
+
+    Raises the error for which the app's functions cannot be called.
+    """
+    if app.error is not None:
+        raise app.error
     if app.name is None:
         output.message(f"{model} has no app: only the built-in functions. `teatree use-app {model} NAME` gives it one.")
         return
@@ -27,7 +33,8 @@ def print_list(output: Output, app: AppInfo, functions: Sequence[FunctionInfo], 
 
 def function_text(function: FunctionInfo, model: str) -> str:
     """Return one function's signature, documentation, parameters, and a command that calls it."""
-    command = "send" if function.kind == "mutation" else "call"
+    is_called = function.kind == "query" and function.handle
+    command = "call" if is_called else "send"
     required = [p for p in function.parameters if p.get("required")]
     example = " ".join(f"{_flag(p)} {str(p['name']).upper()}" for p in required)
     parts = [function.signature, _indented(function.doc) if function.doc else ""]
@@ -39,12 +46,10 @@ def function_text(function: FunctionInfo, model: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def built_in_text(name: str) -> str | None:
+def built_in_text(name: str, model: str) -> str | None:
     """Return the documentation of a built-in function, None if there is none of this name."""
-    from teatree.functions.registry import built_in_functions  # noqa: PLC0415 - only for help
-
-    function = built_in_functions().find(name)
-    return None if function is None else f"{name}\n\n{_indented(inspect.getdoc(function.run) or '')}"
+    found = built_in(name)
+    return None if found is None else function_text(found, model)
 
 
 def unknown_function(app: AppInfo, model: str, function: str) -> RequestError:
@@ -70,7 +75,10 @@ def _flag(parameter: Mapping[str, Any]) -> str:
 
 
 def _default(parameter: Mapping[str, Any]) -> str:
-    return "required" if parameter.get("required") else f"= {parameter.get('default')}"
+    if parameter.get("required"):
+        return "required"
+    default = parameter.get("default")
+    return "optional" if default in (None, "") else f"= {dump_json(default).decode()}"
 
 
 def _labels(labels: Mapping[str, str]) -> str:

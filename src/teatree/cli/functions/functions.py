@@ -51,7 +51,7 @@ def functions(
     output = Output(json=common.json)
     wanted = dict(_label(text) for text in label)
     if function is not None and not (schema or common.json or wanted):
-        text = built_in_text(function)
+        text = built_in_text(function, model)
         if text is not None:
             output.message(text)
             return

@@ -16,18 +16,24 @@ _DEPTH_MAX = 20
 
 
 async def function_info(model: Model, function: str, timeout_ms: int) -> FunctionInfo | None:
-    """Return what a model's app has of a function; None for a built-in function, and for one that it lacks."""
-    from teatree.functions.registry import built_in_functions  # noqa: PLC0415 - only for pairs
+    """Return the description of a built-in function or of one of a model's app; None for one that it lacks."""
+    return built_in(function) or (await model.functions(timeout_ms=timeout_ms)).find(function)
 
-    if built_in_functions().find(function) is not None:
-        return None
-    return (await model.functions(timeout_ms=timeout_ms)).find(function)
+
+def built_in(function: str) -> FunctionInfo | None:
+    """Return the description of a built-in function, None if there is none of this name."""
+    from teatree.client.calls.function_info import read_function_info  # noqa: PLC0415 - only for help and pairs
+    from teatree.functions.built_in_text import describe_built_in  # noqa: PLC0415
+    from teatree.functions.registry import built_in_functions  # noqa: PLC0415
+
+    found = built_in_functions().find(function)
+    return None if found is None else read_function_info(describe_built_in(found))
 
 
 def merged(members: Mapping[str, Any], pairs: Mapping[str, str], function: FunctionInfo | None) -> dict[str, Any]:
     """Return arguments given as JSON and as pairs together; raises `usage` for a name that is given twice.
 
-    `function` is its description by the model's app; None for a built-in one: its pairs are JSON where they can be.
+    `function` is its description; without one pairs are JSON where they can be.
     """
     found = dict(members)
     for flag, text in pairs.items():

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from teatree.cli.exits import Exit, usage
 from teatree.cli.options import SENDER_DEFAULT, Common, FunctionName, ModelName, SenderCommon
 from teatree.cli.output import Output
-from teatree.cli.requests.argument_pairs import function_info, merged
+from teatree.cli.requests.argument_pairs import built_in, function_info, merged
 from teatree.cli.requests.csv_flags import NO_FLAGS, CsvFlags
 from teatree.cli.requests.json_args import read_given, read_rows
 from teatree.cli.requests.receipts import print_receipt, print_summary
@@ -98,7 +98,7 @@ def send(
     if rows is not None:
         if expected_version is not None:
             raise usage("--expected-version cannot be combined with --rows.")
-        members = merged(members, pairs, None)
+        members = merged(members, pairs, built_in(function))
         bulk = _Bulk(output, function, members, id, rows_per_request, csv.given)
         return bulk.send(common, model, rows, wait=wait, timeout_ms=timeout_ms)
     if csv.given:

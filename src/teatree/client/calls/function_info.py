@@ -7,7 +7,8 @@ from typing import Any
 
 from attrs import field, frozen
 
-from teatree.contracts.errors import CorruptError
+from teatree.client.notice import named_error
+from teatree.contracts.errors import CorruptError, TeatreeError
 
 
 @frozen
@@ -18,7 +19,7 @@ class FunctionInfo:
     kind: str
     """`mutation` or `query`."""
     handle: str
-    """`write`, `read` or `none`."""
+    """`write`, `read` or `none`; "" for a built-in function."""
     signature: str
     """Its parameters and its result, as in Python."""
     doc: str
@@ -38,6 +39,8 @@ class AppInfo:
     version: str | None
     code_hash: str | None
     functions: tuple[FunctionInfo, ...]
+    error: TeatreeError | None = None
+    """Why its functions cannot be called; None if they can."""
 
     def __iter__(self) -> Iterator[FunctionInfo]:
         return iter(self.functions)
@@ -61,19 +64,23 @@ def read_app_info(members: Any, where: str) -> AppInfo:
     """Return what the answer to a read of `functions` describes; raises `corrupt` for anything else."""
     try:
         app = members.get("app") or {}
-        functions = tuple(
-            FunctionInfo(
-                name=item["name"],
-                kind=item["kind"],
-                handle=item["handle"],
-                signature=item["signature"],
-                doc=item.get("doc", ""),
-                labels=item.get("labels", {}),
-                parameters=tuple(item.get("parameters", ())),
-                schema=item.get("schema", {}),
-            )
-            for item in members["functions"]
-        )
-        return AppInfo(app.get("name"), app.get("version"), app.get("code_hash"), functions)
+        functions = tuple(read_function_info(item) for item in members["functions"])
+        error = None if members.get("error") is None else named_error(members["error"])
+        return AppInfo(app.get("name"), app.get("version"), app.get("code_hash"), functions, error)
     except (KeyError, TypeError, AttributeError) as e:
         raise CorruptError(f"This is not a list of functions: {e!r}.", where=where) from None
+
+
+def read_function_info(members: Mapping[str, Any]) -> FunctionInfo:
+    """Return what the description of a function holds."""
+    parameters = tuple(members.get("parameters", ()))
+    return FunctionInfo(
+        name=members["name"],
+        kind=members["kind"],
+        handle=members.get("handle", ""),
+        signature=members.get("signature") or f"{members['name']}({', '.join(p['name'] for p in parameters)})",
+        doc=members.get("doc", ""),
+        labels=members.get("labels", {}),
+        parameters=parameters,
+        schema=members.get("schema", {}),
+    )

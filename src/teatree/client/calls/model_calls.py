@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -27,6 +28,9 @@ from teatree.contracts.names import new_id
 
 if TYPE_CHECKING:
     from teatree.client.sending.waiting import OnNotice
+    from teatree.functions.app.app import App
+    from teatree.functions.app.app_function import AppFunction
+    from teatree.functions.app.stubs import Stubs
 
 _ROWS_MEMBERS = frozenset({"rows", "pages", "columns"})
 """The members of an outcome's `result` whose rows came in pages before it."""
@@ -115,6 +119,22 @@ class ModelCalls(ModelRequests):
             answer = await send_for_pages(self.connection, self.name, request, timeout_ms, on_notice)
         self.connection.saw(self.name, answer.done.version)
         return CallReply(await self._result(request.request_id, answer), answer.done.version)
+
+    def bind(self, app: App, *, direct: bool = False) -> Stubs:
+        """Return the functions of an imported app as methods with their signatures: `await bound.set_goals(pct=10)`.
+
+        They call the model's, through the log; with `direct` queries and pure functions are called directly. What they
+        return is what the functions' hints name: an attrs instance, a date, a `Dataset`.
+        """
+        from teatree.functions.app.stubs import Stubs  # noqa: PLC0415 - only those who import an app need it
+
+        return Stubs(app, partial(self.call_function, direct=direct))
+
+    async def call_function(self, function: AppFunction, arguments: Mapping[str, Any], *, direct: bool = False) -> Any:
+        """Call a function of an imported app; return what its hint names."""
+        is_query = function.kind == "query"
+        result = await self.call(function.name, arguments, direct=direct and is_query)
+        return function.read_result(result)
 
     async def functions(self, *, timeout_ms: float = TIMEOUT_MS) -> AppInfo:
         """Return the model's app with its functions: signatures, docs, labels and the JSON Schema of each request."""
