@@ -30,6 +30,7 @@ from sales_goals.periods import Period
 from teatree import App, Context, Dataset, Depends, Read, Refused, Write
 
 app = App("sales_goals")
+app.sql("queries")
 
 Dimension = Literal["site", "product", "customer", "salesperson"]
 PAGE_ROWS = 500

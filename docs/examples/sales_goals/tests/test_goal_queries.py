@@ -59,6 +59,7 @@ def test_goals_by_some_dimensions(model: PlanModel) -> None:
         *(("a", 1), ("a", 2), ("b", 1), (None, 3))
     ]
     assert rows(model.call("goals_by", dimensions=["site"], page=2)) == []
+    assert rows(model.call("locked_goals", goal_period="2021-05")) == [("a", 2, "3.00", "0.00")]
 
 
 def test_a_page_has_five_hundred_rows() -> None:
