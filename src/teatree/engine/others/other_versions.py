@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import duckdb
-from attrs import frozen
+from attrs import define, frozen
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, CorruptError, OperatorError, RequestError, TeatreeError
@@ -135,6 +135,18 @@ class _Attached:
     access: VersionAccess
 
 
+@define
+class _RunningRead:
+    """The connection of the read that runs: the watchdog's thread must not keep the database."""
+
+    connection: duckdb.DuckDBPyConnection | None = None
+
+    def interrupt(self) -> None:
+        reads = self.connection
+        if reads is not None:
+            reads.interrupt()
+
+
 class AttachedVersions:
     """One database in memory to which versions are attached."""
 
@@ -149,11 +161,11 @@ class AttachedVersions:
         self.is_void = False
         """Whether DuckDB invalidated it."""
         self._con = _locked_database(self._files, limits)
-        self._watchdog = Watchdog(self._interrupt_all)
-        self._reads: duckdb.DuckDBPyConnection | None = None
-        """The connection of the read that runs."""
+        self._running = _RunningRead()
+        self._watchdog = Watchdog(self._running.interrupt)
         # DuckDB must not hold a Python filesystem any more when the interpreter exits.
-        self._end = weakref.finalize(self, _end, self._con, self._files, self._fetcher)
+        parts = (self._con, self._attached, self._files, self._fetcher, self._watchdog)
+        self._end = weakref.finalize(self, _end, *parts)
 
     def find(self, chain: Chain, version: int) -> VersionAccess | None:
         """Return the access to a version that is attached, None if it is not."""
@@ -174,19 +186,11 @@ class AttachedVersions:
 
     def interrupt(self) -> None:
         """Make the read that runs fail as `timed_out`; any thread may call it."""
-        self._interrupt_all()
+        self._running.interrupt()
 
     def close(self) -> None:
         """Detach all versions and close the database."""
-        self._watchdog.close()
-        for attached in self._attached.values():
-            attached.connection.close()
         self._end()
-
-    def _interrupt_all(self) -> None:
-        reads = self._reads
-        if reads is not None:
-            reads.interrupt()
 
     def _attach(self, chain: Chain, manifest: Manifest) -> _Attached:
         name = f"{_FOLDER}/{manifest.goal_model_id}/{manifest.version}-{manifest.write_id}.duckdb"
@@ -228,7 +232,7 @@ class AttachedVersions:
     def _read(self, manifest: Manifest, connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
         """Run a read within its time; its errors are those of a request, whatever the version holds."""
         self._files.take_fault()
-        self._reads = connection
+        self._running.connection = connection
         try:
             with self._watchdog.limit(self._limits.query_time_ms_max, f"The query on {manifest.model}", "sql"):
                 return _translated(work)
@@ -243,7 +247,7 @@ class AttachedVersions:
                 raise
             raise fault from e
         finally:
-            self._reads = None
+            self._running.connection = None
 
 
 def _translated(work: Callable[[], T]) -> T:
@@ -280,7 +284,16 @@ def _locked_database(files: LazyFiles, limits: LimitSettings) -> duckdb.DuckDBPy
     return con
 
 
-def _end(con: duckdb.DuckDBPyConnection, files: LazyFiles, fetcher: BlockFetcher) -> None:
+def _end(
+    con: duckdb.DuckDBPyConnection,
+    attached: Mapping[Any, _Attached],
+    files: LazyFiles,
+    fetcher: BlockFetcher,
+    watchdog: Watchdog,
+) -> None:
+    watchdog.close()
+    for each in attached.values():
+        each.connection.close()
     with suppress(duckdb.Error):
         con.unregister_filesystem(files.protocol)
     con.close()
