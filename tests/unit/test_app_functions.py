@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
 from enum import Enum
+from functools import wraps
 from typing import Annotated, Any, Literal
 
 import polars as pl
@@ -126,7 +127,8 @@ def test_a_context_reports_progress_and_logs() -> None:
     context = Context("r-1", CONTEXT.at, "sales", "spread", lambda fraction, text: reported.append((fraction, text)))
     context.progress(0.4, "spreading")
     context.progress(7)
-    assert reported == [(0.4, "spreading"), (1.0, "")]
+    context.progress(float("nan"), "\ud800")
+    assert reported == [(0.4, "spreading"), (1.0, ""), (0.0, "\\ud800")]
     with captured_events() as logs:
         context.logger.warning("spread %d leaves", 3, extra={"site": "Graz", "message": "m"})  # noqa: G101  it is
     (line,) = logs
@@ -266,3 +268,34 @@ def test_versions_of_apps() -> None:
     """An app has the version that it is given, or that of the distribution that installs it; else none."""
     assert App("orders", version="1.2").version == "1.2"
     assert App("no_such_app").version == "0"
+
+
+def test_a_default_is_new_for_each_call() -> None:
+    """What a function does to a list that it was given by default is not seen by the next call: it may be a replay."""
+    app = App("orders")
+
+    @app.query
+    def seen(sites: list[str] = []) -> int:  # noqa: B006  what people write
+        sites.append("Graz")
+        return len(sites)
+
+    assert [run(app.functions["seen"], "{}") for _ in range(2)] == [1, 1]
+
+
+def test_a_decorated_coroutine_function_is_awaited() -> None:
+    """A wrapper that returns what a coroutine function returned is asynchronous, too."""
+    app = App("orders")
+
+    def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    @app.query
+    @logged
+    async def double(n: int) -> int:
+        return 2 * n
+
+    assert run(app.functions["double"], '{"n": 4}') == 8

@@ -201,6 +201,12 @@ def test_a_name_is_used_once() -> None:
         App("Sales Goals")
 
 
+def test_a_decorator_takes_a_function() -> None:
+    """A name in its place is an error that names the right form."""
+    error = refused(lambda app: app.mutation("set_goals"))  # type: ignore[call-overload]
+    assert error.hint == "A name: @app.mutation(name=...)."
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

@@ -383,6 +383,8 @@ TAKEN: list[tuple[Any, str, Any]] = [
     (dict, '{"a": 1}', {"a": 1}),
     (list, "[1]", [1]),
     (Sequence[int], "[1]", [1]),
+    (list[Annotated[int, {"ge": 1}]], "[1]", [1]),
+    (frozenset[int], "[2, 1]", frozenset({1, 2})),
     (Mapping[str, int], '{"a": 1}', {"a": 1}),
 ]
 
@@ -580,6 +582,12 @@ def test_results_have_one_form() -> None:
     assert result_json(pl.Series([1, 2]).to_numpy()) == [1, 2]
 
 
+class LongText(str):
+    """A text of another class."""
+
+    __slots__ = ()
+
+
 BAD_RESULTS = [
     ({"lines": [1, object()]}, "result.lines[1]"),
     ((n for n in range(3)), "result"),
@@ -588,6 +596,8 @@ BAD_RESULTS = [
     ({1: "a", "1": "b"}, "result"),
     ({"a": [lambda: 1]}, "result.a[0]"),
     ([Odd([1j])], "result[0].at[0]"),
+    ({"n": 10**401}, "result.n"),
+    ([LongText("\ud800")], "result[0]"),
 ]
 
 

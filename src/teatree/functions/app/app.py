@@ -14,6 +14,7 @@ from attrs import define
 from teatree.contracts.errors import Code, OperatorError, RequestError
 from teatree.contracts.names import check_app
 from teatree.contracts.parts import PartGroup, installed_now
+from teatree.contracts.shown import shown
 from teatree.functions.app.app_function import AppFunction, FunctionKind, FunctionOptions
 from teatree.functions.app.calls.dependencies import Dependencies
 from teatree.functions.app.calls.signature import name_of, place_of
@@ -136,6 +137,9 @@ class App:
         names: Mapping[str, Any],
     ) -> Callable[..., Any]:
         def register(call: Callable[..., Any]) -> Callable[..., Any]:
+            if not callable(call):
+                message = f"A {kind} is a function, not {shown(call)}."
+                raise OperatorError(Code.BAD_APP, message, where=self.name, hint=f"A name: @app.{kind}(name=...).")
             place = place_of(call)
             found = check_name(name if name is not None else name_of(call), place)
             _check_options(found, options, place)

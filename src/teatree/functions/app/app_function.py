@@ -110,7 +110,7 @@ class AppFunction:
             if value is _MISSING:
                 if parameter.is_required:
                     raise RequestError(Code.MISSING_ARGUMENT, f"{self.name} needs the argument {name!r}.", where=name)
-                arguments[name] = parameter.default
+                arguments[name] = parameter.given_default()
                 continue
             taken += 1
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from attrs import field, frozen
@@ -9,6 +10,8 @@ from attrs import field, frozen
 from teatree.functions.app.values.converter import Reader
 from teatree.functions.app.values.results import result_json
 from teatree.functions.app.values.shapes import hint_text
+
+_CHANGEABLE = (list, dict, set)
 
 
 @frozen(eq=False)
@@ -33,6 +36,10 @@ class AppParameter:
         """Its name, type and default, as a signature has it."""
         default = "" if self.is_required else f" = {result_json(self.default, self.name)!r}"
         return f"{self.name}: {self.type}{default}"
+
+    def given_default(self) -> Any:
+        """Return the default for one call: a list that a function changes is not that of the next call."""
+        return copy.deepcopy(self.default) if isinstance(self.default, _CHANGEABLE) else self.default
 
     def describe(self) -> dict[str, Any]:
         """Return it as plain JSON values."""

@@ -45,7 +45,9 @@ class Context:
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Report how far the function is, from 0 to 1, and with what; published about once a second at most."""
-        self.report(min(max(float(fraction), 0.0), 1.0), str(text))
+        part = float(fraction)
+        shown_text = str(text).encode("utf-8", "backslashreplace").decode()
+        self.report(min(part, 1.0) if part > 0 else 0.0, shown_text)
 
     @cached_property
     def logger(self) -> AppLogger:

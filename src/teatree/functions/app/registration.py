@@ -33,6 +33,12 @@ OTHER_NAMES = frozenset({CANCEL_FUNCTION, FUNCTIONS_FUNCTION, HEALTH_FUNCTION, W
 """What a manager answers, on query subjects, beside the built-in functions."""
 
 
+_HINTS = (
+    "Parameters are texts, numbers, dates, times, enums and literals, lists, sets, maps, attrs classes and dataclasses"
+    " of them, unions whose members differ in JSON, or a Dataset."
+)
+
+
 @cache
 def built_in_names() -> frozenset[str]:
     """Return the names that no function of an app can have."""
@@ -153,7 +159,7 @@ def _app_parameter(signature: Signature, parameter: SignatureParameter, converte
         read = converter.reader(parameter.hint)
         dataset = is_dataset(parameter.hint)
     except UnsupportedHintError as e:
-        signature.refuse(f"cannot have the parameter {name}: {e.message} (at {name}{e.path})")
+        signature.refuse(f"cannot have the parameter {name}: {e.message} (at {name}{e.path})", _HINTS)
     _check_default(signature, parameter, read)
     return AppParameter(
         name=name,

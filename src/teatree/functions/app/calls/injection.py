@@ -116,7 +116,8 @@ class _AsyncRun(Injector):
         )
 
     async def _awaited(self, arguments: Arguments, handle: Read | Write | None, context: Context) -> Any:
-        return await self._call.run(arguments, handle, context)
+        result = self._call.run(arguments, handle, context)
+        return await result if inspect.isawaitable(result) else result
 
 
 def _argument(name: str) -> str:
@@ -185,7 +186,7 @@ def _wrapped(signature: Signature, names: _Names, *, is_async: bool) -> Callable
 
     async def run_async(**given: Any) -> Any:
         result = run(**given)
-        return await result if signature.is_async else result
+        return await result if signature.is_async and inspect.isawaitable(result) else result
 
     return run_async if is_async else run
 

@@ -103,7 +103,7 @@ def read_signature(call: Callable[..., Any], names: Mapping[str, Any]) -> Signat
         place,
         tuple(_parameter(parameter, hints, name, place) for parameter in parameters),
         hints.get("return", Any),
-        inspect.iscoroutinefunction(function) or is_async_generator,
+        inspect.iscoroutinefunction(inspect.unwrap(function)) or is_async_generator,
         inspect.isgeneratorfunction(function) or is_async_generator,
     )
     for parameter in signature.with_role(ParameterRole.REQUEST):

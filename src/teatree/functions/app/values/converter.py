@@ -56,6 +56,8 @@ class StrictConverter:
 
         The reader raises `BadValueError`, and what a class's constructor raises other than ValueError and TypeError.
         """
+        if not _is_hashable(hint):  # an annotation is a list or a dict, for example
+            return self._make(hint)
         found = self._readers.get(hint, _MISSING)
         if found is None:  # a class within itself: its reader is looked up when it is needed
             return self._late(hint)
@@ -132,6 +134,14 @@ class StrictConverter:
         return read
 
 
+def _is_hashable(hint: Any) -> bool:
+    try:
+        hash(hint)
+    except TypeError:
+        return False
+    return True
+
+
 def _hook(read: Reader) -> Callable[[Any, Any], Any]:
     return lambda value, _: read(value)
 
@@ -190,12 +200,9 @@ def _list_reader(of: Reader, shape: ListShape) -> Reader:
         if type(value) is not list and not _is_list(value, is_set=is_set):
             refuse(value, "a list")
         found = _elements(of, value)
-        if not is_set:
-            return found if build is list else build(found)
-        made = _set_of(build, found)
-        if len(made) != len(found):
-            _refuse_repeated(found)
-        return made
+        if is_set:
+            return build(_distinct(found))
+        return found if build is list else build(found)
 
     return read
 
@@ -216,19 +223,18 @@ def _elements(of: Reader, values: Any) -> list[Any]:
     return found
 
 
-def _set_of(build: Callable[[list[Any]], Any], found: list[Any]) -> Any:
-    try:
-        return build(found)
-    except TypeError as e:
-        raise BadValueError(Code.BAD_ARGUMENT, f"An element cannot be in a set: {e}.") from None
-
-
-def _refuse_repeated(found: Sequence[Any]) -> None:
-    seen: set[Any] = set()
+def _distinct(found: Sequence[Any]) -> set[Any]:
+    """Return elements as a set, one by one, so that elements which all have one hash can be interrupted."""
+    made: set[Any] = set()
     for place, each in enumerate(found):
-        if each in seen:
+        try:
+            is_known = each in made
+        except TypeError as e:
+            raise BadValueError(Code.BAD_ARGUMENT, f"It cannot be in a set: {e}.", f"[{place}]") from None
+        if is_known:
             raise BadValueError(Code.DUPLICATE_KEY, f"{shown(each)} occurs twice in a set.", f"[{place}]")
-        seen.add(each)
+        made.add(each)
+    return made
 
 
 def _tuple_reader(readers: Sequence[Reader]) -> Reader:

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import attrs
@@ -20,9 +20,11 @@ from teatree.contracts.formats.codec import dump_json
 from teatree.datasets import iso
 from teatree.datasets.bad_value import BadValueError, encodable
 from teatree.datasets.dataset import Dataset
+from teatree.functions.app.values.scalars import DIGITS_MAX
 
 DEPTH_MAX = 100
 """Levels of lists and objects within each other."""
+_INTEGER_BITS_MAX = int(DIGITS_MAX * math.log2(10))
 _PLAIN_DIGITS_MAX = 40
 """Digits up to which a decimal number is written without an exponent."""
 
@@ -45,8 +47,10 @@ def _bad(message: str, where: str) -> OperatorError:
 
 def _plain(value: Any, where: str, depth: int) -> Any:
     kind = type(value)
-    if value is None or kind is bool or kind is int:
+    if value is None or kind is bool:
         return value
+    if kind is int:
+        return value if value.bit_length() <= _INTEGER_BITS_MAX else _refuse_long(where)
     if kind is str:
         return value if value.isascii() else _text(value, where)
     if kind is float:
@@ -63,6 +67,8 @@ def _plain(value: Any, where: str, depth: int) -> Any:
 def _other(value: Any, where: str, depth: int) -> Any:
     if isinstance(value, Enum):
         return _plain(value.value, where, depth + 1)
+    if isinstance(value, str):
+        return _text(str.__str__(value), where)
     for kinds, write in _WRITERS:
         if isinstance(value, kinds):
             return write(value)
@@ -81,6 +87,10 @@ def _other(value: Any, where: str, depth: int) -> Any:
     if hasattr(value, "__array__") and hasattr(value, "tolist"):  # NumPy's scalars and arrays
         return _plain(value.tolist(), where, depth + 1)
     raise _bad(f"{type(value).__name__} has no JSON form", where)
+
+
+def _refuse_long(where: str) -> NoReturn:
+    raise _bad(f"A whole number has more than {DIGITS_MAX} digits", where)
 
 
 def _text(value: str, where: str) -> str:
@@ -115,7 +125,6 @@ def _duration(value: timedelta) -> str:
 
 
 _WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
-    (str, str.__str__),
     (bool, bool),
     (int, int),
     (float, _float),

@@ -25,7 +25,7 @@ _LISTS: dict[Any, Callable[[list[Any]], Any]] = {
     collections.abc.Collection: list,
     collections.abc.Iterable: list,
 }
-_SETS: dict[Any, Callable[[list[Any]], Any]] = {
+_SETS: dict[Any, Callable[[Any], Any]] = {
     set: set,
     frozenset: frozenset,
     collections.abc.Set: frozenset,
@@ -75,7 +75,7 @@ class ListShape:
     """Any number of elements of one hint."""
 
     of: Any
-    build: Callable[[list[Any]], Any]
+    build: Callable[[Any], Any]
     is_set: bool = False
 
 
