@@ -42,6 +42,7 @@ from teatree.storage.objects.probe import ensure_probed
 from teatree.storage.versions.chain import Chain
 from teatree.storage.versions.published_mark import published_through
 from teatree_manager.activity import Activity
+from teatree_manager.app_listing import keep_function_names
 from teatree_manager.app_watch import AppWatch
 from teatree_manager.background import Background
 from teatree_manager.catalog_status import CatalogStatus
@@ -293,6 +294,7 @@ class Manager:
     ) -> None:
         context = self._context
         self._store_waits.begin_serving()
+        await asyncio.to_thread(keep_function_names, context.folder, writer.functions)
         pool = self._read_pool(followers)
         reply_bytes_max = bus.payload_bytes_max() - min(REPLY_HEADERS_BYTES, bus.payload_bytes_max() // 2)
         runner = LiveRunner(context, writer.limits, followers.local, reply_bytes_max)

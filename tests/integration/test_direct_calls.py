@@ -26,6 +26,7 @@ from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import AppError, Code, RequestError, TeatreeError
 from teatree.contracts.process import process_id
 from teatree.contracts.settings import Settings, StoreSettings
+from teatree.storage.model_folder import read_function_names
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 TABLES = [{"table": "t", "columns": [{"name": "id", "type": "BIGINT"}, {"name": "amount", "type": "DECIMAL(18,2)"}]}]
@@ -298,6 +299,8 @@ async def test_the_command_line_lists_calls_and_explains(model: Model, place: In
         assert json.loads(command("send", MODEL, "doubled", "--amount", "0.25", "--json"))["result"] == "0.50"
         found = run_command(environ, "call", MODEL, "add", "--id", "1", "--amount", "1")
         assert (found.code, "unknown_function" in found.err) == (3, True)
+        names = place.local().function_names.read_text().split()
+        assert {"add", "listed"} <= set(names) == set(read_function_names(place.local()))
         found = run_command(environ, "functions", MODEL, "nothing")
         assert (found.code, "There are: add, " in found.err) == (3, True)
 

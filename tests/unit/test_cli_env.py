@@ -97,6 +97,16 @@ def test_bash_completes_commands_options_values_and_models(tmp_path: Path) -> No
     assert completed(script, tmp_path, "teatree", "query", "--data", str(tmp_path / "none"), "") == set()
 
 
+def test_bash_completes_functions(tmp_path: Path) -> None:
+    """The built-in ones, and those of the model's app as its manager wrote them down, but for what is no name."""
+    (tmp_path / "sales").mkdir()
+    (tmp_path / "sales" / "functions.txt").write_text("upgrade\n$(reboot)\nlisted\n")
+    script = run_command({}, "completion", "bash").out
+    assert completed(script, tmp_path, "teatree", "send", "sales", "up") == {"update", "upsert", "upgrade"}
+    assert completed(script, tmp_path, "teatree", "call", "sales", "") == {"upgrade", "listed"}
+    assert completed(script, tmp_path, "teatree", "call", "../sales", "") == set()
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_has_a_script(shell: str) -> None:
     """Scripts name every command; another shell is refused."""

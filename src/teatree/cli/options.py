@@ -9,6 +9,7 @@ from attrs import frozen
 from cyclopts import Group, Parameter
 
 from teatree.contracts.environment import data_folder, process_environ
+from teatree.contracts.names import is_model_name
 
 if TYPE_CHECKING:
     from cyclopts.completion import CompletionContext
@@ -24,22 +25,31 @@ def _model_names(context: CompletionContext) -> list[str]:
     return local_models(Path(given.value) if given and given.value else data_folder(process_environ()))
 
 
-def _function_names(context: CompletionContext) -> list[str]:
-    """Return the built-in functions, and those that the model's last manager wrote down, for a shell's completion."""
-    from teatree.functions.registry import built_in_functions  # noqa: PLC0415
-    from teatree.storage.model_folder import model_folder, read_function_names  # noqa: PLC0415
+def _app_names(context: CompletionContext) -> list[str]:
+    """Return the functions of a model's app that its last manager wrote down, for a shell's completion."""
+    from teatree.storage.model_folder import model_folder, read_function_names  # noqa: PLC0415 - only for completion
 
     model = context.get("model")
     given = context.get("data")
     data = Path(given.value) if given and given.value else data_folder(process_environ())
-    own = read_function_names(model_folder(data, model.value)) if model and model.value else []
-    return sorted({*built_in_functions().functions, *own})
+    if not (model and model.value and is_model_name(model.value)):
+        return []
+    return read_function_names(model_folder(data, model.value))
+
+
+def _function_names(context: CompletionContext) -> list[str]:
+    """Return the same and the built-in functions."""
+    from teatree.functions.registry import built_in_functions  # noqa: PLC0415 - only for completion
+
+    return sorted({*built_in_functions().functions, *_app_names(context)})
 
 
 ModelName = Annotated[str, Parameter(completer=_model_names)]
 """The name of a model, which shells complete."""
 FunctionName = Annotated[str, Parameter(completer=_function_names)]
 """The name of a function, which shells complete."""
+AppFunctionName = Annotated[str, Parameter(completer=_app_names)]
+"""The name of a function of the model's app."""
 
 
 @Parameter(name="*")

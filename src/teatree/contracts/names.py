@@ -50,6 +50,11 @@ def check_function(name: str) -> str:
     return _check_token(name, "function")
 
 
+def is_function_name(name: str) -> bool:
+    """Return whether a function can have this name."""
+    return _MODEL.fullmatch(name) is not None
+
+
 def check_app(name: object) -> str:
     """Return an app's name, or raise `bad_name`."""
     return _check_token(name, "app")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from teatree.contracts.names import is_model_name
+from teatree.contracts.names import is_function_name, is_model_name
 
 
 # More than ten public methods: one for each path.
@@ -136,7 +136,7 @@ def model_folder(data: Path, model: str) -> ModelFolder:
 def read_function_names(folder: ModelFolder) -> list[str]:
     """Return the functions of the app of a model that had a manager on this host; none if that is not known."""
     try:
-        return folder.function_names.read_text().split()
+        return [name for name in folder.function_names.read_text().split() if is_function_name(name)]
     except (OSError, UnicodeDecodeError):
         return []
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from teatree.cli.options import SENDER_DEFAULT, FunctionName, ModelName, SenderCommon
+from teatree.cli.options import SENDER_DEFAULT, AppFunctionName, ModelName, SenderCommon
 from teatree.cli.output import Output
 from teatree.cli.requests.argument_pairs import function_info, merged
 from teatree.cli.requests.json_args import read_given
@@ -25,7 +25,7 @@ TIMEOUT_MS = 60_000
 # More than fifty lines: its options and their help.
 def call(
     model: ModelName,
-    function: FunctionName,
+    function: AppFunctionName,
     args: str | None = None,
     /,
     *,
