@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from teatree.contracts.clock import Clock
 from teatree.engine.writer import Writer
+from teatree_manager.app_listing import keep_function_names
 from teatree_manager.read_workers.app_call import OtherCodeError
 
 LOOK_S = 0.5
@@ -28,10 +31,15 @@ class AppWatch:
             self._changed.set()
 
     async def until_changed(self) -> None:
-        """Wait until the manager is to leave for the sake of newer code."""
-        if not self._writer.context.apps.may_change:
+        """Write the names of its functions down, then wait until the manager is to leave for newer code."""
+        await asyncio.to_thread(keep_function_names, self._writer.context.folder, self._writer.functions)
+        if self._writer.context.apps.may_change:
+            await self._until_files_change()
+        else:
             await self._changed.wait()
-            return
+        structlog.get_logger().info("leaving: the code of the model's app has changed")
+
+    async def _until_files_change(self) -> None:
         found: str | None = None
         while True:
             await self._clock.sleep_async(LOOK_S)

@@ -42,8 +42,6 @@ from teatree.storage.objects.probe import ensure_probed
 from teatree.storage.versions.chain import Chain
 from teatree.storage.versions.published_mark import published_through
 from teatree_manager.activity import Activity
-from teatree_manager.app_listing import keep_function_names
-from teatree_manager.app_watch import AppWatch
 from teatree_manager.background import Background
 from teatree_manager.catalog_status import CatalogStatus
 from teatree_manager.collector import collect_when_idle
@@ -294,7 +292,6 @@ class Manager:
     ) -> None:
         context = self._context
         self._store_waits.begin_serving()
-        await asyncio.to_thread(keep_function_names, context.folder, writer.functions)
         pool = self._read_pool(followers)
         reply_bytes_max = bus.payload_bytes_max() - min(REPLY_HEADERS_BYTES, bus.payload_bytes_max() // 2)
         runner = LiveRunner(context, writer.limits, followers.local, reply_bytes_max)
@@ -318,8 +315,8 @@ class Manager:
             followers.local.reported(),
             release_later(followers.local, activity.is_answered, context.clock),
             collect_when_idle(activity.idle_ms, context.clock),
-            self._leave_when_idle(activity),
-            self._leave_when_changed(reads.app_watch),
+            self._leave_after(activity.until_idle()),
+            self._leave_after(reads.app_watch.until_changed()),
             UnannouncedVersions(context, unannounced, outcomes, followers).run(),
             IdleMark(writer, outcomes).run(),
         ]
@@ -367,13 +364,8 @@ class Manager:
         outcomes.expect(unannounced)
         return unannounced
 
-    async def _leave_when_idle(self, activity: Activity) -> None:
-        await activity.until_idle()
-        self.stop()
-
-    async def _leave_when_changed(self, app: AppWatch) -> None:
-        await app.until_changed()
-        self._log.info("leaving: the code of the model's app has changed")
+    async def _leave_after(self, reason: Coroutine[Any, Any, None]) -> None:
+        await reason
         self.stop()
 
     async def _drain(self, tasks: Background, outcomes: OutcomePublisher, followers: ManagerTasks) -> None:
