@@ -17,11 +17,12 @@ from teatree.contracts.formats.notices import Outcome, Status
 from teatree.contracts.formats.requests import CONTENT_ARROW, HEADER_ARGS, HEADER_CONTENT_TYPE, Request, read_request
 from teatree.contracts.names import ANONYMOUS, new_id
 from teatree.contracts.probe import NO_PROBE
-from teatree.contracts.settings import LimitSettings, StoreSettings
+from teatree.contracts.settings import CacheSettings, LimitSettings, StoreSettings
 from teatree.engine.duckdb.data import DuckDBData
 from teatree.engine.duckdb.database import Database
 from teatree.engine.model_context import ModelContext, WriterHooks
 from teatree.engine.open_model import OpenModel
+from teatree.engine.others.other_versions import OtherVersions
 from teatree.engine.publish.prepared import Author
 from teatree.engine.publish.shipping import ship
 from teatree.engine.writer import Writer
@@ -95,6 +96,7 @@ class OneWriter:
             functions or built_in_functions(),
             NO_PROBE,
             WriterHooks(report=self._report),
+            others=OtherVersions(self.chain.store, "t", limits or LimitSettings(), CacheSettings()),
             apps=apps,
         )
         self.writer = Writer(context, Author(StreamStamp("REQUESTS", "2026-01-01T00:00:00Z"), {}))

@@ -21,11 +21,10 @@ from teatree.contracts.retry import may_pass
 from teatree.contracts.settings import Settings
 from teatree.engine.base import INSTALLED_ENGINES
 from teatree.engine.errors import DamagedFileError, DamagedVersionError
-from teatree.engine.model_context import ModelContext, WriterHooks
+from teatree.engine.model_context import WriterHooks
 from teatree.engine.publish.announce import Announcer
 from teatree.engine.publish.prepared import Author, PreparedVersion
 from teatree.engine.writer import Writer
-from teatree.functions.app.loading import Apps
 from teatree.functions.registry import Registry
 from teatree.functions.sources import Sources
 from teatree.messaging.bus import Bus
@@ -230,22 +229,12 @@ class Manager:
             ) from e
 
     def _writer(self, bus: Bus, stamp: StreamStamp, crash_tracker: CrashTracker) -> Writer:
-        settings, holder = self._context.settings, self._ownership.holder
+        holder = self._ownership.holder
         hooks = WriterHooks(
             report=RequestProgress(bus, asyncio.get_running_loop()).report,
             on_stuck=partial(end_over, crash_tracker=crash_tracker, log=self._log),
         )
-        model = ModelContext(
-            self._context.chain,
-            self._context.folder,
-            settings.limits,
-            Sources(settings.load_roots, settings.store, settings.data, self._context.folder.temp),
-            self._functions,
-            self._context.probe,
-            hooks,
-            self._context.clock,
-            apps=Apps.of(settings.manager, settings.limits.kill_tries_max),
-        )
+        model = self._context.for_writer(self._functions, hooks)
         return Writer(model, Author(stamp, {"host": holder.host, "pid": holder.pid}))
 
     async def _published(self, newest: Manifest | None) -> int:

@@ -37,6 +37,7 @@ from teatree.engine.commits import Commit, Identity
 from teatree.engine.errors import InvalidatedError
 from teatree.functions.handles import Parameters, WriteAccess
 from teatree.functions.history import History
+from teatree.functions.others import Others
 from teatree.functions.traits import Traits
 from teatree.storage.model_folder import ModelFolder
 from teatree.storage.versions.chain import Chain
@@ -60,6 +61,8 @@ class EngineContext:
     clock: Clock
     on_stuck: OnStuck | None = None
     """Ends the process when requests of one transaction do not end, and no interrupt reaches them."""
+    others: Others | None = None
+    """Where functions read other models: an interrupt of a transaction reaches that too."""
 
 
 @frozen

@@ -85,4 +85,6 @@ class ModelContext:
 
     def for_engine(self) -> EngineContext:
         """Return what the model's engine may use."""
-        return EngineContext(self.chain, self.folder, self.limits, self.probe, self.clock, self.hooks.on_stuck)
+        return EngineContext(
+            self.chain, self.folder, self.limits, self.probe, self.clock, self.hooks.on_stuck, self.others
+        )

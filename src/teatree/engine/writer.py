@@ -211,6 +211,8 @@ class Writer:
         """Close the data; the next writer ships what is committed and not shipped."""
         if isinstance(self.model, OpenModel):
             self.model.data.close()
+        if self.context.others is not None:
+            self.context.others.close()
         self.ledger.close()
 
     def put_data_aside(self) -> None:

@@ -27,3 +27,9 @@ class Others(ABC):
 
         Raises `bad_name`, `unknown_model`, `unknown_version`, `bad_source` for a damaged one, `source_unavailable`.
         """
+
+    def interrupt(self) -> None:  # noqa: B027 - what opens nothing has nothing to interrupt
+        """Make the read that runs fail as `timed_out`; any thread may call it."""
+
+    def close(self) -> None:  # noqa: B027
+        """Close all versions."""

@@ -50,6 +50,7 @@ class DuckDBData(ModelData):
 
     def __init__(self, context: EngineContext, database: Database, base: CaptureBase) -> None:
         self.database = database
+        database.others = context.others
         self._context = context
         self._base = base
         self._before = base.table

@@ -29,6 +29,7 @@ from teatree.engine.duckdb.guard.guard import lock_down
 from teatree.engine.duckdb.rows_watch import RowsWatch
 from teatree.engine.duckdb.watchdog import Block, Watchdog
 from teatree.engine.errors import InvalidatedError, damage_of_file
+from teatree.functions.others import Others
 
 _ATTACHED_SNAPSHOT = "attached_snapshot"
 CHECKPOINT_MEMORY_FACTOR = 3
@@ -56,6 +57,8 @@ class Database(BlockFile):
         self._log = path.with_name(f"{path.name}.wal")
         self._holds_snapshot = False
         self._is_left = False
+        self.others: Others | None = None
+        """Where functions read other models meanwhile: an interrupt reaches that too."""
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY) if path.exists() else -1
         try:
@@ -66,7 +69,7 @@ class Database(BlockFile):
             raise _open_error(path, e) from e
         super().__init__(path, con, descriptor if descriptor >= 0 else os.open(path, os.O_RDONLY))
         self._watchdog = Watchdog(
-            self._con.interrupt,
+            self._interrupt,
             stuck_ms_max=limits.stuck_ms_max,
             resident_bytes_max=limits.resident_bytes_max or None,
             clock=clock,
@@ -177,7 +180,12 @@ class Database(BlockFile):
         A request that is interrupted in this way must not be refused.
         """
         self._is_left = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
         self._con.interrupt()
+        if self.others is not None:
+            self.others.interrupt()
 
 
 def reopened(

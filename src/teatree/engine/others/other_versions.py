@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 from attrs import define, frozen
@@ -38,8 +38,10 @@ from teatree.storage.versions.block_cache import BlockCache
 from teatree.storage.versions.blocks import BlockFetcher, VersionFile
 from teatree.storage.versions.chain import Chain
 from teatree.storage.versions.history import explain_missing
-from teatree.storage.versions.lazy_files import LazyFiles
 from teatree.storage.versions.reader import layout_of
+
+if TYPE_CHECKING:
+    from teatree.storage.versions.lazy_files import LazyFiles
 
 T = TypeVar("T")
 OPEN_MAX = 8
@@ -84,14 +86,14 @@ class OtherVersions(Others):
         )
         return OtherVersion(VersionRead(model, manifest.version), access)
 
+    @override
     def interrupt(self) -> None:
-        """Make the query that runs fail as `timed_out`; any thread may call it."""
         database = self._database
         if database is not None:
             database.interrupt()
 
+    @override
     def close(self) -> None:
-        """Detach all versions."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -144,13 +146,16 @@ class _RunningRead:
     def interrupt(self) -> None:
         reads = self.connection
         if reads is not None:
-            reads.interrupt()
+            with suppress(duckdb.Error):  # it was closed a moment ago
+                reads.interrupt()
 
 
 class AttachedVersions:
     """One database in memory to which versions are attached."""
 
     def __init__(self, fetcher: BlockFetcher, limits: LimitSettings, ahead_bytes_max: int) -> None:
+        from teatree.storage.versions.lazy_files import LazyFiles  # noqa: PLC0415 - fsspec, only for this
+
         self._fetcher = fetcher
         self._limits = limits
         self._ahead_bytes_max = ahead_bytes_max
