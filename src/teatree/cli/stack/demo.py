@@ -30,7 +30,8 @@ def demo(*, s3: Annotated[bool, Parameter(negative="")] = False, common: Common 
     Many writers, a killed manager, every number compared.
 
     Starts everything in a temporary folder, writes sales of four sites concurrently, kills the manager with SIGKILL
-    half-way while a reader keeps reading, and compares every number that was sent with what the model holds in the end.
+    half-way while a reader keeps reading and goals are computed by an app, and compares every number that was sent with
+    what the model holds in the end, and every goal with what the same app computes in this process.
     Leaves no files; with --data it uses that folder and leaves the files.
 
     Example: teatree demo

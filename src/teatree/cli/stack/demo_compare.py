@@ -7,32 +7,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
-
+from teatree.cli.stack.demo_check import Check
 from teatree.cli.stack.demo_data import SITES, VISITS, SalesTotals, to_text
 from teatree.contracts.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from teatree.client.session import Session
 
+AMOUNT = "sum(quantity * unit_price)::DECIMAL(18, 2)"
 LOOK_EVERY_S = 0.2
 CATCH_UP_S_MAX = 20.0
 """How long the catalog, which lags, may take to catch up."""
-
-
-@frozen
-class Check:
-    """One number that was sent, and what was found."""
-
-    what: str
-    sent: str
-    found: str
-    where: str
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the two are equal: nothing is missing or counted twice."""
-        return self.sent == self.found
 
 
 class Comparison:
@@ -49,21 +34,19 @@ class Comparison:
 
     async def _queried(self) -> list[Check]:
         totals, where = self._totals, "direct read"
-        rows = await self._rows("SELECT count(*), count(DISTINCT id), sum(quantity), sum(amount) FROM sales")
+        rows = await self._rows(f"SELECT count(*), count(DISTINCT id), sum(quantity), {AMOUNT} FROM lines")
         count, distinct, quantity, amount = rows[0]
         checks = [
-            Check("rows of sales", str(totals.rows), str(count), where),
+            Check("rows of lines", str(totals.rows), str(count), where),
             Check("different ids", str(totals.rows), str(distinct), where),
             Check("sum of quantity", str(totals.quantity), str(quantity), where),
             Check("sum of amount", to_text(totals.cents), str(amount), where),
         ]
-        by_site = dict(await self._rows("SELECT site, sum(amount) FROM sales GROUP BY site"))
+        by_site = dict(await self._rows(f"SELECT site, {AMOUNT} FROM lines GROUP BY site"))
         for site in SITES:
             sent = to_text(totals.cents_by_site[site])
             checks.append(Check(f"amount of {site}", sent, str(by_site.get(site)), where))
-        count, amount = (await self._rows("SELECT count(*), sum(amount) FROM goals"))[0]
-        goals = f"{len(totals.goals)} goals, {to_text(sum(totals.goals.values()))}"
-        return [*checks, Check("goals, the last of each", goals, f"{count} goals, {amount}", where)]
+        return checks
 
     async def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         dataset = await self._model.query(sql, min_version=self._totals.version)
@@ -77,7 +60,7 @@ class Comparison:
             found = await asyncio.to_thread(_read_file, path)
         where = f"version {pulled.version}, pulled"
         sent = (self._totals.rows, to_text(self._totals.cents), self._totals.visits, self._totals.visitors)
-        names = ("rows of sales", "sum of amount", "rows of visits", "sum of customers")
+        names = ("rows of lines", "sum of amount", "rows of visits", "sum of customers")
         return [Check(name, str(a), str(b), where) for name, a, b in zip(names, sent, found, strict=True)]
 
     async def _archived(self) -> Check:
@@ -88,7 +71,7 @@ class Comparison:
         chain = self._model.chain()
         archived = await asyncio.to_thread(read_archive, chain, receipt.version or 0)
         rows = {name: ref.rows for name, ref in archived.files.items()} if archived else {}
-        sent = {"goals": len(self._totals.goals), "sales": self._totals.rows, "visits": VISITS}
+        sent = {**self._totals.goal_rows, "lines": self._totals.rows, "visits": VISITS}
         return Check("rows by table", _listed(sent), _listed(rows), f"Parquet of version {receipt.version}")
 
     async def _cataloged(self) -> Check:
@@ -121,9 +104,9 @@ def _read_file(path: Path) -> tuple[Any, ...]:
     import duckdb  # noqa: PLC0415
 
     with duckdb.connect(str(path), read_only=True) as con:
-        sales = con.execute("SELECT count(*), sum(amount) FROM sales").fetchone()
+        lines = con.execute(f"SELECT count(*), {AMOUNT} FROM lines").fetchone()
         visits = con.execute("SELECT count(*), sum(customer) FROM visits").fetchone()
-    return (*(sales or ()), *(visits or ()))
+    return (*(lines or ()), *(visits or ()))
 
 
 def _listed(rows: dict[str, int]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 SITES = ("north", "south", "east", "west")
 PRODUCTS = 40
@@ -16,48 +16,30 @@ SALESPERSONS = 12
 DAYS = 60
 SALES_PER_DAY = 10
 """Rows of one request: a count that is not a multiple of it shows that a reader saw part of a request."""
-GOAL_EVERY_DAYS = 5
 VISITS = 20_000
 FIRST_DAY = date(2026, 1, 1)
 _SEED = 20_260_101
 
 TABLES: tuple[dict[str, Any], ...] = (
     {
-        "table": "sales",
+        "table": "lines",
         "columns": [
             {"name": "id", "type": "BIGINT"},
-            {"name": "day", "type": "DATE"},
+            {"name": "date", "type": "DATE"},
             {"name": "site", "type": "VARCHAR"},
             {"name": "product", "type": "INTEGER"},
             {"name": "customer", "type": "INTEGER"},
             {"name": "salesperson", "type": "INTEGER"},
             {"name": "quantity", "type": "INTEGER"},
-            {"name": "amount", "type": "DECIMAL(18,2)"},
+            {"name": "unit_price", "type": "DECIMAL(9,2)"},
         ],
         "primary_key": ["id"],
-    },
-    {
-        "table": "goals",
-        "columns": [
-            {"name": "site", "type": "VARCHAR"},
-            {"name": "period", "type": "VARCHAR"},
-            {"name": "amount", "type": "DECIMAL(18,2)"},
-        ],
-        "primary_key": ["site", "period"],
     },
     {
         "table": "visits",
         "columns": [{"name": "id", "type": "BIGINT"}, {"name": "customer", "type": "INTEGER"}],
     },
 )
-
-
-@frozen
-class DailySales:
-    """The data of one site and day: its sales, and on some days a goal computed from the sales so far."""
-
-    sales: list[dict[str, Any]]
-    goal: dict[str, Any] | None
 
 
 @define
@@ -73,7 +55,8 @@ class SalesTotals:
     visits: int = 0
     visitors: int = 0
     cents_by_site: dict[str, int] = field(factory=lambda: dict.fromkeys(SITES, 0))
-    goals: dict[tuple[str, str], int] = field(factory=dict)
+    goal_rows: dict[str, int] = field(factory=dict)
+    """Rows of the tables that the app made."""
 
     def saw_version(self, version: int | None) -> None:
         """Note the version of an outcome."""
@@ -81,17 +64,12 @@ class SalesTotals:
 
     def add_sales(self, site: str, rows: list[dict[str, Any]]) -> None:
         """Count a day's sales."""
-        cents = sum(to_cents(row["amount"]) for row in rows)
+        cents = sum(row["quantity"] * to_cents(row["unit_price"]) for row in rows)
         self.requests += 1
         self.rows += len(rows)
         self.quantity += sum(row["quantity"] for row in rows)
         self.cents += cents
         self.cents_by_site[site] += cents
-
-    def set_goal(self, goal: dict[str, Any]) -> None:
-        """Count a goal: a later one of the same site and period replaces it."""
-        self.requests += 1
-        self.goals[goal["site"], goal["period"]] = to_cents(goal["amount"])
 
     def add_visits(self, rows: list[dict[str, Any]]) -> None:
         """Count one-row requests."""
@@ -100,21 +78,14 @@ class SalesTotals:
         self.visitors += sum(row["customer"] for row in rows)
 
 
-def days_of(site: str) -> Iterator[DailySales]:
-    """Yield what a site sends, day by day."""
+def days_of(site: str) -> Iterator[list[dict[str, Any]]]:
+    """Yield what a site sells, day by day."""
     place = SITES.index(site)
     dice = random.Random(_SEED + place)  # noqa: S311 - generated sales
-    so_far: dict[str, int] = {}
     for number in range(DAYS):
         day = FIRST_DAY + timedelta(days=number)
         first = (place * DAYS + number) * SALES_PER_DAY
-        rows = [_sale(first + k, day, site, dice) for k in range(SALES_PER_DAY)]
-        period = f"{day:%Y-%m}"
-        so_far[period] = so_far.get(period, 0) + sum(to_cents(row["amount"]) for row in rows)
-        goal = None
-        if number % GOAL_EVERY_DAYS == GOAL_EVERY_DAYS - 1:
-            goal = {"site": site, "period": period, "amount": to_text(so_far[period] * 105 // 100)}
-        yield DailySales(rows, goal)
+        yield [_sale(first + k, day, site, dice) for k in range(SALES_PER_DAY)]
 
 
 def visit_rows() -> Iterator[dict[str, Any]]:
@@ -125,16 +96,15 @@ def visit_rows() -> Iterator[dict[str, Any]]:
 
 
 def _sale(number: int, day: date, site: str, dice: random.Random) -> dict[str, Any]:
-    quantity = dice.randint(1, 20)
     return {
         "id": number,
-        "day": day.isoformat(),
+        "date": day.isoformat(),
         "site": site,
         "product": dice.randrange(PRODUCTS),
         "customer": dice.randrange(CUSTOMERS),
         "salesperson": dice.randrange(SALESPERSONS),
-        "quantity": quantity,
-        "amount": to_text(quantity * dice.randint(99, 9_999)),
+        "quantity": dice.randint(1, 20),
+        "unit_price": to_text(dice.randint(99, 9_999)),
     }
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, frozen
 
-from teatree.cli.stack.demo_compare import Check, Comparison
+from teatree.cli.stack.demo_check import Check
+from teatree.cli.stack.demo_compare import Comparison
 from teatree.cli.stack.demo_data import DAYS, SALES_PER_DAY, SITES, TABLES, SalesTotals, days_of, visit_rows
+from teatree.cli.stack.demo_goals import APP, AppGoals, installed_app
 from teatree.client.session import connect
 from teatree.contracts.clock import SYSTEM_CLOCK
 from teatree.contracts.errors import Code, RetryError
@@ -72,12 +74,18 @@ class Demo:
         self._killed_at_s = 0.0
         self._away_ms = 0.0
         self._reads = Reads()
+        self._goals: AppGoals | None = None
 
     async def run(self) -> DemoReport:
         """Run the scenario; return all numbers, sent and found."""
         started_s = SYSTEM_CLOCK.monotonic()
         async with connect(settings=self._settings, name="demo") as session:
-            await session.create_model(self._name, tables=TABLES)
+            app = installed_app()
+            model = await session.create_model(self._name, tables=TABLES, app=APP if app else None)
+            if app is None:
+                self._remark(f"the app {APP} (docs/examples) is not installed: no goals are computed")
+            else:
+                self._goals = AppGoals(app, model, self._totals)
             self._remark(f"model {self._name} is created; {len(SITES)} sites and a bulk sender write concurrently")
             reading = asyncio.create_task(self._read())
             try:
@@ -86,8 +94,9 @@ class Demo:
                 reading.cancel()
                 with suppress(asyncio.CancelledError):
                     await reading
+            goals = await self._goals.compare() if self._goals else []
             self._remark("all requests are done; comparing every number")
-            checks = await Comparison(session, self._name, self._totals).checks()
+            checks = [*await Comparison(session, self._name, self._totals).checks(), *goals]
             versions = (await session.model(self._name).versions(1))[0].version
         return DemoReport(
             checks=checks,
@@ -108,6 +117,7 @@ class Demo:
                     writers.create_task(self._write_site(site))
                 writers.create_task(self._write_visits())
                 writers.create_task(self._kill_half_way())
+                writers.create_task(self._set_goals())
         except BaseExceptionGroup as group:
             raise _first(group) from group
 
@@ -116,15 +126,9 @@ class Demo:
         gate = asyncio.Semaphore(IN_FLIGHT)
         async with connect(settings=self._settings, name=f"demo-{site}") as session, asyncio.TaskGroup() as sending:
             model = session.model(self._name)
-            previous_goal: asyncio.Task[None] | None = None
-            for day in days_of(site):
+            for rows in days_of(site):
                 await gate.acquire()
-                sending.create_task(self._send(gate, partial(self._append, model, site, day.sales)))
-                if day.goal is not None:
-                    if previous_goal is not None:
-                        await previous_goal  # a later goal replaces it: their order matters
-                    await gate.acquire()
-                    previous_goal = sending.create_task(self._send(gate, partial(self._set_goal, model, day.goal)))
+                sending.create_task(self._send(gate, partial(self._append, model, site, rows)))
 
     async def _send(self, gate: asyncio.Semaphore, request: Callable[[], Awaitable[None]]) -> None:
         sent_after_kill = self._killed_at_s > 0.0
@@ -139,14 +143,9 @@ class Demo:
             self._away_ms = (SYSTEM_CLOCK.monotonic() - self._killed_at_s) * 1000
 
     async def _append(self, model: Model, site: str, rows: list[dict[str, Any]]) -> None:
-        receipt = await model.append("sales", rows)
+        receipt = await model.append("lines", rows)
         self._totals.saw_version(receipt.version)
         self._totals.add_sales(site, rows)
-
-    async def _set_goal(self, model: Model, goal: dict[str, Any]) -> None:
-        receipt = await model.upsert("goals", [goal])
-        self._totals.saw_version(receipt.version)
-        self._totals.set_goal(goal)
 
     async def _write_visits(self) -> None:
         """Send one-row requests in bulk."""
@@ -168,6 +167,12 @@ class Demo:
         os.kill(process.pid, signal.SIGKILL)
         self._remark(f"killed the manager (pid {process.pid}) with SIGKILL, in the middle of its work")
 
+    async def _set_goals(self) -> None:
+        """Have the app compute goals while lines are appended and the manager is killed."""
+        await self._half.wait()
+        if self._goals is not None:
+            await self._goals.set_goals()
+
     # --- the reader ---
 
     async def _read(self) -> None:
@@ -181,7 +186,7 @@ class Demo:
         while True:
             started_s = SYSTEM_CLOCK.monotonic()
             try:
-                seen = await asyncio.to_thread(_count_sales, current)
+                seen = await asyncio.to_thread(_count_lines, current)
             except (duckdb.Error, OSError) as e:
                 self._reads.failed += 1
                 self._remark(f"a read failed: {e}")
@@ -200,15 +205,15 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-def _count_sales(path: Path) -> tuple[int, int]:
-    """Return which version the link names, and the rows of `sales` in it."""
+def _count_lines(path: Path) -> tuple[int, int]:
+    """Return which version the link names, and the rows of `lines` in it."""
     import duckdb  # noqa: PLC0415
 
     while True:
         version = path.resolve()
         try:
             with duckdb.connect(str(version), read_only=True) as con:
-                found = con.execute("SELECT count(*) FROM sales").fetchone()
+                found = con.execute("SELECT count(*) FROM lines").fetchone()
         except duckdb.IOException:
             if version.exists():
                 raise
