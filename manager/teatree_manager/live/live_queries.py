@@ -108,13 +108,13 @@ class LiveQueries(Follower):
         read raises.
         """
         live = self._registered(wanted.query)
-        live.asked_for(wanted.query.format, self._clock.monotonic_ms() + self._settings.lease_ms)
         async with live.turn:
             live.advance(self._local.served)
             if live.error is None and (live.key_columns is None or live.through < wanted.min_version):
                 await self._run(live, wanted.client, wanted.min_version)
             if live.error is not None:
                 raise live.error
+            live.asked_for(wanted.query.format, self._clock.monotonic_ms() + self._settings.lease_ms)
             is_current = live.is_held(wanted.series, wanted.held_version)
             headers, body = ({}, b"{}") if is_current else await self._whole(live, wanted)
             watching = Watching(
@@ -210,6 +210,7 @@ class LiveQueries(Follower):
         notices = live.ran(self._model, result)
         if is_first:
             live.changed_in = self._user_version  # what changed since the file was made is not known by table
+            self.wake()
         for form, notice in notices.items():
             await self._publish(subject_name(live.name, form), notice)
 
@@ -240,7 +241,8 @@ class LiveQueries(Follower):
 
     def _forget_unwatched(self) -> None:
         now_ms = self._clock.monotonic_ms()
-        for live in [one for one in self._queries.values() if one.lease_until_ms < now_ms]:
+        ended = [one for one in self._queries.values() if one.lease_until_ms < now_ms and not one.turn.locked()]
+        for live in ended:
             self._last_ms = max(self._last_ms, live.lease_until_ms)
             live.error = RetryError(Code.UNAVAILABLE, "No watcher renewed it in time.", where="sql")
             self._forget(live)

@@ -30,6 +30,8 @@ NICE = 10
 """By how much its process gives way to the manager, NATS and reads."""
 FILE_MS = 100
 """Milliseconds of processor time that runs take on one file before a newer one is opened."""
+BUSY_PART = 0.25
+"""A run that is interrupted with less than this part of its time on the processor has waited for that."""
 LIMIT_HINT = "Watch less at once: an aggregate, or fewer rows."
 
 
@@ -48,15 +50,19 @@ class LiveRunner:
         self._limits = evolve(
             limits, threads=1, query_rows_max=self._settings.rows_max, rows_bytes_max=self._settings.bytes_max
         )
+        self._turn = asyncio.Lock()
+        """Held from the choice of a file until the run on it has ended."""
         self._file: tuple[int, Path] | None = None
         """The file that runs use."""
         self._served = 0
         """The newest version for which it answers, as far as that was known while it was the newest file."""
-        reads = evolve(context.settings.reads, workers_max=1, nice=NICE, statement_kills_max=1)
+        reads = evolve(
+            context.settings.reads, workers_max=1, nice=NICE, statement_kills_max=1, idle_ms=self._settings.lease_ms
+        )
         temp = context.folder.live / "temp"
         self._pool = ReadPool(reads, process_environ(), temp, lambda: self._file, context.probe, context.clock)
         self._budget = CoreBudget(self._settings, context.clock.monotonic_ms())
-        self._charged_ms = self._opened_at_ms = 0.0
+        self._paid_ms = self._opened_at_ms = 0.0
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,7 +88,7 @@ class LiveRunner:
 
     def rest(self) -> None:
         """Let it close its file if there is a newer one: no run is due."""
-        if self._file != self._local.newest_file():
+        if not self._turn.locked() and self._file != self._local.newest_file():
             self._file = None
             self._pool.release()
 
@@ -94,15 +100,16 @@ class LiveRunner:
         work = LiveRun(
             live.sql, live.parameters, live.kept, live.key_columns, live.formats, self._settings.change_bytes_max
         )
-        self._choose(max(at_least, live.through + 1))
-        try:
+        async with self._turn:
+            self._choose(max(at_least, live.through + 1))
+            try:
+                return await self._run(work, client)
+            except RetryError as e:
+                if e.code is not Code.UNAVAILABLE or self._file == self._local.newest_file():
+                    raise
+            self._file = None  # it was removed while no process had it open
+            self._choose(0)
             return await self._run(work, client)
-        except RetryError as e:
-            if e.code is not Code.UNAVAILABLE or self._file == self._local.newest_file():
-                raise
-        self._file = None  # it was removed while no process had it open
-        self._choose(0)
-        return await self._run(work, client)
 
     async def _run(self, work: LiveRun, client: str) -> RanAt:
         version = self._served
@@ -133,18 +140,27 @@ class LiveRunner:
         try:
             return await self._pool.ask(asked, store_page)
         except TeatreeError as e:
-            raise self._limited(e) from e
+            raise self._limited(e, self._unpaid_ms) from e
         finally:
-            used_ms = self._pool.processor_ms - self._charged_ms
-            self._charged_ms += used_ms
+            used_ms = self._unpaid_ms
+            self._paid_ms += used_ms
             self._budget.spend(used_ms, self._clock.monotonic_ms())
 
-    def _limited(self, error: TeatreeError) -> TeatreeError:
-        """Return an error as that of a limit of live queries if it is one."""
+    @property
+    def _unpaid_ms(self) -> float:
+        return self._pool.processor_ms - self._paid_ms
+
+    def _limited(self, error: TeatreeError, used_ms: float) -> TeatreeError:
+        """Return an error as that of a limit of live queries if it is one.
+
+        What had little of the processor in its time is tried again: it gives way to all else on this machine.
+        """
         settings = self._settings
         match error:
             case RequestError(code=Code.RESULT_TOO_LARGE) if error.where == "sql":
                 what = f"The answer has more than {settings.rows_max:,} rows or {settings.bytes_max:,} bytes"
+            case RetryError(code=Code.TIMED_OUT) if used_ms < settings.time_ms_max * BUSY_PART:
+                return RetryError(Code.BUSY, f"This machine is busy: {error.message}", where="sql", hint="Try again.")
             case RetryError(code=Code.TIMED_OUT):
                 what = f"It runs longer than {settings.time_ms_max:,} ms"
             case _:

@@ -99,8 +99,8 @@ class ReadPool:
 
     @property
     def processor_ms(self) -> float:
-        """Processor time of all workers, up to their last answers."""
-        return self._ended_ms + sum(worker.processor_ms for worker in self._workers)
+        """Processor time of all workers after their starts, up to their last answers."""
+        return self._ended_ms + sum(worker.processor_ms - worker.start_ms for worker in self._workers)
 
     @property
     def waiting(self) -> int:
@@ -327,7 +327,7 @@ class ReadPool:
 
     def _ended(self, worker: WorkerProcess) -> None:
         self._workers.discard(worker)
-        self._ended_ms += worker.processor_ms
+        self._ended_ms += worker.processor_ms - worker.start_ms
         if worker in self._idle:
             self._idle.remove(worker)
         self._hand_out()

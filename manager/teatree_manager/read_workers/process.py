@@ -91,8 +91,8 @@ class WorkerProcess(asyncio.Protocol):
         """Why its job was interrupted."""
         self.place: str | None = None
         """Where the function of this job was when it was interrupted."""
-        self.processor_ms = 0.0
-        """Processor time that it has used up to its last answer, or in all once it has ended."""
+        self.processor_ms = self.start_ms = 0.0
+        """Processor time that it has used up to its last answer, or in all once it has ended; for its start."""
         self.is_ending = False
         """Whether it was killed: it gets no further job."""
         self._is_reaped = False
@@ -113,6 +113,7 @@ class WorkerProcess(asyncio.Protocol):
         await self._loop.create_unix_connection(lambda: self, sock=self._jobs)
         self._timer = self._clock.call_later(self._settings.start_ms_max / 1000, self.kill)
         await self._frame
+        self.start_ms = self.processor_ms
 
     def next_number(self) -> int:
         """Return the number of the next job."""

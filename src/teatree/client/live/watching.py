@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from teatree.client.connection import Connection
 from teatree.client.direct_read import ask
@@ -55,6 +55,23 @@ class AnswerChange:
     changed: Dataset = field(repr=False)
     """With a key: rows in the place of those with their keys."""
     removed: Dataset = field(repr=False)
+
+    @classmethod
+    def whole(cls, watching: Watching, rows: Dataset) -> AnswerChange:
+        """Return a whole answer as the change that puts it in the place of what was before."""
+        nothing = _part(rows, 0, 0)
+        return cls(watching.version, None, watching.key, rows, nothing, nothing)
+
+    @classmethod
+    def of_notice(cls, notice: LiveNotice, held_version: int) -> AnswerChange:
+        """Return the change in a notice whose rows are an Arrow stream; raises `corrupt` if it is damaged."""
+        where = f"change of {notice.model}"
+        rows = join_pages([notice.body], is_arrow=True, where=where)
+        sizes = [notice.counts.get(name, 0) for name in ("added", "changed", "removed")]
+        if sum(sizes) != len(rows):
+            raise CorruptError(f"A change announces {sum(sizes)} rows and has {len(rows)}.", where=where)
+        added, changed, removed = (_part(rows, sum(sizes[:place]), size) for place, size in enumerate(sizes))
+        return cls(notice.version, held_version, notice.key, added, changed, removed)
 
     @property
     def is_whole(self) -> bool:
@@ -126,8 +143,7 @@ class _Watcher:
         self._held = found
         if rows is None:
             return None
-        nothing = _part(rows, 0, 0)
-        return AnswerChange(found.version, None, found.key, rows, nothing, nothing)
+        return AnswerChange.whole(found, rows)
 
     # --- receiving ---
 
@@ -176,14 +192,9 @@ class _Watcher:
                 return await self.ask_again()
 
     def _changed(self, notice: LiveNotice, held: Watching) -> AnswerChange:
-        where = f"change of {self._model}"
-        rows = join_pages([notice.body], is_arrow=True, where=where)
-        sizes = [notice.counts.get(name, 0) for name in ("added", "changed", "removed")]
-        if sum(sizes) != len(rows):
-            raise CorruptError(f"A change announces {sum(sizes)} rows and has {len(rows)}.", where=where)
-        added, changed, removed = (_part(rows, sum(sizes[:place]), size) for place, size in enumerate(sizes))
-        self._held = Watching(held.query, held.series, notice.version, held.lease_ms, held.key, held.current)
-        return AnswerChange(notice.version, held.version, notice.key, added, changed, removed)
+        change = AnswerChange.of_notice(notice, held.version)
+        self._held = evolve(held, version=notice.version)
+        return change
 
     async def close(self) -> None:
         """End the subscription; the query is forgotten when its lease ends."""
