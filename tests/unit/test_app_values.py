@@ -261,6 +261,38 @@ def test_a_wrong_type_deep_inside_is_named_by_its_path(data: st.DataObject, hint
     assert e.value.path.removeprefix(path).count(".") <= 1
 
 
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.integers(2**52, 2**80)
+    | st.decimals(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(
+        ["red", "low", "a", "today", "square", "NaN", "1", "-5", "2026-01-01", "2026-01-01T00:00Z", "P1D", ""]
+    )
+    | TEXTS,
+    lambda of: (
+        st.lists(of, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["price", "note", "name", "below", "radius", "kind", "left", "right", "1"]) | TEXTS, of
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(value=JSON, hinted=HINTS)
+def test_any_json_is_read_or_refused(value: Any, hinted: Hinted) -> None:
+    """Whatever is sent is a value of the hint, which its result gives back, or is refused; nothing else is raised."""
+    hint, _ = hinted
+    try:
+        found = read(hint, value)
+    except BadValueError:
+        return
+    again = read(hint, parse_json(dump_json(result_json(found))))
+    assert repr(again) == repr(found) or again == found
+
+
 REFUSED: list[tuple[Any, str, Code, str]] = [
     (int, "1.9", Code.LOSSY_NUMBER, ""),
     (int, "true", Code.TYPE_MISMATCH, ""),
