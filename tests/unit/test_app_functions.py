@@ -16,7 +16,8 @@ from attrs import field, frozen
 
 from event_logs import captured_events
 from plain_handles import CONTEXT, PlainWrite, run
-from teatree import App, Code, Context, Dataset, Depends, Read, RequestError, Write
+from teatree import App, Code, Context, Dataset, Depends, Read, Refused, RequestError, Write
+from teatree.client.notice import named_error
 from teatree.contracts.formats.codec import dump_json
 from teatree.functions.app.app_function import FunctionKind, HandleKind
 
@@ -299,3 +300,12 @@ def test_a_decorated_coroutine_function_is_awaited() -> None:
         return 2 * n
 
     assert run(app.functions["double"], '{"n": 4}') == 8
+
+
+def test_a_refusal_is_the_same_error_for_the_sender() -> None:
+    """What a function raises to refuse a request is what a client raises, and what library mode raises."""
+    refusal = Refused("The locked goals exceed the site's.", where="amount", hint="Unlock one.")
+    found = named_error(refusal.to_dict(), RequestError)
+    assert isinstance(found, Refused)
+    assert (found.code, found.where) == (Code.REFUSED, "amount")
+    assert found.message == "The locked goals exceed the site's. Unlock one."

@@ -14,6 +14,7 @@ from teatree.contracts.errors import (
     AppError,
     Code,
     OperatorError,
+    Refused,
     RequestError,
     RetryError,
     TeatreeError,
@@ -138,4 +139,6 @@ def named_error(error: Mapping[str, Any], kind: type[TeatreeError] | None = None
         code, message = Code.INTERNAL, f"{error.get('code')}: {message}"
     if code in APP_CODES or "traceback" in error:
         return AppError(code, message, where=error.get("where"), traceback=error.get("traceback"))
+    if code is Code.REFUSED:
+        return Refused(message, where=error.get("where"))
     return (kind or error_kind(code))(code, message, where=error.get("where"))
