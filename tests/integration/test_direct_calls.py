@@ -217,6 +217,10 @@ async def test_a_function_that_ends_its_process_or_takes_too_much_fails_alone(mo
     """Each is one error; the next call has another worker."""
     with pytest.raises(TeatreeError, match="exit code 7"):
         await model.call("ends", direct=True, code=7)
+    with pytest.raises(TeatreeError, match="exit code"):
+        await model.call("closes_everything", direct=True)
+    for _ in range(3):
+        assert await model.call("forks", direct=True) is True
     with pytest.raises(TeatreeError) as e:
         await model.call("takes_memory", direct=True, megabytes=4_000)
     assert e.value.code in (Code.OVER_LIMIT, Code.APP_ERROR)

@@ -22,12 +22,14 @@ from typing_extensions import override
 
 from teatree.contracts.clock import Clock, Timer
 from teatree.contracts.formats.provenance import AppCode
-from teatree.contracts.process import ALLOCATOR_ENVIRON
+from teatree.contracts.process import ALLOCATOR_ENVIRON, process_id
 from teatree.contracts.read_settings import ReadSettings
 from teatree_manager.read_workers.frames import FRAME, NUMBER, FrameKind
 
 _ENVIRON = ("PATH", "PYTHON", "LD_", "LANG", "LC_", "TZ", "HOME", "TMPDIR", "MALLOC_", "VIRTUAL_ENV")
 """Prefixes of the variables that a worker gets: no settings and no credentials."""
+EXIT_LOOKS, EXIT_LOOK_S = 50, 0.01
+"""How often and how long apart the end of a worker is looked for that closed its socket."""
 STDERR = 2
 """The descriptor of the manager's log."""
 
@@ -208,12 +210,21 @@ class WorkerProcess(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._reaping = self._loop.create_task(self._reap())
 
+    async def _exits(self) -> bool:
+        """Return whether the process has begun to end: its descriptors are closed a moment before that."""
+        for _ in range(EXIT_LOOKS):
+            if process_id(self.pid) is None:
+                return True
+            await self._clock.sleep_async(EXIT_LOOK_S)
+        return False
+
     async def _reap(self) -> None:
+        is_ending = self.is_ending or await self._exits()
         self.kill()  # a worker that closed its socket cannot be used any more
         self._is_reaped = True
         self._stop_timer()
         _, status, used = await asyncio.to_thread(os.wait4, self.pid, 0)
-        self._process.returncode = os.waitstatus_to_exitcode(status)
+        self._process.returncode = os.waitstatus_to_exitcode(status) if is_ending else 0
         self.processor_ms = (used.ru_utime + used.ru_stime) * 1000
         os.close(self._control)
         await asyncio.to_thread(shutil.rmtree, self._temp, ignore_errors=True)

@@ -154,6 +154,18 @@ def leaves_a_thread(db: Read) -> str:
 
 
 @app.query
+def forks() -> bool:
+    """Return in two processes."""
+    return os.fork() > 0
+
+
+@app.query
+def closes_everything() -> None:
+    """Close all descriptors of its process."""
+    os.closerange(0, 1_000)
+
+
+@app.query
 def prints(text: str) -> None:
     """Print."""
     print(text)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from teatree.cli.requests.argument_pairs import built_in
 from teatree.contracts.errors import Code, RequestError
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
     from teatree.client.calls.function_info import AppInfo, FunctionInfo
 
 NAMES_SHOWN_MAX = 20
+_COMMANDS = {"send": "teatree.cli.requests.send", "call": "teatree.cli.functions.call"}
 
 
 def print_list(output: Output, app: AppInfo, functions: Sequence[FunctionInfo], model: str) -> None:
@@ -35,15 +40,33 @@ def function_text(function: FunctionInfo, model: str) -> str:
     """Return one function's signature, documentation, parameters, and a command that calls it."""
     is_called = function.kind == "query" and function.handle
     command = "call" if is_called else "send"
-    required = [p for p in function.parameters if p.get("required")]
-    example = " ".join(f"{_flag(p)} {str(p['name']).upper()}" for p in required)
+    taken = own_options(command)
     parts = [function.signature, _indented(function.doc) if function.doc else ""]
     if function.parameters:
-        parts.append("Parameters:\n" + "\n".join(_parameter_lines(function.parameters)))
+        parts.append("Parameters:\n" + "\n".join(_parameter_lines(function.parameters, taken)))
     if function.labels:
         parts.append(f"Labels: {_labels(function.labels)}")
+    example = _example(function, taken)
     parts.append(f"It is a {function.kind}: teatree {command} {model} {function.name} {example}".rstrip())
     return "\n\n".join(part for part in parts if part)
+
+
+def own_options(command: str) -> frozenset[str]:
+    """Return the names of the options of `send` or `call`: an argument of such a name is given in the JSON."""
+    run = getattr(import_module(_COMMANDS[command]), command)
+    names: set[str] = set()
+    for parameter in inspect.signature(run).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            kind = type(parameter.default)
+            names |= {field.name for field in attrs.fields(kind)} if attrs.has(kind) else {parameter.name}
+    return frozenset(names)
+
+
+def _example(function: FunctionInfo, taken: frozenset[str]) -> str:
+    required = [str(p["name"]) for p in function.parameters if p.get("required")]
+    members = ", ".join(f'"{name}": {name.upper()}' for name in required if name in taken)
+    pairs = [f"{_flag(name)} {name.upper()}" for name in required if name not in taken]
+    return " ".join(([f"'{{{members}}}'"] if members else []) + pairs)
 
 
 def built_in_text(name: str, model: str) -> str | None:
@@ -61,8 +84,12 @@ def unknown_function(app: AppInfo, model: str, function: str) -> RequestError:
     )
 
 
-def _parameter_lines(parameters: Sequence[Mapping[str, Any]]) -> list[str]:
-    cells = [(_flag(p), str(p.get("type", "")), _default(p), str(p.get("doc") or "")) for p in parameters]
+def _parameter_lines(parameters: Sequence[Mapping[str, Any]], taken: frozenset[str]) -> list[str]:
+    names = [f'"{p["name"]}" in the JSON' if p["name"] in taken else _flag(str(p["name"])) for p in parameters]
+    cells = [
+        (name, str(p.get("type", "")), _default(p), str(p.get("doc") or ""))
+        for name, p in zip(names, parameters, strict=True)
+    ]
     widths = [max(len(row[place]) for row in cells) for place in range(3)]
     return [
         "  " + "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3])).rstrip()
@@ -70,8 +97,8 @@ def _parameter_lines(parameters: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _flag(parameter: Mapping[str, Any]) -> str:
-    return f"--{str(parameter['name']).replace('_', '-')}"
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _default(parameter: Mapping[str, Any]) -> str:

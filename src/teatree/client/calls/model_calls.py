@@ -67,8 +67,9 @@ class ModelCalls(ModelRequests):
         `direct` runs a query or a pure function on the newest version instead, without waiting behind writes: it has
         the effect of every request whose outcome this session has received, and waits for `min_version`. Arguments are
         Python values (`Decimal`, dates, enums, attrs classes, …), also in the mapping `arguments`, for names that
-        `call` takes itself; one of them can be a `Dataset`, a Polars frame or an Arrow table. `on_notice` receives
-        `started` and `progress`.
+        `call` takes itself; one of them can be a `Dataset`, a Polars frame or an Arrow table. A query also takes
+        `page_size` and `format`: many rows come faster through the log with `format="arrow"`, as direct ones do.
+        `on_notice` receives `started` and `progress`.
 
         Raises the outcome's error: `RequestError` if it was rejected, as `refused` with the function's own reason,
         `app_error` with its traceback if the function raised an error, and what `send` raises.
@@ -133,7 +134,8 @@ class ModelCalls(ModelRequests):
     async def call_function(self, function: AppFunction, arguments: Mapping[str, Any], *, direct: bool = False) -> Any:
         """Call a function of an imported app; return what its hint names."""
         is_query = function.kind == "query"
-        result = await self.call(function.name, arguments, direct=direct and is_query)
+        given = {"format": "arrow", **arguments} if is_query else arguments
+        result = await self.call(function.name, given, direct=direct and is_query)
         return function.read_result(result)
 
     async def functions(self, *, timeout_ms: float = TIMEOUT_MS) -> AppInfo:
