@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import os
 import signal
 import sys
@@ -26,7 +25,6 @@ from teatree.contracts.data_folder import check_data_folder
 from teatree.contracts.environment import process_environ, read_settings
 from teatree.contracts.errors import Code, FencedError, OperatorError, RequestError, RetryError
 from teatree.contracts.exit_reason import EXIT_ELSEWHERE, EXIT_OPERATOR, reason_of, write_reason
-from teatree.contracts.logs import forward_events
 from teatree.contracts.names import check_model
 from teatree.functions.registry import Registry, built_in_functions
 from teatree.storage.model_folder import model_folder
@@ -35,6 +33,7 @@ from teatree.storage.objects.stores import open_store
 from teatree_manager.collector import collect_rarely
 from teatree_manager.manager import Manager, preload
 from teatree_manager.memory import limit_memory, started_threads
+from teatree_manager.structured_log import configure_log
 from teatree_manager.stuck import end_process
 
 THREADS_MAX = 32
@@ -54,18 +53,7 @@ def main(functions: Registry | None = None, clock: Clock = SYSTEM_CLOCK) -> int:
     model = sys.argv[1] if len(sys.argv) > 1 else _wait_for_model()
     if not model:
         return 0
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    forward_events(structlog.get_logger())
+    configure_log()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what functions of apps print stands in the log at once
     log = structlog.get_logger().bind(model=model)

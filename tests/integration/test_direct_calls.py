@@ -238,10 +238,16 @@ async def test_a_handle_ends_with_its_call(model: Model) -> None:
         await model.call("keeps", direct=True)
 
 
-async def test_what_functions_print_is_in_the_managers_log(model: Model, place: Installation) -> None:
-    """It is no part of an answer."""
+async def test_what_functions_print_and_log_is_in_the_managers_log(model: Model, place: Installation) -> None:
+    """It is no part of an answer; a line of their logger names the request."""
     await model.call("prints", direct=True, text="printed in a worker")
-    await until(lambda: any("printed in a worker" in log.read_text() for log in place.folder.glob("manager-*.log")))
+    await model.call("logs", direct=True, text="logged in a worker", request_id="logging")
+    (log,) = place.folder.glob("manager-*.log")
+    await until(lambda: "printed in a worker" in log.read_text() and "logged in a worker" in log.read_text())
+    (line,) = [json.loads(line) for line in log.read_text().splitlines() if "logged in" in line]
+    assert (line["event"], line["request_id"], line["function"]) == ("logged in a worker", "logging", "logs")
+    assert (line["model"], line["level"]) == (MODEL, "info")
+    assert "amount" in line
 
 
 async def test_it_works_without_async(model: Model, place: Installation) -> None:

@@ -16,6 +16,7 @@ from teatree.functions.arguments import Call, CallContext
 from teatree.functions.others import Others, OtherVersion
 from teatree.functions.sources import Sources
 from teatree_manager.read_workers.app_call import AppCall, OtherCodeError
+from teatree_manager.structured_log import configure_log
 
 
 class NoOthers(Others):
@@ -35,6 +36,7 @@ class AppRunner:
     """The apps of this process."""
 
     def __init__(self) -> None:
+        configure_log()
         self._apps: dict[str, LoadedApp] = {}
 
     def load(self, code: AppCode, import_ms_max: int) -> None:

@@ -224,7 +224,8 @@ class ReadPool:
     async def _load(self, worker: WorkerProcess, asked: Asked, call: AppCall) -> None:
         """Have a worker import the app of a call, which has a separate limit."""
         worker.next_number()
-        _checked(*await worker.ask(load_frame(call), call.import_ms_max + LOAD_MARGIN_MS), worker, asked)
+        reply = await worker.ask(load_frame(call), call.import_ms_max + LOAD_MARGIN_MS, is_job=False)
+        _checked(*reply, worker, asked)
         worker.app = call.app
 
     def _blame(self, asked: Asked, worker: WorkerProcess, ended: WorkerEnded) -> None:

@@ -122,10 +122,11 @@ class WorkerProcess(asyncio.Protocol):
         self._number += 1
         return self._number
 
-    async def ask(self, frame: bytes, limit_ms: float) -> tuple[int, bytes]:
+    async def ask(self, frame: bytes, limit_ms: float, *, is_job: bool = True) -> tuple[int, bytes]:
         """Return kind and payload of its answer; it is interrupted after `limit_ms`, and killed a little later.
 
-        If this is cancelled the job is interrupted too, and `freed` called when it has ended. Raises `WorkerEnded`.
+        If this is cancelled a job is interrupted too; what serves the next jobs as well is finished. `freed` is called
+        when it has ended. Raises `WorkerEnded`.
         """
         self._frame = self._loop.create_future()
         self.is_busy = True
@@ -135,7 +136,8 @@ class WorkerProcess(asyncio.Protocol):
         try:
             return await self._frame
         except asyncio.CancelledError:
-            self.interrupt(Why.GIVEN_UP)
+            if is_job:
+                self.interrupt(Why.GIVEN_UP)
             raise
 
     def release(self) -> None:

@@ -172,6 +172,12 @@ def prints(text: str) -> None:
 
 
 @app.query
+def logs(ctx: Context, text: str) -> None:
+    """Log."""
+    ctx.logger.info(text, extra={"amount": Decimal(1)})
+
+
+@app.query
 def reads_input() -> str:
     """Read the standard input."""
     return input()
