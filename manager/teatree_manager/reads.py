@@ -32,8 +32,8 @@ from teatree.functions.query import Query, read_query
 from teatree.functions.sources import Sources
 from teatree.functions.traits import Function, Nature
 from teatree.messaging.asked_reads import AskedRead
-from teatree_manager.app_listing import keep_function_names, list_functions
-from teatree_manager.app_watch import AppWatch
+from teatree_manager.apps.app_listing import keep_function_names, list_functions
+from teatree_manager.apps.app_watch import AppWatch
 from teatree_manager.followers.local_file import LocalFollower
 from teatree_manager.health import Health
 from teatree_manager.read_workers.app_call import AppCall, OtherCodeError

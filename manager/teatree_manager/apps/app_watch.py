@@ -8,7 +8,7 @@ import structlog
 
 from teatree.contracts.clock import Clock
 from teatree.engine.writer import Writer
-from teatree_manager.app_listing import keep_function_names
+from teatree_manager.apps.app_listing import keep_function_names
 from teatree_manager.read_workers.app_call import OtherCodeError
 
 LOOK_S = 0.5
