@@ -20,6 +20,7 @@ from teatree.contracts.types.schema import Schema
 from teatree.datasets.dataset import Dataset
 from teatree.datasets.ddl import quote
 from teatree.datasets.parameters import python_parameters
+from teatree.datasets.python_forms import plain
 from teatree.functions.app.rows import Rows, key_columns, named_rows, to_tables
 from teatree.functions.builtins.tables import drop
 from teatree.functions.builtins.upsert import upsert_key, upsert_rows
@@ -109,7 +110,7 @@ class Read:
         """
         values, rows = python_parameters(parameters), named_rows(tables)
         with self._using() as access:
-            return access.dataset(sql, values, rows)
+            return access.dataset(plain(sql), values, rows)
 
     def table(self, name: str) -> Dataset:
         """Return all rows of a table; raises `unknown_table`."""
@@ -166,7 +167,7 @@ class Write(Read):
         """Run one INSERT, UPDATE, DELETE or MERGE; return the number of rows changed. The parameters are `sql`'s."""
         values, rows = python_parameters(parameters), named_rows(tables)
         with self._writes.using() as access:
-            return access.statement(sql, values, rows)
+            return access.statement(plain(sql), values, rows)
 
     def append(self, table: str, rows: Rows) -> int:
         """Add rows to a table; return their number. A column that is left out has its default, else NULL.

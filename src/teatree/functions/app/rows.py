@@ -87,7 +87,11 @@ def _arrow_table(rows: Any, where: str) -> pa.Table:
     try:
         return rows if isinstance(rows, pa.Table) else pa.table(rows)
     except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as e:
-        raise RequestError(Code.BAD_ARROW, f"The rows cannot be read as Arrow data: {str(e)[:200]}", where=where) from e
+        raise RequestError(Code.BAD_ARROW, f"The rows cannot be read as Arrow data: {_line(e)}", where=where) from e
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
 
 
 def _no_rows(rows: object, where: str, what: str) -> RequestError:
