@@ -80,7 +80,8 @@ class SnippetStack:
             (programs / name).write_text(f"#!{sys.executable}\n{text}")
             (programs / name).chmod(0o755)
         given = {name: value for name, value in os.environ.items() if not name.startswith("TEATREE_")}
-        path = f"{folder}/.venv/bin:{programs}:{given['PATH']}"
+        path = f"{programs}:{folder}/.venv/bin:{given['PATH']}"
+        given |= installing_into(folder / ".packages")
         self._environ = {**given, "PATH": path, "TEATREE_CACHE_FOLDER": str(folder / ".cache"), "COLUMNS": "200"}
         self._up: subprocess.Popen[bytes] | None = None
 
@@ -140,7 +141,21 @@ class SnippetStack:
         assert done.returncode == 0, f"{snippet.page}:{snippet.line}\n{done.stdout}\n{done.stderr}"
 
 
+def installing_into(folder: Path) -> dict[str, str]:
+    """Return the environment in which pip installs into a folder, from no index, and Python finds what is there."""
+    flags = dict.fromkeys(("UPGRADE", "NO_DEPS", "NO_INDEX", "QUIET"), "1")
+    pip = {"TARGET": str(folder), "NO_BUILD_ISOLATION": "0", **flags}
+    return {"PYTHONPATH": str(folder)} | {f"PIP_{name}": value for name, value in pip.items()}
+
+
 STAND_INS = {
+    "pip": """
+import os, pathlib, runpy, shutil, sys
+name = sys.argv[-1].rpartition("/")[2]
+for old in pathlib.Path(os.environ["PIP_TARGET"]).glob(f"{name}-*.dist-info"):
+    shutil.rmtree(old)  # in a target pip leaves another version's
+runpy.run_module("pip", run_name="__main__")
+""",
     "nats": """
 import argparse, asyncio, nats
 parser = argparse.ArgumentParser()
