@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-import zlib
 from bisect import bisect_left
 from collections import defaultdict
 from pathlib import Path
@@ -13,9 +12,13 @@ from typing import Any
 
 from attrs import Factory, define
 
+from torture.app.history import AppHistory, versions_that_went_back
+from torture.app.reads import OtherRead
 from torture.evidence import TERMINAL, StoredNotice, Versions
+from torture.expected_table import ExpectedTable
 from torture.loss import ModelLog
-from torture.oracle import Accepted, ExpectedTable, Oracle, Verdict, digest
+from torture.oracle import READ_CODES, Accepted, Oracle, Verdict, digest
+from torture.samples import Sample, SourceVersions
 from torture.workload import ClientRecord
 
 VIOLATIONS_MAX = 50
@@ -24,52 +27,6 @@ OF_STUBS = ("stub", "checksum")
 """Members in which a stub differs from the manifest that it stands for."""
 READ_AGAIN = 100
 """Manifests that are read again at the end: each is unchanged, or replaced by its stub."""
-
-
-@define
-class Sample:
-    """A version that was pulled during the run."""
-
-    model: str
-    version: int
-    digest: str
-    packed: bytes
-
-    @classmethod
-    def of(cls, model: str, version: int, content: dict[str, list[str]]) -> Sample:
-        """Keep the content of a version: it can be cleaned up before it is compared."""
-        return cls(model, version, digest(content), zlib.compress(json.dumps(content).encode(), 1))
-
-    def content(self) -> dict[str, list[str]]:
-        """Return what was read."""
-        found: dict[str, list[str]] = json.loads(zlib.decompress(self.packed))
-        return found
-
-
-@define
-class SourceVersions:
-    """Versions that restore and fork requests name."""
-
-    wanted: frozenset[tuple[str, int]]
-    """Models and versions, read from the log."""
-    damaged: bool
-    """Whether objects in the store were damaged for some seconds."""
-    tables: dict[tuple[str, int], dict[str, ExpectedTable]] = Factory(dict)
-    """What the replay had at each of them."""
-    cleaned_up: set[tuple[str, int]] = Factory(set)
-    """Those that were or are being cleaned up."""
-
-    @classmethod
-    def of(cls, log: list[Accepted], *, damaged: bool) -> SourceVersions:
-        """Return the versions that the requests of a log name."""
-        named = set()
-        for request in log:
-            args = json.loads(request.body or b"{}") if request.function in ("restore", "create_model") else {}
-            if "from" in args:
-                named.add((args["from"]["model"], args["from"]["version"]))
-            elif "version" in args:
-                named.add((request.model, args["version"]))
-        return cls(frozenset(named), damaged)
 
 
 @define
@@ -103,6 +60,9 @@ class ModelChecker:
         self._report = report
         self._terminal = self._terminal_notices()
         self._refusals = self._refused()
+        self._apps = AppHistory(self.model, sources.app_changes)
+        self._pairs: dict[int, int] = {}
+        """The number of rows in `pairs` at each version."""
         self.verdicts: dict[int, Verdict] = {}
 
     def check(self, samples: list[Sample], records: list[ClientRecord]) -> Oracle:
@@ -112,6 +72,7 @@ class ModelChecker:
         self._check_notices()
         self._check_groups()
         self._check_pages()
+        self._keep_reads()
         self._check_records([record for record in records if record.model == self.model])
         return end
 
@@ -175,6 +136,8 @@ class ModelChecker:
                 if manifest["parent_write_id"] != before["write_id"]:
                     self._violation(f"version {number} is not the child of {number - 1}")
             before = manifest
+        for wrong in versions_that_went_back(self._manifests):
+            self._violation(wrong)
         count = min(READ_AGAIN, len(self._manifests))
         for number in random.Random(len(numbers)).sample(range(1, len(self._manifests) + 1), count):
             was, now = self._manifests[number - 1], self._versions.read(number)
@@ -206,19 +169,37 @@ class ModelChecker:
         is_cleaned_up = code == "unknown_version" and (model, version) in self._sources.cleaned_up
         return is_cleaned_up or (code == "bad_source" and self._sources.damaged)
 
+    def version_met(self, seq: int) -> str:
+        """Return the version of the app that a request met: of its outcome, else of the version that holds it."""
+        if not hasattr(self, "_met"):
+            ends = ((key[1], json.loads(body)) for key, outcomes in self._terminal.items() for _, body in outcomes)
+            self._met = {place: end["app"]["version"] for place, end in ends if "app" in end}
+        holder = self._version_of(seq) or 0
+        before = (manifest["app"]["version"] for manifest in self._manifests[:holder][::-1] if manifest.get("app"))
+        return str(self._met.get(seq) or next(before, "1"))
+
+    def may_lack_app(self, seq: int) -> bool:
+        """Return whether the app's import may have failed for a request."""
+        return self._apps.may_lack(self._version_of(seq))
+
     # --- the replay ---
 
     def _replay(self, samples: dict[int, Sample]) -> Oracle:
         oracle, place = Oracle(self), 0
         planned = self._versions.planned()
         self._sources.cleaned_up |= {
-            (m, n) for m, n in self._sources.wanted if m == self.model and self._is_cleaned_up(n, planned)
+            (m, n)
+            for m, n in self._sources.wanted | self._sources.peeked
+            if m == self.model and self._is_cleaned_up(n, planned)
         }
         for manifest in self._manifests:
             while place < len(self._log) and self._log[place].seq <= manifest["offset"]:
                 self._apply(oracle, self._log[place])
                 place += 1
             self._check_manifest(oracle, manifest)
+            self._pairs[manifest["version"]] = len(oracle.tables["pairs"].rows) if "pairs" in oracle.tables else 0
+            if oracle.alive:
+                self._sources.others.keep(self.model, manifest["version"], oracle.tables)
             if oracle.alive and (self.model, manifest["version"]) in self._sources.wanted:
                 self._sources.tables[self.model, manifest["version"]] = copy.deepcopy(oracle.tables)
             sample = samples.get(manifest["version"])
@@ -239,6 +220,10 @@ class ModelChecker:
     def _apply(self, oracle: Oracle, request: Accepted) -> None:
         verdict = oracle.apply(request)
         self.verdicts[request.seq] = verdict
+        if verdict.role == "first" and verdict.kind == "done" and request.function == "use_app":
+            self._apps.uses.append(request.seq)
+        if verdict.role == "first" and verdict.app and int(verdict.app.split()[1]) < self._apps.version_min:
+            self._violation(f"it met {verdict.app}, not version {self._apps.version_min} or later", request.seq)
         self._report.counts[f"{verdict.role} {verdict.kind}" if verdict.role == "first" else verdict.role] += 1
 
     def _check_manifest(self, oracle: Oracle, manifest: dict[str, Any]) -> None:
@@ -325,6 +310,22 @@ class ModelChecker:
             self._violation(f"the outcome names version {notice.get('version')}, {holder} holds it", verdict.answers)
         if verdict.count is not None and notice["result"].get("rows") != verdict.count:
             self._violation(f"the result is {notice['result']}, not {verdict.count} rows", verdict.answers)
+        app = notice.get("app")
+        if verdict.kind == "done" and (app and f"{app['name']} {app['version']}") != verdict.app:
+            self._violation(f"it was answered by {app}, not by {verdict.app}", verdict.answers)
+        if verdict.result is not None and notice["result"] != verdict.result:
+            self._violation(f"the result is {notice['result']}, not {verdict.result}", verdict.answers)
+
+    def _keep_reads(self) -> None:
+        """Keep the calls that read another model until that one is replayed, too."""
+        for verdict in self.verdicts.values():
+            request = self._by_seq[verdict.seq]
+            if request.function == "peek" and verdict.role == "first":
+                for _, body in set(self._terminal.get((verdict.request_id, verdict.seq), ())):
+                    if verdict.kind == "done" or verdict.code in READ_CODES:
+                        read = OtherRead(self.model, verdict.seq, json.loads(request.body), json.loads(body))
+                        self._sources.others.reads.append(read)
+                        self._report.counts["other versions read"] += 1
 
     def _check_pages(self) -> None:
         answers = {
@@ -375,6 +376,10 @@ class ModelChecker:
                 kinds = {(v.kind, self._version_of(v.answers)) for v in self._verdicts_of(one.request_id)}
                 if ("done", one.version) not in kinds:
                     self._violation(f"a client received {one}; the log has {kinds}")
+            if one.kind == "answered":
+                self._report.counts["direct calls compared"] += 1
+                if one.count != self._pairs.get(one.version or 0):
+                    self._violation(f"a direct call was answered {one}, not {self._pairs.get(one.version or 0)}")
             if one.kind == "refused":
                 codes = {v.code for v in self._verdicts_of(one.request_id)}
                 if one.code not in codes and one.request_id not in {request_id for request_id, _ in self._lost}:

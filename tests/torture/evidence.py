@@ -55,6 +55,15 @@ async def read_stream(settings: NatsSettings, stream: str, subjects: str) -> lis
         await client.close()
 
 
+async def last_seq(settings: NatsSettings) -> int:
+    """Return the sequence of the last request in the log."""
+    client = await nats.connect(settings.url, user=settings.user, password=settings.password)
+    try:
+        return (await client.jetstream(timeout=20).stream_info("REQUESTS")).state.last_seq
+    finally:
+        await client.close()
+
+
 async def read_log(settings: NatsSettings) -> list[Accepted]:
     """Return all requests of the log, in its order."""
     return [_accepted(message) for message in await read_stream(settings, "REQUESTS", "teatree.request.>")]

@@ -14,14 +14,15 @@ from pathlib import Path
 import psutil
 
 from places import places
+from torture.app.faults import APP
 from torture.fault import Fault, Inject, ViolationError, arm, disarm, running_pid
 from torture.faults_disk import DISK
 from torture.faults_log import LOG
 from torture.faults_network import NETWORK
 from torture.faults_versions import VERSIONS
+from torture.fixed_requests import MODELS
 from torture.preload import MovedClock
 from torture.stage import LEASE_MS, Stage, family, send
-from torture.workload import MODELS
 
 LOSES_DISK = frozenset({"data_lost", "local_flipped", "local_sector_bad"})
 """Faults that take or damage what a local reader reads."""
@@ -260,6 +261,7 @@ def _nothing(stage: Stage, fault: Fault) -> str:
 
 
 FAULTS: dict[str, tuple[int, Inject, bool]] = {
+    **APP,
     **DISK,
     **LOG,
     **NETWORK,

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torture.fault import Fault, Inject
+from torture.fixed_requests import MODELS
 from torture.proxy import Mode
 from torture.stage import Stage
-from torture.workload import MODELS
 
 STRETCH = {"nats": 1.0, "postgres": 4.0, "seaweed": 2.0}
 """By how much a fault's duration is multiplied: PostgreSQL may be unavailable for long."""

@@ -12,12 +12,16 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, evolve, frozen
+
+from torture.app.expected import APP_FUNCTIONS, APP_QUERIES, call
+from torture.expected_table import ExpectedTable, RefusedError, Row
 
 BAD = "bad--"
 """Prefix of an id `bad--<code>--…`: the request must be refused with this code, in any state."""
 HEAVY = "heavy--"
-"""Prefix of an id `heavy--<code>--…`: the request is beyond a limit and must fail with this code."""
+"""Prefix of an id `heavy--<code>--…`: the request is beyond a limit, or a function of the app raises: it must fail with
+this code."""
 UNUSABLE_ID, REPEATED_HEADER, BAD_SENDER = "bad_request_id", "bad_header", "bad_name"
 """Stand for the function of a request whose id cannot be used, or which has its id's header twice."""
 COUNTER_SQL = "UPDATE counter SET n = n + ? WHERE id = ?"
@@ -27,8 +31,12 @@ COUNTER_QUERY = "SELECT id, n FROM counter ORDER BY id"
 PAIRS_QUERY = "SELECT count(*) AS c, CAST(coalesce(sum(v), 0) AS BIGINT) AS s FROM pairs"
 FAILED_CODES = frozenset({"set_aside", "timed_out", "over_limit", "source_unavailable"})
 """Codes with which a valid request may be `failed`."""
-
-Row = dict[str, Any]
+NO_APP = "bad_app"
+MAY_LACK = APP_FUNCTIONS | {"frobnicate"}
+"""Functions whose calls fail with this code while the app cannot be imported: its own, and names that it may have."""
+READ_CODES = frozenset({"unknown_version", "bad_source"})
+"""Codes with which a request that reads another model may be rejected."""
+WITHOUT_EFFECT = APP_QUERIES | {"query", "archive", "use_app"}
 
 
 class Past(Protocol):
@@ -46,13 +54,11 @@ class Past(Protocol):
     def may_refuse(self, model: str, version: int, code: str) -> bool:
         """Return whether a request for a version may be rejected with a code: it was cleaned up or damaged."""
 
+    def version_met(self, seq: int) -> str:
+        """Return the version of the app that a request met."""
 
-class RefusedError(Exception):
-    """The request must be rejected with this code."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+    def may_lack_app(self, seq: int) -> bool:
+        """Return whether the app's import may have failed for a request."""
 
 
 @frozen
@@ -87,59 +93,16 @@ class Verdict:
     """Rows that `result` must name."""
     answer: list[Row] | None = None
     """Rows of a query's only page."""
+    result: Row | None = None
+    """What a function of the app must have returned."""
+    app: str | None = None
+    """Name and version of the app that must have answered it; None for a built-in function."""
     role: str = "first"
     """`first`, `again`, `reused`, or `outside` a model's incarnations."""
     answers: int = 0
     group: str | None = None
     is_outside: bool = False
     """Whether the first outcome of its id is outside the model's incarnations: no version holds it."""
-
-
-@define
-class ExpectedTable:
-    """Rows by their key, or by a running number if there is none."""
-
-    columns: dict[str, str]
-    key: tuple[str, ...] = ()
-    rows: dict[Any, Row] = Factory(dict)
-    next_row: int = 0
-
-    def key_of(self, row: Row) -> Any:
-        if self.key:
-            return tuple(row[name] for name in self.key)
-        self.next_row += 1
-        return self.next_row
-
-    def insert(self, rows: list[Row]) -> None:
-        made: dict[Any, Row] = {}
-        for row in rows:
-            key = self.key_of(row)
-            if key in self.rows or key in made:
-                raise RefusedError("constraint")
-            made[key] = {name: row.get(name) for name in self.columns}
-        self.rows.update(made)
-
-    def matching(self, where: Row) -> list[Any]:
-        self.check_columns(where)
-        if self.key and set(where) == set(self.key):
-            key = tuple(where[name] for name in self.key)
-            return [key] if key in self.rows else []
-        return [k for k, row in self.rows.items() if all(row[name] == v for name, v in where.items())]
-
-    def check_columns(self, names: Row) -> None:
-        if any(name not in self.columns for name in names):
-            raise RefusedError("unknown_column")
-
-    def check_rows(self, rows: list[Row], *, fill: bool) -> None:
-        for row in rows:
-            self.check_columns(row)
-            for name in self.key:
-                if name not in row:
-                    raise RefusedError("missing_column")
-                if row[name] is None:
-                    raise RefusedError("not_null")
-        if not fill and len({tuple(row[name] for name in self.key) for row in rows}) < len(rows):
-            raise RefusedError("constraint")
 
 
 @define
@@ -151,6 +114,8 @@ class Oracle:
     alive: bool = False
     firsts: dict[str, tuple[Accepted, Verdict]] = Factory(dict)
     last_effect_seq: int = 0
+    app: str | None = None
+    """The name of its app."""
 
     def apply(self, request: Accepted) -> Verdict:
         """Apply a request and return how it must have ended."""
@@ -166,29 +131,34 @@ class Oracle:
         if first is not None:
             if first[0].identity != request.identity:
                 return self._verdict(request, "rejected", code="request_id_reused", role="reused")
-            return Verdict(
-                request.seq, request.request_id, first[1].kind, first[1].code, first[1].count, first[1].answer,
-                role="again", answers=first[0].seq, group=request.group, is_outside=first[1].role == "outside",
-            )  # fmt: skip
+            return evolve(
+                first[1],
+                seq=request.seq,
+                role="again",
+                group=request.group,
+                is_outside=first[1].role == "outside",
+            )
         verdict = self._first(request)
         self.firsts[request.request_id] = (request, verdict)
         return verdict
 
     def _first(self, request: Accepted) -> Verdict:
         kind, code = self.past.refusal_of(request.seq) or ("", "")
+        if code == NO_APP and request.function in MAY_LACK and self.past.may_lack_app(request.seq):
+            return self._verdict(request, "failed", code=code)
         if request.request_id.startswith(HEAVY) and code != "set_aside":
             return self._verdict(request, "failed", code=request.request_id.split("--")[1])
         if kind == "failed" and code in FAILED_CODES:
             return self._verdict(request, kind, code=code)
         try:
-            count, answer = self._run(request)
+            facts = self._run(request)
         except RefusedError as e:
             return self._verdict(request, "rejected", code=e.code)
-        if request.function not in ("query", "archive"):
+        if request.function not in WITHOUT_EFFECT:
             self.last_effect_seq = request.seq
-        return self._verdict(request, "done", count=count, answer=answer)
+        return self._verdict(request, "done", **facts)
 
-    def _run(self, request: Accepted) -> tuple[int | None, list[Row] | None]:
+    def _run(self, request: Accepted) -> dict[str, Any]:
         if request.function in (UNUSABLE_ID, REPEATED_HEADER, BAD_SENDER):
             raise RefusedError(request.function)
         if request.request_id.startswith(BAD):
@@ -199,10 +169,12 @@ class Oracle:
             raise RefusedError("stale_version")
         if request.function == "restore":
             return self._restore(request, args)
+        if request.function in APP_FUNCTIONS:
+            return self._call(request, args)
         if request.function == "create_model" and "from" in args and not self.alive:
             return self._fork(request, args)
-        done: tuple[int | None, list[Row] | None] = getattr(self, f"_{request.function}")(args)
-        return done
+        count, answer = getattr(self, f"_{request.function}")(args)
+        return {"count": count, "answer": answer}
 
     @staticmethod
     def _verdict(request: Accepted, kind: str, **facts: Any) -> Verdict:
@@ -215,22 +187,34 @@ class Oracle:
             raise RefusedError("unknown_table")
         return self.tables[args["table"]]
 
+    def _call(self, request: Accepted, args: Row) -> dict[str, Any]:
+        kind, code = self.past.refusal_of(request.seq) or ("", "")
+        if request.function == "peek" and kind == "rejected" and code in READ_CODES:
+            raise RefusedError(code)  # `OtherReads` checks whether it may
+        mark = f"{self.app} {self.past.version_met(request.seq)}"
+        return {**call(request.function, args, self.tables, mark), "app": mark}
+
     def _create_model(self, args: Row) -> tuple[None, None]:
         if self.alive:
             raise RefusedError("model_exists")
+        self.app = args.get("app")
         self.alive = True
         for table in args.get("tables", []):
             self._create_table(table)
         return None, None
 
-    def _fork(self, request: Accepted, args: Row) -> tuple[None, None]:
-        self.tables = self._tables_of(request, args["from"]["model"], args["from"]["version"])
-        self.alive = True
+    def _use_app(self, args: Row) -> tuple[None, None]:
+        self.app = args["app"]
         return None, None
 
-    def _restore(self, request: Accepted, args: Row) -> tuple[None, None]:
+    def _fork(self, request: Accepted, args: Row) -> dict[str, Any]:
+        self.tables = self._tables_of(request, args["from"]["model"], args["from"]["version"])
+        self.alive = True
+        return {}
+
+    def _restore(self, request: Accepted, args: Row) -> dict[str, Any]:
         self.tables = self._tables_of(request, request.model, args["version"])
-        return None, None
+        return {}
 
     def _tables_of(self, request: Accepted, model: str, version: int) -> dict[str, ExpectedTable]:
         kind, code = self.past.refusal_of(request.seq) or ("", "")

@@ -19,14 +19,18 @@ from typing import Any
 from attrs import Factory, asdict, define
 
 from teatree import connect
+from teatree.client.model import Model
 from teatree.contracts.errors import Code, RetryError, TeatreeError
-from torture.checker import ModelChecker, Report, Sample, SourceVersions
+from torture.app.requests import APPS
+from torture.checker import ModelChecker, Report
 from torture.evidence import Versions, catalog, read_log, read_notices
 from torture.fault import Fault, ViolationError
 from torture.faults import DAMAGES_STORE, HINDERS_ALL, HINDERS_MANAGER, LOSES_DISK, inject, make_schedule, took_effect
+from torture.fixed_requests import CREATE, MAIN, MODELS, RECREATED, SECOND
 from torture.loss import model_log
+from torture.samples import Sample, SourceVersions
 from torture.stage import Stage
-from torture.workload import CREATE, MAIN, MODELS, RECREATED, SECOND, Client, ClientRecord
+from torture.workload import Client, ClientRecord
 
 RECOVERY_S = 90
 """Seconds in which all parts must have caught up after the last fault."""
@@ -251,6 +255,7 @@ class TortureRun:
         async with connect(settings=self.stage.settings, wait_ms=10_000) as session:
             for model in (MAIN, SECOND):
                 try:
+                    await self._call_app(session.model(model))
                     receipt = await session.model(model).send(
                         "archive", {}, request_id="last-archive", timeout_ms=RECOVERY_S * 1000
                     )
@@ -258,6 +263,11 @@ class TortureRun:
                     self.event("phase", phase="archived", model=model, version=archived)
                 except TeatreeError as e:
                     self.event("violation", what=f"{model} does not recover within {RECOVERY_S} s: {e}")
+
+    async def _call_app(self, model: Model) -> None:
+        """Have the app loaded that is installed now; then it must work."""
+        await model.send("use_app", {"app": APPS[0]}, request_id="last-use", timeout_ms=RECOVERY_S * 1000)
+        await model.send("both", {"a": 1, "v": 2}, request_id="last-call", timeout_ms=RECOVERY_S * 1000)
 
     async def check(self) -> None:
         """Compare everything with the log; what lags has time to catch up."""
@@ -269,9 +279,12 @@ class TortureRun:
             report = Report()
             log, notices = await read_log(self.stage.settings.nats), await read_notices(self.stage.settings.nats)
             ever = [request for one in (*self.stage.logs_before, log) for request in one]
-            sources = SourceVersions.of(ever, damaged=any(event.get("kind") in DAMAGES_STORE for event in self.events))
+            damaged = any(event.get("kind") in DAMAGES_STORE for event in self.events)
+            sources = SourceVersions.of(ever, notices, self.stage.app_changes, damaged=damaged)
             for model in MODELS:
                 await asyncio.to_thread(self._check_model, model, log, notices, sources, report, folder)
+            for wrong in sources.check_reads():
+                report.violation(wrong)
             if not report.violations or time.monotonic() > deadline:
                 break
             self.event(

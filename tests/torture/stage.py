@@ -31,6 +31,8 @@ from teatree.embedded.server import Server
 from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.catalog.migrations.migrate import migrate
+from torture.app.files import AppFiles
+from torture.app.history import AppChange
 from torture.oracle import Accepted
 from torture.preload import MovedClock, Sectors, joined
 from torture.proxy import Proxy
@@ -77,6 +79,8 @@ class Stage:
         self.data = folder / "data"
         self.plan = folder / "failpoints.json"
         self.sources = folder / "sources"
+        self.apps = AppFiles(folder / "apps")
+        self.app_changes: list[AppChange] = []
         self.nats = NatsServer(folder / "nats")
         self.clock = MovedClock(folder / "clock")
         """The clock of all our processes."""
@@ -112,6 +116,7 @@ class Stage:
         )
         self.plan.write_text("{}")
         self.sources.mkdir()
+        self.apps.install()
         for part in self.servers():
             part.start()
         store = StoreSettings(url=(self.folder / "store").absolute().as_uri())
@@ -191,7 +196,7 @@ class Stage:
         """Return the environment of a process of ours."""
         found = {name: value for name, value in os.environ.items() if not name.startswith("TEATREE_")}
         own = {"TEATREE_FAILPOINTS": str(self.plan), "TEATREE_LOAD_ROOTS": str(self.sources)}
-        own |= joined(self.clock.environ, self.sectors.environ)
+        own |= self.apps.environ() | joined(self.clock.environ, self.sectors.environ)
         return {**found, **connection_environ(self.settings), **PACE, **own, **more}
 
     def manager_pid(self, model: str) -> int | None:

@@ -22,76 +22,37 @@ from teatree.client.sending.message import Message
 from teatree.contracts.errors import RetryError, TeatreeError
 from teatree.contracts.names import ANONYMOUS
 from teatree.contracts.settings import Settings
+from torture.app import requests as calls
+from torture.app.requests import APPS, COUNTERS
+from torture.fixed_requests import (
+    BAD_REQUESTS,
+    CREATE_INCARNATION,
+    EXTRA,
+    EXTRA_COLUMNS,
+    FAILED_REQUESTS,
+    HEAVY_REQUESTS,
+    IDS_MAX,
+    LASTING,
+    MAIN,
+    MODELS,
+    NEVER,
+    RECREATED,
+    SECOND,
+    TOO_BIG,
+    columns_of,
+)
 from torture.oracle import BAD, COUNTER_QUERY, COUNTER_SQL, DELETE_SQL, HEAVY, PAIR_SQL, PAIRS_QUERY
 
-MAIN, SECOND, RECREATED = "main", "second", "recreated"
-MODELS = (MAIN, SECOND, RECREATED)
-"""Two that exist during the whole run, and one that is dropped and created again."""
-IDS_MAX = 300
-COUNTERS = 3
-EXTRA = ("t0", "t1", "t2", "t3")
-EXTRA_COLUMNS = ("a", "b", "c", "d")
-ITEMS = {"id": "BIGINT", "name": "VARCHAR", "qty": "BIGINT", "price": "DOUBLE", "flag": "BOOLEAN"}
 TIMEOUT_MS = 6_000
 BAD_SENDER_NAME = "No-1"
 HISTORY_MAX = 200
 """Requests that a client may send again."""
-
-
-def _columns(kinds: dict[str, str]) -> list[dict[str, str]]:
-    return [{"name": name, "type": kind} for name, kind in kinds.items()]
-
-
 HEAVY_READ_CODES = frozenset({"timed_out", "over_limit", "result_too_large", "unavailable", "busy"})
-LIMITS = {"query_time_ms_max": 4_000, "request_time_ms_max": 4_000, "rows_bytes_max": 50_000_000}
-"""Low, so that requests beyond a limit end soon."""
-NEVER = "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000)) AS a"
-"""DuckDB does not interrupt this, and it takes hours."""
-TOO_BIG = "SELECT range AS a, repeat('x', 1000000) AS v FROM range(200)"
-HEAVY_REQUESTS: list[tuple[str, str, Any]] = [
-    ("timed_out", "query", {"sql": NEVER}),
-    ("timed_out", "sql", {"statement": f"INSERT INTO pairs SELECT a, a FROM ({NEVER})"}),
-    ("over_limit", "sql", {"statement": f"INSERT INTO items (id, name) SELECT 1000000 + a, v FROM ({TOO_BIG})"}),
-    ("over_limit", "sql", {"statement": "INSERT INTO items (id, name) SELECT 1000000, repeat('x', 3000000000)"}),
-    ("over_limit", "query", {"sql": "SELECT list_aggregate(range(500000000), 'sum') AS n"}),
-]
-"""Each with the code with which it must fail."""
 HEAVY_PAUSE_S = 120.0
 """Seconds from one such request of a client to its next, on average: each occupies its model until its limit."""
-CREATE = {
-    "limits": LIMITS,
-    "tables": [
-        {"table": "items", "columns": _columns(ITEMS), "primary_key": ["id"]},
-        {"table": "pairs", "columns": _columns({"a": "BIGINT", "v": "BIGINT"})},
-        {"table": "counter", "columns": _columns({"id": "BIGINT", "n": "BIGINT"}), "primary_key": ["id"]},
-    ],
-}
-CREATE_INCARNATION = {"tables": [{"table": "items", "columns": _columns(ITEMS), "primary_key": ["id"]}]}
-
-BAD_REQUESTS: list[tuple[str, str, Any]] = [
-    ("unknown_table", "append", {"table": "nowhere", "rows": [{"id": 1}]}),
-    ("unknown_function", "frobnicate", {}),
-    ("unknown_argument", "append", {"table": "pairs", "rows": [{"a": 1, "v": 1}], "colour": "red"}),
-    ("missing_argument", "append", {"table": "pairs"}),
-    ("bad_json", "append", b'{"table": "pairs", "rows": [{"a": 1'),
-    ("duplicate_key", "append", b'{"table": "pairs", "table": "pairs", "rows": []}'),
-    ("type_mismatch", "append", {"table": "pairs", "rows": [{"a": "x", "v": 1}]}),
-    ("lossy_number", "append", {"table": "pairs", "rows": [{"a": 1, "v": 0}, {"a": 1.5, "v": 1}]}),
-    ("out_of_range", "append", {"table": "pairs", "rows": [{"a": 2**63, "v": 1}]}),
-    ("unknown_column", "upsert", {"table": "items", "rows": [{"id": 1, "colour": 1}]}),
-    ("not_null", "append", {"table": "items", "rows": [{"id": None}]}),
-    ("missing_column", "append", {"table": "items", "rows": [{"qty": 1}]}),
-    ("constraint", "append", {"table": "items", "rows": [{"id": -1}, {"id": -1}]}),
-    ("constraint", "upsert", {"table": "items", "rows": [{"id": -1}, {"id": -1}]}),
-    ("sql_not_allowed", "sql", {"statement": "COPY items TO '/tmp/x'"}),
-    ("sql_not_allowed", "sql", {"statement": "DELETE FROM items; DELETE FROM pairs"}),
-    ("sql_not_allowed", "sql", {"statement": "DELETE FROM _teatree.commits"}),
-    ("sql_not_allowed", "query", {"sql": "SELECT * FROM read_csv('/etc/passwd')"}),
-    ("unknown_version", "delete", {"table": "items", "where": {}, "expected_version": 10**9}),
-    ("model_exists", "create_model", CREATE),
-    ("unknown_version", "restore", {"version": 10**9}),
-    ("source_not_allowed", "load", {"table": "pairs", "uri": "/etc/passwd.csv", "mode": "append"}),
-]  # fmt: skip
+USE_PAUSE_S = 60.0
+"""Likewise for `use_app`: the model's manager leaves after each."""
+DIRECT_CODES = frozenset({"timed_out", "unavailable", "busy", "bad_app"})
 
 
 @define
@@ -126,6 +87,7 @@ class Client:
     history: dict[str, deque[tuple[str, Any, str]]] = Factory(dict)
     count: int = 0
     heavy_at_s: float = Factory(lambda self: time.time() + self.rng.random() * HEAVY_PAUSE_S, takes_self=True)
+    use_at_s: float = Factory(lambda self: time.time() + self.rng.random() * USE_PAUSE_S, takes_self=True)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send requests until `stop` is set, also while parts are unavailable."""
@@ -154,6 +116,10 @@ class Client:
             self.heavy_at_s = time.time() + 2 * self.rng.random() * HEAVY_PAUSE_S
             await self._heavy(model)
             return
+        if time.time() > self.use_at_s:
+            self.use_at_s = time.time() + 2 * self.rng.random() * USE_PAUSE_S
+            await self._send(model, "use_app", {"app": self.rng.choice(APPS)}, self._id())
+            return
         kind = self.rng.random()
         past = self.history.setdefault(model.name, deque(maxlen=HISTORY_MAX))
         if kind < 0.08 and past:
@@ -166,7 +132,12 @@ class Client:
             await self._without_id(model)
         elif kind < 0.21:
             await self._in_other_cases(model)
-        elif kind < 0.30:
+        elif kind < 0.22:
+            await self._ask_directly(model)
+        elif kind < 0.23:
+            code, function, args = self.rng.choice(FAILED_REQUESTS)
+            await self._send(model, function, args, self._id(f"{HEAVY}{code}--"))
+        elif kind < 0.31:
             code, function, args = self.rng.choice(BAD_REQUESTS)
             await self._send(model, function, args, self._id(f"{BAD}{code}--"))
         else:
@@ -241,6 +212,17 @@ class Client:
             return
         code, function, args = self.rng.choice(HEAVY_REQUESTS)
         await self._send(model, function, args, self._id(f"{HEAVY}{code}--"))
+
+    async def _ask_directly(self, model: Model) -> None:
+        record = ClientRecord(time.time(), self.name, model.name, "state", "")
+        try:
+            record.version, answer = await calls.ask_directly(model)
+        except TeatreeError as e:
+            if e.code not in DIRECT_CODES:
+                self.on_event("violation", what=f"a direct call ended as {e}")
+            return
+        record.kind, record.count = "answered", answer["pairs"]
+        self.records.append(record)
 
     async def _refused_keys(self, model: Model) -> None:
         """Send many appends of which about half repeat a key: each is refused alone."""
@@ -345,6 +327,7 @@ class Client:
             (10, lambda: ("delete", {"table": "items", "where": one})),
             (12, lambda: ("sql", {"statement": COUNTER_SQL, "parameters": [rng.randrange(9), n]})),
             (5, lambda: ("sql", {"statement": PAIR_SQL, "parameters": [1, 5, 2, -5]})),
+            (16, lambda: calls.change(rng)),
         ]  # fmt: skip
         if not simple:
             choices += [
@@ -355,6 +338,8 @@ class Client:
                 (1, lambda: ("replace", {"table": "items", "rows": items})),
                 (1, lambda: ("replace", self._pair())),
                 (1, lambda: ("archive", {})),
+                (2, lambda: calls.slow(rng)),
+                (6, lambda: calls.query(rng, model, LASTING[model.name == MAIN])),
                 (14, self._schema),
                 (3, self._load),
                 (1, lambda: self._restore(model)),
@@ -365,7 +350,7 @@ class Client:
         """Make, change, fill or drop one of the extra tables, whatever state it is in."""
         rng, table = self.rng, self.rng.choice(EXTRA)
         one, two = rng.sample(EXTRA_COLUMNS, 2)
-        create: dict[str, Any] = {"table": table, "columns": _columns({"id": "BIGINT", one: "BIGINT"})}
+        create: dict[str, Any] = {"table": table, "columns": columns_of({"id": "BIGINT", one: "BIGINT"})}
         if table in EXTRA[:2]:
             create["primary_key"] = ["id"]
         rows = [{"id": rng.randrange(20), one: rng.randrange(9)}]

@@ -1,0 +1,3 @@
+"""The version of both apps; the harness writes another one in its place."""
+
+VERSION = "1"
