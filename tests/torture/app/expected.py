@@ -8,7 +8,7 @@ from typing import Any
 from torture.expected_table import ExpectedTable, RefusedError, Row
 
 APP_QUERIES = frozenset({"counters", "state", "peek"})
-APP_FUNCTIONS = APP_QUERIES | {"both", "settle", "slow", "fail"}
+APP_FUNCTIONS = APP_QUERIES | {"both", "deduct", "slow", "fail"}
 
 Tables = Mapping[str, ExpectedTable]
 
@@ -27,7 +27,7 @@ def call(function: str, args: Row, tables: Tables, mark: str) -> dict[str, Any]:
             tables["pairs"].insert([{"a": args["a"], "v": args["v"]}, {"a": 0, "v": -args["v"]}])
             moved.insert([{"a": args["a"], "v": args["v"], "by": mark}])
             return {"result": {"rows": 3}}
-        case "settle":
+        case "deduct":
             row = tables["counter"].rows.get((args["counter"],))
             if row is None or row["n"] < args["n"]:
                 raise RefusedError("refused")

@@ -18,7 +18,7 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("unknown_table", "fail", {"how": "no_table", "v": 1}),
     ("type_mismatch", "both", {"a": "x", "v": 1}),
     ("missing_argument", "both", {"a": 1}),
-    ("unknown_argument", "settle", {"counter": 1, "n": 1, "colour": "red"}),
+    ("unknown_argument", "deduct", {"counter": 1, "n": 1, "colour": "red"}),
     ("unknown_model", "peek", {"model": "no_such_model"}),
 ]
 """Each with the code with which it must be rejected."""
@@ -35,7 +35,7 @@ def change(rng: random.Random) -> tuple[str, dict[str, Any]]:
     """Return a call that writes."""
     if rng.random() < 0.6:
         return "both", {"a": rng.randrange(10), "v": rng.randrange(1000)}
-    return "settle", {"counter": rng.randrange(COUNTERS), "n": rng.randrange(12)}
+    return "deduct", {"counter": rng.randrange(COUNTERS), "n": rng.randrange(12)}
 
 
 def slow(rng: random.Random) -> tuple[str, dict[str, Any]]:

@@ -31,7 +31,7 @@ def _add_mutations(app: App, mark: str) -> None:
         return {"rows": rows + db.append("moved", [{"a": a, "v": v, "by": mark}])}
 
     @app.mutation
-    def settle(db: Write, counter: int, n: int) -> dict[str, int]:
+    def deduct(db: Write, counter: int, n: int) -> dict[str, int]:
         """Take an amount from a counter and note it; refused, after the note, if it holds less."""
         db.append("moved", [{"a": counter, "v": n, "by": mark}])
         if not db.execute("UPDATE counter SET n = n - ? WHERE id = ? AND n >= ?", (n, counter, n)):
