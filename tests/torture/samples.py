@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from attrs import Factory, define
 
-from torture.app.history import AppChange
+from torture.app.history import CodeChange
 from torture.app.reads import OtherReads
 from torture.evidence import StoredNotice
 from torture.expected_table import ExpectedTable
@@ -49,7 +49,7 @@ class SourceVersions:
     peeked: frozenset[tuple[str, int]]
     """Those that calls name which read another model."""
     others: OtherReads
-    app_changes: tuple[AppChange, ...] = ()
+    app_changes: tuple[CodeChange, ...] = ()
     tables: dict[tuple[str, int], dict[str, ExpectedTable]] = Factory(dict)
     """What the replay had at each of them."""
     cleaned_up: set[tuple[str, int]] = Factory(set)
@@ -57,7 +57,7 @@ class SourceVersions:
 
     @classmethod
     def of(
-        cls, log: list[Accepted], notices: Iterable[StoredNotice], changes: Iterable[AppChange], *, damaged: bool
+        cls, log: list[Accepted], notices: Iterable[StoredNotice], changes: Iterable[CodeChange], *, damaged: bool
     ) -> SourceVersions:
         """Return the versions that the requests of a log name."""
         named, peeked = set(), set()

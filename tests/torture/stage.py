@@ -32,7 +32,7 @@ from teatree.messaging.bus import Bus
 from teatree.messaging.streams import ensure_streams
 from teatree.storage.catalog.migrations.migrate import migrate
 from torture.app.files import AppFiles
-from torture.app.history import AppChange
+from torture.app.history import CodeChange
 from torture.oracle import Accepted
 from torture.preload import MovedClock, Sectors, joined
 from torture.proxy import Proxy
@@ -80,7 +80,7 @@ class Stage:
         self.plan = folder / "failpoints.json"
         self.sources = folder / "sources"
         self.apps = AppFiles(folder / "apps")
-        self.app_changes: list[AppChange] = []
+        self.app_changes: list[CodeChange] = []
         self.nats = NatsServer(folder / "nats")
         self.clock = MovedClock(folder / "clock")
         """The clock of all our processes."""

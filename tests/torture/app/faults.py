@@ -9,7 +9,7 @@ import nats
 from attrs import Factory, define
 
 from teatree import connect
-from torture.app.history import AppChange
+from torture.app.history import CodeChange
 from torture.app.requests import APPS
 from torture.evidence import Versions, last_seq
 from torture.fault import Fault, Inject
@@ -36,7 +36,7 @@ class _Change:
             last = asyncio.run(last_seq(self.stage.settings.nats))
         except (nats.errors.Error, OSError):  # then it counts to the end
             last = NEVER
-        self.stage.app_changes.append(AppChange(self.stage.apps.version, self.newest, last))
+        self.stage.app_changes.append(CodeChange(self.stage.apps.version, self.newest, last))
 
 
 def _upgraded(stage: Stage, fault: Fault) -> str:

@@ -9,7 +9,7 @@ from attrs import Factory, define, frozen
 
 
 @frozen
-class AppChange:
+class CodeChange:
     """One change of the apps' files, and perhaps a time in which they could not be imported."""
 
     version: int
@@ -25,7 +25,7 @@ class AppHistory:
     """What one model's requests may have met, while its log is replayed."""
 
     model: str
-    changes: tuple[AppChange, ...] = ()
+    changes: tuple[CodeChange, ...] = ()
     uses: list[int] = Factory(list)
     """The `use_app` requests so far: after each, a manager has loaded the app that was installed then."""
 
@@ -41,7 +41,7 @@ class AppHistory:
         """The version of the app that a request meets at least."""
         return max((change.version for change in self.changes if self._is_used(change)), default=1)
 
-    def _is_used(self, change: AppChange) -> bool:
+    def _is_used(self, change: CodeChange) -> bool:
         return any(seq > change.last_seq for seq in self.uses)
 
 

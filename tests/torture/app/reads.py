@@ -63,7 +63,7 @@ class OtherReads:
                 continue
             found = [(one["model"], one["version"]) for one in read.end.get("reads", ())]
             if len(found) != 1 or found[0][0] != model or version not in (None, found[0][1]):
-                wrong.append(f"[{read.by}] {read.args} is said to have read {found}: {read.end}")
+                wrong.append(f"[{read.by}] {read.args} read {found}, by its outcome: {read.end}")
                 continue
             right = self.states.get(found[0])
             if right is None or {name: read.end["result"][name] for name in right} != right:

@@ -1,1 +1,1 @@
-"""Two apps of the same functions: what they write says which of them wrote it."""
+"""Two apps of the same functions: what they write names the one that wrote it."""
