@@ -56,6 +56,7 @@ from teatree_manager.ownership import Ownership
 from teatree_manager.pipeline.applier import Applier
 from teatree_manager.pipeline.crash_tracker import CrashTracker
 from teatree_manager.pipeline.file_thread import FileThread
+from teatree_manager.pipeline.kill_timer import KillTimer
 from teatree_manager.pipeline.log_check import LogCheck
 from teatree_manager.pipeline.pipeline import Pipeline
 from teatree_manager.pipeline.progress import RequestProgress
@@ -173,8 +174,9 @@ class Manager:
             partial(ensure_probed, context.chain.store)
         )  # before, it would make a lost folder
         log_check = await LogCheck.begin(bus, context.model, newest)
-        crash_tracker = CrashTracker(context.folder.attempt, context.settings.limits.kill_tries_max)
-        writer = self._writer(bus, log_check.stamp, crash_tracker)
+        timer = KillTimer(context.folder, context.settings.manager.lease_ms)
+        crash_tracker = CrashTracker(context.folder.attempt, context.settings.limits.kill_tries_max, timer.hung())
+        writer = self._writer(bus, log_check.stamp, crash_tracker, timer)
         announcer = Announcer(
             context.chain, bus.subjects, context.settings.limits, self._functions, bus.payload_bytes_max
         )
@@ -228,11 +230,12 @@ class Manager:
                 hint="The next manager makes them again out of the store.",
             ) from e
 
-    def _writer(self, bus: Bus, stamp: StreamStamp, crash_tracker: CrashTracker) -> Writer:
+    def _writer(self, bus: Bus, stamp: StreamStamp, crash_tracker: CrashTracker, timer: KillTimer) -> Writer:
         holder = self._ownership.holder
         hooks = WriterHooks(
             report=RequestProgress(bus, asyncio.get_running_loop()).report,
             on_stuck=partial(end_over, crash_tracker=crash_tracker, log=self._log),
+            during=timer.during,
         )
         model = self._context.for_writer(self._functions, hooks)
         return Writer(model, Author(stamp, {"host": holder.host, "pid": holder.pid}))

@@ -32,7 +32,7 @@ from teatree.functions.query import Query, read_query
 from teatree.functions.sources import Sources
 from teatree.functions.traits import Function, Nature
 from teatree.messaging.asked_reads import AskedRead
-from teatree_manager.apps.app_listing import keep_function_names, list_functions
+from teatree_manager.apps.app_listing import list_functions
 from teatree_manager.apps.app_watch import AppWatch
 from teatree_manager.followers.local_file import LocalFollower
 from teatree_manager.health import Health
@@ -94,9 +94,8 @@ class DirectReads:
             return dump_json(self._health.report()), _JSON
         if read.function == FUNCTIONS_FUNCTION:
             self._check_there()
-            functions = self._writer.functions
-            await asyncio.to_thread(keep_function_names, self._writer.context.folder, functions)
-            return dump_json(list_functions(self._chain.model, functions)), _JSON
+            found = await asyncio.to_thread(list_functions, self._chain.model, self._writer.functions)
+            return dump_json(found), _JSON
         self._running += 1
         try:
             with self._writer.context.probe.step("manager.read", function=read.function, headers=read.headers):

@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from teatree.contracts.exit_reason import EXIT_STUCK
 from teatree.contracts.formats.requests import Request
 from teatree_manager.pipeline.crash_tracker import CrashTracker
+from teatree_manager.pipeline.running_place import running_place
 
 EXIT_HUNG = 1
 
@@ -24,7 +25,7 @@ def end_over(requests: Sequence[Request], crash_tracker: CrashTracker, log: Filt
     """End this process because requests that run together do not end; `crash_tracker` notes which."""
     try:
         log.error("ending: a request does not end", first_seq=requests[0].seq, count=len(requests))
-        crash_tracker.note_stuck(requests)
+        crash_tracker.note_stuck(requests, running_place())
     except OSError as e:  # then it counts as a crash over the whole batch
         log.error("the request that does not end could not be noted", error=str(e))  # noqa: TRY400
     finally:

@@ -8,7 +8,6 @@ import structlog
 
 from teatree.contracts.clock import Clock
 from teatree.engine.writer import Writer
-from teatree_manager.apps.app_listing import keep_function_names
 from teatree_manager.read_workers.app_call import OtherCodeError
 
 LOOK_S = 0.5
@@ -31,8 +30,7 @@ class AppWatch:
             self._changed.set()
 
     async def until_changed(self) -> None:
-        """Write the names of its functions down, then wait until the manager is to leave for newer code."""
-        await asyncio.to_thread(keep_function_names, self._writer.context.folder, self._writer.functions)
+        """Wait until the manager is to leave for newer code."""
         if self._writer.context.apps.may_change:
             await self._until_files_change()
         else:

@@ -95,10 +95,12 @@ class Applier:
 
     async def _answer_stuck(self, request: Request) -> Applied:
         """Reject a request because of which the last manager ended itself, without another try."""
-        self._log.warning("a request did not end", seq=request.seq, request_id=request.request_id)
+        place = self._crash_tracker.place
+        self._log.warning("a request did not end", seq=request.seq, request_id=request.request_id, place=place)
+        reached = "" if place is None else f" It was at {place}."
         error = RetryError(
             Code.TIMED_OUT,
-            f"{request.function} ran longer than its limit, and could not be interrupted.",
+            f"{request.function} ran longer than its limit, and could not be interrupted.{reached}",
             hint="Ask for less at once, or have the model's limit raised.",
         )
         return await self._refuse(request, error)

@@ -20,6 +20,7 @@ import orjson
 from attrs import frozen
 
 from teatree.contracts.formats.requests import Request
+from teatree_manager.pipeline.kill_timer import Hung
 
 SHRINK_FACTOR = 8
 """How much smaller the parts get with each crash: 4,000 requests are down to one after four."""
@@ -34,6 +35,8 @@ class Stuck:
     seq: int
     request_id: str
     """Compared too, since another log can give the same number to another request."""
+    place: str | None = None
+    """Where it was, in the code of the app whose function it called."""
 
 
 @frozen
@@ -50,7 +53,8 @@ class Attempt:
 class CrashTracker:
     """The file of one model that records what is being applied, and what it shows of the last crash."""
 
-    def __init__(self, path: Path, tries_max: int) -> None:
+    def __init__(self, path: Path, tries_max: int, hung: Hung | None = None) -> None:
+        """`hung` is the request for which the last manager was ended by its timer."""
         self._path = path
         self._tries_max = tries_max
         self.suspect: Attempt | None = None
@@ -58,6 +62,8 @@ class CrashTracker:
         self._stuck: Stuck | None = None
         """The request that did not end, until it is answered."""
         self._read()
+        if hung is not None:
+            self._stuck, self.suspect = Stuck(hung.seq, hung.request_id, hung.place), None
 
     def _read(self) -> None:
         try:
@@ -80,7 +86,13 @@ class CrashTracker:
 
     def is_stuck(self, request: Request) -> bool:
         """Return whether a request did not end when it was tried."""
-        return self._stuck == Stuck(request.seq, request.request_id)
+        stuck = self._stuck
+        return stuck is not None and (stuck.seq, stuck.request_id) == (request.seq, request.request_id)
+
+    @property
+    def place(self) -> str | None:
+        """Where the request was that did not end, if that is known."""
+        return None if self._stuck is None else self._stuck.place
 
     def crashes_of(self, request: Request) -> int:
         """Return how often a request alone crashed its manager, if that is too often; else 0."""
@@ -96,14 +108,16 @@ class CrashTracker:
         attempt = Attempt(first, requests[-1].seq, count, before.crashes if same and before else 0)
         self._path.write_bytes(_body(attempt, self._stuck))
 
-    def note_stuck(self, requests: Sequence[Request]) -> None:
+    def note_stuck(self, requests: Sequence[Request], place: str | None = None) -> None:
         """Note that the requests that run together, among those being applied, do not end; raises OSError.
+
+        `place` is where a function of an app is.
 
         May be called by another thread, right before the process ends. It writes over what `begin` wrote.
         """
         first, last = requests[0], requests[-1]
         if len(requests) == 1:
-            body = _body(None, Stuck(first.seq, first.request_id))
+            body = _body(None, Stuck(first.seq, first.request_id, place))
         else:
             body = _body(Attempt(first.seq, last.seq, len(requests), 0), self._stuck)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -130,7 +144,7 @@ class CrashTracker:
 
 def _body(batch: Attempt | None, stuck: Stuck | None) -> bytes:
     found = {"batch": attrs.asdict(batch) if batch else None, "stuck": attrs.asdict(stuck) if stuck else None}
-    return orjson.dumps(found).ljust(FILE_BYTES)
+    return orjson.dumps(found).ljust(FILE_BYTES)  # a longer one takes room on the disk, as any other file does
 
 
 def _next_try(found: dict[str, Any] | None) -> Attempt | None:

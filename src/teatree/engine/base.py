@@ -47,6 +47,13 @@ if TYPE_CHECKING:
 
 OnStuck = Callable[[Sequence[Request]], None]
 """Called with the requests of a transaction that does not end."""
+During = Callable[[Request, int], AbstractContextManager[object]]
+"""Surrounds the run of a function of an app: called with its request, and the milliseconds after which it is stuck."""
+
+
+def unguarded(_request: Request, _limit_ms: int) -> AbstractContextManager[object]:
+    """Surround a function with nothing."""
+    return nullcontext()
 
 
 @frozen

@@ -11,7 +11,7 @@ from teatree.contracts.formats.manifest import ModelOptions
 from teatree.contracts.formats.provenance import AppCode
 from teatree.contracts.probe import Probe
 from teatree.contracts.settings import LimitSettings
-from teatree.engine.base import INSTALLED_ENGINES, EngineContext, Engines, OnStuck
+from teatree.engine.base import INSTALLED_ENGINES, During, EngineContext, Engines, OnStuck, unguarded
 from teatree.functions.app.import_mark import ImportMark
 from teatree.functions.app.loading import INSTALLED_APPS, Apps, LoadedApp
 from teatree.functions.app.model_functions import with_app
@@ -32,6 +32,8 @@ class WriterHooks:
     """Publishes the progress of a long request."""
     on_stuck: OnStuck | None = None
     """Ends the process when requests of one transaction do not end, and no interrupt reaches them."""
+    during: During = unguarded
+    """Surrounds each run of a function of an app, which can keep Python's lock."""
 
 
 @frozen
@@ -64,11 +66,14 @@ class ModelContext:
         `recorded` is the code of it that was used last.
         """
         if name is None:
+            with suppress(OSError):
+                self.folder.function_names.unlink(missing_ok=True)
             return self
         loaded = self.apps.load(name, ImportMark(self.folder.app_import))
         functions = with_app(self.functions, loaded, recorded, may_change=self.apps.may_change)
         with suppress(OSError):  # only shells read it, which then complete no names
-            self.folder.function_names.write_text("\n".join(loaded.app.functions if loaded.app is not None else ()))
+            names = sorted(loaded.app.functions) if loaded.app is not None else []
+            self.folder.function_names.write_text("".join(f"{name}\n" for name in names))
         return evolve(self, functions=functions, app=loaded)
 
     def for_functions(self, history: History | None = None) -> CallContext:

@@ -129,6 +129,7 @@ class OpenModel:
             call_context=self._context.for_functions(data.history(self._unchanged_since)),
             functions=self._context.functions,
             put_page=self._put_page,
+            during=self._context.hooks.during,
             probe=self._context.probe,
         )
 

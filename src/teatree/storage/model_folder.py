@@ -52,6 +52,16 @@ class ModelFolder:
         return self.root / "app_import.json"
 
     @property
+    def running(self) -> Path:
+        """Names the request whose function runs, or ran when the last manager ended."""
+        return self.root / "running.json"
+
+    @property
+    def stacks(self) -> Path:
+        """Where the threads of the last manager were, if a function of an app kept Python's lock until it was ended."""
+        return self.root / "stacks.txt"
+
+    @property
     def read_write(self) -> Path:
         """Holds one folder an epoch."""
         return self.root / "rw"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from teatree.contracts.probe import Probe
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.apply.ledger import EarlierOutcome, Ledger, LostOutcome
 from teatree.engine.apply.outcomes import lost, refusal, repeated
-from teatree.engine.base import WriteConnection
+from teatree.engine.base import During, WriteConnection
 from teatree.engine.errors import not_enough_memory
 from teatree.functions.arguments import Call, CallContext
 from teatree.functions.pages import Page, column_types, cut_pages, page_key
@@ -46,6 +47,8 @@ class BatchContext:
     functions: Registry
     put_page: Callable[[str, bytes], None]
     """Stores a page under its key below the model's folder."""
+    during: During
+    """Surrounds each run of a function of an app."""
     probe: Probe
 
 
@@ -189,8 +192,11 @@ class Transaction:
         connection, limits, traits = self._context.connection, self._limits, function.traits
         handle = self._handle
         handle.written.clear()
-        with connection.time_limit(_time_ms_max(traits, limits), request.function, [request]) as block:
-            with connection.memory_limit(traits, exactly=self._checks.rows):
+        limit_ms = _time_ms_max(traits, limits)
+        stuck_ms = limit_ms + limits.stuck_ms_max
+        during = nullcontext() if traits.app is None else self._context.during(request, stuck_ms)
+        with connection.time_limit(limit_ms, request.function, [request]) as block:
+            with during, connection.memory_limit(traits, exactly=self._checks.rows):
                 result = function.run(handle, call)
             pages = cut_pages(result, limits.pages_max, block.check) if isinstance(result, QueryResult) else []
         done = partial(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from types import FrameType
+
+from attrs import frozen
 
 from teatree.contracts.errors import AppError, Code
 
@@ -20,6 +22,15 @@ MESSAGE_CHARS_MAX = 500
 _OURS = (f"{Path(__file__).parents[2]}/", f"{Path(importlib.__path__[0])}/", threading.__file__)
 _DEPENDENCIES = ("/fast_depends/", "/asyncio/", "/concurrent/futures/", "/contextlib.py", "/teatree_manager/")
 _HEAD = "Traceback (most recent call last):\n"
+
+
+@frozen
+class CodePlace:
+    """A line of code, and the function that it is in."""
+
+    file: str
+    line: int
+    function: str
 
 
 def app_error(error: BaseException, what: str, code: Code = Code.APP_ERROR, hint: str | None = None) -> AppError:
@@ -55,14 +66,19 @@ def user_stack(frame: FrameType) -> str:
 
 def user_place(frame: FrameType) -> str:
     """Return the line that the user's code is at, not what it has called of ours or through us; "" if there is none."""
-    place = ""
-    for found, line in reversed(list(traceback.walk_stack(frame))):
-        code = found.f_code
-        if place and code.co_filename.startswith(_OURS[0]):
+    walked = traceback.walk_stack(frame)
+    return place_of([CodePlace(each.f_code.co_filename, line, each.f_code.co_name) for each, line in walked])
+
+
+def place_of(places: Sequence[CodePlace]) -> str:
+    """Return the same for the places of a stack, the innermost one first."""
+    found = ""
+    for place in reversed(places):
+        if found and place.file.startswith(_OURS[0]):
             break
-        if not _is_ours(code.co_filename):
-            place = f"{code.co_filename}:{line}, in {code.co_name}"
-    return place
+        if not _is_ours(place.file):
+            found = f"{place.file}:{place.line}, in {place.function}"
+    return found
 
 
 def _chain(error: BaseException) -> Iterable[BaseException]:
