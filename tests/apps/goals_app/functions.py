@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 import threading
 import time
@@ -156,7 +157,9 @@ BAD: dict[str, Callable[[Write], Any]] = {
     "memory": lambda _: len(bytearray(10**12)),
     "recurse": lambda _: _recurse(),
     "sleep": lambda _: time.sleep(10**6),
-    "sleep_in_c": lambda _: ctypes.PyDLL(None).sleep(10**6),
+    "sleep_in_c": lambda _: ctypes.CDLL(None).sleep(10**6),
+    "keep_the_lock": lambda _: ctypes.PyDLL(None).sleep(10**6),
+    "match": lambda _: re.match(r"(a+)+b", "a" * 60),
     "loop": lambda _: _loop(),
     "commit": lambda db: db.execute("COMMIT"),
     "rollback": lambda db: db.execute("ROLLBACK"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sysconfig
 import threading
 import traceback
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ CAUSES_MAX = 3
 MESSAGE_CHARS_MAX = 500
 _OURS = (f"{Path(__file__).parents[2]}/", f"{Path(importlib.__path__[0])}/", threading.__file__)
 _DEPENDENCIES = ("/fast_depends/", "/asyncio/", "/concurrent/futures/", "/contextlib.py", "/teatree_manager/")
+_STDLIB = f"{sysconfig.get_path('stdlib')}/"
 _HEAD = "Traceback (most recent call last):\n"
 
 
@@ -65,7 +67,7 @@ def user_stack(frame: FrameType) -> str:
 
 
 def user_place(frame: FrameType) -> str:
-    """Return the line that the user's code is at, not what it has called of ours or through us; "" if there is none."""
+    """Return the line that the user's code is at, not what it has called of ours or Python's; "" if there is none."""
     walked = traceback.walk_stack(frame)
     return place_of([CodePlace(each.f_code.co_filename, line, each.f_code.co_name) for each, line in walked])
 
@@ -76,7 +78,7 @@ def place_of(places: Sequence[CodePlace]) -> str:
     for place in reversed(places):
         if found and place.file.startswith(_OURS[0]):
             break
-        if not _is_ours(place.file):
+        if not (_is_ours(place.file) or _is_pythons(place.file)):
             found = f"{place.file}:{place.line}, in {place.function}"
     return found
 
@@ -96,6 +98,11 @@ def _user_frames(frames: Iterable[traceback.FrameSummary]) -> str:
     left_out = len(kept) - FRAMES_MAX
     head = f"  [{left_out} frames]\n" if left_out > 0 else ""
     return head + "".join(traceback.format_list(kept[-FRAMES_MAX:]))
+
+
+def _is_pythons(filename: str) -> bool:
+    """Return whether a file is of Python's library, in whose folder lie the packages that are installed, too."""
+    return filename.startswith(_STDLIB) and "-packages/" not in filename
 
 
 def _is_ours(filename: str) -> bool:
