@@ -130,7 +130,7 @@ async def test_a_new_version_behind_use_app(installation: Installation, tmp_path
 
 async def test_a_dispatchers_managers(installation: Installation) -> None:
     """One that left for another app is followed by one that has it; a thread that an app leaves keeps none running."""
-    installation.dispatcher(**path_with(APPS))
+    installation.dispatcher(**GOALS)
     await installation.publish("create_model", {**BODY, "app": None}, "create")
     await installation.publish("touch", {"n": 1}, "too-early")
     await installation.publish("use_app", {"app": "goals"}, "use")
