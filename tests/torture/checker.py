@@ -10,36 +10,20 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from attrs import Factory, define
-
 from torture.app.history import AppHistory, versions_that_went_back
 from torture.app.reads import OtherRead
 from torture.evidence import TERMINAL, StoredNotice, Versions
 from torture.expected_table import ExpectedTable
 from torture.loss import ModelLog
 from torture.oracle import READ_CODES, Accepted, Oracle, Verdict, digest
+from torture.report import Report, differences
 from torture.samples import Sample, SourceVersions
 from torture.workload import ClientRecord
 
-VIOLATIONS_MAX = 50
-"""Violations reported in full; further ones are only counted."""
 OF_STUBS = ("stub", "checksum")
 """Members in which a stub differs from the manifest that it stands for."""
 READ_AGAIN = 100
 """Manifests that are read again at the end: each is unchanged, or replaced by its stub."""
-
-
-@define
-class Report:
-    """Violations and counts of a run."""
-
-    violations: list[str] = Factory(list)
-    counts: dict[str, int] = Factory(lambda: defaultdict(int))
-
-    def violation(self, what: str) -> None:
-        self.counts["violations"] += 1
-        if len(self.violations) < VIOLATIONS_MAX:
-            self.violations.append(what)
 
 
 class ModelChecker:
@@ -239,19 +223,9 @@ class ModelChecker:
             self._violation(f"version {manifest['version']} names rows {found}, not {right}")
 
     def _compare(self, oracle: Oracle, content: dict[str, list[str]], what: str, version: int) -> None:
-        right = oracle.content()
-        if content == right:
-            return
-        lines = [f"{what} (offset {self.offset_of(version)}) differs from the log:"]
-        for name in sorted(content.keys() | right.keys()):
-            has, should = content.get(name), right.get(name)
-            if has is None or should is None:
-                lines.append(f"  table {name} is {'missing' if has is None else 'there'}")
-            elif has != should:
-                lines += [f"  table {name}: columns {has[0]}, not {should[0]}"] if has[0] != should[0] else []
-                lines += [f"  {name}: too much: {row[:150]}" for row in _surplus(has[1:], should[1:])[:10]]
-                lines += [f"  {name}: missing: {row[:150]}" for row in _surplus(should[1:], has[1:])[:10]]
-        self._violation("\n".join(lines))
+        if lines := differences(content, oracle.content()):
+            head = f"{what} (offset {self.offset_of(version)}) differs from the log:"
+            self._violation("\n".join([head, *lines]))
 
     # --- notices ---
 
@@ -420,14 +394,3 @@ class ModelChecker:
                 f"    notice at {n.place}: {n.body[:300]!r}" for n in self._notices if n.tokens[1] == found.request_id
             ][:10]
         return lines
-
-
-def _surplus(rows: list[str], others: list[str]) -> list[str]:
-    left = list(others)
-    surplus = []
-    for row in rows:
-        if row in left:
-            left.remove(row)
-        else:
-            surplus.append(row)
-    return surplus

@@ -22,12 +22,13 @@ from teatree import connect
 from teatree.client.model import Model
 from teatree.contracts.errors import Code, RetryError, TeatreeError
 from torture.app.requests import APPS
-from torture.checker import ModelChecker, Report
+from torture.checker import ModelChecker
 from torture.evidence import Versions, catalog, read_log, read_notices
 from torture.fault import Fault, ViolationError
 from torture.faults import DAMAGES_STORE, HINDERS_ALL, HINDERS_MANAGER, LOSES_DISK, inject, make_schedule, took_effect
-from torture.fixed_requests import CREATE, MAIN, MODELS, RECREATED, SECOND
+from torture.fixed_requests import CREATE, LASTING, MAIN, MODELS, RECREATED, SECOND
 from torture.loss import model_log
+from torture.report import Report
 from torture.samples import Sample, SourceVersions
 from torture.stage import Stage
 from torture.workload import Client, ClientRecord
@@ -161,7 +162,7 @@ class TortureRun:
     def start_readers(self) -> None:
         """Start a reader process of either kind for each model that exists during the whole run."""
         environ = self.stage.environ(TEATREE_CACHE_FOLDER=str(self.stage.folder / "cache"))
-        for model in (MAIN, SECOND):
+        for model in LASTING:
             current = self.stage.data / model / "current.duckdb"
             for command in (("torture.reader", str(current)), ("torture.lazy_reader", model)):
                 self.readers.append(
@@ -208,7 +209,7 @@ class TortureRun:
     async def drive(self) -> None:
         """Let clients send until the time is over."""
         async with connect(settings=self.stage.settings, wait_ms=10_000) as session:
-            for model in (MAIN, SECOND):
+            for model in LASTING:
                 await session.model(model).send("create_model", CREATE, request_id=f"create-{model}")
         self.versions = {model: Versions(self.stage.settings, model) for model in MODELS}
         stop, stop_samples = asyncio.Event(), threading.Event()
@@ -253,21 +254,22 @@ class TortureRun:
         """Wait until all accepted requests are applied, published and recorded; then request an archive."""
         self.event("phase", phase="draining")
         async with connect(settings=self.stage.settings, wait_ms=10_000) as session:
-            for model in (MAIN, SECOND):
-                try:
-                    await self._call_app(session.model(model))
-                    receipt = await session.model(model).send(
-                        "archive", {}, request_id="last-archive", timeout_ms=RECOVERY_S * 1000
-                    )
-                    archived = receipt.result.get("archive", receipt.version)  # a later one if its own is damaged
-                    self.event("phase", phase="archived", model=model, version=archived)
-                except TeatreeError as e:
-                    self.event("violation", what=f"{model} does not recover within {RECOVERY_S} s: {e}")
+            await asyncio.gather(*[self._drain(session.model(name)) for name in LASTING])
 
-    async def _call_app(self, model: Model) -> None:
-        """Have the app loaded that is installed now; then it must work."""
-        await model.send("use_app", {"app": APPS[0]}, request_id="last-use", timeout_ms=RECOVERY_S * 1000)
-        await model.send("both", {"a": 1, "v": 2}, request_id="last-call", timeout_ms=RECOVERY_S * 1000)
+    async def _drain(self, model: Model) -> None:
+        """Have the app loaded that is installed now; then it must work, and an archive be made."""
+        requests: list[tuple[str, dict[str, Any]]] = [
+            ("use_app", {"app": APPS[0]}),
+            ("both", {"a": 1, "v": 2}),
+            ("archive", {}),
+        ]
+        try:
+            for function, args in requests:
+                receipt = await model.send(function, args, request_id=f"last-{function}", timeout_ms=RECOVERY_S * 1000)
+            archived = receipt.result.get("archive", receipt.version)  # a later one if its own is damaged
+            self.event("phase", phase="archived", model=model.name, version=archived)
+        except TeatreeError as e:
+            self.event("violation", what=f"{model.name} does not recover within {RECOVERY_S} s: {e}")
 
     async def check(self) -> None:
         """Compare everything with the log; what lags has time to catch up."""

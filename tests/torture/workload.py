@@ -132,12 +132,12 @@ class Client:
             await self._without_id(model)
         elif kind < 0.21:
             await self._in_other_cases(model)
-        elif kind < 0.22:
-            await self._ask_directly(model)
         elif kind < 0.23:
+            await self._ask_directly(model)
+        elif kind < 0.24:
             code, function, args = self.rng.choice(FAILED_REQUESTS)
             await self._send(model, function, args, self._id(f"{HEAVY}{code}--"))
-        elif kind < 0.31:
+        elif kind < 0.32:
             code, function, args = self.rng.choice(BAD_REQUESTS)
             await self._send(model, function, args, self._id(f"{BAD}{code}--"))
         else:
@@ -215,14 +215,14 @@ class Client:
 
     async def _ask_directly(self, model: Model) -> None:
         record = ClientRecord(time.time(), self.name, model.name, "state", "")
+        self.records.append(record)
         try:
             record.version, answer = await calls.ask_directly(model)
+            record.kind, record.count = "answered", answer["pairs"]
         except TeatreeError as e:
+            record.kind, record.code = "unknown", str(e.code)
             if e.code not in DIRECT_CODES:
                 self.on_event("violation", what=f"a direct call ended as {e}")
-            return
-        record.kind, record.count = "answered", answer["pairs"]
-        self.records.append(record)
 
     async def _refused_keys(self, model: Model) -> None:
         """Send many appends of which about half repeat a key: each is refused alone."""
