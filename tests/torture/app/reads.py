@@ -65,8 +65,8 @@ class OtherReads:
             if len(found) != 1 or found[0][0] != model or version not in (None, found[0][1]):
                 wrong.append(f"[{read.by}] {read.args} read {found}, by its outcome: {read.end}")
                 continue
-            right = self.states.get(found[0])
-            if right is None or {name: read.end["result"][name] for name in right} != right:
+            app, right = read.end["app"], self.states.get(found[0])
+            if right is None or read.end["result"] != {**right, "by": f"{app['name']} {app['version']}"}:
                 wrong.append(f"[{read.by}] {found[0]} was read as {read.end}; it holds {right}")
             if version is None and not damaged and found[0][1] < newest.get((read.by, model), 0):
                 wrong.append(f"[{read.by}] {read.seq} read {found[0]}, after {newest[read.by, model]}")
