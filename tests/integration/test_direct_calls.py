@@ -223,7 +223,12 @@ async def test_a_function_that_ends_its_process_or_takes_too_much_fails_alone(mo
         assert await model.call("forks", direct=True) is True
     with pytest.raises(TeatreeError) as e:
         await model.call("takes_memory", direct=True, megabytes=4_000)
-    assert e.value.code in (Code.OVER_LIMIT, Code.APP_ERROR)
+    assert e.value.code is Code.OVER_LIMIT
+    assert await model.call("hoards", direct=True, megabytes=1) == 1
+    with pytest.raises(TeatreeError) as e:
+        await model.call("hoards", direct=True, megabytes=4_000)
+    assert e.value.code is Code.OVER_LIMIT
+    assert await model.call("hoards", direct=True, megabytes=1) == 1
     with pytest.raises(TeatreeError) as e:
         await model.call("returns_much", direct=True, chars=5_000_000)
     assert e.value.code is Code.RESULT_TOO_LARGE

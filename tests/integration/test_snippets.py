@@ -44,7 +44,8 @@ def test_the_snippets_of_the_first_pages(stack: SnippetStack) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_all_other_snippets(stack: SnippetStack, subtests: pytest.Subtests) -> None:
-    """All other pages, on one stack; a page that fails does not hide the next."""
+    """All other pages, on one stack with README's model; a page that fails does not hide the next."""
+    stack.run_page("README.md")
     for page in pages():
         if page not in QUICK:
             with subtests.test(page):

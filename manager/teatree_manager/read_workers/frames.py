@@ -53,6 +53,8 @@ class ReadFault(StrEnum):
     """The version's file."""
     REMOVED = "removed"
     """The version's file, before the worker opened it."""
+    FULL = "full"
+    """The process, whose apps may keep what they have."""
     OTHER_CODE = "other code"
     """The worker loaded other code of the app than the manager."""
 

@@ -363,6 +363,8 @@ def _checked(kind: int, payload: bytes, worker: WorkerProcess, asked: Asked) -> 
         raise _timed_out(asked, worker.place)
     if head["fault"] == ReadFault.DAMAGED:
         raise DamagedVersionError(head["message"], where=head["where"])
+    if head["fault"] == ReadFault.FULL:
+        worker.kill()
     if "traceback" in head:
         raise AppError(code, head["message"], where=head["where"], hint=head["hint"], traceback=head["traceback"])
     if head["fault"] == ReadFault.OTHER_CODE:

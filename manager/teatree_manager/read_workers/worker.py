@@ -190,7 +190,8 @@ class Worker:
             self._forget_pages()
             self._close()
             hint = "Ask for less at once, or have the model's limits raised."
-            reply = _error(RetryError(Code.OVER_LIMIT, "It needs more memory than it may use.", hint=hint))
+            fault = None if self._apps is None else ReadFault.FULL
+            reply = _error(RetryError(Code.OVER_LIMIT, "It needs more memory than it may use.", hint=hint), fault)
         except Exception as e:  # noqa: BLE001  a fault of ours fails this one read only
             reply = _error(OperatorError(Code.INTERNAL, f"{type(e).__name__}: {e}"))
         self._send(_used() + reply)

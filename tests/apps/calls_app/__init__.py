@@ -213,6 +213,16 @@ def takes_memory(megabytes: int) -> int:
     return len(bytearray(megabytes * 1_000_000))
 
 
+hoard: list[bytearray] = []
+
+
+@app.query
+def hoards(megabytes: int) -> int:
+    """Keep memory."""
+    hoard.append(bytearray(megabytes * 1_000_000))
+    return len(hoard)
+
+
 @app.query
 def recurses() -> None:
     """Call itself."""
