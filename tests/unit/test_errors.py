@@ -26,6 +26,7 @@ from teatree.messaging.batches import _UnsentError
 from teatree.messaging.jetstream import ApiError
 from teatree.storage.breaker import Breaker, CircuitOpenError
 from teatree.storage.objects.base import NotFoundError
+from teatree_manager.read_workers.app_call import OtherCodeError
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 
@@ -59,6 +60,8 @@ def make(kind: type[TeatreeError], text: str, where: str | None, hint: str | Non
         return FencedError(text, where=where)
     if issubclass(kind, CorruptError):
         return kind(text, where=where, hint=hint)
+    if kind is OtherCodeError:
+        return OtherCodeError(text, text)
     if kind is UnexpectedError:
         return UnexpectedError(text, ValueError(text))
     if kind is NotFoundError:

@@ -50,6 +50,7 @@ for statement in json.loads(sys.argv[1]):
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 ended.set()
 beside.join()
+print()  # ends a line of DuckDB's progress
 print(json.dumps([codes, failed, con.execute("SELECT count(*), max(word) FROM t").fetchone()]))
 """
 TOO_BIG = [
@@ -80,7 +81,7 @@ def test_what_is_too_big_fails_at_once_and_alone() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    codes, failed, rows = json.loads(done.stdout.splitlines()[-1])  # DuckDB may print its progress before
+    codes, failed, rows = json.loads(done.stdout.splitlines()[-1])
     assert dict(zip(statements, codes, strict=True)) == {**dict.fromkeys(TOO_BIG, "over_limit"), statements[-1]: "done"}
     assert failed == []
     assert rows == [4000, "x"]

@@ -41,7 +41,8 @@ class AnswerDiff:
 
 def diff_answers(before: pa.Table, after: pa.Table, key: Sequence[str] = ()) -> AnswerDiff:
     """Return what turns one answer into another one of the same schema; `key` names columns that identify rows."""
-    both = pa.concat_tables([before, after])
+    # A HUGEINT is a decimal of as many bits as the values of an answer need.
+    both = pa.concat_tables([before, after], promote_options="permissive")
     compared = _comparable(both, range(both.num_columns))
     sides = np.repeat(np.array([-1, 1]), [before.num_rows, after.num_rows])
     grouped = _grouped(compared, sides, np.arange(both.num_rows))

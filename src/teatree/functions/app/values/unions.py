@@ -267,6 +267,10 @@ def _nearest(candidates: Sequence[_Candidate], value: Mapping[str, Any], noun: s
     """Return the class that an object which fits none was meant for, so that its error names the wrong member."""
     known = [len(each.names & value.keys()) for each in candidates]
     best = max(known)
-    if not best or known.count(best) > 1:
-        raise BadValueError(Code.TYPE_MISMATCH, f"{shown(value)} is not {noun}.")
-    return candidates[known.index(best)]
+    nearest = [each for each, count in zip(candidates, known, strict=True) if count == best]
+    if best and len(nearest) == 1:
+        return nearest[0]
+    for tag in sorted(frozenset.intersection(*(frozenset(each.tags) for each in nearest)) & value.keys()):
+        texts = sorted(shown(literal) for each in nearest for _, literal in each.tags[tag])
+        raise BadValueError(Code.TYPE_MISMATCH, f"{shown(value[tag])} is not one of {', '.join(texts)}.", f".{tag}")
+    raise BadValueError(Code.TYPE_MISMATCH, f"{shown(value)} is not {noun}.")
