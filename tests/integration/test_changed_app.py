@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
+from commands import run_command
 from installed_apps import path_with, write_app
 from processes import MODEL, Installation, table, until_async
+from teatree.contracts.environment import connection_environ
 
 SOURCE = """
 from teatree import App, Read
@@ -59,7 +62,7 @@ async def test_a_new_version_makes_the_manager_leave_and_the_next_one_has_it(
 
 
 async def test_other_code_under_the_same_version_is_not_run(installation: Installation, tmp_path: Path) -> None:
-    """The manager stays: through the log requests meet the code that it has loaded."""
+    """The manager stays, until `use_app`: through the log requests meet the code that it has loaded."""
     write_app(tmp_path / "apps", "greeter", SOURCE.format(word="Hello"))
     environ: dict[str, Any] = dict(path_with(tmp_path / "apps"))
     manager = await installation.created({**table("id"), "app": "greeter"}, **environ)
@@ -69,6 +72,11 @@ async def test_other_code_under_the_same_version_is_not_run(installation: Instal
     assert (await installation.send("greeting", {"name": "Ada"}, "a"))["result"] == "Hello, Ada"
     assert (await ask(installation, "query", sql="SELECT 1 AS n"))["rows"] == [{"n": 1}]
     assert manager.code is None
+    used = await asyncio.to_thread(
+        run_command, connection_environ(installation.settings), "use-app", MODEL, "greeter", "--json"
+    )
+    assert used.json["result"] == {"app": "greeter"}, used.err
+    assert await manager.exit_code() == 0
 
 
 async def test_while_it_is_developed_a_manager_leaves_when_the_code_changes(
