@@ -139,13 +139,14 @@ def _dtype(schema: Schema, name: str) -> Dtype:
 
 def _date(schema: Schema) -> str:
     """Return the moment of a line: the column `date`, or else the only one that is a date or a timestamp."""
+    named = schema.get("date")
     moments = [field for field in schema if isinstance(field.dtype, Date | Timestamp)]
-    found = [field for field in moments if field.name.lower() == "date"] or moments
+    found = moments if named is None else [field for field in moments if field is named]
     if len(found) != 1:
-        message = (
-            f"The lines have {len(found)} columns with a date" if found else "The lines have no column with a date"
-        )
-        raise Refused(f"{message}.", where=LINES, hint="Name the one that counts `date`; it is a DATE or a TIMESTAMP.")
+        what = "no column" if not found else f"{len(found)} columns"
+        what = f"{what} with a date" if named is None else f"a column 'date' that is a {named.dtype}"
+        hint = "Name the one that counts `date`; it is a DATE or a TIMESTAMP."
+        raise Refused(f"The lines have {what}.", where=LINES, hint=hint)
     (field,) = found
     name = '"' + field.name.replace('"', '""') + '"'
     in_utc = isinstance(field.dtype, Timestamp) and field.dtype.tz

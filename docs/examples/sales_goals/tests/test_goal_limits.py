@@ -58,7 +58,7 @@ TABLES = {
     "a price as text": (lines(unit_price=pa.array(["1"])), "not a number"),
     "no date": (lines(date=None), "no column with a date"),
     "two dates": (lines(date=None, sent=DAY, paid=DAY), "2 columns with a date"),
-    "a date as text": (lines(date=pa.array(["2020-01-01"])), "no column with a date"),
+    "a date as text": (lines(date=pa.array(["2020-01-01"]), sent=DAY), "a column 'date' that is a VARCHAR"),
     "no dimension": (lines(site=None), "none of the columns"),
     "a dimension of another type": (lines(site=doubles(1.0)), "not text or an integer"),
     "no lines of the period": (lines(date=pa.array([date(2019, 12, 31)], pa.date32())), "no lines in the basis"),
