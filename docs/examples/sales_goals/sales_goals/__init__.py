@@ -32,7 +32,16 @@ from teatree import App, Context, Dataset, Depends, Read, Refused, Write
 app = App("sales_goals")
 app.sql("queries")
 
+# A text in `Annotated` documents a parameter: `teatree functions MODEL set_goals` and the JSON Schema show it.
 Dimension = Literal["site", "product", "customer", "salesperson"]
+GoalPeriod = Annotated[str, "The period of the goals: `2011`, `2011-12` or `2011-12-01/2012-03-01`."]
+Site = Annotated[Value, "The name of the site; a leaf is named by `leaf`."]
+Leaf = Annotated[
+    dict[str, Value] | None,
+    "The leaf by its value in each dimension; `site` alone is that site, null that of the lines that name none.",
+]
+PLANS = {"task_type": "plan"}
+REPORTS = {"task_type": "report"}
 PAGE_ROWS = 500
 NAMED_MAX = 1_000
 """Sites that a result names; their number is exact."""
@@ -64,20 +73,20 @@ class GoalEdited:
     """The unlocked leaves over which the rest was spread."""
 
 
-@app.mutation(time_ms_max=LONG_MS)
+@app.mutation(labels=PLANS, time_ms_max=LONG_MS)
 def set_goals(
     db: Write,
     context: Context,
     lines: Annotated[Lines, Depends(find_lines)],
-    goal_period: str,
-    basis_period: str,
-    pct: Decimal,
-    pct_by_site: dict[str, Decimal] | None = None,
+    goal_period: GoalPeriod,
+    basis_period: Annotated[str, "The period whose lines are the basis, written in the same ways."],
+    pct: Annotated[Decimal, "How many percent more than the basis."],
+    pct_by_site: Annotated[dict[str, Decimal] | None, "The percentages of sites that differ."] = None,
 ) -> GoalsSet:
     """Compute the goals of a period: what each site sold in the basis period and `pct` percent more, over its leaves.
 
-    A period is `2010-12-01/2011-03-01` (its first day, and the day after its last one), `2011-01` or `2011`.
-    `pct_by_site` has the percentages of sites that differ. Goals and locks that the period had are replaced.
+    A period is `2010-12-01/2011-03-01` (its first day, and the day after its last one), `2011-01` or `2011`. Goals and
+    locks that the period had are replaced.
     """
     period = str(Period.parse(goal_period, "goal_period"))
     basis = Period.parse(basis_period, "basis_period")
@@ -95,20 +104,19 @@ def set_goals(
     return GoalsSet(period, **sum_all(db, period, lines.dimensions, growth, NAMED_MAX))
 
 
-@app.mutation
+@app.mutation(labels=PLANS)
 def edit_goal(
     db: Write,
     dimensions: Annotated[Dimensions, Depends(find_dimensions)],
-    goal_period: str,
-    amount: Decimal,
-    site: Value = None,
-    leaf: dict[str, Value] | None = None,
+    goal_period: GoalPeriod,
+    amount: Annotated[Decimal, "The goal, with two decimals."],
+    site: Site = None,
+    leaf: Leaf = None,
 ) -> GoalEdited:
     """Set the goal of a leaf or of a site, and lock it.
 
     A leaf's edit spreads what its site's goal leaves over the site's unlocked leaves, so that the site's goal stays; a
-    site's edit spreads what its locked leaves leave. `leaf` has a value for each dimension; `{"site": null}` is the
-    site of the lines that name none.
+    site's edit spreads what its locked leaves leave.
     """
     period = str(Period.parse(goal_period, "goal_period"))
     cents = to_cents(amount)
@@ -139,13 +147,13 @@ def edit_goal(
     return GoalEdited(to_amount(cents), to_amount(site_goal), changed)
 
 
-@app.mutation
+@app.mutation(labels=PLANS)
 def unlock(
     db: Write,
     dimensions: Annotated[Dimensions, Depends(find_dimensions)],
-    goal_period: str,
-    site: Value = None,
-    leaf: dict[str, Value] | None = None,
+    goal_period: GoalPeriod,
+    site: Site = None,
+    leaf: Leaf = None,
 ) -> int:
     """Unlock a leaf, or a site with its leaves, or all goals of the period; return how many goals were locked.
 
@@ -161,17 +169,17 @@ def unlock(
     return unlocked
 
 
-@app.query
+@app.query(labels=REPORTS)
 def goals_by(
     db: Read,
     found: Annotated[Dimensions, Depends(find_dimensions)],
-    dimensions: list[Dimension],
-    page: int = 1,
-    goal_period: str | None = None,
+    dimensions: Annotated[list[Dimension], "Those of the rows: their sums are returned."],
+    page: Annotated[int, "Which page, from 1 on."] = 1,
+    goal_period: Annotated[str | None, "The period; may be left out while there are goals of one only."] = None,
 ) -> Dataset:
     """Return a page of the goals by some dimensions, in their order: 500 rows, fewer on the last page.
 
-    `goal_period` may be left out while there are goals of one period only. `locked` counts the locked leaves.
+    `locked` counts the locked leaves.
     """
     if page < 1:
         raise Refused(f"There is no page {page}: the first one is 1.", where="page")
@@ -187,19 +195,16 @@ def goals_by(
     )
 
 
-@app.query(page_size=PAGE_ROWS)
+@app.query(labels=REPORTS, page_size=PAGE_ROWS)
 def progress_of(
     db: Read,
     found: Annotated[Dimensions, Depends(find_dimensions)],
     lines: Annotated[Lines, Depends(find_lines)],
-    goal_period: str,
-    until: date | None = None,
-    dimensions: list[Dimension] | None = None,
+    goal_period: GoalPeriod,
+    until: Annotated[date | None, "The first day that does not count; the end of the period if left out."] = None,
+    dimensions: Annotated[list[Dimension] | None, "Those of the rows; the first one if left out."] = None,
 ) -> Dataset:
-    """Return goals with what was sold before `until`, by `dimensions` (`site` if left out): `goal`, `actual`, `open`.
-
-    `until` is the first day that does not count; if it is left out, all days of the period do.
-    """
+    """Return goals with what was sold of them before a day: `goal`, `actual`, `open`."""
     period = Period.parse(goal_period, "goal_period")
     days = period if until is None else period.until(until)
     lines.check(db, days)
