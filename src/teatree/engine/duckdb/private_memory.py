@@ -11,14 +11,19 @@ import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 
+from teatree.contracts.clock import SYSTEM_CLOCK, Clock
 from teatree.contracts.own_memory import own_memory
+
+READ_MS = 5
+"""Milliseconds for which the bytes that the process has count as read."""
 
 
 class PrivateMemory:
     """Lowers and raises the memory limit of this process; without a limit it does nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._lock = threading.Lock()
         self._ceiling = 0
         """The limit of the process, while a statement has a lower one; else 0."""
@@ -27,6 +32,10 @@ class PrivateMemory:
         """That lower limit, at most the ceiling."""
         self._beside = 0
         """Bytes that other threads may take meanwhile."""
+        self._clock = clock
+        self._data = 0
+        """Bytes that the process had when that was read last."""
+        self._read_s = -inf
 
     @contextmanager
     def within(self, bytes_max: int) -> Iterator[None]:
@@ -38,7 +47,7 @@ class PrivateMemory:
             ceiling, self._hard = resource.getrlimit(resource.RLIMIT_DATA)
             if ceiling != resource.RLIM_INFINITY:
                 self._ceiling = ceiling
-                self._set(own_memory().data + bytes_max + self._beside)
+                self._set(self._recent() + bytes_max + self._beside)
         try:
             yield
         finally:
@@ -61,6 +70,13 @@ class PrivateMemory:
                 self._beside -= bytes_max
                 if self._ceiling:
                     self._set(self._limit - bytes_max)
+
+    def _recent(self) -> int:
+        """Return the bytes that the process has: reading them takes longer than a short statement."""
+        now_s = self._clock.monotonic()
+        if (now_s - self._read_s) * 1000 > READ_MS:
+            self._data, self._read_s = own_memory().data, now_s
+        return self._data
 
     def _set(self, limit: int) -> None:
         self._limit = limit
