@@ -1,7 +1,7 @@
 """What a call of an app's function costs behind the queue: `python tests/bench/functions.py [--calls 10000]`.
 
-Prints one JSON line a figure. Everything is real: nats-server, PostgreSQL, a local store, the dispatcher and a manager as
-processes. The calls are sent as one group, as the appends of the baseline are. The time in the engine is the manifests'
+Prints one JSON line a figure. Everything is real: nats-server, PostgreSQL, a local store, the dispatcher and a manager
+as processes. The calls are sent as one group, as the appends of the baseline are. The time in the engine is the manifests'
 step `apply`: the log's messages are read by then, and what is left is parsing and checking the arguments, injection,
 the function, its outcome, and the commit that many share. The least of several rounds counts: other processes of the
 machine only add to it.
@@ -46,25 +46,31 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=10_000, help="calls in one round")
     options = parser.parse_args()
     environ = {**os.environ, "PYTHONPATH": str(APPS)}
-    with tempfile.TemporaryDirectory(prefix="teatree-bench-") as folder:
-        with Stack(StackOptions(data=Path(folder) / "data", environ=environ)) as running:
-            asyncio.run(measure(Session(running.settings), options.calls))
+    with (
+        tempfile.TemporaryDirectory(prefix="teatree-bench-") as folder,
+        Stack(StackOptions(data=Path(folder) / "data", environ=environ)) as running,
+    ):
+        asyncio.run(measure(Session(running.settings), options.calls))
 
 
 async def measure(session: Session, calls: int) -> None:
     """Measure every figure on a running stack."""
     async with session:
         model = await session.create_model("bench", app="goals", tables=TABLES)
-        append = await best(
-            session, model, calls, lambda n: Message("append", {"table": "numbers", "rows": [{"n": n}]})
-        )
+        append = await best(session, model, calls, append_row)
         touch = await best(session, model, calls, lambda n: Message("touch", {"n": n}))
         row = await best(session, model, calls // 10, lambda n: Message("one_row", {"n": n}))
         sql = await best(session, model, calls // 10, insert)
     report("app_calls_per_s", touch.per_s, "1/s", baseline=append.per_s, what="one-row appends")
     report("app_calls_in_a_version", touch.per_version, "calls", baseline=append.per_version, what="appends")
     report("app_call_apply_us", touch.apply_us, "us", baseline=append.apply_us, what="a one-row append")
+    report("app_call_overhead_us", touch.apply_us - append.apply_us, "us")
     report("app_call_one_row_apply_us", row.apply_us, "us", baseline=sql.apply_us, what="the built-in `sql`, one row")
+
+
+def append_row(n: int) -> Message:
+    """Return an append of one row."""
+    return Message("append", {"table": "numbers", "rows": [{"n": n}]})
 
 
 def insert(n: int) -> Message:
