@@ -1,10 +1,10 @@
 """What a call of an app's function costs behind the queue: `python tests/bench/functions.py [--calls 10000]`.
 
 Prints one JSON line a figure. Everything is real: nats-server, PostgreSQL, a local store, the dispatcher and a manager
-as processes. The calls are sent as one group, as the appends of the baseline are. The time in the engine is the manifests'
-step `apply`: the log's messages are read by then, and what is left is parsing and checking the arguments, injection,
-the function, its outcome, and the commit that many share. The least of several rounds counts: other processes of the
-machine only add to it.
+as processes. The calls are sent as one group, as the appends of the baseline are. The time in the engine is the
+manifests' step `apply`: the log's messages are read by then, and what is left is parsing and checking the arguments,
+injection, the function, its outcome, and the commit that many share. The least of several rounds counts: other
+processes of the machine only add to it.
 """
 
 from __future__ import annotations
