@@ -25,7 +25,7 @@ from teatree.engine.duckdb.open_version import OpenVersion
 from teatree.functions.pages import each_page
 from teatree_manager.live.core_budget import DEBT_MS_MAX, CoreBudget
 from teatree_manager.live.live_query import LiveQuery, RanAt, name_of, subject_name
-from teatree_manager.read_workers.live_work import KeptAnswer, LiveReply, LiveRun
+from teatree_manager.read_workers.live_work import KeptAnswer, LiveBatch, LiveReply, LiveRun
 
 FORMATS = ("arrow", "json")
 QUERIES = (
@@ -58,7 +58,7 @@ class WatchedTable:
         self.path = folder / "version"
         self.con = duckdb.connect(":memory:")
         lossless(self.con)
-        self.live = LiveQuery(name_of(sql, ()), sql, (), folder / "kept.arrow", formats=FORMATS)
+        self.live = LiveQuery(name_of(sql, ()), sql, (), folder, formats=FORMATS)
         self.opened: OpenVersion | None = None
 
     def version(self, rows: dict[int, int | None], *, more: str = "") -> None:
@@ -76,10 +76,13 @@ class WatchedTable:
         """Run the query on the newest version; return what is published, as it is received."""
         live = self.live
         assert self.opened is not None
-        run = LiveRun(live.sql, (), live.kept, live.key_columns, FORMATS, change_bytes_max)
-        reply = run.run(self.opened, LimitSettings())
+        run = LiveRun(live.sql, (), live.kept, live.keep_as, live.key_columns, FORMATS, change_bytes_max)
+        LiveBatch((run,), 100).run(self.opened, LimitSettings())  # its reply is lost: it changes nothing
+        reply = LiveBatch((run,), 100).run(self.opened, LimitSettings())
         head = orjson.loads(orjson.dumps(reply.head))  # it comes from another process
-        notices = live.ran("m", RanAt(number, LiveReply(head, reply.body)))
+        (part,) = LiveReply(head, reply.body).parts()
+        notices = live.ran("m", RanAt(number, part))
+        assert [path.name for path in live.folder.glob("*.arrow")] == [live.kept.name] or part.head["ran"] == "same"
         received = {}
         for form, notice in notices.items():
             body, headers = notice.to_message()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 
 from attrs import frozen
 from typing_extensions import override
 
 from teatree.contracts.errors import Code, CorruptError, RequestError, RetryError, TeatreeError
-from teatree.contracts.formats.live import HEADER_LIVE, RENEW, LiveKind, LiveNotice, Watching
+from teatree.contracts.formats.live import HEADER_LIVE, LiveKind, LiveNotice, Watching
 from teatree.contracts.formats.manifest import Manifest
 from teatree.contracts.formats.requests import CONTENT_JSON, HEADER_CONTENT_TYPE, HEADER_VERSION
 from teatree.contracts.names import fold
@@ -24,9 +25,12 @@ from teatree.storage.ledger.segments import Entry
 from teatree_manager.context import ManagerContext
 from teatree_manager.followers.base import Follower
 from teatree_manager.followers.local_file import LocalFollower
-from teatree_manager.live.live_query import LiveQuery, name_of, subject_name
+from teatree_manager.live.live_publisher import LivePublisher
+from teatree_manager.live.live_query import LiveQuery, RanAt, name_of, subject_name
 from teatree_manager.live.live_runner import LiveRunner
 
+BATCH_MAX = 20
+"""Queries of one job."""
 CLIENT = "live queries"
 """Who runs queries after a version, among the clients of the process."""
 CACHED_BYTES_MAX = 64_000
@@ -59,14 +63,14 @@ class LiveQueries(Follower):
         self._folder = context.folder.live
         self._runner = runner
         self._local = local
-        self._bus = bus
         self._queries: dict[str, LiveQuery] = {}
         self._answers: dict[tuple[str, int, str], tuple[str, dict[str, str], bytes]] = {}
         """Encoded answers by query, rows of a page and form, each with the series and version that it is of."""
         self._user_version = 0
         self._last_ms = float("-inf")
-        self._must_call = True
-        """Whether watchers are to be called to renew."""
+        self._publisher = LivePublisher(context, bus, self._unreceived)
+        self._singly = 0
+        """How many of the next runs are one a job: one of them may have ended the process."""
         shutil.rmtree(self._folder, ignore_errors=True)  # answers of an earlier manager continue no series
         self._folder.mkdir(parents=True)
         local.subscribe(self.wake)
@@ -111,7 +115,7 @@ class LiveQueries(Follower):
         async with live.turn:
             live.advance(self._local.served)
             if live.error is None and (live.key_columns is None or live.through < wanted.min_version):
-                await self._run(live, wanted.client, wanted.min_version)
+                await self._run([live], wanted.client, wanted.min_version)
             if live.error is not None:
                 raise live.error
             live.asked_for(wanted.query.format, self._clock.monotonic_ms() + self._settings.lease_ms)
@@ -139,7 +143,7 @@ class LiveQueries(Follower):
                     where="sql",
                     hint="Watch a query that others watch, or have TEATREE_LIVE_QUERIES_MAX raised.",
                 )
-            live = LiveQuery(name, query.sql, query.parameters, self._folder / f"{name}.arrow")
+            live = LiveQuery(name, query.sql, query.parameters, self._folder)
             self._queries[name] = live
         return live
 
@@ -165,89 +169,97 @@ class LiveQueries(Follower):
     @override
     async def work(self) -> None:
         """Call watchers if need be, then run what is due, as far as the processor's share allows."""
-        if self._must_call:
-            await self._publish(RENEW, LiveNotice(LiveKind.RENEW, self._model))
-            self._must_call = False
+        await self._publisher.call()
         if self._local.is_dropped:
             dropped = RequestError(Code.UNKNOWN_MODEL, f"There is no model {self._model!r}.", where="model")
-            for one in list(self._queries.values()):
-                await self._end(one, dropped)
-        while (live := self._next_due()) is not None:
+            for live in list(self._queries.values()):
+                await self._end(live, dropped)
+        while due := self._due():
             wait_ms = self._runner.wait_ms
             if wait_ms > 0:
                 await self._clock.sleep_async(wait_ms / 1000)
-                continue  # another may be due meanwhile, or on a newer version
-            async with live.turn:
-                if live.is_stale and live.error is None:
-                    await self._run(live, CLIENT, live.due_at)
+                continue  # others may be due meanwhile, or on a newer version
+            free = [live for live in due if not live.turn.locked()]
+            async with AsyncExitStack() as turns:
+                batch = (free or due)[: 1 if self._singly or not free else BATCH_MAX]
+                for live in batch:
+                    await turns.enter_async_context(live.turn)
+                if free:
+                    self._singly = max(0, self._singly - 1)
+                    await self._run(batch, CLIENT, min(live.due_at for live in batch))
         self._runner.rest()
 
-    def _next_due(self) -> LiveQuery | None:
-        """Return the query whose turn it is: the one that ran longest ago of those that can run on a newer version."""
+    def _due(self) -> list[LiveQuery]:
+        """Return the queries that can run on a newer version, the one that ran longest ago first."""
         self._forget_unwatched()
         newest = self._runner.newest
-        due = [live for live in self._queries.values() if live.is_due(newest)]
-        return min(due, key=lambda live: live.ran_ms, default=None)
+        return sorted((live for live in self._queries.values() if live.is_due(newest)), key=lambda live: live.ran_ms)
 
-    async def _run(self, live: LiveQuery, client: str, at_least: int) -> None:
-        """Run a query and publish what changed; raises what passes, and ends the query with what does not."""
-        is_first = live.key_columns is None
+    async def _run(self, queries: Sequence[LiveQuery], client: str, at_least: int) -> None:
+        """Run queries and publish what changed; raises what passes, and ends a query with what does not."""
         try:
-            with self._probe.step("manager.live.run", sql=live.sql):
-                result = await self._runner.run(live, client, at_least)
+            with self._probe.step("manager.live.run", queries=queries):
+                results = await self._runner.run(queries, client, at_least)
         except DamagedVersionError as e:
             self._local.report(e)
             raise RetryError(Code.UNAVAILABLE, f"The local file of {self._model} is damaged.", where=e.where) from e
         except TeatreeError as e:
             if e.code in PASSING:
+                queries[0].ran_ms = self._clock.monotonic_ms()  # the others have their turn first
                 raise
-            await self._end(live, e)
+            if len(queries) == 1:
+                await self._end(queries[0], e)
+            else:
+                self._singly = len(queries)
             return
-        if live.error is not None:  # its lease ended meanwhile
-            live.kept.unlink(missing_ok=True)
-            return
+        notices: list[tuple[str, LiveNotice]] = []
+        for live, result in zip(queries, results, strict=False):
+            notices += self._ran(live, result)
+        await self._publisher.publish(notices)
+
+    def _ran(self, live: LiveQuery, result: RanAt) -> list[tuple[str, LiveNotice]]:
+        """Take over what a run returned; return what to publish, by the last token of the subject."""
+        if live.error is not None:  # it was ended meanwhile
+            live.forget()
+            return []
+        is_first = live.key_columns is None
         live.ran_ms = self._clock.monotonic_ms()
         notices = live.ran(self._model, result)
         if is_first:
             live.changed_in = self._user_version  # what changed since the file was made is not known by table
             self.wake()
-        for form, notice in notices.items():
-            await self._publish(subject_name(live.name, form), notice)
+        return [(subject_name(live.name, form), notice) for form, notice in notices.items()]
 
     async def _end(self, live: LiveQuery, error: TeatreeError) -> None:
         live.error = error
         self._forget(live)
         notice = LiveNotice(LiveKind.ENDED, self._model, error=error.to_dict())
-        for form in live.formats:
-            await self._publish(subject_name(live.name, form), notice)
-
-    async def _publish(self, query: str, notice: LiveNotice) -> None:
-        """Publish a notice. One that cannot be is missed by all: they renew once the connection is restored."""
-        subject = self._bus.subjects.notify_watch(self._model, query)
-        try:
-            await self._bus.publish(subject, *notice.to_message())
-        except RequestError:  # the server takes less now than when the limit was read
-            anew = LiveNotice(LiveKind.ANEW, self._model, notice.series, notice.since, notice.through, notice.version)
-            await self._bus.publish(subject, *anew.to_message())
-        except RetryError as e:
-            self._must_call = True
-            self._log.warning("a notice about a live query was not published", error=str(e))
-
-    def _call_again(self) -> None:
-        self._must_call = True
-        self.wake()
+        await self._publisher.publish([(subject_name(live.name, form), notice) for form in live.formats])
 
     # --- leases ---
 
+    def _call_again(self) -> None:
+        self._publisher.must_call = True
+        self.wake()
+
+    def _unreceived(self, query: str) -> None:
+        """Forget the form of a query that no client receives, and with the last form the query.
+
+        A watcher that has not subscribed yet, or has lost the connection for a moment, registers anew.
+        """
+        for live in self._queries.values():
+            live.formats = tuple(form for form in live.formats if subject_name(live.name, form) != query)
+        self._forget_unwatched()
+
     def _forget_unwatched(self) -> None:
         now_ms = self._clock.monotonic_ms()
-        ended = [one for one in self._queries.values() if one.lease_until_ms < now_ms and not one.turn.locked()]
-        for live in ended:
-            self._last_ms = max(self._last_ms, live.lease_until_ms)
-            live.error = RetryError(Code.UNAVAILABLE, "No watcher renewed it in time.", where="sql")
+        unused = [one for one in self._queries.values() if one.lease_until_ms < now_ms or not one.formats]
+        for live in (one for one in unused if not one.turn.locked()):
+            self._last_ms = now_ms
+            live.error = RetryError(Code.UNAVAILABLE, "It is not watched any more.", hint="Watch it again.")
             self._forget(live)
 
     def _forget(self, live: LiveQuery) -> None:
         self._queries.pop(live.name, None)
         self._answers = {place: kept for place, kept in self._answers.items() if place[0] != live.name}
-        live.kept.unlink(missing_ok=True)
+        live.forget()

@@ -1,4 +1,4 @@
-"""One watched query: its lease, its last answer, and what a run makes of them. No effects."""
+"""One watched query: its lease, its last answer, and what a run makes of them."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ class LiveQuery:
     """Made from the statement and its parameters."""
     sql: str
     parameters: Parameters
-    kept: Path
-    """The file of its last answer."""
+    folder: Path
+    """Where its answers are kept."""
+    answers: int = 0
+    """How many answers it had: each is a file."""
     lease_until_ms: float = 0
     formats: tuple[str, ...] = ()
     """The forms that watchers asked for; a form stays as long as the query does."""
@@ -58,6 +60,24 @@ class LiveQuery:
     """Why it is not watched any more."""
     turn: asyncio.Lock = field(factory=asyncio.Lock)
     """Its runs, and the reads of its answer, are one at a time."""
+
+    @property
+    def kept(self) -> Path:
+        """The file of its last answer."""
+        return self._file(self.answers)
+
+    @property
+    def keep_as(self) -> Path:
+        """The file of its next answer."""
+        return self._file(self.answers + 1)
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{self.name}.{number}.arrow"
+
+    def forget(self) -> None:
+        """Delete what is kept for it."""
+        for path in (self.kept, self.keep_as):
+            path.unlink(missing_ok=True)
 
     @property
     def is_stale(self) -> bool:
@@ -99,6 +119,9 @@ class LiveQuery:
 
     def _take_over(self, model: str, result: RanAt) -> dict[str, LiveNotice]:
         head = result.reply.head
+        if Ran(head["ran"]) is not Ran.SAME:
+            self.kept.unlink(missing_ok=True)
+            self.answers += 1
         key = tuple(head["key_columns"])
         match Ran(head["ran"]):
             case Ran.SAME:

@@ -7,7 +7,7 @@ taken enough time on it, or need a newer one. Then the newest is opened.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,11 +23,17 @@ from teatree_manager.context import ManagerContext
 from teatree_manager.followers.local_file import LocalFollower
 from teatree_manager.live.core_budget import CoreBudget
 from teatree_manager.live.live_query import LiveQuery, RanAt
-from teatree_manager.read_workers.live_work import KeptAnswer, LiveReply, LiveRun
+from teatree_manager.read_workers.live_work import KeptAnswer, LiveBatch, LiveReply, LiveRun
 from teatree_manager.read_workers.pool import Asked, ReadPool
 
 NICE = 10
 """By how much its process gives way to the manager, NATS and reads."""
+IDLE_MS = 60_000
+"""Milliseconds after which its process ends if nothing changes: a start takes as much as a hundred runs."""
+BATCH_MS = 50
+"""Milliseconds of processor time that the runs of one job take: a job costs the manager as much as a run costs it."""
+KILLS_MAX = 1_000_000
+"""Kills after which all its queries would be held off: each is held off for its kills alone."""
 FILE_MS = 100
 """Milliseconds of processor time that runs take on one file before a newer one is opened."""
 BUSY_PART = 0.25
@@ -57,7 +63,11 @@ class LiveRunner:
         self._served = 0
         """The newest version for which it answers, as far as that was known while it was the newest file."""
         reads = evolve(
-            context.settings.reads, workers_max=1, nice=NICE, statement_kills_max=1, idle_ms=self._settings.lease_ms
+            context.settings.reads,
+            workers_max=1,
+            nice=NICE,
+            client_kills_max=KILLS_MAX,
+            idle_ms=IDLE_MS,
         )
         temp = context.folder.live / "temp"
         self._pool = ReadPool(reads, process_environ(), temp, lambda: self._file, context.probe, context.clock)
@@ -92,29 +102,40 @@ class LiveRunner:
             self._file = None
             self._pool.release()
 
-    async def run(self, live: LiveQuery, client: str, at_least: int) -> RanAt:
-        """Run a query on a version that is newer than its answer, and `at_least` this one.
+    async def run(self, queries: Sequence[LiveQuery], client: str, at_least: int) -> list[RanAt]:
+        """Run queries on a version that is newer than their answers, and `at_least` this one; return what ran.
 
-        Raises what a read raises, `over_limit` also for too large an answer and too long a run.
+        Not all of them may have had their turn. Raises what a read raises, and `over_limit` also for too large an
+        answer and too long a run: if there are several, any of them may be the cause.
         """
-        work = LiveRun(
-            live.sql, live.parameters, live.kept, live.key_columns, live.formats, self._settings.change_bytes_max
+        runs = (
+            LiveRun(
+                live.sql,
+                live.parameters,
+                live.kept,
+                live.keep_as,
+                live.key_columns,
+                live.formats,
+                self._settings.change_bytes_max,
+            )
+            for live in queries
         )
+        batch = LiveBatch(tuple(runs), BATCH_MS)
         async with self._turn:
-            self._choose(max(at_least, live.through + 1))
+            self._choose(max(at_least, min(live.through for live in queries) + 1))
             try:
-                return await self._run(work, client)
+                return await self._run(batch, client)
             except RetryError as e:
                 if e.code is not Code.UNAVAILABLE or self._file == self._local.newest_file():
                     raise
             self._file = None  # it was removed while no process had it open
             self._choose(0)
-            return await self._run(work, client)
+            return await self._run(batch, client)
 
-    async def _run(self, work: LiveRun, client: str) -> RanAt:
+    async def _run(self, batch: LiveBatch, client: str) -> list[RanAt]:
         version = self._served
-        head, body = await self._ask(self._asked(work, client))
-        return RanAt(version, LiveReply(dict(head), body))
+        head, body = await self._ask(self._asked(batch, client))
+        return [RanAt(version, reply) for reply in LiveReply(dict(head), body).parts()]
 
     async def pages(self, live: LiveQuery, client: str, page_rows: int, form: str) -> tuple[dict[str, str], bytes]:
         """Return headers and body of a query's last answer; pages after the first are stored."""
@@ -133,7 +154,7 @@ class LiveRunner:
             headers[HEADER_REFS] = dump_json(refs).decode()
         return {**headers, HEADER_VERSION: str(work.version)}, body
 
-    def _asked(self, work: LiveRun | KeptAnswer, client: str) -> Asked:
+    def _asked(self, work: LiveBatch | KeptAnswer, client: str) -> Asked:
         return Asked(client, work, self._limits, self._settings.time_ms_max, self._served, self._first_page_bytes_max)
 
     async def _ask(self, asked: Asked, store_page: Any = None) -> tuple[Mapping[str, Any], bytes]:

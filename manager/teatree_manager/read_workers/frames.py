@@ -15,7 +15,7 @@ from attrs import frozen
 from teatree.contracts.settings import LimitSettings
 from teatree.functions.query import Query
 from teatree_manager.read_workers.app_call import AppCall
-from teatree_manager.read_workers.live_work import KeptAnswer, LiveRun
+from teatree_manager.read_workers.live_work import KeptAnswer, LiveBatch
 
 FRAME = struct.Struct(">BI")
 HEAD = struct.Struct(">I")
@@ -70,7 +70,7 @@ class ReadJob:
     """The version's file."""
     served: int
     """The newest version for which this file answers."""
-    work: Query | AppCall | LiveRun | KeptAnswer
+    work: Query | AppCall | LiveBatch | KeptAnswer
     limits: LimitSettings
     temp_bytes_max: int
     """Bytes of this worker's temporary files."""

@@ -1,21 +1,24 @@
-"""What a read worker does for live queries: run one and compare its answer with the last one, or return that.
+"""What a read worker does for live queries: run some and compare their answers with the last ones, or return one.
 
-The last answer is a file, so that any worker can continue and one that is killed loses nothing.
+The last answer is a file, so that any worker can continue and one that is killed loses nothing. A run writes another
+file, which only counts once its manager has the reply: so no change is lost with a reply.
 """
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from attrs import frozen
 
-from teatree.contracts.errors import CorruptError
+from teatree.contracts.errors import CorruptError, TeatreeError
 from teatree.contracts.formats.codec import dump_json
-from teatree.contracts.names import fold
+from teatree.contracts.names import fold, new_id
 from teatree.contracts.settings import LimitSettings
 from teatree.datasets.answer_diff import AnswerDiff, diff_answers, is_key
 from teatree.datasets.results.json_values import rows_to_json
@@ -47,11 +50,25 @@ class Ran(StrEnum):
 
 @frozen
 class LiveReply:
-    """What a run returns."""
+    """What a run returns, and what a batch of them does."""
 
     head: dict[str, Any]
-    """`ran`, `rows` and `key_columns`; of a first run `tables`; of a change `sizes`, bytes by form."""
+    """Of a run `ran`, `rows` and `key_columns`; of a first one `tables`; of a change `counts` and `sizes`, bytes by
+    form. Of a batch `heads`, and `ends` of the bodies."""
     body: bytes = b""
+
+    @classmethod
+    def joined(cls, replies: Sequence[LiveReply]) -> LiveReply:
+        """Return the reply of a batch."""
+        ends = list(accumulate(len(reply.body) for reply in replies))
+        heads = [reply.head for reply in replies]
+        return cls({"heads": heads, "ends": ends}, b"".join(reply.body for reply in replies))
+
+    def parts(self) -> list[LiveReply]:
+        """Return the replies of the runs of a batch."""
+        starts = [0, *self.head["ends"]]
+        places = zip(self.head["heads"], starts, self.head["ends"], strict=False)
+        return [LiveReply(head, self.body[start:end]) for head, start, end in places]
 
 
 @frozen
@@ -62,26 +79,13 @@ class LiveRun:
     parameters: Parameters
     kept: Path
     """The file of its last answer."""
+    keep_as: Path
+    """The file of this one, if it differs."""
     key_columns: tuple[str, ...] | None
-    """What identifies the rows of that; None if there is none."""
+    """What identifies the rows of the last answer; None if there is none."""
     formats: tuple[str, ...]
     """The forms in which a change is published."""
     change_bytes_max: int
-
-    @property
-    def key(self) -> str:
-        """Equal for runs of the same statement."""
-        return self.sql
-
-    @property
-    def noun(self) -> str:
-        """What errors call it."""
-        return "The watched query"
-
-    @property
-    def place(self) -> str:
-        """Where an error is that names no place itself."""
-        return "sql"
 
     def run(self, opened: OpenVersion, limits: LimitSettings) -> LiveReply:
         """Run it on a version, and keep the answer if it differs; raises as `OpenVersion.answer` does."""
@@ -113,10 +117,8 @@ class LiveRun:
         return self._reply(ran, rows, key, **(more or {}))
 
     def _keep(self, body: bytes) -> None:
-        part = self.kept.with_suffix(".part")
-        with translating_disk_full("The answer of a watched query", part):
-            part.write_bytes(body)
-            part.replace(self.kept)
+        with translating_disk_full("The answer of a watched query", self.keep_as):
+            self.keep_as.write_bytes(body)
 
     def _changed(self, rows: pa.Table, diff: AnswerDiff) -> LiveReply:
         size_bytes = sum(part.nbytes for part in (diff.added, diff.changed, diff.removed))
@@ -134,6 +136,45 @@ class LiveRun:
 
 
 @frozen
+class LiveBatch:
+    """Some runs on one version, one after the other."""
+
+    runs: tuple[LiveRun, ...]
+    used_ms_max: float
+    """Milliseconds of processor time after which no further one begins."""
+
+    @property
+    def key(self) -> str:
+        """Equal for runs of the same statement; a batch that must be killed does not count against one of them."""
+        return self.runs[0].sql if len(self.runs) == 1 else new_id()
+
+    @property
+    def noun(self) -> str:
+        """What errors call it."""
+        return "The watched query"
+
+    @property
+    def place(self) -> str:
+        """Where an error is that names no place itself."""
+        return "sql"
+
+    def run(self, opened: OpenVersion, limits: LimitSettings) -> LiveReply:
+        """Run as many as there is time for; what the first one raises is raised, a later one that fails is left out."""
+        until_ms = used_processor_ms() + self.used_ms_max
+        replies: list[LiveReply] = []
+        for run in self.runs:
+            if replies and used_processor_ms() >= until_ms:
+                break
+            try:
+                replies.append(run.run(opened, limits))
+            except TeatreeError:
+                if not replies:
+                    raise
+                break
+        return LiveReply.joined(replies)
+
+
+@frozen
 class KeptAnswer:
     """The last answer of a watched query, in pages."""
 
@@ -145,7 +186,7 @@ class KeptAnswer:
     @property
     def key(self) -> str:
         """Equal for the same query."""
-        return self.kept.stem
+        return str(self.kept)
 
     @property
     def noun(self) -> str:
@@ -166,6 +207,12 @@ class KeptAnswer:
         row_bytes = rows.nbytes / max(rows.num_rows, 1) * (JSON_FACTOR if self.format == "json" else 1)
         fitting = int(first_page_bytes_max / row_bytes) if row_bytes else self.page_rows
         return QueryResult(rows, max(1, min(self.page_rows, fitting)), self.format)
+
+
+def used_processor_ms() -> float:
+    """Return the processor time of this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return (used.ru_utime + used.ru_stime) * 1000
 
 
 def _stream(rows: pa.Table) -> bytes:

@@ -27,7 +27,7 @@ from teatree.functions.query import Query
 from teatree_manager.read_workers.app_call import AppCall, OtherCodeError
 from teatree_manager.read_workers.frames import FrameKind, ReadFault, ReadJob, ask_frame, frame, load_frame, read_reply
 from teatree_manager.read_workers.holds import ReadHolds
-from teatree_manager.read_workers.live_work import KeptAnswer, LiveRun
+from teatree_manager.read_workers.live_work import KeptAnswer, LiveBatch
 from teatree_manager.read_workers.process import Why, WorkerEnded, WorkerProcess
 from teatree_manager.read_workers.queue import ReadQueue, Ticket
 
@@ -47,7 +47,7 @@ class Asked:
     """What a client reads."""
 
     client: str
-    work: Query | AppCall | LiveRun | KeptAnswer
+    work: Query | AppCall | LiveBatch | KeptAnswer
     limits: LimitSettings
     time_ms_max: int
     """Milliseconds that its first page, and each further one, may take."""

@@ -63,7 +63,7 @@ from teatree_manager.read_workers.frames import (
     reply_frame,
 )
 from teatree_manager.read_workers.interrupts import Interrupts
-from teatree_manager.read_workers.live_work import KeptAnswer, LiveReply, LiveRun
+from teatree_manager.read_workers.live_work import KeptAnswer, LiveBatch, LiveReply, used_processor_ms
 
 if TYPE_CHECKING:
     from teatree_manager.read_workers.app_runner import AppRunner
@@ -242,7 +242,7 @@ class Worker:
             if self._apps is None:
                 raise AssertionError
             return self._apps.run(work, opened, job.limits, max(job.version, job.served))
-        if isinstance(work, LiveRun):
+        if isinstance(work, LiveBatch):
             return work.run(opened, job.limits)
         if isinstance(work, KeptAnswer):
             return work.result(job.first_page_bytes_max)
@@ -307,8 +307,7 @@ class Worker:
 
 def _used() -> bytes:
     """Return the frame with the processor time of this process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return frame(FrameKind.USED, NUMBER.pack(round((used.ru_utime + used.ru_stime) * 1e6)))
+    return frame(FrameKind.USED, NUMBER.pack(round(used_processor_ms() * 1000)))
 
 
 def _error(error: TeatreeError, fault: ReadFault | None = None, **more: str) -> bytes:

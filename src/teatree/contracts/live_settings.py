@@ -26,5 +26,6 @@ class LiveSettings:
     """Bytes of one change as it is published to all that watch; they read anew after a larger one."""
     time_ms_max: int = 10_000
     """Milliseconds that one run may take: a query that takes longer cannot be watched."""
-    lease_ms: int = 60_000
-    """Milliseconds after which a query is forgotten that no watcher has renewed; they renew three times as often."""
+    lease_ms: int = 300_000
+    """Milliseconds after which a query is forgotten that no watcher has renewed; they renew three times as often. One
+    whose changes no client receives is forgotten with the first of these."""

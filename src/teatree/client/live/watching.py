@@ -108,6 +108,8 @@ class _Watcher:
         self._args = {**query.args()}
         self._min_version = max(query.min_version or 0, connection.seen_version(model) or 0)
         self._held: Watching | None = None
+        self._given_version = 0
+        """The version of the last change that was given out: renewals move the one that is held further."""
         self._messages: Subscription | None = None
         self._end_calls: Any = None
         self._renew_at_ms = 0.0
@@ -143,6 +145,7 @@ class _Watcher:
         self._held = found
         if rows is None:
             return None
+        self._given_version = found.version
         return AnswerChange.whole(found, rows)
 
     # --- receiving ---
@@ -192,8 +195,9 @@ class _Watcher:
                 return await self.ask_again()
 
     def _changed(self, notice: LiveNotice, held: Watching) -> AnswerChange:
-        change = AnswerChange.of_notice(notice, held.version)
+        change = AnswerChange.of_notice(notice, self._given_version)
         self._held = evolve(held, version=notice.version)
+        self._given_version = notice.version
         return change
 
     async def close(self) -> None:
