@@ -26,6 +26,7 @@ def write_lines(folder: Path, out: Path) -> int:
     """Write the lines of TPC-H's tables into a Parquet file; return their number."""
     sql = _LINES.format(folder=str(folder).replace("'", "''"))
     with duckdb.connect() as con:
+        con.execute("SET enable_progress_bar = false")  # what is printed is the number of lines
         found = con.execute(f"COPY ({sql}) TO ? (FORMAT parquet)", [str(out)]).fetchone()
     return int(found[0]) if found else 0
 
