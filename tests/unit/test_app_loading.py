@@ -19,6 +19,7 @@ from teatree.contracts.formats.provenance import AppCode
 from teatree.contracts.settings import ManagerSettings
 from teatree.functions.app.import_mark import ImportMark
 from teatree.functions.app.loading import Apps, LoadedApp
+from teatree_manager.apps.app_listing import list_functions
 
 TABLE = {"table": "t", "columns": [{"name": "n", "type": "BIGINT"}]}
 GOOD = """
@@ -366,5 +367,22 @@ def test_create_model_names_an_installed_app(tmp_path: Path, folder: Path) -> No
 
 def test_the_names_of_functions_for_shells(model: OneWriter) -> None:
     """They lie in the model's folder."""
-    assert model.writer.context.folder.function_names.read_text() == "add"
+    assert model.writer.context.folder.function_names.read_text() == "add\n"
     assert isinstance(model.writer.app and model.writer.app.code, AppCode)
+
+
+def test_what_a_model_lists(model: OneWriter, folder: Path) -> None:
+    """The functions of its app with their schemas, and the built-in ones; an app that cannot be used has its error."""
+    found = list_functions("m", model.writer.functions)
+    assert [function["name"] for function in found["functions"]] == ["add"]
+    assert found["functions"][0]["schema"]["required"] == ["n"]
+    assert (found["app"]["name"], found["app"]["version"]) == ("acme", "1")
+    built_ins = {function["name"]: function for function in found["built_ins"]}
+    assert built_ins.keys() >= {"append", "query", "use_app", "load"}
+    assert built_ins["append"]["schema"]["required"] == ["table", "rows"]
+    assert built_ins["load"]["schema"]["properties"]["mode"]["enum"] == ["append", "replace", "create"]
+    write_app(folder, "acme", "raise RuntimeError('broken')\n", version="2")
+    next_process(model)
+    broken = list_functions("m", model.writer.functions)
+    assert broken["functions"] == []
+    assert "RuntimeError" in broken["error"]["message"]

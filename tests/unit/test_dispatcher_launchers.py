@@ -133,6 +133,26 @@ def test_a_spare_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     spare.close()
 
 
+def test_a_spare_from_before_an_installation_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that is installed in place adds a folder to Python's path, which that process does not know."""
+    begin = subprocess.Popen
+    packages = tmp_path / "site-packages"
+    packages.mkdir()
+    monkeypatch.syspath_prepend(packages)
+    monkeypatch.setattr(
+        "teatree_dispatcher.launchers.spare.subprocess.Popen", lambda _, **options: begin(["cat"], **options)
+    )
+    spare = SpareManager({"PATH": os.environ["PATH"]})
+    spare.prepare()
+    taken = spare.take("sales", Path("/dev/null"))
+    assert taken is not None
+    taken.wait()
+    spare.prepare()
+    (packages / "__editable__.acme.pth").write_text("/somewhere\n")
+    assert spare.take("sales", Path("/dev/null")) is None
+    spare.close()
+
+
 def test_log_is_bounded(tmp_path: Path) -> None:
     """A manager's log is rotated when it has grown, and one old log is kept."""
     log = tmp_path / "manager.log"
