@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from teatree.client.live.watched_answer import WatchedAnswer
+    from teatree.client.live.watching import AnswerChange
     from teatree.client.model import Model
     from teatree.client.notice import Notice
     from teatree.client.sending.message import Message
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from teatree.functions.app.handles import Read, Write
 
 _MODULES = {
+    "AnswerChange": "client.live.watching",
     "App": "functions.app.app",
     "Attached": "client.versions.attach",
     "Code": "contracts.errors",
@@ -56,6 +59,7 @@ _MODULES = {
     "SyncModel": "client.sync",
     "SyncSession": "client.sync",
     "TeatreeError": "contracts.errors",
+    "WatchedAnswer": "client.live.watched_answer",
     "Write": "functions.app.handles",
     "attach": "client.versions.attach",
     "connect": "client.session",
@@ -65,6 +69,7 @@ _MODULES = {
 """The module of each name; after a colon, its name in that module."""
 
 __all__ = [
+    "AnswerChange",
     "App",
     "Attached",
     "Code",
@@ -92,6 +97,7 @@ __all__ = [
     "SyncModel",
     "SyncSession",
     "TeatreeError",
+    "WatchedAnswer",
     "Write",
     "attach",
     "connect",

@@ -11,14 +11,18 @@ from typing import Any
 
 import pytest
 
+from commands import run_command
 from processes import MODEL, Installation, rows, table, until, until_async
 from teatree.client.live import watching as watcher
 from teatree.client.live.watched_answer import WatchedAnswer
 from teatree.client.live.watching import AnswerChange
 from teatree.client.session import Session
+from teatree.client.sync import connect_sync
+from teatree.contracts.environment import connection_environ
 from teatree.contracts.errors import Code, TeatreeError
 from teatree.contracts.formats.codec import dump_json
 
+NOTHING: dict[str, Any] = {"added": [], "changed": [], "removed": []}
 COUNT = "SELECT count(*) AS n, sum(id) AS s FROM t"
 QUICKLY: dict[str, Any] = {"TEATREE_LIVE_CORE_SHARE": "1000"}
 
@@ -304,3 +308,31 @@ async def test_what_cannot_be_watched_is_refused(installation: Installation) -> 
         await installation.send("append", rows(1), "a")
         await watch.until_rows({"n": 1, "s": 1})
         assert manager.code is None
+
+
+async def test_the_command_and_the_synchronous_client(installation: Installation) -> None:
+    """Both begin with the whole answer, as rows for people or as a document for programs."""
+    await installation.created(table("id", "v", key="id"))
+    version = (await installation.send("append", rows(1, 2, v=5), "a"))["version"]
+    await installation.ask("SELECT 1", min_version=version)
+    environ = connection_environ(installation.settings)
+    asked = ("watch", MODEL, "--query", "SELECT id FROM t WHERE id > ?", "--param", "1", "--count", "1")
+    found = await asyncio.to_thread(run_command, environ, *asked, "--json")
+    assert found.json == {"version": version, "from": None, "key": ["id"], **NOTHING, "added": [{"id": 2}]}
+    shown = await asyncio.to_thread(run_command, environ, *asked)
+    assert (shown.code, "id" in shown.out, f"1 row, version {version}" in shown.err) == (0, True, True)
+    for wrong in (("--all",), ("--query", "SELECT now()")):
+        refused = await asyncio.to_thread(run_command, environ, *asked[:4], *wrong)
+        assert refused.code != 0
+        assert refused.err
+
+    def watch() -> list[dict[str, Any]]:
+        with connect_sync(settings=installation.settings) as session:
+            changes = session.model(MODEL).watch("SELECT id, v FROM t")
+            first = next(changes)
+            session.model(MODEL).update("t", {"v": 6}, {"id": 1})
+            second = next(changes)
+            changes.close()
+        return [*first.added.rows(), *second.changed.rows()]
+
+    assert await asyncio.to_thread(watch) == [{"id": 1, "v": 5}, {"id": 2, "v": 5}, {"id": 1, "v": 6}]

@@ -66,7 +66,7 @@ def query(
     """
     output = Output(json=common.json or format != "table")
     check_form(format)
-    parameters = _parameters(param)
+    parameters = read_parameters(param)
     if version is not None or at is not None or common.store is not None:
         if through_log or min_version is not None:
             raise usage(
@@ -110,7 +110,8 @@ def _is_json(output: Output, form: str) -> bool:
     return form in {"json", "jsonl"} or (form == "table" and output.json)
 
 
-def _parameters(values: tuple[str, ...]) -> list[Any] | dict[str, Any] | None:
+def read_parameters(values: tuple[str, ...]) -> list[Any] | dict[str, Any] | None:
+    """Return the values of several `--param`; None if there are none."""
     if not values:
         return None
     named = [value.split("=", 1) for value in values if not value.startswith(('"', "'")) and "=" in value]

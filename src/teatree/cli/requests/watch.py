@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from teatree.cli.exits import usage
 from teatree.cli.options import DEFAULT, Common, ModelName
 from teatree.cli.output import Output, cell_text
 from teatree.cli.running import with_session
@@ -23,30 +25,46 @@ if TYPE_CHECKING:
 _STYLES = {"done": "green", "rejected": "yellow", "failed": "red", "version": "cyan"}
 
 
+# More than fifty lines: its options and their help.
 def watch(
     model: ModelName,
     /,
     *,
+    query: str | None = None,
+    param: Annotated[tuple[str, ...], Parameter(negative="", show_default=False, allow_leading_hyphen=True)] = (),
     all: Annotated[bool, Parameter(negative="")] = False,
     count: int | None = None,
     common: Common = DEFAULT,
 ) -> None:
-    """Print a model's notices as they are published.
+    """Print a model's notices as they are published, or what changes in the answer of a query.
 
-    Outcomes of requests and new versions, until Ctrl-C; no notice is missed while the connection is lost.
+    Outcomes of requests and new versions, until Ctrl-C; no notice is missed while the connection is lost. With --query
+    the answer of that query and then, after versions that changed it, the rows that were added (+), changed (~) and
+    removed (-).
 
-    Example: teatree watch sales --json
+    Example: teatree watch sales --query 'SELECT site, sum(amount) AS amount FROM sales GROUP BY site'
 
     Parameters
     ----------
     model
         The model's name.
+    query
+        One SELECT whose answer follows from the version alone: no random() or now(), no LIMIT without ORDER BY.
+    param
+        A parameter's value as JSON ('"north"', 42) for each ?, or name=value for $name; may be given several times.
     all
         Start with everything that the stream of notices still holds.
     count
-        Stop after this many notices.
+        Stop after this many notices, or answers and changes.
     """
     output = Output(json=common.json)
+    if query is not None:
+        if all:
+            raise usage("--all cannot be combined with --query.", "A query begins with its whole answer.")
+        with_session(common, partial(_watch_query, output, model, query, param, count))
+        return
+    if param:
+        raise usage("--param needs --query.", "Give the query in which it stands.")
 
     async def work(session: Session) -> None:
         seen = 0
@@ -66,6 +84,22 @@ def watch(
                     return
 
     with_session(common, work)
+
+
+async def _watch_query(
+    output: Output, model: str, sql: str, param: tuple[str, ...], count: int | None, session: Session
+) -> None:
+    from teatree.cli.requests.live_text import print_change  # noqa: PLC0415 - Arrow, only for queries
+    from teatree.cli.requests.query import read_parameters  # noqa: PLC0415
+
+    seen = 0
+    output.remark(f"Watching a query of {model}; Ctrl-C ends it.")
+    async with aclosing(session.model(model).watch(sql, read_parameters(param))) as changes:
+        async for change in changes:
+            print_change(output, change)
+            seen += 1
+            if seen == count:
+                return
 
 
 def _print(output: Output, notice: Notice) -> None:
