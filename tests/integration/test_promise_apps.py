@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -75,6 +76,20 @@ async def test_a_function_that_does_not_end(installation: Installation, how: str
     assert error.startswith("timed_out: misbehave ran longer than its limit")
     assert "goals_app/functions.py:" in error
     assert not list_dead_letters(installation.chain)
+
+
+@pytest.mark.slow
+async def test_a_manager_that_is_paused_while_a_function_runs(installation: Installation) -> None:
+    """The pause is no fault of the function: it is applied, by this manager or by the next one."""
+    await installation.publish("create_model", BODY, "create")
+    manager = installation.manager(**GOALS, TEATREE_MANAGER_LEASE_MS="2000")
+    await installation.publish("slow", {"seconds": 1}, "slow")
+    await manager.until_printed("slow begins")
+    manager.send(signal.SIGSTOP)
+    await asyncio.sleep(7)
+    manager.send(signal.SIGCONT)
+    await installation.until_done(**GOALS)
+    assert (await installation.outcome("slow"))["result"] == "slept"
 
 
 async def test_a_function_that_ends_its_process(installation: Installation) -> None:

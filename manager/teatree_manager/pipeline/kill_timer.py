@@ -14,6 +14,7 @@ import mmap
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,6 +30,9 @@ RECORD_BYTES = 512
 """Size of the file that names what runs; blanks follow the JSON."""
 SIGNAL = signal.SIGALRM
 LEASE_PART = 0.8
+LATE_S_MAX = 3.0
+"""Seconds by which the timer can be late on a busy host. One that is later expired while the whole process was paused:
+its function may be quick, and counts as one that crashed its manager."""
 MARGIN_MS = 1_000
 """Milliseconds for which the watchdog, which has the same reason to end the process, may do it first."""
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
@@ -57,14 +61,15 @@ class KillTimer:
         self._lock_s_max = LEASE_PART * lease_ms / 1000
         self._record: mmap.mmap | None = None
         self._lock = threading.Lock()
-        self._seconds: float | None = None
-        """What the timer is set to while a function runs."""
+        self._running_now: tuple[mmap.mmap, Request, float] | None = None
+        """While a function runs: its record, its request, and the seconds to which the timer is set."""
 
     def hung(self) -> Hung | None:
         """Return what the last process was ended for by its timer; it is forgotten when the next function runs."""
         try:
             stacks, record = self._stacks.read_text("utf-8", "replace"), orjson.loads(self._running.read_bytes())
-            return Hung(record["seq"], record["request_id"], _place(stacks)) if stacks else None
+            is_late = abs(self._stacks.stat().st_mtime - record["due"]) > LATE_S_MAX
+            return Hung(record["seq"], record["request_id"], _place(stacks)) if stacks and not is_late else None
         except (OSError, ValueError, KeyError, TypeError):
             return None  # there was no such process, or the disk took no record
 
@@ -84,24 +89,27 @@ class KillTimer:
         """
         if self._record is None:
             self._record = self._open()
-        self._record[:] = orjson.dumps({"seq": request.seq, "request_id": request.request_id}).ljust(RECORD_BYTES)
-        seconds = min(self._lock_s_max, (limit_ms + MARGIN_MS) / 1000)
         with self._lock:
-            self._seconds = seconds
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            self._set(self._record, request, min(self._lock_s_max, (limit_ms + MARGIN_MS) / 1000))
         try:
             yield
         finally:
             with self._lock:
-                self._seconds = None
+                self._running_now = None
                 signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _set(self, record: mmap.mmap, request: Request, seconds: float) -> None:
+        self._running_now = record, request, seconds
+        found = {"seq": request.seq, "request_id": request.request_id, "due": time.time() + seconds}
+        record[:] = orjson.dumps(found).ljust(RECORD_BYTES)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def _keep_setting(self) -> None:
         while True:
             self._clock.sleep(self._lock_s_max / 4)
             with self._lock:
-                if self._seconds is not None:
-                    signal.setitimer(signal.ITIMER_REAL, self._seconds)
+                if self._running_now is not None:
+                    self._set(*self._running_now)
 
 
 def _place(stacks: str) -> str | None:

@@ -194,6 +194,7 @@ def _loop() -> Any:
 @app.mutation
 def slow(ctx: Context, seconds: float, steps: int = 4) -> str:
     """Report progress for some seconds."""
+    print("slow begins")
     for step in range(steps):
         ctx.progress(step / steps, f"step {step}")
         time.sleep(seconds / steps)
