@@ -12,6 +12,7 @@ from typing import Any
 
 from torture.app.history import AppHistory, versions_that_went_back
 from torture.app.reads import OtherRead
+from torture.app.requests import DIRECT
 from torture.evidence import TERMINAL, StoredNotice, Versions
 from torture.expected_table import ExpectedTable
 from torture.loss import ModelLog
@@ -354,6 +355,8 @@ class ModelChecker:
                 self._report.counts["direct calls compared"] += 1
                 if one.count != self._pairs.get(one.version or 0):
                     self._violation(f"a direct call was answered {one}, not {self._pairs.get(one.version or 0)}")
+            if one.kind == "unknown" and one.function == DIRECT:
+                self._report.counts[f"direct calls {one.code}"] += 1
             if one.kind == "refused":
                 codes = {v.code for v in self._verdicts_of(one.request_id)}
                 if one.code not in codes and one.request_id not in {request_id for request_id, _ in self._lost}:

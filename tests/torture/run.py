@@ -196,7 +196,7 @@ class TortureRun:
         for event in self.events:
             begun_s = event.get("begun_s", 0.0)
             if event.get("kind") in DAMAGES_STORE:
-                yield begun_s, begun_s + STORE_GRACE_S
+                yield begun_s, max(begun_s + STORE_GRACE_S, event["over_s"])
             elif event.get("kind") in LOSES_DISK:
                 end_s = event["over_s"] + DISK_GRACE_S
                 for other in self.events:  # in the order in which they came

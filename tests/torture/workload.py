@@ -214,7 +214,7 @@ class Client:
         await self._send(model, function, args, self._id(f"{HEAVY}{code}--"))
 
     async def _ask_directly(self, model: Model) -> None:
-        record = ClientRecord(time.time(), self.name, model.name, "state", "")
+        record = ClientRecord(time.time(), self.name, model.name, calls.DIRECT, "")
         self.records.append(record)
         try:
             record.version, answer = await calls.ask_directly(model)

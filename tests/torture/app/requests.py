@@ -28,6 +28,8 @@ FAILED: list[tuple[str, str, Any]] = [
     ("bad_result", "fail", {"how": "object", "v": 1}),
 ]
 """Each with the code with which it must fail."""
+DIRECT = "directly"
+"""What records name a direct call: it is not in the log."""
 OVER_TIME = ("timed_out", "slow", {"ms": 3_600_000, "v": 1})
 
 
