@@ -9,10 +9,17 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from processes import MODEL, Installation, rows, table, until, until_async
+from teatree.contracts.environment import process_environ
+from teatree.contracts.errors import Code, RetryError
 from teatree.contracts.names import new_id
+from teatree.contracts.read_settings import ReadSettings
+from teatree.contracts.settings import LimitSettings
+from teatree.functions.query import Query
+from teatree_manager.read_workers.pool import Asked, ReadPool
 
 NEVER = "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))"
 """DuckDB does not interrupt it: it runs for minutes."""
@@ -182,3 +189,21 @@ async def test_a_version_that_is_read_keeps_its_file(installation: Installation)
     assert held.exists()
     assert (await asked)["rows"] == [{"n": sum(range(1000)), "m": COUNTED}]
     await until(lambda: not held.exists(), lambda: "the file to go")
+
+
+async def store_no_page(number: int, rows: int, body: bytes) -> None:
+    """Take a page after the first; there is none."""
+
+
+async def test_a_read_of_a_manager_that_ends_is_unavailable(tmp_path: Path) -> None:
+    """Its client sends it again; it is not blamed for the end of its worker."""
+    path = tmp_path / "1.duckdb"
+    duckdb.connect(str(path)).close()
+    asked = Asked("client", Query(NEVER, (), 1_000, "json"), LimitSettings(), 60_000, 1, 1_000_000)
+    pool = ReadPool(ReadSettings(), process_environ(), tmp_path / "temp", lambda: (1, path))
+    reading = asyncio.create_task(pool.read(asked, store_no_page))
+    await until(lambda: any(_ticks(pid) > 100 for pid in pool.pids))
+    await pool.close()
+    with pytest.raises(RetryError) as caught:
+        await reading
+    assert caught.value.code is Code.UNAVAILABLE

@@ -188,6 +188,10 @@ class ReadPool:
         except WorkerEnded as e:
             if e.why is Why.MAKE_WAY:
                 raise _MadeWayError from None
+            if self._is_closed:
+                raise RetryError(
+                    Code.UNAVAILABLE, "The model's manager ends; another one answers.", hint="Send the read again."
+                ) from None
             self._blame(asked, worker, e)
             raise self._ended_error(e, asked) from None
         except OtherCodeError:
