@@ -1,7 +1,8 @@
-"""What live queries cost: `python tests/bench/watch.py [--seconds 20] [--rounds 3] [--queries 100] [--watchers 20]`.
+"""What live queries cost: `python tests/bench/watch.py [--seconds 8] [--rounds 7] [--queries 100] [--watchers 20]`.
 
 Two models take one-row appends in turns, one without watchers and one whose distinct queries are watched, by so many
-sessions in another process. Prints one JSON line a figure, as `speed.py` does, and checks what some watchers added up.
+sessions in another process; so what else this machine does affects both. Prints one JSON line a figure, as `speed.py`
+does, and checks what some watchers added up.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def queries(count: int) -> list[tuple[str, list[Any]]]:
 def main() -> None:
     """Run the benchmark, or the watchers of one."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long each window runs")
-    parser.add_argument("--rounds", type=int, default=3, help="windows of either kind")
+    parser.add_argument("--seconds", type=float, default=8.0, help="how long each window runs")
+    parser.add_argument("--rounds", type=int, default=7, help="windows of either kind")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--watchers", type=int, default=20, help="watchers of each query")
     parser.add_argument("--only-watch", action="store_true", help=argparse.SUPPRESS)
@@ -63,34 +64,40 @@ def main() -> None:
 
 
 async def measure(stack: Stack, options: argparse.Namespace) -> None:
-    """Measure windows in turns, with watchers and without."""
+    """Measure windows in turns; the watchers are there all the time, and what they watch changes in every second."""
     async with Session(stack.settings) as session:
         for name in (PLAIN, WATCHED):
             await session.create_model(name, tables=[{"table": "sales", "columns": COLUMNS}])
-            await throughput(session, name, options.seconds / 2)  # to warm up
-        ratios: list[float] = []
-        for _ in range(options.rounds):
-            plain_manager = Used(await model_health(session, PLAIN))
-            plain = await throughput(session, PLAIN, options.seconds)
-            plain_us = plain_manager.us(plain * options.seconds)
-            with WatcherProcess(stack, options) as watchers:
-                begun = watchers.receive()
-                worker = LiveProcess(await model_health(session, WATCHED))
-                manager = Used(await model_health(session, WATCHED))
-                watched = await throughput(session, WATCHED, options.seconds)
-                watched_us = manager.us(watched * options.seconds)
-                share = worker.share()
-                found = watchers.stop()
-            report("watched_requests_per_s", watched, "1/s", baseline=plain, what="without watchers")
-            report("watched_manager_us_per_request", watched_us, "us", baseline=plain_us, what="without watchers")
-            report("live_core_share", share, "cores")
-            changes = found["changes"] / max(found["watchers"], 1)
-            report("changes_per_watcher_per_s", changes / options.seconds, "1/s")
-            report("watchers_processor_share", found["processor_s"] / options.seconds, "cores")
-            report("all_watchers_begun", begun["took_s"], "s")
+            await throughput(session, name, options.seconds)  # to warm up
+        with WatcherProcess(stack, options) as watchers:
+            report("all_watchers_begun", watchers.receive()["took_s"], "s")
+            rates: dict[str, list[float]] = {PLAIN: [], WATCHED: []}
+            costs: dict[str, list[float]] = {PLAIN: [], WATCHED: []}
+            shares: list[float] = []
+            for number in range(options.rounds):
+                for name in (PLAIN, WATCHED) if number % 2 else (WATCHED, PLAIN):
+                    live = LiveProcess(await model_health(session, WATCHED))
+                    manager = Used(await model_health(session, name))
+                    rate = await throughput(session, name, options.seconds)
+                    rates[name].append(rate)
+                    costs[name].append(manager.us(rate * options.seconds))
+                    if name == WATCHED:
+                        shares.append(live.share())
+                        await live.until_quiet()
+            found = watchers.stop()
             await check(session, found["answers"])
-            ratios.append(watched / plain)
+        ratios = [with_them / without for with_them, without in zip(rates[WATCHED], rates[PLAIN], strict=True)]
+        middle = {name: statistics.median(found) for name, found in rates.items()}
+        us = {name: statistics.median(found) for name, found in costs.items()}
+        what = "without watchers"
+        report("watched_requests_per_s_median", middle[WATCHED], "1/s", baseline=middle[PLAIN], what=what)
         report("watched_ratio_median", statistics.median(ratios), "")
+        report("watched_ratio_lowest", min(ratios), "")
+        report("watched_ratio_highest", max(ratios), "")
+        report("watched_manager_us_per_request_median", us[WATCHED], "us", baseline=us[PLAIN], what=what)
+        report("live_core_share_median", statistics.median(shares), "cores")
+        report("changes_per_watcher", found["changes"] / max(found["watchers"], 1), "")
+        report("answers_checked", len(found["answers"]), "")
 
 
 async def check(session: Session, answers: Sequence[dict[str, Any]]) -> None:
@@ -131,6 +138,13 @@ class LiveProcess:
     def _used(self) -> float:
         nice = [child for child in self._manager.children() if child.nice() > 0]
         return sum(sum(child.cpu_times()[:2]) for child in nice)
+
+    async def until_quiet(self) -> None:
+        """Wait until it has caught up with the changes."""
+        used_s = -1.0
+        while used_s < self._used():
+            used_s = self._used()
+            await asyncio.sleep(2)
 
     def share(self) -> float:
         """Return how much of a core it has used on average."""

@@ -30,6 +30,8 @@ from teatree.storage.disk import translating_disk_full
 
 MARGIN = 4
 """A difference of so many times the bytes that a change may have is not encoded: no compression makes it fit."""
+PLAIN_BYTES_MAX = 16_000
+"""Bytes of a change up to which compressing it would take longer than finding it."""
 JSON_FACTOR = 4
 """Bytes of JSON for a byte of Arrow, at most for ordinary rows: so many fewer rows are in a page."""
 
@@ -242,4 +244,5 @@ def _json(diff: AnswerDiff) -> bytes:
 
 
 def _arrow(diff: AnswerDiff) -> bytes:
-    return arrow_stream(pa.concat_tables([diff.added, diff.changed, diff.removed]).combine_chunks())
+    rows = pa.concat_tables([diff.added, diff.changed, diff.removed]).combine_chunks()
+    return arrow_stream(rows, compressed=rows.nbytes > PLAIN_BYTES_MAX)

@@ -76,12 +76,13 @@ def _page(rows: pa.Table, number: int, pages: int, form: str, columns: list[dict
     return Page(number=number, rows=rows.num_rows, format=form, body=body)
 
 
-def arrow_stream(rows: pa.Table) -> bytes:
-    """Return rows as an Arrow stream, compressed."""
+def arrow_stream(rows: pa.Table, *, compressed: bool = True) -> bytes:
+    """Return rows as an Arrow stream."""
     import pyarrow as pa  # noqa: PLC0415
 
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    options = pa.ipc.IpcWriteOptions(compression="zstd" if compressed else None)
+    with pa.ipc.new_stream(sink, rows.schema, options=options) as writer:
         writer.write_table(rows)
     return bytes(sink.getvalue().to_pybytes())
 
