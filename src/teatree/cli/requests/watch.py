@@ -36,7 +36,7 @@ def watch(
     count: int | None = None,
     common: Common = DEFAULT,
 ) -> None:
-    """Print a model's notices as they are published, or what changes in the answer of a query.
+    """Print a model's notices, or the changes of a query's answer.
 
     Outcomes of requests and new versions, until Ctrl-C; no notice is missed while the connection is lost. With --query
     the answer of that query and then, after versions that changed it, the rows that were added (+), changed (~) and
