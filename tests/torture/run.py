@@ -160,11 +160,12 @@ class TortureRun:
             self.event("violation", what=f"{what} cannot be read: {error}")
 
     def start_readers(self) -> None:
-        """Start a reader process of either kind for each model that exists during the whole run."""
+        """Start a reader process of each kind for each model that exists during the whole run."""
         environ = self.stage.environ(TEATREE_CACHE_FOLDER=str(self.stage.folder / "cache"))
         for model in LASTING:
             current = self.stage.data / model / "current.duckdb"
-            for command in (("torture.reader", str(current)), ("torture.lazy_reader", model)):
+            kinds = (("torture.reader", str(current)), ("torture.lazy_reader", model), ("torture.watcher", model))
+            for command in kinds:
                 self.readers.append(
                     subprocess.Popen(
                         [sys.executable, "-m", *command],
@@ -183,6 +184,8 @@ class TortureRun:
             output, _ = reader.communicate("", timeout=30)
             for line in map(json.loads, output.splitlines()):
                 self.reads += line.get("reads", 0)
+                self.report.counts["changes watched"] += line.get("watched", 0)
+                self.report.counts["changes compared"] += line.get("compared", 0)
                 in_grace = any(start <= line["at_s"] <= end for start, end in lost)
                 skewed = [e["begun_s"] for e in self.events if e.get("kind") == "clock_moved"]
                 if line.get("code") == "not_authorized" and any(abs(line["at_s"] - s) <= SKEW_S for s in skewed):
