@@ -128,10 +128,14 @@ class ProcessLauncher(Launcher):
         reports: asyncio.Queue[ManagerRun | None] = asyncio.Queue()
         self._watchers.append(reports)
         try:
-            for run in await self.list():
+            listed = await self.list()
+            for run in listed:
                 yield run
+            # `list` can find an end before the process is waited for.
+            known = {run.id for run in listed if run.exit is not None}
             while (reported := await reports.get()) is not None:
-                yield reported
+                if reported.id not in known:
+                    yield reported
         finally:
             self._watchers.remove(reports)
 
