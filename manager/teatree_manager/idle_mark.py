@@ -32,7 +32,12 @@ class IdleMark:
 
     async def _write(self, version: int) -> None:
         try:
-            await asyncio.to_thread(write_published, self._chain.store, self._chain.folder, version)
+            await asyncio.to_thread(self._mark, version)
         except RetryError:
             return  # the store is unavailable, which its breaker reports; the next check tries again
         self._marked = version
+
+    def _mark(self, version: int) -> None:
+        chain = self._chain
+        if not chain.store.present([chain.manifest_key(version + 1)]):  # else a paused manager would set the mark back
+            write_published(chain.store, chain.folder, version)

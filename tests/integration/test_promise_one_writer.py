@@ -13,6 +13,7 @@ import pytest
 
 from processes import MODEL, Installation, Running, rows, table, until
 from teatree.contracts.read_settings import ReadSettings
+from teatree.storage.objects.small_objects import read_members
 from teatree.storage.versions.head import read_head
 
 LAPSES_SOON: dict[str, Any] = {"TEATREE_MANAGER_LEASE_MS": "1500"}
@@ -150,6 +151,7 @@ async def test_paused(installation: Installation, tmp_path: Path, place: str) ->
     newest = installation.chain.newest_version()
     await until(lambda: catalog(installation)["model"][0][2] == newest)
     await until(lambda: _head(installation) == newest)
+    await until(lambda: _mark(installation) == newest)
     before = (installation.objects(), catalog(installation), await installation.outcomes())
     links = {data: _link(installation, data) for data in (None, other)}
     first.send(signal.SIGCONT)
@@ -171,6 +173,12 @@ def _head(installation: Installation) -> int:
     """Return the version of the `head` object."""
     head = read_head(installation.chain.store, installation.chain.folder)
     return head.version if head else 0
+
+
+def _mark(installation: Installation) -> int | None:
+    """Return the version that the mark of published versions names."""
+    chain = installation.chain
+    return read_members(chain.store, f"{chain.folder}/published", "The mark", lambda mark: int(mark["version"]))
 
 
 def _link(installation: Installation, data: Path | None) -> int:
