@@ -150,8 +150,7 @@ async def test_paused(installation: Installation, tmp_path: Path, place: str) ->
     await installation.send("archive", {}, "archive")
     newest = installation.chain.newest_version()
     await until(lambda: catalog(installation)["model"][0][2] == newest)
-    await until(lambda: _head(installation) == newest)
-    await until(lambda: _mark(installation) == newest)
+    await _head_and_mark_follow(installation, newest)
     before = (installation.objects(), catalog(installation), await installation.outcomes())
     links = {data: _link(installation, data) for data in (None, other)}
     first.send(signal.SIGCONT)
@@ -167,6 +166,12 @@ async def test_paused(installation: Installation, tmp_path: Path, place: str) ->
         assert _link(installation, data) >= link
     assert second.code is None
     await _check_resumed(installation, second)
+
+
+async def _head_and_mark_follow(installation: Installation, newest: int) -> None:
+    """Wait until the objects that lag behind the versions name the newest one."""
+    await until(lambda: _head(installation) == newest)
+    await until(lambda: _mark(installation) == newest)
 
 
 def _head(installation: Installation) -> int:
@@ -207,6 +212,7 @@ async def test_paused_while_it_takes_over(installation: Installation, tmp_path: 
     second = installation.manager(data=tmp_path / "other", TEATREE_HOST="two", **LAPSES_SOON)
     for i in (3, 4, 5):
         await installation.send("append", rows(i), f"a{i}")
+    await _head_and_mark_follow(installation, installation.chain.newest_version())
     before, outcomes = installation.objects(), await installation.outcomes()
     first.send(signal.SIGCONT)
     assert await first.exit_code() == 75
