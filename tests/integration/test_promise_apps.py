@@ -82,11 +82,11 @@ async def test_a_function_that_does_not_end(installation: Installation, how: str
 async def test_a_manager_that_is_paused_while_a_function_runs(installation: Installation) -> None:
     """The pause is no fault of the function: it is applied, by this manager or by the next one."""
     await installation.publish("create_model", BODY, "create")
-    manager = installation.manager(**GOALS, TEATREE_MANAGER_LEASE_MS="2000")
+    manager = installation.manager(**GOALS, TEATREE_MANAGER_LEASE_MS="4000")  # a busy host pauses it for a second, too
     await installation.publish("slow", {"seconds": 1}, "slow")
     await manager.until_printed("slow begins")
     manager.send(signal.SIGSTOP)
-    await asyncio.sleep(7)
+    await asyncio.sleep(8)
     manager.send(signal.SIGCONT)
     await installation.until_done(**GOALS)
     assert (await installation.outcome("slow"))["result"] == "slept"
