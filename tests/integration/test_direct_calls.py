@@ -257,11 +257,12 @@ async def test_what_functions_print_and_log_is_in_the_managers_log(model: Model,
 
 async def test_it_works_without_async(model: Model, place: Installation) -> None:
     """The same calls, with the same arguments."""
+    version = (await model.call_for_reply("totals", {})).version  # another session knows nothing of what this one sent
 
     def work() -> list[Any]:
         with connect_sync(settings=place.settings) as session:
             found = session.model(model.name)
-            listed = found.call("listed", direct=True)
+            listed = found.call("listed", direct=True, min_version=version)
             return [found.call("doubled", amount=Decimal("0.5")), len(listed), found.functions().name]
 
     assert await asyncio.to_thread(work) == ["1.0", 3, "calls_app"]
