@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 from attrs import frozen
 
@@ -18,12 +17,10 @@ from teatree.contracts.formats.requests import (
     CONTENT_JSON,
     FUNCTIONS_FUNCTION,
     HEADER_CONTENT_TYPE,
-    HEADER_REFS,
     HEALTH_FUNCTION,
     Request,
     read_request,
 )
-from teatree.contracts.names import new_id
 from teatree.contracts.settings import LimitSettings
 from teatree.engine.errors import DamagedVersionError
 from teatree.engine.writer import Writer
@@ -38,6 +35,7 @@ from teatree_manager.followers.local_file import LocalFollower
 from teatree_manager.health import Health
 from teatree_manager.read_workers.app_call import AppCall, OtherCodeError
 from teatree_manager.read_workers.pool import Asked, ReadPool
+from teatree_manager.read_workers.stored_pages import StoredPages
 
 WAIT_MS_DEFAULT = 5_000
 """Milliseconds that a read waits for its `min_version`."""
@@ -143,18 +141,9 @@ class DirectReads:
             ) from e
 
     async def _read(self, asked: Asked) -> tuple[bytes, Mapping[str, str]]:
-        refs: list[dict[str, Any]] = []
-        folder = f"pages/direct/{new_id()}"
-
-        async def store_page(number: int, rows: int, body: bytes) -> None:
-            key = self._chain.key(f"{folder}/{number:06d}")
-            await asyncio.to_thread(self._chain.store.put, key, body)
-            refs.append({"page": number, "ref": key, "rows": rows})
-
-        headers, body = await self._pool.read(asked, store_page)
-        if refs:
-            headers[HEADER_REFS] = dump_json(refs).decode()
-        return body, headers
+        pages = StoredPages(self._chain)
+        headers, body = await self._pool.read(asked, pages.store)
+        return body, headers | pages.headers
 
     def _readable(self, name: str) -> Function:
         """Return a function that can be called directly; raises `unknown_function`, or why its app cannot be used."""

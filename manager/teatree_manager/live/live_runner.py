@@ -15,9 +15,7 @@ from attrs import evolve
 
 from teatree.contracts.environment import process_environ
 from teatree.contracts.errors import Code, RequestError, RetryError, TeatreeError
-from teatree.contracts.formats.codec import dump_json
-from teatree.contracts.formats.requests import HEADER_REFS, HEADER_VERSION
-from teatree.contracts.names import new_id
+from teatree.contracts.formats.requests import HEADER_VERSION
 from teatree.contracts.settings import LimitSettings
 from teatree_manager.context import ManagerContext
 from teatree_manager.followers.local_file import LocalFollower
@@ -25,6 +23,7 @@ from teatree_manager.live.core_budget import CoreBudget
 from teatree_manager.live.live_query import LiveQuery, RanAt
 from teatree_manager.read_workers.live_work import KeptAnswer, LiveBatch, LiveReply, LiveRun
 from teatree_manager.read_workers.pool import Asked, ReadPool
+from teatree_manager.read_workers.stored_pages import StoredPages
 
 NICE = 10
 """By how much its process gives way to the manager, NATS and reads."""
@@ -134,32 +133,22 @@ class LiveRunner:
 
     async def _run(self, batch: LiveBatch, client: str) -> list[RanAt]:
         version = self._served
-        head, body = await self._ask(self._asked(batch, client))
+        head, body = await self._ask(self._asked(batch, client), StoredPages(self._chain))
         return [RanAt(version, reply) for reply in LiveReply(dict(head), body).parts()]
 
     async def pages(self, live: LiveQuery, client: str, page_rows: int, form: str) -> tuple[dict[str, str], bytes]:
         """Return headers and body of a query's last answer; pages after the first are stored."""
         work = KeptAnswer(live.kept, live.through, page_rows, form)
-        refs: list[dict[str, Any]] = []
-        folder = f"pages/direct/{new_id()}"
-
-        async def store_page(number: int, rows: int, body: bytes) -> None:
-            key = self._chain.key(f"{folder}/{number:06d}")
-            await asyncio.to_thread(self._chain.store.put, key, body)
-            refs.append({"page": number, "ref": key, "rows": rows})
-
-        head, body = await self._ask(self._asked(work, client), store_page)
-        headers: dict[str, str] = head["headers"]
-        if refs:
-            headers[HEADER_REFS] = dump_json(refs).decode()
-        return {**headers, HEADER_VERSION: str(work.version)}, body
+        pages = StoredPages(self._chain)
+        head, body = await self._ask(self._asked(work, client), pages)
+        return {**head["headers"], **pages.headers, HEADER_VERSION: str(work.version)}, body
 
     def _asked(self, work: LiveBatch | KeptAnswer, client: str) -> Asked:
         return Asked(client, work, self._limits, self._settings.time_ms_max, self._served, self._first_page_bytes_max)
 
-    async def _ask(self, asked: Asked, store_page: Any = None) -> tuple[Mapping[str, Any], bytes]:
+    async def _ask(self, asked: Asked, pages: StoredPages) -> tuple[Mapping[str, Any], bytes]:
         try:
-            return await self._pool.ask(asked, store_page)
+            return await self._pool.ask(asked, pages.store)
         except TeatreeError as e:
             raise self._limited(e, self._unpaid_ms) from e
         finally:

@@ -60,7 +60,17 @@ class ModelRequests(NamedModel):
             )
         bus = self.connection.bus
         message = Message(function, args, rows, arrow, request_id or new_id())
-        request = encode(
+        request = self._encoded(message, group=group, expected_version=expected_version)
+        with self.connection.probe.step("client.send", model=self.name, function=function, request=request):
+            if wait == "accepted":
+                ack = await publish_until_accepted(bus, request, timeout_ms)
+                return Receipt(self.name, function, request.request_id, ack.seq)
+            return await self._send_until_done(function, request, timeout_ms, on_notice)
+
+    def _encoded(self, message: Message, *, group: str | None = None, expected_version: int | None = None) -> Encoded:
+        """Return a message as this session sends it; raises what `encode` raises."""
+        bus = self.connection.bus
+        return encode(
             message,
             bus.subjects,
             self.name,
@@ -69,11 +79,6 @@ class ModelRequests(NamedModel):
             group=group,
             expected_version=expected_version,
         )
-        with self.connection.probe.step("client.send", model=self.name, function=function, request=request):
-            if wait == "accepted":
-                ack = await publish_until_accepted(bus, request, timeout_ms)
-                return Receipt(self.name, function, request.request_id, ack.seq)
-            return await self._send_until_done(function, request, timeout_ms, on_notice)
 
     async def _send_until_done(
         self, function: str, request: Encoded, timeout_ms: float, on_notice: OnNotice | None = None

@@ -15,7 +15,7 @@ from teatree.client.direct_read import ask
 from teatree.client.model_requests import TIMEOUT_MS, ModelRequests
 from teatree.client.pages import LogAnswer, missed_pages, rows_of_answer, rows_of_reply, send_for_pages
 from teatree.client.query import version_args, version_of
-from teatree.client.sending.message import Message, args_header, arrow_stream, encode, json_body
+from teatree.client.sending.message import Message, args_header, arrow_stream, json_body
 from teatree.contracts.errors import Code, RequestError
 from teatree.contracts.formats.requests import (
     CONTENT_ARROW,
@@ -106,16 +106,8 @@ class ModelCalls(ModelRequests):
             return await self._call_directly(function, given, request_id or new_id(), min_version, timeout_ms)
         if min_version is not None:
             raise _usage("A call through the log sees all before it: min_version is for direct=True.", "min_version")
-        bus = self.connection.bus
         message = Message(function, given.members, arrow=given.rows, request_id=request_id or new_id())
-        request = encode(
-            message,
-            bus.subjects,
-            self.name,
-            self.connection.sender,
-            size_bytes_max=bus.payload_bytes_max(),
-            expected_version=expected_version,
-        )
+        request = self._encoded(message, expected_version=expected_version)
         with self.connection.probe.step("client.send", model=self.name, function=function, request=request):
             answer = await send_for_pages(self.connection, self.name, request, timeout_ms, on_notice)
         self.connection.saw(self.name, answer.done.version)

@@ -22,6 +22,8 @@ from teatree.functions.app.registration import check_name, function_of, make_fun
 from teatree.functions.app.values.converter import StrictConverter
 
 F = TypeVar("F", bound=Callable[..., Any])
+NO_VERSION = "0"
+"""The version of an app that names none and that no distribution installs."""
 _INTERACTIVE = "__main__"
 
 
@@ -231,4 +233,4 @@ def _check_options(name: str, options: FunctionOptions, place: str) -> None:
 def _installed_version(name: str) -> str:
     found = installed_now(PartGroup.APPS).get(name, [])
     versions = {entry.dist.version for entry in found if entry.dist is not None}
-    return versions.pop() if len(versions) == 1 else "0"
+    return versions.pop() if len(versions) == 1 else NO_VERSION

@@ -16,7 +16,7 @@ from teatree.contracts.names import check_app
 from teatree.contracts.parts import PartGroup, installed_now
 from teatree.contracts.settings import ManagerSettings
 from teatree.contracts.shown import shown
-from teatree.functions.app.app import App
+from teatree.functions.app.app import NO_VERSION, App
 from teatree.functions.app.code_hash import code_hash
 from teatree.functions.app.import_mark import ImportMark
 from teatree.functions.app.timed_work import StillRunningError, TimedWork, WorkError
@@ -25,7 +25,6 @@ from teatree.functions.app.user_traceback import app_error, described, user_trac
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-NO_VERSION = "0"
 VERSION_CHARS_MAX = 100
 _AGAIN = "When that is repaired, the request `use_app` makes the model's manager load it again."
 
