@@ -25,6 +25,7 @@ def test_rows_of_json_come_back_with_every_digit() -> None:
         {"id": 1, "amount": Decimal("0.10"), "kind": "b"},
         {"id": 2, "amount": None, "kind": None},
     ]
+    assert found.to_rows() == found.rows()
     assert found.to_json_rows()[0] == {"id": 1, "amount": 0.1, "kind": "b"}
     assert (len(found), found.schema) == (2, schema)
     assert repr(found).startswith("Dataset(2 rows: id BIGINT, ")

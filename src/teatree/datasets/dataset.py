@@ -94,6 +94,9 @@ class Dataset:
         ]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
+    to_rows = rows
+    """The same, under the name that goes with `to_arrow` and `to_polars`, for programs that call it."""
+
     def to_json_rows(self, *, as_written: bool = False) -> list[dict[str, Any]]:
         """Return the rows as objects of JSON values that keep every digit, as `query` answers them.
 
